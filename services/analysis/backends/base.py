@@ -1,0 +1,151 @@
+"""What every analysis backend takes and gives: arrays in, these dataclasses out.
+
+Times are seconds from the start of the track, confidences lie in [0, 1], chord labels follow Harte's syntax
+(Harte et al., ISMIR 2005) as `mir_eval` reads it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+Progress = Callable[[float], None]
+Part = Literal["beats", "key", "chords", "structure", "lyrics"]
+PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
+
+
+class StoppedError(Exception):
+    """The caller asked the work to stop; raised out of `analyze` by the progress callback or between pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`."""
+
+    samples: Samples
+    sample_rate_hz: int
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.samples.shape[-1] / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One beat; `position` counts from 1 (the downbeat) within its bar, 0 if the backend finds no bars."""
+
+    time: float
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """Beats and the tempo that follows from them; without a pulse `beats` is empty, `bpm` and `confidence` are 0."""
+
+    beats: tuple[Beat, ...]
+    bpm: float
+    confidence: float
+    beats_per_bar: int
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`tonic` is a note name (C, C#, Db …), empty if there is no tonal content; `mode` is "major" or "minor"."""
+
+    tonic: str
+    mode: Literal["major", "minor", ""]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chord:
+    """One chord segment; `label` in Harte syntax (`A:min7`, `C:maj/3`, `N`)."""
+
+    start: float
+    end: float
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chords:
+    """Segments that cover [0, duration] without gaps or overlaps, neighbours differing in label."""
+
+    chords: tuple[Chord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the song, e.g. `verse`."""
+
+    start: float
+    end: float
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Sections that cover [0, duration] without gaps or overlaps."""
+
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One sung word."""
+
+    start: float
+    end: float
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as a singer would read it."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lyrics:
+    """`language` is an ISO 639-1 code; a track without words has no lines."""
+
+    language: str
+    lines: tuple[Line, ...]
+
+
+Result = Beats | Key | Chords | Structure | Lyrics
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options."""
+
+    beats: Beats | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """A loaded backend: models in memory, ready for many calls from one thread at a time."""
+
+    def analyze(self, audio: Audio, context: Context, progress: Progress) -> Result:
+        """Analyses a whole track.
+
+        Args:
+            audio: the mix (lyrics: the vocals stem), any rate and number of channels.
+            context: earlier results and options.
+            progress: called with the fraction done, in [0, 1], never falling; it raises `StoppedError` to stop the work.
+
+        Raises:
+            StoppedError: out of `progress`.
+        """
+        ...

@@ -1,0 +1,108 @@
+"""Domain errors: what can go wrong, with a stable reason a client can act on.
+
+Raise them where the fault is known. `services.common.server` turns them into gRPC statuses with a
+`google.rpc.ErrorInfo`, the gateway turns those into HTTP; nothing here depends on either, so audio code, models and
+backends may use them too. Each class also derives from the builtin that a plain Python caller would expect.
+"""
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """The numbers of `google.rpc.Code` that StemTube uses."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class StemTubeError(Exception):
+    """Base of all domain errors.
+
+    Args:
+        message: one sentence for a person, without secrets or local paths.
+        reason: UPPER_SNAKE_CASE, stable, for programs (`ErrorInfo.reason`).
+        metadata: further facts for programs (`ErrorInfo.metadata`), e.g. the limit that was exceeded.
+    """
+
+    code: Code = Code.UNKNOWN
+    reason: str = "UNKNOWN"
+
+    def __init__(self, message: str, reason: str | None = None, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or type(self).reason
+        self.metadata = metadata
+
+
+class InvalidInputError(StemTubeError, ValueError):
+    """The request or the file cannot be used as it is; sending it again will not help."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_INPUT"
+
+
+class NotFoundError(StemTubeError, LookupError):
+    """No such thing, or none that the caller may know of."""
+
+    code = Code.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class AlreadyExistsError(StemTubeError, ValueError):
+    """The name or id is taken."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "ALREADY_EXISTS"
+
+
+class UnauthenticatedError(StemTubeError, PermissionError):
+    """No token, or one that is not valid (any more)."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(StemTubeError, PermissionError):
+    """The caller is known and may not do this."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class LimitExceededError(StemTubeError):
+    """A quota or a size limit stands in the way."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "LIMIT_EXCEEDED"
+
+
+class PreconditionError(StemTubeError, RuntimeError):
+    """The system is not in the state that this needs; the message says how to bring it there."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "FAILED_PRECONDITION"
+
+
+class WeightsMissingError(PreconditionError):
+    """A model's weights are neither here nor to be fetched; the message says how to get them."""
+
+    reason = "WEIGHTS_MISSING"
+
+
+class UnavailableError(StemTubeError, ConnectionError):
+    """Something needed does not answer now; trying again later can help."""
+
+    code = Code.UNAVAILABLE
+    reason = "UNAVAILABLE"

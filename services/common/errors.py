@@ -106,3 +106,10 @@ class UnavailableError(StemTubeError, ConnectionError):
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
+
+
+class StoppedError(StemTubeError):
+    """The work was asked to stop (cancelled, or its worker is going away); raised by progress callbacks."""
+
+    code = Code.CANCELLED
+    reason = "STOPPED"

@@ -17,10 +17,6 @@ Part = Literal["beats", "key", "chords", "structure", "lyrics"]
 PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
 
 
-class StoppedError(Exception):
-    """The caller asked the work to stop; raised out of `analyze` by the progress callback or between pieces."""
-
-
 @dataclass(frozen=True, slots=True)
 class Audio:
     """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`."""
@@ -31,7 +27,7 @@ class Audio:
     @property
     def duration(self) -> float:
         """Seconds."""
-        return self.samples.shape[-1] / self.sample_rate_hz
+        return float(self.samples.shape[-1]) / self.sample_rate_hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,8 @@ class Backend(Protocol):
         Args:
             audio: the mix (lyrics: the vocals stem), any rate and number of channels.
             context: earlier results and options.
-            progress: called with the fraction done, in [0, 1], never falling; it raises `StoppedError` to stop the work.
+            progress: called with the fraction done, in [0, 1], never falling; it raises
+                `services.common.errors.StoppedError` to stop the work.
 
         Raises:
             StoppedError: out of `progress`.

@@ -11,10 +11,6 @@ Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 
 
-class StoppedError(Exception):
-    """The caller asked the work to stop; raised out of `separate` by the progress callback."""
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to run a model, with demucs' meaning.
@@ -40,7 +36,8 @@ class Separator(Protocol):
         Args:
             mix: float32 [2, samples] at `sample_rate_hz`.
             options: see `Options`.
-            progress: called with the fraction done, in [0, 1], never falling; it raises `StoppedError` to stop the work.
+            progress: called with the fraction done, in [0, 1], never falling; it raises
+                `services.common.errors.StoppedError` to stop the work.
 
         Returns:
             One float32 [2, samples] per name in `stems`, as long as the mix.

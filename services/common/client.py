@@ -1,0 +1,109 @@
+"""gRPC clients: channels as all callers open them, auth's two RPCs that every service needs, errors turned back."""
+
+import json
+from typing import Any
+
+import grpc
+import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from services.common.auth import PublicKeys
+from services.common.errors import Code, StemTubeError
+from services.common.server import MAX_MESSAGE_BYTES
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+
+CALL_SECONDS = 20.0
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+CHANNEL_OPTIONS = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to all replicas of a service.
+
+    Args:
+        address: host:port, or a gRPC target such as `dns:///separation:50053`.
+    """
+    target = address if "://" in address or address.startswith(("dns:", "unix:")) else f"dns:///{address}"
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+
+
+class RemoteError(StemTubeError):
+    """An error that another service answered with, with that service's code and reason."""
+
+    def __init__(self, code: Code, message: str, reason: str, **metadata: str) -> None:
+        super().__init__(message, reason, **metadata)
+        self.code = code
+
+
+def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
+    """The domain error in a gRPC error, with the reason that the other side gave."""
+    try:
+        code = Code(error.code().value[0])
+    except ValueError:
+        code = Code.UNKNOWN
+    reason, metadata = code.name, {}
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks just for code, details and metadata
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+    return RemoteError(code, error.details() or code.name, reason, **metadata)
+
+
+class AuthClient:
+    """What every service asks of auth: the signing keys, and a token of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
+        self._stub: Any = auth_pb2_grpc.AuthServiceStub(channel)
+        self._service = service
+        self._secret = secret
+
+    async def signing_keys(self) -> PublicKeys:
+        """The public keys of access tokens, by key id.
+
+        Raises:
+            RemoteError: auth does not answer.
+        """
+        try:
+            answer = await self._stub.ListSigningKeys(auth_pb2.ListSigningKeysRequest(), timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise domain_error(error) from error
+        return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
+
+    async def issue_token(self) -> tuple[str, float]:
+        """A token for this service and its lifetime in seconds.
+
+        Raises:
+            RemoteError: auth does not answer, or does not know the secret.
+        """
+        request = auth_pb2.IssueServiceTokenRequest(service=self._service, secret=self._secret)
+        try:
+            answer = await self._stub.IssueServiceToken(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise domain_error(error) from error
+        return answer.access_token, answer.expires_in.ToTimedelta().total_seconds()

@@ -1,0 +1,162 @@
+"""Settings: one frozen pydantic class per process, built in its `__main__` and passed down.
+
+Values come, strongest first, from the environment (`STEMTUBE_DATA_DIR`, nested `STEMTUBE_SEPARATION__DATABASE_URL`),
+from files named after the variable in `STEMTUBE_SECRETS_DIR`, and from `stemtube.toml` in the working directory
+(another file: `STEMTUBE_CONFIG`).
+"""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "STEMTUBE_"
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(Section):
+    """Where audio objects are kept."""
+
+    url: str = Field("", description="file:///path or s3://bucket/prefix; empty: DATA_DIR/objects")
+    endpoint: str = Field("", description="endpoint of an S3-compatible server, e.g. http://127.0.0.1:8333")
+    region: str = Field("us-east-1", description="region of the S3 bucket")
+    access_key: SecretStr = Field(SecretStr(""), description="S3 access key; empty: the environment's own credentials")
+    secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key")
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    format: Literal["console", "json"] = Field("console", description="for people or for machines")
+
+
+class AddressSettings(Section):
+    """Where the services are found, host:port."""
+
+    auth: str = Field("127.0.0.1:50051", description="the auth service")
+    download: str = Field("127.0.0.1:50052", description="the download service (the library)")
+    separation: str = Field("127.0.0.1:50053", description="the separation service")
+    analysis: str = Field("127.0.0.1:50054", description="the analysis service")
+
+
+class Settings(BaseSettings):
+    """What every process needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(Path("data"), description="databases, objects, models, secrets of a single machine")
+    models_dir: Path | None = Field(None, description="model weights; empty: DATA_DIR/models")
+    offline: bool = Field(False, description="never ask a model hub")
+    service_secret: SecretStr = Field(
+        SecretStr(""),
+        description="proves services to each other; empty: DATA_DIR/secrets/service-secret, made at first use",
+    )
+    storage: StorageSettings = StorageSettings()
+    log: LogSettings = LogSettings()
+    address: AddressSettings = AddressSettings()
+
+    @property
+    def weights_dir(self) -> Path:
+        """Directory of the model weights."""
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def storage_url(self) -> str:
+        """URL of the object store."""
+        return self.storage.url or (self.data_dir / "objects").absolute().as_uri()
+
+    def sqlite_url(self, name: str, driver: str = "sqlite") -> str:
+        """URL of the database file that a service uses unless told otherwise; its folder is created."""
+        folder = self.data_dir.absolute() / "databases"
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"{driver}:///{folder / name}.sqlite"
+
+    def shared_service_secret(self) -> str:
+        """The secret that the services of this installation share."""
+        return self.service_secret.get_secret_value() or secret_file(self.data_dir / "secrets" / "service-secret")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment, then secret files, then the TOML file."""
+        sources = [init_settings, env_settings]
+        if folder := os.environ.get(PREFIX + "SECRETS_DIR"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings,
+                    secrets_dir=folder,
+                    secrets_prefix=PREFIX,
+                    secrets_nested_delimiter="__",
+                )
+            )
+        sources.append(TomlConfigSettingsSource(settings_cls, os.environ.get(PREFIX + "CONFIG", "stemtube.toml")))
+        return tuple(sources)
+
+
+def secret_file(path: Path) -> str:
+    """The secret kept in `path`, readable by its owner only; made at first use, by one of several racing processes."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(secrets.token_urlsafe(32))
+    draft.chmod(0o600)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def load(cls: type[SettingsType]) -> SettingsType:
+    """Reads the settings of a process; a wrong one ends the process with one line that names it."""
+    try:
+        return cls()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        sys.exit(f"stemtube: wrong setting {name}: {first['msg']}")
+
+
+def describe(cls: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
+    """One line per setting, with default and meaning, for `--help`."""
+    for name, setting in cls.model_fields.items():
+        variable = prefix + name.upper()
+        if isinstance(setting.annotation, type) and issubclass(setting.annotation, Section):
+            yield from describe(setting.annotation, variable + "__")
+        else:
+            default = setting.default
+            shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+            yield f"  {variable}={'' if shown is None else shown}\n      {setting.description}"

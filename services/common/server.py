@@ -1,0 +1,268 @@
+"""A gRPC server as all services run it: authentication, errors, logs, health, reflection, and an orderly end.
+
+Handlers raise domain errors (`services.common.errors`); here alone they become gRPC statuses.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from services.common import telemetry
+from services.common.auth import Identity, TokenVerifier, set_caller
+from services.common.errors import Code, StemTubeError, UnauthenticatedError, UnavailableError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+ERROR_DOMAIN = "stemtube"
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 10 * 60_000),
+)
+ALWAYS_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def error_status(error: StemTubeError) -> status_pb2.Status:
+    """The status that tells a domain error: code, message, and an `ErrorInfo` with reason and metadata."""
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata))
+    return status_pb2.Status(code=int(error.code), message=error.message, details=[detail])
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StemTubeError) -> None:
+    status = rpc_status.to_status(error_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """Authenticates each RPC, turns errors into statuses, logs and counts.
+
+    Args:
+        verifier: checks access tokens.
+        public: full names of the methods that need none (`/stemtube.auth.v1.AuthService/Login`).
+    """
+
+    def __init__(self, verifier: TokenVerifier, public: Iterable[str] = ()) -> None:
+        self._verifier = verifier
+        self._public = (*ALWAYS_PUBLIC, *public)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the handler of one RPC."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        authorization = str(metadata.get("authorization", ""))
+        request_id = str(metadata.get("x-request-id", "")) or uuid.uuid4().hex
+
+        async def begin() -> None:
+            structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
+            if not method.startswith(self._public):
+                identity = await self._authenticate(authorization)
+                set_caller(identity)
+                structlog.contextvars.bind_contextvars(caller=identity.subject)
+
+        if handler.response_streaming:
+
+            async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+                behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+                async with _statuses(method, context):
+                    await begin()
+                    async for response in behaviour(request, context):
+                        yield response
+
+            wrap = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
+            return (wrap or grpc.unary_stream_rpc_method_handler)(
+                stream, handler.request_deserializer, handler.response_serializer
+            )
+
+        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            async with _statuses(method, context, timed=not handler.request_streaming):
+                await begin()
+                return await behaviour(request, context)
+
+        wrap = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
+        return (wrap or grpc.unary_unary_rpc_method_handler)(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+    async def _authenticate(self, authorization: str) -> Identity:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthenticatedError("This needs a valid access token.")
+        return await self._verifier.verify(token)
+
+
+@contextlib.asynccontextmanager
+async def _statuses(
+    method: str, context: grpc.aio.ServicerContext[Any, Any], timed: bool = False
+) -> AsyncIterator[None]:
+    started = time.perf_counter()
+    code = "OK"
+    try:
+        yield
+    except StemTubeError as error:
+        code = error.code.name
+        log.info("refused", code=code, reason=error.reason, detail=error.message)
+        await _abort(context, error)
+    except (asyncio.CancelledError, GeneratorExit):
+        code = Code.CANCELLED.name
+        raise
+    except grpc.aio.AbortError:
+        code = Code.UNKNOWN.name
+        raise
+    except Exception:
+        code = Code.INTERNAL.name
+        log.exception("failed")
+        await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
+    finally:
+        telemetry.RPCS.labels(method, code).inc()
+        if timed:
+            telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+
+
+class InternalError(StemTubeError):
+    """A fault of ours; what it was is in the log, not in the answer."""
+
+    code = Code.INTERNAL
+    reason = "INTERNAL"
+
+
+class Draining:
+    """Tells long streams that the server is going away."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def start(self) -> None:
+        """From now on streams end."""
+        self._event.set()
+
+    async def watch(self, updates: AsyncGenerator[T, None]) -> AsyncIterator[T]:
+        """Passes `updates` on until they end or the server drains.
+
+        Raises:
+            UnavailableError: the server drains (reason DRAINING): the client calls again, elsewhere or later.
+        """
+        drained = asyncio.ensure_future(self._event.wait())
+        following: asyncio.Future[T | None] | None = None
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(updates, None))
+                await asyncio.wait({following, drained}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    raise UnavailableError("This server is going away; call again.", "DRAINING")
+                update = following.result()
+                if update is None:
+                    return
+                yield update
+        finally:
+            drained.cancel()
+            if following and not following.done():
+                following.cancel()
+                await asyncio.wait({following})
+            await updates.aclose()
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a process serves.
+
+    Args:
+        name: full name in the contracts (`stemtube.auth.v1.AuthService`).
+        register: adds the servicer to a server.
+        public: full names of the methods that need no token.
+    """
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+    public: tuple[str, ...] = ()
+
+
+async def serve(
+    service: Service,
+    *,
+    listen: str,
+    health_listen: str,
+    verifier: TokenVerifier,
+    draining: Draining,
+    grace_seconds: float = 5.0,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains: health turns NOT_SERVING, streams end with UNAVAILABLE, running RPCs
+    get `grace_seconds`.
+
+    Args:
+        service: what is served.
+        listen: host:port of gRPC.
+        health_listen: host:port of /healthz, /readyz and /metrics.
+        verifier: checks access tokens.
+        draining: shared with the servicer's streams.
+        grace_seconds: how long running RPCs may take to end.
+
+    Raises:
+        OSError: an address is taken.
+    """
+    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service.public)], options=SERVER_OPTIONS)
+    service.register(server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {listen}: is another process there?") from error
+    ready = True
+    health_server = await telemetry.start_health_server(health_listen, lambda: ready)
+    await server.start()
+    for name in ("", service.name):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving", address=listen, health=health_listen)
+    try:
+        await stop_signal()
+    finally:
+        ready = False
+        log.info("draining")
+        await health_servicer.enter_graceful_shutdown()
+        draining.start()
+        await server.stop(grace_seconds)
+        await health_server.cleanup()
+
+
+async def stop_signal() -> None:
+    """Returns at SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await stop.wait()

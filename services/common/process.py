@@ -1,0 +1,53 @@
+"""What every `__main__` does: `--help` with all settings, settings, logs, then the role's coroutine."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from services.common.config import SettingsType, describe, load
+from services.common.telemetry import configure_logging
+
+Role = Callable[[SettingsType], Coroutine[Any, Any, None]]
+
+
+def run(
+    name: str,
+    summary: str,
+    settings_class: type[SettingsType],
+    roles: Mapping[str, Role[SettingsType]],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs one role of a process until it ends.
+
+    Args:
+        name: the process, as in `python -m services.NAME`.
+        summary: one line for `--help`.
+        settings_class: the settings; each is listed in `--help`.
+        roles: coroutine functions by role; the first is the default.
+        arguments: the command line, without the program's name.
+
+    Raises:
+        SystemExit: with status 1 and one line on standard error if the process cannot start.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=summary,
+        epilog="settings (environment variables):\n" + "\n".join(describe(settings_class)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "role", nargs="?", choices=list(roles), default=next(iter(roles)), help="what this process does"
+    )
+    role = parser.parse_args(arguments).role
+    settings = load(settings_class)
+    service = name.rpartition(".")[2]
+    configure_logging(settings.log, service if len(roles) == 1 else f"{service}-{role}")
+    try:
+        asyncio.run(roles[role](settings))
+    except OSError as error:
+        structlog.get_logger(__name__).error("cannot start", error=str(error))
+        sys.exit(1)

@@ -1,0 +1,404 @@
+"""The table of jobs: what is wanted, by whom, how far it is, who works on it, and what came of it.
+
+It lies in the queue's own database (SQLite or PostgreSQL), beside the engine's tables. Every change is one conditional
+statement, so that of two processes that want to change a job, only the one that still owns it does. Times are seconds
+since 1970 by the database's clock.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+UNFINISHED: tuple[State, ...] = ("queued", "running")
+WATCH_OVERLAP_SECONDS = 2.0
+
+metadata = sa.MetaData()
+
+job_table = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", sa.String(100), primary_key=True),
+    sa.Column("key", sa.String(100), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("user", sa.String(64), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("stage", sa.String(40), nullable=False, server_default=""),
+    sa.Column("fraction", sa.Float, nullable=False, server_default="0"),
+    sa.Column("eta_seconds", sa.Float),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("lease", sa.String(40), nullable=False, server_default=""),
+    sa.Column("beat_at", sa.Float),
+    sa.Column("result", sa.JSON),
+    sa.Column("error", sa.JSON),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("changed_at", sa.Float, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.UniqueConstraint("key", "generation"),
+    sa.Index("job_user_created", "user", "created_at"),
+    sa.Index("job_state", "state", "beat_at"),
+)
+
+request_table = sa.Table(
+    "job_request",
+    metadata,
+    sa.Column("request_id", sa.String(100), primary_key=True),
+    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("user", sa.String(64), nullable=False),
+    sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job as the table has it; `fraction` in [0, 1], times in seconds since 1970."""
+
+    id: str
+    key: str
+    kind: str
+    user: str
+    payload: dict[str, Any]
+    state: State
+    stage: str
+    fraction: float
+    eta_seconds: float | None
+    attempts: int
+    deaths: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    version: int
+    detail: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    queue_position: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Nothing will change any more."""
+        return self.state not in UNFINISHED
+
+
+COLUMNS = [job_table.c[name] for name in JobRecord.__dataclass_fields__ if name != "queue_position"]
+
+
+def _record(row: RowMapping) -> JobRecord:
+    return JobRecord(**row)
+
+
+class JobStore:
+    """Reads and changes the table; every method blocks and may be called from any thread."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _create_engine(url)
+        self._now: sa.ColumnElement[float] = (
+            sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+            if self.engine.dialect.name == "sqlite"
+            else sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Float)
+        )
+
+    def create_tables(self) -> None:
+        """Creates what is missing; several processes may do so at once."""
+        try:
+            metadata.create_all(self.engine)
+        except (OperationalError, ProgrammingError, IntegrityError):
+            metadata.create_all(self.engine)
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self.engine.dispose()
+
+    def submit(
+        self,
+        *,
+        key: str,
+        request_id: str,
+        kind: str,
+        user: str,
+        payload: dict[str, Any],
+        priority: int,
+        enqueue: Callable[[Connection, str], None],
+        reusable: Callable[[JobRecord], bool],
+    ) -> JobRecord:
+        """The job of a request: the one it made before, else an equal one, else a new one.
+
+        Args:
+            key: equal for equal work.
+            request_id: the same again gives the same job.
+            kind: of the work.
+            user: who wants it.
+            payload: what the handler needs.
+            priority: lower runs first.
+            enqueue: hands a new job's id to the engine within the same transaction.
+            reusable: whether a job that succeeded may serve again.
+        """
+        while True:
+            try:
+                with self.engine.begin() as connection:
+                    return self._submit(connection, key, request_id, kind, user, payload, priority, enqueue, reusable)
+            except IntegrityError:
+                continue  # another process inserted the same request or generation: it is seen at the next look
+
+    def _submit(
+        self,
+        connection: Connection,
+        key: str,
+        request_id: str,
+        kind: str,
+        user: str,
+        payload: dict[str, Any],
+        priority: int,
+        enqueue: Callable[[Connection, str], None],
+        reusable: Callable[[JobRecord], bool],
+    ) -> JobRecord:
+        known = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        if job_id := connection.execute(known).scalar():
+            return self._get(connection, job_id)
+        equal = sa.select(*COLUMNS, job_table.c.generation).where(job_table.c.key == key)
+        latest = connection.execute(equal.order_by(job_table.c.generation.desc()).limit(1)).mappings().first()
+        generation = 1
+        if latest:
+            row = dict(latest)
+            generation = row.pop("generation") + 1
+            record = JobRecord(**row)
+            if not record.finished or (record.state == "succeeded" and reusable(record)):
+                self._add_request(connection, request_id, record.id, user)
+                return record
+        job_id = f"{key}-{generation}"
+        connection.execute(
+            sa.insert(job_table).values(
+                id=job_id,
+                key=key,
+                generation=generation,
+                kind=kind,
+                user=user,
+                payload=payload,
+                priority=priority,
+                state="queued",
+                detail={},
+                created_at=self._now,
+                changed_at=self._now,
+            )
+        )
+        self._add_request(connection, request_id, job_id, user)
+        enqueue(connection, job_id)
+        return self._get(connection, job_id)
+
+    def _add_request(self, connection: Connection, request_id: str, job_id: str, user: str) -> None:
+        connection.execute(sa.insert(request_table).values(request_id=request_id, job_id=job_id, user=user))
+
+    def _get(self, connection: Connection, job_id: str) -> JobRecord:
+        return _record(connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().one())
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """The job, a queued one with its place in the queue."""
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().first()
+            if row is None:
+                return None
+            position = self._queue_positions(connection).get(job_id, 0) if row["state"] == "queued" else 0
+            return JobRecord(**row, queue_position=position)
+
+    def jobs_of(self, user: str, before: tuple[float, str] | None, limit: int, key: str | None) -> list[JobRecord]:
+        """A user's jobs, newest first, those created before (time, id) only; of one key if given."""
+        query = sa.select(*COLUMNS).where(job_table.c.user == user)
+        if key is not None:
+            query = query.where(job_table.c.key == key)
+        if before:
+            query = query.where(sa.tuple_(job_table.c.created_at, job_table.c.id) < sa.tuple_(*map(sa.literal, before)))
+        query = query.order_by(job_table.c.created_at.desc(), job_table.c.id.desc()).limit(limit)
+        with self.engine.connect() as connection:
+            return [_record(row) for row in connection.execute(query).mappings()]
+
+    def unfinished(self, user: str | None = None) -> list[JobRecord]:
+        """Unfinished jobs, oldest first."""
+        query = sa.select(*COLUMNS).where(job_table.c.state.in_(UNFINISHED)).order_by(job_table.c.created_at)
+        if user is not None:
+            query = query.where(job_table.c.user == user)
+        with self.engine.connect() as connection:
+            positions = self._queue_positions(connection)
+            return [
+                JobRecord(**row, queue_position=positions.get(row["id"], 0))
+                for row in connection.execute(query).mappings()
+            ]
+
+    def changed_since(self, moment: float | None) -> tuple[float, list[JobRecord]]:
+        """Jobs changed since `moment` (by the time that an earlier call returned), and the time to ask with next.
+
+        Times overlap, for a change is seen only when its transaction ends: compare versions.
+        """
+        with self.engine.connect() as connection:
+            now = float(connection.execute(sa.select(self._now)).scalar_one())
+            if moment is None:
+                return now, []
+            query = sa.select(*COLUMNS).where(job_table.c.changed_at >= moment - WATCH_OVERLAP_SECONDS)
+            rows = connection.execute(query.order_by(job_table.c.changed_at)).mappings().all()
+            positions = self._queue_positions(connection) if any(row["state"] == "queued" for row in rows) else {}
+            return now, [JobRecord(**row, queue_position=positions.get(row["id"], 0)) for row in rows]
+
+    def _queue_positions(self, connection: Connection) -> dict[str, int]:
+        waiting = sa.select(job_table.c.id).where(job_table.c.state == "queued")
+        ordered = connection.execute(waiting.order_by(job_table.c.priority, job_table.c.created_at)).scalars()
+        return {job_id: place for place, job_id in enumerate(ordered, start=1)}
+
+    def begin(self, job_id: str, lease: str) -> JobRecord | None:
+        """Starts the next attempt of an unfinished job; None if there is nothing left to do.
+
+        From here on the job belongs to whoever holds `lease`, a random string, until it ends or the lease is taken.
+        """
+        statement = (
+            self._change(job_id)
+            .where(job_table.c.state.in_(UNFINISHED))
+            .values(
+                state="running",
+                lease=lease,
+                attempts=job_table.c.attempts + 1,
+                beat_at=self._now,
+                started_at=sa.func.coalesce(job_table.c.started_at, self._now),
+            )
+        )
+        with self.engine.begin() as connection:
+            if connection.execute(statement).rowcount == 0:
+                return None
+            return self._get(connection, job_id)
+
+    def report(
+        self, job_id: str, lease: str, stage: str, fraction: float, eta_seconds: float | None, detail: dict[str, Any]
+    ) -> None:
+        """Notes progress, unless the lease is lost; the fraction never falls."""
+        higher = sa.case((job_table.c.fraction > fraction, job_table.c.fraction), else_=fraction)
+        statement = self._owned(job_id, lease).values(
+            stage=stage, fraction=higher, eta_seconds=eta_seconds, detail=detail
+        )
+        with self.engine.begin() as connection:
+            connection.execute(statement)
+
+    def try_again(self, job_id: str, lease: str) -> None:
+        """Counts a further attempt by the same holder."""
+        with self.engine.begin() as connection:
+            connection.execute(self._owned(job_id, lease).values(attempts=job_table.c.attempts + 1))
+
+    def finish(
+        self, job_id: str, lease: str, state: State, result: dict[str, Any] | None, error: dict[str, Any] | None
+    ) -> bool:
+        """Ends a job; False if the lease is lost."""
+        values: dict[str, Any] = {"state": state, "result": result, "error": error, "ended_at": self._now}
+        if state == "succeeded":
+            values |= {"fraction": 1.0, "eta_seconds": 0.0}
+        with self.engine.begin() as connection:
+            return connection.execute(self._owned(job_id, lease).values(**values)).rowcount == 1
+
+    def release(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
+        statement = self._owned(job_id, lease).values(
+            state="queued", attempts=job_table.c.attempts - 1, lease="", beat_at=None, eta_seconds=None
+        )
+        with self.engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def withdraw(self, job_id: str, request_id: str | None) -> bool:
+        """Takes one request back (None: all); True if that cancelled the job, nobody waiting for it any more."""
+        requests = sa.update(request_table).where(request_table.c.job_id == job_id)
+        if request_id is not None:
+            requests = requests.where(request_table.c.request_id == request_id)
+        waiting = sa.select(request_table.c.request_id).where(
+            request_table.c.job_id == job_id, request_table.c.withdrawn.is_(False)
+        )
+        statement = (
+            self._change(job_id)
+            .where(job_table.c.state.in_(UNFINISHED), ~sa.exists(waiting))
+            .values(state="cancelled", ended_at=self._now, eta_seconds=None)
+        )
+        with self.engine.begin() as connection:
+            connection.execute(requests.values(withdrawn=True))
+            return connection.execute(statement).rowcount == 1
+
+    def beat(self, leases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Shows that the holders of these (job id, lease) live; returns those that are still held."""
+        held = set()
+        with self.engine.begin() as connection:
+            for job_id, lease in leases:
+                owned = sa.and_(job_table.c.id == job_id, job_table.c.lease == lease, job_table.c.state == "running")
+                if connection.execute(sa.update(job_table).where(owned).values(beat_at=self._now)).rowcount:
+                    held.add((job_id, lease))
+        return held
+
+    def take_silent(self, older_than_seconds: float) -> list[JobRecord]:
+        """Takes the lease of running jobs whose holder is silent and queues them; each is returned to one caller."""
+        silent = sa.and_(job_table.c.state == "running", job_table.c.beat_at < self._now - older_than_seconds)
+        with self.engine.begin() as connection:
+            ids = connection.execute(sa.select(job_table.c.id).where(silent)).scalars().all()
+            return [
+                self._get(connection, job_id)
+                for job_id in ids
+                if connection.execute(
+                    self._change(job_id)
+                    .where(silent)
+                    .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
+                ).rowcount
+            ]
+
+    def give_up(self, job_id: str, error: dict[str, Any]) -> bool:
+        """Ends a queued job as failed."""
+        statement = self._change(job_id).where(job_table.c.state == "queued")
+        with self.engine.begin() as connection:
+            values = {"state": "failed", "error": error, "ended_at": self._now}
+            return connection.execute(statement.values(**values)).rowcount == 1
+
+    def queued_ids(self, older_than_seconds: float) -> list[str]:
+        """Jobs queued for some time, for a look whether the engine knows them."""
+        query = sa.select(job_table.c.id).where(
+            job_table.c.state == "queued", job_table.c.changed_at < self._now - older_than_seconds
+        )
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def count(self, states: Sequence[State]) -> int:
+        """Number of jobs in these states."""
+        query = sa.select(sa.func.count()).select_from(job_table).where(job_table.c.state.in_(states))
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def delete_finished(self, older_than_seconds: float) -> list[str]:
+        """Removes jobs that ended long ago; returns their ids."""
+        old = sa.and_(job_table.c.state.not_in(UNFINISHED), job_table.c.ended_at < self._now - older_than_seconds)
+        with self.engine.begin() as connection:
+            ids = list(connection.execute(sa.select(job_table.c.id).where(old)).scalars())
+            connection.execute(sa.delete(request_table).where(request_table.c.job_id.in_(ids)))
+            connection.execute(sa.delete(job_table).where(job_table.c.id.in_(ids)))
+            return ids
+
+    def _change(self, job_id: str) -> sa.Update:
+        return (
+            sa.update(job_table)
+            .where(job_table.c.id == job_id)
+            .values(changed_at=self._now, version=job_table.c.version + 1)
+        )
+
+    def _owned(self, job_id: str, lease: str) -> sa.Update:
+        return self._change(job_id).where(job_table.c.lease == lease, job_table.c.state == "running")
+
+
+def _create_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine

@@ -12,16 +12,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jwt
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.common.errors import PermissionDeniedError, StemTubeError, UnauthenticatedError, UnavailableError
 
+log = structlog.get_logger(__name__)
+
 ISSUER = "stemtube-auth"
 AUDIENCE = "stemtube"
 ALGORITHM = "EdDSA"
+CLOCK_SKEW_SECONDS = 10.0
 KEY_REFRESH_SECONDS = 60.0
-UNKNOWN_KEY_RETRY_SECONDS = 2.0
+KEY_RETRY_SECONDS = 2.0
+KNOWN_KEY_PATIENCE_SECONDS = 1.0
+UNKNOWN_KEY_PATIENCE_SECONDS = 10.0
 RENEW_BEFORE_EXPIRY_SECONDS = 60.0
+RENEWAL_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,30 @@ KeySource = Callable[[], Awaitable[PublicKeys]]
 
 
 class TokenVerifier:
-    """Checks access tokens with the public keys that `fetch_keys` gives, which are kept for a minute."""
+    """Checks access tokens with auth's public keys, which are fetched again after a minute.
 
-    def __init__(self, fetch_keys: KeySource) -> None:
+    While auth does not answer, tokens signed with a key that is already known stay valid, and no RPC waits for auth
+    longer than a second.
+
+    Args:
+        fetch_keys: gives the public keys by key id.
+        refresh_seconds: age at which the keys are fetched again.
+        retry_seconds: least time between two attempts to fetch them.
+    """
+
+    def __init__(
+        self,
+        fetch_keys: KeySource,
+        refresh_seconds: float = KEY_REFRESH_SECONDS,
+        retry_seconds: float = KEY_RETRY_SECONDS,
+    ) -> None:
         self._fetch_keys = fetch_keys
+        self._refresh_seconds = refresh_seconds
+        self._retry_seconds = retry_seconds
         self._keys: PublicKeys = {}
         self._fetched_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._tried_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
 
     async def verify(self, token: str) -> Identity:
         """The identity in a token.
@@ -107,34 +131,56 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": ["exp", "iat", "sub", "kind"]},
+                leeway=CLOCK_SKEW_SECONDS,
+                options={"require": ["exp", "iat", "iss", "aud", "sub", "kind"]},
             )
         except jwt.ExpiredSignatureError:
             raise UnauthenticatedError("The access token has expired.", "TOKEN_EXPIRED") from None
-        except jwt.InvalidTokenError:
-            raise UnauthenticatedError("The access token is not valid.", "BAD_TOKEN") from None
+        except jwt.PyJWTError:
+            raise _bad_token() from None
+        if claims["kind"] not in ("user", "service"):
+            raise _bad_token()
         return Identity(
             subject=claims["sub"],
             name=claims.get("name", ""),
-            kind="service" if claims["kind"] == "service" else "user",
+            kind=claims["kind"],
             admin=claims.get("admin") is True,
             session_id=claims.get("sid", ""),
         )
 
     async def _key(self, key_id: str) -> Ed25519PublicKey:
-        async with self._lock:
-            age = time.monotonic() - self._fetched_at
-            known = key_id in self._keys
-            if age > KEY_REFRESH_SECONDS or (not known and age > UNKNOWN_KEY_RETRY_SECONDS):
-                try:
-                    self._keys = await self._fetch_keys()
-                    self._fetched_at = time.monotonic()
-                except StemTubeError as error:
-                    if not known:
-                        raise UnavailableError("Tokens cannot be checked now: auth does not answer.") from error
-            if key_id not in self._keys:
-                raise UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
-            return self._keys[key_id]
+        known = key_id in self._keys
+        if not known or time.monotonic() - self._fetched_at > self._refresh_seconds:
+            await self._refresh(KNOWN_KEY_PATIENCE_SECONDS if known else UNKNOWN_KEY_PATIENCE_SECONDS)
+        if key := self._keys.get(key_id):
+            return key
+        if self._fetched_at < self._tried_at:
+            raise UnavailableError("Tokens cannot be checked now: auth does not answer.", "AUTH_UNAVAILABLE")
+        raise _bad_token()
+
+    async def _refresh(self, patience: float) -> None:
+        """Fetches the keys unless that was tried just now, once for all who wait, each until `patience` is over."""
+        now = time.monotonic()
+        if self._fetching is None or self._fetching.done():
+            if now - self._tried_at < self._retry_seconds:
+                return
+            self._tried_at = now
+            self._fetching = asyncio.create_task(self._fetch())
+        await asyncio.wait({self._fetching}, timeout=max(self._tried_at + patience - now, 0.0))
+
+    async def _fetch(self) -> None:
+        try:
+            self._keys = await self._fetch_keys()
+        except StemTubeError as error:
+            log.warning("no signing keys", reason=error.reason, detail=error.message)
+        except Exception:
+            log.exception("no signing keys")
+        else:
+            self._fetched_at = time.monotonic()
+
+
+def _bad_token() -> UnauthenticatedError:
+    return UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
 
 
 IssueToken = Callable[[], Awaitable[tuple[str, float]]]
@@ -145,25 +191,43 @@ class ServiceIdentity:
 
     Args:
         issue: asks auth for a token; gives it with its lifetime in seconds.
+        retry_seconds: least time between two attempts to renew it.
     """
 
-    def __init__(self, issue: IssueToken) -> None:
+    def __init__(self, issue: IssueToken, retry_seconds: float = RENEWAL_RETRY_SECONDS) -> None:
         self._issue = issue
+        self._retry_seconds = retry_seconds
         self._token = ""
-        self._renew_at = 0.0
+        self._renew_at = self._expires_at = self._retry_at = 0.0
+        self._error: StemTubeError | None = None
         self._lock = asyncio.Lock()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata that authenticates an RPC as this service.
 
         Raises:
-            UnavailableError: auth does not answer.
+            StemTubeError: auth gives no token, and the last one has expired.
         """
         async with self._lock:
-            if time.monotonic() >= self._renew_at:
-                self._token, lifetime = await self._issue()
-                self._renew_at = time.monotonic() + max(lifetime - RENEW_BEFORE_EXPIRY_SECONDS, lifetime / 2)
+            now = time.monotonic()
+            if now >= max(self._renew_at, self._retry_at):
+                await self._renew()
+            elif self._error and now >= self._expires_at:
+                raise self._error.with_traceback(None)
             return bearer(self._token)
+
+    async def _renew(self) -> None:
+        try:
+            self._token, lifetime = await self._issue()
+        except StemTubeError as error:
+            now = time.monotonic()
+            self._error, self._retry_at = error, now + self._retry_seconds
+            if now >= self._expires_at:
+                raise
+            return
+        now = time.monotonic()
+        self._error, self._expires_at = None, now + lifetime
+        self._renew_at = now + max(lifetime - RENEW_BEFORE_EXPIRY_SECONDS, lifetime / 2)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -27,7 +28,9 @@ SERVICE_CONFIG = {
                 "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        # A second try with a refresh token that the first has spent would end the user's session.
+        {"name": [{"service": "stemtube.auth.v1.AuthService", "method": "Refresh"}]},
     ],
 }
 CHANNEL_OPTIONS = (
@@ -67,7 +70,10 @@ def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
     except ValueError:
         code = Code.UNKNOWN
     reason, metadata = code.name, {}
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks just for code, details and metadata
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks just for code, details and metadata
+    except (ValueError, DecodeError):  # details that belong to another status, as a proxy may leave them
+        status = None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):

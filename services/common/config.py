@@ -8,20 +8,45 @@ from files named after the variable in `STEMTUBE_SECRETS_DIR`, and from `stemtub
 import os
 import secrets
 import sys
+import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 PREFIX = "STEMTUBE_"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of a `host:port`; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    parts = urlsplit(f"//{address}")
+    if not parts.hostname or parts.port is None or parts.netloc != address or "@" in address:
+        raise ValueError("must be host:port")
+    return parts.hostname, parts.port
+
+
+def _is_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+ListenAddress = Annotated[str, AfterValidator(_is_address)]
+"""host:port where a process listens; port 0 takes any that is free."""
 
 
 class Section(BaseModel):
@@ -114,27 +139,43 @@ class Settings(BaseSettings):
                 NestedSecretsSettingsSource(
                     file_secret_settings,
                     secrets_dir=folder,
+                    secrets_dir_missing="error",
                     secrets_prefix=PREFIX,
                     secrets_nested_delimiter="__",
                 )
             )
-        sources.append(TomlConfigSettingsSource(settings_cls, os.environ.get(PREFIX + "CONFIG", "stemtube.toml")))
+        file = os.environ.get(PREFIX + "CONFIG")
+        if file and not Path(file).is_file():
+            raise SettingsError(f"{PREFIX}CONFIG: no file {file}")
+        sources.append(TomlConfigSettingsSource(settings_cls, file or "stemtube.toml"))
         return tuple(sources)
 
 
 def secret_file(path: Path) -> str:
-    """The secret kept in `path`, readable by its owner only; made at first use, by one of several racing processes."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(secrets.token_urlsafe(32))
-    draft.chmod(0o600)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    """The secret kept in `path`, readable by its owner only; made at first use, by one of several racing processes.
+
+    Raises:
+        OSError: it can neither be read nor be made.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        write_private(draft, secrets.token_urlsafe(32))
+        try:
+            # A link, unlike a rename, leaves the secret of a faster process in place.
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
     return path.read_text().strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read, whoever could read one that was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -145,18 +186,20 @@ def load(cls: type[SettingsType]) -> SettingsType:
     try:
         return cls()
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False)[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         sys.exit(f"stemtube: wrong setting {name}: {first['msg']}")
+    except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
+        sys.exit(f"stemtube: wrong settings: {' '.join(str(error).split())}")
 
 
 def describe(cls: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
-    """One line per setting, with default and meaning, for `--help`."""
+    """Two lines per setting, with default and meaning, for `--help`."""
     for name, setting in cls.model_fields.items():
         variable = prefix + name.upper()
         if isinstance(setting.annotation, type) and issubclass(setting.annotation, Section):
             yield from describe(setting.annotation, variable + "__")
         else:
-            default = setting.default
+            default = setting.get_default(call_default_factory=True, validated_data={})
             shown = default.get_secret_value() if isinstance(default, SecretStr) else default
             yield f"  {variable}={'' if shown is None else shown}\n      {setting.description}"

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from services.common.config import SettingsType, describe, load
+from services.common.errors import StemTubeError
 from services.common.telemetry import configure_logging
 
 Role = Callable[[SettingsType], Coroutine[Any, Any, None]]
@@ -48,6 +49,8 @@ def run(
     configure_logging(settings.log, service if len(roles) == 1 else f"{service}-{role}")
     try:
         asyncio.run(roles[role](settings))
-    except OSError as error:
+    except (OSError, StemTubeError) as error:
         structlog.get_logger(__name__).error("cannot start", error=str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -5,6 +5,7 @@ Handlers raise domain errors (`services.common.errors`); here alone they become 
 
 import asyncio
 import contextlib
+import inspect
 import signal
 import time
 import uuid
@@ -31,6 +32,7 @@ T = TypeVar("T")
 ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+MAX_REQUEST_ID = 64
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -68,7 +70,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, verifier: TokenVerifier, public: Iterable[str] = ()) -> None:
         self._verifier = verifier
-        self._public = (*ALWAYS_PUBLIC, *public)
+        self._public = frozenset(public)
 
     async def intercept_service(
         self,
@@ -82,11 +84,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         metadata = dict(handler_call_details.invocation_metadata or ())
         authorization = str(metadata.get("authorization", ""))
-        request_id = str(metadata.get("x-request-id", "")) or uuid.uuid4().hex
+        request_id = str(metadata.get("x-request-id", ""))[:MAX_REQUEST_ID] or uuid.uuid4().hex
 
         async def begin() -> None:
             structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
-            if not method.startswith(self._public):
+            if method not in self._public and not method.startswith(ALWAYS_PUBLIC):
                 identity = await self._authenticate(authorization)
                 set_caller(identity)
                 structlog.contextvars.bind_contextvars(caller=identity.subject)
@@ -97,8 +99,13 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
                 async with _statuses(method, context):
                     await begin()
-                    async for response in behaviour(request, context):
-                        yield response
+                    responses = behaviour(request, context)
+                    if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
+                        await responses
+                        return
+                    async with contextlib.aclosing(responses):
+                        async for response in responses:
+                            yield response
 
             wrap = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
             return (wrap or grpc.unary_stream_rpc_method_handler)(
@@ -209,6 +216,65 @@ class Service:
     public: tuple[str, ...] = ()
 
 
+class RunningServer:
+    """A server that takes requests, as `start` gives it.
+
+    Attributes:
+        port: where gRPC listens.
+        health_port: where /healthz, /readyz and /metrics are.
+    """
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        health_servicer: health.aio.HealthServicer,
+        http: telemetry.HealthServer,
+        port: int,
+        draining: Draining,
+    ) -> None:
+        self._server = server
+        self._health = health_servicer
+        self._http = http
+        self._draining = draining
+        self.port = port
+        self.health_port = http.port
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Drains: health turns NOT_SERVING, streams end with UNAVAILABLE, running RPCs get `grace_seconds`."""
+        self._http.ready = False
+        await self._health.enter_graceful_shutdown()
+        self._draining.start()
+        await self._server.stop(grace_seconds)
+        await self._http.stop()
+
+
+async def start(
+    service: Service, *, listen: str, health_listen: str, verifier: TokenVerifier, draining: Draining
+) -> RunningServer:
+    """Starts to serve; the arguments are those of `serve`.
+
+    Raises:
+        OSError: an address is taken or is not one of this machine's.
+    """
+    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service.public)], options=SERVER_OPTIONS)
+    service.register(server)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {listen}: is another process there?") from error
+    http = await telemetry.HealthServer.start(health_listen)
+    await server.start()
+    for name in ("", service.name):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    http.ready = True
+    log.info("serving", port=port, health_port=http.port)
+    return RunningServer(server, health_servicer, http, port, draining)
+
+
 async def serve(
     service: Service,
     *,
@@ -218,8 +284,7 @@ async def serve(
     draining: Draining,
     grace_seconds: float = 5.0,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains: health turns NOT_SERVING, streams end with UNAVAILABLE, running RPCs
-    get `grace_seconds`.
+    """Serves until SIGTERM or SIGINT, then drains.
 
     Args:
         service: what is served.
@@ -230,33 +295,14 @@ async def serve(
         grace_seconds: how long running RPCs may take to end.
 
     Raises:
-        OSError: an address is taken.
+        OSError: an address is taken or is not one of this machine's.
     """
-    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service.public)], options=SERVER_OPTIONS)
-    service.register(server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    try:
-        server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {listen}: is another process there?") from error
-    ready = True
-    health_server = await telemetry.start_health_server(health_listen, lambda: ready)
-    await server.start()
-    for name in ("", service.name):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("serving", address=listen, health=health_listen)
+    server = await start(service, listen=listen, health_listen=health_listen, verifier=verifier, draining=draining)
     try:
         await stop_signal()
     finally:
-        ready = False
         log.info("draining")
-        await health_servicer.enter_graceful_shutdown()
-        draining.start()
         await server.stop(grace_seconds)
-        await health_server.cleanup()
 
 
 async def stop_signal() -> None:

@@ -3,14 +3,14 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from services.common.config import LogSettings
+from services.common.config import LogSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
 
@@ -36,7 +36,10 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if settings.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Not its default traceback, which prints local variables: passwords and tokens are among them.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -60,31 +63,49 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    for chatty in ("aiosqlite", "httpx", "alembic.runtime.plugins", "numba", "matplotlib"):
+    for chatty in ("aiosqlite", "httpx", "alembic", "numba", "matplotlib"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(service=service)
 
 
-async def start_health_server(listen: str, ready: Callable[[], bool]) -> web.AppRunner:
-    """Serves /healthz (the process lives), /readyz (it takes requests) and /metrics on `listen`, host:port.
+class HealthServer:
+    """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says) and /metrics.
 
-    Returns:
-        The running server; `await runner.cleanup()` ends it.
+    Attributes:
+        ready: what /readyz answers; False at first.
+        port: where it listens.
     """
 
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self.ready = False
+        self.port = 0
 
-    async def readyz(_request: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(text="not ready\n", status=503)
+    @classmethod
+    async def start(cls, listen: str) -> Self:
+        """Starts to listen on host:port.
 
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    host, _, port = listen.rpartition(":")
-    await web.TCPSite(runner, host, int(port)).start()
-    return runner
+        Raises:
+            OSError: the address is taken or is not one of this machine's.
+        """
+
+        async def healthz(_request: web.Request) -> web.Response:
+            return web.Response(text="ok\n")
+
+        async def readyz(_request: web.Request) -> web.Response:
+            return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
+
+        app = web.Application()
+        app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+        server = cls(web.AppRunner(app, access_log=None))
+        await server._runner.setup()
+        await web.TCPSite(server._runner, *split_address(listen)).start()
+        server.port = server._runner.addresses[0][1]
+        return server
+
+    async def stop(self) -> None:
+        """Ends it."""
+        await self._runner.cleanup()
 
 
 async def metrics(_request: web.Request) -> web.Response:

@@ -129,7 +129,7 @@ class JobStore:
         payload: dict[str, Any],
         priority: int,
         enqueue: Callable[[Connection, str], None],
-        reusable: Callable[[JobRecord], bool],
+        outdated: str,
     ) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
 
@@ -141,12 +141,12 @@ class JobStore:
             payload: what the handler needs.
             priority: lower runs first.
             enqueue: hands a new job's id to the engine within the same transaction.
-            reusable: whether a job that succeeded may serve again.
+            outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
         """
         while True:
             try:
                 with self.engine.begin() as connection:
-                    return self._submit(connection, key, request_id, kind, user, payload, priority, enqueue, reusable)
+                    return self._submit(connection, key, request_id, kind, user, payload, priority, enqueue, outdated)
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
 
@@ -160,7 +160,7 @@ class JobStore:
         payload: dict[str, Any],
         priority: int,
         enqueue: Callable[[Connection, str], None],
-        reusable: Callable[[JobRecord], bool],
+        outdated: str,
     ) -> JobRecord:
         known = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
         if job_id := connection.execute(known).scalar():
@@ -172,7 +172,7 @@ class JobStore:
             row = dict(latest)
             generation = row.pop("generation") + 1
             record = JobRecord(**row)
-            if not record.finished or (record.state == "succeeded" and reusable(record)):
+            if not record.finished or (record.state == "succeeded" and record.id != outdated):
                 self._add_request(connection, request_id, record.id, user)
                 return record
         job_id = f"{key}-{generation}"
@@ -200,6 +200,13 @@ class JobStore:
 
     def _get(self, connection: Connection, job_id: str) -> JobRecord:
         return _record(connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().one())
+
+    def latest(self, key: str) -> JobRecord | None:
+        """The newest job of a key."""
+        query = sa.select(*COLUMNS).where(job_table.c.key == key).order_by(job_table.c.generation.desc()).limit(1)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+            return _record(row) if row else None
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job, a queued one with its place in the queue."""

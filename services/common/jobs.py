@@ -233,7 +233,7 @@ class JobQueue:
         user: str,
         request_id: str = "",
         priority: int = INTERACTIVE,
-        reusable: Callable[[JobRecord], bool] = lambda _record: True,
+        reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
     ) -> JobRecord:
         """Accepts a job, durable from here on, or joins an equal one.
 
@@ -258,6 +258,11 @@ class JobQueue:
             }
             self._client.enqueue_in_transaction(connection, options, job_id)
 
+        outdated = ""
+        if reusable:
+            latest = await asyncio.to_thread(self._store.latest, key)
+            if latest and latest.state == "succeeded" and not await reusable(latest):
+                outdated = latest.id
         record = await asyncio.to_thread(
             self._store.submit,
             key=key,
@@ -267,7 +272,7 @@ class JobQueue:
             payload=payload,
             priority=priority,
             enqueue=enqueue,
-            reusable=reusable,
+            outdated=outdated,
         )
         self._poke.set()
         return record
@@ -375,7 +380,8 @@ class JobQueue:
             except StoppedError:
                 raise asyncio.CancelledError from None
             except StemTubeError as error:
-                if error.code not in TRANSIENT or retry == MAX_RETRIES:
+                tries = MAX_DEATHS - 1 if error.reason == "WORKER_DIED" else MAX_RETRIES
+                if error.code not in TRANSIENT or retry >= tries:
                     return "failed", None, error_detail(error)
                 delay = RETRY_SECONDS * 2**retry
                 log.warning("job will be tried again", error=error.message, reason=error.reason, seconds=delay)

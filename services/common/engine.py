@@ -1,0 +1,248 @@
+"""Heavy work in a child process: one task at a time, models kept warm, and the parent always awake.
+
+The parent serves RPCs and keeps leases; the child computes. A native crash or an out-of-memory kill costs the one task,
+a task that does not stop when asked is ended with its process, and an idle child goes and gives its memory back.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from typing import Any, Protocol
+
+import structlog
+
+from services.common.config import LogSettings
+from services.common.errors import Code, StemTubeError, StoppedError
+from services.common.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 1.5
+POLL_SECONDS = 0.1
+
+
+class Report(Protocol):
+    """How a task tells where it is."""
+
+    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
+        """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
+
+        Raises:
+            StoppedError: the task shall stop.
+        """
+        ...
+
+
+class Work(Protocol):
+    """Does tasks in the child; made there once, so what it loads stays loaded."""
+
+    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Does one task (JSON in, JSON out).
+
+        Raises:
+            StemTubeError: it cannot be done.
+        """
+        ...
+
+
+class WorkerDiedError(StemTubeError):
+    """The child process ended in the middle of a task: a native crash, or killed for its memory."""
+
+    code = Code.ABORTED
+    reason = "WORKER_DIED"
+
+
+class TaskError(StemTubeError):
+    """An error of the task, carried over from the child."""
+
+    def __init__(self, code: int, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.code = Code(code)
+
+
+class Engine:
+    """A child process for heavy tasks.
+
+    Args:
+        name: for logs.
+        make_work: importable function that makes the `Work` in the child, given `settings`.
+        settings: picklable.
+        log_settings: the child logs like its parent.
+        idle_seconds: a child without a task for so long ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_work: Callable[[Any], Work],
+        settings: Any,
+        log_settings: LogSettings,
+        idle_seconds: float = 600.0,
+    ) -> None:
+        self._name = name
+        self._make_work = make_work
+        self._settings = settings
+        self._log_settings = log_settings
+        self._idle_seconds = idle_seconds
+        self._busy = asyncio.Lock()
+        self._process: BaseProcess | None = None
+        self._connection: Connection
+        self._stop: Event
+
+    async def run(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Does a task once the child is free.
+
+        Args:
+            task: JSON.
+            report: called from a thread of this process; raising from it stops the task.
+
+        Raises:
+            StemTubeError: as the task raised it.
+            StoppedError: out of `report`.
+            WorkerDiedError: the child died.
+        """
+        async with self._busy:
+            stop = threading.Event()
+            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, report, stop))
+            try:
+                return await asyncio.shield(exchange)
+            except asyncio.CancelledError:
+                stop.set()
+                await asyncio.wait({exchange})
+                raise
+
+    async def close(self) -> None:
+        """Ends the child."""
+        await asyncio.to_thread(self._kill)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._stop = context.Event()
+        self._process = context.Process(
+            target=_child,
+            args=(theirs, self._stop, self._name, self._make_work, self._settings, self._log_settings),
+            kwargs={"idle_seconds": self._idle_seconds},
+            name=self._name,
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        log.info("engine started", engine=self._name, pid=self._process.pid)
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+    def _exchange(self, task: dict[str, Any], report: Report, stop: threading.Event) -> dict[str, Any]:
+        self._send(task)
+        stopped: StoppedError | None = None
+        deadline = float("inf")
+        while True:
+            if stopped is None and stop.is_set():
+                stopped = StoppedError("The task was stopped.")
+            if stopped and deadline == float("inf"):
+                self._stop.set()
+                deadline = time.monotonic() + STOP_SECONDS
+            if time.monotonic() > deadline:
+                log.warning("engine killed: its task did not stop", engine=self._name)
+                self._kill()
+                raise stopped or StoppedError("The task was stopped.")
+            message = self._receive()
+            if message is None:
+                continue
+            kind, content = message
+            if kind == "progress":
+                try:
+                    report(content.pop("stage"), content.pop("fraction"), **content)
+                except StoppedError as error:
+                    stopped = stopped or error
+            elif stopped:
+                raise stopped
+            elif kind == "error":
+                raise TaskError(**content)
+            else:
+                result: dict[str, Any] = content
+                return result
+
+    def _send(self, task: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if self._process is not None and self._process.is_alive():
+                self._stop.clear()
+                self._connection.send(task)
+                return
+        self._kill()
+        self._start()
+        self._connection.send(task)
+
+    def _receive(self) -> tuple[str, Any] | None:
+        try:
+            if not self._connection.poll(POLL_SECONDS):
+                return None
+            message: tuple[str, Any] = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            assert self._process is not None
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            self._kill()
+            raise WorkerDiedError(f"The process that did the work {how}.") from None
+        return message
+
+
+def _child(
+    connection: Connection,
+    stop: Event,
+    name: str,
+    make_work: Callable[[Any], Work],
+    settings: Any,
+    log_settings: LogSettings,
+    *,
+    idle_seconds: float,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging(log_settings, name)
+    reported_at = 0.0
+
+    def report(stage: str, fraction: float, **detail: Any) -> None:
+        nonlocal reported_at
+        if stop.is_set():
+            raise StoppedError("The task was stopped.")
+        now = time.monotonic()
+        if detail or now - reported_at > POLL_SECONDS:
+            reported_at = now
+            try:
+                connection.send(("progress", {"stage": stage, "fraction": fraction, **detail}))
+            except OSError:
+                os._exit(1)  # the parent is gone: nobody wants the result
+
+    work: Work | None = None
+    while connection.poll(idle_seconds):
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        try:
+            if work is None:
+                work = make_work(settings)
+            answer: tuple[str, Any] = ("result", work(task, report))
+        except StemTubeError as error:
+            answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
+        except Exception:
+            log.exception("task failed")
+            answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
+        connection.send(answer)
+
+
+INTERNAL_MESSAGE = "Something went wrong here; the server's log tells more."

@@ -1,0 +1,60 @@
+"""Jobs as the contracts tell them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.common.job_store import JobRecord
+from stemtube.job.v1 import job_pb2
+
+STATES = {
+    "queued": job_pb2.JOB_STATE_QUEUED,
+    "running": job_pb2.JOB_STATE_RUNNING,
+    "succeeded": job_pb2.JOB_STATE_SUCCEEDED,
+    "failed": job_pb2.JOB_STATE_FAILED,
+    "cancelled": job_pb2.JOB_STATE_CANCELLED,
+}
+STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def timestamp(seconds: float | None) -> Timestamp | None:
+    """A moment in seconds since 1970 as a message."""
+    if seconds is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(datetime.fromtimestamp(seconds, UTC))
+    return message
+
+
+def duration(seconds: float | None) -> Duration | None:
+    """A duration in seconds as a message, to the millisecond."""
+    if seconds is None:
+        return None
+    message = Duration()
+    message.FromMilliseconds(round(max(seconds, 0.0) * 1000))
+    return message
+
+
+def error_message(error: dict[str, Any] | None) -> job_pb2.JobError | None:
+    """An error as a job keeps it, as a message."""
+    return job_pb2.JobError(**error) if error else None
+
+
+def job_message(record: JobRecord) -> job_pb2.Job:
+    """A job as a message."""
+    return job_pb2.Job(
+        id=record.id,
+        kind=record.kind,
+        state=STATES[record.state],
+        progress=min(max(record.fraction, 0.0), 1.0),
+        stage=record.stage,
+        eta=None if record.finished else duration(record.eta_seconds),
+        queue_position=record.queue_position,
+        attempts=record.attempts,
+        error=error_message(record.error),
+        create_time=timestamp(record.created_at),
+        start_time=timestamp(record.started_at),
+        end_time=timestamp(record.ended_at),
+    )

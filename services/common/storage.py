@@ -1,0 +1,413 @@
+"""Object storage: one API over a local directory and any S3-compatible bucket, on package `obstore`.
+
+Objects are opaque bytes under a relative key. They are written whole or not at all, and a reader never sees a half
+written one: a local file appears by a rename, an S3 object by the completion of its upload.
+
+The async methods never block the event loop. `open` is for worker threads, which need a file object.
+"""
+
+import asyncio
+import contextlib
+import io
+import os
+import re
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import LocalStore, S3Store
+
+from services.common.errors import InvalidInputError, NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+MAX_KEY_LENGTH = 512
+MAX_SEGMENT_LENGTH = 200
+CHUNK_BYTES = 1024 * 1024
+# S3 asks for parts of 5 MiB at least; two in flight keep an upload below 25 MiB of memory.
+_PART_BYTES = 8 * 1024 * 1024
+_PARTS_IN_FLIGHT = 2
+_DELETE_BATCH = 500
+_REQUEST_TIMEOUT = timedelta(minutes=2)
+_RETRY_TIMEOUT = timedelta(seconds=30)
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What is known of an object without reading it.
+
+    Args:
+        key: relative key.
+        size: bytes.
+        etag: HTTP entity tag with its quotes; changes when the object is replaced. Empty if the store gives none.
+        last_modified: with time zone.
+    """
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+
+class ObjectStore:
+    """A directory or a bucket (with a prefix) full of objects; made by `from_url`, safe to share between threads."""
+
+    def __init__(self, store: LocalStore | S3Store, root: Path | None = None) -> None:
+        self._store = store
+        self._root = root
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
+        virtual_hosted_style: bool = False,
+    ) -> "ObjectStore":
+        """Opens the store that a URL names.
+
+        Args:
+            url: `s3://bucket/prefix`, `file:///absolute/directory`, or a plain directory path (made if missing).
+            endpoint: URL of an S3-compatible server; without it AWS. `http://` endpoints are allowed.
+            region: of the bucket.
+            access_key_id: without keys the usual AWS environment variables and instance roles count.
+            secret_access_key: belongs to `access_key_id`.
+            session_token: of temporary keys.
+            virtual_hosted_style: put the bucket into the host name instead of the path.
+
+        Raises:
+            InvalidInputError: reason BAD_STORAGE_URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme in ("", "file"):
+            if parts.netloc or not parts.path:
+                raise InvalidInputError(f"not a directory for the object storage: {url!r}", "BAD_STORAGE_URL")
+            root = Path(unquote(parts.path) if parts.scheme else url).expanduser().absolute()
+            root.mkdir(parents=True, exist_ok=True)
+            return cls(LocalStore(prefix=root, automatic_cleanup=True), root)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise InvalidInputError(f"not a URL of an object storage: {url!r}", "BAD_STORAGE_URL")
+        config: S3Config = {"bucket": parts.netloc, "virtual_hosted_style_request": virtual_hosted_style}
+        if endpoint:
+            config["endpoint"] = endpoint
+        if region:
+            config["region"] = region
+        if access_key_id:
+            config["access_key_id"] = access_key_id
+        if secret_access_key:
+            config["secret_access_key"] = secret_access_key
+        if session_token:
+            config["session_token"] = session_token
+        client: ClientConfig = {
+            "allow_http": bool(endpoint and endpoint.startswith("http://")),
+            "timeout": _REQUEST_TIMEOUT,
+        }
+        retry: RetryConfig = {"max_retries": 4, "retry_timeout": _RETRY_TIMEOUT}
+        prefix = parts.path.strip("/") or None
+        return cls(S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
+
+    async def put(self, key: str, data: bytes | Path | AsyncIterator[bytes], content_type: str | None = None) -> int:
+        """Stores an object, replacing what was there; a large one goes up in parts and is never held in memory.
+
+        If `data` raises, or this call is cancelled, what was sent so far is thrown away and an older object stays.
+
+        Args:
+            key: of the object.
+            data: its bytes, a local file with them, or an iterator over pieces of them.
+            content_type: MIME type, kept where the store can keep it (S3).
+
+        Returns:
+            The object's size in bytes.
+
+        Raises:
+            InvalidInputError: reason BAD_KEY.
+            UnavailableError: the storage does not take it.
+            Exception: whatever `data` raises.
+        """
+        check_key(key)
+        if isinstance(data, bytes):
+            data = _pieces_of_bytes(data)
+        if isinstance(data, Path):
+            async with contextlib.aclosing(_pieces_of_file(data)) as pieces:
+                return await self._upload(key, pieces, content_type)
+        return await self._upload(key, data, content_type)
+
+    async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+        attributes = {"Content-Type": content_type} if content_type and self._root is None else None
+        writer = obstore.open_writer_async(
+            self._store, key, attributes=attributes, buffer_size=_PART_BYTES, max_concurrency=_PARTS_IN_FLIGHT
+        )
+        size = 0
+        try:
+            async for piece in pieces:
+                with _storage_errors(key):
+                    await writer.write(piece)
+                size += len(piece)
+        except BaseException as error:
+            with contextlib.suppress(BaseError, OSError):
+                await writer.__aexit__(type(error), error, error.__traceback__)
+            await asyncio.to_thread(self._remove_empty_directories, key)
+            raise
+        with _storage_errors(key):
+            await writer.close()
+        return size
+
+    async def get(self, key: str) -> bytes:
+        """The whole object; for small ones.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+        """
+        check_key(key)
+        with _storage_errors(key):
+            result = await obstore.get_async(self._store, key)
+            return bytes(await result.bytes_async())
+
+    async def range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from byte `start` on, or fewer where the object ends.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+            InvalidInputError: reason BAD_RANGE for negative numbers.
+        """
+        return b"".join([piece async for piece in self.stream(key, start, length, chunk=max(length, 1))])
+
+    async def stream(
+        self, key: str, start: int = 0, length: int | None = None, chunk: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
+        """The object's bytes in pieces of `chunk` bytes, each fetched when it is asked for.
+
+        A slow consumer holds no connection open and a dropped connection costs one piece.
+
+        Args:
+            key: of the object.
+            start: first byte.
+            length: number of bytes; None for all up to the end. What lies beyond the end is left out.
+            chunk: bytes per piece.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+            InvalidInputError: reason BAD_RANGE for negative numbers.
+            UnavailableError: reason OBJECT_CHANGED if the object is replaced meanwhile.
+        """
+        if start < 0 or chunk < 1 or (length is not None and length < 0):
+            raise InvalidInputError("a range of an object must not be negative", "BAD_RANGE")
+        info = await self.head(key)
+        end = info.size if length is None else min(info.size, start + length)
+        for position in range(start, end, chunk):
+            with _storage_errors(key):
+                result = await obstore.get_async(
+                    self._store, key, options=_range_options(info, position, min(position + chunk, end))
+                )
+                piece = bytes(await result.bytes_async())
+            yield piece
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Size, entity tag and time of an object.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+        """
+        check_key(key)
+        with _storage_errors(key):
+            return _info(await obstore.head_async(self._store, key))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            await self.head(key)
+        except NotFoundError:
+            return False
+        return True
+
+    async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
+        """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""
+        if prefix is not None:
+            check_key(prefix)
+        with _storage_errors(prefix or ""):
+            async for batch in obstore.list(self._store, prefix=prefix):
+                for meta in batch:
+                    yield _info(meta)
+
+    async def copy(self, source: str, destination: str) -> None:
+        """Copies an object within the store, without passing its bytes through this process.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+        """
+        check_key(source)
+        check_key(destination)
+        with _storage_errors(source):
+            await obstore.copy_async(self._store, source, destination)
+
+    async def move(self, source: str, destination: str) -> None:
+        """Renames an object, replacing what was at `destination`; atomic in a directory, copy and delete on S3.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+        """
+        check_key(source)
+        check_key(destination)
+        with _storage_errors(source):
+            await obstore.rename_async(self._store, source, destination)
+        await asyncio.to_thread(self._remove_empty_directories, source)
+
+    async def delete(self, key: str) -> None:
+        """Deletes an object; one that is not there is no error."""
+        check_key(key)
+        with contextlib.suppress(NotFoundError), _storage_errors(key):
+            await obstore.delete_async(self._store, key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Deletes all objects below a prefix; returns how many there were."""
+        keys = [info.key async for info in self.list(prefix)]
+        for first in range(0, len(keys), _DELETE_BATCH):
+            batch = keys[first : first + _DELETE_BATCH]
+            try:
+                with _storage_errors(prefix):
+                    await obstore.delete_async(self._store, batch)
+            except NotFoundError:
+                # Somebody else deletes here too; a directory stops at the first file that is gone.
+                for key in batch:
+                    await self.delete(key)
+        if self._root is not None:
+            # A killed process can leave parts of an upload, which no listing shows.
+            await asyncio.to_thread(shutil.rmtree, self._root / prefix, ignore_errors=True)
+        return len(keys)
+
+    def open(self, key: str) -> BinaryIO:
+        """The object as a seekable binary file to read; blocks, so for worker threads only.
+
+        In a directory it is the file itself; on S3 it reads ahead in pieces of 1 MiB.
+
+        Raises:
+            NotFoundError: reason NO_SUCH_OBJECT.
+        """
+        check_key(key)
+        with _storage_errors(key):
+            if self._root is not None:
+                return (self._root / key).open("rb")
+            info = _info(obstore.head(self._store, key))
+        return io.BufferedReader(_RemoteFile(self._store, info), CHUNK_BYTES)
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies, or would lie, in a local directory; None on S3."""
+        check_key(key)
+        return None if self._root is None else self._root / key
+
+    def _remove_empty_directories(self, key: str) -> None:
+        """Takes away the directories that an object's upload left behind when it failed, or its move."""
+        if self._root is None:
+            return
+        directory = (self._root / key).parent
+        while directory != self._root:
+            try:
+                directory.rmdir()
+            except OSError:
+                return
+            directory = directory.parent
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote object as an unbuffered file, one range request per read."""
+
+    def __init__(self, store: LocalStore | S3Store, info: ObjectInfo) -> None:
+        self._remote = store
+        self._info = info
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._info.size}[whence]
+        if base + offset < 0:
+            raise OSError("cannot seek before the start of an object")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+        end = min(self._position + len(buffer), self._info.size)
+        if end <= self._position:
+            return 0
+        with _storage_errors(self._info.key):
+            result = obstore.get(self._remote, self._info.key, options=_range_options(self._info, self._position, end))
+            data = bytes(result.bytes())
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def check_key(key: str) -> None:
+    """Refuses everything but segments of `[A-Za-z0-9._-]`, at most 200 characters each and 512 in all, joined by `/`.
+
+    Raises:
+        InvalidInputError: reason BAD_KEY.
+    """
+    segments = key.split("/")
+    if len(key) > MAX_KEY_LENGTH or not all(
+        len(segment) <= MAX_SEGMENT_LENGTH and _SEGMENT.fullmatch(segment) and segment.strip(".")
+        for segment in segments
+    ):
+        raise InvalidInputError("not a valid object key", "BAD_KEY")
+
+
+def _range_options(info: ObjectInfo, start: int, end: int) -> "obstore.GetOptions":
+    options: dict[str, object] = {"range": (start, end)}
+    if info.etag:
+        options["if_match"] = info.etag
+    return cast("obstore.GetOptions", options)
+
+
+def _info(meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["e_tag"] or "", meta["last_modified"])
+
+
+async def _pieces_of_bytes(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _pieces_of_file(path: Path) -> AsyncGenerator[bytes, None]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield piece
+    finally:
+        file.close()
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError("the object storage does not work now", "STORAGE_UNAVAILABLE")
+
+
+@contextlib.contextmanager
+def _storage_errors(key: str) -> Iterator[None]:
+    """Turns what obstore raises into domain errors; its own texts name local paths and only go along as the cause."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFoundError("no such object in the storage", "NO_SUCH_OBJECT", key=key) from error
+    except PreconditionError as error:
+        raise UnavailableError("the object was replaced while it was read", "OBJECT_CHANGED", key=key) from error
+    except (BaseError, OSError) as error:
+        raise _unavailable() from error

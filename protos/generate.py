@@ -5,8 +5,10 @@ from which the gateway makes its OpenAPI document and which `make lint` gives to
 this too.
 """
 
+import os
 import shutil
 import sys
+import sysconfig
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +31,8 @@ def generate(destination: Path = GENERATED) -> None:
     google = Path(annotations.origin).parents[2]
     bundled = Path(str(files("grpc_tools"))) / "_proto"
     contracts = sorted(str(path) for path in (ROOT / "stemtube").rglob("*.proto"))
+    # protoc looks for its plugins on the path, where an environment that was not activated does not stand.
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     fresh = destination.with_name(destination.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

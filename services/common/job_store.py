@@ -59,6 +59,14 @@ request_table = sa.Table(
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
+output_table = sa.Table(
+    "job_output",
+    metadata,
+    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("content", sa.JSON, nullable=False),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -291,6 +299,20 @@ class JobStore:
         with self.engine.begin() as connection:
             connection.execute(statement)
 
+    def save_output(self, job_id: str, lease: str, name: str, content: Any) -> None:
+        """Keeps a part of the result that is ready before the job ends, unless the lease is lost."""
+        with self.engine.begin() as connection:
+            if connection.execute(self._owned(job_id, lease)).rowcount:
+                same = sa.and_(output_table.c.job_id == job_id, output_table.c.name == name)
+                connection.execute(sa.delete(output_table).where(same))
+                connection.execute(sa.insert(output_table).values(job_id=job_id, name=name, content=content))
+
+    def outputs(self, job_id: str) -> dict[str, Any]:
+        """The parts of the result that are ready, by name."""
+        query = sa.select(output_table.c.name, output_table.c.content).where(output_table.c.job_id == job_id)
+        with self.engine.connect() as connection:
+            return {name: content for name, content in connection.execute(query)}
+
     def try_again(self, job_id: str, lease: str) -> None:
         """Counts a further attempt by the same holder."""
         with self.engine.begin() as connection:
@@ -382,7 +404,8 @@ class JobStore:
         old = sa.and_(job_table.c.state.not_in(UNFINISHED), job_table.c.ended_at < self._now - older_than_seconds)
         with self.engine.begin() as connection:
             ids = list(connection.execute(sa.select(job_table.c.id).where(old)).scalars())
-            connection.execute(sa.delete(request_table).where(request_table.c.job_id.in_(ids)))
+            for table in (request_table, output_table):
+                connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
             connection.execute(sa.delete(job_table).where(job_table.c.id.in_(ids)))
             return ids
 

@@ -54,7 +54,8 @@ class JobContext:
     `report` may be called from any thread, as often as it likes: what is newest is written ten times a second.
     """
 
-    def __init__(self, record: JobRecord, lease: str) -> None:
+    def __init__(self, record: JobRecord, lease: str, store: JobStore) -> None:
+        self._store = store
         self.job_id = record.id
         self.key = record.key
         self.user = record.user
@@ -91,6 +92,10 @@ class JobContext:
                 eta_seconds = (now - began) * (1 - fraction) / (fraction - first)
             self.detail = {**self.detail, **detail}
             self._news = (stage, fraction, eta_seconds, self.detail)
+
+    def save_output(self, name: str, content: Any) -> None:
+        """Keeps a part of the result (JSON) that is ready before the job ends. Blocks; for worker threads."""
+        self._store.save_output(self.job_id, self.lease, name, content)
 
     def take_news(self) -> tuple[str, float, float | None, dict[str, Any]] | None:
         """The newest report not yet written."""
@@ -288,6 +293,10 @@ class JobQueue:
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
         return record
 
+    async def outputs(self, job_id: str) -> dict[str, Any]:
+        """The parts of a job's result that are ready, by name."""
+        return await asyncio.to_thread(self._store.outputs, job_id)
+
     async def jobs_of(
         self, user: str, *, before: tuple[float, str] | None = None, limit: int = 50, key: str | None = None
     ) -> list[JobRecord]:
@@ -356,7 +365,7 @@ class JobQueue:
         record = await asyncio.to_thread(self._store.begin, job_id, lease)
         if record is None:
             return
-        context = JobContext(record, lease)
+        context = JobContext(record, lease, self._store)
         structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
         task = asyncio.current_task()
         assert task is not None

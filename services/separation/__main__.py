@@ -1,0 +1,50 @@
+"""Runs the separation service: `python -m services.separation [all|serve|work]`."""
+
+from services.common.jobs import JobQueue
+from services.common.process import run
+from services.common.runtime import Callers, run_with_jobs
+from services.common.server import Draining, Service
+from services.separation.config import SeparationSettings
+from services.separation.service import KIND, NAME, SeparationService
+from services.separation.worker import SeparationWorker
+from stemtube.separation.v1 import separation_pb2_grpc
+
+
+async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> None:
+    section = settings.separation
+    objects = settings.object_store()
+    worker = SeparationWorker(settings, objects) if works else None
+    jobs = JobQueue(
+        settings.database_url,
+        "separation",
+        handlers={KIND: worker.handle} if worker else {},
+        slots=1 if worker else 0,
+        keep_seconds=section.keep_days * 86400,
+    )
+    draining = Draining()
+    servicer = SeparationService(jobs, objects, settings.weight_store(), draining)
+    await run_with_jobs(
+        Callers(settings, "separation"),
+        jobs,
+        worker,
+        Service(NAME, lambda server: separation_pb2_grpc.add_SeparationServiceServicer_to_server(servicer, server))
+        if serves
+        else None,
+        listen=section.listen,
+        health_listen=section.health_listen,
+        draining=draining,
+        grace_seconds=section.grace_seconds,
+    )
+
+
+if __name__ == "__main__":
+    run(
+        "services.separation",
+        "Splits mixes into stems. Roles: all (on one machine), serve (gRPC API), work (takes jobs; where the GPU is).",
+        SeparationSettings,
+        {
+            "all": lambda settings: _run(settings, serves=True, works=True),
+            "serve": lambda settings: _run(settings, serves=True, works=False),
+            "work": lambda settings: _run(settings, serves=False, works=True),
+        },
+    )

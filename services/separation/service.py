@@ -1,0 +1,134 @@
+"""The separation service's RPCs: they check and queue; the work is `worker.py`'s."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from services.common.auth import require_service
+from services.common.errors import InvalidInputError, NotFoundError
+from services.common.job_messages import job_message
+from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue, job_key
+from services.common.server import Draining
+from services.common.storage import ObjectStore
+from services.common.weights import WeightStore
+from services.separation.models import registry
+from services.separation.presets import PRESETS
+from stemtube.common.v1 import provenance_pb2
+from stemtube.separation.v1 import separation_pb2 as pb
+from stemtube.separation.v1 import separation_pb2_grpc
+
+NAME = "stemtube.separation.v1.SeparationService"
+KIND = "separation"
+ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end."""
+
+    def __init__(self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, draining: Draining) -> None:
+        self._jobs = jobs
+        self._objects = objects
+        self._weights = weights
+        self._draining = draining
+
+    async def CreateSeparation(self, request: pb.CreateSeparationRequest, _context: Any) -> pb.CreateSeparationResponse:
+        require_service()
+        for name, value in (("request_id", request.request_id), ("on_behalf_of", request.on_behalf_of)):
+            if not ID.fullmatch(value):
+                raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+        if request.quality not in PRESETS:
+            raise InvalidInputError("unknown quality", "BAD_REQUEST")
+        choice = await asyncio.to_thread(registry.resolve, request.model or registry.AUTO, self._weights)
+        entry = await asyncio.to_thread(registry.entry, choice.name, self._weights)
+        stems = _wanted(list(request.stems), entry.stems)
+        if not await self._objects.exists(request.audio_key):
+            raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
+        auto = request.model in ("", registry.AUTO)
+        record = await self._jobs.submit(
+            KIND,
+            {
+                "audio_key": request.audio_key,
+                "model": entry.name,
+                "family": entry.family,
+                "version": entry.version,
+                "stems": stems,
+                "quality": request.quality,
+                "substitution": choice.why if auto and choice.name != registry.PREFERRED else "",
+            },
+            key=job_key(KIND, request.audio_key, entry.name, entry.version, stems, request.quality),
+            user=request.on_behalf_of,
+            request_id=request.request_id,
+            reusable=self._outputs_exist,
+        )
+        return pb.CreateSeparationResponse(separation=_message(record))
+
+    async def GetSeparation(self, request: pb.GetSeparationRequest, _context: Any) -> pb.GetSeparationResponse:
+        require_service()
+        return pb.GetSeparationResponse(separation=_message(await self._jobs.get(request.separation_id)))
+
+    async def WatchSeparation(
+        self, request: pb.WatchSeparationRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchSeparationResponse]:
+        require_service()
+        async for record in self._draining.watch(self._jobs.watch(request.separation_id)):
+            yield pb.WatchSeparationResponse(separation=_message(record))
+
+    async def CancelSeparation(self, request: pb.CancelSeparationRequest, _context: Any) -> pb.CancelSeparationResponse:
+        require_service()
+        await self._jobs.cancel(request.separation_id, request.request_id)
+        return pb.CancelSeparationResponse()
+
+    async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights))
+
+    async def _outputs_exist(self, record: JobRecord) -> bool:
+        stems = (record.result or {}).get("stems", [])
+        found = await asyncio.gather(*(self._objects.exists(stem["audio_key"]) for stem in stems))
+        return bool(found) and all(found)
+
+
+def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
+    if unknown := set(asked) - set(given):
+        raise InvalidInputError(
+            f"the model does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}", "UNKNOWN_STEM"
+        )
+    return [stem for stem in given if not asked or stem in asked]
+
+
+def _models(weights: WeightStore) -> list[pb.Model]:
+    default = registry.resolve(registry.AUTO, weights).name
+    messages = []
+    for name in registry.names(weights):
+        entry = registry.entry(name, weights)
+        usable = registry.availability(name, weights)
+        messages.append(
+            pb.Model(
+                name=name,
+                stems=entry.stems,
+                license=entry.licence,
+                version=entry.version,
+                availability=provenance_pb2.Availability(
+                    available=usable.available, unavailable_reason="" if usable.available else usable.reason
+                ),
+                default=name == default,
+            )
+        )
+    return messages
+
+
+def _message(record: JobRecord) -> pb.Separation:
+    payload = record.payload
+    stems = (record.result or record.detail).get("stems", [])
+    return pb.Separation(
+        job=job_message(record),
+        model=payload["model"],
+        stems=[pb.Stem(**stem) for stem in stems],
+        made_by=provenance_pb2.Provenance(
+            backend=payload["family"],
+            model=payload["model"],
+            version=payload["version"],
+            substitution=payload["substitution"],
+        ),
+    )

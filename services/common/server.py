@@ -271,7 +271,7 @@ async def start(
     for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     http.ready = True
-    log.info("serving", port=port, health_port=http.port)
+    log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)
     return RunningServer(server, health_servicer, http, port, draining)
 
 

@@ -1,0 +1,58 @@
+"""Settings of the auth service."""
+
+from datetime import timedelta
+
+from pydantic import Field, SecretStr, field_validator
+
+from services.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
+from services.common.config import ListenAddress, Section, Settings
+from services.common.database import DatabaseUrl
+
+
+class AuthSection(Section):
+    """What only auth needs to know."""
+
+    listen: ListenAddress = Field("127.0.0.1:50051", description="where gRPC listens")
+    health_listen: ListenAddress = Field("127.0.0.1:9091", description="where /healthz, /readyz and /metrics listen")
+    database_url: DatabaseUrl = Field(
+        SecretStr(""),
+        description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/auth.sqlite",
+    )
+    admin_username: str = Field("admin", min_length=1, max_length=64, description="name of the first user")
+    bcrypt_cost: int = Field(12, ge=4, le=18, description="base-2 logarithm of the work to hash a password")
+    hashing_threads: int = Field(2, ge=1, le=64, description="passwords that are hashed at the same time")
+    access_token_minutes: float = Field(15, gt=0, le=24 * 60, description="life of an access token")
+    refresh_token_days: float = Field(30, gt=0, le=3650, description="days without a refresh that end a session")
+
+    @property
+    def access_token_lifetime(self) -> timedelta:
+        """Life of an access token."""
+        return timedelta(minutes=self.access_token_minutes)
+
+    @property
+    def refresh_token_lifetime(self) -> timedelta:
+        """Life of a refresh token."""
+        return timedelta(days=self.refresh_token_days)
+
+
+class AuthSettings(Settings):
+    """Settings of the auth service."""
+
+    admin_password: SecretStr = Field(
+        SecretStr(""),
+        description="password of the first user, read at the very first start only; "
+        "empty: a random one, in DATA_DIR/secrets/admin-password",
+    )
+    auth: AuthSection = AuthSection()
+
+    @field_validator("admin_password")
+    @classmethod
+    def _has_fitting_length(cls, password: SecretStr) -> SecretStr:
+        if password and not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+            raise ValueError(f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+        return password
+
+    @property
+    def database_url(self) -> str:
+        """URL of auth's own database."""
+        return self.auth.database_url.get_secret_value() or self.sqlite_url("auth")

@@ -1,0 +1,36 @@
+"""The first user, without whom nobody could sign in."""
+
+import secrets
+
+import structlog
+
+from services.auth.config import AuthSettings
+from services.auth.passwords import PasswordHasher
+from services.auth.store import Store
+from services.common.config import write_private
+
+log = structlog.get_logger(__name__)
+
+
+async def ensure_admin(settings: AuthSettings, store: Store, hasher: PasswordHasher) -> None:
+    """Creates the admin at the very first start, when there is no user yet.
+
+    The password is the setting's, or a random one that is left in DATA_DIR/secrets/admin-password, for its owner only.
+
+    Raises:
+        OSError: the file cannot be written; there is no admin then, and the next start tries again.
+    """
+    if await store.has_users():
+        return
+    given = settings.admin_password.get_secret_value()
+    password = given or secrets.token_urlsafe(12)
+    file = settings.data_dir.absolute() / "secrets" / "admin-password"
+
+    def keep_password() -> None:
+        if not given:
+            write_private(file, password + "\n")
+
+    username = settings.auth.admin_username
+    if await store.create_first_admin(username, await hasher.hash(password), keep_password):
+        where = "password is that of STEMTUBE_ADMIN_PASSWORD" if given else f"one-time password is in {file}"
+        log.warning(f"created the user {username}, whose {where}")

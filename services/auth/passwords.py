@@ -1,0 +1,73 @@
+"""Passwords: bcrypt, off the event loop, with equal work whether or not there is such a user."""
+
+import asyncio
+import base64
+import hashlib
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import bcrypt
+
+T = TypeVar("T")
+
+MIN_PASSWORD = 8
+MAX_PASSWORD = 1024
+BCRYPT_MAX_BYTES = 72
+
+
+class PasswordHasher:
+    """Hashes and checks passwords in a few threads of its own; the others wait their turn.
+
+    bcrypt releases the GIL, so the event loop goes on meanwhile.
+
+    Args:
+        cost: base-2 logarithm of bcrypt's rounds; 12 takes about a quarter of a second.
+        threads: how many passwords are hashed at the same time.
+    """
+
+    def __init__(self, cost: int, threads: int) -> None:
+        self._cost = cost
+        # Well-formed and nobody's: a check against it takes as long as one against a user's hash.
+        self._decoy = bcrypt.gensalt(cost) + b"." * 31
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+
+    async def hash(self, password: str) -> str:
+        """A salted hash of a password, to be stored."""
+        return await self._in_thread(lambda: bcrypt.hashpw(_key(password), bcrypt.gensalt(self._cost)).decode())
+
+    async def matches(self, password: str, hashed: str | None) -> bool:
+        """Whether `hashed` was made from this password.
+
+        Args:
+            password: what somebody says the password is.
+            hashed: the hash of the user's password; None if there is no such user, which takes as long to find out.
+        """
+        if len(password) > MAX_PASSWORD:
+            password, hashed = "", None
+        against = self._decoy if hashed is None else hashed.encode()
+        equal = await self._in_thread(lambda: bcrypt.checkpw(_key(password), against))
+        return equal and hashed is not None
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether `hashed` was made with another cost than hashes are made with now."""
+        return hashed.split("$")[2] != f"{self._cost:02}"
+
+    def close(self) -> None:
+        """Ends the threads once they have done what they are at."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _key(password: str) -> bytes:
+    """What bcrypt gets: the password, or a hash of one that is longer than the 72 bytes that bcrypt reads.
+
+    Equal characters that keyboards encode differently count as equal (NFKC, as NIST SP 800-63B asks).
+    """
+    encoded = unicodedata.normalize("NFKC", password).encode()
+    if len(encoded) <= BCRYPT_MAX_BYTES:
+        return encoded
+    return base64.b64encode(hashlib.sha256(encoded).digest())

@@ -1,0 +1,327 @@
+"""A service's own database: connections, sessions, UTC times, and migrations at start.
+
+Three lines give a service its database, a SQLite file or PostgreSQL:
+
+    await migrate(url, "services.library")  # runs services/library/migrations
+    async with Database(url) as database, database.write() as session:
+        session.add(track)
+"""
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import psycopg
+import structlog
+from alembic import command, context
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from filelock import FileLock, Timeout
+from pydantic import AfterValidator, SecretStr
+from sqlalchemy import (
+    URL,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
+
+log = structlog.get_logger(__name__)
+
+SQLITE_BUSY_MS = 15_000
+CONNECT_SECONDS = 10
+MIGRATION_LOCK_SECONDS = 120
+SQLITE_OUTAGES = frozenset(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+)
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Names of constraints, for `MetaData(naming_convention=NAMING)`: migrations can only change what has a name."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: takes aware datetimes only, gives them in UTC, on databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """What is stored for `value`."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The moment that was stored as `value`."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {datetime: UtcDateTime()}
+"""Column types by annotation, for `type_annotation_map` of a service's declarative base."""
+
+
+def parse_url(url: str) -> URL:
+    """The URL of a SQLite file or a PostgreSQL database, with the driver that StemTube uses (aiosqlite, psycopg 3).
+
+    Args:
+        url: `sqlite:///file`, `sqlite:////absolute/file` or `postgresql://…`, with or without a driver's name.
+
+    Raises:
+        InvalidInputError: it is something else; the message does not repeat it, for it may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidInputError("must be a URL such as sqlite:///file or postgresql://user@host/name") from None
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite" if parsed.database and parsed.database != ":memory:" and "uri" not in parsed.query:
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "sqlite":
+            raise InvalidInputError("a SQLite database needs a file: sqlite:///file")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+    raise InvalidInputError("must be a URL that begins with sqlite:/// or postgresql://")
+
+
+def _is_database_url(url: SecretStr) -> SecretStr:
+    if url.get_secret_value():
+        parse_url(url.get_secret_value())
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]
+"""A setting: what `parse_url` takes, or empty."""
+
+
+class Database:
+    """Sessions on one database; an asynchronous context that closes its connections at the end.
+
+    Args:
+        url: as `parse_url` takes it.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = parse_url(url)
+        self.engine = create_async_engine(parsed, pool_pre_ping=True, **_engine_options(parsed))
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        writing = self.engine
+        if self._sqlite:
+            _prepare_file(parsed)
+            _set_up_sqlite(self.engine.sync_engine)
+            writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writers = async_sessionmaker(writing, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads, side by side with others.
+
+        Raises:
+            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        """
+        with _outages():
+            async with self._readers() as session:
+                yield session
+
+    @asynccontextmanager
+    async def write(self, lock: str = "") -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed at the end, or undone if an exception leaves the block.
+
+        On SQLite one writes at a time. On PostgreSQL several do: rows that a decision rests on are read
+        `with_for_update`, and blocks with the same `lock` follow one another.
+
+        Args:
+            lock: name of what must not happen twice at once, in any process.
+
+        Raises:
+            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        """
+        with _outages():
+            async with self._writers.begin() as session:
+                if lock and not self._sqlite:
+                    await session.execute(select(func.pg_advisory_xact_lock(_lock_number(lock))))
+                yield session
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+
+async def migrate(url: str, package: str) -> None:
+    """Brings a database to the newest schema; several processes may do so at once.
+
+    All steps are one transaction: a migration that fails or is killed leaves the schema as it was.
+
+    Args:
+        url: as `parse_url` takes it.
+        package: the service's package; its folder `migrations` holds `env.py`, which calls `run_migrations`, and
+            `versions/`. The schema's version is kept in a table named after the package, so that services can share a
+            database.
+
+    Raises:
+        UnavailableError: the database does not answer, or another process keeps migrating it.
+        PreconditionError: a newer StemTube made the database (reason DATABASE_TOO_NEW).
+    """
+    await asyncio.to_thread(_migrate, parse_url(url), package)
+
+
+def run_migrations(metadata: MetaData) -> None:
+    """What a service's `migrations/env.py` does: runs the migrations on the connection that `migrate` gives.
+
+    Args:
+        metadata: the tables that the migrations lead to.
+    """
+    attributes = context.config.attributes
+    context.configure(
+        connection=attributes["connection"],
+        target_metadata=metadata,
+        version_table=attributes["version_table"],
+        render_as_batch=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+# Alembic keeps the present migration in a global of its module `context`.
+_alembic = threading.Lock()
+
+
+def _migrate(url: URL, package: str) -> None:
+    service = package.rpartition(".")[2]
+    config = Config()
+    config.set_main_option("script_location", str(files(package) / "migrations").replace("%", "%%"))
+    config.attributes["version_table"] = f"{service}_schema_version"
+    with _alembic, _outages(), _migrating(url, service) as connection:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            if "Can't locate revision" not in str(error):
+                raise
+            raise PreconditionError(
+                f"The database of {service} was made by a newer version of StemTube.", "DATABASE_TOO_NEW"
+            ) from error
+
+
+@contextmanager
+def _migrating(url: URL, service: str) -> Iterator[Connection]:
+    """A connection in a transaction that no other process's migration shares."""
+    if url.get_backend_name() == "postgresql":
+        engine = create_engine(url, poolclass=NullPool, **_engine_options(url))
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'")
+            connection.execute(select(func.pg_advisory_xact_lock(_lock_number(f"migrate {service}"))))
+            yield connection
+        return
+    path = _prepare_file(url)
+    engine = create_engine(url.set(drivername="sqlite"), poolclass=NullPool, **_engine_options(url))
+    # Off, because changing a table means to copy and drop it, and a drop would delete the rows that refer to it.
+    _set_up_sqlite(engine, foreign_keys=False)
+    try:
+        with (
+            FileLock(f"{path}.lock", timeout=MIGRATION_LOCK_SECONDS),
+            engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection,
+        ):
+            yield connection
+            if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                raise RuntimeError(f"a migration left a row of {broken[0]} that refers to none of {broken[2]}")
+    except Timeout as error:
+        raise UnavailableError(f"Another process keeps migrating the database of {service}.") from error
+
+
+def _engine_options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        # Transactions begin where `_set_up_sqlite` says so, not where Python's driver guesses.
+        return {"connect_args": {"isolation_level": None}}
+    return {"connect_args": {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}}
+
+
+def _prepare_file(url: URL) -> Path:
+    """Makes the file of a SQLite database, for its owner only: passwords' hashes and keys will be in it."""
+    path = Path(url.database or "").absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise UnavailableError(f"The database file cannot be opened: {error}.", "DATABASE_UNAVAILABLE") from error
+    return path
+
+
+def _set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
+    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says."""
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _lock_number(name: str) -> int:
+    """The 64-bit number of an advisory lock."""
+    return int.from_bytes(hashlib.sha256(f"stemtube {name}".encode()).digest()[:8], signed=True)
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Tells outages of the database from faults of ours: the former are worth another try."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError) as error:
+        if not _is_outage(error):
+            raise
+        log.warning("database outage", detail=str(getattr(error, "orig", None) or error))
+        raise UnavailableError("The database does not answer now.", "DATABASE_UNAVAILABLE") from error
+
+
+def _is_outage(error: DBAPIError | PoolTimeoutError) -> bool:
+    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
+        return True
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in SQLITE_OUTAGES
+    return isinstance(error.orig, psycopg.OperationalError)

@@ -92,7 +92,10 @@ def load(entry: Entry, paths: tuple[Path, ...], device: str) -> DemucsSeparator:
         else:
             model = get_model(entry.name, repo=folder)
     except (ModelLoadingError, AssertionError, RuntimeError, LookupError, TypeError) as error:
-        raise PreconditionError(f"demucs cannot load {entry.name}: {error}", "WEIGHTS_UNUSABLE") from error
+        why = str(error).replace(f"{folder}/", "")
+        raise PreconditionError(f"demucs cannot load {entry.name}: {why}", "WEIGHTS_UNUSABLE") from error
     except SystemExit as error:  # how demucs reports that an optional package is missing
-        raise PreconditionError(f"demucs cannot load {entry.name}: it needs the package diffq") from error
+        raise PreconditionError(
+            f"demucs cannot load {entry.name}: it needs the package diffq", "WEIGHTS_UNUSABLE"
+        ) from error
     return DemucsSeparator(model, device)

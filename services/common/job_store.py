@@ -26,7 +26,8 @@ job_table = sa.Table(
     sa.Column("key", sa.String(100), nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("kind", sa.String(40), nullable=False),
-    sa.Column("user", sa.String(64), nullable=False),
+    sa.Column("user", sa.String(100), nullable=False),
+    sa.Column("subject", sa.String(200), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("state", sa.String(12), nullable=False),
@@ -55,7 +56,7 @@ request_table = sa.Table(
     metadata,
     sa.Column("request_id", sa.String(100), primary_key=True),
     sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True),
-    sa.Column("user", sa.String(64), nullable=False),
+    sa.Column("user", sa.String(100), nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
@@ -76,6 +77,7 @@ class JobRecord:
     key: str
     kind: str
     user: str
+    subject: str
     payload: dict[str, Any]
     state: State
     stage: str
@@ -134,6 +136,7 @@ class JobStore:
         request_id: str,
         kind: str,
         user: str,
+        subject: str,
         payload: dict[str, Any],
         priority: int,
         enqueue: Callable[[Connection, str], None],
@@ -146,6 +149,7 @@ class JobStore:
             request_id: the same again gives the same job.
             kind: of the work.
             user: who wants it.
+            subject: what it is about, to find it by.
             payload: what the handler needs.
             priority: lower runs first.
             enqueue: hands a new job's id to the engine within the same transaction.
@@ -154,7 +158,9 @@ class JobStore:
         while True:
             try:
                 with self.engine.begin() as connection:
-                    return self._submit(connection, key, request_id, kind, user, payload, priority, enqueue, outdated)
+                    return self._submit(
+                        connection, key, request_id, kind, user, subject, payload, priority, enqueue, outdated
+                    )
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
 
@@ -165,6 +171,7 @@ class JobStore:
         request_id: str,
         kind: str,
         user: str,
+        subject: str,
         payload: dict[str, Any],
         priority: int,
         enqueue: Callable[[Connection, str], None],
@@ -191,6 +198,7 @@ class JobStore:
                 generation=generation,
                 kind=kind,
                 user=user,
+                subject=subject,
                 payload=payload,
                 priority=priority,
                 state="queued",
@@ -225,11 +233,11 @@ class JobStore:
             position = self._queue_positions(connection).get(job_id, 0) if row["state"] == "queued" else 0
             return JobRecord(**row, queue_position=position)
 
-    def jobs_of(self, user: str, before: tuple[float, str] | None, limit: int, key: str | None) -> list[JobRecord]:
-        """A user's jobs, newest first, those created before (time, id) only; of one key if given."""
+    def jobs_of(self, user: str, before: tuple[float, str] | None, limit: int, subject: str) -> list[JobRecord]:
+        """A user's jobs, newest first, those created before (time, id) only; of one subject if given."""
         query = sa.select(*COLUMNS).where(job_table.c.user == user)
-        if key is not None:
-            query = query.where(job_table.c.key == key)
+        if subject:
+            query = query.where(job_table.c.subject == subject)
         if before:
             query = query.where(sa.tuple_(job_table.c.created_at, job_table.c.id) < sa.tuple_(*map(sa.literal, before)))
         query = query.order_by(job_table.c.created_at.desc(), job_table.c.id.desc()).limit(limit)

@@ -236,6 +236,7 @@ class JobQueue:
         *,
         key: str,
         user: str,
+        subject: str = "",
         request_id: str = "",
         priority: int = INTERACTIVE,
         reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
@@ -247,6 +248,7 @@ class JobQueue:
             payload: JSON.
             key: equal for equal work, see `job_key`.
             user: whose turn it takes in the fair queue.
+            subject: what it is about, to find it by.
             request_id: the caller's; the same again gives the same job.
             priority: `INTERACTIVE` runs before `BATCH`.
             reusable: whether a job that has succeeded before still serves (its objects may be gone).
@@ -274,6 +276,7 @@ class JobQueue:
             request_id=request_id or uuid.uuid4().hex,
             kind=kind,
             user=user,
+            subject=subject,
             payload=payload,
             priority=priority,
             enqueue=enqueue,
@@ -298,10 +301,10 @@ class JobQueue:
         return await asyncio.to_thread(self._store.outputs, job_id)
 
     async def jobs_of(
-        self, user: str, *, before: tuple[float, str] | None = None, limit: int = 50, key: str | None = None
+        self, user: str, *, before: tuple[float, str] | None = None, limit: int = 50, subject: str = ""
     ) -> list[JobRecord]:
-        """A user's jobs, newest first; those before (creation time, id), of one key if given."""
-        return await asyncio.to_thread(self._store.jobs_of, user, before, limit, key)
+        """A user's jobs, newest first; those before (creation time, id), of one subject if given."""
+        return await asyncio.to_thread(self._store.jobs_of, user, before, limit, subject)
 
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs (of one user), oldest first."""

@@ -1,0 +1,382 @@
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import grpc.aio
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.wrappers_pb2 import StringValue
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.common.auth import TokenVerifier, bearer, caller
+from services.common.client import RemoteError, domain_error, open_channel
+from services.common.errors import Code, LimitExceededError, NotFoundError, UnavailableError
+from services.common.server import MAX_MESSAGE_BYTES, Draining, RunningServer, Service, start
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = Ed25519PrivateKey.generate()
+
+
+def token(user: str = "u1") -> str:
+    now = int(time.time())
+    claims = {"iss": "stemtube-auth", "aud": "stemtube", "sub": user, "kind": "user", "iat": now, "exp": now + 60}
+    return jwt.encode(claims, KEY, algorithm="EdDSA", headers={"kid": "k1"})
+
+
+TOKEN = bearer(token())
+
+
+class Echo:
+    """A service with one RPC of each kind, without a contract: each takes and gives strings."""
+
+    def __init__(self) -> None:
+        self.draining = Draining()
+        self.calls = 0
+        self.open_streams = 0
+
+    async def say(self, request: StringValue, _context: Any) -> StringValue:
+        self.calls += 1
+        match request.value.partition(" "):
+            case ["who", _, _]:
+                await asyncio.sleep(0.01)
+                return StringValue(value=caller().subject)
+            case ["sleep", _, seconds]:
+                await asyncio.sleep(float(seconds))
+            case ["missing", _, _]:
+                raise NotFoundError("Für „Zoë“ gibt es nichts\n(100 %).", "NO_SUCH_TRACK", track="t1")
+            case ["fault", _, password]:
+                raise RuntimeError(f"hidden detail {len(password)}")
+            case ["later", _, times] if self.calls < int(times):
+                raise UnavailableError("not yet")
+        return request
+
+    async def anybody(self, request: StringValue, _context: Any) -> StringValue:
+        return request
+
+    async def repeat(self, request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+        yield request
+        if request.value == "fail":
+            raise LimitExceededError("Enough.", "TOO_MANY")
+        yield request
+
+    async def follow(self, request: StringValue, _context: Any) -> AsyncIterator[StringValue]:
+        async for update in self.draining.watch(self.updates(request)):
+            yield update
+
+    async def updates(self, request: StringValue) -> Any:
+        self.open_streams += 1
+        try:
+            yield request
+            await asyncio.sleep(60)
+        finally:
+            self.open_streams -= 1
+
+    async def join(self, requests: AsyncIterator[StringValue], _context: Any) -> StringValue:
+        return StringValue(value="".join([request.value async for request in requests]))
+
+    async def chat(self, requests: AsyncIterator[StringValue], _context: Any) -> AsyncIterator[StringValue]:
+        async for request in requests:
+            yield StringValue(value=request.value.upper())
+
+    def register(self, server: grpc.aio.Server) -> None:
+        codec = {"request_deserializer": StringValue.FromString, "response_serializer": StringValue.SerializeToString}
+        handlers = {
+            "Say": grpc.unary_unary_rpc_method_handler(self.say, **codec),
+            "Any": grpc.unary_unary_rpc_method_handler(self.anybody, **codec),
+            "Anybody": grpc.unary_unary_rpc_method_handler(self.anybody, **codec),
+            "Repeat": grpc.unary_stream_rpc_method_handler(self.repeat, **codec),
+            "Follow": grpc.unary_stream_rpc_method_handler(self.follow, **codec),
+            "Join": grpc.stream_unary_rpc_method_handler(self.join, **codec),
+            "Chat": grpc.stream_stream_rpc_method_handler(self.chat, **codec),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+        # The one method that clients never try twice, under its real name.
+        auth = {"Refresh": handlers["Say"]}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("stemtube.auth.v1.AuthService", auth),))
+
+
+class Client:
+    """Calls an Echo."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+
+    def _codec(self) -> dict[str, Any]:
+        return {"request_serializer": StringValue.SerializeToString, "response_deserializer": StringValue.FromString}
+
+    async def say(self, value: str, method: str = "/test.Echo/Say", **options: Any) -> str:
+        call = self.channel.unary_unary(method, **self._codec())
+        options.setdefault("metadata", TOKEN)
+        return (await call(StringValue(value=value), timeout=10, **options)).value
+
+    def stream(self, method: str, value: str, **options: Any) -> Any:
+        call = self.channel.unary_stream(f"/test.Echo/{method}", **self._codec())
+        options.setdefault("metadata", TOKEN)
+        return call(StringValue(value=value), timeout=10, **options)
+
+    async def join(self, *values: str, **options: Any) -> str:
+        call = self.channel.stream_unary("/test.Echo/Join", **self._codec())
+        options.setdefault("metadata", TOKEN)
+        return (await call((StringValue(value=value) for value in values), timeout=10, **options)).value
+
+    def chat(self, *values: str, **options: Any) -> Any:
+        call = self.channel.stream_stream("/test.Echo/Chat", **self._codec())
+        options.setdefault("metadata", TOKEN)
+        return call((StringValue(value=value) for value in values), timeout=10, **options)
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def server(echo: Echo) -> AsyncIterator[RunningServer]:
+    async def keys() -> Any:
+        return {"k1": KEY.public_key()}
+
+    service = Service("test.Echo", echo.register, public=("/test.Echo/Any",))
+    running = await start(
+        service,
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        verifier=TokenVerifier(keys),
+        draining=echo.draining,
+    )
+    yield running
+    await running.stop(0)
+
+
+@pytest.fixture
+async def client(server: RunningServer) -> AsyncIterator[Client]:
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        yield Client(channel)
+
+
+async def texts(stream: Any) -> list[str]:
+    return [message.value async for message in stream]
+
+
+async def test_every_kind_of_rpc_answers_who_has_a_token(client: Client) -> None:
+    assert await client.say("hello") == "hello"
+    assert await texts(client.stream("Repeat", "a")) == ["a", "a"]
+    assert await client.join("a", "b") == "ab"
+    assert await texts(client.chat("a", "b")) == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    "metadata", [(), (("authorization", ""),), (("authorization", "Basic YTpi"),), bearer(""), bearer("x.y.z")]
+)
+async def test_every_kind_of_rpc_refuses_who_has_none(client: Client, metadata: Any) -> None:
+    calls = [
+        client.say("hello", metadata=metadata),
+        texts(client.stream("Repeat", "a", metadata=metadata)),
+        client.join("a", metadata=metadata),
+        texts(client.chat("a", metadata=metadata)),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call
+        assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_public_name_makes_no_longer_name_public(client: Client) -> None:
+    assert await client.say("hello", "/test.Echo/Any", metadata=()) == "hello"
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("hello", "/test.Echo/Anybody", metadata=())
+    assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_callers_of_concurrent_rpcs_are_not_mixed_up(client: Client) -> None:
+    users = [f"user-{number}" for number in range(20)]
+    assert await asyncio.gather(*(client.say("who", metadata=bearer(token(user))) for user in users)) == users
+    with pytest.raises(grpc.aio.AioRpcError):
+        await client.say("who", metadata=())
+
+
+async def test_a_domain_error_arrives_with_code_message_and_reason(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("missing")
+    error = domain_error(refusal.value)
+    assert isinstance(error, RemoteError)
+    assert error.code is Code.NOT_FOUND
+    assert error.message == "Für „Zoë“ gibt es nichts\n(100 %)."
+    assert error.reason == "NO_SUCH_TRACK"
+    assert error.metadata == {"track": "t1"}
+
+
+async def test_error_details_have_the_standard_form(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("missing")
+    details = dict(refusal.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    status = status_pb2.Status.FromString(details)  # type: ignore[arg-type]
+    info = error_details_pb2.ErrorInfo()
+    assert status.code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("stemtube", "NO_SUCH_TRACK")
+
+
+async def test_an_error_within_a_stream_comes_after_what_was_sent(client: Client) -> None:
+    stream = client.stream("Repeat", "fail")
+    assert (await stream.read()).value == "fail"
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stream.read()
+    assert domain_error(refusal.value).reason == "TOO_MANY"
+
+
+async def test_a_fault_of_ours_is_internal_and_tells_nothing(client: Client, echo: Echo) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as fault:
+        await client.say("fault hunter2")
+    error = domain_error(fault.value)
+    assert (error.code, error.reason) == (Code.INTERNAL, "INTERNAL")
+    assert "hidden" not in f"{fault.value!r} {fault.value.trailing_metadata()}"
+    assert await client.say("still here") == "still here"
+
+
+async def test_an_error_without_details_has_its_code_as_reason(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("hello", "/test.Echo/Nothing")
+    error = domain_error(refusal.value)
+    assert (error.code, error.reason) == (Code.UNIMPLEMENTED, "UNIMPLEMENTED")
+
+
+async def test_a_message_that_is_too_large_is_refused(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("x" * (MAX_MESSAGE_BYTES + 1))
+    assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_clients_try_again_while_a_service_is_unavailable(client: Client, echo: Echo) -> None:
+    assert await client.say("later 3") == "later 3"
+    assert echo.calls == 3
+
+
+async def test_clients_do_not_spend_a_refresh_token_twice(client: Client, echo: Echo) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("later 3", "/stemtube.auth.v1.AuthService/Refresh")
+    assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert echo.calls == 1
+
+
+async def test_health_and_reflection_need_no_token(client: Client) -> None:
+    health = health_pb2_grpc.HealthStub(client.channel)
+    for name in ("", "test.Echo"):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await health.Check(health_pb2.HealthCheckRequest(service="other"))
+    assert refusal.value.code() == grpc.StatusCode.NOT_FOUND
+
+    reflection = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    answers = [answer async for answer in reflection.ServerReflectionInfo(iter([request]))]
+    names = [service.name for service in answers[0].list_services_response.service]
+    assert "test.Echo" in names
+
+
+async def test_http_shows_health_and_metrics(client: Client, server: RunningServer) -> None:
+    await client.say("hello")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.health_port}") as http:
+        assert (await http.get("/healthz")).status == 200
+        assert (await http.get("/readyz")).status == 200
+        metrics = await (await http.get("/metrics")).text()
+    assert 'stemtube_rpcs_total{code="OK",method="/test.Echo/Say"}' in metrics
+
+
+async def test_a_draining_server_ends_streams_and_finishes_short_rpcs(
+    client: Client, server: RunningServer, echo: Echo
+) -> None:
+    watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    stream = client.stream("Follow", "a")
+    assert (await stream.read()).value == "a"
+    short = asyncio.create_task(client.say("sleep 0.3"))
+    await asyncio.sleep(0.1)
+
+    stopping = asyncio.create_task(server.stop(1))
+    with pytest.raises(grpc.aio.AioRpcError) as end:
+        await stream.read()
+    assert domain_error(end.value).reason == "DRAINING"
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+    assert await short == "sleep 0.3"
+    await stopping
+    assert echo.open_streams == 0
+
+
+async def test_what_outlasts_the_grace_is_cancelled(client: Client, server: RunningServer) -> None:
+    long = asyncio.create_task(client.say("sleep 60"))
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await server.stop(0.2)
+    assert time.monotonic() - started < 2
+    with pytest.raises(grpc.aio.AioRpcError):
+        await long
+
+
+async def test_a_client_that_goes_away_ends_its_stream(client: Client, echo: Echo) -> None:
+    stream = client.stream("Follow", "a")
+    await stream.read()
+    assert echo.open_streams == 1
+    stream.cancel()
+    for _ in range(100):
+        if echo.open_streams == 0:
+            break
+        await asyncio.sleep(0.02)
+    assert echo.open_streams == 0
+
+
+async def test_a_taken_address_is_an_error(server: RunningServer, echo: Echo) -> None:
+    async def keys() -> Any:
+        return {}
+
+    for listen, health_listen in ((server.port, 0), (0, server.health_port)):
+        with pytest.raises(OSError, match=r"127\.0\.0\.1"):
+            await start(
+                Service("test.Echo", Echo().register),
+                listen=f"127.0.0.1:{listen}",
+                health_listen=f"127.0.0.1:{health_listen}",
+                verifier=TokenVerifier(keys),
+                draining=Draining(),
+            )
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_logs_hide_secrets_and_local_variables(log_format: str) -> None:
+    program = f"""
+import logging, structlog
+from services.common.config import LogSettings
+from services.common.telemetry import configure_logging
+
+configure_logging(LogSettings(format="{log_format}"), "tool")
+log = structlog.get_logger("here")
+
+def check(password):
+    raise RuntimeError("a fault")
+
+log.info("signing in", password="hunter" + "2", refresh_token=b"hunter" + b"2", user="ada")
+logging.getLogger("library").warning("from a library")
+log.debug("too much")
+try:
+    check("hunter" + "2")
+except RuntimeError:
+    log.exception("failed")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    for expected in ("signing in", "ada", "from a library", "tool", "a fault", "Traceback"):
+        assert expected in done.stderr
+    assert "too much" not in done.stderr
+    # The traceback shows the lines of a program in a file; this one came as an argument.
+    assert "hunter2" not in done.stderr

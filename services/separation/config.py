@@ -1,16 +1,20 @@
 """Settings of the separation service."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from services.common.config import Section, Settings
+from services.common.config import ListenAddress, Section, Settings
+from services.common.database import DatabaseUrl
 
 
 class SeparationSection(Section):
     """Settings of this service alone."""
 
-    listen: str = Field("127.0.0.1:50053", description="address of gRPC")
-    health_listen: str = Field("127.0.0.1:9093", description="address of /healthz, /readyz and /metrics")
-    database_url: str = Field("", description="SQLite or PostgreSQL; empty: a file in DATA_DIR/databases")
+    listen: ListenAddress = Field("127.0.0.1:50053", description="where gRPC listens")
+    health_listen: ListenAddress = Field("127.0.0.1:9093", description="where /healthz, /readyz and /metrics listen")
+    database_url: DatabaseUrl = Field(
+        SecretStr(""),
+        description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/separation.sqlite",
+    )
     device: str = Field("auto", description="torch device: cpu, cuda, cuda:1 …; auto: a GPU if there is one")
     max_seconds: float = Field(1800.0, description="longest mix")
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
@@ -26,4 +30,4 @@ class SeparationSettings(Settings):
     @property
     def database_url(self) -> str:
         """URL of the queue's database."""
-        return self.separation.database_url or self.sqlite_url("separation")
+        return self.separation.database_url.get_secret_value() or self.sqlite_url("separation")

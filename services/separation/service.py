@@ -15,6 +15,7 @@ from services.common.storage import ObjectStore
 from services.common.weights import WeightStore
 from services.separation.models import registry
 from services.separation.presets import PRESETS
+from services.separation.provenance import made_by
 from stemtube.common.v1 import provenance_pb2
 from stemtube.separation.v1 import separation_pb2 as pb
 from stemtube.separation.v1 import separation_pb2_grpc
@@ -46,21 +47,21 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
+        maker = made_by(entry, choice.why if auto and choice.name != registry.PREFERRED else "")
         record = await self._jobs.submit(
             KIND,
             {
                 "audio_key": request.audio_key,
-                "model": entry.name,
-                "family": entry.family,
-                "version": entry.version,
+                "auto": auto,
+                "made_by": maker,
                 "stems": stems,
                 "quality": request.quality,
-                "substitution": choice.why if auto and choice.name != registry.PREFERRED else "",
             },
             key=job_key(KIND, request.audio_key, entry.name, entry.version, stems, request.quality),
+            subject=request.audio_key,
             user=request.on_behalf_of,
             request_id=request.request_id,
-            reusable=self._outputs_exist,
+            reusable=self._is_good,
         )
         return pb.CreateSeparationResponse(separation=_message(record))
 
@@ -83,13 +84,19 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights))
 
-    async def _outputs_exist(self, record: JobRecord) -> bool:
-        stems = (record.result or {}).get("stems", [])
+    async def _is_good(self, record: JobRecord) -> bool:
+        """Whether a kept separation is what its request wanted, with all its stems still stored."""
+        result = record.result or {}
+        stems = result.get("stems", [])
         found = await asyncio.gather(*(self._objects.exists(stem["audio_key"]) for stem in stems))
-        return bool(found) and all(found)
+        as_wanted = result.get("made_by", {}).get("model") == record.payload["made_by"]["model"]
+        return as_wanted and bool(found) and all(found)
 
 
 def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
+    """The stems to make, in the model's order; a user's own model tells its stems only when it is loaded."""
+    if not given:
+        return sorted(set(asked))
     if unknown := set(asked) - set(given):
         raise InvalidInputError(
             f"the model does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}", "UNKNOWN_STEM"
@@ -119,16 +126,11 @@ def _models(weights: WeightStore) -> list[pb.Model]:
 
 
 def _message(record: JobRecord) -> pb.Separation:
-    payload = record.payload
+    maker = (record.result or record.payload)["made_by"]
     stems = (record.result or record.detail).get("stems", [])
     return pb.Separation(
         job=job_message(record),
-        model=payload["model"],
+        model=maker["model"],
         stems=[pb.Stem(**stem) for stem in stems],
-        made_by=provenance_pb2.Provenance(
-            backend=payload["family"],
-            model=payload["model"],
-            version=payload["version"],
-            substitution=payload["substitution"],
-        ),
+        made_by=provenance_pb2.Provenance(**maker),
     )

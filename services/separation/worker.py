@@ -12,12 +12,14 @@ import structlog
 
 from services.common import audio
 from services.common.engine import Engine, Report
+from services.common.errors import WeightsMissingError
 from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Samples, Separator
+from services.separation.models.base import Progress, Samples, Separator
 from services.separation.presets import PRESETS
+from services.separation.provenance import made_by
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +64,7 @@ class SeparationWork:
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Splits one mix; see `SeparationService.CreateSeparation` for the task."""
         report("loading", 0.0)
-        model = self._model(task["model"], lambda done: report("loading", LOADED * done))
+        maker, model = self._choose(task, lambda done: report("loading", LOADED * done))
         report("decoding", LOADED)
         with self._objects.open(task["audio_key"]) as source:
             mix = audio.decode(
@@ -79,14 +81,25 @@ class SeparationWork:
         )
         del mix
         gain = _common_gain(separated)
+        wanted = [name for name in model.stems if not task["stems"] or name in task["stems"]]
         stems: list[dict[str, Any]] = []
-        for number, name in enumerate(task["stems"]):
-            report("storing", SEPARATED + (1 - SEPARATED) * number / len(task["stems"]), stems=list(stems))
+        for number, name in enumerate(wanted):
+            report("storing", SEPARATED + (1 - SEPARATED) * number / len(wanted), stems=list(stems))
             stems.append(self._store(name, separated.pop(name), model.sample_rate_hz, gain, task["prefix"]))
         report("storing", 1.0, stems=stems)
-        return {"stems": stems}
+        return {"stems": stems, "made_by": maker}
 
-    def _model(self, name: str, progress: Any) -> Separator:
+    def _choose(self, task: dict[str, Any], progress: Progress) -> tuple[dict[str, str], Separator]:
+        """The model of the task; of an automatic choice whose weights do not come after all, the substitute."""
+        try:
+            return task["made_by"], self._model(task["made_by"]["model"], progress)
+        except WeightsMissingError:
+            if not task["auto"]:
+                raise
+        choice = registry.resolve(registry.AUTO, self._weights)
+        return made_by(registry.entry(choice.name, self._weights), choice.why), self._model(choice.name, progress)
+
+    def _model(self, name: str, progress: Progress) -> Separator:
         if name not in self._models:
             while len(self._models) >= WARM_MODELS:
                 self._models.popitem(last=False)
@@ -103,7 +116,7 @@ class SeparationWork:
             path = Path(folder) / "stem.flac"
             audio.encode(samples, sample_rate_hz, path, "flac")
             asyncio.run(self._objects.put(audio_key, path, audio.CONTENT_TYPES["flac"]))
-        peaks = audio.peaks(samples, sample_rate_hz).to_bytes()
+        peaks = audio.peaks_of(samples, sample_rate_hz).to_bytes()
         asyncio.run(self._objects.put(peaks_key, peaks, "application/octet-stream"))
         return {
             "name": name,

@@ -1,0 +1,137 @@
+"""How audio gets into the library: uploads and links, checked by a full decode before a track counts as there."""
+
+import asyncio
+import hashlib
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from services.common.engine import Engine
+from services.common.errors import InvalidInputError, LimitExceededError, UnavailableError
+from services.common.storage import ObjectStore
+from services.download.config import DownloadSettings
+from services.download.fetcher import FetchWork
+from services.download.inspector import FileWork
+from services.download.store import AudioFacts, Library, Track
+
+OnStage = Callable[[str, float], None]
+FETCHED = 0.8
+
+
+class Acquirer:
+    """Takes bytes or a link to a checked original in the object store.
+
+    Originals are named after their content, so that equal files are one object and equal work is recognised.
+    """
+
+    def __init__(self, settings: DownloadSettings, objects: ObjectStore, library: Library) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._library = library
+        self._files = Engine("download-files", FileWork, settings, settings.log)
+
+    async def close(self) -> None:
+        """Ends the child process."""
+        await self._files.close()
+
+    async def upload(self, user_id: str, filename: str, chunks: AsyncIterator[bytes]) -> tuple[Track, bool]:
+        """Keeps an uploaded file, and tells whether its track is new to the user.
+
+        Raises:
+            InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
+            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG).
+        """
+        draft = f"uploads/{uuid.uuid4().hex}"
+        digest = hashlib.sha256()
+        size = 0
+
+        async def measured() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self._settings.download.max_bytes:
+                    limit = self._settings.download.max_bytes
+                    raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
+                digest.update(chunk)
+                yield chunk
+
+        try:
+            await self._objects.put(draft, measured())
+            if not size:
+                raise InvalidInputError("The file is empty.", "EMPTY_FILE")
+            facts, tags = await self._keep(draft, digest.hexdigest(), lambda _stage, _done: None)
+        finally:
+            await asyncio.shield(self._objects.delete(draft))
+        title = tags["title"] or Path(filename).stem or "Untitled"
+        track, new = await self._library.add_upload(user_id, title, tags["artist"], facts)
+        if not new:
+            # The same sound in another file: the track keeps the file that it has.
+            for key in await self._library.unused([facts.audio_key, facts.peaks_key]):
+                await self._objects.delete(key)
+        return track, new
+
+    async def fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
+        """Fetches a link's audio for its track.
+
+        Returns:
+            The key of the original.
+
+        Raises:
+            StemTubeError: it cannot be fetched, or is not usable as a song.
+            UnavailableError: it took too long (reason FETCH_TIMEOUT).
+        """
+        engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
+        draft = f"uploads/{uuid.uuid4().hex}"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                async with asyncio.timeout(self._settings.download.fetch_seconds):
+                    found = await engine.run(
+                        {"url": url, "folder": folder},
+                        lambda stage, fraction, **_: on_stage(stage, FETCHED * fraction),
+                    )
+                path = Path(found["path"])
+                digest = await asyncio.to_thread(_file_digest, path)
+                await self._objects.put(draft, path)
+                facts, tags = await self._keep(
+                    draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done)
+                )
+            except TimeoutError:
+                raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
+            finally:
+                await asyncio.shield(engine.close())
+                await asyncio.shield(self._objects.delete(draft))
+        title = found["title"] or tags["title"] or url
+        artist = found["artist"] or tags["artist"]
+        await self._library.set_audio(track_id, title, artist, facts)
+        return facts.audio_key
+
+    async def convert(self, key: str, audio_format: str, to: str) -> None:
+        """Makes an object in another format, as another object."""
+        task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
+        await self._files.run(task, lambda *_arguments, **_detail: None)
+
+    async def _keep(self, draft: str, digest: str, on_stage: OnStage) -> tuple[AudioFacts, dict[str, str]]:
+        """Checks a draft by decoding all of it, and names it after its content."""
+        key, peaks_key = f"originals/{digest}", f"peaks/{digest}"
+        task = {"do": "inspect", "key": draft, "peaks_key": peaks_key}
+        found: dict[str, Any] = await self._files.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+        if not await self._objects.exists(key):
+            await self._objects.copy(draft, key)
+        facts = AudioFacts(
+            audio_key=key,
+            peaks_key=peaks_key,
+            content_hash=found["content_hash"],
+            suffix=found["container"],
+            duration_seconds=found["duration_seconds"],
+            sample_rate_hz=found["sample_rate_hz"],
+            channels=found["channels"],
+            loudness_lufs=found["loudness_lufs"],
+        )
+        return facts, {"title": found["title"], "artist": found["artist"]}
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,43 @@
+"""Settings of the download service."""
+
+from pydantic import Field, SecretStr
+
+from services.common.audio import Limits
+from services.common.config import ListenAddress, Section, Settings
+from services.common.database import DatabaseUrl
+
+
+class DownloadSection(Section):
+    """Settings of this service alone."""
+
+    listen: ListenAddress = Field("127.0.0.1:50052", description="where gRPC listens")
+    health_listen: ListenAddress = Field("127.0.0.1:9092", description="where /healthz, /readyz and /metrics listen")
+    database_url: DatabaseUrl = Field(
+        SecretStr(""),
+        description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/download.sqlite",
+    )
+    pipelines: int = Field(32, description="tracks that are processed side by side (the services queue the work)")
+    max_seconds: float = Field(1800.0, description="longest song")
+    max_bytes: int = Field(500 * 1024 * 1024, description="largest file")
+    fetch_seconds: float = Field(1800.0, description="longest time that a link may take to fetch")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="hosts that links may lead to although not public, JSON list"
+    )
+    grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
+    keep_days: float = Field(30.0, description="finished jobs are kept so long")
+
+
+class DownloadSettings(Settings):
+    """Settings of the download process."""
+
+    download: DownloadSection = DownloadSection()
+
+    @property
+    def database_url(self) -> str:
+        """URL of the library's database, where the pipelines' queue is too."""
+        return self.download.database_url.get_secret_value() or self.sqlite_url("download")
+
+    @property
+    def limits(self) -> Limits:
+        """What a song may be."""
+        return Limits(max_seconds=self.download.max_seconds, max_bytes=self.download.max_bytes)

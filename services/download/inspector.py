@@ -1,0 +1,49 @@
+"""The library's work on files, in a child process: what a file holds, its waveform peaks, other formats of it."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from services.common import audio
+from services.common.engine import Report
+from services.download.config import DownloadSettings
+
+PEAKS_TYPE = "application/octet-stream"
+
+
+class FileWork:
+    """Tasks on objects of the store: `inspect` and `transcode`."""
+
+    def __init__(self, settings: DownloadSettings) -> None:
+        self._objects = settings.object_store()
+        self._limits = settings.limits
+
+    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Does a task, `{"do": "inspect" | "transcode", …}`."""
+        return self._inspect(task, report) if task["do"] == "inspect" else self._transcode(task, report)
+
+    def _inspect(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Decodes the whole object `key`, refuses what is no song, and stores its peaks as `peaks_key`."""
+        with self._objects.open(task["key"]) as source:
+            found = audio.inspect(source, self._limits, lambda done: report("checking", done))
+        asyncio.run(self._objects.put(task["peaks_key"], found.peaks.to_bytes(), PEAKS_TYPE))
+        info = found.info
+        return {
+            "content_hash": found.content_hash,
+            "duration_seconds": info.duration_seconds,
+            "sample_rate_hz": info.sample_rate_hz,
+            "channels": info.channels,
+            "loudness_lufs": found.loudness_lufs,
+            "container": info.container,
+            "title": info.tags.get("title", ""),
+            "artist": info.tags.get("artist", ""),
+        }
+
+    def _transcode(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Makes the object `key` in `format` as the object `to`."""
+        with tempfile.TemporaryDirectory() as folder, self._objects.open(task["key"]) as source:
+            path = Path(folder) / "audio"
+            audio.transcode(source, path, task["format"], on_progress=lambda done: report("converting", done))
+            asyncio.run(self._objects.put(task["to"], path, audio.CONTENT_TYPES[task["format"]]))
+        return {}

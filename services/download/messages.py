@@ -1,0 +1,101 @@
+"""The library's data as the contracts tell it."""
+
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from services.common.job_messages import STATES, duration, error_message, job_message, timestamp
+from services.common.job_store import JobRecord
+from services.download.options import part_names
+from services.download.store import TrackData
+from stemtube.analysis.v1 import music_pb2
+from stemtube.common.v1 import provenance_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
+
+
+def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
+    """A track as a message; a summary leaves out beats, chords, sections and lyrics."""
+    track = data.track
+    path = f"/api/v1/tracks/{track.id}"
+    message = pb.Track(
+        id=track.id,
+        title=track.title,
+        artist=track.artist,
+        source_url=track.source_url or "",
+        create_time=timestamp(track.create_time.timestamp()),
+        stems=[
+            pb.TrackStem(
+                name=stem.name,
+                model=stem.model,
+                duration_seconds=stem.duration_seconds,
+                sample_rate_hz=stem.sample_rate_hz,
+                silent=stem.silent,
+                gain=stem.gain,
+                audio=f"{path}/stems/{stem.model}/{stem.name}",
+                peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks",
+                made_by=ParseDict(stem.made_by, provenance_pb2.Provenance()),
+            )
+            for stem in data.stems
+        ],
+    )
+    if track.audio_key:
+        message.duration_seconds = track.duration_seconds
+        message.sample_rate_hz = track.sample_rate_hz
+        message.channels = track.channels
+        message.loudness_lufs = track.loudness_lufs
+        message.audio = f"{path}/audio"
+        message.peaks = f"{path}/peaks"
+    _add_analyses(message, data.analyses, summary)
+    return message
+
+
+def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summary: bool) -> None:
+    def parse(part: str, into: Any) -> Any:
+        return ParseDict(analyses[part], into, ignore_unknown_fields=True)
+
+    if "beats" in analyses:
+        beats = parse("beats", music_pb2.Beats())
+        message.tempo.CopyFrom(beats.tempo)
+        message.beats_per_bar = beats.beats_per_bar
+        message.made_by["beats"].CopyFrom(beats.made_by)
+        if not summary:
+            message.beats.extend(beats.beats)
+    if "key" in analyses:
+        message.key.CopyFrom(parse("key", music_pb2.Key()))
+    if summary:
+        return
+    if "chords" in analyses:
+        chords = parse("chords", music_pb2.Chords())
+        message.chords.extend(chords.chords)
+        message.made_by["chords"].CopyFrom(chords.made_by)
+    if "structure" in analyses:
+        structure = parse("structure", music_pb2.Structure())
+        message.sections.extend(structure.sections)
+        message.made_by["structure"].CopyFrom(structure.made_by)
+    if "lyrics" in analyses:
+        message.lyrics.CopyFrom(parse("lyrics", music_pb2.Lyrics()))
+
+
+def track_job_message(record: JobRecord) -> pb.TrackJob:
+    """A track's job as a message. When a job has ended, no part of it is left waiting."""
+    shown = record.detail.get("parts", {})
+    parts = []
+    for name in part_names(record.payload["plan"]):
+        part = shown.get(name, {})
+        state = STATES[part.get("state", "queued")]
+        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            state = job_pb2.JOB_STATE_CANCELLED
+        waits = state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
+        parts.append(
+            pb.TrackJobPart(
+                name=name,
+                state=state,
+                progress=min(part.get("progress", 0.0), 1.0),
+                stage=part.get("stage", "") if waits else "",
+                eta=duration(part.get("eta_seconds")) if waits else None,
+                queue_position=part.get("queue_position", 0) if waits else 0,
+                error=error_message(part.get("error")),
+            )
+        )
+    return pb.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)

@@ -1,0 +1,87 @@
+"""What shall be made of a track: the request's options, checked and complete, as a plan that a job keeps."""
+
+from typing import Any
+
+from services.common.errors import InvalidInputError
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.separation.v1 import separation_pb2
+
+AUTO = "auto"
+PARTS: "dict[analysis_pb2.Part.ValueType, str]" = {
+    analysis_pb2.PART_BEATS: "beats",
+    analysis_pb2.PART_KEY: "key",
+    analysis_pb2.PART_CHORDS: "chords",
+    analysis_pb2.PART_STRUCTURE: "structure",
+    analysis_pb2.PART_LYRICS: "lyrics",
+}
+PART_NUMBERS = {name: number for number, name in PARTS.items()}
+MAX_SEPARATIONS = 4
+
+Plan = dict[str, list[dict[str, Any]]]
+
+
+def make_plan(options: pb.ProcessingOptions | None) -> Plan:
+    """A plan of separations and analyses, JSON; everything with automatic choices if nothing was asked for.
+
+    Raises:
+        InvalidInputError: a part twice, unknown, or more separations than allowed (reason BAD_REQUEST).
+    """
+    if options is None or not (options.separations or options.analyses):
+        options = pb.ProcessingOptions(
+            separations=[pb.SeparationChoice()], analyses=[pb.AnalysisChoice(part=part) for part in PARTS]
+        )
+    if len(options.separations) > MAX_SEPARATIONS:
+        raise InvalidInputError(f"at most {MAX_SEPARATIONS} separations at a time", "BAD_REQUEST")
+    asked = [choice.part for choice in options.analyses]
+    if not set(asked) <= set(PARTS):
+        raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS.values()), "BAD_REQUEST")
+    if len(set(asked)) < len(asked):
+        raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
+    if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
+        raise InvalidInputError("unknown quality", "BAD_REQUEST")
+    return {
+        "separations": [
+            {"model": choice.model or AUTO, "stems": list(choice.stems), "quality": int(choice.quality)}
+            for choice in options.separations
+        ],
+        "analyses": [
+            {
+                "part": PARTS[choice.part],
+                "backend": choice.backend or AUTO,
+                "model": choice.model or AUTO,
+                "language": choice.language,
+            }
+            for choice in options.analyses
+        ],
+    }
+
+
+def separation_part(number: int) -> str:
+    """Name of the part that the separation at this place of a plan is."""
+    return "separation" if number == 0 else f"separation:{number + 1}"
+
+
+def part_names(plan: Plan) -> list[str]:
+    """The parts of a plan in the order in which people read them."""
+    asked = {choice["part"] for choice in plan["analyses"]}
+    separations = [separation_part(number) for number in range(len(plan["separations"]))]
+    return ["acquire", *separations, *(name for name in PARTS.values() if name in asked)]
+
+
+def without(plan: Plan, models: set[str], parts: set[str]) -> Plan:
+    """What a plan of automatic choices still lacks.
+
+    Args:
+        plan: what is wanted.
+        models: whose stems are there.
+        parts: analyses that are there.
+    """
+    return {
+        "separations": [
+            choice
+            for choice in plan["separations"]
+            if choice["stems"] or (choice["model"] not in models and not (choice["model"] == AUTO and models))
+        ],
+        "analyses": [choice for choice in plan["analyses"] if choice["backend"] != AUTO or choice["part"] not in parts],
+    }

@@ -1,0 +1,242 @@
+"""A track's way: its audio is acquired, then separated and analysed side by side, lyrics as soon as vocals exist.
+
+One job a request. Each part is a durable step that follows the job of another service and keeps the result the moment
+it exists; a part that fails leaves the others alone.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from services.common.errors import NotFoundError, PreconditionError, StemTubeError
+from services.common.jobs import JobContext, JobQueue, error_detail
+from services.download.acquire import Acquirer
+from services.download.board import Board
+from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
+from services.download.remote import RemoteJobs
+from services.download.store import Library
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
+
+log = structlog.get_logger(__name__)
+
+KIND = "track"
+Outcome = dict[str, Any]
+
+
+class Pipeline:
+    """Handles the jobs of tracks."""
+
+    def __init__(self, library: Library, acquirer: Acquirer, remote: RemoteJobs) -> None:
+        self._library = library
+        self._acquirer = acquirer
+        self._remote = remote
+
+    async def handle(self, job: JobContext) -> Outcome:
+        """Runs one job to its end."""
+        plan: Plan = job.payload["plan"]
+        run = _Run(job, Board(job, part_names(plan)), job.payload["track_id"], self._library, self._remote)
+        try:
+            acquired = await job.step("acquire", lambda: self._acquire(run))
+        except StemTubeError as error:
+            run.board.fail("acquire", error_detail(error))
+            await self._library.discard_unfetched(run.track_id)
+            raise
+        run.audio_key = acquired["audio_key"]
+        # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
+        separations = [
+            asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
+            for number, choice in enumerate(plan["separations"])
+        ]
+        mix = [choice for choice in plan["analyses"] if choice["part"] != "lyrics"]
+        lyrics = [choice for choice in plan["analyses"] if choice["part"] == "lyrics"]
+        analyses = [asyncio.create_task(job.step("mix", _later(run.analyse, run.audio_key, mix)))] if mix else []
+        analyses += [asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics)))] * bool(
+            lyrics
+        )
+        tasks = [*separations, *analyses]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        errors = run.board.errors()
+        if errors and not run.board.any_succeeded():
+            raise _PartError(errors[0])
+        return {}
+
+    async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
+        """Withdraws a cancelled job's requests to the other services."""
+        record = await jobs.get(job_id)
+        parts = record.detail.get("parts", {})
+        await asyncio.gather(
+            *(
+                self._remote.cancel(name, part["remote_id"], _request_id(job_id, name))
+                for name, part in parts.items()
+                if part["remote_id"] and part["state"] in ("queued", "running")
+            )
+        )
+
+    async def _acquire(self, run: "_Run") -> Outcome:
+        data = await self._library.track(run.track_id)
+        if data is None:
+            raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
+        audio_key = data.track.audio_key
+        if not audio_key:
+            url = data.track.source_url or ""
+            run.board.update("acquire", "running", stage="fetching")
+            audio_key = await self._acquirer.fetch(
+                run.track_id,
+                url,
+                lambda stage, done: run.board.update("acquire", "running", progress=done, stage=stage),
+            )
+        run.board.succeed("acquire")
+        return {"audio_key": audio_key}
+
+
+class _Run:
+    """One attempt at one job."""
+
+    def __init__(self, job: JobContext, board: Board, track_id: str, library: Library, remote: RemoteJobs) -> None:
+        self.job = job
+        self.board = board
+        self.track_id = track_id
+        self.audio_key = ""
+        self._library = library
+        self._remote = remote
+
+    async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
+        """Has the mix separated and keeps the stems."""
+        part = separation_part(number)
+        request = separation_pb2.CreateSeparationRequest(
+            request_id=_request_id(self.job.job_id, part),
+            audio_key=self.audio_key,
+            model=choice["model"],
+            stems=choice["stems"],
+            quality=choice["quality"],
+            on_behalf_of=self.job.user,
+        )
+
+        async def show(separation: separation_pb2.Separation) -> None:
+            self.board.show_remote(part, separation.job)
+
+        try:
+            separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+            _expect_success(separation.job)
+        except StemTubeError as error:
+            self.board.fail(part, error_detail(error))
+            return {"stems": {}}
+        stems = [_as_dict(stem) for stem in separation.stems]
+        await self._library.set_stems(self.track_id, separation.model, stems, MessageToDict(separation.made_by))
+        self.board.succeed(part)
+        return {"stems": {stem.name: stem.audio_key for stem in separation.stems}}
+
+    async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
+        """Has audio analysed and keeps each part the moment it is there."""
+        names = [choice["part"] for choice in choices]
+        group = "lyrics" if names == ["lyrics"] else "mix"
+        request = analysis_pb2.CreateAnalysisRequest(
+            request_id=_request_id(self.job.job_id, group),
+            audio_key=audio_key,
+            parts=[
+                analysis_pb2.PartRequest(
+                    part=PART_NUMBERS[choice["part"]],
+                    backend=choice["backend"],
+                    model=choice["model"],
+                    language=choice["language"],
+                )
+                for choice in choices
+            ],
+            on_behalf_of=self.job.user,
+        )
+        kept: set[str] = set()
+
+        async def keep(analysis: analysis_pb2.Analysis) -> None:
+            for status in analysis.parts:
+                name = PART_NAMES[status.part]
+                result = status.WhichOneof("result")
+                if result and name not in kept:
+                    content = MessageToDict(getattr(status, result))
+                    await self._library.set_analysis(self.track_id, name, content)
+                    kept.add(name)
+                    self.board.succeed(name)
+                elif status.state == job_pb2.JOB_STATE_FAILED:
+                    self.board.fail(name, _as_dict(status.error))
+                elif name not in kept:
+                    self._show_part(name, analysis.job, status)
+
+        def show_waiting() -> None:
+            for name in names:
+                if name not in kept:
+                    self._show_waiting(name)
+
+        try:
+            analysis = await self._remote.analyse(request, keep, show_waiting)
+            _expect_success(analysis.job)
+        except StemTubeError as error:
+            for name in names:
+                if name not in kept:
+                    self.board.fail(name, error_detail(error))
+        return {"parts": sorted(kept)}
+
+    async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
+        """Has the lyrics made from the vocals that this job separates, else from those the track has."""
+        for separation in separations:
+            if vocals := (await asyncio.shield(separation))["stems"].get("vocals"):
+                return await self.analyse(vocals, choices)
+        data = await self._library.track(self.track_id)
+        vocals = next((stem.audio_key for stem in data.stems if stem.name == "vocals"), None) if data else None
+        if vocals is None:
+            error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
+            self.board.fail("lyrics", error_detail(error))
+            return {"parts": []}
+        return await self.analyse(vocals, choices)
+
+    def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
+        if status.state == job_pb2.JOB_STATE_RUNNING:
+            self.board.update(name, "running", progress=status.progress, stage=job.stage, remote_id=job.id)
+        elif job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            self.board.update(name, "queued", queue_position=job.queue_position, remote_id=job.id)
+
+    def _show_waiting(self, part: str) -> None:
+        self.board.update(part, "queued", stage="waiting for the service")
+
+
+PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
+
+
+class _PartError(StemTubeError):
+    """A part's error as the whole job's."""
+
+    def __init__(self, detail: dict[str, Any]) -> None:
+        super().__init__(detail["message"], detail["reason"])
+        self.code = detail["code"]
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _later(call: Any, *arguments: Any) -> Any:
+    """A step's work: a coroutine function without arguments."""
+
+    async def work() -> Outcome:
+        outcome: Outcome = await call(*arguments)
+        return outcome
+
+    return work
+
+
+def _request_id(job_id: str, part: str) -> str:
+    return f"{job_id}.{part}"
+
+
+def _expect_success(job: job_pb2.Job) -> None:
+    if job.state == job_pb2.JOB_STATE_FAILED:
+        raise _PartError(_as_dict(job.error))
+    if job.state == job_pb2.JOB_STATE_CANCELLED:
+        raise PreconditionError("The work was cancelled.", "CANCELLED")

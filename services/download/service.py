@@ -1,0 +1,288 @@
+"""The library's RPCs."""
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from services.common import audio
+from services.common.auth import require_user
+from services.common.errors import InvalidInputError, NotFoundError, PreconditionError
+from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue, job_key
+from services.common.server import Draining
+from services.common.storage import ObjectStore
+from services.download.acquire import Acquirer
+from services.download.addresses import check_link
+from services.download.choices import Choices
+from services.download.config import DownloadSettings
+from services.download.messages import track_job_message, track_message
+from services.download.options import Plan, make_plan, without
+from services.download.paging import make_token, page_size, read_token
+from services.download.pipeline import KIND, Pipeline
+from services.download.store import Library, Track, TrackData
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import download_pb2_grpc
+
+NAME = "stemtube.download.v1.DownloadService"
+ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+PEAKS_TYPE = "application/octet-stream"
+CONTAINER_TYPES = {"mp3": "audio/mpeg", "mp4": "audio/mp4", "matroska": "audio/webm", "ogg": "audio/ogg"}
+
+
+class DownloadService(download_pb2_grpc.DownloadServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end."""
+
+    def __init__(
+        self,
+        settings: DownloadSettings,
+        library: Library,
+        objects: ObjectStore,
+        acquirer: Acquirer,
+        choices: Choices,
+        jobs: JobQueue,
+        pipeline: Pipeline,
+        draining: Draining,
+    ) -> None:
+        self._settings = settings
+        self._library = library
+        self._objects = objects
+        self._acquirer = acquirer
+        self._choices = choices
+        self._jobs = jobs
+        self._pipeline = pipeline
+        self._draining = draining
+        self._converting: dict[str, asyncio.Lock] = {}
+
+    async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
+        user = require_user().subject
+        plan = await self._plan(request)
+        url = await check_link(request.url, self._settings.download.allowed_hosts)
+        track = await self._library.add_link(user, url)
+        record = await self._start(user, track.id, plan, request.request_id, only_missing=True)
+        return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+
+    async def UploadTrack(
+        self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
+    ) -> pb.UploadTrackResponse:
+        user = require_user().subject
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("content") != "header":
+            raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
+        header = first.header
+        plan = await self._plan(header)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for request in requests:
+                if request.WhichOneof("content") != "chunk":
+                    raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
+                yield request.chunk
+
+        track, _new = await self._acquirer.upload(user, header.filename, chunks())
+        record = await self._start(user, track.id, plan, header.request_id, only_missing=True)
+        return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+
+    async def GetTrack(self, request: pb.GetTrackRequest, _context: Any) -> pb.GetTrackResponse:
+        return pb.GetTrackResponse(track=await self._message(require_user().subject, request.track_id))
+
+    async def ListTracks(self, request: pb.ListTracksRequest, _context: Any) -> pb.ListTracksResponse:
+        user = require_user().subject
+        size = page_size(request.page_size)
+        token = read_token(request.page_token)
+        before = (datetime.fromtimestamp(token[0], UTC), token[1]) if token else None
+        found = await self._library.tracks(user, before, size + 1)
+        response = pb.ListTracksResponse(tracks=[track_message(data, summary=True) for data, _ in found[:size]])
+        if len(found) > size:
+            last, time = found[size - 1]
+            response.next_page_token = make_token(time.timestamp(), last.track.id)
+        return response
+
+    async def DeleteTrack(self, request: pb.DeleteTrackRequest, _context: Any) -> pb.DeleteTrackResponse:
+        user = require_user().subject
+        keys = await self._library.remove(user, request.track_id)
+        if keys is None:
+            raise _no_such_track()
+        for record in await self._jobs.unfinished(user):
+            if record.subject == request.track_id:
+                await self._cancel(record.id)
+        for key in keys:
+            for derived in (key, *(_derived_key(key, name) for name in audio.FORMATS)):
+                await self._objects.delete(derived)
+        return pb.DeleteTrackResponse()
+
+    async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
+        user = require_user().subject
+        data = await self._track(user, request.track_id)
+        if not data.track.audio_key:
+            raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
+        if not (request.options.separations or request.options.analyses):
+            raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
+        plan = await self._plan(request)
+        record = await self._start(user, request.track_id, plan, request.request_id, only_missing=False)
+        return pb.ProcessTrackResponse(job=track_job_message(record))
+
+    async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
+        data = await self._track(require_user().subject, request.track_id)
+        key, peaks_key, name, suffix = _media(data, request.model, request.stem)
+        if request.kind == pb.MEDIA_KIND_PEAKS:
+            return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
+        wanted = next((known for known in audio.FORMATS if known == request.format), None)
+        if wanted is None and request.format:
+            known = ", ".join(audio.FORMATS)
+            raise InvalidInputError(f"unknown format {request.format!r}; choose one of {known}", "UNKNOWN_FORMAT")
+        if wanted is None or wanted == suffix:
+            content_type = CONTAINER_TYPES.get(suffix) or dict[str, str](audio.CONTENT_TYPES).get(suffix)
+            return pb.GetMediaResponse(
+                key=key, content_type=content_type or "application/octet-stream", filename=f"{name}.{suffix}"
+            )
+        return pb.GetMediaResponse(
+            key=await self._convert(key, wanted),
+            content_type=audio.CONTENT_TYPES[wanted],
+            filename=name + audio.EXTENSIONS[wanted],
+        )
+
+    async def GetJob(self, request: pb.GetJobRequest, _context: Any) -> pb.GetJobResponse:
+        return pb.GetJobResponse(job=track_job_message(await self._job(require_user().subject, request.job_id)))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, _context: Any) -> pb.ListJobsResponse:
+        user = require_user().subject
+        size = page_size(request.page_size)
+        before = read_token(request.page_token)
+        found = await self._jobs.jobs_of(user, before=before, limit=size + 1, subject=request.track_id)
+        response = pb.ListJobsResponse(jobs=[track_job_message(record) for record in found[:size]])
+        if len(found) > size:
+            response.next_page_token = make_token(found[size - 1].created_at, found[size - 1].id)
+        return response
+
+    async def WatchJob(self, request: pb.WatchJobRequest, _context: Any) -> AsyncIterator[pb.WatchJobResponse]:
+        record = await self._job(require_user().subject, request.job_id)
+        async for record in self._draining.watch(self._jobs.watch(record.id)):
+            yield pb.WatchJobResponse(job=track_job_message(record))
+
+    async def CancelJob(self, request: pb.CancelJobRequest, _context: Any) -> pb.CancelJobResponse:
+        record = await self._job(require_user().subject, request.job_id)
+        await self._cancel(record.id)
+        return pb.CancelJobResponse()
+
+    async def WatchEvents(
+        self, _request: pb.WatchEventsRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        user = require_user().subject
+        async for event in self._draining.watch(self._events(user)):
+            yield event
+
+    async def _events(self, user: str) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        finished: dict[str, set[str]] = {}
+
+        def news(record: JobRecord) -> list[pb.WatchEventsResponse]:
+            job = track_job_message(record)
+            done = {name for name, part in record.detail.get("parts", {}).items() if part["state"] == "succeeded"}
+            fresh = done - finished.get(record.id, set())
+            finished[record.id] = done
+            if record.finished:
+                del finished[record.id]
+            changed = [pb.TrackChanged(track_id=record.subject, part=part) for part in sorted(fresh)]
+            return [
+                pb.WatchEventsResponse(job=job),
+                *(pb.WatchEventsResponse(track_changed=change) for change in changed),
+            ]
+
+        changes = self._jobs.changes(lambda record: record.user == user)
+        first = asyncio.ensure_future(anext(changes))
+        try:
+            await asyncio.sleep(0)  # the changes are being gathered from here on
+            for record in await self._jobs.unfinished(user):
+                finished[record.id] = set()
+                for event in news(record):
+                    yield event
+            yield pb.WatchEventsResponse(snapshot_end=pb.SnapshotEnd())
+            record = await first
+            while True:
+                for event in news(record):
+                    yield event
+                record = await anext(changes)
+        finally:
+            first.cancel()
+            await asyncio.wait({first})
+            await changes.aclose()
+
+    async def _plan(self, request: Any) -> Plan:
+        if request.request_id and not ID.fullmatch(request.request_id):
+            raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
+        plan = make_plan(request.options if request.HasField("options") else None)
+        await self._choices.check(plan)
+        return plan
+
+    async def _start(self, user: str, track_id: str, plan: Plan, request_id: str, *, only_missing: bool) -> JobRecord:
+        if only_missing:
+            data = await self._track(user, track_id)
+            plan = without(plan, {stem.model for stem in data.stems}, set(data.analyses))
+
+        async def never(_record: JobRecord) -> bool:
+            return False
+
+        return await self._jobs.submit(
+            KIND,
+            {"track_id": track_id, "plan": plan},
+            key=job_key(KIND, user, track_id, plan),
+            user=user,
+            subject=track_id,
+            request_id=f"{user}:{request_id or uuid.uuid4().hex}",
+            reusable=never,
+        )
+
+    async def _cancel(self, job_id: str) -> None:
+        await self._jobs.cancel(job_id)
+        await self._pipeline.withdraw(self._jobs, job_id)
+
+    async def _track(self, user: str, track_id: str) -> TrackData:
+        data = await self._library.track(track_id, user)
+        if data is None:
+            raise _no_such_track()
+        return data
+
+    async def _message(self, user: str, track_id: str) -> pb.Track:
+        return track_message(await self._track(user, track_id))
+
+    async def _job(self, user: str, job_id: str) -> JobRecord:
+        record = await self._jobs.get(job_id)
+        if record.user != user:
+            raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
+        return record
+
+    async def _convert(self, key: str, wanted: str) -> str:
+        derived = _derived_key(key, wanted)
+        async with self._converting.setdefault(derived, asyncio.Lock()):
+            if not await self._objects.exists(derived):
+                await self._acquirer.convert(key, wanted, derived)
+        self._converting.pop(derived, None)
+        return derived
+
+
+def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, str]:
+    """Audio key, peaks key, name for a person, and format of a track's original or of a stem."""
+    title = _file_name(data.track)
+    if not stem_name:
+        if not data.track.audio_key:
+            raise NotFoundError("The track's audio has not arrived yet.", "NO_SUCH_STEM")
+        return data.track.audio_key, data.track.peaks_key, title, data.track.suffix
+    for stem in data.stems:
+        if (stem.model, stem.name) == (model, stem_name):
+            return stem.audio_key, stem.peaks_key, f"{title} - {stem.name}", "flac"
+    raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
+
+
+def _file_name(track: Track) -> str:
+    name = f"{track.artist} - {track.title}" if track.artist else track.title
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "track"
+
+
+def _derived_key(key: str, audio_format: str) -> str:
+    return f"derived/{hashlib.sha256(key.encode()).hexdigest()}.{audio_format}"
+
+
+def _no_such_track() -> NotFoundError:
+    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")

@@ -1,0 +1,13 @@
+"""What made a separation, as jobs keep it: the fields of `stemtube.common.v1.Provenance`."""
+
+from services.separation.models.base import Entry
+
+
+def made_by(entry: Entry, substitution: str = "") -> dict[str, str]:
+    """A model's provenance.
+
+    Args:
+        entry: the model.
+        substitution: why it stands in for the preferred one, if it does.
+    """
+    return {"backend": entry.family, "model": entry.name, "version": entry.version, "substitution": substitution}

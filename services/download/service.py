@@ -30,7 +30,15 @@ from stemtube.download.v1 import download_pb2_grpc
 NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 PEAKS_TYPE = "application/octet-stream"
-CONTAINER_TYPES = {"mp3": "audio/mpeg", "mp4": "audio/mp4", "matroska": "audio/webm", "ogg": "audio/ogg"}
+CONTAINER_TYPES = {
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "mp4": "audio/mp4",
+    "matroska": "audio/webm",
+    "ogg": "audio/ogg",
+    "aiff": "audio/aiff",
+}
 
 
 class DownloadService(download_pb2_grpc.DownloadServiceServicer):
@@ -134,10 +142,8 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
             known = ", ".join(audio.FORMATS)
             raise InvalidInputError(f"unknown format {request.format!r}; choose one of {known}", "UNKNOWN_FORMAT")
         if wanted is None or wanted == suffix:
-            content_type = CONTAINER_TYPES.get(suffix) or dict[str, str](audio.CONTENT_TYPES).get(suffix)
-            return pb.GetMediaResponse(
-                key=key, content_type=content_type or "application/octet-stream", filename=f"{name}.{suffix}"
-            )
+            content_type = CONTAINER_TYPES.get(suffix, "application/octet-stream")
+            return pb.GetMediaResponse(key=key, content_type=content_type, filename=f"{name}.{suffix}")
         return pb.GetMediaResponse(
             key=await self._convert(key, wanted),
             content_type=audio.CONTENT_TYPES[wanted],
@@ -158,8 +164,8 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         return response
 
     async def WatchJob(self, request: pb.WatchJobRequest, _context: Any) -> AsyncIterator[pb.WatchJobResponse]:
-        record = await self._job(require_user().subject, request.job_id)
-        async for record in self._draining.watch(self._jobs.watch(record.id)):
+        watched = await self._job(require_user().subject, request.job_id)
+        async for record in self._draining.watch(self._jobs.watch(watched.id)):
             yield pb.WatchJobResponse(job=track_job_message(record))
 
     async def CancelJob(self, request: pb.CancelJobRequest, _context: Any) -> pb.CancelJobResponse:

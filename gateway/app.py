@@ -1,0 +1,164 @@
+"""The gateway as an aiohttp application: `init_app` puts it together, `start` and `serve` run it.
+
+It keeps no state: any replica can serve any request or WebSocket.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import structlog
+from aiohttp import web
+from google.protobuf.descriptor import ServiceDescriptor
+
+from gateway import health, media, middleware, pages, session, transcoder, uploads
+from gateway.config import GatewaySettings
+from gateway.errors import errors
+from gateway.keys import CHANNELS, SETTINGS, STOPPING, STORE
+from gateway.openapi import document
+from services.common.client import open_channel
+from services.common.config import split_address
+from services.common.server import stop_signal
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.auth.v1 import auth_pb2
+from stemtube.download.v1 import download_pb2
+from stemtube.separation.v1 import separation_pb2
+
+log = structlog.get_logger(__name__)
+
+SERVICES = {
+    "auth": auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
+    "download": download_pb2.DESCRIPTOR.services_by_name["DownloadService"],
+    "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],
+    "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
+}
+LINGERING_SECONDS = 5.0
+
+
+def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> web.Application:
+    """The application, not yet running.
+
+    Args:
+        config: settings.
+        services: what is served, each under the name of its setting in `address`.
+
+    Raises:
+        gateway.bindings.BadAnnotationError: a contract declares a route that cannot be served.
+        StemTubeError: the object store cannot be opened.
+    """
+    app = web.Application(
+        middlewares=[middleware.request_id, middleware.access_log, errors, middleware.same_origin],
+        client_max_size=config.gateway.max_json_bytes,
+    )
+    app[SETTINGS] = config.gateway
+    app[STORE] = config.object_store()
+    app[STOPPING] = asyncio.Event()
+    app.cleanup_ctx.append(_channels(config, services))
+    app.on_response_prepare.append(middleware.add_headers)
+    app.on_shutdown.append(_announce_stop)
+    app.add_routes(health.routes)
+    app.add_routes(session.routes)
+    app.add_routes(uploads.routes)
+    app.add_routes(media.routes)
+    app.add_routes(transcoder.routes(services.values()))
+    app.add_routes(_documentation(services, config.gateway.public_url))
+    return app
+
+
+def _channels(
+    config: GatewaySettings, services: Mapping[str, ServiceDescriptor]
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def connected(app: web.Application) -> AsyncIterator[None]:
+        channels = {
+            service.full_name: open_channel(getattr(config.address, name)) for name, service in services.items()
+        }
+        app[CHANNELS] = channels
+        yield
+        await asyncio.gather(*(channel.close() for channel in channels.values()))
+
+    return connected
+
+
+async def _announce_stop(app: web.Application) -> None:
+    app[STOPPING].set()
+
+
+def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
+    content = document(services.values(), public_url)
+    text, page, start = json.dumps(content, ensure_ascii=False), pages.api_page(content), pages.start_page()
+
+    async def openapi(_request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="application/json")
+
+    async def docs(_request: web.Request) -> web.Response:
+        return pages.page_response(page)
+
+    async def style(_request: web.Request) -> web.Response:
+        return web.Response(text=pages.STYLE, content_type="text/css")
+
+    async def root(_request: web.Request) -> web.Response:
+        return pages.page_response(start)
+
+    return [
+        web.get("/", root),
+        web.get("/api/docs", docs),
+        web.get(pages.STYLE_PATH, style),
+        web.get("/api/v1/openapi.json", openapi),
+    ]
+
+
+class RunningGateway:
+    """A gateway that takes requests, as `start` gives it.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self.port: int = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Takes no more requests, has clients of open streams connect elsewhere, and ends running requests."""
+        await self._runner.cleanup()
+
+
+async def start(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> RunningGateway:
+    """Starts to serve; the arguments are those of `init_app`.
+
+    Raises:
+        OSError: the address is taken or is not one of this machine's.
+        StemTubeError: the object store cannot be opened.
+    """
+    runner = web.AppRunner(
+        init_app(config, services),
+        access_log=None,
+        # A client that goes away ends its RPC at once.
+        handler_cancellation=True,
+        shutdown_timeout=config.gateway.shutdown_seconds,
+        lingering_time=LINGERING_SECONDS,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *split_address(config.gateway.listen)).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    gateway = RunningGateway(runner)
+    log.info("serving", address=config.gateway.listen, port=gateway.port)
+    return gateway
+
+
+async def serve(config: GatewaySettings) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: the address is taken or is not one of this machine's.
+        StemTubeError: the object store cannot be opened.
+    """
+    gateway = await start(config)
+    try:
+        await stop_signal()
+    finally:
+        log.info("stopping")
+        await gateway.stop()

@@ -1,0 +1,72 @@
+"""Settings of the gateway."""
+
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from services.common.config import ListenAddress, Section, Settings
+
+MIB = 1024 * 1024
+
+
+class GatewaySection(Section):
+    """How the gateway faces the browser."""
+
+    listen: ListenAddress = Field("127.0.0.1:8080", description="host:port of HTTP")
+    public_url: str = Field(
+        "", description="address that people type, e.g. https://stems.example.org; https makes cookies Secure"
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="further origins whose pages may write and open WebSockets, e.g. https://app.example.org"
+    )
+    max_upload_bytes: int = Field(500 * MIB, gt=0, description="largest file that can be uploaded")
+    max_json_bytes: int = Field(MIB, gt=0, description="largest JSON body")
+    max_buffered_events: int = Field(256, gt=0, description="events that wait for one slow client, then it is dropped")
+    max_buffered_event_bytes: int = Field(4 * MIB, gt=0, description="the same, by size")
+    call_seconds: float = Field(20.0, gt=0, description="time limit of an ordinary request to a service")
+    media_seconds: float = Field(120.0, gt=0, description="time limit for making a stem in another format")
+    upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
+    body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
+    stream_seconds: float = Field(1800.0, gt=0, description="lifetime of an event stream; clients then connect again")
+    heartbeat_seconds: float = Field(20.0, gt=0, description="a ping, or a comment line, on quiet event streams")
+    shutdown_seconds: float = Field(3.0, gt=0, description="how long running requests may take to end at shutdown")
+
+    @field_validator("public_url")
+    @classmethod
+    def _http_address(cls, value: str) -> str:
+        if value and origin_of(value) is None:
+            raise ValueError("not an http(s) address")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin_of(origin) != origin:
+                raise ValueError(f"{origin!r} is not an origin such as https://app.example.org")
+        return value
+
+    @property
+    def secure(self) -> bool:
+        """People reach the gateway over https."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Origins whose pages are trusted besides the gateway's own."""
+        own = origin_of(self.public_url)
+        return frozenset((*self.allowed_origins, own) if own else self.allowed_origins)
+
+
+class GatewaySettings(Settings):
+    """What the gateway needs to know."""
+
+    gateway: GatewaySection = GatewaySection()
+
+
+def origin_of(url: str) -> str | None:
+    """The origin (scheme, host, port) of an http(s) address, None if it is no such address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        return None
+    return f"{parts.scheme}://{parts.netloc}"

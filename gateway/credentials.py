@@ -1,0 +1,56 @@
+"""Who calls: the access token of a request, the cookies that browsers keep, and the metadata that services get.
+
+Programs send `Authorization: Bearer`. Browsers keep the access token in an HttpOnly cookie that scripts cannot read and
+other sites cannot send (SameSite=Strict), so that a WebSocket needs no token in its address; the refresh token's cookie
+travels only to the routes that need it.
+"""
+
+from aiohttp import web
+
+from gateway.keys import REQUEST_ID, SETTINGS
+from services.common.auth import bearer
+from services.common.errors import UnauthenticatedError
+
+ACCESS_COOKIE = "stemtube_access"
+REFRESH_COOKIE = "stemtube_refresh"
+ACCESS_PATH = "/api"
+REFRESH_PATH = "/api/v1/auth"
+_PATHS = {ACCESS_COOKIE: ACCESS_PATH, REFRESH_COOKIE: REFRESH_PATH}
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def call_metadata(request: web.Request) -> Metadata:
+    """The metadata of an RPC on behalf of this request: the caller's token, if any, and the request's id.
+
+    Raises:
+        UnauthenticatedError: the token has characters that no token has.
+    """
+    authorization: Metadata = ()
+    if "Authorization" in request.headers:
+        authorization = (("authorization", request.headers["Authorization"]),)
+    elif token := request.cookies.get(ACCESS_COOKIE):
+        authorization = bearer(token)
+    for _name, value in authorization:
+        if not (value.isascii() and value.isprintable()):
+            raise UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
+    return (*authorization, ("x-request-id", request[REQUEST_ID]))
+
+
+def keep_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str, seconds: float) -> None:
+    """Has the browser keep a token for `seconds`."""
+    response.set_cookie(
+        name,
+        value,
+        path=_PATHS[name],
+        max_age=int(seconds),
+        httponly=True,
+        samesite="Strict",
+        secure=request.app[SETTINGS].secure,
+    )
+
+
+def forget_cookies(request: web.Request, response: web.StreamResponse) -> None:
+    """Has the browser forget both tokens."""
+    for name, path in _PATHS.items():
+        response.del_cookie(name, path=path, httponly=True, samesite="Strict", secure=request.app[SETTINGS].secure)

@@ -1,0 +1,142 @@
+"""Errors as the browser sees them: `google.rpc.Status` as JSON with an `ErrorInfo`, whatever went wrong and wherever.
+
+{"code": 5, "message": "…", "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": …}]}
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from google.protobuf import json_format
+
+from services.common.client import RemoteError, domain_error
+from services.common.errors import Code, StemTubeError
+from services.common.server import InternalError, error_status
+
+log = structlog.get_logger(__name__)
+
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+HTTP_STATUS = {
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.UNAUTHENTICATED: 401,
+}
+TOO_LARGE = "TOO_LARGE"
+# Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
+DETAILS_KEY = "grpc-status-details-bin"
+
+# What a person reads when gRPC itself failed: its own words name addresses and sockets.
+_TRANSPORT_MESSAGES = {
+    Code.UNAVAILABLE: "A part of StemTube does not answer now; try again.",
+    Code.DEADLINE_EXCEEDED: "This took too long; try again.",
+    Code.CANCELLED: "The request was cancelled.",
+    Code.UNIMPLEMENTED: "This deployment does not offer that.",
+}
+
+_HTTP_ERRORS = {
+    400: (Code.INVALID_ARGUMENT, "BAD_REQUEST", "The request is malformed."),
+    403: (Code.PERMISSION_DENIED, "PERMISSION_DENIED", "This is not allowed."),
+    404: (Code.NOT_FOUND, "NO_SUCH_ROUTE", "There is nothing at this address; /api/docs lists what there is."),
+    405: (Code.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", "This address does not know that method."),
+    413: (Code.RESOURCE_EXHAUSTED, TOO_LARGE, "The body is larger than allowed."),
+}
+
+
+class HttpError(StemTubeError):
+    """An error of HTTP itself, whose status says more than the code does.
+
+    Args:
+        status: HTTP status.
+        code: what it means for a caller that knows codes only.
+        message: for a person.
+        reason: for programs.
+        headers: further response headers.
+    """
+
+    def __init__(
+        self, status: int, code: Code, message: str, reason: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, reason)
+        self.code = code
+        self.status = status
+        self.headers = headers or {}
+
+
+def from_rpc(error: grpc.aio.AioRpcError) -> RemoteError:
+    """The domain error that an RPC ended with; failures of gRPC itself get a message that names no internals."""
+    remote = domain_error(error)
+    if not any(key == DETAILS_KEY for key, _value in error.trailing_metadata() or ()):
+        log.warning("rpc failed", code=remote.code.name, detail=error.details())
+        message = _TRANSPORT_MESSAGES.get(remote.code, "Something went wrong here; the server's log tells more.")
+        return RemoteError(remote.code, message, remote.reason)
+    return remote
+
+
+def from_http(error: web.HTTPException) -> HttpError:
+    """The same error in StemTube's terms."""
+    code, reason, message = _HTTP_ERRORS.get(error.status, (Code.UNKNOWN, f"HTTP_{error.status}", error.reason))
+    allow = error.headers.get("Allow")
+    return HttpError(error.status, code, message, reason, {"Allow": allow} if allow else None)
+
+
+def http_status(error: StemTubeError) -> int:
+    """The HTTP status of an error: google.rpc's mapping, but 413 for what is too large."""
+    if isinstance(error, HttpError):
+        return error.status
+    return 413 if error.reason == TOO_LARGE else HTTP_STATUS[error.code]
+
+
+def status_json(error: StemTubeError) -> dict[str, Any]:
+    """The `google.rpc.Status` of an error as ProtoJSON."""
+    return json_format.MessageToDict(error_status(error), always_print_fields_with_no_presence=True)
+
+
+def error_response(error: StemTubeError) -> web.Response:
+    """The response that tells an error."""
+    status = http_status(error)
+    response = web.Response(
+        status=status,
+        text=json.dumps(status_json(error), ensure_ascii=False),
+        content_type="application/json",
+    )
+    if isinstance(error, HttpError):
+        response.headers.update(error.headers)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="stemtube"'
+    return response
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers every error in the one shape."""
+    try:
+        return await handler(request)
+    except StemTubeError as error:
+        return error_response(error)
+    except grpc.aio.AioRpcError as error:
+        return error_response(from_rpc(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return error_response(from_http(error))
+    except ConnectionError:
+        raise
+    except Exception:
+        log.exception("failed")
+        return error_response(InternalError("Something went wrong here; the server's log tells more."))

@@ -1,0 +1,289 @@
+"""Small services behind the gateway: the real server, interceptor and tokens, a library that lives in memory."""
+# ruff: noqa: N802  # RPCs are named in the contracts
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.duration_pb2 import Duration
+
+from services.common import server
+from services.common.auth import ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user
+from services.common.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StemTubeError,
+    UnauthenticatedError,
+)
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.job.v1 import job_pb2
+
+KEY = Ed25519PrivateKey.generate()
+PASSWORD = "correct horse"
+AUTH = "stemtube.auth.v1.AuthService"
+DOWNLOAD = "stemtube.download.v1.DownloadService"
+PUBLIC = tuple(f"/{AUTH}/{rpc}" for rpc in ("Login", "Refresh", "Logout"))
+QUEUED, RUNNING, SUCCEEDED = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
+
+
+def token_of(user: str, lifetime: float = 60.0) -> str:
+    """An access token as auth signs them."""
+    now = time.time()
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "kind": "user", "iat": now, "exp": now + lifetime}
+    return jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"kid": "one"})
+
+
+async def _keys() -> PublicKeys:
+    return {"one": KEY.public_key()}
+
+
+class Auth(auth_pb2_grpc.AuthServiceServicer):
+    """Users who all have the same password, and refresh tokens that work once."""
+
+    def __init__(self) -> None:
+        self.refresh_tokens: dict[str, str] = {}
+
+    def _session(self, user: str) -> auth_pb2.Session:
+        refresh_token = uuid.uuid4().hex
+        self.refresh_tokens[refresh_token] = user
+        return auth_pb2.Session(
+            access_token=token_of(user),
+            expires_in=Duration(seconds=60),
+            refresh_token=refresh_token,
+            refresh_expires_in=Duration(seconds=3600),
+            user=auth_pb2.User(id=user, username=user),
+        )
+
+    async def Login(self, request: Any, context: Any) -> auth_pb2.LoginResponse:
+        if request.password != PASSWORD:
+            raise UnauthenticatedError("Unknown user or wrong password.", "BAD_CREDENTIALS")
+        return auth_pb2.LoginResponse(session=self._session(request.username))
+
+    async def Refresh(self, request: Any, context: Any) -> auth_pb2.RefreshResponse:
+        user = self.refresh_tokens.pop(request.refresh_token, None)
+        if user is None:
+            raise UnauthenticatedError("Sign in again.", "BAD_REFRESH_TOKEN")
+        return auth_pb2.RefreshResponse(session=self._session(user))
+
+    async def Logout(self, request: Any, context: Any) -> auth_pb2.LogoutResponse:
+        self.refresh_tokens.pop(request.refresh_token, None)
+        return auth_pb2.LogoutResponse()
+
+    async def GetMe(self, request: Any, context: Any) -> auth_pb2.GetMeResponse:
+        user = require_user().subject
+        return auth_pb2.GetMeResponse(user=auth_pb2.User(id=user, username=user))
+
+
+@dataclass
+class Upload:
+    """What the library saw of an upload."""
+
+    header: download_pb2.UploadHeader
+    digest: Any = field(default_factory=hashlib.sha256)
+    size: int = 0
+    largest_chunk: int = 0
+    ended: str = "open"
+
+
+class Library(download_pb2_grpc.DownloadServiceServicer):
+    """Tracks and jobs of each user, in memory; jobs change when a test says so."""
+
+    def __init__(self, draining: server.Draining) -> None:
+        self.draining = draining
+        self.tracks: dict[str, dict[str, download_pb2.Track]] = defaultdict(dict)
+        self.jobs: dict[str, download_pb2.TrackJob] = {}
+        self.media: dict[tuple[str, str, str, int, str], download_pb2.GetMediaResponse] = {}
+        self.uploads: list[Upload] = []
+        self.refuse_upload_at: int | None = None
+        self.upload_pace = 0.0
+        self.error: StemTubeError | None = None
+        self.changed = asyncio.Condition()
+        self.watchers = self.waiting = 0
+        self.events: asyncio.Queue[download_pb2.WatchEventsResponse] = asyncio.Queue()
+        self.metadata: dict[str, str] = {}
+
+    def _seen(self, context: Any) -> str:
+        self.metadata = dict(context.invocation_metadata())
+        if self.error:
+            raise self.error
+        return require_user().subject
+
+    def _track(self, user: str, track_id: str) -> download_pb2.Track:
+        if track_id not in self.tracks[user]:
+            raise NotFoundError("There is no such track.", "NO_SUCH_TRACK", track_id=track_id)
+        return self.tracks[user][track_id]
+
+    def _new_job(self, track_id: str) -> download_pb2.TrackJob:
+        job = download_pb2.TrackJob(job=job_pb2.Job(id=uuid.uuid4().hex, kind="track", state=QUEUED), track_id=track_id)
+        self.jobs[job.job.id] = job
+        return job
+
+    async def set_progress(self, job_id: str, progress: float) -> None:
+        job = self.jobs[job_id].job
+        job.progress = progress
+        job.state = SUCCEEDED if progress == 1.0 else RUNNING
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def CreateTrack(self, request: Any, context: Any) -> download_pb2.CreateTrackResponse:
+        user = self._seen(context)
+        if not request.url.startswith(("http://", "https://")):
+            raise InvalidInputError("This is not an http(s) address.", "BAD_URL")
+        track = download_pb2.Track(id=request.request_id or uuid.uuid4().hex, source_url=request.url)
+        self.tracks[user][track.id] = track
+        return download_pb2.CreateTrackResponse(track=track, job=self._new_job(track.id))
+
+    async def GetTrack(self, request: Any, context: Any) -> download_pb2.GetTrackResponse:
+        return download_pb2.GetTrackResponse(track=self._track(self._seen(context), request.track_id))
+
+    async def ListTracks(self, request: Any, context: Any) -> download_pb2.ListTracksResponse:
+        tracks = list(self.tracks[self._seen(context)].values())
+        first = int(request.page_token or 0)
+        last = first + (request.page_size or 50)
+        return download_pb2.ListTracksResponse(
+            tracks=tracks[first:last], next_page_token=str(last) if last < len(tracks) else ""
+        )
+
+    async def DeleteTrack(self, request: Any, context: Any) -> download_pb2.DeleteTrackResponse:
+        user = self._seen(context)
+        del self.tracks[user][self._track(user, request.track_id).id]
+        return download_pb2.DeleteTrackResponse()
+
+    async def ProcessTrack(self, request: Any, context: Any) -> download_pb2.ProcessTrackResponse:
+        track = self._track(self._seen(context), request.track_id)
+        job = self._new_job(track.id)
+        for choice in request.options.separations:
+            job.parts.add(name=f"separation:{choice.model}")
+        return download_pb2.ProcessTrackResponse(job=job)
+
+    async def GetJob(self, request: Any, context: Any) -> download_pb2.GetJobResponse:
+        """Never answers."""
+        self._seen(context)
+        try:
+            self.waiting += 1
+            await asyncio.sleep(3600)
+        finally:
+            self.waiting -= 1
+        raise AssertionError
+
+    async def UploadTrack(self, requests: Any, context: Any) -> download_pb2.UploadTrackResponse:
+        user = self._seen(context)
+        header = (await anext(aiter(requests))).header
+        upload = Upload(header)
+        self.uploads.append(upload)
+        try:
+            async for request in requests:
+                upload.digest.update(request.chunk)
+                upload.size += len(request.chunk)
+                upload.largest_chunk = max(upload.largest_chunk, len(request.chunk))
+                if self.refuse_upload_at is not None and upload.size >= self.refuse_upload_at:
+                    raise LimitExceededError("That is too much.", "TOO_LARGE")
+                await asyncio.sleep(self.upload_pace)
+        except asyncio.CancelledError:
+            upload.ended = "cancelled"
+            raise
+        upload.ended = "complete"
+        track = download_pb2.Track(id=uuid.uuid4().hex, title=header.filename)
+        self.tracks[user][track.id] = track
+        return download_pb2.UploadTrackResponse(track=track, job=self._new_job(track.id))
+
+    async def GetMedia(self, request: Any, context: Any) -> download_pb2.GetMediaResponse:
+        track = self._track(self._seen(context), request.track_id)
+        if request.format not in ("", "flac", "wav"):
+            raise InvalidInputError("There is no such format.", "UNKNOWN_FORMAT")
+        wanted = (track.id, request.model, request.stem, request.kind, request.format)
+        if wanted not in self.media:
+            raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
+        return self.media[wanted]
+
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[download_pb2.WatchJobResponse]:
+        self._seen(context)
+        if request.job_id not in self.jobs:
+            raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
+
+        async def states() -> AsyncIterator[download_pb2.WatchJobResponse]:
+            job = self.jobs[request.job_id]
+            while True:
+                yield download_pb2.WatchJobResponse(job=job)
+                if job.job.state == SUCCEEDED:
+                    return
+                async with self.changed:
+                    await self.changed.wait()
+
+        self.watchers += 1
+        try:
+            async for state in self.draining.watch(states()):
+                yield state
+        finally:
+            self.watchers -= 1
+
+    async def WatchEvents(self, request: Any, context: Any) -> AsyncIterator[download_pb2.WatchEventsResponse]:
+        self._seen(context)
+        self.watchers += 1
+        try:
+            for job in self.jobs.values():
+                yield download_pb2.WatchEventsResponse(job=job)
+            yield download_pb2.WatchEventsResponse(snapshot_end=download_pb2.SnapshotEnd())
+            while True:
+                yield await self.events.get()
+        finally:
+            self.watchers -= 1
+
+
+@dataclass
+class Suite:
+    """The services, running."""
+
+    auth: Auth
+    library: Library
+    servers: dict[str, server.RunningServer]
+
+    def address(self, service: str) -> str:
+        return f"127.0.0.1:{self.servers[service].port}"
+
+
+@asynccontextmanager
+async def running_suite() -> AsyncIterator[Suite]:
+    draining = server.Draining()
+    auth, library = Auth(), Library(draining)
+    services = {
+        "auth": server.Service(
+            AUTH, lambda grpc_server: auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, grpc_server), PUBLIC
+        ),
+        "download": server.Service(
+            DOWNLOAD,
+            lambda grpc_server: download_pb2_grpc.add_DownloadServiceServicer_to_server(library, grpc_server),
+        ),
+    }
+    servers = {
+        name: await server.start(
+            service,
+            listen="127.0.0.1:0",
+            health_listen="127.0.0.1:0",
+            verifier=TokenVerifier(_keys),
+            draining=draining,
+        )
+        for name, service in services.items()
+    }
+    try:
+        yield Suite(auth, library, servers)
+    finally:
+        for running in servers.values():
+            await running.stop(0.1)
+
+
+async def until(condition: Any, seconds: float = 5.0) -> None:
+    """Waits for something that happens on the other side of a connection."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # it is in another task's hands
+            await asyncio.sleep(0.01)

@@ -206,7 +206,7 @@ def load(cls: type[SettingsType]) -> SettingsType:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        sys.exit(f"stemtube: wrong setting {name}: {first['msg']}")
+        sys.exit(f"stemtube: wrong setting {name}: {first['msg'].removeprefix('Value error, ')}")
     except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
         sys.exit(f"stemtube: wrong settings: {' '.join(str(error).split())}")
 

@@ -1,0 +1,69 @@
+import asyncio
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from services.auth.passwords import MAX_PASSWORD, PasswordHasher
+
+
+@pytest.fixture
+def hasher() -> Iterator[PasswordHasher]:
+    hasher = PasswordHasher(cost=4, threads=2)
+    yield hasher
+    hasher.close()
+
+
+@pytest.mark.parametrize("password", ["hunter2!", "pä55wört", "x" * 72, "x" * 73, "x" * MAX_PASSWORD, "a\0b", ""])
+async def test_a_hash_matches_its_password_and_no_other(hasher: PasswordHasher, password: str) -> None:
+    hashed = await hasher.hash(password)
+    assert hashed.startswith("$2b$04$")
+    assert await hasher.matches(password, hashed)
+    for other in (password + "x", password[:-1] or "y", password.replace("b", "c") + " "):
+        assert not await hasher.matches(other, hashed)
+
+
+async def test_two_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
+    assert await hasher.hash("hunter2!") != await hasher.hash("hunter2!")
+
+
+async def test_it_does_not_matter_how_a_keyboard_encodes_a_letter(hasher: PasswordHasher) -> None:
+    assert await hasher.matches("e\N{COMBINING ACUTE ACCENT}tude", await hasher.hash("étude"))
+
+
+async def test_nothing_matches_no_user(hasher: PasswordHasher) -> None:
+    assert not await hasher.matches("hunter2!", None)
+
+
+async def test_a_password_beyond_the_limit_matches_nothing_not_even_itself(hasher: PasswordHasher) -> None:
+    password = "x" * (MAX_PASSWORD + 1)
+    assert not await hasher.matches(password, await hasher.hash(password))
+
+
+async def test_an_unknown_user_takes_as_long_as_a_wrong_password() -> None:
+    hasher = PasswordHasher(cost=9, threads=1)
+    hashed = await hasher.hash("hunter2!")
+
+    async def seconds(against: str | None) -> float:
+        started = time.perf_counter()
+        await hasher.matches("wrong", against)
+        return time.perf_counter() - started
+
+    pairs = [(await seconds(hashed), await seconds(None)) for _ in range(7)]
+    known, unknown = (statistics.median(times) for times in zip(*pairs, strict=True))
+    hasher.close()
+    assert 0.5 < unknown / known < 2
+
+
+async def test_no_more_passwords_are_hashed_at_once_than_allowed() -> None:
+    hasher = PasswordHasher(cost=8, threads=2)
+    await asyncio.gather(*(hasher.hash("hunter2!") for _ in range(8)))
+    assert sum(thread.name.startswith("bcrypt") for thread in threading.enumerate()) <= 2
+    hasher.close()
+
+
+def test_a_hash_of_another_cost_is_outdated(hasher: PasswordHasher) -> None:
+    assert not hasher.is_outdated("$2b$04$" + "." * 53)
+    assert hasher.is_outdated("$2b$12$" + "." * 53)

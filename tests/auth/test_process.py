@@ -1,0 +1,146 @@
+"""`python -m services.auth` as operators run it."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from services.common.client import open_channel
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+
+ROOT = Path(__file__).resolve().parents[2]
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts an auth process on free ports, in an empty directory; ends all that still run."""
+    processes: list[Process] = []
+
+    async def start(*arguments: str, **settings: str) -> Process:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
+        environment |= {
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}",
+            "STEMTUBE_AUTH__LISTEN": "127.0.0.1:0",
+            "STEMTUBE_AUTH__HEALTH_LISTEN": "127.0.0.1:0",
+            "STEMTUBE_AUTH__BCRYPT_COST": "4",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.auth", *arguments),
+            env=environment | settings,
+            cwd=tmp_path,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def log_until_serving(process: Process) -> tuple[str, str]:
+    """The log so far, and the address where the process listens."""
+    assert process.stderr is not None
+    log = ""
+    while line := (await process.stderr.readline()).decode():
+        log += line
+        if found := re.search(r"serving +address=(\S+)", line):
+            return log, found[1]
+    raise AssertionError(f"it ended with {await process.wait()}: {log}")
+
+
+async def login(address: str, password: str) -> auth_pb2.Session:
+    async with open_channel(address) as channel:
+        request = auth_pb2.LoginRequest(username="admin", password=password)
+        return (await auth_pb2_grpc.AuthServiceStub(channel).Login(request, timeout=20)).session
+
+
+async def test_two_processes_that_start_at_once_share_one_admin_and_end_at_a_signal(
+    start: Start, tmp_path: Path
+) -> None:
+    processes = [await start(), await start()]
+    logs, addresses = zip(*[await log_until_serving(process) for process in processes], strict=True)
+    file = tmp_path / "data" / "secrets" / "admin-password"
+    password = file.read_text().strip()
+    sessions = [await login(address, password) for address in addresses]
+    assert sessions[0].user == sessions[1].user
+
+    announced = [f"one-time password is in {file}" in log for log in logs]
+    assert sorted(announced) == [False, True]
+    assert password not in "".join(logs)
+
+    started = time.monotonic()
+    for process, number in zip(processes, (signal.SIGTERM, signal.SIGINT), strict=True):
+        process.send_signal(number)
+    for process in processes:
+        _, rest = await process.communicate()
+        assert process.returncode == 0
+        assert b"draining" in rest
+        assert b"Traceback" not in rest
+    assert time.monotonic() - started < 5
+
+
+async def test_a_given_password_is_taken_and_told_nowhere(start: Start, tmp_path: Path) -> None:
+    process = await start(STEMTUBE_ADMIN_PASSWORD="correct horse", STEMTUBE_LOG__FORMAT="console")
+    log, address = await log_until_serving(process)
+    assert (await login(address, "correct horse")).user.admin
+    process.terminate()
+    _, rest = await process.communicate()
+    assert "correct horse" not in log + rest.decode()
+    assert not (tmp_path / "data" / "secrets" / "admin-password").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"STEMTUBE_AUTH__BCRYPT_COST": "3"}, "STEMTUBE_AUTH__BCRYPT_COST"),
+        ({"STEMTUBE_ADMIN_PASSWORD": "short"}, "STEMTUBE_ADMIN_PASSWORD: must have 8 to 1024 characters"),
+        ({"STEMTUBE_AUTH__DATABASE_URL": "mysql://me:hunter2@host"}, "STEMTUBE_AUTH__DATABASE_URL: must"),
+        ({"STEMTUBE_AUTH__LISTEN": "50051"}, "STEMTUBE_AUTH__LISTEN: must be host:port"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+async def test_a_wrong_setting_stops_the_start_with_one_line(start: Start, settings: dict[str, str], told: str) -> None:
+    process = await start(**settings)
+    output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert output == b""
+    assert errors.decode().startswith(f"stemtube: wrong setting {told}")
+    assert errors.count(b"\n") == 1
+    assert b"hunter2" not in errors
+
+
+async def test_what_cannot_start_says_why_in_its_log(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = await start(STEMTUBE_DATA_DIR=str(tmp_path / "file"))
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"cannot start" in errors
+    assert str(tmp_path / "file").encode() in errors
+    assert b"Traceback" not in errors
+
+
+async def test_help_lists_the_settings(start: Start) -> None:
+    process = await start("--help")
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    for line in (
+        "STEMTUBE_ADMIN_PASSWORD=\n",
+        "STEMTUBE_AUTH__LISTEN=127.0.0.1:50051\n",
+        "STEMTUBE_AUTH__HEALTH_LISTEN=127.0.0.1:9091\n",
+        "STEMTUBE_AUTH__BCRYPT_COST=12\n",
+        "STEMTUBE_AUTH__ACCESS_TOKEN_MINUTES=15\n",
+        "STEMTUBE_DATA_DIR=data\n",
+    ):
+        assert line in output.decode()

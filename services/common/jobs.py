@@ -15,13 +15,13 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
@@ -107,13 +107,33 @@ class JobContext:
         """From now on `report` raises."""
         self._stopped.set()
 
-    async def step(self, name: str, work: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
-        """Runs a step of the job whose outcome (JSON) is kept: a later attempt gets it without running it again.
+    async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Runs a step of the job whose outcome (JSON, or a domain error) is kept: a later attempt gets it as it was.
 
         Steps that run side by side must be started in the same order each time.
         """
-        outcome: dict[str, Any] = await DBOS.run_step_async({"name": name}, work)
-        return outcome
+
+        async def outcome() -> dict[str, Any]:
+            try:
+                return {"result": await work()}
+            except StoppedError:
+                raise asyncio.CancelledError from None
+            except StemTubeError as error:
+                return {"error": error_detail(error)}
+
+        kept: dict[str, Any] = await DBOS.run_step_async({"name": name}, outcome)
+        if "error" in kept:
+            raise KeptError(kept["error"])
+        result: dict[str, Any] = kept["result"]
+        return result
+
+
+class KeptError(StemTubeError):
+    """A domain error as a job keeps it (see `error_detail`), raised again."""
+
+    def __init__(self, detail: Mapping[str, Any]) -> None:
+        super().__init__(detail["message"], detail["reason"])
+        self.code = Code(detail["code"])
 
 
 Handler = Callable[[JobContext], Awaitable[dict[str, Any]]]
@@ -168,7 +188,9 @@ class JobQueue:
         await asyncio.to_thread(self._store.create_tables)
         await asyncio.to_thread(DBOS.migrate, self._url)
         self._client = await asyncio.to_thread(
-            lambda: DBOSClient(system_database_url=self._url, application_name=self._queue)
+            lambda: DBOSClient(
+                system_database_url=self._url, application_name=self._queue, serializer=DBOSPortableJSONSerializer()
+            )
         )
         if self._slots:
             await self._start_engine()
@@ -184,6 +206,7 @@ class JobQueue:
             application_version=APPLICATION_VERSION,
             executor_id=uuid.uuid4().hex,
             log_level="WARNING",
+            serializer=DBOSPortableJSONSerializer(),
         )
         DBOS(config=config)
 

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from services.common.errors import NotFoundError, PreconditionError, StemTubeError
-from services.common.jobs import JobContext, JobQueue, error_detail
+from services.common.jobs import JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
@@ -66,7 +66,7 @@ class Pipeline:
                 task.cancel()
         errors = run.board.errors()
         if errors and not run.board.any_succeeded():
-            raise _PartError(errors[0])
+            raise KeptError(errors[0])
         return {}
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
@@ -209,14 +209,6 @@ class _Run:
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 
 
-class _PartError(StemTubeError):
-    """A part's error as the whole job's."""
-
-    def __init__(self, detail: dict[str, Any]) -> None:
-        super().__init__(detail["message"], detail["reason"])
-        self.code = detail["code"]
-
-
 def _as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
@@ -237,6 +229,6 @@ def _request_id(job_id: str, part: str) -> str:
 
 def _expect_success(job: job_pb2.Job) -> None:
     if job.state == job_pb2.JOB_STATE_FAILED:
-        raise _PartError(_as_dict(job.error))
+        raise KeptError(_as_dict(job.error))
     if job.state == job_pb2.JOB_STATE_CANCELLED:
         raise PreconditionError("The work was cancelled.", "CANCELLED")

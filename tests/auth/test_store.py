@@ -1,7 +1,7 @@
 """What auth keeps, on both kinds of database, with several processes' worth of connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -14,24 +14,15 @@ from sqlalchemy import func, select
 from services.auth.store import Base, RefreshToken, Session, Store, StoredKey, User
 from services.common.database import Database, migrate
 from services.common.errors import UnauthenticatedError
-from tests.common.postgres import create_database, running_postgres
+from tests.common.postgres import create_database
 
 MONTH = timedelta(days=30)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    with running_postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
     """Three replicas' connections to one database."""
-    if request.param == "postgresql":
-        url = create_database(request.getfixturevalue("postgres"))
-    else:
-        url = f"sqlite:///{tmp_path}/auth.sqlite"
+    url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/auth.sqlite"
     await migrate(url, "services.auth")
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Database(url)) for _ in range(3)]

@@ -1,0 +1,47 @@
+"""Audio in and out with PyAV (which carries FFmpeg's libraries): decode, probe, inspect, resample, encode, peaks.
+
+Everything is float32 [channels, samples] in memory. All functions block; call them in a worker thread.
+"""
+
+from services.common.audio.conversion import resample
+from services.common.audio.decoding import Inspection, check, decode, inspect, probe
+from services.common.audio.encoding import encode, transcode
+from services.common.audio.peaks import PeakMeter, Peaks, peaks_of
+from services.common.audio.types import (
+    CONTENT_TYPES,
+    EXTENSIONS,
+    FORMATS,
+    NO_LIMITS,
+    AudioInfo,
+    Destination,
+    Format,
+    Limits,
+    Progress,
+    Samples,
+    Source,
+)
+
+__all__ = [
+    "CONTENT_TYPES",
+    "EXTENSIONS",
+    "FORMATS",
+    "NO_LIMITS",
+    "AudioInfo",
+    "Destination",
+    "Format",
+    "Inspection",
+    "Limits",
+    "PeakMeter",
+    "Peaks",
+    "Progress",
+    "Samples",
+    "Source",
+    "check",
+    "decode",
+    "encode",
+    "inspect",
+    "peaks_of",
+    "probe",
+    "resample",
+    "transcode",
+]

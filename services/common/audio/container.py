@@ -1,0 +1,180 @@
+"""Opening files that strangers sent: FFmpeg sees one file object, a short list of formats, and nothing else.
+
+FFmpeg has demuxers that read other files or the network because a playlist says so (hls, concat, dash, sdp, image2 …).
+Here a format must be on the list, the file has no name (so no extension and no sibling), and every attempt to open
+something else is refused.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import av.container
+from av.audio.stream import AudioStream
+from av.error import EOFError as FFmpegEOFError
+from av.error import FFmpegError, InvalidDataError
+from av.stream import Discard
+
+from services.common.audio.endings import is_cut_off
+from services.common.audio.types import Limits, Source
+from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
+
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,"
+    "ogg,tak,tta,w64,wav,wv"
+)
+_DECODERS = (
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,ape,dca,eac3,flac,gsm,gsm_ms,"
+    "libopencore_amrnb,libopencore_amrwb,libopus,mlp,mp1,mp1float,mp2,mp2float,mp3,mp3float,mpc7,mpc8,opus,pcm_alaw,"
+    "pcm_bluray,pcm_dvd,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,"
+    "pcm_s32be,pcm_s32le,pcm_s8,pcm_u16be,pcm_u16le,pcm_u24be,pcm_u24le,pcm_u32be,pcm_u32le,pcm_u8,speex,tak,truehd,"
+    "tta,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2"
+)
+_SUPPORTED = frozenset(_DECODERS.split(","))
+_OPTIONS = {"format_whitelist": _DEMUXERS, "codec_whitelist": _DECODERS, "protocol_whitelist": "none"}
+_SIGNATURES = (b"fLaC", b"FORM", b"caff", b"wvpk", b"MAC ", b"TTA1", b"tBaK")
+_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
+_TAGS = ("title", "artist", "album", "album_artist", "date", "genre", "track", "composer")
+_MAX_TAG_LENGTH = 500
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+class SourceFile:
+    """The file as FFmpeg sees it: bytes without a name; it knows how far it was read."""
+
+    def __init__(self, source: Source) -> None:
+        self._owned = source.open("rb") if isinstance(source, Path) else None
+        self.raw: BinaryIO = self._owned or source  # type: ignore[assignment]
+        self.size = self.raw.seek(0, os.SEEK_END)
+        self.raw.seek(0)
+        self.position = 0
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes."""
+        data = self.raw.read(size)
+        self.position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to a byte; returns its position."""
+        self.position = self.raw.seek(offset, whence)
+        return self.position
+
+    def tell(self) -> int:
+        """The position of the next byte."""
+        return self.position
+
+    def close(self) -> None:
+        """Closes the file if it was opened here, from a path."""
+        if self._owned is not None:
+            self._owned.close()
+
+
+@contextlib.contextmanager
+def open_source(source: Source, limits: Limits) -> Iterator[SourceFile]:
+    """The source as a file within the limits.
+
+    Raises:
+        InvalidInputError: reason EMPTY_FILE.
+        LimitExceededError: reason TOO_LARGE.
+    """
+    file = SourceFile(source)
+    try:
+        if file.size == 0:
+            raise InvalidInputError("the file is empty", "EMPTY_FILE")
+        if file.size > limits.max_bytes:
+            raise LimitExceededError(
+                f"the file is larger than {limits.max_bytes / 1e6:.0f} MB", "TOO_LARGE", max_bytes=str(limits.max_bytes)
+            )
+        yield file
+    finally:
+        file.close()
+
+
+@contextlib.contextmanager
+def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container.InputContainer, AudioStream]]:
+    """The container and its best audio stream; all other streams are skipped.
+
+    Raises:
+        InvalidInputError: reasons NOT_AUDIO, NO_AUDIO_STREAM, NO_SAMPLES, TRUNCATED, CORRUPT, UNSUPPORTED_CODEC.
+        LimitExceededError: reason TOO_MANY_CHANNELS.
+    """
+    try:
+        container = av.open(
+            file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_errors="replace"
+        )
+    except FFmpegError as error:
+        raise _unreadable(file, error) from error
+    with container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise InvalidInputError("there is no sound in the file", "NO_AUDIO_STREAM")
+        if not isinstance(stream, AudioStream) or not _can_decode(stream):
+            raise InvalidInputError("the file's sound is in a format that is not supported", "UNSUPPORTED_CODEC")
+        if is_cut_off(file.raw):
+            raise cut_off()
+        if stream.channels > limits.max_channels:
+            raise LimitExceededError(
+                f"the file has more than {limits.max_channels} channels",
+                "TOO_MANY_CHANNELS",
+                max_channels=str(limits.max_channels),
+            )
+        file.seek(file.position)
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        yield container, stream
+
+
+def container_name(container: av.container.InputContainer) -> str:
+    """A short name of the format, e.g. `mp4`."""
+    return _NAMES.get(container.format.name, container.format.name)
+
+
+def read_tags(container: av.container.InputContainer, stream: AudioStream) -> Mapping[str, str]:
+    """The tags that matter, cleaned; Ogg keeps them in the stream, other formats in the container."""
+    found: dict[str, str] = {}
+    for metadata in (container.metadata, stream.metadata):
+        for name, text in metadata.items():
+            clean = " ".join(_CONTROL.sub(" ", text).split())[:_MAX_TAG_LENGTH]
+            if name.lower() in _TAGS and clean:
+                found.setdefault(name.lower(), clean)
+    return found
+
+
+def cut_off() -> InvalidInputError:
+    """The error for a file whose end is missing."""
+    return InvalidInputError("the file is cut off: its end is missing", "TRUNCATED")
+
+
+def damaged() -> InvalidInputError:
+    """The error for a file with something wrong in the middle."""
+    return InvalidInputError("the file is damaged", "CORRUPT")
+
+
+def _refuse_other_files(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise InvalidInputError("the file refers to other files", "NOT_AUDIO")
+
+
+def _can_decode(stream: AudioStream) -> bool:
+    context = stream.codec_context
+    return context is not None and context.name in _SUPPORTED
+
+
+def _unreadable(file: SourceFile, error: FFmpegError) -> StemTubeError:
+    not_audio = InvalidInputError("the file is neither audio nor video", "NOT_AUDIO")
+    if not isinstance(error, InvalidDataError | FFmpegEOFError):
+        return not_audio
+    cut = is_cut_off(file.raw)
+    if cut is None:
+        file.raw.seek(0)
+        return damaged() if file.raw.read(4) in _SIGNATURES else not_audio
+    if cut:
+        return cut_off()
+    if isinstance(error, FFmpegEOFError):
+        return InvalidInputError("there are no samples in the file", "NO_SAMPLES")
+    return damaged()

@@ -1,0 +1,76 @@
+"""The words that all audio code shares: samples, limits, what is known of a file, the formats that are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+"""Audio: float32 [channels, samples], full scale at -1 and 1."""
+
+Progress = Callable[[float], None]
+"""Called with the fraction done, in [0, 1], never falling; it raises (`StoppedError`) to stop the work."""
+
+Source = BinaryIO | Path
+"""A seekable binary file or a local path. Never a string, which FFmpeg would take for a URL."""
+
+Destination = BinaryIO | Path
+
+Format = Literal["flac", "wav", "mp3", "opus"]
+FORMATS: tuple[Format, ...] = ("flac", "wav", "mp3", "opus")
+
+CONTENT_TYPES: Mapping[Format, str] = {
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg; codecs=opus",
+}
+EXTENSIONS: Mapping[Format, str] = {"flac": ".flac", "wav": ".wav", "mp3": ".mp3", "opus": ".opus"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is accepted.
+
+    Args:
+        max_seconds: of sound; counted while decoding, so that a header cannot lie about it.
+        max_bytes: of the file.
+        max_channels: of the sound.
+    """
+
+    max_seconds: float = 1800.0
+    max_bytes: int = 500_000_000
+    max_channels: int = 32
+
+
+NO_LIMITS = Limits(max_seconds=float("inf"), max_bytes=2**63 - 1)
+"""For files that this system made itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file holds.
+
+    Args:
+        duration_seconds: exact after a decode; from the header after `probe`, 0 if that does not tell.
+        samples: per channel at `sample_rate_hz`; 0 after `probe`.
+        sample_rate_hz: of the file.
+        channels: of the file.
+        codec: FFmpeg's name, e.g. `mp3`, `flac`, `pcm_s16le`.
+        container: short name, e.g. `mp3`, `mp4`, `matroska`, `wav`.
+        bit_rate: bits per second over the whole file; 0 if unknown.
+        tags: lower case name to text, those of `title`, `artist`, `album`, `album_artist`, `date`, `genre`, `track`,
+            `composer` that the file has.
+    """
+
+    duration_seconds: float
+    samples: int
+    sample_rate_hz: int
+    channels: int
+    codec: str
+    container: str
+    bit_rate: int
+    tags: Mapping[str, str]

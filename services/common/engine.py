@@ -29,15 +29,25 @@ STOP_SECONDS = 1.5
 POLL_SECONDS = 0.1
 
 
+Tell = Callable[..., None]
+Keep = Callable[[str, Any], None]
+
+
 class Report(Protocol):
     """How a task tells where it is."""
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
 
+        Cheap: what comes fast is put together.
+
         Raises:
             StoppedError: the task shall stop.
         """
+        ...
+
+    def keep(self, name: str, content: Any) -> None:
+        """Hands over a part of the result (JSON) that is ready before the task ends."""
         ...
 
 
@@ -97,21 +107,22 @@ class Engine:
         self._connection: Connection
         self._stop: Event
 
-    async def run(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+    async def run(self, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
         """Does a task once the child is free.
 
         Args:
             task: JSON.
-            report: called from a thread of this process; raising from it stops the task.
+            tell: called with what the task reports, from a thread of this process; raising from it stops the task.
+            keep: called likewise with each part of the result that is ready early.
 
         Raises:
             StemTubeError: as the task raised it.
-            StoppedError: out of `report`.
+            StoppedError: out of `tell`.
             WorkerDiedError: the child died.
         """
         async with self._busy:
             stop = threading.Event()
-            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, report, stop))
+            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, tell, keep, stop))
             try:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
@@ -145,7 +156,7 @@ class Engine:
             self._connection.close()
             self._process = None
 
-    def _exchange(self, task: dict[str, Any], report: Report, stop: threading.Event) -> dict[str, Any]:
+    def _exchange(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
         self._send(task)
         stopped: StoppedError | None = None
         deadline = float("inf")
@@ -165,9 +176,12 @@ class Engine:
             kind, content = message
             if kind == "progress":
                 try:
-                    report(content.pop("stage"), content.pop("fraction"), **content)
+                    tell(content.pop("stage"), content.pop("fraction"), **content)
                 except StoppedError as error:
                     stopped = stopped or error
+            elif kind == "part":
+                if keep:
+                    keep(*content)
             elif stopped:
                 raise stopped
             elif kind == "error":
@@ -213,20 +227,7 @@ def _child(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging(log_settings, name)
-    reported_at = 0.0
-
-    def report(stage: str, fraction: float, **detail: Any) -> None:
-        nonlocal reported_at
-        if stop.is_set():
-            raise StoppedError("The task was stopped.")
-        now = time.monotonic()
-        if detail or now - reported_at > POLL_SECONDS:
-            reported_at = now
-            try:
-                connection.send(("progress", {"stage": stage, "fraction": fraction, **detail}))
-            except OSError:
-                os._exit(1)  # the parent is gone: nobody wants the result
-
+    report = _ChildReport(connection, stop)
     work: Work | None = None
     while connection.poll(idle_seconds):
         try:
@@ -237,12 +238,47 @@ def _child(
             if work is None:
                 work = make_work(settings)
             answer: tuple[str, Any] = ("result", work(task, report))
+            report.flush()
         except StemTubeError as error:
             answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
         except Exception:
             log.exception("task failed")
             answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
         connection.send(answer)
+
+
+class _ChildReport:
+    """`Report` in the child: sends news to the parent, at most ten a second."""
+
+    def __init__(self, connection: Connection, stop: Event) -> None:
+        self._connection = connection
+        self._stop = stop
+        self._news: dict[str, Any] = {}
+        self._sent_at = 0.0
+
+    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
+        if self._stop.is_set():
+            self._news = {}
+            raise StoppedError("The task was stopped.")
+        self._news |= {"stage": stage, "fraction": fraction, **detail}
+        if time.monotonic() - self._sent_at > POLL_SECONDS:
+            self.flush()
+
+    def keep(self, name: str, content: Any) -> None:
+        self.flush()
+        self._send(("part", (name, content)))
+
+    def flush(self) -> None:
+        if self._news:
+            self._send(("progress", self._news))
+            self._news = {}
+            self._sent_at = time.monotonic()
+
+    def _send(self, message: tuple[str, Any]) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            os._exit(1)  # the parent is gone: nobody wants the result
 
 
 INTERNAL_MESSAGE = "Something went wrong here; the server's log tells more."

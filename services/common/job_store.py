@@ -319,7 +319,7 @@ class JobStore:
         """The parts of the result that are ready, by name."""
         query = sa.select(output_table.c.name, output_table.c.content).where(output_table.c.job_id == job_id)
         with self.engine.connect() as connection:
-            return {name: content for name, content in connection.execute(query)}
+            return {row.name: row.content for row in connection.execute(query)}
 
     def try_again(self, job_id: str, lease: str) -> None:
         """Counts a further attempt by the same holder."""

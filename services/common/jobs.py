@@ -228,7 +228,9 @@ class JobQueue:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
         if self._slots:
             engine_end = asyncio.create_task(
-                asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=math.ceil(grace_seconds) + 5)
+                asyncio.to_thread(
+                    DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_seconds) + 5
+                )
             )
             running = [task for _, task in self._active.values()]
             if running and grace_seconds:

@@ -1,0 +1,50 @@
+"""Runs the analysis service: `python -m services.analysis [all|serve|work]`."""
+
+from services.analysis.config import AnalysisSettings
+from services.analysis.service import KIND, NAME, AnalysisService
+from services.analysis.worker import AnalysisWorker
+from services.common.jobs import JobQueue
+from services.common.process import run
+from services.common.runtime import Callers, run_with_jobs
+from services.common.server import Draining, Service
+from stemtube.analysis.v1 import analysis_pb2_grpc
+
+
+async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None:
+    section = settings.analysis
+    objects = settings.object_store()
+    worker = AnalysisWorker(settings) if works else None
+    jobs = JobQueue(
+        settings.database_url,
+        "analysis",
+        handlers={KIND: worker.handle} if worker else {},
+        slots=1 if worker else 0,
+        keep_seconds=section.keep_days * 86400,
+    )
+    draining = Draining()
+    servicer = AnalysisService(jobs, objects, settings.weight_store(), draining)
+    await run_with_jobs(
+        Callers(settings, "analysis"),
+        jobs,
+        worker,
+        Service(NAME, lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server))
+        if serves
+        else None,
+        listen=section.listen,
+        health_listen=section.health_listen,
+        draining=draining,
+        grace_seconds=section.grace_seconds,
+    )
+
+
+if __name__ == "__main__":
+    run(
+        "services.analysis",
+        "Finds beats, key, chords, structure and lyrics. Roles: all (one machine), serve (gRPC API), work (takes jobs).",
+        AnalysisSettings,
+        {
+            "all": lambda settings: _run(settings, serves=True, works=True),
+            "serve": lambda settings: _run(settings, serves=True, works=False),
+            "work": lambda settings: _run(settings, serves=False, works=True),
+        },
+    )

@@ -1,0 +1,19 @@
+"""Results as jobs keep them: the fields of the contract's messages (`Beats`, `Key`, `Chords` …)."""
+
+from dataclasses import asdict
+from typing import Any
+
+from services.analysis.backends.base import Beats, Result
+
+
+def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
+    """A result as JSON.
+
+    Args:
+        result: of a backend.
+        made_by: the fields of `stemtube.common.v1.Provenance`.
+    """
+    fields = asdict(result)
+    if isinstance(result, Beats):
+        fields["tempo"] = {"bpm": fields.pop("bpm"), "confidence": fields.pop("confidence")}
+    return {**fields, "made_by": made_by}

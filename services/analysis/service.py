@@ -1,0 +1,183 @@
+"""The analysis service's RPCs: they check and queue; the work is `worker.py`'s."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from services.analysis.backends import registry
+from services.analysis.backends.base import PARTS, Part
+from services.common.auth import require_service
+from services.common.errors import InvalidInputError, NotFoundError
+from services.common.job_messages import STATES, error_message, job_message
+from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue, job_key
+from services.common.server import Draining
+from services.common.storage import ObjectStore
+from services.common.weights import Availability, WeightStore
+from stemtube.analysis.v1 import analysis_pb2 as pb
+from stemtube.analysis.v1 import analysis_pb2_grpc
+from stemtube.common.v1 import provenance_pb2
+from stemtube.job.v1 import job_pb2
+
+NAME = "stemtube.analysis.v1.AnalysisService"
+KIND = "analysis"
+ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+LANGUAGE = re.compile(r"([a-z]{2,3})?")
+PART_NUMBERS: "dict[Part, pb.Part.ValueType]" = {
+    "beats": pb.PART_BEATS,
+    "key": pb.PART_KEY,
+    "chords": pb.PART_CHORDS,
+    "structure": pb.PART_STRUCTURE,
+    "lyrics": pb.PART_LYRICS,
+}
+PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
+
+
+class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end."""
+
+    def __init__(self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, draining: Draining) -> None:
+        self._jobs = jobs
+        self._objects = objects
+        self._weights = weights
+        self._draining = draining
+
+    async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
+        require_service()
+        for name, value in (("request_id", request.request_id), ("on_behalf_of", request.on_behalf_of)):
+            if not ID.fullmatch(value):
+                raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+        asked = [part.part for part in request.parts]
+        if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
+            raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
+        choices = [await asyncio.to_thread(_choice, part, self._weights) for part in request.parts]
+        if not await self._objects.exists(request.audio_key):
+            raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
+        equal = sorted((c["part"], c["backend"], c["model"], c["language"], c["made_by"]["version"]) for c in choices)
+        record = await self._jobs.submit(
+            KIND,
+            {"audio_key": request.audio_key, "parts": choices},
+            key=job_key(KIND, request.audio_key, equal),
+            subject=request.audio_key,
+            user=request.on_behalf_of,
+            request_id=request.request_id,
+        )
+        return pb.CreateAnalysisResponse(analysis=_message(record, {}))
+
+    async def GetAnalysis(self, request: pb.GetAnalysisRequest, _context: Any) -> pb.GetAnalysisResponse:
+        require_service()
+        record = await self._jobs.get(request.analysis_id)
+        return pb.GetAnalysisResponse(analysis=_message(record, await self._jobs.outputs(record.id)))
+
+    async def WatchAnalysis(
+        self, request: pb.WatchAnalysisRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchAnalysisResponse]:
+        require_service()
+        async for analysis in self._draining.watch(self._watch(request.analysis_id)):
+            yield pb.WatchAnalysisResponse(analysis=analysis)
+
+    async def _watch(self, analysis_id: str) -> AsyncGenerator[pb.Analysis, None]:
+        sent: set[str] = set()
+        async for record in self._jobs.watch(analysis_id):
+            parts = _parts(record)
+            fresh = {name for name, part in parts.items() if part["state"] == "succeeded"} - sent
+            outputs = await self._jobs.outputs(analysis_id) if fresh else {}
+            sent |= fresh
+            yield _message(record, {name: outputs[name] for name in fresh})
+
+    async def CancelAnalysis(self, request: pb.CancelAnalysisRequest, _context: Any) -> pb.CancelAnalysisResponse:
+        require_service()
+        await self._jobs.cancel(request.analysis_id, request.request_id)
+        return pb.CancelAnalysisResponse()
+
+    async def ListBackends(self, _request: pb.ListBackendsRequest, _context: Any) -> pb.ListBackendsResponse:
+        return pb.ListBackendsResponse(backends=await asyncio.to_thread(_backends, self._weights))
+
+
+def _choice(request: pb.PartRequest, weights: WeightStore) -> dict[str, Any]:
+    """What a job keeps of a part that is asked for, every automatic choice made."""
+    part = PART_NAMES[request.part]
+    if not LANGUAGE.fullmatch(request.language):
+        raise InvalidInputError("language must be an ISO 639-1 code such as en", "BAD_REQUEST")
+    chosen = registry.choose(
+        part,
+        request.backend or registry.AUTO,
+        request.model or registry.AUTO,
+        weights,
+        language=request.language,
+    )
+    return {
+        "part": part,
+        "backend": chosen.backend,
+        "model": chosen.model,
+        "language": request.language,
+        "made_by": {
+            "backend": chosen.backend,
+            "model": chosen.model,
+            "version": chosen.version,
+            "substitution": chosen.substitution,
+        },
+    }
+
+
+def _parts(record: JobRecord) -> dict[str, dict[str, Any]]:
+    return (record.result or record.detail).get("parts", {})
+
+
+def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:
+    shown = _parts(record)
+    statuses = []
+    for choice in record.payload["parts"]:
+        name = choice["part"]
+        part = shown.get(name, {"state": "queued", "progress": 0.0, "error": None})
+        state = STATES[part["state"]]
+        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            state = STATES["cancelled" if record.state == "cancelled" else "failed"]
+        status = pb.PartStatus(
+            part=PART_NUMBERS[name],
+            state=state,
+            progress=part["progress"],
+            error=error_message(part["error"] or (record.error if state == job_pb2.JOB_STATE_FAILED else None)),
+        )
+        if name in outputs:
+            ParseDict(outputs[name], getattr(status, name))
+        statuses.append(status)
+    return pb.Analysis(job=job_message(record), parts=statuses)
+
+
+def _backends(weights: WeightStore) -> list[pb.Backend]:
+    messages = []
+    for part in PARTS:
+        default = registry.choose(part, registry.AUTO, registry.AUTO, weights)
+        for name in registry.names(part):
+            entry = registry.entry(part, name)
+            is_default = name == default.backend
+            messages.append(
+                pb.Backend(
+                    part=PART_NUMBERS[part],
+                    name=name,
+                    version=entry.version,
+                    license=entry.licence,
+                    description=entry.description,
+                    models=[
+                        pb.BackendModel(
+                            name=model,
+                            availability=_availability(registry.availability(part, name, weights, model)),
+                            default=is_default and model == default.model,
+                        )
+                        for model in entry.models
+                    ],
+                    availability=_availability(registry.availability(part, name, weights)),
+                    default=is_default,
+                )
+            )
+    return messages
+
+
+def _availability(found: Availability) -> provenance_pb2.Availability:
+    return provenance_pb2.Availability(
+        available=found.available, unavailable_reason="" if found.available else found.reason
+    )

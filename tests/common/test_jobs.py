@@ -1,0 +1,174 @@
+"""Jobs as the services use them: one process that works and watches, on a real SQLite file."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import Code, NotFoundError
+from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue, job_key
+from tests.common.jobs_worker import make_queue
+
+
+@pytest.fixture
+async def queue(tmp_path: Path) -> AsyncIterator[JobQueue]:
+    queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=2)
+    await queue.start()
+    yield queue
+    await queue.close()
+
+
+async def end_of(queue: JobQueue, job_id: str) -> JobRecord:
+    record = await queue.get(job_id)
+    async with asyncio.timeout(30):
+        async for record in queue.watch(job_id):
+            pass
+    return record
+
+
+async def test_watching_shows_the_present_state_then_changes_up_to_the_result(queue: JobQueue) -> None:
+    submitted = await queue.submit("count", {"seconds": 1}, key="k", user="anna")
+    seen = [record async for record in queue.watch(submitted.id)]
+    assert seen[0].state == "queued"
+    assert seen[-1].state == "succeeded"
+    assert seen[-1].result == {"sum": 3}
+    fractions = [record.fraction for record in seen]
+    assert fractions == sorted(fractions)
+    assert len(seen) > 5
+    running = [record for record in seen if record.state == "running" and record.stage == "counting"]
+    assert any(record.eta_seconds is not None and 0 < record.eta_seconds < 2 for record in running)
+    late = [record async for record in queue.watch(submitted.id)]
+    assert [record.state for record in late] == ["succeeded"]
+
+
+async def test_the_same_request_gives_the_same_job_and_equal_work_is_joined(queue: JobQueue, tmp_path: Path) -> None:
+    jobs = await asyncio.gather(
+        *(queue.submit("count", {}, key="same", user=f"user{n % 7}", request_id=f"r{n}") for n in range(100))
+    )
+    assert len({record.id for record in jobs}) == 1
+    again = await queue.submit("count", {}, key="other", user="user0", request_id="r0")
+    assert again.id == jobs[0].id
+    await end_of(queue, jobs[0].id)
+    kept = await queue.submit("count", {}, key="same", user="late")
+    assert (kept.id, kept.state) == (jobs[0].id, "succeeded")
+    assert (tmp_path / "second").read_text().splitlines() == [jobs[0].id]
+
+
+async def test_a_kept_result_that_is_no_longer_good_is_made_again(queue: JobQueue) -> None:
+    async def is_good(_record: JobRecord) -> bool:
+        return False
+
+    first = await queue.submit("count", {}, key="same", user="anna")
+    await end_of(queue, first.id)
+    second = await queue.submit("count", {}, key="same", user="anna", reusable=is_good)
+    assert second.id != first.id
+    assert (await end_of(queue, second.id)).state == "succeeded"
+
+
+async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueue, tmp_path: Path) -> None:
+    for user in ("anna", "ben"):
+        job = await queue.submit("count", {"seconds": 20}, key="long", user=user, request_id=user)
+    while not (tmp_path / "started").exists():
+        await asyncio.sleep(0.05)
+    await queue.cancel(job.id, "anna")
+    assert (await queue.get(job.id)).state == "running"
+    await queue.cancel(job.id, "ben")
+    await queue.cancel(job.id, "ben")
+    assert (await queue.get(job.id)).state == "cancelled"
+    await asyncio.sleep(0.5)
+    before = (await queue.get(job.id)).version
+    await asyncio.sleep(1.5)
+    assert (await queue.get(job.id)).version == before
+    anew = await queue.submit("count", {}, key="long", user="anna")
+    assert anew.id != job.id
+    assert (await end_of(queue, anew.id)).state == "succeeded"
+
+
+async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQueue, tmp_path: Path) -> None:
+    for number in range(2):
+        await queue.submit("count", {"seconds": 20}, key=f"busy{number}", user="anna")
+    async with asyncio.timeout(10):
+        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
+            await asyncio.sleep(0.05)
+    waiting = [await queue.submit("count", {}, key=f"wait{number}", user="anna") for number in range(3)]
+    assert [(await queue.get(job.id)).queue_position for job in waiting] == [1, 2, 3]
+    await queue.cancel(waiting[0].id)
+    assert (await queue.get(waiting[0].id)).state == "cancelled"
+    assert [(await queue.get(job.id)).queue_position for job in waiting] == [0, 1, 2]
+    for record in await queue.unfinished():
+        await queue.cancel(record.id)
+
+
+async def test_transient_errors_are_tried_again_and_the_attempts_counted(queue: JobQueue) -> None:
+    job = await queue.submit("flaky", {}, key="f", user="anna")
+    done = await end_of(queue, job.id)
+    assert (done.state, done.attempts) == ("succeeded", 3)
+
+
+async def test_permanent_errors_fail_at_once_with_their_reason(queue: JobQueue, tmp_path: Path) -> None:
+    job = await queue.submit("refuse", {}, key="r", user="anna")
+    done = await end_of(queue, job.id)
+    assert (done.state, done.attempts) == ("failed", 1)
+    assert done.error == {
+        "code": Code.INVALID_ARGUMENT,
+        "reason": "NOT_AUDIO",
+        "message": "This is no audio.",
+        "retryable": False,
+    }
+    assert len((tmp_path / "refuse").read_text().splitlines()) == 1
+    again = await queue.submit("refuse", {}, key="r", user="anna")
+    assert again.id != job.id
+    await end_of(queue, again.id)
+
+
+async def test_a_fault_of_ours_tells_nothing_of_itself(queue: JobQueue) -> None:
+    job = await queue.submit("fail", {}, key="x", user="anna")
+    done = await end_of(queue, job.id)
+    assert done.error is not None
+    assert done.error["reason"] == "INTERNAL"
+    assert "secret" not in str(done.error)
+
+
+async def test_changes_of_a_user_are_told_and_never_pile_up(queue: JobQueue) -> None:
+    seen: list[JobRecord] = []
+
+    async def listen() -> None:
+        async for record in queue.changes(lambda record: record.user == "anna", limit=2):
+            seen.append(record)
+            await asyncio.sleep(0.3)
+
+    listener = asyncio.create_task(listen())
+    await asyncio.sleep(0)
+    jobs = [await queue.submit("count", {"seconds": 0.3}, key=f"a{n}", user="anna") for n in range(4)]
+    await queue.submit("count", {}, key="b", user="ben")
+    for job in jobs:
+        await end_of(queue, job.id)
+    await asyncio.sleep(1)
+    listener.cancel()
+    assert {record.user for record in seen} == {"anna"}
+    assert len(seen) < 20
+    assert seen[-1].state == "succeeded"
+
+
+async def test_jobs_of_a_user_come_newest_first_in_pages(queue: JobQueue) -> None:
+    jobs = [await queue.submit("count", {}, key=f"k{n}", user="anna", subject=f"s{n % 2}") for n in range(4)]
+    first = await queue.jobs_of("anna", limit=3)
+    assert [record.id for record in first] == [job.id for job in reversed(jobs)][:3]
+    rest = await queue.jobs_of("anna", before=(first[-1].created_at, first[-1].id))
+    assert [record.id for record in rest] == [jobs[0].id]
+    assert {record.id for record in await queue.jobs_of("anna", subject="s1")} == {jobs[1].id, jobs[3].id}
+    assert await queue.jobs_of("ben") == []
+
+
+async def test_an_unknown_job_is_not_found(queue: JobQueue) -> None:
+    with pytest.raises(NotFoundError):
+        await queue.get("nope")
+    with pytest.raises(NotFoundError):
+        await queue.cancel("nope")
+
+
+def test_keys_are_equal_for_equal_work_alone() -> None:
+    assert job_key("a", {"x": 1, "y": 2}) == job_key("a", {"y": 2, "x": 1})
+    assert job_key("a", "bc") != job_key("ab", "c")

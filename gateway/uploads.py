@@ -164,7 +164,10 @@ def _set_field(header: download_pb2.UploadHeader, name: str, text: bytes) -> Non
         fill(header.options, parse_json(text))
         header.options.SetInParent()
     else:
-        header.request_id = text.decode("utf-8")
+        try:
+            header.request_id = text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise bad_request("requestId is not UTF-8.") from None
 
 
 def _first_message(header: download_pb2.UploadHeader, filename: str) -> download_pb2.UploadTrackRequest:
@@ -201,7 +204,8 @@ def display_name(name: str) -> str:
     """A file's name as it is shown to people: without folders, control characters, or more than 200 characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     shown = "".join(character for character in unicodedata.normalize("NFC", last) if character.isprintable())
-    return shown.strip()[:MAX_FILENAME] or "upload"
+    shown = shown.strip()[:MAX_FILENAME]
+    return shown if shown.strip(".") else "upload"
 
 
 routes = [web.post(PATH, upload, expect_handler=expect)]

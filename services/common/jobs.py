@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 APPLICATION_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.2
 BEAT_SECONDS = 1.0
-LEASE_SECONDS = 10.0
 MAX_DEATHS = 3
 MAX_RETRIES = 4
 RETRY_SECONDS = 1.0
@@ -156,6 +155,7 @@ class JobQueue:
         handlers: by kind of job, for a process that works.
         slots: jobs that run at a time in this process; 0 for one that only submits and watches.
         keep_seconds: how long finished jobs are kept.
+        lease_seconds: a worker silent for so long loses its jobs; at least three times `BEAT_SECONDS`.
     """
 
     def __init__(
@@ -166,6 +166,7 @@ class JobQueue:
         handlers: Mapping[str, Handler] | None = None,
         slots: int = 0,
         keep_seconds: float = 7 * 86400.0,
+        lease_seconds: float = 10.0,
     ) -> None:
         self._url = database_url
         self._service = service
@@ -173,6 +174,7 @@ class JobQueue:
         self._handlers = handlers or {}
         self._slots = slots
         self._keep_seconds = keep_seconds
+        self._lease_seconds = lease_seconds
         self._store = JobStore(database_url)
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
@@ -441,7 +443,7 @@ class JobQueue:
                     if (job_id, lease) not in held and current and current[0].lease == lease:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
-                for record in await asyncio.to_thread(self._store.take_silent, LEASE_SECONDS):
+                for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
                     await self._take_over(record)
                 await asyncio.to_thread(self._resume_forgotten)
             except Exception:
@@ -454,14 +456,14 @@ class JobQueue:
 
     def _resume_forgotten(self) -> None:
         """Resumes jobs that wait while the engine holds them to be running: whoever took them died before it began."""
-        waiting = self._store.queued_ids(LEASE_SECONDS)
+        waiting = self._store.queued_ids(self._lease_seconds)
         if not waiting:
             return
         pending = self._client.list_workflows(
             workflow_ids=waiting, status="PENDING", load_input=False, load_output=False
         )
         for status in pending:
-            if time.time() - (status.updated_at or 0) / 1000 > LEASE_SECONDS:
+            if time.time() - (status.updated_at or 0) / 1000 > self._lease_seconds:
                 log.warning("job resumed", job=status.workflow_id)
                 self._client.resume_workflow(status.workflow_id, queue_name=self._queue)
 

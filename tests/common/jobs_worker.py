@@ -1,6 +1,6 @@
 """A worker process for the tests of jobs: `python -m tests.common.jobs_worker DATABASE_URL FOLDER [SLOTS]`.
 
-Its handlers leave a line in a file of FOLDER each time they do something, so that tests see what was done, and how often.
+Its handlers leave a line in a file of FOLDER each time they do something, so that tests see what was done, how often.
 """
 
 import asyncio
@@ -71,7 +71,9 @@ class Handlers:
 def make_queue(url: str, folder: Path, slots: int) -> JobQueue:
     handlers = Handlers(folder)
     names = ("count", "crash", "flaky", "refuse", "fail")
-    return JobQueue(url, SERVICE, handlers={name: getattr(handlers, name) for name in names}, slots=slots)
+    return JobQueue(
+        url, SERVICE, handlers={name: getattr(handlers, name) for name in names}, slots=slots, lease_seconds=4
+    )
 
 
 async def main() -> None:

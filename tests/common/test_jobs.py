@@ -21,11 +21,8 @@ async def queue(tmp_path: Path) -> AsyncIterator[JobQueue]:
 
 
 async def end_of(queue: JobQueue, job_id: str) -> JobRecord:
-    record = await queue.get(job_id)
     async with asyncio.timeout(30):
-        async for record in queue.watch(job_id):
-            pass
-    return record
+        return [record async for record in queue.watch(job_id)][-1]
 
 
 async def test_watching_shows_the_present_state_then_changes_up_to_the_result(queue: JobQueue) -> None:

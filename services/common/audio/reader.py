@@ -33,6 +33,8 @@ _MPEG_CODECS = frozenset({"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float
 _MAX_FAILED_SHARE = 0.01
 _FEW_FAILURES = 3
 
+_MAX_AMPLITUDE = 1000.0
+"""60 dB above full scale."""
 _FULL_SCALE = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "flt": 1.0, "dbl": 1.0}
 
 
@@ -123,7 +125,8 @@ class Reader:
             channels: of the blocks; None for those of the file's first frame. See `Converter` for the mixing.
 
         Yields:
-            float32 [channels, up to about 65536 samples], finite; valid until the next one is asked for.
+            float32 [channels, up to about 65536 samples], never more than 60 dB above full scale; valid until the next
+            one is asked for.
         """
         converter: Converter | None = None
         for block, layout in self._gathered():
@@ -174,7 +177,7 @@ class Reader:
         for samples, frame_layout in self._decoded():
             if frame_layout != layout:
                 if layout is not None and filled:
-                    yield _finite(buffer[:, :filled]), layout
+                    yield _plausible(buffer[:, :filled]), layout
                 layout, filled = frame_layout, 0
                 buffer = np.empty((layout.channels, BLOCK_SAMPLES), np.float32)
             done = 0
@@ -184,10 +187,10 @@ class Reader:
                 filled += count
                 done += count
                 if filled == BLOCK_SAMPLES:
-                    yield _finite(buffer), layout
+                    yield _plausible(buffer), layout
                     filled = 0
         if layout is not None and filled:
-            yield _finite(buffer[:, :filled]), layout
+            yield _plausible(buffer[:, :filled]), layout
 
     def _decoded(self) -> Iterator[tuple[Samples, Layout]]:
         unpack = _Unpacker()
@@ -234,6 +237,9 @@ class Reader:
             raise InvalidInputError("the sound changes its format on the way", "UNSUPPORTED_CODEC") from error
         except FFmpegError:
             self._broken_end = True
+        except IndexError:
+            # PyAV stumbles at the end over streams that appeared on the way (MPEG-TS, FLV), when ours is flushed.
+            pass
         if mpeg_audio:
             # Junk behind the last frame (tags that FFmpeg does not know) is common and harmless; half a frame is not.
             self._last_failed = mpeg.is_partial_frame(data)
@@ -300,7 +306,8 @@ class _Unpacker:
         if kind == "s32":
             # A float32 holds 24 bits: 24-bit sound comes through exactly, of 32 bits the last 8 are rounded.
             return (raw * _FULL_SCALE[kind]).astype(np.float32)
-        return np.multiply(raw, np.float32(_FULL_SCALE[kind]), dtype=np.float32, casting="unsafe")
+        with np.errstate(all="ignore"):
+            return np.multiply(raw, np.float32(_FULL_SCALE[kind]), dtype=np.float32, casting="unsafe")
 
     def _packed(self, frame: AudioFrame) -> AudioFrame:
         key = (frame.format.name, Layout.of(frame))
@@ -310,10 +317,10 @@ class _Unpacker:
         return packed
 
 
-def _finite(block: Samples) -> Samples:
-    """Float files can hold NaN and infinity, which would spread through every model; they become silence."""
-    if not np.isfinite(block).all():
-        np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+def _plausible(block: Samples) -> Samples:
+    """Float files can hold NaN, infinity and what is as bad for every model; such samples become silence."""
+    if not np.abs(block).max(initial=0) <= _MAX_AMPLITUDE:
+        block[~(np.abs(block) <= _MAX_AMPLITUDE)] = 0
     return block
 
 

@@ -11,15 +11,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.common.weights import WeightStore
+
 Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 Part = Literal["beats", "key", "chords", "structure", "lyrics"]
 PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Audio:
-    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`."""
+    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`.
+
+    Equal only to itself, so that `features` can keep what it computes for as long as the track is held.
+    """
 
     samples: Samples
     sample_rate_hz: int
@@ -144,5 +149,22 @@ class Backend(Protocol):
 
         Raises:
             StoppedError: out of `progress`.
+        """
+        ...
+
+
+class Loader(Protocol):
+    """The `load` function of a backend's module."""
+
+    def __call__(self, store: WeightStore | None, model: str, device: str) -> Backend:
+        """Brings the models into memory.
+
+        Args:
+            store: where weights are found; backends that a Python package carries whole do without.
+            model: which of the backend's models; ignored where there is only one.
+            device: "cpu" or "cuda"; ignored by backends that only know the CPU.
+
+        Raises:
+            services.common.errors.WeightsMissingError: the weights are neither here nor to be fetched.
         """
         ...

@@ -1,0 +1,124 @@
+"""Viterbi decoding of madmom's bar state space in little memory.
+
+madmom's own decoder keeps a pointer for every state and frame: 0.65 GB for a song of two minutes, 10 GB for half an
+hour. But between two beats the path has no choice (Krebs, Böck and Widmer, "An Efficient State Space Model for Joint
+Tempo and Meter Tracking", ISMIR 2015): a beat of tempo interval L is entered and left again L frames later. So only
+the entries into beats need to be remembered, one per beat of the bar and tempo, a fiftieth of the states.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_LOG_ZERO = -150.0
+_FRAMES_PER_REPORT = 2000
+
+
+class BarDecoder:
+    """Stands in for one of the `hmms` of madmom's `DBNDownBeatTrackingProcessor`: same path, same probability.
+
+    Args:
+        hmm: madmom's `HiddenMarkovModel` of a bar (state space, transitions, observations).
+        report: called with the fraction decoded; may raise to stop.
+    """
+
+    def __init__(self, hmm: Any, report: Callable[[float], None]) -> None:
+        from madmom.features.beats_hmm import exponential_transition
+
+        self.transition_model = hmm.transition_model
+        self.observation_model = hmm.observation_model
+        self._report = report
+        space = self.transition_model.state_space
+        self._beats: int = space.num_beats
+        self._states: int = space.num_states
+        self._first = np.stack(space.first_states)
+        self._lengths = space.state_intervals[self._first[0]]
+        rates = self.transition_model.transition_lambda
+        with np.errstate(divide="ignore"):
+            self._log_transitions = np.log(
+                np.stack([exponential_transition(self._lengths, self._lengths, rate) for rate in rates])
+            )
+        # How many frames of a beat, from its start, are explained by the (down)beat rather than the non-beat density.
+        pulse = np.add.reduceat(self.observation_model.pointers > 0, self._first.ravel()).reshape(self._first.shape)
+        self._pulse_lengths: npt.NDArray[np.int64] = pulse[0]
+
+    def viterbi(self, observations: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], float]:
+        """The most probable path of states.
+
+        Args:
+            observations: probabilities [frames, 2] of beat and downbeat.
+
+        Returns:
+            The state of every frame, and the log probability of the path.
+        """
+        frames = len(observations)
+        longest = int(self._lengths.max())
+        sums = self._density_sums(observations, longest)
+        tempi = np.arange(self._lengths.size)
+        # Log probability of entering each beat at each tempo, for the last `longest` frames. The path may begin
+        # anywhere in a beat: then that beat was entered before frame 0, and the frames before 0 weigh nothing.
+        entries = np.full((longest, self._beats, tempi.size), -np.log(self._states))
+        source = np.zeros((frames, self._beats, tempi.size), np.uint8)
+        for t in range(frames):
+            if t % _FRAMES_PER_REPORT == 0:
+                self._report(t / frames)
+            entered = t - self._lengths
+            left = entries[entered % longest, :, tempi].T + self._inside(sums, longest + entered, self._lengths)
+            arrivals = np.roll(left, 1, axis=0)[:, :, None] + self._log_transitions
+            source[t] = arrivals.argmax(axis=1)
+            entries[t % longest] = arrivals.max(axis=1)
+        end, score = self._best_end(entries, sums, frames)
+        return self._trace_back(source, end), score
+
+    def _density_sums(self, observations: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float64]:
+        """Sums of log densities (non-beat, beat, downbeat) before each frame, preceded by `longest` frames of 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            densities = self.observation_model.log_densities(observations)
+        densities = np.nan_to_num(densities, nan=_LOG_ZERO, neginf=_LOG_ZERO)
+        padded = np.concatenate([np.zeros((longest + 1, 3)), densities])
+        return np.asarray(np.cumsum(padded, axis=0))
+
+    def _inside(
+        self, sums: npt.NDArray[np.float64], entered: npt.NDArray[np.int64], spent: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Log density of being `spent` frames in beats entered at `entered`: [beats of the bar, tempi]."""
+        turn = entered + np.minimum(self._pulse_lengths, spent)
+        rest = sums[entered + spent, 0] - sums[turn, 0]
+        pulse = sums[turn, 1:] - sums[entered, 1:]
+        scores = np.repeat((rest + pulse[:, 0])[None], self._beats, axis=0)
+        scores[0] = rest + pulse[:, 1]
+        return scores
+
+    def _best_end(
+        self, entries: npt.NDArray[np.float64], sums: npt.NDArray[np.float64], frames: int
+    ) -> tuple[tuple[int, int, int], float]:
+        """Where the best path is in the last frame (beat of the bar, tempo, frames since the beat), and its score."""
+        longest = len(entries)
+        spent = np.arange(1, longest + 1)[:, None]
+        tempi = np.arange(self._lengths.size)[None]
+        entered = frames - spent
+        inside = [
+            self._inside(sums, np.full_like(self._lengths, longest + frames - n), np.full_like(self._lengths, n))
+            for n in spent[:, 0]
+        ]
+        scores = entries[entered % longest, :, tempi].transpose(0, 2, 1) + np.stack(inside)
+        scores = np.where((self._lengths >= spent)[:, None], scores, -np.inf)
+        n, beat, tempo = np.unravel_index(int(scores.argmax()), scores.shape)
+        return (int(beat), int(tempo), int(spent[n, 0])), float(scores[n, beat, tempo])
+
+    def _trace_back(self, source: npt.NDArray[np.uint8], end: tuple[int, int, int]) -> npt.NDArray[np.int64]:
+        path = np.empty(len(source), np.int64)
+        beat, tempo, spent = end
+        stop = len(source)
+        while stop > 0:
+            begin = stop - spent
+            states = self._first[beat, tempo] + np.arange(spent)
+            path[max(0, begin) : stop] = states[max(0, -begin) :]
+            if begin >= 0:
+                tempo = int(source[begin, beat, tempo])
+                beat = (beat - 1) % self._beats
+                spent = int(self._lengths[tempo])
+            stop = begin
+        return path

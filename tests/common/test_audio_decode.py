@@ -159,6 +159,14 @@ def test_ogg_files_in_a_row_are_one_song(tmp_path: Path) -> None:
     assert decoded.shape[1] == pytest.approx(4 * RATE, abs=0.05 * RATE)
 
 
+def test_a_stream_that_appears_late_is_no_concern(tmp_path: Path) -> None:
+    sound = with_ffmpeg(tmp_path / "sound.ts", music(20.0), "aac", muxer="mpegts")
+    clip = with_ffmpeg(tmp_path / "clip.ts", music(2.0), "aac", muxer="mpegts", video=True)
+    # FFmpeg looks for streams in the first 5 MB and at the very end.
+    both = joined(tmp_path / "both.ts", *[sound] * 10, clip, sound)
+    assert check(both, LIMITS).duration_seconds == pytest.approx(222, abs=1.5)
+
+
 def test_what_no_speaker_could_play_becomes_silence(tmp_path: Path) -> None:
     song = SONG.copy()
     song[0, 1000], song[1, 2000], song[1, 3000] = np.nan, -np.inf, 1e30

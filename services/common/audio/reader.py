@@ -146,6 +146,7 @@ class Reader:
             self.info,
             samples=self._samples,
             duration_seconds=self.decoded_seconds,
+            bit_rate=self._bit_rate(self.decoded_seconds),
             sample_rate_hz=self.layout.sample_rate_hz,
             channels=self.layout.channels,
         )
@@ -165,9 +166,12 @@ class Reader:
             channels=self._stream.channels,
             codec=self._stream.codec_context.codec.canonical_name,
             container=container_name(self._container),
-            bit_rate=self._container.bit_rate or (round(self._file.size * 8 / seconds) if seconds > 0 else 0),
+            bit_rate=self._bit_rate(seconds),
             tags=read_tags(self._container, self._stream),
         )
+
+    def _bit_rate(self, seconds: float) -> int:
+        return round(self._file.size * 8 / seconds) if seconds > 0 else 0
 
     def _gathered(self) -> Iterator[tuple[Samples, Layout]]:
         """Blocks of up to BLOCK_SAMPLES of one layout, out of frames of about a thousand samples."""

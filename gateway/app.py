@@ -13,6 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import health, media, middleware, pages, session, transcoder, uploads
 from gateway.config import GatewaySettings
+from gateway.connection import Connection
 from gateway.errors import errors
 from gateway.keys import CHANNELS, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
@@ -111,15 +112,19 @@ class RunningGateway:
     """A gateway that takes requests, as `start` gives it.
 
     Attributes:
+        app: the application.
         port: where it listens.
     """
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, listener: asyncio.Server) -> None:
         self._runner = runner
-        self.port: int = runner.addresses[0][1]
+        self._listener = listener
+        self.app = runner.app
+        self.port: int = listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Takes no more requests, has clients of open streams connect elsewhere, and ends running requests."""
+        self._listener.close()
         await self._runner.cleanup()
 
 
@@ -132,19 +137,26 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
     """
     runner = web.AppRunner(
         init_app(config, services),
-        access_log=None,
         # A client that goes away ends its RPC at once.
         handler_cancellation=True,
         shutdown_timeout=config.gateway.shutdown_seconds,
-        lingering_time=LINGERING_SECONDS,
     )
     await runner.setup()
+    manager = runner.server
+    assert manager is not None
+    loop = asyncio.get_running_loop()
+
+    def connection() -> Connection:
+        return Connection(
+            manager, loop=loop, lingering_time=LINGERING_SECONDS, keepalive_timeout=config.gateway.keepalive_seconds
+        )
+
     try:
-        await web.TCPSite(runner, *split_address(config.gateway.listen)).start()
+        listener = await loop.create_server(connection, *split_address(config.gateway.listen))
     except OSError:
         await runner.cleanup()
         raise
-    gateway = RunningGateway(runner)
+    gateway = RunningGateway(runner, listener)
     log.info("serving", address=config.gateway.listen, port=gateway.port)
     return gateway
 

@@ -27,6 +27,7 @@ class GatewaySection(Section):
     media_seconds: float = Field(120.0, gt=0, description="time limit for making a stem in another format")
     upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
     body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
+    keepalive_seconds: float = Field(75.0, gt=0, description="how long an idle connection is kept for further requests")
     stream_seconds: float = Field(1800.0, gt=0, description="lifetime of an event stream; clients then connect again")
     heartbeat_seconds: float = Field(20.0, gt=0, description="a ping, or a comment line, on quiet event streams")
     shutdown_seconds: float = Field(3.0, gt=0, description="how long running requests may take to end at shutdown")

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from google.protobuf import json_format
 
 from services.common.client import RemoteError, domain_error
-from services.common.errors import Code, StemTubeError
+from services.common.errors import Code, InvalidInputError, StemTubeError
 from services.common.server import InternalError, error_status
 
 log = structlog.get_logger(__name__)
@@ -135,6 +135,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < 400:
             raise
         return error_response(from_http(error))
+    except web.RequestPayloadError:
+        return error_response(InvalidInputError("The body is malformed or ends too early.", "TRUNCATED"))
     except ConnectionError:
         raise
     except Exception:

@@ -287,5 +287,5 @@ async def running_suite() -> AsyncIterator[Suite]:
 async def until(condition: Any, seconds: float = 5.0) -> None:
     """Waits for something that happens on the other side of a connection."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # it is in another task's hands
+        while not condition():
             await asyncio.sleep(0.01)

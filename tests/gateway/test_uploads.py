@@ -138,6 +138,20 @@ async def test_a_client_that_goes_away_midway_leaves_nothing(client: Client, who
     assert not client.suite.library.tracks["ann"]
 
 
+async def test_a_broken_transfer_coding_is_refused(connect: Connect) -> None:
+    client = await connect(body_idle_seconds=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token_of('ann')}\r\n"
+    writer.write(head.encode() + b"Content-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbytes\r\n")
+    await until(lambda: client.suite.library.uploads and client.suite.library.uploads[0].size == 5)
+    writer.write(b"no size\r\n")
+    async with asyncio.timeout(5):
+        # The parser does not say that the body is broken; nothing follows, and that is noticed.
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    writer.close()
+    await until(lambda: client.suite.library.uploads[0].ended == "cancelled")
+
+
 async def test_a_refusal_stops_the_reading(client: Client) -> None:
     client.suite.library.refuse_upload_at = MIB
     sent = 0

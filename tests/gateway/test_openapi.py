@@ -1,0 +1,126 @@
+"""The interface's description: valid, complete, true."""
+
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.app import SERVICES
+from gateway.comments import parse_rpc_comment, read_comments
+from gateway.openapi import document
+from services.common.errors import Code
+from tests.gateway.conftest import Client
+
+DOCUMENT = document(SERVICES.values())
+PREFIX = "#/components/schemas/"
+
+
+def test_it_is_valid_openapi() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+async def test_it_tells_every_route_and_no_other(client: Client) -> None:
+    served = {
+        (resource.canonical, route.method)
+        for route in client.gateway.app.router.routes()
+        if (resource := route.resource) and resource.canonical.startswith("/api/v1/") and route.method != "HEAD"
+    }
+    told = {(path, verb.upper()) for path, operations in DOCUMENT["paths"].items() for verb in operations}
+    assert served - {("/api/v1/openapi.json", "GET")} == told
+    assert ("/api/v1/tracks/{track_id}/process", "POST") in told
+    assert ("/api/v1/tracks/upload", "POST") in told
+
+
+def operations() -> list[Any]:
+    return [operation for path in DOCUMENT["paths"].values() for operation in path.values()]
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation["operationId"])
+def test_every_operation_is_described(operation: dict[str, Any]) -> None:
+    assert "default" in operation["responses"]
+    assert operation["tags"]
+    # GetJob and GetMedia need no words beyond their names.
+    assert operation.get("summary") or operation["operationId"] in {"GetJob"}
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [operation["operationId"] for operation in operations()]
+    assert len(ids) == len(set(ids))
+
+
+def test_comments_and_status_codes_come_from_the_contracts() -> None:
+    process = DOCUMENT["paths"]["/api/v1/tracks/{track_id}/process"]["post"]
+    assert process["summary"] == "Makes parts again, with other models or backends; what is not named stays."
+    assert "FAILED_PRECONDITION: the track's audio has not arrived" in process["responses"]["400"]["description"]
+    body = process["requestBody"]["content"]["application/json"]["schema"]
+    assert set(body["properties"]) == {"options", "requestId"}
+    track = DOCUMENT["components"]["schemas"]["stemtube.download.v1.Track"]
+    assert track["properties"]["sourceUrl"]["description"] == "Where it came from; empty for an upload."
+    assert "beats" in track["required"]
+    assert "tempo" not in track["required"]
+
+
+def test_an_rpc_comment_is_taken_apart() -> None:
+    text = (
+        "Puts a record on a shelf. The rest.\nIt has several\nsentences.\n\n"
+        "NOT_FOUND         no such shelf, or none\n                  that you may see\nALREADY_EXISTS    it is there"
+    )
+    comment = parse_rpc_comment(text)
+    assert comment.summary == "Puts a record on a shelf."
+    assert comment.description == "The rest. It has several sentences."
+    assert comment.errors == {
+        Code.NOT_FOUND: "no such shelf, or none that you may see",
+        Code.ALREADY_EXISTS: "it is there",
+    }
+
+
+def test_every_message_and_field_comment_is_found() -> None:
+    comments = read_comments()
+    assert comments["stemtube.analysis.v1.Tempo.bpm"] == "Beats per minute; 0 if there is no pulse."
+    assert comments["stemtube.job.v1.Job"].startswith("A piece of durable work")
+    assert "stemtube.download.v1.DownloadService.ListTracks" in comments
+
+
+async def test_responses_are_as_described(client: Client) -> None:
+    """What the gateway sends validates against the schemas that it shows."""
+    _, created = await client.json("POST", "/api/v1/tracks", json={"url": "https://example.org", "requestId": "a"})
+    _, listed = await client.json("GET", "/api/v1/tracks")
+    _, refused = await client.json("GET", "/api/v1/tracks/none")
+    for content, name in (
+        (created, "stemtube.download.v1.CreateTrackResponse"),
+        (listed, "stemtube.download.v1.ListTracksResponse"),
+        (refused, "Status"),
+    ):
+        validator = jsonschema.Draft202012Validator({**DOCUMENT, "$ref": f"{PREFIX}{name}"})
+        assert [error.message for error in validator.iter_errors(content)] == []
+
+
+def test_unknown_fields_of_requests_are_refused_in_the_description_too() -> None:
+    validator = jsonschema.Draft202012Validator(
+        {**DOCUMENT, "$ref": f"{PREFIX}stemtube.download.v1.CreateTrackRequest"}
+    )
+    assert validator.is_valid({"url": "https://example.org", "options": {"analyses": [{"part": "PART_KEY"}]}})
+    assert not validator.is_valid({"colour": "red"})
+    assert not validator.is_valid({"options": {"analyses": [{"part": "PART_SMELL"}]}})
+
+
+async def test_it_is_served_and_shown_as_a_page_without_scripts(client: Client) -> None:
+    status, shown = await client.json("GET", "/api/v1/openapi.json")
+    assert (status, shown["paths"]) == (200, DOCUMENT["paths"])
+    async with client.http.get("/api/docs") as response:
+        page = await response.text()
+        policy = response.headers["Content-Security-Policy"]
+    assert response.content_type == "text/html"
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    for operation in operations():
+        assert f'id="{operation["operationId"]}"' in page
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links <= set(re.findall(r'id="([^"]+)"', page))
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]+)"', page)
+    async with client.http.get(style) as response:
+        assert (response.status, response.content_type) == (200, "text/css")

@@ -40,7 +40,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
 if __name__ == "__main__":
     run(
         "services.analysis",
-        "Finds beats, key, chords, structure and lyrics. Roles: all (one machine), serve (gRPC API), work (takes jobs).",
+        "Finds beats, key, chords, structure, lyrics. Roles: all (one machine), serve (gRPC API), work (takes jobs).",
         AnalysisSettings,
         {
             "all": lambda settings: _run(settings, serves=True, works=True),

@@ -9,6 +9,7 @@ from google.protobuf.json_format import ParseDict
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import PARTS, Part
+from services.analysis.backends.whisper_models import check_language
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.job_messages import STATES, error_message, job_message
@@ -102,13 +103,9 @@ def _choice(request: pb.PartRequest, weights: WeightStore) -> dict[str, Any]:
     part = PART_NAMES[request.part]
     if not LANGUAGE.fullmatch(request.language):
         raise InvalidInputError("language must be an ISO 639-1 code such as en", "BAD_REQUEST")
-    chosen = registry.choose(
-        part,
-        request.backend or registry.AUTO,
-        request.model or registry.AUTO,
-        weights,
-        language=request.language,
-    )
+    chosen = registry.choose(part, request.backend or registry.AUTO, request.model or registry.AUTO, weights)
+    if part == "lyrics" and request.model not in ("", registry.AUTO):
+        check_language(chosen.model, request.language)
     return {
         "part": part,
         "backend": chosen.backend,
@@ -124,7 +121,8 @@ def _choice(request: pb.PartRequest, weights: WeightStore) -> dict[str, Any]:
 
 
 def _parts(record: JobRecord) -> dict[str, dict[str, Any]]:
-    return (record.result or record.detail).get("parts", {})
+    parts: dict[str, dict[str, Any]] = (record.result or record.detail).get("parts", {})
+    return parts
 
 
 def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:

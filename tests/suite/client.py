@@ -1,0 +1,81 @@
+"""A client as a browser's page would be one: HTTP and WebSocket only."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+FINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+Json = dict[str, Any]
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        self._session = aiohttp.ClientSession(base_url=url, timeout=aiohttp.ClientTimeout(total=120))
+        self.token = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self._session.close()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    async def sign_in(self, username: str, password: str) -> None:
+        status, answer = await self.call("POST", "/auth/login", json={"username": username, "password": password})
+        assert status == 200, answer
+        self.token = answer["accessToken"]
+
+    async def call(self, method: str, path: str, **arguments: Any) -> tuple[int, Json]:
+        headers = self.headers if self.token else {}
+        async with self._session.request(method, f"/api/v1{path}", headers=headers, **arguments) as answer:
+            return answer.status, await answer.json()
+
+    async def get(self, path: str) -> Json:
+        status, answer = await self.call("GET", path)
+        assert status == 200, answer
+        return answer
+
+    async def bytes(self, path: str, **headers: str) -> tuple[int, bytes, Any]:
+        async with self._session.get(f"/api/v1{path}", headers=self.headers | headers) as answer:
+            return answer.status, await answer.read(), answer.headers
+
+    async def upload(self, path: Path, options: Json | None = None) -> tuple[int, Json]:
+        form = aiohttp.FormData()
+        if options is not None:
+            form.add_field("options", json.dumps(options))
+        with path.open("rb") as file:
+            form.add_field("file", file, filename=path.name)
+            return await self.call("POST", "/tracks/upload", data=form)
+
+    async def uploaded(self, path: Path, options: Json | None = None) -> Json:
+        status, answer = await self.upload(path, options)
+        assert status == 200, answer
+        return answer
+
+    async def end_of(self, job_id: str, seconds: float = 150) -> Json:
+        """Follows a job on its WebSocket to the end."""
+        async with asyncio.timeout(seconds):
+            while True:
+                async with self._session.ws_connect(f"/api/v1/jobs/{job_id}/watch", headers=self.headers) as socket:
+                    async for message in socket:
+                        job: Json = json.loads(message.data)["job"]
+                        if job["job"]["state"] in FINAL:
+                            return job
+                await asyncio.sleep(0.2)
+
+    def events(self) -> Any:
+        return self._session.ws_connect("/api/v1/events", headers=self.headers)
+
+
+def reason(answer: Json) -> str:
+    return str(answer["details"][0]["reason"])
+
+
+def states(job: Json) -> dict[str, str]:
+    return {part["name"]: part["state"].removeprefix("JOB_STATE_").lower() for part in job["parts"]}

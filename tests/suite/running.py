@@ -1,0 +1,97 @@
+"""The whole suite as real processes on free ports: four services and the gateway."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "correct horse battery"
+SERVICES = ("auth", "download", "separation", "analysis")
+# Small limits, so that tests of them are quick.
+MAX_SECONDS, MAX_BYTES = 100, 24_000_000
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@dataclass
+class Suite:
+    """Starts and ends processes; `data` holds their state and logs."""
+
+    data: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [*SERVICES, "gateway", *(f"{name}-health" for name in SERVICES)]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        variables = {
+            "DATA_DIR": self.data,
+            "OFFLINE": "true",
+            "ADMIN_PASSWORD": PASSWORD,
+            "AUTH__BCRYPT_COST": 4,
+            "DOWNLOAD__MAX_SECONDS": MAX_SECONDS,
+            "DOWNLOAD__MAX_BYTES": MAX_BYTES,
+            "DOWNLOAD__ALLOWED_HOSTS": '["127.0.0.1"]',
+            "GATEWAY__LISTEN": f"127.0.0.1:{self.ports['gateway']}",
+        }
+        for name in SERVICES:
+            variables[f"ADDRESS__{name.upper()}"] = f"127.0.0.1:{self.ports[name]}"
+            variables[f"{name.upper()}__LISTEN"] = f"127.0.0.1:{self.ports[name]}"
+            variables[f"{name.upper()}__HEALTH_LISTEN"] = f"127.0.0.1:{self.ports[f'{name}-health']}"
+        settings = {f"STEMTUBE_{name}": str(value) for name, value in variables.items()}
+        self.environment = {**os.environ, **settings, "PYTHONPATH": "protos/gen", "OMP_NUM_THREADS": "2"}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            log = (self.data / f"{name}.log").open("ab")
+            module = name if name == "gateway" else f"services.{name}"
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+            log.close()
+        for name in names:
+            port = self.ports["gateway"] if name == "gateway" else self.ports[f"{name}-health"]
+            self._await(f"http://127.0.0.1:{port}/readyz", name)
+
+    def _await(self, url: str, name: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(url, timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise TimeoutError(f"{name} is not ready:\n" + (self.data / f"{name}.log").read_text()[-3000:])
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in self.processes.items():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise AssertionError(f"{name} did not end within 15 s of SIGTERM") from None

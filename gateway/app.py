@@ -5,15 +5,17 @@ It keeps no state: any replica can serve any request or WebSocket.
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
 
+import aiohttp
 import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import health, media, middleware, pages, session, transcoder, uploads
 from gateway.config import GatewaySettings
-from gateway.connection import Connection
+from gateway.connection import Connection, meeting_expectations
 from gateway.errors import errors
 from gateway.keys import CHANNELS, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
@@ -135,6 +137,9 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
         OSError: the address is taken or is not one of this machine's.
         StemTubeError: the object store cannot be opened.
     """
+    # Python remembers every text that it has warned of, and these texts are the clients'.
+    for category in (aiohttp.BadContentDispositionHeader, aiohttp.BadContentDispositionParam):
+        warnings.filterwarnings("ignore", category=category)
     runner = web.AppRunner(
         init_app(config, services),
         # A client that goes away ends its RPC at once.
@@ -144,6 +149,7 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
     await runner.setup()
     manager = runner.server
     assert manager is not None
+    manager.request_handler = meeting_expectations(manager.request_handler)
     loop = asyncio.get_running_loop()
 
     def connection() -> Connection:

@@ -67,7 +67,10 @@ class GatewaySettings(Settings):
 
 def origin_of(url: str) -> str | None:
     """The origin (scheme, host, port) of an http(s) address, None if it is no such address."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     if parts.scheme not in ("http", "https") or not parts.netloc:
         return None
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,7 +1,9 @@
 """One HTTP connection, whose answer to what is not HTTP has the shape of every other error."""
 
+from collections.abc import Awaitable, Callable
+
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.errors import HttpError, error_response
 from services.common.errors import Code
@@ -42,3 +44,21 @@ class Connection(web.RequestHandler):
         response.headers["Server"] = "stemtube"
         response.force_close()
         return response
+
+
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def meeting_expectations(handler: RequestHandler) -> RequestHandler:
+    """Refuses an `Expect` that nobody knows, which aiohttp would answer in its own way before any middleware runs."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+            message = "The only expectation that can be met is 100-continue."
+            response = error_response(HttpError(417, Code.INVALID_ARGUMENT, message, "UNKNOWN_EXPECTATION"))
+            response.headers["Server"] = "stemtube"
+            response.force_close()
+            return response
+        return await handler(request)
+
+    return handle

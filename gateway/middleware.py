@@ -4,13 +4,13 @@ import asyncio
 import re
 import time
 import uuid
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
+from gateway.config import origin_of
 from gateway.keys import REQUEST_ID, SETTINGS
 from services.common.errors import PermissionDeniedError
 
@@ -92,7 +92,8 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
     harmless = request.method in SAFE_METHODS and hdrs.UPGRADE not in request.headers
     if origin is None or harmless:
         return await handler(request)
-    ours = origin in request.app[SETTINGS].origins or urlsplit(origin).netloc.lower() == request.host.lower()
+    host = (origin_of(origin) or "").partition("://")[2]
+    ours = origin in request.app[SETTINGS].origins or (host and host.lower() == request.host.lower())
     if not ours:
         raise PermissionDeniedError("Pages of another site may not do this.", "BAD_ORIGIN")
     return await handler(request)

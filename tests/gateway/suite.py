@@ -148,6 +148,8 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
 
     async def ListTracks(self, request: Any, context: Any) -> download_pb2.ListTracksResponse:
         tracks = list(self.tracks[self._seen(context)].values())
+        if request.page_token and not request.page_token.isdecimal():
+            raise InvalidInputError("This is no page.", "BAD_PAGE_TOKEN")
         first = int(request.page_token or 0)
         last = first + (request.page_size or 50)
         return download_pb2.ListTracksResponse(

@@ -129,6 +129,7 @@ async def test_a_browser_is_known_by_its_cookie(connect: Connect) -> None:
         ("https://stems.example.org", True),
         ("https://evil.example", False),
         ("null", False),
+        ("http://[", False),
         ("http://127.0.0.1:1", False),
     ],
 )

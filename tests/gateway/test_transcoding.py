@@ -114,6 +114,9 @@ async def test_other_faults_of_http_have_the_same_shape(connect: Connect) -> Non
     assert await client.refused("POST", "/api/v1/tracks", data={"url": "x"}) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert await client.refused("POST", "/api/v1/tracks", json={"url": "x" * 1000}) == (413, "TOO_LARGE")
     assert await client.refused("GET", "/api/v1/jobs/a/watch") == (426, "UPGRADE_REQUIRED")
+    unknown = {"Expect": "a miracle"}
+    assert await client.refused("GET", "/api/v1/tracks", headers=unknown) == (417, "UNKNOWN_EXPECTATION")
+    assert await client.refused("GET", "/nowhere", headers=unknown) == (417, "UNKNOWN_EXPECTATION")
     async with client.http.put("/api/v1/tracks") as response:
         assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
 

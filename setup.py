@@ -1,4 +1,4 @@
-"""Builds the package: generates the contracts' code, then packages it beside the processes. The rest is in pyproject."""
+"""Builds the package: generates the contracts' code, then packages it. The rest is in pyproject.toml."""
 
 import runpy
 from pathlib import Path

@@ -191,9 +191,10 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
             if record.finished:
                 del finished[record.id]
             changed = [pb.TrackChanged(track_id=record.subject, part=part) for part in sorted(fresh)]
+            # What is new of the track comes first: who sees a job end has been told everything.
             return [
-                pb.WatchEventsResponse(job=job),
                 *(pb.WatchEventsResponse(track_changed=change) for change in changed),
+                pb.WatchEventsResponse(job=job),
             ]
 
         changes = self._jobs.changes(lambda record: record.user == user)

@@ -9,6 +9,7 @@ from services.analysis.backends.base import Audio, Backend, Beats, Context, Part
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import content
 from services.common import audio
+from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
 from services.common.errors import StemTubeError, StoppedError
 from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_detail
@@ -41,7 +42,7 @@ class AnalysisWork:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
         self._limits = audio.Limits(max_seconds=settings.analysis.max_seconds)
-        self._device = settings.analysis.device
+        self._device = resolve_device(settings.analysis.device)
         self._backends: dict[tuple[str, str, str], Backend] = {}
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:

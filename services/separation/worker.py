@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from services.common import audio
+from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
 from services.common.errors import WeightsMissingError
 from services.common.jobs import JobContext
@@ -58,7 +59,7 @@ class SeparationWork:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
         self._limits = audio.Limits(max_seconds=settings.separation.max_seconds)
-        self._device = _device(settings.separation.device)
+        self._device = resolve_device(settings.separation.device)
         self._models: OrderedDict[str, Separator] = OrderedDict()
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -138,11 +139,3 @@ def _common_gain(stems: dict[str, Samples]) -> float:
     """One factor for all stems that keeps each within full scale, so that their sum stays the mix times that factor."""
     loudest = max((float(np.abs(stem).max()) for stem in stems.values() if stem.size), default=0.0)
     return 1.0 if loudest <= 1.0 or not math.isfinite(loudest) else 1.0 / loudest
-
-
-def _device(setting: str) -> str:
-    if setting != "auto":
-        return setting
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

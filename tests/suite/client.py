@@ -46,7 +46,7 @@ class Client:
             return answer.status, await answer.read(), answer.headers
 
     async def upload(self, path: Path, options: Json | None = None) -> tuple[int, Json]:
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)  # as browsers do
         if options is not None:
             form.add_field("options", json.dumps(options))
         with path.open("rb") as file:

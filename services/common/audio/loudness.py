@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import sosfilt
 
 from services.common.audio.types import Samples
 
@@ -35,6 +34,8 @@ class LoudnessMeter:
 
     def add(self, block: Samples) -> None:
         """Takes the next float32 [channels, samples]."""
+        from scipy.signal import sosfilt  # costs 70 MB and half a second, which only who measures shall pay
+
         weighted, self._state = sosfilt(self._filter, block, axis=-1, zi=self._state)
         weighted = np.concatenate([self._rest, weighted], axis=1)
         count = weighted.shape[1] // self._length

@@ -1,0 +1,183 @@
+"""What cannot be used gives one clear error, leaves nothing behind, and the suite goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
+from tests.suite.client import Client, reason, states
+from tests.suite.running import MAX_BYTES, MAX_SECONDS, Suite
+
+KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+Make = Callable[[Path], Path]
+
+
+def _bytes(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _cut(path: Path) -> Path:
+    content = with_soundfile(path, music(20)).read_bytes()
+    return _bytes(path, content[: len(content) // 2])
+
+
+BAD: dict[str, tuple[str, Make, int, str]] = {
+    "text": ("song.mp3", lambda path: _bytes(path, b"this is not music " * 500), 400, "NOT_AUDIO"),
+    "a picture": ("cover.mp3", lambda path: _bytes(path, png()), 400, "NOT_AUDIO"),
+    "empty": ("song.wav", lambda path: _bytes(path, b""), 400, "EMPTY_FILE"),
+    "no samples": ("song.wav", lambda path: with_soundfile(path, np.zeros((2, 0), np.float32)), 400, "NO_SAMPLES"),
+    "cut off": ("song.flac", _cut, 400, "TRUNCATED"),
+    "video without sound": ("clip.mp4", lambda path: with_ffmpeg(path, None, video=True), 400, "NO_AUDIO_STREAM"),
+    "too long": (
+        "long.flac",
+        lambda path: with_soundfile(path, np.zeros((1, 8000 * (MAX_SECONDS + 5)), np.float32), 8000),
+        429,
+        "TOO_LONG",
+    ),
+    "hours in a small file": ("bomb.flac", lambda path: flac_of_hours(path, 3, declared=False), 429, "TOO_LONG"),
+    "hours without a header": ("bomb.aac", lambda path: aac_of_hours(path, 3), 429, "TOO_LONG"),
+    "too large": ("big.wav", lambda path: _bytes(path, bytes(MAX_BYTES + 1)), 413, "TOO_LARGE"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_file_is_refused_and_leaves_nothing(
+    kind: str, suite: Suite, client: Client, tmp_path: Path
+) -> None:
+    name, make, status_expected, reason_expected = BAD[kind]
+    before = await _everything(suite, client)
+    status, answer = await client.upload(make(tmp_path / name))
+    assert (status, reason(answer)) == (status_expected, reason_expected), answer
+    assert answer["message"]
+    assert await _everything(suite, client) == before
+
+
+GOOD: dict[str, Make] = {
+    "mono, 8 kHz, 8 bit": lambda folder: with_soundfile(folder / "a.wav", music(6, 8000, 1), 8000, "PCM_U8"),
+    "192 kHz, 24 bit": lambda folder: with_soundfile(folder / "b.wav", music(4, 192_000), 192_000, "PCM_24"),
+    "float": lambda folder: with_soundfile(folder / "c.wav", music(4), subtype="FLOAT"),
+    "5.1": lambda folder: with_ffmpeg(folder / "d.flac", music(4, 48_000, 6), "flac", rate=48_000, layout="5.1"),
+    "Vorbis": lambda folder: with_soundfile(folder / "e.ogg", music(4)),
+    "video with sound": lambda folder: with_ffmpeg(folder / "f.mp4", music(4), "aac", video=True),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+async def test_every_kind_of_sound_works(kind: str, client: Client, tmp_path: Path) -> None:
+    added = await client.uploaded(GOOD[kind](tmp_path), KEY_ONLY)
+    job = await client.end_of(added["job"]["job"]["id"])
+    assert states(job) == {"acquire": "succeeded", "key": "succeeded"}, job
+
+
+BAD_LINKS = {
+    "ftp": "ftp://example.org/song.mp3",
+    "a file": "file:///etc/passwd",
+    "no address": "song",
+    "loopback": "http://localhost/song.mp3",
+    "metadata": "http://169.254.169.254/latest/meta-data",
+    "another port": "https://example.org:8443/song.mp3",
+    "a password": "https://me:secret@example.org/song.mp3",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINKS)
+async def test_a_bad_link_is_refused(kind: str, client: Client) -> None:
+    status, answer = await client.call("POST", "/tracks", json={"url": BAD_LINKS[kind]})
+    assert (status, reason(answer)) == (400, "BAD_URL")
+    assert "secret" not in str(answer)
+
+
+BAD_OPTIONS: dict[str, tuple[Any, str]] = {
+    "model": ({"separations": [{"model": "nope"}]}, "UNKNOWN_MODEL"),
+    "stem": ({"separations": [{"model": "spleeter_2stems", "stems": ["kazoo"]}]}, "UNKNOWN_STEM"),
+    "backend": ({"analyses": [{"part": "PART_KEY", "backend": "nope"}]}, "UNKNOWN_BACKEND"),
+    "whisper model": ({"analyses": [{"part": "PART_LYRICS", "model": "nope"}]}, "UNKNOWN_MODEL"),
+    "part": ({"analyses": [{"backend": "madmom"}]}, "BAD_REQUEST"),
+    "part twice": ({"analyses": [{"part": "PART_KEY"}, {"part": "PART_KEY"}]}, "BAD_REQUEST"),
+    "field": ({"colour": "blue"}, "BAD_REQUEST"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+async def test_unknown_options_are_refused(kind: str, suite: Suite, client: Client, tmp_path: Path) -> None:
+    options, expected = BAD_OPTIONS[kind]
+    before = await _everything(suite, client)
+    status, answer = await client.upload(with_soundfile(tmp_path / "a.wav", music(2)), options)
+    assert (status, reason(answer)) == (400, expected), answer
+    assert await _everything(suite, client) == before
+
+
+async def test_a_model_that_cannot_be_had_fails_its_part_and_says_how_to_get_it(client: Client, tmp_path: Path) -> None:
+    options = {"separations": [{"model": "htdemucs"}], **KEY_ONLY}
+    added = await client.uploaded(with_soundfile(tmp_path / "a.wav", music(5)), options)
+    job = await client.end_of(added["job"]["job"]["id"])
+    assert states(job) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded"}
+    error = next(part["error"] for part in job["parts"] if part["name"] == "separation")
+    assert error["reason"] == "WEIGHTS_MISSING"
+    assert "models pull htdemucs" in error["message"]
+
+
+async def test_a_wrong_password_is_refused(suite: Suite) -> None:
+    async with Client(suite.url) as stranger:
+        for name in ("admin", "nobody"):
+            status, answer = await stranger.call(
+                "POST", "/auth/login", json={"username": name, "password": "wrong one"}
+            )
+            assert (status, reason(answer)) == (401, "BAD_CREDENTIALS")
+        status, answer = await stranger.call("GET", "/tracks")
+        assert status == 401
+
+
+async def test_what_does_not_exist_and_what_is_anothers_is_not_found(
+    client: Client, ben: Client, tmp_path: Path
+) -> None:
+    added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=9)), KEY_ONLY)
+    track, job = added["track"]["id"], added["job"]["job"]["id"]
+    await client.end_of(job)
+    for track_id, job_id in ((track, job), ("0" * 32, "0" * 34)):
+        attempts = [
+            ("GET", f"/tracks/{track_id}"),
+            ("DELETE", f"/tracks/{track_id}"),
+            ("POST", f"/tracks/{track_id}/process"),
+            ("GET", f"/tracks/{track_id}/audio"),
+            ("GET", f"/tracks/{track_id}/peaks"),
+            ("GET", f"/tracks/{track_id}/stems/spleeter_2stems/vocals"),
+            ("GET", f"/jobs/{job_id}"),
+            ("POST", f"/jobs/{job_id}/cancel"),
+        ]
+        for method, path in attempts:
+            body = {"json": {"options": KEY_ONLY} if path.endswith("process") else {}} if method == "POST" else {}
+            status, answer = await ben.call(method, path, **body)
+            assert (status, reason(answer)) == (404, "NO_SUCH_TRACK" if "tracks" in path else "NO_SUCH_JOB"), path
+    assert track not in str(await ben.get("/tracks"))
+    assert job not in str(await ben.get("/jobs"))
+    assert (await client.get(f"/tracks/{track}"))["track"]["key"]
+
+
+async def test_pages_of_a_list_and_a_token_that_is_none(client: Client, tmp_path: Path) -> None:
+    ids = []
+    for number in range(3):
+        added = await client.uploaded(with_soundfile(tmp_path / f"{number}.wav", music(2, seed=number + 50)), KEY_ONLY)
+        ids.append(added["track"]["id"])
+    found: list[str] = []
+    token = ""
+    while len(found) < 3:
+        page = await client.get(f"/tracks?page_size=2&page_token={token}")
+        found += [track["id"] for track in page["tracks"]]
+        token = page["nextPageToken"]
+    assert found[:3] == list(reversed(ids))
+    status, answer = await client.call("GET", "/tracks?page_token=nonsense")
+    assert (status, reason(answer)) == (400, "BAD_PAGE_TOKEN")
+
+
+async def _everything(suite: Suite, client: Client) -> tuple[set[str], int]:
+    """All objects, and the number of the user's tracks."""
+    objects = suite.data / "objects"
+    files = (
+        {str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file()} if objects.exists() else set()
+    )
+    return files, len((await client.get("/tracks?page_size=200"))["tracks"])

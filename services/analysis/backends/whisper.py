@@ -31,7 +31,6 @@ SHORTEST_SUNG_SECONDS = 0.3
 LEAST_LOG_PROBABILITY = -1.0
 MOST_COMPRESSION = 2.4
 MOST_NO_SPEECH = 0.6
-LEAST_WORD_PROBABILITY = 0.15
 
 
 class WhisperLyrics:
@@ -132,5 +131,4 @@ def _words(segment: Any, offset: float) -> list[Word]:
     return [
         Word(float(word.start) + offset, float(word.end) + offset, word.word.strip(), float(word.probability))
         for word in segment.words or ()
-        if word.probability >= LEAST_WORD_PROBABILITY
     ]

@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -269,3 +270,29 @@ def _advice(weights: Weights, file: WeightFile, fault: str) -> str:
 
 def _missing(weights: Weights, file: WeightFile, fault: str) -> WeightsMissingError:
     return WeightsMissingError(_advice(weights, file, fault), model=weights.name, file=PurePosixPath(file.path).name)
+
+
+def pull(store: WeightStore, find: Callable[[], Weights]) -> None:
+    """Fetches a model's weights for a person at a terminal, with its progress in per cent.
+
+    Args:
+        store: where they shall be.
+        find: gives the model's files.
+
+    Raises:
+        SystemExit: with one line on standard error if they cannot be had.
+    """
+    shown = -1
+
+    def show(fraction: float) -> None:
+        nonlocal shown
+        if int(fraction * 100) > shown:
+            shown = int(fraction * 100)
+            sys.stderr.write(f"\r{shown:3d} %")
+
+    try:
+        store.forget()
+        store.fetch(find(), show)
+    except StemTubeError as error:
+        sys.exit(f"\rstemtube: {error.message}")
+    sys.stderr.write("\rthe weights are here\n")

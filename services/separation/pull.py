@@ -1,0 +1,17 @@
+"""Fetches a model's weights: `python -m services.separation.pull MODEL` (`stemtube models pull MODEL`)."""
+
+import sys
+
+from services.common.config import Settings, load
+from services.common.weights import pull
+from services.separation.models import registry
+
+
+def main() -> None:
+    """Fetches what the command line names; ends with status 1 and one line if that cannot be."""
+    store = load(Settings).weight_store()
+    pull(store, lambda: registry.entry(sys.argv[1], store).weights)
+
+
+if __name__ == "__main__":
+    main()

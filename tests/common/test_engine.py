@@ -1,0 +1,98 @@
+"""The child process that does heavy work: warm, stoppable, and replaceable when it dies."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from services.common.config import LogSettings
+from services.common.engine import Engine, WorkerDiedError
+from services.common.errors import Code, StemTubeError, StoppedError
+from tests.common.engine_work import Work
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    engine = Engine("test-engine", Work, "plain", LogSettings(), idle_seconds=30)
+    yield engine
+    await engine.close()
+
+
+def ignore(*_arguments: Any, **_detail: Any) -> None:
+    pass
+
+
+async def test_progress_parts_and_result_come_back_and_the_child_stays_warm(engine: Engine) -> None:
+    told: list[tuple[str, float, int]] = []
+    kept: dict[str, Any] = {}
+    first = await engine.run(
+        {"do": "count"}, lambda stage, fraction, number: told.append((stage, fraction, number)), kept.__setitem__
+    )
+    assert first["settings"] == "plain"
+    assert told[-1] == ("counting", 1.0, 9)
+    assert [fraction for _, fraction, _ in told] == sorted(fraction for _, fraction, _ in told)
+    assert kept == {"half": {"value": 5}}
+    second = await engine.run({"do": "count"}, ignore)
+    assert (second["pid"], second["tasks"]) == (first["pid"], 2)
+
+
+async def test_errors_of_a_task_keep_code_and_reason_and_faults_tell_nothing(engine: Engine) -> None:
+    with pytest.raises(StemTubeError, match="no audio") as refused:
+        await engine.run({"do": "refuse"}, ignore)
+    assert (refused.value.code, refused.value.reason) == (Code.INVALID_ARGUMENT, "NOT_AUDIO")
+    with pytest.raises(StemTubeError) as fault:
+        await engine.run({"do": "fault"}, ignore)
+    assert fault.value.code == Code.INTERNAL
+    assert "secret" not in str(fault.value)
+    assert (await engine.run({"do": "count"}, ignore))["tasks"] == 3
+
+
+async def test_a_crash_costs_the_task_alone(engine: Engine) -> None:
+    with pytest.raises(WorkerDiedError, match="SIGABRT"):
+        await engine.run({"do": "die"}, ignore)
+    assert (await engine.run({"do": "count"}, ignore))["tasks"] == 1
+
+
+async def test_raising_from_the_report_stops_the_task_and_keeps_the_child(engine: Engine) -> None:
+    warm = await engine.run({"do": "count"}, ignore)
+
+    def stop(*_arguments: Any, **_detail: Any) -> None:
+        raise StoppedError("enough")
+
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        await engine.run({"do": "long"}, stop)
+    assert time.monotonic() - began < 2
+    assert (await engine.run({"do": "count"}, ignore))["pid"] == warm["pid"]
+
+
+async def test_cancelling_ends_even_a_task_that_does_not_listen(engine: Engine) -> None:
+    warm = await engine.run({"do": "count"}, ignore)
+    running = asyncio.create_task(engine.run({"do": "deaf"}, ignore))
+    await asyncio.sleep(0.5)
+    began = time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - began < 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(warm["pid"], 0)
+    assert (await engine.run({"do": "count"}, ignore))["tasks"] == 1
+
+
+async def test_tasks_take_turns(engine: Engine) -> None:
+    results = await asyncio.gather(*(engine.run({"do": "count"}, ignore) for _ in range(3)))
+    assert sorted(result["tasks"] for result in results) == [1, 2, 3]
+    assert len({result["pid"] for result in results}) == 1
+
+
+async def test_an_idle_child_goes_and_a_new_one_comes() -> None:
+    engine = Engine("test-engine", Work, "plain", LogSettings(), idle_seconds=0.2)
+    first = await engine.run({"do": "count"}, ignore)
+    await asyncio.sleep(1.5)
+    second = await engine.run({"do": "count"}, ignore)
+    assert second["pid"] != first["pid"]
+    await engine.close()

@@ -37,7 +37,7 @@ HTTP_STATUS = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
-TOO_LARGE = "TOO_LARGE"
+TOO_LARGE, TOO_LONG = "TOO_LARGE", "TOO_LONG"
 # Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -99,7 +99,7 @@ def http_status(error: StemTubeError) -> int:
     """The HTTP status of an error: google.rpc's mapping, but 413 for what is too large."""
     if isinstance(error, HttpError):
         return error.status
-    return 413 if error.reason == TOO_LARGE else HTTP_STATUS[error.code]
+    return 413 if error.reason in (TOO_LARGE, TOO_LONG) else HTTP_STATUS[error.code]
 
 
 def status_json(error: StemTubeError) -> dict[str, Any]:

@@ -35,11 +35,11 @@ BAD: dict[str, tuple[str, Make, int, str]] = {
     "too long": (
         "long.flac",
         lambda path: with_soundfile(path, np.zeros((1, 8000 * (MAX_SECONDS + 5)), np.float32), 8000),
-        429,
+        413,
         "TOO_LONG",
     ),
-    "hours in a small file": ("bomb.flac", lambda path: flac_of_hours(path, 3, declared=False), 429, "TOO_LONG"),
-    "hours without a header": ("bomb.aac", lambda path: aac_of_hours(path, 3), 429, "TOO_LONG"),
+    "hours in a small file": ("bomb.flac", lambda path: flac_of_hours(path, 3, declared=False), 413, "TOO_LONG"),
+    "hours without a header": ("bomb.aac", lambda path: aac_of_hours(path, 3), 413, "TOO_LONG"),
     "too large": ("big.wav", lambda path: _bytes(path, bytes(MAX_BYTES + 1)), 413, "TOO_LARGE"),
 }
 

@@ -39,7 +39,6 @@ REPORT_SECONDS = 0.1
 WATCH_POLL_SECONDS = 0.1
 INTERACTIVE, BATCH = 1, 10
 TRANSIENT = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED)
-SWEEP_SECONDS = 3600.0
 
 
 def job_key(*parts: Any) -> str:
@@ -156,6 +155,7 @@ class JobQueue:
         slots: jobs that run at a time in this process; 0 for one that only submits and watches.
         keep_seconds: how long finished jobs are kept.
         lease_seconds: a worker silent for so long loses its jobs; at least three times `BEAT_SECONDS`.
+        chore_seconds: time between two rounds of housekeeping.
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class JobQueue:
         slots: int = 0,
         keep_seconds: float = 7 * 86400.0,
         lease_seconds: float = 10.0,
+        chore_seconds: float = 3600.0,
     ) -> None:
         self._url = database_url
         self._service = service
@@ -175,6 +176,8 @@ class JobQueue:
         self._slots = slots
         self._keep_seconds = keep_seconds
         self._lease_seconds = lease_seconds
+        self._chore_seconds = chore_seconds
+        self._chores: list[Callable[[], Awaitable[Any]]] = []
         self._store = JobStore(database_url)
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
@@ -199,7 +202,7 @@ class JobQueue:
             self._tasks.append(asyncio.create_task(self._beat()))
             self._tasks.append(asyncio.create_task(self._write_reports()))
         self._tasks.append(asyncio.create_task(self._publish_changes()))
-        self._tasks.append(asyncio.create_task(self._delete_old()))
+        self._tasks.append(asyncio.create_task(self._keep_house()))
 
     async def _start_engine(self) -> None:
         config = DBOSConfig(
@@ -523,16 +526,24 @@ class JobQueue:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), WATCH_POLL_SECONDS)
 
-    async def _delete_old(self) -> None:
+    def add_chore(self, chore: Callable[[], Awaitable[Any]]) -> None:
+        """Has something done at the start and every `chore_seconds`, as long as the queue is open."""
+        self._chores.append(chore)
+
+    async def _keep_house(self) -> None:
         while True:
-            try:
-                ids = await asyncio.to_thread(self._store.delete_finished, self._keep_seconds)
-                if ids:
-                    await asyncio.to_thread(self._client.delete_workflows, ids)
-                    log.info("old jobs removed", count=len(ids))
-            except Exception:
-                log.exception("cannot remove old jobs; trying again later")
-            await asyncio.sleep(SWEEP_SECONDS)
+            for chore in (self._delete_old, *self._chores):
+                try:
+                    await chore()
+                except Exception:
+                    log.exception("a chore failed; trying again later")
+            await asyncio.sleep(self._chore_seconds)
+
+    async def _delete_old(self) -> None:
+        ids = await asyncio.to_thread(self._store.delete_finished, self._keep_seconds)
+        if ids:
+            await asyncio.to_thread(self._client.delete_workflows, ids)
+            log.info("old jobs removed", count=len(ids))
 
 
 async def _take(subscription: _Subscription) -> list[JobRecord]:

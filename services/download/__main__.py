@@ -1,5 +1,7 @@
 """Runs the download service, the library: `python -m services.download`."""
 
+from datetime import timedelta
+
 from services.common.client import open_channel
 from services.common.database import Database, migrate
 from services.common.jobs import JobQueue
@@ -13,6 +15,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.remote import RemoteJobs
 from services.download.service import NAME, DownloadService
 from services.download.store import Library
+from services.download.sweep import sweep
 from stemtube.download.v1 import download_pb2_grpc
 
 
@@ -32,7 +35,10 @@ async def serve(settings: DownloadSettings) -> None:
             handlers={KIND: pipeline.handle},
             slots=settings.download.pipelines,
             keep_seconds=settings.download.keep_days * 86400,
+            chore_seconds=settings.download.chore_seconds,
         )
+        draft_age = timedelta(hours=settings.download.draft_hours)
+        jobs.add_chore(lambda: sweep(objects, library, draft_age))
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
         servicer = DownloadService(settings, library, objects, acquirer, choices, jobs, pipeline, draining)

@@ -24,6 +24,8 @@ class DownloadSection(Section):
         (), description="hosts that links may lead to although not public, JSON list"
     )
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
+    chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
+    draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")
     keep_days: float = Field(30.0, description="finished jobs are kept so long")
 
 

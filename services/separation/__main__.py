@@ -6,6 +6,7 @@ from services.common.runtime import Callers, run_with_jobs
 from services.common.server import Draining, Service
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND, NAME, SeparationService
+from services.separation.sweep import sweep
 from services.separation.worker import SeparationWorker
 from stemtube.separation.v1 import separation_pb2_grpc
 
@@ -20,7 +21,10 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         handlers={KIND: worker.handle} if worker else {},
         slots=1 if worker else 0,
         keep_seconds=section.keep_days * 86400,
+        chore_seconds=section.chore_seconds,
     )
+    if works:
+        jobs.add_chore(lambda: sweep(objects, jobs))
     draining = Draining()
     servicer = SeparationService(jobs, objects, settings.weight_store(), draining)
     await run_with_jobs(

@@ -1,0 +1,62 @@
+"""What dead attempts and broken uploads left behind is found and removed; what is in use is not."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.database import Database, migrate
+from services.common.jobs import JobContext, JobQueue
+from services.common.storage import ObjectStore
+from services.download import sweep as library_sweep
+from services.download.store import AudioFacts, Library
+from services.separation import sweep as stem_sweep
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> ObjectStore:
+    return ObjectStore.from_url(str(tmp_path / "objects"))
+
+
+@pytest.fixture
+async def jobs(tmp_path: Path, objects: ObjectStore) -> AsyncIterator[JobQueue]:
+    async def separate(job: JobContext) -> dict[str, Any]:
+        for lease in ("dead", "good"):
+            await objects.put(f"stems/{job.job_id}/{lease}/vocals.flac", b"sound")
+        if job.payload.get("fails"):
+            raise ValueError("broken")
+        return {"stems": [{"audio_key": f"stems/{job.job_id}/good/vocals.flac"}]}
+
+    queue = JobQueue(f"sqlite:///{tmp_path}/jobs.sqlite", "sweep-test", handlers={"separation": separate}, slots=1)
+    await queue.start()
+    yield queue
+    await queue.close()
+
+
+async def test_stems_of_attempts_that_came_to_nothing_are_removed(jobs: JobQueue, objects: ObjectStore) -> None:
+    good = await jobs.submit("separation", {}, key="a", user="anna")
+    bad = await jobs.submit("separation", {"fails": True}, key="b", user="anna")
+    for job in (good, bad):
+        assert [record async for record in jobs.watch(job.id)][-1].finished
+    await objects.put("stems/forgotten-1/lease/vocals.flac", b"the library's")
+    assert await stem_sweep.sweep(objects, jobs) == 3
+    kept = [info.key async for info in objects.list("stems")]
+    assert sorted(kept) == sorted([f"stems/{good.id}/good/vocals.flac", "stems/forgotten-1/lease/vocals.flac"])
+    assert bad.id not in str(kept)
+
+
+async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: Path, objects: ObjectStore) -> None:
+    url = f"sqlite:///{tmp_path}/library.sqlite"
+    await migrate(url, "services.download")
+    for key in ("uploads/broken", "originals/used", "originals/lost", "peaks/used", "peaks/lost", "stems/x/y/z.flac"):
+        await objects.put(key, b"sound")
+    facts = AudioFacts("originals/used", "peaks/used", "hash", "flac", 1.0, 44_100, 2, -20.0)
+    async with Database(url) as database:
+        library = Library(database)
+        await library.add_upload("anna", "Song", "", facts)
+        assert await library_sweep.sweep(objects, library, timedelta(hours=1)) == 0
+        assert await library_sweep.sweep(objects, library, timedelta(0)) == 3
+    kept = sorted([info.key async for info in objects.list()])
+    assert kept == ["originals/used", "peaks/used", "stems/x/y/z.flac"]

@@ -6,8 +6,8 @@ The last landed contracts are those of `origin/main`, or of HEAD where there is 
 import io
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -21,11 +21,14 @@ def landed(folder: Path) -> Path | None:
     """Generates the descriptors of the last landed contracts; None where there are none yet."""
     for revision in ("origin/main", "HEAD"):
         archive = subprocess.run(
-            ["git", "archive", revision, "protos/stemtube"], cwd=ROOT.parent, capture_output=True, check=False
+            ["git", "archive", "--format=zip", revision, "protos/stemtube"],
+            cwd=ROOT.parent,
+            capture_output=True,
+            check=False,
         )
         if archive.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-                files.extractall(folder, filter="data")
+            with zipfile.ZipFile(io.BytesIO(archive.stdout)) as files:
+                files.extractall(folder)
             generate(folder / "gen", folder / "protos")
             return folder / "gen" / DESCRIPTORS
     return None

@@ -1,4 +1,4 @@
-"""Removes objects that nothing in the library needs: drafts of uploads that broke off, originals that found no track."""
+"""Removes objects that nothing in the library needs: drafts of broken uploads, originals without a track."""
 
 from datetime import UTC, datetime, timedelta
 

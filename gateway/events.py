@@ -1,7 +1,7 @@
 """Streams of a service, passed on to browsers as they come: over a WebSocket, or as server-sent events.
 
-WebSocket: each message is one JSON text, the RPC's response; a failed stream sends `{"error": Status}` last. It closes
-with one of these codes:
+WebSocket: each message is one JSON text, the RPC's response; a stream that failed for good sends `{"error": Status}`
+last. It closes with one of these codes:
 
 1000         the RPC ended: nothing more will come
 1012, 1013   connect again: the service or the gateway restarts, the stream reached its greatest age (1012); a service
@@ -218,7 +218,7 @@ async def _serve_websocket(request: web.Request, open_call: OpenCall) -> web.Web
 async def _send_all(socket: web.WebSocketResponse, outbox: Outbox) -> Ending:
     while isinstance(item := await outbox.get(), str):
         await socket.send_str(item)
-    if item.error:
+    if item.error and item.close_code >= FAILED:
         await socket.send_str(_error_json(item.error))
     return item
 

@@ -182,9 +182,14 @@ def _media_operation(operation: str, summary: str, with_format: bool, media_type
     }
 
 
+_PEAKS = ", in the binary format of BBC audiowaveform (version 2), which peaks.js reads."
 OPENAPI: dict[str, Any] = {
     f"{TRACK}/audio": _media_operation("GetTrackAudio", "The original audio.", True, "audio/*"),
-    f"{TRACK}/peaks": _media_operation("GetTrackPeaks", "The original's waveform peaks.", False, "application/json"),
+    f"{TRACK}/peaks": _media_operation(
+        "GetTrackPeaks", "The original's waveform peaks" + _PEAKS, False, "application/octet-stream"
+    ),
     STEM: _media_operation("GetStemAudio", "A stem.", True, "audio/*"),
-    f"{STEM}/peaks": _media_operation("GetStemPeaks", "A stem's waveform peaks.", False, "application/json"),
+    f"{STEM}/peaks": _media_operation(
+        "GetStemPeaks", "A stem's waveform peaks" + _PEAKS, False, "application/octet-stream"
+    ),
 }

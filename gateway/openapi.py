@@ -50,8 +50,8 @@ cookies by themselves. Times and durations in results are seconds. Errors of eve
 `google.rpc.Status` with an `ErrorInfo`, whose `reason` is stable and meant for programs.
 
 Routes that answer with events are WebSockets, or `text/event-stream` where Accept asks for it. A WebSocket sends one
-JSON text per event and, before it closes because of an error, `{"error": Status}`. It closes with 1000 when nothing
-more will come, 1012 or 1013 when the client should connect again, 4000 plus the error's code otherwise.
+JSON text per event. It closes with 1000 when nothing more will come, with 1012 or 1013 when the client should connect
+again, and otherwise, after a last text `{"error": Status}`, with 4000 plus the error's code.
 """
 
 

@@ -3,184 +3,184 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from cli.api import Api, ApiError
-from cli.process import Outcome, process
-from cli.supervisor import CannotStartError, Ports, Supervisor, suite_environment, suite_parts
+from cli.demo import LOCK, run_demo
+from cli.process import make_options, process
+from cli.suite import SuiteSettings, is_this_machine, log_file
+from cli.supervisor import CannotStartError, Supervisor
+from services.common.config import load
 
-app = typer.Typer(help="Stems, beats, key, chords, lyrics and structure of songs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Stems, beats, tempo, key, chords, lyrics and structure of songs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 models_app = typer.Typer(help="Separation models and analysis backends.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-console = Console()
+
+# Lines in a file or a pipe are not cut to the width of some terminal.
+console = Console() if sys.stdout.isatty() else Console(width=200)
 errors = Console(stderr=True)
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
-DATA_DIR = Path(os.environ.get("STEMTUBE_DATA_DIR", "data"))
+COLOURS = {"auth": "magenta", "download": "cyan", "separation": "green", "analysis": "yellow", "gateway": "blue"}
+ENDED_BY_SIGNAL = 128
 
-Url = Annotated[str, typer.Option(envvar="STEMTUBE_URL", help="address of the gateway")]
-User = Annotated[str, typer.Option(envvar="STEMTUBE_USER", help="who signs in")]
+Url = Annotated[str, typer.Option(envvar="STEMTUBE_URL", help="Address of the gateway.")]
+User = Annotated[str, typer.Option(envvar="STEMTUBE_USER", help="Who signs in; the admin unless given.")]
 Password = Annotated[
-    str, typer.Option(envvar="STEMTUBE_PASSWORD", help="empty: the admin's, from the data directory of this machine")
+    str,
+    typer.Option(
+        envvar="STEMTUBE_PASSWORD",
+        show_envvar=True,
+        help="Unless given: STEMTUBE_ADMIN_PASSWORD, or what the first start left in this machine's data directory.",
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="where stems are saved")]
+Out = Annotated[Path, typer.Option(help="Stems are saved here, in a folder named after the song.")]
 
 
 @app.command()
-def up() -> None:
+def up(
+    port_base: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the gateway; the services take the next eight. 0: any free ones. Unless given: the settings."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Write logs to DATA_DIR/logs/suite.log only.")] = False,
+) -> None:
     """Runs the suite on this machine until Ctrl-C."""
-    _run(_up())
+    settings = load(SuiteSettings)
+    try:
+        settings = settings.at_ports(port_base)
+    except ValueError as error:
+        _fail(str(error))
+    _run(_up(settings, quiet), ends_with_signal=True)
 
 
 @app.command("process")
 def process_command(
-    source: Annotated[str, typer.Argument(help="a file, or an http(s) link")],
+    source: Annotated[str, typer.Argument(help="A file, or an http(s) link.")],
     url: Url = DEFAULT_URL,
-    user: User = "admin",
+    user: User = "",
     password: Password = "",
     out: Out = Path("out"),
-    stems: Annotated[bool, typer.Option(help="save the stems")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="print the full result as JSON")] = False,
+    stems: Annotated[bool, typer.Option(help="Save the stems.")] = True,
+    model: Annotated[list[str] | None, typer.Option(help="Separation model; can be given several times.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="PART=BACKEND or PART=BACKEND/MODEL, such as chords=madmom or lyrics=whisper/small."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the full result as JSON.")] = False,
 ) -> None:
     """Processes a song on a running suite and prints what was found."""
 
-    async def work() -> Outcome:
-        async with Api(url) as api:
-            await api.sign_in(user, password or _admin_password(DATA_DIR))
-            return await process(api, source, out if stems else None, console, as_json=as_json)
+    async def work(api: Api) -> bool:
+        options = make_options(model or (), backend or (), language)
+        outcome = await process(api, source, out if stems else None, console, options=options, as_json=as_json)
+        return bool(outcome.failed)
 
-    if _run(work()).failed:
-        raise typer.Exit(2)
+    if _run(_signed_in(url, user, password, work)):
+        raise typer.Exit(1)
 
 
 @app.command()
 def demo(
-    song: Annotated[Path | None, typer.Argument(help="a song of your own")] = None,
+    song: Annotated[Path | None, typer.Argument(help="A song of yours; one is made unless given.")] = None,
     out: Out = Path("out"),
-    data_dir: Annotated[Path, typer.Option(help="where the demo keeps its state")] = Path("data-demo"),
 ) -> None:
-    """Starts a suite, processes a song (one of its own making unless given), and stops the suite."""
-    if _run(_demo(song, out, data_dir)).failed:
-        raise typer.Exit(2)
+    """Starts a suite of its own, processes a song, prints what was found, and stops the suite."""
+    _run(run_demo(load(SuiteSettings), song, out, console))
 
 
 @models_app.command("list")
-def list_models(url: Url = DEFAULT_URL, user: User = "admin", password: Password = "") -> None:
+def list_models(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
     """What can be chosen, and what is missing."""
 
-    async def work() -> None:
-        async with Api(url) as api:
-            await api.sign_in(user, password or _admin_password(DATA_DIR))
-            table = Table("what", "name", "here", "licence", "why not")
-            for model in (await api.get("/api/v1/models"))["models"]:
-                _add_row(table, "separation", model, model["license"])
-            for backend in (await api.get("/api/v1/backends"))["backends"]:
-                part = backend["part"].removeprefix("PART_").lower()
-                _add_row(table, part, backend, backend["license"])
-                for model in backend["models"]:
-                    _add_row(table, part, {**model, "name": f"{backend['name']} {model['name']}"}, "")
-            console.print(table)
+    async def work(api: Api) -> None:
+        table = Table("for", "name", "here", "licence", "what is missing")
+        for model in (await api.get("/api/v1/models"))["models"]:
+            _add_row(table, "separation", model, model["license"])
+        for backend in (await api.get("/api/v1/backends"))["backends"]:
+            part = backend["part"].removeprefix("PART_").lower()
+            _add_row(table, part, backend, backend["license"])
+            for model in backend["models"]:
+                _add_row(table, part, {**model, "name": f"{backend['name']}/{model['name']}"}, "")
+        console.print(table)
 
-    _run(work())
+    _run(_signed_in(url, user, password, work))
 
 
-def _add_row(table: Table, what: str, choice: dict[str, Any], licence: str) -> None:
-    name = choice["name"] + (" (auto)" if choice["default"] else "")
+@models_app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="A separation model, or whisper.")],
+    model: Annotated[str, typer.Argument(help="Of whisper: small, large-v3 …")] = "",
+) -> None:
+    """Fetches the weights of a model into the models directory."""
+    module = "services.analysis.pull" if name == "whisper" else "services.separation.pull"
+    command = [sys.executable, "-m", module, model if name == "whisper" else name]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:
     usable = choice["availability"]
-    table.add_row(what, name, "yes" if usable["available"] else "no", licence, usable["unavailableReason"])
+    name = choice["name"] + (" (auto)" if choice["default"] else "")
+    table.add_row(part, name, "yes" if usable["available"] else "no", licence, usable["unavailableReason"])
 
 
-async def _up() -> None:
-    ports = Ports()
-    environment = suite_environment(ports, DATA_DIR)
-    first_start = not (DATA_DIR / "databases" / "auth.sqlite").exists()
-    supervisor = Supervisor(suite_parts(ports), environment, DATA_DIR / "suite.lock", _print_log)
-    stop = _stop_event()
-    await supervisor.start()
-    try:
-        listen = environment["STEMTUBE_GATEWAY__LISTEN"]
-        console.print(f"\nStemTube is at http://{listen}  (API documentation: http://{listen}/api/docs)", style="bold")
-        if first_start:
-            _print_first_sign_in(environment)
-        await stop.wait()
-        console.print("\nstopping …")
-    finally:
-        await supervisor.stop()
+async def _signed_in(url: str, user: str, password: str, work: Callable[[Api], Awaitable[T]]) -> T:
+    """Does something with a client that is signed in."""
+    settings = load(SuiteSettings)
+    async with Api(url) as api:
+        await api.sign_in(user or settings.auth.admin_username, password or _admin_password(settings, url))
+        return await work(api)
 
 
-def _print_first_sign_in(environment: dict[str, str]) -> None:
-    name = environment.get("STEMTUBE_AUTH__ADMIN_USERNAME", "admin")
-    if environment.get("STEMTUBE_ADMIN_PASSWORD"):
-        console.print(f"Sign in as {name} with the password from STEMTUBE_ADMIN_PASSWORD.")
-    else:
-        password = _admin_password(DATA_DIR)
-        console.print(f"Sign in as {name} with the one-time password {password}", markup=False, highlight=False)
+def _admin_password(settings: SuiteSettings, url: str) -> str:
+    if given := settings.admin_password.get_secret_value():
+        return given
+    if is_this_machine(url):
+        try:
+            return settings.admin_password_file.read_text().strip()
+        except OSError:
+            pass
+    raise ApiError("who are you? Give --user and --password, or set STEMTUBE_USER and STEMTUBE_PASSWORD")
 
 
-async def _demo(song: Path | None, out: Path, data_dir: Path) -> Outcome:
-    if song is not None and not song.is_file():
-        raise ApiError(f"there is no file {song}")
-    ports = Ports.free()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    logs = (data_dir / "suite.log").open("w", encoding="utf-8")
-
-    def write_log(name: str, line: str) -> None:
-        logs.write(f"{name:<10} {line}\n")
-        logs.flush()
-
-    supervisor = Supervisor(suite_parts(ports), suite_environment(ports, data_dir), data_dir / "suite.lock", write_log)
-    console.print(f"starting the suite (its log: {data_dir / 'suite.log'}) …", highlight=False)
-    await supervisor.start()
-    try:
-        async with Api(f"http://127.0.0.1:{ports.gateway}") as api:
-            await api.sign_in("admin", _admin_password(data_dir))
-            if song is not None:
-                return await process(api, str(song), out, console)
-            return await _process_own_song(api, out)
-    finally:
-        console.print("stopping the suite …")
-        await supervisor.stop()
-        logs.close()
-
-
-async def _process_own_song(api: Api, out: Path) -> Outcome:
-    from cli.demo_song import SAMPLE_RATE_HZ, demo_song
-    from services.common import audio
-
-    console.print("making a song …")
-    song = await asyncio.to_thread(demo_song)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "Morning Light.flac"
-        await asyncio.to_thread(audio.encode, song.mix, SAMPLE_RATE_HZ, path, "flac")
-        outcome = await process(api, str(path), out, console)
-    truth = song.truth
-    console.print(
-        f"Truth      {truth.tempo_bpm:.1f} BPM, {' '.join(truth.key)}, sections "
-        + "  ".join(f"{start:.0f} s {label}" for start, _, label in truth.sections),
-        highlight=False,
-    )
-    return outcome
-
-
-def _admin_password(data_dir: Path) -> str:
-    if password := os.environ.get("STEMTUBE_ADMIN_PASSWORD"):
-        return password
-    try:
-        return (data_dir / "secrets" / "admin-password").read_text().strip()
-    except OSError:
-        raise ApiError("give a password with --password or STEMTUBE_PASSWORD") from None
-
-
-COLOURS = {"auth": "magenta", "download": "cyan", "separation": "green", "analysis": "yellow", "gateway": "blue"}
+async def _up(settings: SuiteSettings, quiet: bool) -> None:
+    log = settings.data_dir / "logs" / "suite.log"
+    was_first_start = settings.is_first_start
+    had_password = settings.admin_password_file.exists()
+    console.print("Starting auth, download, separation, analysis and the gateway …", highlight=False)
+    show = log_file(log) if quiet else _print_log
+    async with Supervisor(settings.parts(os.environ), settings.data_dir / LOCK, show):
+        console.print(f"\nStemTube is at {settings.gateway.public_url or settings.url}", style="bold", highlight=False)
+        console.print(f"Its API is described at {settings.url}/api/docs", highlight=False)
+        file, name = settings.admin_password_file, settings.auth.admin_username
+        if file.exists() and not had_password:
+            hint = f"with the one-time password {file.read_text().strip()}"
+        elif was_first_start and settings.admin_password:
+            hint = "with the password of STEMTUBE_ADMIN_PASSWORD"
+        else:
+            hint = f"as before (the first password is in {file})" if file.exists() else "as before"
+        console.print(f"Sign in as {name} {hint}.", markup=False, highlight=False)
+        console.print(f"Ctrl-C stops it.{f' Its log is {log}.' if quiet else ''}\n", highlight=False)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            console.print("\nStopping …", highlight=False)
 
 
 def _print_log(name: str, line: str) -> None:
@@ -188,21 +188,43 @@ def _print_log(name: str, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+def _run(work: Coroutine[Any, Any, T], *, ends_with_signal: bool = False) -> T:
+    """Runs a command to its end, which a signal may bring about: it is cancelled then and cleans up.
 
+    Args:
+        work: what to do.
+        ends_with_signal: that is its regular end.
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+    Raises:
+        SystemExit: with status 1 and one line if it fails; as shells expect it if it ends with a signal.
+    """
+    received: list[int] = []
+
+    async def until_signal() -> T:
+        task = asyncio.ensure_future(work)
+
+        def end(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
+        return await task
+
     try:
-        return asyncio.run(work)
-    except (ApiError, CannotStartError) as error:
-        errors.print(f"stemtube: {error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        number = received[0] if received else signal.SIGINT
+        sys.exit(0 if ends_with_signal else ENDED_BY_SIGNAL + number)
+    except (ApiError, CannotStartError, OSError) as error:
+        _fail(str(error), *getattr(error, "__notes__", ()))
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        errors.print(f"stemtube: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

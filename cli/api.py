@@ -3,43 +3,68 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 import aiohttp
+
+from cli.suite import is_this_machine
 
 Json = dict[str, Any]
 FINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 CHUNK = 256 * 1024
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 300.0
+HEARTBEAT_SECONDS = 30.0
 RECONNECT_SECONDS = 0.5
-TRIES_WITHOUT_NEWS = 60
+PATIENCE_SECONDS = 60.0
+FAILED = 4000  # WebSocket close codes from here on tell an error that does not go away
 
 
 class ApiError(Exception):
     """The suite refused, or does not answer; the message is for a person."""
 
 
+class _SignedOutError(ApiError):
+    """The access token is no longer good."""
+
+
 class Api:
-    """A signed-in client; an asynchronous context.
+    """A client that signs in; an asynchronous context.
 
     Args:
         url: of the gateway.
+
+    Raises:
+        ApiError: that is no address.
     """
 
     def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ApiError(f"{url!r} is not the address of a gateway, such as http://127.0.0.1:8080")
         self._url = url.rstrip("/")
         self._session: aiohttp.ClientSession
-        self._sign_in: tuple[str, str] = ("", "")
+        self._credentials = ("", "")
         self._token = ""
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=300)
-        self._session = aiohttp.ClientSession(timeout=timeout)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+            # Proxies lead away from this machine.
+            trust_env=not is_this_machine(self._url),
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+        )
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
+        # The session's refresh token would live on for weeks.
+        with contextlib.suppress(ApiError):
+            if self._token:
+                await self._call("POST", "/api/v1/auth/logout")
         await self._session.close()
 
     async def sign_in(self, username: str, password: str) -> None:
@@ -48,97 +73,166 @@ class Api:
         Raises:
             ApiError: wrong name or password, or nobody answers.
         """
-        self._sign_in = (username, password)
+        self._credentials, self._token = (username, password), ""
         answer = await self._call("POST", "/api/v1/auth/login", json={"username": username, "password": password})
-        self._token = answer["accessToken"]
+        self._token = str(answer["accessToken"])
 
     async def get(self, path: str) -> Json:
         """The answer of a GET.
 
         Raises:
-            ApiError: the suite refuses.
+            ApiError: the suite refuses, or does not answer.
         """
         return await self._call("GET", path)
 
-    async def add_link(self, url: str) -> Json:
-        """Adds a track from a link: {track, job}."""
-        return await self._call("POST", "/api/v1/tracks", json={"url": url})
+    async def add_link(self, url: str, options: Json | None = None) -> Json:
+        """Adds a track from a link: {track, job}.
 
-    async def upload(self, path: Path, on_progress: Callable[[float], None]) -> Json:
-        """Adds a track from a file, streamed: {track, job}."""
-        size = max(path.stat().st_size, 1)
+        Raises:
+            ApiError: as for `get`.
+        """
+        return await self._call(
+            "POST", "/api/v1/tracks", json={"url": url, **({"options": options} if options else {})}
+        )
+
+    async def upload(self, path: Path, on_progress: Callable[[float], None], options: Json | None = None) -> Json:
+        """Adds a track from a file, streamed: {track, job}.
+
+        Raises:
+            ApiError: as for `get`, or the file cannot be read.
+        """
+        try:
+            size = path.stat().st_size
+            file = path.open("rb")
+        except OSError as error:
+            raise ApiError(f"{path} cannot be read: {error.strerror}") from None
 
         async def chunks() -> AsyncIterator[bytes]:
             sent = 0
-            with path.open("rb") as file:
-                while chunk := await asyncio.to_thread(file.read, CHUNK):
-                    yield chunk
-                    sent += len(chunk)
-                    on_progress(sent / size)
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
+                yield chunk
+                sent += len(chunk)
+                on_progress(sent / size if size else 1.0)
 
-        name = f"?filename={quote(path.name)}"
-        headers = {"Content-Type": "application/octet-stream"}
-        return await self._call("POST", f"/api/v1/tracks/upload{name}", data=chunks(), headers=headers)
+        parameters = {"filename": path.name, **({"options": json.dumps(options)} if options else {})}
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with file:
+            return await self._call(
+                "POST",
+                "/api/v1/tracks/upload",
+                params=parameters,
+                data=chunks(),
+                headers=headers,
+                # What is too large is refused before it is sent.
+                expect100=True,
+            )
 
     async def follow(self, job_id: str) -> AsyncIterator[Json]:
-        """A job as it is, then each change, up to its end; reconnects when the connection breaks.
+        """A job as it is, then each change, up to its end; connects again when the connection breaks.
 
         Raises:
             ApiError: the suite stays away, or refuses.
         """
-        quiet = 0
-        while quiet < TRIES_WITHOUT_NEWS:
-            quiet += 1
-            with contextlib.suppress(aiohttp.ClientConnectionError, aiohttp.WSServerHandshakeError):
-                url = f"{self._url}/api/v1/jobs/{job_id}/watch"
-                async with self._session.ws_connect(url, headers=self._headers, heartbeat=30) as socket:
-                    async for message in socket:
-                        news = json.loads(message.data)
-                        if "error" in news:
-                            raise ApiError(news["error"]["message"])
-                        quiet = 0
-                        yield news["job"]
-                        if news["job"]["job"]["state"] in FINAL:
+        heard_at = time.monotonic()
+        while time.monotonic() - heard_at < PATIENCE_SECONDS:
+            try:
+                async with contextlib.aclosing(self._watch(f"/api/v1/jobs/{job_id}/watch")) as messages:
+                    async for message in messages:
+                        heard_at = time.monotonic()
+                        yield message["job"]
+                        if message["job"]["job"]["state"] in FINAL:
                             return
+            except _SignedOutError:
+                await self.sign_in(*self._credentials)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass  # the suite restarts, or the network is away: both may pass
             await asyncio.sleep(RECONNECT_SECONDS)
-        raise ApiError("the suite no longer answers; the job goes on when it does")
+        raise ApiError(f"no StemTube answers at {self._url} any more; the job goes on once it runs again")
+
+    async def _watch(self, path: str) -> AsyncGenerator[Json, None]:
+        """The messages of one WebSocket, up to its end."""
+        try:
+            socket = await self._session.ws_connect(
+                self._url + path, headers=self._headers, heartbeat=HEARTBEAT_SECONDS, max_msg_size=0
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status == 401:
+                raise _SignedOutError("not signed in") from None
+            if 400 <= error.status < 500:
+                raise ApiError(f"the job cannot be followed: {error.message} ({error.status})") from None
+            raise
+        refusal = ""
+        async with socket:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    continue
+                news = json.loads(message.data)
+                if "error" in news:
+                    refusal = news["error"]["message"]
+                else:
+                    yield news
+        if socket.close_code == FAILED + 16:
+            raise _SignedOutError(refusal)
+        if refusal and (socket.close_code or 0) >= FAILED:
+            raise ApiError(refusal)
 
     async def download(self, path: str, to: Path) -> None:
-        """Saves what a path below the gateway gives; a file is there whole or not at all."""
+        """Saves what a path below the gateway gives; a file is there whole or not at all.
+
+        Raises:
+            ApiError: as for `get`, or it cannot be saved.
+        """
         draft = to.with_name(to.name + ".part")
-        async with self._session.get(self._url + path, headers=self._headers) as answer:
-            await _check(answer)
-            with draft.open("wb") as file:
-                async for chunk in answer.content.iter_chunked(CHUNK):
-                    await asyncio.to_thread(file.write, chunk)
-        draft.replace(to)
+        try:
+            async with self._answer("GET", path) as answer:
+                with draft.open("wb") as file:
+                    async for chunk in answer.content.iter_chunked(CHUNK):
+                        await asyncio.to_thread(file.write, chunk)
+            draft.replace(to)
+        except OSError as error:
+            raise ApiError(f"{to} cannot be written: {error.strerror}") from None
+        finally:
+            draft.unlink(missing_ok=True)
 
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
-    async def _call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any) -> Json:
-        url = self._url + path
+    async def _call(self, method: str, path: str, **arguments: Any) -> Json:
         try:
-            async with self._session.request(
-                method, url, headers=self._headers | (headers or {}), **arguments
-            ) as answer:
-                if answer.status == 401 and self._token:
-                    self._token = ""
-                    await self.sign_in(*self._sign_in)
-                    if "data" not in arguments:
-                        return await self._call(method, path, headers=headers, **arguments)
-                await _check(answer)
+            async with self._answer(method, path, **arguments) as answer:
                 found: Json = await answer.json()
                 return found
-        except aiohttp.ClientConnectionError as error:
-            raise ApiError(f"no suite answers at {self._url} ({error}); start one with `stemtube up`") from None
+        except _SignedOutError:
+            if "data" in arguments:
+                raise  # it has been read already
+        await self.sign_in(*self._credentials)
+        async with self._answer(method, path, **arguments) as answer:
+            again: Json = await answer.json()
+            return again
 
-
-async def _check(answer: aiohttp.ClientResponse) -> None:
-    if answer.status >= 400:
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A good answer; everything else is an ApiError."""
+        url, own = self._url + path, self._headers | (headers or {})
         try:
-            message = (await answer.json())["message"]
-        except (aiohttp.ContentTypeError, ValueError, KeyError):
-            message = f"HTTP status {answer.status}"
-        raise ApiError(message)
+            async with self._session.request(method, url, headers=own, **arguments) as answer:
+                if answer.status >= 400:
+                    message = await _message(answer)
+                    raise (_SignedOutError if answer.status == 401 and self._token else ApiError)(message)
+                yield answer
+        except aiohttp.ClientConnectorError:
+            start = ": start it with `stemtube up`" if is_this_machine(url) else ""
+            raise ApiError(f"no StemTube answers at {self._url}{start}, or name another with --url") from None
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(f"{self._url} does not answer as it should: {error or type(error).__name__}") from None
+
+
+async def _message(answer: aiohttp.ClientResponse) -> str:
+    """What a refusal tells a person."""
+    try:
+        return str((await answer.json())["message"])
+    except (aiohttp.ContentTypeError, ValueError, KeyError, TypeError):
+        return f"the gateway answers {answer.status} {answer.reason}"

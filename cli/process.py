@@ -1,17 +1,17 @@
 """Processes one song on a running suite and shows what happens."""
 
 import json
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from cli.api import Api, ApiError, Json
-from cli.show import Bars, folder_name, summary
+from cli.show import PARTS, Bars, folder_name, print_summary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A processed song: the track, its stems' files, and the parts that failed with their messages."""
 
@@ -20,45 +20,91 @@ class Outcome:
     failed: dict[str, str]
 
 
-async def process(api: Api, source: str, out: Path | None, console: Console, *, as_json: bool = False) -> Outcome:
+def make_options(models: Sequence[str], backends: Sequence[str], language: str) -> Json | None:
+    """What to make of a song, as the gateway takes it; None if there are no wishes, which means everything.
+
+    Args:
+        models: separation models.
+        backends: PART=BACKEND or PART=BACKEND/MODEL; parts that are not named are made too.
+        language: of the lyrics, ISO 639-1; empty to detect it.
+
+    Raises:
+        ApiError: a wish is not of that form.
+    """
+    if not (models or backends or language):
+        return None
+    choices: dict[str, Json] = {part: {"part": f"PART_{part.upper()}"} for part in PARTS}
+    for wish in backends:
+        part, _, name = wish.partition("=")
+        if part not in choices or not name:
+            raise ApiError(f"{wish!r} is not PART=BACKEND or PART=BACKEND/MODEL, where PART is {', '.join(PARTS)}")
+        backend, _, model = name.partition("/")
+        choices[part] |= {"backend": backend, "model": model}
+    choices["lyrics"] |= {"language": language}
+    return {"separations": [{"model": model} for model in models or ("auto",)], "analyses": list(choices.values())}
+
+
+async def process(
+    api: Api, source: str, out: Path | None, console: Console, *, options: Json | None = None, as_json: bool = False
+) -> Outcome:
     """Processes a file or a link, saves the stems below `out` (None: not at all) and prints what was found.
+
+    Args:
+        api: signed in.
+        source: path of a file, or an http(s) link.
+        out: a folder named after the title is made there.
+        console: where people, or programs with `as_json`, read.
+        options: what to make, as from `make_options`.
+        as_json: print the track as JSON and nothing else; progress goes to standard error.
 
     Raises:
         ApiError: it could not be processed at all.
     """
-    bars = Bars(Console(stderr=True) if as_json else console)
-    with bars:
+    people = Console(stderr=True) if as_json else console
+    with Bars(people) as bars:
         if source.startswith(("http://", "https://")):
-            added = await api.add_link(source)
+            added = await api.add_link(source, options)
         else:
-            added = await _upload(api, Path(source), bars)
+            added = await _upload(api, Path(source), bars, options)
         job = added["job"]
         async for job in api.follow(added["job"]["job"]["id"]):
             bars.show_job(job)
-    state = job["job"]["state"]
-    if state == "JOB_STATE_CANCELLED":
-        raise ApiError("the job was cancelled")
-    failed = {part["name"]: part["error"]["message"] for part in job["parts"] if part.get("error")}
-    if state == "JOB_STATE_FAILED" and ("acquire" in failed or not failed):
-        raise ApiError(job["job"]["error"]["message"])
+    failed = _failures(job)
     track = (await api.get(f"/api/v1/tracks/{job['trackId']}"))["track"]
     stems = await _save_stems(api, track, out) if out else []
     if as_json:
         console.print_json(json.dumps(track))
     else:
-        console.print("\n" + summary(track, bars.seconds, stems), highlight=False, markup=False)
+        print_summary(console, track, bars.seconds, stems)
     for name, message in failed.items():
-        console.print(f"Failed     {name}: {message}", highlight=False, markup=False, style="red")
+        people.print(f"Failed     {name}: {message}", highlight=False, markup=False, style="red")
     return Outcome(track, stems, failed)
 
 
-async def _upload(api: Api, path: Path, bars: Bars) -> Json:
+def _failures(job: Json) -> dict[str, str]:
+    """The messages of the parts that did not succeed.
+
+    Raises:
+        ApiError: there is no song to speak of.
+    """
+    state = job["job"]["state"]
+    if state == "JOB_STATE_CANCELLED":
+        raise ApiError("the job was cancelled")
+    failed = {part["name"]: part["error"]["message"] for part in job["parts"] if part.get("error")}
+    if state == "JOB_STATE_FAILED" and (not failed or "acquire" in failed):
+        raise ApiError(failed.get("acquire") or job["job"]["error"]["message"])
+    ended = {part["name"]: part["state"] for part in job["parts"] if part["name"] not in failed}
+    return failed | {name: "was not made" for name, state in ended.items() if state != "JOB_STATE_SUCCEEDED"}
+
+
+async def _upload(api: Api, path: Path, bars: Bars, options: Json | None) -> Json:
     if not path.is_file():
         raise ApiError(f"there is no file {path}")
-    began = time.monotonic()
-    bars.show("upload", 0.0)
-    added = await api.upload(path, lambda done: bars.show("upload", done, note="sending" if done < 1 else "checking"))
-    bars.show("upload", 1.0, "succeeded", f"{time.monotonic() - began:.1f} s")
+    bars.show("upload", 0.0, note="sending")
+    added = await api.upload(
+        path, lambda done: bars.show("upload", done, note="sending" if done < 1 else "checking"), options
+    )
+    bars.show("upload", 1.0, "succeeded")
     return added
 
 
@@ -69,7 +115,10 @@ async def _save_stems(api: Api, track: Json, out: Path) -> list[Path]:
         folder = out / folder_name(track["title"])
         if len(models) > 1:
             folder /= folder_name(stem["model"])
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ApiError(f"{folder} cannot be made: {error.strerror}") from None
         path = folder / f"{folder_name(stem['name'])}.flac"
         await api.download(stem["audio"], path)
         saved.append(path)

@@ -2,34 +2,40 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 Json = dict[str, Any]
+PARTS = ("beats", "key", "chords", "structure", "lyrics")
 CHORDS_SHOWN = 16
-LINES_SHOWN = 12
+LINES_SHOWN = 16
+LEAST_SECONDS = 0.05
+BAR_WIDTH = 30
+NAME_WIDTH = 12
 
 
 class Bars:
     """One bar a part; plain lines where there is no terminal. An ordinary context.
 
     Attributes:
-        seconds: how long each part ran.
+        seconds: how long each part ran, as far as it was seen running.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=40),
+            TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
+            BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -37,7 +43,7 @@ class Bars:
         self._told: dict[str, tuple[str, int]] = {}
         self.seconds: dict[str, float] = {}
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         if self._live:
             self._progress.start()
         return self
@@ -77,61 +83,110 @@ class Bars:
         if told is None or told[0] != state or (state == "running" and tenth > told[1]):
             self._told[name] = (state, tenth)
             detail = f" ({note})" if note and note != state else ""
-            self._console.print(f"{name:<12} {fraction * 100:3.0f} % {state}{detail}", highlight=False, markup=False)
+            shown = f"{100 if state == 'succeeded' else fraction * 100:3.0f} %"
+            self._console.print(f"{name:<{NAME_WIDTH}} {shown} {state}{detail}", highlight=False, markup=False)
 
 
 def _note(part: Json, state: str) -> str:
     if part.get("error"):
         return str(part["error"]["message"])
-    eta = part.get("eta")
-    left = f"{part.get('stage') or state}"
-    if state == "running" and eta:
-        left += f", {float(eta.removesuffix('s')):.0f} s left"
+    note = str(part.get("stage") or state)
+    if state == "running" and part.get("eta"):
+        note += f", {float(part['eta'].removesuffix('s')):.0f} s left"
     if state == "queued" and part.get("queuePosition"):
-        left += f", number {part['queuePosition']} in the queue"
-    return left
+        note += f", number {part['queuePosition']} in the queue"
+    return note
 
 
-def summary(track: Json, seconds: dict[str, float], stems: Iterable[Path]) -> str:
-    """What was found, as text."""
-    lines = [f"Title      {track['title']}" + (f" by {track['artist']}" if track.get("artist") else "")]
-    lines.append(f"Duration   {clock(track['durationSeconds'])}")
+def print_summary(console: Console, track: Json, seconds: dict[str, float], stems: Iterable[Path] = ()) -> None:
+    """Prints what was found.
+
+    Args:
+        console: for people.
+        track: as the gateway gives it.
+        seconds: how long each part took.
+        stems: files that were saved.
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=NAME_WIDTH - 2, no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, text in _findings(track):
+        table.add_row(name, Text(text))
+    for number, path in enumerate(stems):
+        table.add_row("" if number else "Stems", Text(str(path)))
+    table.add_row("Made by", _makers(track, seconds))
+    for note in substitutions(track):
+        table.add_row("Note", Text(note, style="yellow"))
+    with console.capture() as printed:
+        console.print(table)
+    console.print()
+    # A table is as wide as its console, which is of no use in a file or a pipe.
+    console.out("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
+
+
+def _findings(track: Json) -> Iterator[tuple[str, str]]:
+    yield "Title", track["title"] + (f" by {track['artist']}" if track.get("artist") else "")
+    yield "Duration", clock(track["durationSeconds"])
     if tempo := track.get("tempo"):
         bars = f", {track['beatsPerBar']} beats a bar" if track.get("beatsPerBar") else ""
-        found = f"{tempo['bpm']:.1f} BPM{bars} (confidence {tempo['confidence']:.2f})" if tempo["bpm"] else "no pulse"
-        lines.append(f"Tempo      {found}")
+        pulse = f"{tempo['bpm']:.1f} BPM{bars}, {len(track.get('beats', []))} beats{_confidence(tempo)}"
+        yield "Tempo", pulse if tempo["bpm"] else "no pulse"
     if key := track.get("key"):
-        found = f"{key['tonic']} {key['mode']} (confidence {key['confidence']:.2f})" if key["tonic"] else "none"
-        lines.append(f"Key        {found}")
+        yield "Key", f"{key['tonic']} {key['mode']}{_confidence(key)}" if key["tonic"] else "none"
     if chords := track.get("chords"):
-        more = " …" if len(chords) > CHORDS_SHOWN else ""
-        lines.append("Chords     " + "  ".join(chord["label"] for chord in chords[:CHORDS_SHOWN]) + more)
+        more = f"  … {len(chords)} in all" if len(chords) > CHORDS_SHOWN else ""
+        yield "Chords", "  ".join(chord["label"] for chord in chords[:CHORDS_SHOWN]) + more
     if sections := track.get("sections"):
-        lines.append("Sections   " + "  ".join(f"{clock(section['start'])} {section['label']}" for section in sections))
+        yield "Sections", "  ".join(f"{clock(section['start'])} {section['label']}" for section in sections)
     if lyrics := track.get("lyrics"):
-        lines.append(f"Lyrics     ({lyrics['language'] or 'none'})")
-        lines += [f"    {clock(line['start'])}  {line['text']}" for line in lyrics["lines"][:LINES_SHOWN]]
+        yield "Lyrics", f"language {lyrics['language']}" if lyrics["lines"] else "nothing is sung"
+        for line in lyrics["lines"][:LINES_SHOWN]:
+            yield "", f"{clock(line['start'])}  {line['text']}"
         if len(lyrics["lines"]) > LINES_SHOWN:
-            lines.append(f"    … and {len(lyrics['lines']) - LINES_SHOWN} lines more")
-    lines += [f"Stem       {path}" for path in stems]
-    if seconds:
-        lines.append("Seconds    " + "  ".join(f"{name} {time:.1f}" for name, time in seconds.items()))
-    lines += [f"Note       {note}" for note in substitutions(track)]
-    return "\n".join(lines)
+            yield "", f"… and {len(lyrics['lines']) - LINES_SHOWN} more lines"
+
+
+def _confidence(found: Json) -> str:
+    return f" (confidence {found['confidence']:.2f})"
+
+
+def _makers(track: Json, seconds: dict[str, float]) -> Table:
+    """Which model made each part, and the seconds it took."""
+    table = Table.grid(padding=(0, 2))
+    makers = makers_of(track)
+    for name in [*makers, *(name for name in seconds if name not in makers)]:
+        maker = makers.get(name, {})
+        shown = " ".join(dict.fromkeys(word for word in (maker.get("backend"), maker.get("model")) if word))
+        took = seconds.get(name, 0.0)
+        if shown or took >= LEAST_SECONDS:
+            table.add_row(name, Text(shown), Text(f"{took:.1f} s" if took >= LEAST_SECONDS else "", justify="right"))
+    return table
+
+
+def makers_of(track: Json) -> dict[str, Json]:
+    """What made each part of a track, by the part's name; further separations are separation:2 and so on."""
+    separations = list({stem["model"]: stem["madeBy"] for stem in track.get("stems", [])}.values())
+    makers = {
+        "separation" if number == 1 else f"separation:{number}": maker
+        for number, maker in enumerate(separations, start=1)
+    }
+    own = {part: track[part]["madeBy"] for part in ("key", "lyrics") if track.get(part)}
+    analyses = track.get("madeBy", {}) | own
+    return makers | {part: analyses[part] for part in PARTS if analyses.get(part)}
 
 
 def substitutions(track: Json) -> list[str]:
     """Why a bundled model was used in place of the preferred one, where that happened."""
-    makers = [*track.get("madeBy", {}).values(), *(stem["madeBy"] for stem in track.get("stems", []))]
-    makers += [track[part]["madeBy"] for part in ("key", "lyrics") if track.get(part)]
-    return list(dict.fromkeys(maker["substitution"] for maker in makers if maker.get("substitution")))
+    notes = (maker.get("substitution") for maker in makers_of(track).values())
+    return list(dict.fromkeys(note for note in notes if note))
 
 
 def clock(seconds: float) -> str:
     """A time as minutes and seconds."""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def folder_name(title: str) -> str:
     """A title as the name of a folder on any system."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", title).strip(". ")[:100] or "track"
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", title).strip(". ")[:100].rstrip(". ") or "track"

@@ -1,198 +1,289 @@
-"""Runs the whole suite on one machine: five processes, restarted when they crash, ended in order."""
+"""Runs several processes as one: waits until all are ready, restarts those that crash, ends them in order."""
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
+import aiohttp
 from filelock import FileLock, Timeout
 
 Show = Callable[[str, str], None]
 
-READY_SECONDS = 90.0
-STOP_SECONDS = 8.0
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 30.0
-STEADY_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
+READY_POLL_SECONDS = 0.1
+READY_ANSWER_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0
+LONGEST_LINE = 64 * 1024
 
 
 class CannotStartError(Exception):
-    """The suite cannot be started; the message says why in one line."""
+    """The processes cannot be started; the message says why in one line."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Part:
-    """One process of the suite.
+    """One process.
 
     Args:
         name: for people.
-        command: how it is started.
-        port: what must be free before, where /readyz answers.
-        ports: further ones that must be free.
-        stop_order: parts with lower numbers are ended first.
+        command: how it is started; its standard input ends when the supervisor does.
+        ready_url: answers 200 once the process can do its work.
+        addresses: (host, port) of each place where it listens.
+        environment: all of its environment variables.
+        stop_order: parts with lower numbers are ended first, equal ones together.
     """
 
     name: str
     command: Sequence[str]
-    port: int
-    ports: tuple[int, ...] = ()
+    ready_url: str
+    addresses: Sequence[tuple[str, int]]
+    environment: Mapping[str, str]
     stop_order: int = 0
-    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where the suite listens."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds.
 
-    gateway: int = 8080
-    grpc: tuple[int, int, int, int] = (50051, 50052, 50053, 50054)
-    health: tuple[int, int, int, int] = (9091, 9092, 9093, 9094)
+    Args:
+        ready: until all parts must be ready.
+        stop: until all parts must have ended; then they are killed. Each stop order gets an equal share before the next
+            one is asked too, and keeps the rest of the time to end.
+        first_backoff: before a crashed part is started again; doubles with each crash.
+        longest_backoff: where doubling ends.
+        steady: a part that ran so long starts afresh with the first back-off.
+    """
 
-    @classmethod
-    def free(cls) -> "Ports":
-        """Ports that nobody uses at present."""
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(9)]
-            for opened in sockets:
-                opened.bind(("127.0.0.1", 0))
-            numbers = [opened.getsockname()[1] for opened in sockets]
-        a, b, c, d, e, f, g, h = numbers[1:]
-        return cls(numbers[0], (a, b, c, d), (e, f, g, h))
-
-
-SERVICES = ("auth", "download", "separation", "analysis")
-STOP_ORDER = {"gateway": 0, "download": 1, "separation": 2, "analysis": 2, "auth": 3}
-
-
-def suite_parts(ports: Ports) -> list[Part]:
-    """The five processes, in the order in which they are started."""
-    parts = [
-        Part(
-            name,
-            (sys.executable, "-m", f"services.{name}"),
-            ports.health[index],
-            (ports.grpc[index],),
-            STOP_ORDER[name],
-        )
-        for index, name in enumerate(SERVICES)
-    ]
-    return [*parts, Part("gateway", (sys.executable, "-m", "gateway"), ports.gateway, (), STOP_ORDER["gateway"])]
-
-
-def suite_environment(ports: Ports, data_dir: Path) -> dict[str, str]:
-    """The environment of the suite's processes: where they listen and find each other. What is set already stays."""
-    settings = {"STEMTUBE_DATA_DIR": str(data_dir)}
-    settings["STEMTUBE_GATEWAY__LISTEN"] = f"127.0.0.1:{ports.gateway}"
-    for index, name in enumerate(SERVICES):
-        settings[f"STEMTUBE_{name.upper()}__LISTEN"] = f"127.0.0.1:{ports.grpc[index]}"
-        settings[f"STEMTUBE_ADDRESS__{name.upper()}"] = f"127.0.0.1:{ports.grpc[index]}"
-        settings[f"STEMTUBE_{name.upper()}__HEALTH_LISTEN"] = f"127.0.0.1:{ports.health[index]}"
-    return settings | dict(os.environ) | {"STEMTUBE_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+    ready: float = 180.0
+    stop: float = 9.0
+    first_backoff: float = 0.5
+    longest_backoff: float = 30.0
+    steady: float = 60.0
 
 
 class Supervisor:
-    """Starts parts, restarts those that crash, ends all.
+    """Keeps parts running. An asynchronous context: entered once all are ready, left once all have ended.
 
     Args:
         parts: in the order of starting.
-        environment: of the processes.
-        lock: file that only one supervisor may hold.
-        show: called with a part's name and a line of its log.
+        lock: file that one supervisor at a time can hold.
+        show: called with a part's name and a line of what it prints, or of what happens to it.
+        cwd: working directory of the parts.
+        patience: how long things may take.
     """
 
-    def __init__(self, parts: list[Part], environment: dict[str, str], lock: Path, show: Show) -> None:
-        self._parts = parts
-        self._environment = environment
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        lock: Path,
+        show: Show,
+        *,
+        cwd: Path | None = None,
+        patience: Patience = Patience(),
+    ) -> None:
         self._lock = FileLock(lock)
-        self._show = show
-        self._keepers: list[asyncio.Task[None]] = []
+        self._patience = patience
+        self._stopping = asyncio.Event()
+        self._ended_early: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._children = [_Child(part, show, cwd) for part in parts]
+        self._keepers: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         """Starts all parts and waits until they are ready.
 
         Raises:
-            CannotStartError: a port is taken, another suite uses the data, or a part does not get ready.
+            CannotStartError: the lock is held, a port is taken, or a part ends or does not get ready.
         """
-        for part in self._parts:
-            for port in (part.port, *part.ports):
-                if _answers(port):
-                    raise CannotStartError(f"port {port} for {part.name} is taken: is another suite running?")
-        self._lock_data()
-        self._keepers = [asyncio.create_task(self._keep(part)) for part in self._parts]
-        deadline = time.monotonic() + READY_SECONDS
-        for part in self._parts:
-            while not await _is_ready(part.port):
-                if time.monotonic() > deadline:
-                    await self.stop()
-                    raise CannotStartError(f"{part.name} did not get ready within {READY_SECONDS:.0f} s; see its log")
-                await asyncio.sleep(0.1)
-
-    def _lock_data(self) -> None:
-        path = Path(self._lock.lock_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise CannotStartError(f"{path.parent} is in use by another suite") from None
+            for child in self._children:
+                _expect_free(child.part)
+            for child in self._children:
+                self._keepers[child.part.name] = asyncio.create_task(self._keep(child))
+            await self._await_ready()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.stop()
 
     async def stop(self) -> None:
-        """Ends all parts in order, by force what has not ended after `STOP_SECONDS` in all."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        deadline = time.monotonic() + STOP_SECONDS
-        for order in sorted({part.stop_order for part in self._parts}):
-            group = [part.process for part in self._parts if part.stop_order == order and part.process]
-            running = [process for process in group if process.returncode is None]
-            for process in running:
-                process.send_signal(signal.SIGTERM)
-            if running:
-                waits = [asyncio.create_task(process.wait()) for process in running]
-                last = order == max(part.stop_order for part in self._parts)
-                left = deadline - time.monotonic()
-                await asyncio.wait(waits, timeout=max(left if last else left * 0.7, 0.1))
-        for part in self._parts:
-            if part.process and part.process.returncode is None:
-                self._show(part.name, "did not end in time; killed")
-                part.process.kill()
-                await part.process.wait()
-        self._lock.release()
+        """Ends all parts in order, by force those that take too long; all at once by force when cancelled."""
+        self._stopping.set()
+        try:
+            await self._end_in_order()
+        finally:
+            for child in self._children:
+                child.kill()
+            if self._keepers:
+                await asyncio.wait(self._keepers.values())
+            self._lock.release()
 
-    async def _keep(self, part: Part) -> None:
-        backoff = FIRST_BACKOFF_SECONDS
+    def _take_lock(self) -> None:
+        path = Path(self._lock.lock_file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise CannotStartError(f"{path.parent} is in use: StemTube runs with this data directory already") from None
+        except OSError as error:
+            raise CannotStartError(f"{path.parent} cannot be used: {error.strerror}") from None
+
+    async def _await_ready(self) -> None:
+        ready = asyncio.create_task(self._all_ready())
+        try:
+            either: tuple[asyncio.Future[Any], ...] = (ready, self._ended_early)
+            await asyncio.wait(either, timeout=self._patience.ready, return_when=asyncio.FIRST_COMPLETED)
+            if self._ended_early.done():
+                raise CannotStartError(self._ended_early.result())
+            if not ready.done():
+                late = ", ".join(child.part.name for child in self._children if not child.was_ready)
+                raise CannotStartError(f"not ready after {self._patience.ready:.0f} s: {late}")
+            ready.result()
+        finally:
+            ready.cancel()
+
+    async def _all_ready(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=READY_ANSWER_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            await asyncio.gather(*(child.await_ready(session) for child in self._children))
+
+    async def _keep(self, child: "_Child") -> None:
+        backoff = self._patience.first_backoff
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            how = await child.run(self._stopping)
+            if self._stopping.is_set():
+                return
+            if not all(other.was_ready for other in self._children):
+                # Nothing ever worked: starting again would only repeat the same message.
+                if not self._ended_early.done():
+                    self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_words}")
+                return
+            if time.monotonic() - began >= self._patience.steady:
+                backoff = self._patience.first_backoff
+            child.show(f"{how}; starting it again in {backoff:.1f} s")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff):
+                    await self._stopping.wait()
+            backoff = min(2 * backoff, self._patience.longest_backoff)
+
+    async def _end_in_order(self) -> None:
+        began = time.monotonic()
+        orders = sorted({child.part.stop_order for child in self._children})
+        for number, order in enumerate(orders, start=1):
+            group = [child for child in self._children if child.part.stop_order == order]
+            for child in group:
+                child.terminate()
+            is_last = number == len(orders)
+            awaited = self._children if is_last else group
+            tasks = [self._keepers[child.part.name] for child in awaited if child.part.name in self._keepers]
+            left = began + self._patience.stop * number / len(orders) - time.monotonic()
+            if tasks:
+                await asyncio.wait(tasks, timeout=max(left, 0.0))
+
+
+@dataclass(slots=True)
+class _Child:
+    """A part as a process that runs, or does not at present."""
+
+    part: Part
+    tell: Show
+    cwd: Path | None
+    was_ready: bool = False
+    _process: asyncio.subprocess.Process | None = None
+    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it printed."""
+        return next((line for line in reversed(self._lines) if line.strip()), "it did not say why")
+
+    def show(self, line: str) -> None:
+        """Tells what happens to it."""
+        self.tell(self.part.name, line)
+
+    async def run(self, stopping: asyncio.Event) -> str:
+        """Starts the process and waits for its end; how it ended, in words."""
+        with contextlib.ExitStack() as pipes:
+            theirs, leash = os.pipe()
+            pipes.callback(os.close, leash)
+            output, printing = os.pipe()
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.part.command,
+                    cwd=self.cwd,
+                    env=self.part.environment,
+                    stdin=theirs,
+                    stdout=printing,
+                    stderr=printing,
+                    # A terminal's Ctrl-C must not reach it: it ends in its turn.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                os.close(output)
+                return f"cannot be started ({error.strerror})"
+            finally:
+                os.close(theirs)
+                os.close(printing)
+            if stopping.is_set():
+                self.terminate()
+            # Not the process's own pipes: its end would then be told only once what it has started ends too.
+            reading = asyncio.create_task(self._read(output))
+            status = await self._process.wait()
+            self.kill()  # what it has started
+            await asyncio.wait({reading}, timeout=LAST_WORDS_SECONDS)
+            reading.cancel()
+            await asyncio.wait({reading})
+            self._process = None
+        return f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+
+    def terminate(self) -> None:
+        """Asks the process to end."""
+        if self._process and self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends the process, and what it has started, by force."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def await_ready(self, session: aiohttp.ClientSession) -> None:
+        """Returns once the process answers that it is ready."""
         while True:
-            started = time.monotonic()
-            part.process = await asyncio.create_subprocess_exec(
-                *part.command,
-                env=self._environment,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-                start_new_session=True,
-            )
-            await self._read_log(part)
-            status = await part.process.wait()
-            if time.monotonic() - started > STEADY_SECONDS:
-                backoff = FIRST_BACKOFF_SECONDS
-            self._show(part.name, f"ended with status {status}; starting it again in {backoff:.1f} s")
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get(self.part.ready_url) as answer:
+                    if answer.status == 200:
+                        self.was_ready = True
+                        return
+            await asyncio.sleep(READY_POLL_SECONDS)
 
-    async def _read_log(self, part: Part) -> None:
-        assert part.process is not None
-        assert part.process.stdout is not None
-        while line := await _line(part.process.stdout):
-            self._show(part.name, line.decode(errors="replace").rstrip())
+    async def _read(self, output: int) -> None:
+        stream = asyncio.StreamReader(limit=LONGEST_LINE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb")
+        )
+        try:
+            while line := await _line(stream):
+                text = line.decode(errors="replace").rstrip()
+                self._lines.append(text)
+                self.show(text)
+        finally:
+            transport.close()
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
+    """The next line, in pieces if it is overlong; empty at the end."""
     try:
         return await stream.readuntil(b"\n")
     except asyncio.IncompleteReadError as end:
@@ -201,27 +292,16 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return await stream.readexactly(overlong.consumed)
 
 
-def _end_with_parent() -> None:
-    """Has the kernel end this child when its supervisor dies, however that happens."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-async def _is_ready(port: int) -> bool:
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    try:
-        writer.write(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        async with asyncio.timeout(5):
-            return b" 200 " in await reader.readline()
-    except (OSError, TimeoutError):
-        return False
-    finally:
-        writer.close()
+def _expect_free(part: Part) -> None:
+    """Raises CannotStartError if somebody listens where `part` will."""
+    for host, port in part.addresses:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise CannotStartError(
+                    f"{part.name} cannot listen on {host}:{port} ({error.strerror}): stop what does, or choose other "
+                    "ports with --port-base"
+                ) from None

@@ -29,7 +29,7 @@ KEY = Ed25519PrivateKey.generate()
 
 def token(user: str = "u1") -> str:
     now = int(time.time())
-    claims = {"iss": "stemtube-auth", "aud": "stemtube", "sub": user, "kind": "user", "iat": now, "exp": now + 60}
+    claims = {"iss": "stemtube-auth", "aud": "stemtube", "sub": user, "kind": "user", "iat": now, "exp": now + 3600}
     return jwt.encode(claims, KEY, algorithm="EdDSA", headers={"kid": "k1"})
 
 

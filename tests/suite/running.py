@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
+EXTRA_WORKERS = ("separation-work", "analysis-work")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
 
@@ -35,9 +36,10 @@ class Suite:
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [*SERVICES, "gateway", *(f"{name}-health" for name in SERVICES)]
+        names = [*SERVICES, "gateway", *(f"{name}-health" for name in (*SERVICES, *EXTRA_WORKERS))]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         variables = {
             "DATA_DIR": self.data,
@@ -53,7 +55,7 @@ class Suite:
             variables[f"ADDRESS__{name.upper()}"] = f"127.0.0.1:{self.ports[name]}"
             variables[f"{name.upper()}__LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             variables[f"{name.upper()}__HEALTH_LISTEN"] = f"127.0.0.1:{self.ports[f'{name}-health']}"
-        settings = {f"STEMTUBE_{name}": str(value) for name, value in variables.items()}
+        settings = {f"STEMTUBE_{name}": str(value) for name, value in (variables | self.settings).items()}
         self.environment = {**os.environ, **settings, "PYTHONPATH": "protos/gen", "OMP_NUM_THREADS": "2"}
 
     @property
@@ -63,10 +65,18 @@ class Suite:
     def start(self, *names: str) -> None:
         for name in names:
             log = (self.data / f"{name}.log").open("ab")
-            module = name if name == "gateway" else f"services.{name}"
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", module], cwd=ROOT, env=self.environment, stdout=log, stderr=log
-            )
+            service, _, role = name.partition("-")
+            command = [
+                sys.executable,
+                "-m",
+                name if name == "gateway" else f"services.{service}",
+                *([role] if role else []),
+            ]
+            environment = self.environment
+            if role:
+                place = f"127.0.0.1:{self.ports[f'{name}-health']}"
+                environment = environment | {f"STEMTUBE_{service.upper()}__HEALTH_LISTEN": place}
+            self.processes[name] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             log.close()
         for name in names:
             port = self.ports["gateway"] if name == "gateway" else self.ports[f"{name}-health"]

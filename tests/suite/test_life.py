@@ -31,15 +31,15 @@ async def site(tmp_path: Path) -> AsyncIterator[str]:
             await asyncio.sleep(0.1)
         return response
 
+    async def whole(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(song)
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="<html>nothing here</html>", content_type="text/html")
+
+    handlers = {"/song.flac": whole, "/moved": redirect, "/slow.flac": slow, "/page": page}
     app = web.Application()
-    app.add_routes(
-        [
-            web.get("/song.flac", lambda _request: web.FileResponse(song)),
-            web.get("/moved", redirect),
-            web.get("/slow.flac", slow),
-            web.get("/page", lambda _request: web.Response(text="<html>nothing here</html>", content_type="text/html")),
-        ]
-    )
+    app.add_routes([web.get(path, handler) for path, handler in handlers.items()])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -41,7 +41,10 @@ lint: protos ## Style, types, import rules, contracts
 	$(BIN)/buf lint protos/gen/stemtube/stemtube.binpb --path stemtube
 	@$(BIN)/python protos/check_breaking.py $(BIN)/buf
 
+chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
+
 clean: ## Remove what was made, but not data
 	rm -rf $(VENV) protos/gen build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help venv protos demo run test lint clean
+.PHONY: help venv protos demo run test lint chaos clean

@@ -1,8 +1,8 @@
 """`make chaos`: several users' jobs while random processes of the suite are killed; what is left must be right.
 
-Seven processes run: the suite's five and a further worker each for separation and analysis. At the end every accepted job
-must have succeeded in all its parts (else it is lost), each piece of work must have one result (else it is duplicated),
-and every object in the store must belong to something (else it is an orphan).
+Seven processes run: the suite's five and a further worker each for separation and analysis. At the end every accepted
+job must have succeeded in all its parts (else it is lost), each piece of work must have one result (else it is
+duplicated), and every object in the store must belong to something (else it is an orphan).
 """
 
 import argparse

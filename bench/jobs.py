@@ -1,0 +1,165 @@
+"""What jobs cost: `python -m bench.jobs [--postgresql URL]`. Figures go to docs/performance.md.
+
+Measures the queue by itself (submissions per second, time from submit to start, progress from a worker process to a
+watcher in another), and the whole suite (idle cost, a thousand WebSockets on one gateway).
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from services.common.jobs import JobContext, JobQueue
+from services.common.server import stop_signal
+from tests.suite.client import Client
+from tests.suite.running import PASSWORD, SERVICES, Suite
+
+SERVICE = "bench-jobs"
+SUBMISSIONS = 500
+STARTS = 30
+TICKS = 200
+WATCHERS = 1000
+IDLE_SECONDS = 20.0
+
+
+async def tick(job: JobContext) -> dict[str, Any]:
+    """Reports the time, again and again."""
+
+    async def work() -> dict[str, Any]:
+        for number in range(job.payload.get("ticks", 1)):
+            job.report("ticking", number / TICKS, sent=time.time())
+            await asyncio.sleep(0.11)
+        return {}
+
+    job.report("started", 0.0, sent=time.time())
+    return await job.step("work", work)
+
+
+async def work(url: str) -> None:
+    """The worker process."""
+    queue = JobQueue(url, SERVICE, handlers={"tick": tick}, slots=1)
+    await queue.start()
+    await stop_signal()
+    await queue.close()
+
+
+async def measure_queue(url: str) -> None:
+    """Submissions, starts and progress between two processes."""
+    queue = JobQueue(url, SERVICE)
+    await queue.start()
+    began = time.perf_counter()
+    jobs = [await queue.submit("tick", {}, key=f"s{number}", user=f"u{number % 9}") for number in range(SUBMISSIONS)]
+    print(f"submissions per second, one after another: {SUBMISSIONS / (time.perf_counter() - began):.0f}")
+    for job in jobs:
+        await queue.cancel(job.id)
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.jobs", "--work", url)
+    await asyncio.sleep(3)
+    waits = []
+    for number in range(STARTS):
+        submitted = time.time()
+        job = await queue.submit("tick", {}, key=f"w{number}", user="u")
+        async for record in queue.watch(job.id):
+            if "sent" in record.detail:
+                waits.append(record.detail["sent"] - submitted)
+                break
+        await asyncio.sleep(0.25)
+    print(f"submit to start on an idle worker: {_spread(waits)}")
+    delays = []
+    job = await queue.submit("tick", {"ticks": TICKS}, key="t", user="u")
+    seen = 0.0
+    async for record in queue.watch(job.id):
+        if record.stage == "ticking" and record.detail["sent"] != seen:
+            seen = record.detail["sent"]
+            delays.append(time.time() - seen)
+    print(f"progress, worker process to watcher process: {_spread(delays)}")
+    worker.terminate()
+    await worker.wait()
+    await queue.close()
+
+
+async def measure_suite() -> None:
+    """Idle cost, and many WebSockets."""
+    folder = Path(tempfile.mkdtemp(prefix="stemtube-bench-"))
+    suite = Suite(folder)
+    names = (*SERVICES, "gateway")
+    await asyncio.to_thread(suite.start, "auth", "separation", "analysis", "download", "gateway")
+    try:
+        await asyncio.sleep(5)
+        before = sum(_cpu_seconds(suite.processes[name].pid) for name in names)
+        await asyncio.sleep(IDLE_SECONDS)
+        used = sum(_cpu_seconds(suite.processes[name].pid) for name in names) - before
+        sizes = {name: _megabytes(suite.processes[name].pid) for name in names}
+        each = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
+        print(f"idle suite: {100 * used / IDLE_SECONDS:.1f} % of one core, {sum(sizes.values()):.0f} MB ({each})")
+        async with Client(suite.url) as client:
+            await client.sign_in("admin", PASSWORD)
+            await _measure_watchers(suite, client.headers)
+    finally:
+        await asyncio.to_thread(suite.stop)
+
+
+async def _measure_watchers(suite: Suite, headers: dict[str, str]) -> None:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(suite.url, connector=connector) as session:
+        before = {name: _megabytes(suite.processes[name].pid) for name in ("gateway", "download")}
+        began = time.perf_counter()
+        sockets = []
+        for _ in range(WATCHERS):
+            socket = await session.ws_connect("/api/v1/events", headers=headers)
+            await socket.receive()
+            sockets.append(socket)
+        seconds = time.perf_counter() - began
+        grown = {name: _megabytes(suite.processes[name].pid) - size for name, size in before.items()}
+        idle = _cpu_seconds(suite.processes["gateway"].pid), _cpu_seconds(suite.processes["download"].pid)
+        await asyncio.sleep(5)
+        cpu = _cpu_seconds(suite.processes["gateway"].pid) + _cpu_seconds(suite.processes["download"].pid) - sum(idle)
+        print(
+            f"{WATCHERS} WebSockets: opened in {seconds:.1f} s, gateway +{grown['gateway']:.0f} MB, "
+            f"download +{grown['download']:.0f} MB, {100 * cpu / 5:.0f} % of one core while quiet"
+        )
+        for socket in sockets:
+            await socket.close()
+
+
+def _spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    p99 = ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)]
+    return f"median {1000 * statistics.median(ordered):.0f} ms, p99 {1000 * p99:.0f} ms ({len(ordered)})"
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _megabytes(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def main() -> None:
+    """Runs all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--postgresql", default="", help="measure the queue on this database too")
+    parser.add_argument("--work", default="", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        await work(arguments.work)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print("queue on SQLite")
+        await measure_queue(f"sqlite:///{folder}/jobs.sqlite")
+    if arguments.postgresql:
+        print("queue on PostgreSQL")
+        await measure_queue(arguments.postgresql)
+    await measure_suite()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

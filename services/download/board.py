@@ -1,5 +1,6 @@
 """Where each part of a track's job is, as watchers see it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from services.common.jobs import JobContext
@@ -31,6 +32,14 @@ class Board:
     def fail(self, name: str, error: dict[str, Any]) -> None:
         """Shows that a part failed."""
         self.update(name, "failed", error=error)
+
+    def settle(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
+        """Shows how parts ended, as their step kept it: None, or the error; also where an earlier attempt did the step."""
+        for name, error in ended.items():
+            if error:
+                self.fail(name, error)
+            else:
+                self.succeed(name)
 
     def show_remote(self, name: str, job: job_pb2.Job) -> None:
         """Shows where the other service's job is that does this part; its end is shown once the result is kept."""

@@ -47,6 +47,7 @@ class Pipeline:
             await self._library.discard_unfetched(run.track_id)
             raise
         run.audio_key = acquired["audio_key"]
+        run.board.settle({"acquire": None})
         # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
@@ -60,10 +61,12 @@ class Pipeline:
         )
         tasks = [*separations, *analyses]
         try:
-            await asyncio.gather(*tasks)
+            outcomes = await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
+        for outcome in outcomes:
+            run.board.settle(outcome["parts"])
         errors = run.board.errors()
         if errors and not run.board.any_succeeded():
             raise KeptError(errors[0])
@@ -128,12 +131,11 @@ class _Run:
             separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
             _expect_success(separation.job)
         except StemTubeError as error:
-            self.board.fail(part, error_detail(error))
-            return {"stems": {}}
+            return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
         await self._library.set_stems(self.track_id, separation.model, stems, MessageToDict(separation.made_by))
         self.board.succeed(part)
-        return {"stems": {stem.name: stem.audio_key for stem in separation.stems}}
+        return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""
@@ -153,35 +155,36 @@ class _Run:
             ],
             on_behalf_of=self.job.user,
         )
-        kept: set[str] = set()
+        ended: dict[str, dict[str, Any] | None] = {}
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
             for status in analysis.parts:
                 name = PART_NAMES[status.part]
                 result = status.WhichOneof("result")
-                if result and name not in kept:
+                if name in ended:
+                    continue
+                if result:
                     content = MessageToDict(getattr(status, result))
                     await self._library.set_analysis(self.track_id, name, content)
-                    kept.add(name)
+                    ended[name] = None
                     self.board.succeed(name)
                 elif status.state == job_pb2.JOB_STATE_FAILED:
-                    self.board.fail(name, _as_dict(status.error))
-                elif name not in kept:
+                    ended[name] = _as_dict(status.error)
+                    self.board.fail(name, ended[name] or {})
+                else:
                     self._show_part(name, analysis.job, status)
 
         def show_waiting() -> None:
             for name in names:
-                if name not in kept:
+                if name not in ended:
                     self._show_waiting(name)
 
         try:
             analysis = await self._remote.analyse(request, keep, show_waiting)
             _expect_success(analysis.job)
         except StemTubeError as error:
-            for name in names:
-                if name not in kept:
-                    self.board.fail(name, error_detail(error))
-        return {"parts": sorted(kept)}
+            ended |= self._failed([name for name in names if name not in ended], error)
+        return {"parts": ended}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
         """Has the lyrics made from the vocals that this job separates, else from those the track has."""
@@ -192,9 +195,14 @@ class _Run:
         vocals = next((stem.audio_key for stem in data.stems if stem.name == "vocals"), None) if data else None
         if vocals is None:
             error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
-            self.board.fail("lyrics", error_detail(error))
-            return {"parts": []}
+            return {"parts": self._failed(["lyrics"], error)}
         return await self.analyse(vocals, choices)
+
+    def _failed(self, names: list[str], error: StemTubeError) -> dict[str, dict[str, Any] | None]:
+        detail = error_detail(error)
+        for name in names:
+            self.board.fail(name, detail)
+        return dict.fromkeys(names, detail)
 
     def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
         if status.state == job_pb2.JOB_STATE_RUNNING:

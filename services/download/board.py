@@ -34,7 +34,7 @@ class Board:
         self.update(name, "failed", error=error)
 
     def settle(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
-        """Shows how parts ended, as their step kept it: None, or the error; also where an earlier attempt did the step."""
+        """Shows how parts ended, as their step kept it: None, or the error; an earlier attempt may have done the step."""
         for name, error in ended.items():
             if error:
                 self.fail(name, error)

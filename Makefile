@@ -13,10 +13,12 @@ help: ## What can be made
 
 venv: $(VENV)/.installed ## A virtual environment with everything
 $(VENV)/.installed: pyproject.toml constraints.txt setup.py
-	@test -n "$(PYTHON)" || { echo "StemTube needs Python 3.11, 3.12 or 3.13" >&2; exit 1; }
-	@echo "Installing StemTube and its dependencies into $(VENV) (some minutes the first time) …"
+	@test -n "$(PYTHON)" || { echo "StemTube needs Python 3.11, 3.12 or 3.13: name one with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "On Debian and Ubuntu, install python3-venv first." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	@echo "Installing StemTube and what it needs into $(VENV), for $$($(BIN)/python -V); some minutes the first time …"
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' \
+		| { grep --line-buffered -E 'Downloading .*\([0-9]{2,}\.?[0-9]* [MG]B\)' || true; }
 	@touch $@
 
 PROTOS := $(shell find protos/stemtube -name '*.proto')

@@ -1,6 +1,7 @@
 """Whether the contracts still serve clients of the last landed ones: `python protos/check_breaking.py path/to/buf`.
 
-The last landed contracts are those of `origin/main`, or of HEAD where there is no such branch.
+The last landed contracts are those from which the present work branched off `origin/main`, or of HEAD where there is no
+such branch.
 """
 
 import io
@@ -32,6 +33,10 @@ def landed(folder: Path) -> Path | None:
             generate(folder / "gen", folder / "protos")
             return folder / "gen" / DESCRIPTORS
     return None
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], cwd=ROOT.parent, capture_output=True, check=False)
 
 
 def main() -> int:

@@ -1,0 +1,102 @@
+"""Beats, downbeats, tempo."""
+
+from pathlib import Path
+from typing import cast
+
+import mir_eval
+import numpy as np
+import pytest
+import soundfile
+
+from services.analysis.backends import madmom_stages
+from services.analysis.backends.bar_decoder import BarDecoder
+from services.analysis.backends.base import Beats, Context
+from services.analysis.backends.beats_librosa import periodicity
+from services.analysis.backends.beats_madmom import MadmomBeats
+from services.analysis.backends.tempo import in_range, tempo_of
+from tests.analysis.conftest import Excerpt, LoadBackend
+from tests.analysis.songs import RATE, Song, pop_song
+
+
+def analyze(load_backend: LoadBackend, name: str, song: Song) -> Beats:
+    return cast(Beats, load_backend("beats", name).analyze(song.audio, Context(), lambda done: None))
+
+
+@pytest.mark.parametrize("name", ["madmom", "librosa"])
+def test_beats_and_tempo_of_a_song(load_backend: LoadBackend, name: str, song: Song) -> None:
+    found = analyze(load_backend, name, song)
+    times = np.array([beat.time for beat in found.beats])
+    assert found.bpm == pytest.approx(song.bpm, rel=0.02)
+    assert mir_eval.beat.f_measure(song.beats, times) > 0.95
+    assert 0.4 < found.confidence <= 1
+
+
+@pytest.mark.parametrize("beats_per_bar", [3, 4])
+def test_madmom_finds_the_bars(load_backend: LoadBackend, beats_per_bar: int) -> None:
+    song = pop_song(["C:maj", "F:maj", "G:maj", "C:maj"], bpm=132, beats_per_bar=beats_per_bar)
+    found = analyze(load_backend, "madmom", song)
+    downbeats = np.array([beat.time for beat in found.beats if beat.position == 1])
+    assert found.beats_per_bar == beats_per_bar
+    assert mir_eval.beat.f_measure(song.downbeats, downbeats) > 0.8
+
+
+def test_librosa_says_that_it_finds_no_bars(load_backend: LoadBackend, song: Song) -> None:
+    found = analyze(load_backend, "librosa", song)
+    assert found.beats_per_bar == 0
+    assert {beat.position for beat in found.beats} == {0}
+
+
+def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
+    load_backend: LoadBackend, excerpt: Excerpt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from madmom.features.downbeats import DBNDownBeatTrackingProcessor, RNNDownBeatProcessor
+
+    audio = excerpt(8)
+    file = tmp_path / "song.wav"
+    soundfile.write(file, audio.samples.T, RATE, subtype="PCM_16")
+    expected = RNNDownBeatProcessor()(str(file))
+    monkeypatch.setattr(madmom_stages, "FRAMES_AT_ONCE", 300)
+    backend = cast(MadmomBeats, load_backend("beats", "madmom"))
+    # 16 bits and floats differ by half a step of quantisation, nothing else.
+    np.testing.assert_allclose(backend.activations(audio, lambda done: None), expected, atol=2e-3)
+    found = backend.analyze(audio, Context(), lambda done: None)
+    tracked = DBNDownBeatTrackingProcessor(beats_per_bar=[3, 4], fps=100)(expected)
+    np.testing.assert_allclose([(beat.time, beat.position) for beat in found.beats], tracked)
+
+
+@pytest.mark.parametrize("frames", [37, 150, 1500])
+def test_the_bar_decoder_finds_the_path_that_madmom_finds(load_backend: LoadBackend, frames: int) -> None:
+    load_backend("beats", "madmom")
+    from madmom.features.downbeats import DBNDownBeatTrackingProcessor
+
+    tracker = DBNDownBeatTrackingProcessor(beats_per_bar=[3, 4], fps=100)
+    chances = np.random.default_rng(5).dirichlet([0.1, 0.1, 5], frames)[:, :2].astype(np.float32)
+    chances[::45, 0] += 0.3
+    chances = np.clip(chances, 1e-6, 0.49)
+    for hmm in tracker.hmms:
+        path, score = BarDecoder(hmm, lambda done: None).viterbi(chances)
+        expected_path, expected_score = hmm.viterbi(chances)
+        np.testing.assert_array_equal(path, expected_path)
+        assert score == pytest.approx(expected_score)
+
+
+def test_tempo_is_robust() -> None:
+    exact = 0.3 + np.arange(64) * 60 / 150
+    on_frames = np.round(exact, 2)
+    assert tempo_of(on_frames) == pytest.approx(150, rel=1e-3)
+    assert tempo_of(np.delete(on_frames, [20, 21, 40])) == pytest.approx(150, rel=1e-3)
+    assert tempo_of(exact[:2]) == pytest.approx(150)
+    assert tempo_of(exact[:1]) == 0
+
+
+@pytest.mark.parametrize(("bpm", "expected"), [(120, 120), (240, 120), (50, 100), (500, 125), (0, 0)])
+def test_tempo_octaves(bpm: float, expected: float) -> None:
+    assert in_range(bpm) == expected
+
+
+def test_periodicity() -> None:
+    pulses = np.zeros(1000, np.float32)
+    pulses[::20] = 1
+    assert periodicity(pulses, 20) > 0.95
+    assert periodicity(pulses, 13) < 0.05
+    assert periodicity(np.ones(1000, np.float32), 20) == 0

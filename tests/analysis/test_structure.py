@@ -1,0 +1,108 @@
+"""Sections: boundaries, likeness, names."""
+
+import itertools
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import soundfile
+
+from services.analysis.backends import structure_msaf
+from services.analysis.backends.base import Beat, Beats, Context, Structure
+from services.analysis.backends.features import mono
+from services.analysis.backends.section_names import name_sections
+from tests.analysis.conftest import LoadBackend
+from tests.analysis.songs import Song, pop_song
+
+
+@pytest.fixture(scope="module")
+def two_themes() -> Song:
+    """48 s: a theme of two chords, another one of two others, and so on."""
+    verse, chorus = ["C:maj", "A:min"] * 3, ["E:maj", "F#:min"] * 3
+    return pop_song((verse + chorus) * 2, bpm=120)
+
+
+@pytest.fixture(scope="module")
+def profiles(load_backend: LoadBackend, two_themes: Song) -> Any:
+    load_backend("structure", "msaf")
+    return structure_msaf.beat_profiles(mono(two_themes.audio, 22_050), lambda done: None)
+
+
+def test_sections_cover_the_song_and_begin_on_downbeats(load_backend: LoadBackend, two_themes: Song) -> None:
+    positions = [i % 4 + 1 for i in range(len(two_themes.beats))]
+    beats = Beats(tuple(map(Beat, two_themes.beats.tolist(), positions)), two_themes.bpm, 1.0, 4)
+    backend = load_backend("structure", "msaf")
+    sections = cast(Structure, backend.analyze(two_themes.audio, Context(beats), lambda done: None)).sections
+    assert len(sections) >= 3
+    assert sections[0].start == 0
+    assert sections[-1].end == two_themes.audio.duration
+    for one, other in itertools.pairwise(sections):
+        assert one.end == other.start
+        assert np.abs(two_themes.downbeats - other.start).min() < 1e-6
+    assert all(0 <= section.confidence <= 1 for section in sections)
+
+
+def test_boundaries_from_an_array_are_msafs_own_from_a_file(
+    profiles: Any, two_themes: Song, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import msaf
+
+    monkeypatch.chdir(tmp_path)  # msaf writes what it computes into the working directory
+    soundfile.write("song.wav", two_themes.audio.samples.T, two_themes.audio.sample_rate_hz, subtype="FLOAT")
+    expected, _ = msaf.process("song.wav", boundaries_id="sf", labels_id=None)
+    units = structure_msaf.boundaries(profiles)
+    np.testing.assert_allclose(expected[1:-1], profiles.frame_times[units])
+
+
+def test_a_theme_that_returns_is_recognised(profiles: Any, two_themes: Song) -> None:
+    bars = np.arange(0, 25, 6) * 2.0 + 0.5
+    units = np.array([int(np.abs(profiles.frame_times - time).argmin()) for time in bars])
+    groups, silhouettes = structure_msaf.alike(profiles.features, units)
+    assert groups[0] == groups[2] != groups[1] == groups[3]
+    assert silhouettes.min() > 0
+
+
+def test_hpss_in_blocks_is_hpss_at_once(two_themes: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+    import librosa
+
+    mix = mono(two_themes.audio, 22_050)[: 10 * 22_050]
+    monkeypatch.setattr(structure_msaf, "_HPSS_BLOCK_FRAMES", 150)
+    parts = structure_msaf.harmonic_percussive(mix, lambda done: None)
+    for part, expected in zip(parts, librosa.effects.hpss(mix), strict=True):
+        np.testing.assert_allclose(part, expected, atol=1e-6)
+
+
+def test_silhouette() -> None:
+    points = np.array([0.0, 1.0, 10.0, 12.0, 50.0])
+    values = structure_msaf.silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
+    np.testing.assert_allclose(values, [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("form", "levels", "durations", "expected"),
+    [
+        (
+            "IVCVCBCO",
+            "24545350",
+            "1222222",
+            ["intro", "verse", "chorus", "verse", "chorus", "bridge", "chorus", "outro"],
+        ),
+        ("VCVC", "3535", "", ["verse", "chorus", "verse", "chorus"]),
+        (
+            "IVPCVPCO",
+            "13453451",
+            "",
+            ["intro", "verse", "pre-chorus", "chorus", "verse", "pre-chorus", "chorus", "outro"],
+        ),
+        ("AABA", "3333", "", ["verse", "verse", "bridge", "verse"]),
+        ("CVCVC", "53535", "12222", ["intro", "verse", "chorus", "verse", "chorus"]),
+        ("ABC", "333", "", ["A", "B", "C"]),
+        ("AB", "33", "", ["A", "B"]),
+        ("A", "3", "", ["A"]),
+    ],
+)
+def test_names_of_sections(form: str, levels: str, durations: str, expected: list[str]) -> None:
+    groups = [ord(letter) for letter in form]
+    seconds = [float(digit) for digit in durations.ljust(len(form), "2")]
+    assert name_sections(groups, [float(digit) for digit in levels], seconds) == expected

@@ -34,7 +34,7 @@ class Board:
         self.update(name, "failed", error=error)
 
     def settle(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
-        """Shows how parts ended, as their step kept it: None, or the error; an earlier attempt may have done the step."""
+        """Shows how parts ended, as their step kept it (None, or the error), perhaps in an earlier attempt."""
         for name, error in ended.items():
             if error:
                 self.fail(name, error)

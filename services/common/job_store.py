@@ -5,18 +5,23 @@ statement, so that of two processes that want to change a job, only the one that
 since 1970 by the database's clock.
 """
 
+import functools
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED: tuple[State, ...] = ("queued", "running")
 WATCH_OVERLAP_SECONDS = 2.0
+OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
 
+log = structlog.get_logger(__name__)
 metadata = sa.MetaData()
 
 job_table = sa.Table(
@@ -105,6 +110,28 @@ COLUMNS = [job_table.c[name] for name in JobRecord.__dataclass_fields__ if name 
 
 def _record(row: RowMapping) -> JobRecord:
     return JobRecord(**row)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _through_outages(method: Callable[P, T]) -> Callable[P, T]:
+    """Has a method wait for a database that is away: what a worker must note down is not lost by a restart of it."""
+
+    @functools.wraps(method)
+    def insist(*arguments: P.args, **options: P.kwargs) -> T:
+        deadline = time.monotonic() + OUTAGE_SECONDS
+        while True:
+            try:
+                return method(*arguments, **options)
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("the database is away; trying again", error=type(error.orig).__name__)
+                time.sleep(OUTAGE_POLL_SECONDS)
+
+    return insist
 
 
 class JobStore:
@@ -275,6 +302,7 @@ class JobStore:
         ordered = connection.execute(waiting.order_by(job_table.c.priority, job_table.c.created_at)).scalars()
         return {job_id: place for place, job_id in enumerate(ordered, start=1)}
 
+    @_through_outages
     def begin(self, job_id: str, lease: str) -> JobRecord | None:
         """Starts the next attempt of an unfinished job; None if there is nothing left to do.
 
@@ -307,6 +335,7 @@ class JobStore:
         with self.engine.begin() as connection:
             connection.execute(statement)
 
+    @_through_outages
     def save_output(self, job_id: str, lease: str, name: str, content: Any) -> None:
         """Keeps a part of the result that is ready before the job ends, unless the lease is lost."""
         with self.engine.begin() as connection:
@@ -321,11 +350,13 @@ class JobStore:
         with self.engine.connect() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
+    @_through_outages
     def try_again(self, job_id: str, lease: str) -> None:
         """Counts a further attempt by the same holder."""
         with self.engine.begin() as connection:
             connection.execute(self._owned(job_id, lease).values(attempts=job_table.c.attempts + 1))
 
+    @_through_outages
     def finish(
         self, job_id: str, lease: str, state: State, result: dict[str, Any] | None, error: dict[str, Any] | None
     ) -> bool:
@@ -336,6 +367,7 @@ class JobStore:
         with self.engine.begin() as connection:
             return connection.execute(self._owned(job_id, lease).values(**values)).rowcount == 1
 
+    @_through_outages
     def release(self, job_id: str, lease: str) -> bool:
         """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
         statement = self._owned(job_id, lease).values(

@@ -61,6 +61,7 @@ class JobContext:
         self.attempt = record.attempts
         self.detail: dict[str, Any] = record.detail
         self.lease = lease
+        self.writing = asyncio.Lock()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._news: tuple[str, float, float | None, dict[str, Any]] | None = None
@@ -486,14 +487,15 @@ class JobQueue:
                 await self._write_report(context)
 
     async def _write_report(self, context: JobContext) -> None:
-        news = context.take_news()
-        if news is None:
-            return
-        try:
-            await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
-            self._poke.set()
-        except Exception:
-            log.exception("progress could not be noted")
+        async with context.writing:  # one after another, or an older report could overwrite a newer one
+            news = context.take_news()
+            if news is None:
+                return
+            try:
+                await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
+                self._poke.set()
+            except Exception:
+                log.exception("progress could not be noted")
 
     # ---- watchers
 

@@ -60,6 +60,12 @@ class Handlers:
 
         return await job.step("work", work)
 
+    async def talk(self, job: JobContext) -> dict[str, Any]:
+        job.report("talking", 0.5, said="first")
+        await asyncio.sleep(0.25)
+        job.report("talking", 1.0, said="last")
+        return {}
+
     async def refuse(self, job: JobContext) -> dict[str, Any]:
         self.note("refuse", job.job_id)
         raise InvalidInputError("This is no audio.", "NOT_AUDIO")
@@ -70,7 +76,7 @@ class Handlers:
 
 def make_queue(url: str, folder: Path, slots: int) -> JobQueue:
     handlers = Handlers(folder)
-    names = ("count", "crash", "flaky", "refuse", "fail")
+    names = ("count", "crash", "flaky", "talk", "refuse", "fail")
     return JobQueue(
         url, SERVICE, handlers={name: getattr(handlers, name) for name in names}, slots=slots, lease_seconds=4
     )

@@ -166,9 +166,9 @@ async def test_one_data_directory_serves_one_suite_at_a_time(tmp_path: Path) -> 
 
 async def test_a_part_that_cannot_start_ends_the_start_with_its_last_words(tmp_path: Path) -> None:
     diary = Diary()
-    broken = part(
-        "library", prelude="time.sleep(0.5); sys.exit('stemtube: wrong setting STEMTUBE_X: must be a number')"
-    )
+    prelude = "time.sleep(0.5); sys.exit('stemtube: wrong setting STEMTUBE_X: must be a number')"
+    broken = part("library", prelude=prelude)
+    message = r"library ended with status 1 while starting: .*wrong setting STEMTUBE_X"
     with pytest.raises(CannotStartError, match=message):
         async with Supervisor([part("auth"), broken], tmp_path / "lock", diary, patience=QUICK):
             pass

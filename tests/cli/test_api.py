@@ -1,0 +1,159 @@
+"""The client against the real gateway, behind which small services live."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.api import Api, ApiError
+from cli.suite import free_ports
+from gateway.app import RunningGateway, start
+from gateway.config import MIB, GatewaySection, GatewaySettings
+from services.common.config import AddressSettings
+from services.common.errors import InvalidInputError
+from tests.gateway import suite as small
+from tests.gateway.suite import PASSWORD, Suite, running_suite, until
+
+
+@pytest.fixture
+async def suite() -> AsyncIterator[Suite]:
+    async with running_suite() as suite:
+        yield suite
+
+
+def settings_of(suite: Suite, tmp_path: Path, **gateway: Any) -> GatewaySettings:
+    return GatewaySettings(
+        data_dir=tmp_path / "data",
+        address=AddressSettings(auth=suite.address("auth"), download=suite.address("download")),
+        gateway=GatewaySection(
+            **{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5, "max_upload_bytes": 3_000_000} | gateway
+        ),
+    )
+
+
+@pytest.fixture
+async def gateway(suite: Suite, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    running = await start(settings_of(suite, tmp_path, max_upload_bytes=3 * MIB))
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+async def api(gateway: RunningGateway) -> AsyncIterator[Api]:
+    async with Api(f"http://127.0.0.1:{gateway.port}") as api:
+        await api.sign_in("ann", PASSWORD)
+        yield api
+
+
+async def test_an_upload_arrives_whole_with_its_name_and_options(api: Api, suite: Suite, tmp_path: Path) -> None:
+    song = tmp_path / "Ночь & day #1.mp3"
+    content = b"not even music" * 50_000
+    song.write_bytes(content)
+    fractions: list[float] = []
+    added = await api.upload(song, fractions.append, {"separations": [{"model": "htdemucs"}]})
+    seen = suite.library.uploads[0]
+    assert (seen.size, seen.digest.digest()) == (len(content), hashlib.sha256(content).digest())
+    assert seen.header.filename == song.name
+    assert seen.header.options.separations[0].model == "htdemucs"
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert added["job"]["job"]["state"] == "JOB_STATE_QUEUED"
+
+
+async def test_a_file_that_is_too_large_is_refused_before_it_is_sent(api: Api, tmp_path: Path) -> None:
+    song = tmp_path / "symphony.wav"
+    with song.open("wb") as file:
+        file.truncate(30_000_000)
+    fractions: list[float] = []
+    with pytest.raises(ApiError, match="larger than 3 MiB"):
+        await api.upload(song, fractions.append)
+    assert not fractions
+
+
+async def test_a_refusal_in_the_middle_of_an_upload_is_told(api: Api, suite: Suite, tmp_path: Path) -> None:
+    suite.library.refuse_upload_at = 300_000
+    song = tmp_path / "song.wav"
+    song.write_bytes(bytes(2_900_000))
+    with pytest.raises(ApiError, match=r"That is too much\."):
+        await api.upload(song, lambda _: None)
+
+
+async def test_what_a_service_refuses_is_told_in_its_words(api: Api, suite: Suite) -> None:
+    suite.library.error = InvalidInputError("This is not an http(s) address.", "BAD_URL")
+    with pytest.raises(ApiError, match=r"^This is not an http\(s\) address\.$"):
+        await api.add_link("http://example.org/song")
+
+
+async def test_wrong_password(gateway: RunningGateway) -> None:
+    async with Api(f"http://127.0.0.1:{gateway.port}") as api:
+        with pytest.raises(ApiError, match="wrong password"):
+            await api.sign_in("ann", "guess")
+
+
+async def test_an_expired_token_is_renewed_without_ado(api: Api, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_token", small.token_of("ann", lifetime=-60))
+    added = await api.add_link("https://example.org/song")
+    assert added["job"]["job"]["id"] in suite.library.jobs
+
+
+async def test_nothing_that_could_sign_in_is_left_behind(gateway: RunningGateway, suite: Suite) -> None:
+    async with Api(f"http://127.0.0.1:{gateway.port}") as api:
+        await api.sign_in("ann", PASSWORD)
+        assert suite.auth.refresh_tokens
+    assert not suite.auth.refresh_tokens
+
+
+async def follow(api: Api, job_id: str, states: list[float]) -> None:
+    async for job in api.follow(job_id):
+        states.append(job["job"]["progress"])  # noqa: PERF401 - read while it grows
+
+
+async def test_a_job_is_followed_to_its_end_across_restarts_of_the_gateway(suite: Suite, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    settings = settings_of(suite, tmp_path, listen=f"127.0.0.1:{port}")
+    gateway = await start(settings)
+    async with Api(f"http://127.0.0.1:{port}") as api:
+        await api.sign_in("ann", PASSWORD)
+        job_id = (await api.add_link("https://example.org/song"))["job"]["job"]["id"]
+        states: list[float] = []
+        following = asyncio.create_task(follow(api, job_id, states))
+        await until(lambda: states == [0.0])
+        await suite.library.set_progress(job_id, 0.5)
+        await until(lambda: 0.5 in states)
+        await gateway.stop()
+        await asyncio.sleep(1.0)
+        gateway = await start(settings)
+        await until(lambda: suite.library.watchers == 1)
+        await suite.library.set_progress(job_id, 1.0)
+        await asyncio.wait_for(following, 5)
+    await gateway.stop()
+    assert states[0] == 0.0
+    assert states[-1] == 1.0
+
+
+async def test_a_job_that_is_not_there_cannot_be_followed(api: Api) -> None:
+    with pytest.raises(ApiError, match="no such job"):
+        await follow(api, "00000000-0000-0000-0000-000000000000", [])
+
+
+async def test_nobody_answers() -> None:
+    async with Api(f"http://127.0.0.1:{free_ports(1)[0]}") as api:
+        with pytest.raises(ApiError, match=r"no StemTube answers at .*start it with `stemtube up`"):
+            await api.sign_in("ann", PASSWORD)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ApiError, match="is not the address of a gateway"):
+        Api(url)
+
+
+async def test_a_stem_is_saved_whole_or_not_at_all(api: Api, tmp_path: Path) -> None:
+    target = tmp_path / "vocals.flac"
+    with pytest.raises(ApiError, match="no such track"):
+        await api.download("/api/v1/tracks/none/stems/htdemucs/vocals", target)
+    assert not target.exists()
+    assert not target.with_name("vocals.flac.part").exists()

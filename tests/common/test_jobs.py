@@ -161,7 +161,14 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
         time.sleep(0.3 if fraction < 1 else 0)
         write(store, job_id, lease, stage, fraction, *rest)
 
+    end = JobStore.finish
+
+    def late(store: JobStore, *arguments: Any) -> bool:
+        time.sleep(0.5)
+        return end(store, *arguments)
+
     monkeypatch.setattr(JobStore, "report", slow)
+    monkeypatch.setattr(JobStore, "finish", late)
     job = await queue.submit("talk", {}, key="t", user="anna")
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
 

@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
 from services.common.job_store import JobRecord, JobStore
@@ -430,6 +431,11 @@ class JobQueue:
                 log.warning("job will be tried again", error=error.message, reason=error.reason, seconds=delay)
                 await asyncio.sleep(delay)
                 await asyncio.to_thread(self._store.try_again, context.job_id, context.lease)
+            except DBAPIError as error:
+                # The engine could not note a step down. What was done since the last one is done again.
+                log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
+                await self._give_back(context)
+                raise asyncio.CancelledError from None
             except Exception:
                 log.exception("job failed")
                 return "failed", None, INTERNAL_ERROR
@@ -450,6 +456,8 @@ class JobQueue:
                 for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
                     await self._take_over(record)
                 await asyncio.to_thread(self._resume_forgotten)
+            except DBAPIError as error:
+                log.warning("cannot keep the leases; trying again", error=type(error.orig).__name__)
             except Exception:
                 log.exception("cannot keep the leases; trying again")
 
@@ -494,8 +502,8 @@ class JobQueue:
             try:
                 await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
                 self._poke.set()
-            except Exception:
-                log.exception("progress could not be noted")
+            except DBAPIError as error:
+                log.warning("progress could not be noted", error=type(error.orig).__name__)
 
     # ---- watchers
 
@@ -510,8 +518,8 @@ class JobQueue:
                 await self._poke.wait()
             try:
                 moment, records = await asyncio.to_thread(self._store.changed_since, moment)
-            except Exception:
-                log.exception("cannot look for changes; trying again")
+            except DBAPIError as error:
+                log.warning("cannot look for changes; trying again", error=type(error.orig).__name__)
                 await asyncio.sleep(1.0)
                 continue
             fresh = [record for record in records if versions.get(record.id) != record.version]

@@ -6,7 +6,9 @@ watcher in another), and the whole suite (idle cost, a thousand WebSockets on on
 
 import argparse
 import asyncio
+import json
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -18,7 +20,8 @@ import aiohttp
 
 from services.common.jobs import JobContext, JobQueue
 from services.common.server import stop_signal
-from tests.suite.client import Client
+from tests.common.audio_files import music, with_soundfile
+from tests.suite.client import FINAL, Client
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
 SERVICE = "bench-jobs"
@@ -100,9 +103,37 @@ async def measure_suite() -> None:
         print(f"idle suite: {100 * used / IDLE_SECONDS:.1f} % of one core, {sum(sizes.values()):.0f} MB ({each})")
         async with Client(suite.url) as client:
             await client.sign_in("admin", PASSWORD)
+            await _measure_progress(suite, client, folder)
             await _measure_watchers(suite, client.headers)
     finally:
         await asyncio.to_thread(suite.stop)
+
+
+async def _measure_progress(suite: Suite, client: Client, folder: Path) -> None:
+    """From the moment a worker's progress is in its queue's table to its arrival on a WebSocket of the gateway."""
+    song = with_soundfile(folder / "song.flac", music(95))
+    written: dict[float, float] = {}
+    arrived: dict[float, float] = {}
+
+    async def read_table() -> None:
+        with sqlite3.connect(f"{suite.data}/databases/separation.sqlite") as connection:
+            while True:
+                for fraction, moment in connection.execute("SELECT fraction, changed_at FROM job"):
+                    written.setdefault(fraction, moment)
+                await asyncio.sleep(0.02)
+
+    added = await client.uploaded(song, {"separations": [{"quality": "QUALITY_BEST"}]})
+    reading = asyncio.create_task(read_table())
+    async with client.watch(added["job"]["job"]["id"]) as socket:
+        async for message in socket:
+            job = json.loads(message.data)["job"]
+            part = next(part for part in job["parts"] if part["name"] == "separation")
+            arrived.setdefault(part["progress"], time.time())
+            if job["job"]["state"] in FINAL:
+                break
+    reading.cancel()
+    delays = [arrived[fraction] - written[fraction] for fraction in arrived if 0 < fraction < 1 and fraction in written]
+    print(f"progress, worker's table to a browser's WebSocket: {_spread(delays)}")
 
 
 async def _measure_watchers(suite: Suite, headers: dict[str, str]) -> None:

@@ -62,12 +62,15 @@ class Client:
         """Follows a job on its WebSocket to the end."""
         async with asyncio.timeout(seconds):
             while True:
-                async with self._session.ws_connect(f"/api/v1/jobs/{job_id}/watch", headers=self.headers) as socket:
+                async with self.watch(job_id) as socket:
                     async for message in socket:
                         job: Json = json.loads(message.data)["job"]
                         if job["job"]["state"] in FINAL:
                             return job
                 await asyncio.sleep(0.2)
+
+    def watch(self, job_id: str) -> Any:
+        return self._session.ws_connect(f"/api/v1/jobs/{job_id}/watch", headers=self.headers)
 
     def events(self) -> Any:
         return self._session.ws_connect("/api/v1/events", headers=self.headers)

@@ -207,9 +207,9 @@ def _run(work: Coroutine[Any, Any, T], *, ends_with_signal: bool = False) -> T:
             received.append(number)
             task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
-                asyncio.get_running_loop().add_signal_handler(number, end, number)
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        for number in (signal.SIGINT, signal.SIGTERM, *(() if nohup else (signal.SIGHUP,))):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
         return await task
 
     try:

@@ -46,6 +46,13 @@ class ServicePlace(Place):
     health_listen: ListenAddress
 
 
+class WorkPlace(ServicePlace):
+    """What the supervisor needs to know of a service with jobs."""
+
+    # Less than on a cluster: a person waits at the terminal, and a job that was given back goes on at the next start.
+    grace_seconds: float = 1.0
+
+
 class AuthPlace(ServicePlace):
     """What the supervisor needs to know of auth."""
 
@@ -64,9 +71,9 @@ class SuiteSettings(Settings):
 
     admin_password: SecretStr = SecretStr("")
     auth: AuthPlace = AuthPlace(listen="127.0.0.1:50051", health_listen="127.0.0.1:9091")
-    download: ServicePlace = ServicePlace(listen="127.0.0.1:50052", health_listen="127.0.0.1:9092")
-    separation: ServicePlace = ServicePlace(listen="127.0.0.1:50053", health_listen="127.0.0.1:9093")
-    analysis: ServicePlace = ServicePlace(listen="127.0.0.1:50054", health_listen="127.0.0.1:9094")
+    download: WorkPlace = WorkPlace(listen="127.0.0.1:50052", health_listen="127.0.0.1:9092")
+    separation: WorkPlace = WorkPlace(listen="127.0.0.1:50053", health_listen="127.0.0.1:9093")
+    analysis: WorkPlace = WorkPlace(listen="127.0.0.1:50054", health_listen="127.0.0.1:9094")
     gateway: GatewayPlace = GatewayPlace(listen="127.0.0.1:8080")
 
     def at_ports(self, base: int | None) -> Self:
@@ -117,6 +124,8 @@ class SuiteSettings(Settings):
             if isinstance(place, ServicePlace):
                 common[f"STEMTUBE_{name.upper()}__HEALTH_LISTEN"] = place.health_listen
                 common[f"STEMTUBE_ADDRESS__{name.upper()}"] = _host_and_port(_reachable(place.listen))
+            if isinstance(place, WorkPlace):
+                common[f"STEMTUBE_{name.upper()}__GRACE_SECONDS"] = str(place.grace_seconds)
         # Only auth has any business with it.
         common.pop("STEMTUBE_ADMIN_PASSWORD", None)
         return [self._part(name, common) for name in (*SERVICES, "gateway")]

@@ -43,6 +43,13 @@ def test_processes_find_each_other_where_they_listen(monkeypatch: pytest.MonkeyP
     assert told["STEMTUBE_AUTH__HEALTH_LISTEN"] == "127.0.0.1:9091"
 
 
+def test_jobs_get_little_time_at_the_end_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEMTUBE_ANALYSIS__GRACE_SECONDS", "7")
+    told = variables(load(SuiteSettings))
+    assert told["STEMTUBE_SEPARATION__GRACE_SECONDS"] == "1.0"
+    assert told["STEMTUBE_ANALYSIS__GRACE_SECONDS"] == "7.0"
+
+
 def test_the_settings_file_counts_too(tmp_path: Path) -> None:
     (tmp_path / "stemtube.toml").write_text(
         'data_dir = "elsewhere"\n[gateway]\nlisten = "127.0.0.1:7000"\ncall_seconds = 5\n'

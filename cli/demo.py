@@ -86,12 +86,14 @@ async def _data_folder(data_dir: Path) -> AsyncIterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir)).absolute()
     try:
         yield folder
-    except (Exception, asyncio.CancelledError) as error:
+    except Exception as error:
         for entry in folder.iterdir():
             if entry.name != "logs":
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        if isinstance(error, Exception):
-            error.add_note(f"what the suite had to say is in {folder / 'logs'}")
+        error.add_note(f"what the suite had to say is in {folder / 'logs'}")
+        raise
+    except BaseException:  # somebody stopped it: nothing went wrong
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -29,7 +29,7 @@ OTHER_KEY = Ed25519PrivateKey.generate()
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
-    standard = {"iss": "stemtube-auth", "aud": "stemtube", "sub": "u1", "kind": "user", "iat": now, "exp": now + 60}
+    standard = {"iss": "stemtube-auth", "aud": "stemtube", "sub": "u1", "kind": "user", "iat": now, "exp": now + 3600}
     return {name: value for name, value in (standard | changes).items() if value is not None}
 
 

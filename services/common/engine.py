@@ -127,7 +127,7 @@ class Engine:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
                 stop.set()
-                await asyncio.wait({exchange})
+                await asyncio.gather(exchange, return_exceptions=True)
                 raise
 
     async def close(self) -> None:

@@ -243,14 +243,18 @@ class JobQueue:
             if running and grace_seconds:
                 await asyncio.wait(running, timeout=grace_seconds)
             await asyncio.gather(*(self._give_back(context) for context, _ in list(self._active.values())))
+            await self._end_tasks()
             await engine_end
             # The engine made its own pool the loop's default one, and has just closed it.
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        await self._end_tasks()
+        await asyncio.to_thread(self._client.destroy)
+        self._store.close()
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._client.destroy)
-        self._store.close()
 
     async def _give_back(self, context: JobContext) -> None:
         if await asyncio.to_thread(self._store.release, context.job_id, context.lease):

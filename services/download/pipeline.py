@@ -56,9 +56,8 @@ class Pipeline:
         mix = [choice for choice in plan["analyses"] if choice["part"] != "lyrics"]
         lyrics = [choice for choice in plan["analyses"] if choice["part"] == "lyrics"]
         analyses = [asyncio.create_task(job.step("mix", _later(run.analyse, run.audio_key, mix)))] if mix else []
-        analyses += [asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics)))] * bool(
-            lyrics
-        )
+        if lyrics:
+            analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
         try:
             outcomes = await asyncio.gather(*tasks)

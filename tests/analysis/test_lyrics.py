@@ -1,16 +1,22 @@
 """Lyrics with Whisper's smallest model, the one that is always there."""
 
+import json
+import re
+import shutil
 from importlib.metadata import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services.analysis.backends import whisper, whisper_models
+from cli.demo_song import short_song
+from services.analysis.backends import lyric_windows, whisper, whisper_models
 from services.analysis.backends.base import Audio, Context, Lyrics, Word
 from services.analysis.backends.lyric_lines import lines_of
+from services.analysis.backends.lyric_windows import SungLevel
 from services.common import audio
-from services.common.errors import InvalidInputError, StoppedError
+from services.common.errors import InvalidInputError, StoppedError, WeightsMissingError
 from services.common.weights import WeightStore
 
 SPEECH = Path(__file__).parents[3] / "shared" / "eval" / "lyrics" / "speech_jfk" / "audio.flac"
@@ -61,6 +67,19 @@ def test_speech_is_heard_to_the_word_and_in_time(tiny: whisper.WhisperLyrics) ->
     lyrics = analyse(tiny, read(SPEECH))
     assert "ask not what your country can do for you" in text_of(lyrics).replace(",", "")
     assert "what you can do for your country" in text_of(lyrics)
+    truth = [word["start"] for word in json.loads((SPEECH.parent / "truth.json").read_text())["words"]]
+    heard = [word.start for line in lyrics.lines for word in line.words]
+    assert np.median(np.abs(np.subtract(heard, truth))) < 0.12
+
+
+def test_the_demo_song_is_understood_and_its_words_come_when_they_are_sung(tiny: whisper.WhisperLyrics) -> None:
+    song = short_song()
+    lyrics = analyse(tiny, Audio(song.stems["vocals"], RATE))
+    sung = {word: start for start, _, word in song.truth.words}
+    heard = {re.sub(r"\W", "", word.text.lower()): word.start for line in lyrics.lines for word in line.words}
+    both = sorted(set(sung) & set(heard) - {"the", "me"})  # sung twice
+    assert len(both) >= 10
+    assert np.median([abs(heard[word] - sung[word]) for word in both]) < 0.15
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 20.0])
@@ -82,6 +101,34 @@ def test_a_language_that_the_model_does_not_know_is_refused_by_name_only(tiny: w
     assert refusal.value.reason == "LANGUAGE_NOT_SUPPORTED"
     assert tiny.analyze(sound, Context(options={"language": "en"}), ignore) == Lyrics("", ())
     whisper_models.check_language("small", "de")
+    with pytest.raises(InvalidInputError, match="does not know 'xx'"):
+        whisper_models.check_language("small", "xx")
+
+
+def test_the_languages_are_those_of_whisper() -> None:
+    from faster_whisper.tokenizer import _LANGUAGE_CODES
+
+    assert set(whisper_models.languages("large-v3")) == set(_LANGUAGE_CODES)
+    assert set(_LANGUAGE_CODES) - set(whisper_models.languages("small")) == {"yue"}
+    assert whisper_models.languages("tiny.en") == ("en",)
+
+
+def test_weights_come_from_one_revision_and_are_checked() -> None:
+    for model in whisper_models.MODELS:
+        weights = whisper_models.weights(model)
+        assert {file.path.split("/")[1] for file in weights.files} == {model}
+        assert len({re.search(r"resolve/([0-9a-f]{40})/", file.url or "")[1] for file in weights.files}) == 1
+        assert [file.path.endswith("model.bin") for file in weights.files if file.checksum] == [True]
+
+
+def test_a_model_in_pieces_is_refused_with_advice(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path, offline=True)
+    shipped = store.fetch(whisper_models.weights("tiny.en"))[0]
+    own = tmp_path / "whisper" / "tiny.en"
+    own.mkdir(parents=True)
+    shutil.copy(shipped, own)
+    with pytest.raises(WeightsMissingError, match="put all of them there, or none"):
+        whisper.load(store, "tiny.en", "cpu")
 
 
 def test_raising_from_the_progress_stops_the_work(tiny: whisper.WhisperLyrics) -> None:
@@ -93,14 +140,28 @@ def test_raising_from_the_progress_stops_the_work(tiny: whisper.WhisperLyrics) -
 
 
 def test_only_what_is_sung_is_listened_to() -> None:
-    rate = whisper.SAMPLE_RATE_HZ
+    rate = lyric_windows.SAMPLE_RATE_HZ
     sound = np.zeros(30 * rate, np.float32)
     for start, end in ((5, 8), (9.5, 12), (20, 23)):
         sound[round(start * rate) : round(end * rate)] = 0.2 * np.sin(np.arange(round((end - start) * rate)) / 20)
-    margin = whisper.MARGIN_SECONDS
-    found = whisper.sung_stretches(sound)
+    margin = lyric_windows.MARGIN_SECONDS
+    level = SungLevel(sound)
     expected = [(5 - margin, 12 + margin), (20 - margin, 23 + margin)]
-    assert np.allclose(found, expected, atol=0.11)
+    assert np.allclose(level.stretches(), expected, atol=0.11)
+    assert level.is_sung(7.5, 8.5)
+    assert not level.is_sung(14.0, 18.0)
+
+
+def test_long_singing_is_cut_where_it_is_quiet() -> None:
+    rate = lyric_windows.SAMPLE_RATE_HZ
+    sound = (0.2 * np.sin(np.arange(100 * rate) / 20)).astype(np.float32)
+    for rest in (20, 45, 72):
+        sound[rest * rate : round((rest + 0.5) * rate)] *= 0.05
+    windows = SungLevel(sound).windows()
+    assert (windows[0][0], windows[-1][1]) == (0.0, 100.0)
+    assert [round(end, 1) for _, end in windows[:-1]] == pytest.approx([20.25, 45.25, 72.25], abs=0.3)
+    for (_, end), (start, _) in pairwise(windows):
+        assert start == end
 
 
 def words(text: str, start: float = 0.0, each: float = 0.4, rest: float = 0.0) -> list[Word]:
@@ -117,6 +178,18 @@ def test_lines_break_at_breaths_sentences_and_length() -> None:
     assert [line.text for line in lines_of([sentence], 60)] == ["I saw you there.", "You saw me too."]
     endless = words("la " * 40)
     assert max(len(line.words) for line in lines_of([endless], 60)) <= 12
+
+
+def test_a_line_that_is_too_long_breaks_at_its_best_place() -> None:
+    long = words("when the morning comes I will be there, and we will walk together down the hill")
+    assert [line.text for line in lines_of([long], 60)] == [
+        "when the morning comes I will be there,",
+        "and we will walk together down the hill",
+    ]
+
+
+def test_japanese_is_written_without_spaces() -> None:
+    assert lines_of([words("\u541b \u3092 \u898b\u305f")], 60, "ja")[0].text == "\u541b\u3092\u898b\u305f"
 
 
 def test_lines_stay_inside_the_track_one_after_another() -> None:

@@ -1,0 +1,90 @@
+"""Where somebody sings: the stretches of a vocals stem worth listening to, cut into windows that fit Whisper.
+
+Whisper's own speech detector throws singing away, so the level of the stem decides: where nothing is sung nothing is
+recognised, and nothing can be made up. Whisper hears 30 s at a time; left alone it cuts its windows where its last
+phrase ended, often in the middle of the next one. Cutting at the quietest moments instead took the word error rate on
+three real songs from 0.38 to 0.34 on separated vocals, and from 0.31 to 0.29 on the mix (tiny.en).
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analysis.backends.base import Samples
+
+SAMPLE_RATE_HZ = 16_000
+FRAME_SECONDS = 0.05
+SILENCE_DBFS = -55.0
+BELOW_LOUD_DB = 35.0
+MARGIN_SECONDS = 0.4
+LONGEST_REST_SECONDS = 3.0
+SHORTEST_SUNG_SECONDS = 0.3
+LONGEST_WINDOW_SECONDS = 28.0
+SHORTEST_WINDOW_SECONDS = 18.0
+
+Span = tuple[float, float]
+
+
+class SungLevel:
+    """The level of a vocals stem over time.
+
+    A frame of 50 ms counts as sung when its level lies above -55 dBFS and at most 35 dB below the loud parts (95th
+    percentile).
+
+    Args:
+        sound: float32 [samples] at 16 kHz, the vocals.
+    """
+
+    def __init__(self, sound: Samples) -> None:
+        frame = round(FRAME_SECONDS * SAMPLE_RATE_HZ)
+        count = math.ceil(sound.size / frame)
+        padded = np.pad(sound, (0, count * frame - sound.size)).reshape(count, frame)
+        self._duration = sound.size / SAMPLE_RATE_HZ
+        self._level = 10 * np.log10(np.square(padded, dtype=np.float64).mean(axis=1) + 1e-12)
+        threshold = max(SILENCE_DBFS, float(np.percentile(self._level, 95)) - BELOW_LOUD_DB) if count else 0.0
+        self._sung: npt.NDArray[np.bool_] = self._level > threshold
+
+    def is_sung(self, start: float, end: float) -> bool:
+        """Whether anything sounds between two times in seconds."""
+        first = max(0, math.floor(start / FRAME_SECONDS))
+        return bool(self._sung[first : math.ceil(end / FRAME_SECONDS)].any())
+
+    def stretches(self) -> list[Span]:
+        """Where something is sung: (start, end) in seconds, with margins, short rests included."""
+        spans: list[Span] = []
+        for index in np.flatnonzero(self._sung).tolist():
+            start, end = index * FRAME_SECONDS, (index + 1) * FRAME_SECONDS
+            if spans and start - spans[-1][1] <= LONGEST_REST_SECONDS:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((start, end))
+        return [
+            (max(start - MARGIN_SECONDS, 0.0), min(end + MARGIN_SECONDS, self._duration))
+            for start, end in spans
+            if end - start >= SHORTEST_SUNG_SECONDS
+        ]
+
+    def windows(self) -> list[Span]:
+        """The stretches, cut at quiet moments where they are too long for one window, joined where several fit."""
+        pieces = [piece for stretch in self.stretches() for piece in self._cut(stretch)]
+        windows: list[Span] = []
+        for start, end in pieces:
+            joined = windows and end - windows[-1][0] <= LONGEST_WINDOW_SECONDS
+            if joined and start - windows[-1][1] <= LONGEST_REST_SECONDS:
+                windows[-1] = (windows[-1][0], end)
+            else:
+                windows.append((start, end))
+        return windows
+
+    def _cut(self, stretch: Span) -> list[Span]:
+        start, end = stretch
+        pieces: list[Span] = []
+        calm = np.convolve(np.pad(self._level, 3, mode="edge"), np.ones(7) / 7, mode="valid")
+        while end - start > LONGEST_WINDOW_SECONDS:
+            first = round((start + SHORTEST_WINDOW_SECONDS) / FRAME_SECONDS)
+            last = math.floor((start + LONGEST_WINDOW_SECONDS) / FRAME_SECONDS)
+            quietest = (first + int(np.argmin(calm[first:last])) + 0.5) * FRAME_SECONDS
+            pieces.append((start, quietest))
+            start = quietest
+        return [*pieces, (start, end)]

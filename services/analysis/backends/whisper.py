@@ -9,7 +9,7 @@ import structlog
 from services.analysis.backends import whisper_models
 from services.analysis.backends.base import Audio, Context, Lyrics, Progress, Samples, Word
 from services.analysis.backends.features import mono
-from services.analysis.backends.lyric_lines import lines_of
+from services.analysis.backends.lyric_lines import UNSPACED, lines_of
 from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.common.errors import WeightsMissingError
 from services.common.weights import WeightStore
@@ -73,7 +73,8 @@ class WhisperLyrics:
         for start, end in windows:
             for segment in self._listen(_piece(sound, (start, end)), language):
                 if _is_believable(segment):
-                    phrases.append([word for word in _words(segment, start) if level.is_sung(word.start, word.end)])
+                    words = _words(segment, start, language)
+                    phrases.append([word for word in words if level.is_sung(word.start, word.end)])
                 progress((done + min(segment.end, end - start)) / total)
             done += end - start
             progress(min(done / total, 1.0))
@@ -134,9 +135,14 @@ def _is_believable(segment: Any) -> bool:
     )
 
 
-def _words(segment: Any, offset: float) -> list[Word]:
-    offset -= LATE_SECONDS
-    return [
-        Word(float(word.start) + offset, float(word.end) + offset, word.word.strip(), float(word.probability))
-        for word in segment.words
-    ]
+def _words(segment: Any, offset: float, language: str) -> list[Word]:
+    """The words of a phrase, in the track's time; what Whisper wrote without a space, as in "check-out", is one."""
+    words: list[Word] = []
+    for part in segment.words:
+        start, end = (float(time) + offset - LATE_SECONDS for time in (part.start, part.end))
+        text, confidence = part.word.strip(), float(part.probability)
+        if words and language not in UNSPACED and not part.word.startswith(" "):
+            first = words.pop()
+            start, text, confidence = first.start, first.text + text, min(first.confidence, confidence)
+        words.append(Word(start, end, text, confidence))
+    return words

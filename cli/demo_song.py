@@ -100,22 +100,22 @@ class Passage:
 
 
 _MORNING = SungLine("Morning light is on the water", "B3:1 A3:.5 G3:1 G3:.5 A3:.5 B3:.5 G3:1 E3:1.5")
-_WAITING = SungLine("I am waiting by the road", "E3:.5 G3:.5 A3:1 G3:1 E3:.5 G3:.5 A3:2.5")
+_WAITING = SungLine("I am waiting by the road", "G3:.5 G3:.5 A3:1 G3:1 E3:.5 G3:.5 B3:2.5")
 _BIRDS = SungLine("All the birds are singing for you", "B3:.5 A3:.5 B3:1 A3:.5 G3:1 G3:.5 G3:.5 B3:2")
 _WIND = SungLine("And the wind is coming home", "A3:.5 A3:.5 C4:1 B3:.5 A3:1 G3:.5 A3:2.5")
 _EVENING = SungLine("Evening falls upon the river", "B3:1 A3:.5 G3:1 G3:.5 A3:.5 B3:.5 G3:1 E3:1.5")
-_WALKING = SungLine("I am walking all alone", "E3:.5 G3:.5 A3:1 G3:1 E3:.5 G3:.5 A3:2.5")
+_WALKING = SungLine("I am walking all alone", "G3:.5 G3:.5 A3:1 G3:1 E3:.5 G3:.5 B3:2.5")
 _MOUNTAIN = SungLine("Carry me over the mountain", "C4:1 C4:.5 B3:.5 C4:1 D4:.5 C4:.5 D4:1 B3:1.5")
 _SEA = SungLine("Carry me over the sea", "D4:1 A3:.5 B3:.5 D4:1 D4:.5 C4:.5 B3:2.5")
 _SUMMER = SungLine("Sing with me all of the summer", "C4:1 C4:.5 B3:.5 C4:1 D4:.5 C4:.5 D4:1 B3:1.5")
 _HAPPY = SungLine("Come and be happy with me", "A3:1 B3:.5 A3:.5 D4:1 C4:.5 A3:.5 G3:3")
 
-_VERSE_CHORDS = ("G:maj", "E:min", "C:maj", "D:maj", "G:maj", "E:min", "A:min", "D:maj")
+_VERSE_CHORDS = ("G:maj", "E:min", "G:maj", "E:min", "G:maj", "E:min", "A:min", "D:maj")
 _CHORUS_CHORDS = ("C:maj", "G:maj", "D:maj", "E:min", "C:maj", "G:maj", "D:maj", "G:maj")
 _CHORUS = Passage("chorus", _CHORUS_CHORDS, (_MOUNTAIN, _SEA, _SUMMER, _HAPPY))
 
 FULL_FORM: tuple[Passage, ...] = (
-    Passage("intro", ("G:maj", "C:maj", "G:maj", "D:maj")),
+    Passage("intro", ("G:maj",) * 4),
     Passage("verse", _VERSE_CHORDS, (_MORNING, _WAITING, _BIRDS, _WIND)),
     _CHORUS,
     Passage("verse", _VERSE_CHORDS[:4], (_EVENING, _WALKING)),
@@ -123,7 +123,7 @@ FULL_FORM: tuple[Passage, ...] = (
     Passage("outro", ("G:maj", "C:maj", "D:maj", "G:maj")),
 )
 SHORT_FORM: tuple[Passage, ...] = (
-    Passage("verse", ("G:maj", "E:min", "C:maj", "D:maj"), (_MORNING, _WAITING)),
+    Passage("verse", _VERSE_CHORDS[4:], (_MORNING, _WIND)),
     Passage("chorus", _CHORUS_CHORDS[:2] + _CHORUS_CHORDS[-2:], (_MOUNTAIN, _HAPPY)),
     Passage("outro", ("C:maj", "G:maj")),
 )

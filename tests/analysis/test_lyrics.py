@@ -190,6 +190,15 @@ def test_a_word_with_a_hyphen_stays_one_word() -> None:
     assert (found[0].start, found[0].end) == pytest.approx((11.0, 11.5))
 
 
+def test_signs_of_subtitles_are_no_lyrics() -> None:
+    from faster_whisper.transcribe import Word as Heard
+
+    sung = [Heard(1.0, 1.2, " \u266a", 0.5), Heard(1.2, 1.5, " Hello", 0.9), Heard(1.5, 1.9, " there\u266a", 0.9)]
+    assert [word.text for word in whisper._words(SimpleNamespace(words=sung), 0.0, "en")] == ["Hello", "there"]
+    music = [Heard(1.0, 1.2, " \U0001f3b5Music", 0.6), Heard(1.2, 1.5, " \U0001f3b5", 0.6)]
+    assert whisper._words(SimpleNamespace(words=music), 0.0, "en") == []
+
+
 def test_a_line_that_is_too_long_breaks_at_its_best_place() -> None:
     long = words("when the morning comes I will be there, and we will walk together down the hill")
     assert [line.text for line in lines_of([long], 60)] == [

@@ -25,6 +25,9 @@ LEAST_LOG_PROBABILITY = -1.0
 # Single made-up words over noise ("You") come with 0.01 to 0.05; sung phrases rarely fall below 0.3.
 LEAST_WORD_PROBABILITY = 0.2
 MOST_COMPRESSION = 2.4
+# What Whisper learned from subtitles: notes around sung text, and the bare word for music without any.
+NOTES = " \u266a\u266b\U0001f3b5\U0001f3b6"
+NOT_SUNG = "music"
 LANGUAGE_WINDOWS = 4
 
 
@@ -136,13 +139,14 @@ def _is_believable(segment: Any) -> bool:
 
 
 def _words(segment: Any, offset: float, language: str) -> list[Word]:
-    """The words of a phrase, in the track's time; what Whisper wrote without a space, as in "check-out", is one."""
+    """The words of a phrase, in the track's time; what Whisper wrote without a space ("check-out") is one word."""
     words: list[Word] = []
     for part in segment.words:
         start, end = (float(time) + offset - LATE_SECONDS for time in (part.start, part.end))
-        text, confidence = part.word.strip(), float(part.probability)
+        text, confidence = part.word.strip(NOTES), float(part.probability)
         if words and language not in UNSPACED and not part.word.startswith(" "):
             first = words.pop()
             start, text, confidence = first.start, first.text + text, min(first.confidence, confidence)
-        words.append(Word(start, end, text, confidence))
-    return words
+        if any(character.isalnum() for character in text):
+            words.append(Word(start, end, text, confidence))
+    return [] if [word.text.lower() for word in words] == [NOT_SUNG] else words

@@ -32,6 +32,7 @@ from gateway.messages import (
     query_of,
     unsupported_media_type,
 )
+from services.common.client import final_answer
 from services.common.errors import InvalidInputError, LimitExceededError
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 
@@ -65,7 +66,7 @@ async def upload(request: web.Request) -> web.StreamResponse:
     else:
         content = _raw_content(request, header)
     call = stub.UploadTrack(timeout=request.app[SETTINGS].upload_seconds, metadata=call_metadata(request))
-    answer = asyncio.ensure_future(call)
+    answer = asyncio.ensure_future(final_answer(call))
     sending = asyncio.create_task(_send(call, content))
     try:
         await asyncio.wait({answer, sending}, return_when=asyncio.FIRST_COMPLETED)

@@ -538,7 +538,9 @@ class JobQueue:
                         subscription.wake.set()
             self._poke.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poke.wait(), WATCH_POLL_SECONDS)
+                # Not wait_for: Python 3.11's swallows a cancellation that arrives together with the poke.
+                async with asyncio.timeout(WATCH_POLL_SECONDS):
+                    await self._poke.wait()
 
     def add_chore(self, chore: Callable[[], Awaitable[Any]]) -> None:
         """Has something done at the start and every `chore_seconds`, as long as the queue is open."""

@@ -188,6 +188,21 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
 
 
+async def test_a_queue_that_is_closed_just_as_news_arrives_ends(tmp_path: Path) -> None:
+    """It hung now and then: Python 3.11's `asyncio.wait_for` swallows a cancellation that comes with the result."""
+    for ticks in range(6):
+        queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=0)
+        await queue.start()
+        watching = asyncio.create_task(anext(queue.changes(lambda _record: False)))
+        await asyncio.sleep(0.05)
+        await queue.submit("count", {}, key=f"k{ticks}", user="anna")
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await queue.close()
+        watching.cancel()
+
+
 async def test_jobs_of_a_user_come_newest_first_in_pages(queue: JobQueue) -> None:
     jobs = [await queue.submit("count", {}, key=f"k{n}", user="anna", subject=f"s{n % 2}") for n in range(4)]
     first = await queue.jobs_of("anna", limit=3)

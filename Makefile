@@ -32,8 +32,9 @@ demo: protos ## Process a song (SONG=path: your own) from start to end
 run: protos ## Run the suite until Ctrl-C
 	@$(BIN)/stemtube up
 
+# Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
 test: protos ## All tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: protos ## Style, types, import rules, contracts
 	$(BIN)/ruff check .

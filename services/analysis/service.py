@@ -12,7 +12,7 @@ from services.analysis.backends.base import PARTS, Part
 from services.analysis.backends.whisper_models import check_language
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import STATES, error_message, job_message
+from services.common.job_messages import STATES, error_message, job_message, queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -65,6 +65,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             subject=request.audio_key,
             user=request.on_behalf_of,
             request_id=request.request_id,
+            priority=queue_priority(request.priority),
         )
         return pb.CreateAnalysisResponse(analysis=_message(record, {}))
 

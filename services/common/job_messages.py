@@ -6,7 +6,9 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.common.errors import InvalidInputError
 from services.common.job_store import JobRecord
+from services.common.jobs import BATCH, INTERACTIVE
 from stemtube.job.v1 import job_pb2
 
 STATES = {
@@ -16,7 +18,23 @@ STATES = {
     "failed": job_pb2.JOB_STATE_FAILED,
     "cancelled": job_pb2.JOB_STATE_CANCELLED,
 }
+PRIORITIES = {
+    job_pb2.PRIORITY_UNSPECIFIED: INTERACTIVE,
+    job_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
+    job_pb2.PRIORITY_BATCH: BATCH,
+}
 STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
+    """A message's priority as the queue takes it.
+
+    Raises:
+        InvalidInputError: unknown (reason BAD_REQUEST).
+    """
+    if number not in PRIORITIES:
+        raise InvalidInputError("unknown priority", "BAD_REQUEST")
+    return PRIORITIES[number]
 
 
 def timestamp(seconds: float | None) -> Timestamp | None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED: tuple[State, ...] = ("queued", "running")
+LANE_TURNS = 1_000_000_000
 WATCH_OVERLAP_SECONDS = 2.0
 OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
 
@@ -34,7 +35,7 @@ job_table = sa.Table(
     sa.Column("user", sa.String(100), nullable=False),
     sa.Column("subject", sa.String(200), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("turn", sa.Integer, nullable=False),
     sa.Column("state", sa.String(12), nullable=False),
     sa.Column("stage", sa.String(40), nullable=False, server_default=""),
     sa.Column("fraction", sa.Float, nullable=False, server_default="0"),
@@ -54,6 +55,8 @@ job_table = sa.Table(
     sa.UniqueConstraint("key", "generation"),
     sa.Index("job_user_created", "user", "created_at"),
     sa.Index("job_state", "state", "beat_at"),
+    sa.Index("job_turn", "turn"),
+    sa.Index("job_user_turn", "user", "turn"),
 )
 
 request_table = sa.Table(
@@ -165,8 +168,8 @@ class JobStore:
         user: str,
         subject: str,
         payload: dict[str, Any],
-        priority: int,
-        enqueue: Callable[[Connection, str], None],
+        lane: int,
+        enqueue: Callable[[Connection, str, int], None],
         outdated: str,
     ) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
@@ -178,15 +181,15 @@ class JobStore:
             user: who wants it.
             subject: what it is about, to find it by.
             payload: what the handler needs.
-            priority: lower runs first.
-            enqueue: hands a new job's id to the engine within the same transaction.
+            lane: 0 or 1; all of lane 0 runs before any of lane 1.
+            enqueue: hands a new job's id and turn to the engine within the same transaction; the lowest runs first.
             outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
         """
         while True:
             try:
                 with self.engine.begin() as connection:
                     return self._submit(
-                        connection, key, request_id, kind, user, subject, payload, priority, enqueue, outdated
+                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, outdated
                     )
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
@@ -200,8 +203,8 @@ class JobStore:
         user: str,
         subject: str,
         payload: dict[str, Any],
-        priority: int,
-        enqueue: Callable[[Connection, str], None],
+        lane: int,
+        enqueue: Callable[[Connection, str, int], None],
         outdated: str,
     ) -> JobRecord:
         known = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
@@ -218,8 +221,11 @@ class JobStore:
                 self._add_request(connection, request_id, record.id, user)
                 return record
         job_id = f"{key}-{generation}"
-        connection.execute(
-            sa.insert(job_table).values(
+        if self.engine.dialect.name == "postgresql":  # else several submissions at once would get one turn
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(user))))
+        turn = connection.execute(
+            sa.insert(job_table)
+            .values(
                 id=job_id,
                 key=key,
                 generation=generation,
@@ -227,16 +233,30 @@ class JobStore:
                 user=user,
                 subject=subject,
                 payload=payload,
-                priority=priority,
+                turn=self._next_turn(user, lane),
                 state="queued",
                 detail={},
                 created_at=self._now,
                 changed_at=self._now,
             )
-        )
+            .returning(job_table.c.turn)
+        ).scalar_one()
         self._add_request(connection, request_id, job_id, user)
-        enqueue(connection, job_id)
+        enqueue(connection, job_id, turn)
         return self._get(connection, job_id)
+
+    def _next_turn(self, user: str, lane: int) -> sa.ScalarSelect[int]:
+        """The turn of a user's next job: after the user's own jobs, and after the last turn that has begun.
+
+        Start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) with jobs of equal size: users' jobs alternate,
+        however many of them one user has queued.
+        """
+        own = sa.and_(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
+        first = lane * LANE_TURNS
+        query = sa.select(sa.func.coalesce(sa.func.max(job_table.c.turn), first) + 1)
+        return query.where(
+            job_table.c.turn.between(first, first + LANE_TURNS - 1), sa.or_(own, job_table.c.started_at.is_not(None))
+        ).scalar_subquery()
 
     def _add_request(self, connection: Connection, request_id: str, job_id: str, user: str) -> None:
         connection.execute(sa.insert(request_table).values(request_id=request_id, job_id=job_id, user=user))
@@ -299,7 +319,7 @@ class JobStore:
 
     def _queue_positions(self, connection: Connection) -> dict[str, int]:
         waiting = sa.select(job_table.c.id).where(job_table.c.state == "queued")
-        ordered = connection.execute(waiting.order_by(job_table.c.priority, job_table.c.created_at)).scalars()
+        ordered = connection.execute(waiting.order_by(job_table.c.turn, job_table.c.created_at)).scalars()
         return {job_id: place for place, job_id in enumerate(ordered, start=1)}
 
     @_through_outages

@@ -38,7 +38,7 @@ MAX_RETRIES = 4
 RETRY_SECONDS = 1.0
 REPORT_SECONDS = 0.1
 WATCH_POLL_SECONDS = 0.1
-INTERACTIVE, BATCH = 1, 10
+INTERACTIVE, BATCH = 0, 1
 TRANSIENT = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED)
 
 
@@ -226,7 +226,6 @@ class JobQueue:
             DBOS.register_queue,
             self._queue,
             worker_concurrency=self._slots,
-            partition_worker_concurrency=self._slots,
             polling_interval_sec=QUEUE_POLL_SECONDS,
             on_conflict="always_update",
         )
@@ -283,21 +282,20 @@ class JobQueue:
             kind: which handler does it.
             payload: JSON.
             key: equal for equal work, see `job_key`.
-            user: whose turn it takes in the fair queue.
+            user: whose job it is; users take turns.
             subject: what it is about, to find it by.
             request_id: the caller's; the same again gives the same job.
-            priority: `INTERACTIVE` runs before `BATCH`.
+            priority: `INTERACTIVE` runs before `BATCH`, whoever's it is.
             reusable: whether a job that has succeeded before still serves (its objects may be gone).
         """
 
-        def enqueue(connection: Connection, job_id: str) -> None:
+        def enqueue(connection: Connection, job_id: str, turn: int) -> None:
             options: Any = {
                 "workflow_name": "job",
                 "queue_name": self._queue,
                 "workflow_id": job_id,
                 "app_version": APPLICATION_VERSION,
-                "queue_partition_key": user or "-",
-                "priority": priority,
+                "priority": turn,
             }
             self._client.enqueue_in_transaction(connection, options, job_id)
 
@@ -314,7 +312,7 @@ class JobQueue:
             user=user,
             subject=subject,
             payload=payload,
-            priority=priority,
+            lane=priority,
             enqueue=enqueue,
             outdated=outdated,
         )

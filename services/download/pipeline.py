@@ -121,6 +121,7 @@ class _Run:
             stems=choice["stems"],
             quality=choice["quality"],
             on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
         )
 
         async def show(separation: separation_pb2.Separation) -> None:
@@ -153,6 +154,7 @@ class _Run:
                 for choice in choices
             ],
             on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
         )
         ended: dict[str, dict[str, Any] | None] = {}
 

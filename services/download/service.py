@@ -12,6 +12,7 @@ from typing import Any
 from services.common import audio
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, NotFoundError, PreconditionError, StemTubeError
+from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -72,7 +73,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
         track = await self._library.add_link(user, url)
-        record = await self._start(user, track.id, plan, request.request_id, only_missing=True)
+        record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
     async def UploadTrack(
@@ -80,14 +81,16 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     ) -> pb.UploadTrackResponse:
         user = require_user().subject
         try:
-            track, plan, request_id = await self._upload(user, requests)
+            track, plan, header = await self._upload(user, requests)
         except StemTubeError:
             await _read_on(requests)
             raise
-        record = await self._start(user, track.id, plan, request_id, only_missing=True)
+        record = await self._start(user, track.id, plan, header, only_missing=True)
         return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
-    async def _upload(self, user: str, requests: AsyncIterator[pb.UploadTrackRequest]) -> tuple[Track, Plan, str]:
+    async def _upload(
+        self, user: str, requests: AsyncIterator[pb.UploadTrackRequest]
+    ) -> tuple[Track, Plan, pb.UploadHeader]:
         first = await anext(requests, None)
         if first is None or first.WhichOneof("content") != "header":
             raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
@@ -101,7 +104,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
                 yield request.chunk
 
         track, _new = await self._acquirer.upload(user, header.filename, chunks())
-        return track, plan, header.request_id
+        return track, plan, header
 
     async def GetTrack(self, request: pb.GetTrackRequest, _context: Any) -> pb.GetTrackResponse:
         return pb.GetTrackResponse(track=await self._message(require_user().subject, request.track_id))
@@ -139,7 +142,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
         plan = await self._plan(request)
-        record = await self._start(user, request.track_id, plan, request.request_id, only_missing=False)
+        record = await self._start(user, request.track_id, plan, request, only_missing=False)
         return pb.ProcessTrackResponse(job=track_job_message(record))
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
@@ -229,11 +232,12 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def _plan(self, request: Any) -> Plan:
         if request.request_id and not ID.fullmatch(request.request_id):
             raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
+        queue_priority(request.options.priority)
         plan = make_plan(request.options if request.HasField("options") else None)
         await self._choices.check(plan)
         return plan
 
-    async def _start(self, user: str, track_id: str, plan: Plan, request_id: str, *, only_missing: bool) -> JobRecord:
+    async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
         if only_missing:
             data = await self._track(user, track_id)
             plan = without(plan, {stem.model for stem in data.stems}, set(data.analyses))
@@ -243,11 +247,12 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
 
         return await self._jobs.submit(
             KIND,
-            {"track_id": track_id, "plan": plan},
+            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority)},
             key=job_key(KIND, user, track_id, plan),
             user=user,
             subject=track_id,
-            request_id=f"{user}:{request_id or uuid.uuid4().hex}",
+            request_id=f"{user}:{request.request_id or uuid.uuid4().hex}",
+            priority=queue_priority(request.options.priority),
             reusable=never,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import job_message
+from services.common.job_messages import job_message, queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -61,6 +61,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
             subject=request.audio_key,
             user=request.on_behalf_of,
             request_id=request.request_id,
+            priority=queue_priority(request.priority),
             reusable=self._is_good,
         )
         return pb.CreateSeparationResponse(separation=_message(record))

@@ -127,7 +127,11 @@ class Engine:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
                 stop.set()
-                await asyncio.gather(exchange, return_exceptions=True)
+                # The job engine cancels more than once; until the child has stopped it is nobody else's.
+                while not exchange.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait({exchange})
+                _ = exchange.cancelled() or exchange.exception()
                 raise
 
     async def close(self) -> None:

@@ -75,12 +75,14 @@ class Pipeline:
         """Withdraws a cancelled job's requests to the other services."""
         record = await jobs.get(job_id)
         parts = record.detail.get("parts", {})
+        # Several parts may be one request.
+        requests = {
+            _request(name): part["remote_id"]
+            for name, part in parts.items()
+            if part["remote_id"] and part["state"] in ("queued", "running")
+        }
         await asyncio.gather(
-            *(
-                self._remote.cancel(name, part["remote_id"], _request_id(job_id, name))
-                for name, part in parts.items()
-                if part["remote_id"] and part["state"] in ("queued", "running")
-            )
+            *(self._remote.cancel(name, remote_id, f"{job_id}.{name}") for name, remote_id in requests.items())
         )
 
     async def _acquire(self, run: "_Run") -> Outcome:
@@ -115,7 +117,7 @@ class _Run:
         """Has the mix separated and keeps the stems."""
         part = separation_part(number)
         request = separation_pb2.CreateSeparationRequest(
-            request_id=_request_id(self.job.job_id, part),
+            request_id=f"{self.job.job_id}.{_request(part)}",
             audio_key=self.audio_key,
             model=choice["model"],
             stems=choice["stems"],
@@ -140,9 +142,8 @@ class _Run:
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""
         names = [choice["part"] for choice in choices]
-        group = "lyrics" if names == ["lyrics"] else "mix"
         request = analysis_pb2.CreateAnalysisRequest(
-            request_id=_request_id(self.job.job_id, group),
+            request_id=f"{self.job.job_id}.{_request(names[0])}",
             audio_key=audio_key,
             parts=[
                 analysis_pb2.PartRequest(
@@ -232,8 +233,9 @@ def _later(call: Any, *arguments: Any) -> Any:
     return work
 
 
-def _request_id(job_id: str, part: str) -> str:
-    return f"{job_id}.{part}"
+def _request(part: str) -> str:
+    """Name of the request to another service by which a part is made: the mix's analyses are one."""
+    return part if part.startswith("separation") or part == "lyrics" else "mix"
 
 
 def _expect_success(job: job_pb2.Job) -> None:

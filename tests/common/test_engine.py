@@ -83,6 +83,19 @@ async def test_cancelling_ends_even_a_task_that_does_not_listen(engine: Engine) 
     assert (await engine.run({"do": "count"}, ignore))["tasks"] == 1
 
 
+async def test_the_next_task_waits_until_a_cancelled_one_has_stopped(engine: Engine) -> None:
+    """A second cancellation let the next task in early, and the end of the first one's child was its end too."""
+    await engine.run({"do": "count"}, ignore)
+    running = asyncio.create_task(engine.run({"do": "deaf"}, ignore))
+    await asyncio.sleep(0.5)
+    following = asyncio.create_task(engine.run({"do": "count"}, ignore))
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0.1)
+    assert (await following)["tasks"] == 1
+    assert running.cancelled()
+
+
 async def test_tasks_take_turns(engine: Engine) -> None:
     results = await asyncio.gather(*(engine.run({"do": "count"}, ignore) for _ in range(3)))
     assert sorted(result["tasks"] for result in results) == [1, 2, 3]

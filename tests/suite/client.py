@@ -82,3 +82,29 @@ def reason(answer: Json) -> str:
 
 def states(job: Json) -> dict[str, str]:
     return {part["name"]: part["state"].removeprefix("JOB_STATE_").lower() for part in job["parts"]}
+
+
+def part_of(job: Json, name: str) -> Json:
+    part: Json = next(part for part in job["parts"] if part["name"] == name)
+    return part
+
+
+async def until_part(client: Client, job_id: str, name: str, stage: str, progress: float = 0.1) -> None:
+    """Waits until a part is in the middle of a stage, its own progress past `progress`."""
+    async with asyncio.timeout(60):
+        while True:
+            part = part_of((await client.get(f"/jobs/{job_id}"))["job"], name)
+            if part["stage"] == stage and part["progress"] > progress:
+                return
+            assert part["state"] not in FINAL, f"{name} was too quick to be caught"
+            await asyncio.sleep(0.05)
+
+
+async def patient_end(client: Client, job_id: str) -> Json:
+    """Follows a job as a page does, which connects again when the connection breaks."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                return await client.end_of(job_id)
+            except OSError:
+                await asyncio.sleep(0.3)

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
 EXTRA_WORKERS = ("separation-work", "analysis-work")
+# A role, and where several play it a number: service-role[-number].
+ROLES = (*EXTRA_WORKERS, "separation-serve", "separation-work-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
 
@@ -39,7 +41,7 @@ class Suite:
     settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [*SERVICES, "gateway", *(f"{name}-health" for name in (*SERVICES, *EXTRA_WORKERS))]
+        names = [*SERVICES, "gateway", *(f"{name}-health" for name in (*SERVICES, *ROLES))]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         variables = {
             "DATA_DIR": self.data,
@@ -65,7 +67,7 @@ class Suite:
     def start(self, *names: str) -> None:
         for name in names:
             log = (self.data / f"{name}.log").open("ab")
-            service, _, role = name.partition("-")
+            service, role = (*name.split("-"), "")[:2]
             command = [
                 sys.executable,
                 "-m",

@@ -1,15 +1,18 @@
 """Links, cancelling, deleting, and processes that die in the middle."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator
 from importlib.metadata import files
 from pathlib import Path
 
+import psutil
 import pytest
 from aiohttp import web
 
 from tests.common.audio_files import music, with_soundfile
-from tests.suite.client import Client, Json, reason, states
+from tests.suite.client import Client, Json, patient_end, reason, states, until_part
 from tests.suite.running import Suite
 
 KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
@@ -100,14 +103,7 @@ async def test_a_separation_is_cancelled_in_the_middle_and_leaves_no_stems(
     before = set((suite.data / "objects" / "stems").rglob("*.flac"))
     added = await client.uploaded(with_soundfile(tmp_path / "long.flac", music(90, seed=21)), options)
     job_id = added["job"]["job"]["id"]
-    async with asyncio.timeout(60):
-        while True:
-            job = (await client.get(f"/jobs/{job_id}"))["job"]
-            part = next(part for part in job["parts"] if part["name"] == "separation")
-            if part["stage"] == "separating" and part["progress"] > 0.1:
-                break
-            assert part["state"] != "JOB_STATE_SUCCEEDED", "too quick to be cancelled"
-            await asyncio.sleep(0.1)
+    await until_part(client, job_id, "separation", "separating")
     await client.call("POST", f"/jobs/{job_id}/cancel", json={})
     ended = await client.end_of(job_id, 5)
     assert states(ended) == {"acquire": "succeeded", "separation": "cancelled"}
@@ -171,17 +167,63 @@ async def test_a_job_survives_the_death_of_any_process(
     await asyncio.sleep(2)
     await asyncio.to_thread(suite.kill, victim)
     await asyncio.to_thread(suite.start, victim)
-    job = await _patient_end(client, added["job"]["job"]["id"])
+    job = await patient_end(client, added["job"]["job"]["id"])
     assert set(states(job).values()) == {"succeeded"}, job
     track = (await client.get(f"/tracks/{added['track']['id']}"))["track"]
     assert sorted(stem["name"] for stem in track["stems"]) == ["accompaniment", "vocals"]
 
 
-async def _patient_end(client: Client, job_id: str) -> Json:
-    """Follows a job as a page does, which connects again when the connection breaks."""
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                return await client.end_of(job_id)
-            except OSError:
-                await asyncio.sleep(0.3)
+async def test_a_separation_that_another_user_waits_for_goes_on_when_one_cancels(
+    client: Client, ben: Client, tmp_path: Path
+) -> None:
+    path = with_soundfile(tmp_path / "ours.flac", music(60, seed=45))
+    options = {"separations": [{"quality": "QUALITY_BEST"}]}
+    mine, his = await client.uploaded(path, options), await ben.uploaded(path, options)
+    my_job, his_job = mine["job"]["job"]["id"], his["job"]["job"]["id"]
+    await until_part(client, my_job, "separation", "separating")
+    await until_part(ben, his_job, "separation", "separating")
+    await client.call("POST", f"/jobs/{my_job}/cancel", json={})
+    assert states(await client.end_of(my_job, 5))["separation"] == "cancelled"
+    assert states(await ben.end_of(his_job))["separation"] == "succeeded"
+    assert not (await client.get(f"/tracks/{mine['track']['id']}"))["track"]["stems"]
+    assert (await ben.get(f"/tracks/{his['track']['id']}"))["track"]["stems"]
+
+
+CHORDS = {"part": "PART_CHORDS", "backend": "madmom"}
+STAGES: dict[str, tuple[str, Json]] = {
+    "queued": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
+    "separating": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
+    "chords": ("chords", {"analyses": [CHORDS]}),
+    "beats": ("beats", {"analyses": [{"part": "PART_BEATS", "backend": "madmom"}]}),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_cancelling_takes_effect_within_two_seconds(
+    stage: str, suite: Suite, client: Client, tmp_path: Path
+) -> None:
+    name, options = STAGES[stage]
+    seed = 70 + list(STAGES).index(stage)
+    added = await client.uploaded(with_soundfile(tmp_path / "long.flac", music(90, seed=seed)), options)
+    job_id = added["job"]["job"]["id"]
+    if stage != "queued":
+        await until_part(client, job_id, name, stage, 0.0)
+    began = time.monotonic()
+    await client.call("POST", f"/jobs/{job_id}/cancel", json={})
+    assert states(await client.end_of(job_id, 2))[name] == "cancelled"
+    await asyncio.sleep(began + 2 - time.monotonic())
+    service = suite.processes["separation" if name == "separation" else "analysis"]
+    before = _work_of_children(service.pid)
+    await asyncio.sleep(0.5)
+    after = _work_of_children(service.pid)
+    assert all(seconds - before[pid] < 0.1 for pid, seconds in after.items() if pid in before), "it still computes"
+
+
+def _work_of_children(pid: int) -> dict[int, float]:
+    """Seconds of a processor that each child of a process has used."""
+    used = {}
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            used[child.pid] = times.user + times.system
+    return used

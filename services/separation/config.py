@@ -1,5 +1,7 @@
 """Settings of the separation service."""
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
 from services.common.config import ListenAddress, Section, Settings
@@ -16,6 +18,12 @@ class SeparationSection(Section):
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/separation.sqlite",
     )
     device: str = Field("auto", description="torch device: cpu, cuda, cuda:1 …; auto: a GPU if there is one")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic of the networks; auto: the fastest of the device, within -36 dB of float32"
+    )
+    memory_gib: float = Field(
+        0.0, ge=0, description="GPU memory that a separation may use; 0: three quarters of what is free"
+    )
     max_seconds: float = Field(1800.0, description="longest mix")
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")

@@ -18,7 +18,7 @@ from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Progress, Samples, Separator
+from services.separation.models.base import Hardware, Progress, Samples, Separator, join
 from services.separation.presets import PRESETS
 from services.separation.provenance import made_by
 
@@ -59,7 +59,13 @@ class SeparationWork:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
         self._limits = audio.Limits(max_seconds=settings.separation.max_seconds)
-        self._device = resolve_device(settings.separation.device)
+        section = settings.separation
+        self._hardware = Hardware(
+            resolve_device(section.device),
+            section.precision,
+            section.memory_gib,
+            self._weights.root / registry.CONVERTED,
+        )
         self._models: OrderedDict[str, Separator] = OrderedDict()
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -75,11 +81,12 @@ class SeparationWork:
                 channels=2,
                 on_progress=lambda done: report("decoding", LOADED + (DECODED - LOADED) * done),
             )
-        separated = model.separate(
+        stretches = model.separate(
             mix,
             PRESETS[task["quality"]],
             lambda done: report("separating", DECODED + (SEPARATED - DECODED) * done),
         )
+        separated = join(stretches, model.stems, mix.shape[1])
         del mix
         gain = _common_gain(separated)
         wanted = [name for name in model.stems if not task["stems"] or name in task["stems"]]
@@ -104,8 +111,8 @@ class SeparationWork:
         if name not in self._models:
             while len(self._models) >= WARM_MODELS:
                 self._models.popitem(last=False)
-            self._models[name] = registry.load(name, self._weights, progress, self._device)
-            log.info("model loaded", model=name, device=self._device)
+            self._models[name] = registry.load(name, self._weights, progress, self._hardware)
+            log.info("model loaded", model=name, device=self._hardware.device)
         self._models.move_to_end(name)
         return self._models[name]
 

@@ -1,7 +1,8 @@
-"""What every separation model takes and gives: a mix as an array in, stems as arrays out."""
+"""What every separation model takes and gives: a mix as an array in, stems as arrays out, stretch by stretch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,12 +35,51 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a model runs on.
+
+    Args:
+        device: of torch, such as `cpu` or `cuda`.
+        precision: float32, bfloat16, float16, or `auto`: the fastest whose stems stay within -36 dB of float32's.
+        memory_gib: of a GPU, that a separation may use; 0: three quarters of what is free when the model is loaded.
+        cache: folder where networks that were converted for this machine are kept.
+    """
+
+    device: str
+    precision: str
+    memory_gib: float
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A finished stretch of all stems.
+
+    Args:
+        start: its first sample in the song.
+        stems: float32 [2, samples] by name, all of one length.
+    """
+
+    start: int
+    stems: dict[str, Samples]
+
+
+def join(stretches: Iterable[Stretch], stems: Iterable[str], samples: int) -> dict[str, Samples]:
+    """The whole stems, float32 [2, samples] by name, of the stretches of a song of so many samples."""
+    whole = {name: np.zeros((2, samples), np.float32) for name in stems}
+    for stretch in stretches:
+        for name, piece in stretch.stems.items():
+            whole[name][:, stretch.start : stretch.start + piece.shape[1]] = piece
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the registry: what is known of a model before it is loaded.
 
     Args:
         name: what a user chooses it by.
-        family: the module of this package whose `load(entry, paths, device)` makes the `Separator`.
+        family: the module of this package whose `load(entry, paths, hardware)` makes the `Separator`.
         stems: names of its stems; empty where only loading can tell.
         sample_rate_hz: rate of the mix that it takes and of the stems that it gives.
         licence: of the weights, in one line.
@@ -68,8 +108,8 @@ class Separator(Protocol):
     stems: tuple[str, ...]
     sample_rate_hz: int
 
-    def separate(self, mix: Samples, options: Options, progress: Progress) -> dict[str, Samples]:
-        """Splits a mix.
+    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
+        """Splits a mix; each stretch is given as soon as it is finished.
 
         Args:
             mix: float32 [2, samples] at `sample_rate_hz`.
@@ -77,8 +117,8 @@ class Separator(Protocol):
             progress: called with the fraction done, in [0, 1], never falling, 1.0 last; it raises
                 `services.common.errors.StoppedError` to stop the work.
 
-        Returns:
-            One float32 [2, samples] per name in `stems`, as long as the mix.
+        Yields:
+            Stretches in order, without gaps or overlaps, that make up the song; none of an empty one.
 
         Raises:
             InvalidInputError: the mix has another shape or type.

@@ -9,11 +9,13 @@ from typing import cast
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.weights import Availability, WeightFile, Weights, WeightStore
 from services.separation.models import demucs_catalog
-from services.separation.models.base import Entry, Progress, Separator
+from services.separation.models.base import Entry, Hardware, Progress, Separator
 
 AUTO = "auto"
 PREFERRED = "htdemucs"
 SUBSTITUTE = "spleeter_2stems"
+CONVERTED = "converted"
+"""Folder of the models directory for networks that were converted for this machine."""
 
 SPLEETER_CHECKPOINTS = tuple(  # vocals, accompaniment
     WeightFile(
@@ -114,14 +116,16 @@ def resolve(choice: str, store: WeightStore) -> Choice:
     raise WeightsMissingError(f"{best.reason}; {substitute.reason}", model=AUTO)
 
 
-def load(name: str, store: WeightStore, progress: Progress = lambda _: None, device: str = "cpu") -> Separator:
+def load(
+    name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware | None = None
+) -> Separator:
     """Fetches a model's weights if need be and loads it.
 
     Args:
         name: a model's name, not `auto`.
         store: where weights are found.
         progress: called with the fraction fetched, in [0, 1]; what it raises stops the download.
-        device: of torch, such as `cpu` or `cuda`.
+        hardware: what it runs on; if not given, a CPU in float32.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
@@ -134,7 +138,8 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, dev
         raise WeightsMissingError(usable.reason, model=name)
     paths = store.fetch(model.weights, progress)
     family = importlib.import_module(f"{__package__}.{model.family}")
-    return cast(Separator, family.load(model, paths, device))
+    hardware = hardware or Hardware("cpu", "float32", 0.0, store.root / CONVERTED)
+    return cast(Separator, family.load(model, paths, hardware))
 
 
 def _own(store: WeightStore | None) -> dict[str, Entry]:

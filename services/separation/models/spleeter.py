@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad, relu
 
 from services.common.errors import PreconditionError
-from services.separation.models.base import Entry, Options, Progress, Samples, check_mix
+from services.separation.models.base import Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
 
 SAMPLE_RATE_HZ = 44_100
 STEMS = ("vocals", "accompaniment")
@@ -83,12 +83,23 @@ class SpleeterSeparator:
         self._window = torch.hann_window(N_FFT, device=self._device)
 
     @torch.inference_mode()
-    def separate(self, mix: Samples, options: Options, progress: Progress) -> dict[str, Samples]:
-        """See `Separator.separate`. Beyond mix and stems, memory does not grow with the song's length."""
+    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
+        """See `Separator.separate`. Beyond the mix, memory does not grow with the song's length."""
         check_mix(mix)
         progress(0.0)
+        begin = 0
+        for done, vocals in self._stretches(mix, options):
+            progress(done)
+            if vocals.shape[1]:
+                piece = mix[:, begin : begin + vocals.shape[1]]
+                yield Stretch(begin, {"vocals": vocals, "accompaniment": piece - vocals})
+                begin += vocals.shape[1]
+        if not mix.size:
+            progress(1.0)
+
+    def _stretches(self, mix: Samples, options: Options) -> Iterator[tuple[float, Samples]]:
+        """Yields (share of the song that is done, next float32 [2, samples] of the vocals)."""
         samples = mix.shape[1]
-        vocals = np.zeros_like(mix)
         frames = samples // HOP + 1 if samples else 0
         # Frame f is centred on sample f * HOP, so it starts two blocks of HOP samples earlier.
         start, tail = -N_FFT // 2, torch.zeros(2, BLOCKS - 1, HOP, device=self._device)
@@ -98,14 +109,8 @@ class SpleeterSeparator:
             if first + count == frames:
                 audio = torch.cat([audio, tail], dim=1)
             audio = audio / self._envelope(first, audio.shape[1], frames)
-            block = audio.reshape(2, -1)[:, max(0, -start) : samples - start].cpu().numpy()
-            begin = max(0, start)
-            vocals[:, begin : begin + block.shape[1]] = block
+            yield (first + count) / frames, audio.reshape(2, -1)[:, max(0, -start) : samples - start].cpu().numpy()
             start += count * HOP
-            progress((first + count) / frames)
-        if not samples:
-            progress(1.0)
-        return {"vocals": vocals, "accompaniment": mix - vocals}
 
     def _masked(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Tensor]]:
         """Yields (first frame, spectrum of the vocals [2, bins, frames]) for consecutive stretches of the song.
@@ -204,7 +209,7 @@ def load_network(checkpoint: Path) -> UNet:
     return network
 
 
-def load(entry: Entry, paths: tuple[Path, ...], device: str) -> SpleeterSeparator:
+def load(entry: Entry, paths: tuple[Path, ...], hardware: Hardware) -> SpleeterSeparator:
     """Loads the networks for vocals and accompaniment, in this order, from `paths`."""
     vocals, accompaniment = (load_network(path) for path in paths)
-    return SpleeterSeparator(vocals, accompaniment, device)
+    return SpleeterSeparator(vocals, accompaniment, hardware.device)

@@ -92,7 +92,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
     async def CancelAnalysis(self, request: pb.CancelAnalysisRequest, _context: Any) -> pb.CancelAnalysisResponse:
         require_service()
-        await self._jobs.cancel(request.analysis_id, request.request_id)
+        await self._jobs.cancel_request(request.request_id)
         return pb.CancelAnalysisResponse()
 
     async def ListBackends(self, _request: pb.ListBackendsRequest, _context: Any) -> pb.ListBackendsResponse:

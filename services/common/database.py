@@ -149,7 +149,7 @@ class Database:
         Raises:
             UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
         """
-        with _outages():
+        with outages():
             async with self._readers() as session:
                 yield session
 
@@ -166,7 +166,7 @@ class Database:
         Raises:
             UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
         """
-        with _outages():
+        with outages():
             async with self._writers.begin() as session:
                 if lock and not self._sqlite:
                     await session.execute(select(func.pg_advisory_xact_lock(_lock_number(lock))))
@@ -228,7 +228,7 @@ def _migrate(url: URL, package: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files(package) / "migrations").replace("%", "%%"))
     config.attributes["version_table"] = f"{service}_schema_version"
-    with _alembic, _outages(), _migrating(url, service) as connection:
+    with _alembic, outages(), _migrating(url, service) as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -307,8 +307,12 @@ def _lock_number(name: str) -> int:
 
 
 @contextmanager
-def _outages() -> Iterator[None]:
-    """Tells outages of the database from faults of ours: the former are worth another try."""
+def outages() -> Iterator[None]:
+    """Tells outages of the database from faults of ours: the former are worth another try.
+
+    Raises:
+        UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+    """
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:

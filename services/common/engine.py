@@ -7,6 +7,7 @@ a task that does not stop when asked is ended with its process, and an idle chil
 import asyncio
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -161,6 +162,15 @@ class Engine:
             self._process = None
 
     def _exchange(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
+        try:
+            return self._converse(task, tell, keep, stop)
+        except StemTubeError:
+            raise
+        except BaseException:
+            self._kill()  # the child goes on with its task, and the next one would get this one's answer
+            raise
+
+    def _converse(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
         self._send(task)
         stopped: StoppedError | None = None
         deadline = float("inf")
@@ -184,7 +194,7 @@ class Engine:
                 except StoppedError as error:
                     stopped = stopped or error
             elif kind == "part":
-                if keep:
+                if keep and not stopped:
                     keep(*content)
             elif stopped:
                 raise stopped
@@ -230,6 +240,7 @@ def _child(
     idle_seconds: float,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(log_settings, name)
     report = _ChildReport(connection, stop)
     work: Work | None = None
@@ -249,6 +260,14 @@ def _child(
             log.exception("task failed")
             answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
         connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Ends this process at once when its parent has died: nobody wants the result, and others want the GPU."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 class _ChildReport:

@@ -7,6 +7,7 @@ since 1970 by the database's clock.
 
 import functools
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -16,11 +17,17 @@ import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
+from services.common.errors import PreconditionError
+
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED: tuple[State, ...] = ("queued", "running")
 LANE_TURNS = 1_000_000_000
 WATCH_OVERLAP_SECONDS = 2.0
+CONNECT_SECONDS = 5
+DELETE_AT_ONCE = 500
 OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
+
+Enqueue = Callable[[Connection, str, int], None]
 
 log = structlog.get_logger(__name__)
 metadata = sa.MetaData()
@@ -63,7 +70,8 @@ request_table = sa.Table(
     "job_request",
     metadata,
     sa.Column("request_id", sa.String(100), primary_key=True),
-    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True),
+    # None: it was withdrawn before it came.
+    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), index=True),
     sa.Column("user", sa.String(100), nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
 )
@@ -142,9 +150,10 @@ class JobStore:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
+        self._sqlite = self.engine.dialect.name == "sqlite"
         self._now: sa.ColumnElement[float] = (
             sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
-            if self.engine.dialect.name == "sqlite"
+            if self._sqlite
             else sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Float)
         )
 
@@ -169,7 +178,8 @@ class JobStore:
         subject: str,
         payload: dict[str, Any],
         lane: int,
-        enqueue: Callable[[Connection, str, int], None],
+        enqueue: Enqueue,
+        move: Enqueue,
         outdated: str,
     ) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
@@ -183,13 +193,17 @@ class JobStore:
             payload: what the handler needs.
             lane: 0 or 1; all of lane 0 runs before any of lane 1.
             enqueue: hands a new job's id and turn to the engine within the same transaction; the lowest runs first.
+            move: tells the engine, likewise, that a queued job has got an earlier turn.
             outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
+
+        Raises:
+            PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
         """
         while True:
             try:
                 with self.engine.begin() as connection:
                     return self._submit(
-                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, outdated
+                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, move, outdated
                     )
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
@@ -204,13 +218,18 @@ class JobStore:
         subject: str,
         payload: dict[str, Any],
         lane: int,
-        enqueue: Callable[[Connection, str, int], None],
+        enqueue: Enqueue,
+        move: Enqueue,
         outdated: str,
     ) -> JobRecord:
+        if self._sqlite:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 would begin at the first change, after the look
         known = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
-        if job_id := connection.execute(known).scalar():
-            return self._get(connection, job_id)
-        equal = sa.select(*COLUMNS, job_table.c.generation).where(job_table.c.key == key)
+        if request := connection.execute(known).first():
+            if request.job_id is None:
+                raise PreconditionError("The request was withdrawn.", "WITHDRAWN")
+            return self._get(connection, request.job_id)
+        equal = sa.select(*COLUMNS, job_table.c.generation).where(job_table.c.key == key).with_for_update()
         latest = connection.execute(equal.order_by(job_table.c.generation.desc()).limit(1)).mappings().first()
         generation = 1
         if latest:
@@ -219,9 +238,12 @@ class JobStore:
             record = JobRecord(**row)
             if not record.finished or (record.state == "succeeded" and record.id != outdated):
                 self._add_request(connection, request_id, record.id, user)
+                if record.state == "queued":
+                    self._move_up(connection, record.id, user, lane, move)
                 return record
-        job_id = f"{key}-{generation}"
-        if self.engine.dialect.name == "postgresql":  # else several submissions at once would get one turn
+        # Random: an id must not come again once its job is forgotten, for objects are stored under it.
+        job_id = f"{key}-{uuid.uuid4().hex[:12]}"
+        if not self._sqlite:  # else several submissions at once would get one turn
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(user))))
         turn = connection.execute(
             sa.insert(job_table)
@@ -244,6 +266,14 @@ class JobStore:
         self._add_request(connection, request_id, job_id, user)
         enqueue(connection, job_id, turn)
         return self._get(connection, job_id)
+
+    def _move_up(self, connection: Connection, job_id: str, user: str, lane: int, move: Enqueue) -> None:
+        """Gives a queued job the turn that it would have as the user's own, if that is earlier."""
+        own = self._next_turn(user, lane)
+        earlier = self._change(job_id).where(job_table.c.turn > own).values(turn=own).returning(job_table.c.turn)
+        turn = connection.execute(earlier).scalar()
+        if turn is not None:
+            move(connection, job_id, turn)
 
     def _next_turn(self, user: str, lane: int) -> sa.ScalarSelect[int]:
         """The turn of a user's next job: after the user's own jobs, and after the last turn that has begun.
@@ -317,6 +347,11 @@ class JobStore:
             positions = self._queue_positions(connection) if any(row["state"] == "queued" for row in rows) else {}
             return now, [JobRecord(**row, queue_position=positions.get(row["id"], 0)) for row in rows]
 
+    def queue_positions(self) -> dict[str, int]:
+        """The places of all queued jobs."""
+        with self.engine.connect() as connection:
+            return self._queue_positions(connection)
+
     def _queue_positions(self, connection: Connection) -> dict[str, int]:
         waiting = sa.select(job_table.c.id).where(job_table.c.state == "queued")
         ordered = connection.execute(waiting.order_by(job_table.c.turn, job_table.c.created_at)).scalars()
@@ -348,9 +383,12 @@ class JobStore:
         self, job_id: str, lease: str, stage: str, fraction: float, eta_seconds: float | None, detail: dict[str, Any]
     ) -> None:
         """Notes progress, unless the lease is lost; the fraction never falls."""
-        higher = sa.case((job_table.c.fraction > fraction, job_table.c.fraction), else_=fraction)
+        behind = job_table.c.fraction >= fraction
+        higher = sa.case((behind, job_table.c.fraction), else_=fraction)
+        # Who gets further than before was not killed by the job itself the last time.
+        deaths = sa.case((behind, job_table.c.deaths), else_=0)
         statement = self._owned(job_id, lease).values(
-            stage=stage, fraction=higher, eta_seconds=eta_seconds, detail=detail
+            stage=stage, fraction=higher, deaths=deaths, eta_seconds=eta_seconds, detail=detail
         )
         with self.engine.begin() as connection:
             connection.execute(statement)
@@ -410,8 +448,24 @@ class JobStore:
             .values(state="cancelled", ended_at=self._now, eta_seconds=None)
         )
         with self.engine.begin() as connection:
+            if not self._sqlite:  # a submission must not join in the meantime
+                connection.execute(sa.select(job_table.c.id).where(job_table.c.id == job_id).with_for_update())
             connection.execute(requests.values(withdrawn=True))
             return connection.execute(statement).rowcount == 1
+
+    def refuse_request(self, request_id: str) -> str | None:
+        """The job of a request; one that has not come yet is refused when it comes (None)."""
+        query = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        while True:
+            try:
+                with self.engine.begin() as connection:
+                    if row := connection.execute(query).first():
+                        return row.job_id  # type: ignore[no-any-return]
+                    refused = {"request_id": request_id, "job_id": None, "user": "", "withdrawn": True}
+                    connection.execute(sa.insert(request_table).values(refused))
+                    return None
+            except IntegrityError:
+                continue  # it has just come
 
     def beat(self, leases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Shows that the holders of these (job id, lease) live; returns those that are still held."""
@@ -445,29 +499,28 @@ class JobStore:
             values = {"state": "failed", "error": error, "ended_at": self._now}
             return connection.execute(statement.values(**values)).rowcount == 1
 
-    def queued_ids(self, older_than_seconds: float) -> list[str]:
-        """Jobs queued for some time, for a look whether the engine knows them."""
+    def queued_among(self, ids: Sequence[str], older_than_seconds: float) -> list[str]:
+        """Those of these jobs that have been queued for some time."""
         query = sa.select(job_table.c.id).where(
-            job_table.c.state == "queued", job_table.c.changed_at < self._now - older_than_seconds
+            job_table.c.id.in_(ids),
+            job_table.c.state == "queued",
+            job_table.c.changed_at < self._now - older_than_seconds,
         )
         with self.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
-    def count(self, states: Sequence[State]) -> int:
-        """Number of jobs in these states."""
-        query = sa.select(sa.func.count()).select_from(job_table).where(job_table.c.state.in_(states))
-        with self.engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def delete_finished(self, older_than_seconds: float) -> list[str]:
-        """Removes jobs that ended long ago; returns their ids."""
+    def old_ids(self, older_than_seconds: float) -> list[str]:
+        """Jobs that ended long ago."""
         old = sa.and_(job_table.c.state.not_in(UNFINISHED), job_table.c.ended_at < self._now - older_than_seconds)
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.select(job_table.c.id).where(old).limit(DELETE_AT_ONCE)).scalars())
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Forgets jobs, with their requests and outputs."""
         with self.engine.begin() as connection:
-            ids = list(connection.execute(sa.select(job_table.c.id).where(old)).scalars())
             for table in (request_table, output_table):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
             connection.execute(sa.delete(job_table).where(job_table.c.id.in_(ids)))
-            return ids
 
     def _change(self, job_id: str) -> sa.Update:
         return (
@@ -482,7 +535,9 @@ class JobStore:
 
 def _create_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+        return sa.create_engine(
+            url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args={"connect_timeout": CONNECT_SECONDS}
+        )
     engine = sa.create_engine(url)
 
     @sa.event.listens_for(engine, "connect")

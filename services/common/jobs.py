@@ -15,20 +15,24 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
+import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from services.common.database import outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
 from services.common.job_store import JobRecord, JobStore
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 APPLICATION_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.2
@@ -38,6 +42,9 @@ MAX_RETRIES = 4
 RETRY_SECONDS = 1.0
 REPORT_SECONDS = 0.1
 WATCH_POLL_SECONDS = 0.1
+LOOK_AGAIN_SECONDS = 5.0
+PLACES_TOLD = 20
+"""Of queued jobs up to this place, each step forward is told at once; of others when they are looked at again."""
 INTERACTIVE, BATCH = 0, 1
 TRANSIENT = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED)
 
@@ -232,23 +239,29 @@ class JobQueue:
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
-        if self._slots:
-            engine_end = asyncio.create_task(
-                asyncio.to_thread(
-                    DBOS.destroy, destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_seconds) + 5
-                )
-            )
-            running = [task for _, task in self._active.values()]
-            if running and grace_seconds:
-                await asyncio.wait(running, timeout=grace_seconds)
-            await asyncio.gather(*(self._give_back(context) for context, _ in list(self._active.values())))
-            await self._end_tasks()
-            await engine_end
-            # The engine made its own pool the loop's default one, and has just closed it.
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        await self.stop_working(grace_seconds)
         await self._end_tasks()
         await asyncio.to_thread(self._client.destroy)
         self._store.close()
+
+    async def stop_working(self, grace_seconds: float = 0.0) -> None:
+        """The worker's part of `close`; after it jobs can still be submitted and watched."""
+        if not self._slots:
+            return
+        loop = asyncio.get_running_loop()
+        engine_end = loop.run_in_executor(
+            ThreadPoolExecutor(1),
+            lambda: DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_seconds) + 5),
+        )
+        running = [task for _, task in self._active.values()]
+        if running and grace_seconds:
+            await asyncio.wait(running, timeout=grace_seconds)
+        # The engine made its own pool the loop's default one, and is about to close it.
+        loop.set_default_executor(ThreadPoolExecutor())
+        await asyncio.gather(*(self._give_back(context) for context, _ in list(self._active.values())))
+        await engine_end
+        loop.set_default_executor(ThreadPoolExecutor())
+        self._slots = 0
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -259,7 +272,7 @@ class JobQueue:
         if await asyncio.to_thread(self._store.release, context.job_id, context.lease):
             await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
-        if context.job_id in self._active:
+        if self._active.get(context.job_id, (None,))[0] is context:
             self._stop(context.job_id)
 
     # ---- what a service offers
@@ -289,6 +302,16 @@ class JobQueue:
             reusable: whether a job that has succeeded before still serves (its objects may be gone).
         """
 
+        def move(connection: Connection, job_id: str, turn: int) -> None:
+            # The engine has no call for it.
+            status = sa.table(
+                "workflow_status",
+                sa.column("workflow_uuid"),
+                sa.column("priority"),
+                schema=None if connection.dialect.name == "sqlite" else "dbos",
+            )
+            connection.execute(sa.update(status).where(status.c.workflow_uuid == job_id).values(priority=turn))
+
         def enqueue(connection: Connection, job_id: str, turn: int) -> None:
             options: Any = {
                 "workflow_name": "job",
@@ -301,10 +324,10 @@ class JobQueue:
 
         outdated = ""
         if reusable:
-            latest = await asyncio.to_thread(self._store.latest, key)
+            latest = await self._ask(self._store.latest, key)
             if latest and latest.state == "succeeded" and not await reusable(latest):
                 outdated = latest.id
-        record = await asyncio.to_thread(
+        record = await self._ask(
             self._store.submit,
             key=key,
             request_id=request_id or uuid.uuid4().hex,
@@ -314,10 +337,20 @@ class JobQueue:
             payload=payload,
             lane=priority,
             enqueue=enqueue,
+            move=move,
             outdated=outdated,
         )
         self._poke.set()
         return record
+
+    async def _ask(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Calls the store in a thread.
+
+        Raises:
+            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        """
+        with outages():
+            return await asyncio.to_thread(method, *arguments, **options)
 
     async def get(self, job_id: str) -> JobRecord:
         """A job as it is now.
@@ -325,24 +358,24 @@ class JobQueue:
         Raises:
             NotFoundError: no such job (reason NO_SUCH_JOB).
         """
-        record = await asyncio.to_thread(self._store.get, job_id)
+        record = await self._ask(self._store.get, job_id)
         if record is None:
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
         return record
 
     async def outputs(self, job_id: str) -> dict[str, Any]:
         """The parts of a job's result that are ready, by name."""
-        return await asyncio.to_thread(self._store.outputs, job_id)
+        return await self._ask(self._store.outputs, job_id)
 
     async def jobs_of(
         self, user: str, *, before: tuple[float, str] | None = None, limit: int = 50, subject: str = ""
     ) -> list[JobRecord]:
         """A user's jobs, newest first; those before (creation time, id), of one subject if given."""
-        return await asyncio.to_thread(self._store.jobs_of, user, before, limit, subject)
+        return await self._ask(self._store.jobs_of, user, before, limit, subject)
 
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs (of one user), oldest first."""
-        return await asyncio.to_thread(self._store.unfinished, user)
+        return await self._ask(self._store.unfinished, user)
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.
@@ -351,12 +384,18 @@ class JobQueue:
             NotFoundError: no such job (reason NO_SUCH_JOB).
         """
         await self.get(job_id)
-        if await asyncio.to_thread(self._store.withdraw, job_id, request_id):
-            await asyncio.to_thread(self._client.cancel_workflow, job_id)
+        if await self._ask(self._store.withdraw, job_id, request_id):
+            await self._ask(self._client.cancel_workflow, job_id)
             if job_id in self._active:
                 self._stop(job_id)
             log.info("job cancelled", job=job_id)
         self._poke.set()
+
+    async def cancel_request(self, request_id: str) -> None:
+        """Withdraws a request by the caller's id, also one that is still on its way here. Idempotent."""
+        job_id = await self._ask(self._store.refuse_request, request_id)
+        if job_id is not None:
+            await self.cancel(job_id, request_id)
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobRecord, None]:
         """The job as it is, then after each change (the newest, where they come fast), up to its end.
@@ -368,9 +407,13 @@ class JobQueue:
             record = await self.get(job_id)
             yield record
             while not record.finished:
-                newer = await _take(changes)
-                if newer and newer[0].version > record.version:
-                    record = newer[0]
+                newer = await _take(changes, LOOK_AGAIN_SECONDS)
+                # A change that was long in being committed is in nobody's news.
+                latest = newer[0] if newer else await self.get(job_id)
+                if latest.version > record.version or (
+                    latest.version == record.version and latest.queue_position != record.queue_position
+                ):
+                    record = latest
                     yield record
 
     async def changes(self, wants: Callable[[JobRecord], bool], limit: int = 1000) -> AsyncGenerator[JobRecord, None]:
@@ -409,20 +452,26 @@ class JobQueue:
         self._active[job_id] = (context, task)
         log.info("job started", kind=record.kind, attempt=record.attempts)
         try:
-            state, result, error = await self._outcome(context, self._handlers[record.kind])
+            state, result, error = await self._outcome(context, record.kind)
             await self._write_report(context)
             finished = await asyncio.to_thread(self._store.finish, job_id, lease, state, result, error)
-            log.info("job ended", state=state if finished else "lease lost", error=error and error["message"])
+        except Exception as fault:
+            # The engine must not take it for done: whoever finds the lease silent goes on with it.
+            log.exception("job could not be ended")
+            raise asyncio.CancelledError from fault
         finally:
             context.stop()
             if self._active.get(job_id, (None,))[0] is context:
                 del self._active[job_id]
             self._poke.set()
+        log.info("job ended", state=state if finished else "lease lost", error=error and error["message"])
+        if not finished:
+            raise asyncio.CancelledError  # likewise
 
-    async def _outcome(self, context: JobContext, handler: Handler) -> tuple[Any, Any, Any]:
+    async def _outcome(self, context: JobContext, kind: str) -> tuple[Any, Any, Any]:
         for retry in range(MAX_RETRIES + 1):
             try:
-                return "succeeded", await handler(context), None
+                return "succeeded", await self._handlers[kind](context), None
             except StoppedError:
                 raise asyncio.CancelledError from None
             except StemTubeError as error:
@@ -445,8 +494,12 @@ class JobQueue:
 
     async def _beat(self) -> None:
         """Keeps the leases of this worker's jobs, stops those that were cancelled or taken, takes over silent ones."""
+        awake_since = beaten = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            if time.monotonic() - beaten > self._lease_seconds / 2:
+                awake_since = time.monotonic()  # after a standstill others, too, need time to show that they live
+            beaten = time.monotonic()
             try:
                 leases = [(context.job_id, context.lease) for context, _ in self._active.values()]
                 held = await asyncio.to_thread(self._store.beat, leases) if leases else set()
@@ -455,12 +508,15 @@ class JobQueue:
                     if (job_id, lease) not in held and current and current[0].lease == lease:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
-                for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
-                    await self._take_over(record)
-                await asyncio.to_thread(self._resume_forgotten)
+                if time.monotonic() - awake_since > self._lease_seconds:
+                    for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
+                        await self._take_over(record)
+                    await asyncio.to_thread(self._resume_forgotten)
             except DBAPIError as error:
+                awake_since = time.monotonic()
                 log.warning("cannot keep the leases; trying again", error=type(error.orig).__name__)
             except Exception:
+                awake_since = time.monotonic()
                 log.exception("cannot keep the leases; trying again")
 
     def _stop(self, job_id: str) -> None:
@@ -470,16 +526,17 @@ class JobQueue:
 
     def _resume_forgotten(self) -> None:
         """Resumes jobs that wait while the engine holds them to be running: whoever took them died before it began."""
-        waiting = self._store.queued_ids(self._lease_seconds)
-        if not waiting:
-            return
         pending = self._client.list_workflows(
-            workflow_ids=waiting, status="PENDING", load_input=False, load_output=False
+            queue_name=self._queue, status="PENDING", load_input=False, load_output=False
         )
-        for status in pending:
-            if time.time() - (status.updated_at or 0) / 1000 > self._lease_seconds:
-                log.warning("job resumed", job=status.workflow_id)
-                self._client.resume_workflow(status.workflow_id, queue_name=self._queue)
+        silent = [
+            status.workflow_id
+            for status in pending
+            if time.time() - (status.updated_at or 0) / 1000 > self._lease_seconds
+        ]
+        for job_id in self._store.queued_among(silent, self._lease_seconds) if silent else ():
+            log.warning("job resumed", job=job_id)
+            self._client.resume_workflow(job_id, queue_name=self._queue)
 
     async def _take_over(self, record: JobRecord) -> None:
         if record.deaths >= MAX_DEATHS:
@@ -504,41 +561,60 @@ class JobQueue:
             try:
                 await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
                 self._poke.set()
-            except DBAPIError as error:
-                log.warning("progress could not be noted", error=type(error.orig).__name__)
+            except Exception as error:
+                log.warning("progress could not be noted", error=type(error).__name__)
 
     # ---- watchers
 
     async def _publish_changes(self) -> None:
         """Hands changes in the database to those who watch here; one query for all of them."""
         moment: float | None = None
-        versions: dict[str, int] = {}
+        shown: dict[str, int] = {}
+        waiting: dict[str, JobRecord] = {}
         while True:
             if not self._subscriptions:
-                moment = None
+                moment, waiting = None, {}
                 self._poke.clear()
                 await self._poke.wait()
             try:
                 moment, records = await asyncio.to_thread(self._store.changed_since, moment)
-            except DBAPIError as error:
-                log.warning("cannot look for changes; trying again", error=type(error.orig).__name__)
+                fresh = [record for record in records if shown.get(record.id) != record.version]
+                shown = {record.id: record.version for record in records}
+                waiting |= {record.id: record for record in fresh}
+                moved = await self._moved(waiting) if fresh else []
+            except Exception as error:
+                log.warning("cannot look for changes; trying again", error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 continue
-            fresh = [record for record in records if versions.get(record.id) != record.version]
-            versions = {record.id: record.version for record in records}
-            for subscription in list(self._subscriptions):
-                for record in fresh:
-                    if subscription.wants(record):
-                        subscription.pending.pop(record.id, None)
-                        subscription.pending[record.id] = record
-                        if len(subscription.pending) > subscription.limit:
-                            del subscription.pending[next(iter(subscription.pending))]
-                        subscription.wake.set()
+            waiting = {record.id: record for record in (*waiting.values(), *moved) if record.state == "queued"}
+            self._hand_out([*fresh, *moved])
             self._poke.clear()
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: Python 3.11's swallows a cancellation that arrives together with the poke.
                 async with asyncio.timeout(WATCH_POLL_SECONDS):
                     await self._poke.wait()
+
+    async def _moved(self, waiting: Mapping[str, JobRecord]) -> list[JobRecord]:
+        """Queued jobs that have moved up because others left the queue."""
+        if not any(record.state == "queued" for record in waiting.values()):
+            return []
+        places = await asyncio.to_thread(self._store.queue_positions)
+        return [
+            replace(record, queue_position=places[record.id])
+            for record in waiting.values()
+            if record.state == "queued"
+            and PLACES_TOLD >= places.get(record.id, PLACES_TOLD + 1) != record.queue_position
+        ]
+
+    def _hand_out(self, records: Iterable[JobRecord]) -> None:
+        for subscription in list(self._subscriptions):
+            for record in records:
+                if subscription.wants(record):
+                    subscription.pending.pop(record.id, None)
+                    subscription.pending[record.id] = record
+                    if len(subscription.pending) > subscription.limit:
+                        del subscription.pending[next(iter(subscription.pending))]
+                    subscription.wake.set()
 
     def add_chore(self, chore: Callable[[], Awaitable[Any]]) -> None:
         """Has something done at the start and every `chore_seconds`, as long as the queue is open."""
@@ -554,14 +630,17 @@ class JobQueue:
             await asyncio.sleep(self._chore_seconds)
 
     async def _delete_old(self) -> None:
-        ids = await asyncio.to_thread(self._store.delete_finished, self._keep_seconds)
-        if ids:
+        while ids := await asyncio.to_thread(self._store.old_ids, self._keep_seconds):
             await asyncio.to_thread(self._client.delete_workflows, ids)
+            await asyncio.to_thread(self._store.delete, ids)
             log.info("old jobs removed", count=len(ids))
 
 
-async def _take(subscription: _Subscription) -> list[JobRecord]:
-    await subscription.wake.wait()
+async def _take(subscription: _Subscription, seconds: float | None = None) -> list[JobRecord]:
+    """The records that wait; none after so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await subscription.wake.wait()
     subscription.wake.clear()
     records = list(subscription.pending.values())
     subscription.pending.clear()

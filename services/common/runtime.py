@@ -68,6 +68,7 @@ async def run_with_jobs(
                 verifier=callers.verifier,
                 draining=draining,
                 grace_seconds=grace_seconds,
+                when_draining=lambda: jobs.stop_working(grace_seconds),
             )
         else:
             health = await telemetry.HealthServer.start(health_listen)

@@ -283,6 +283,7 @@ async def serve(
     verifier: TokenVerifier,
     draining: Draining,
     grace_seconds: float = 5.0,
+    when_draining: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
@@ -293,6 +294,7 @@ async def serve(
         verifier: checks access tokens.
         draining: shared with the servicer's streams.
         grace_seconds: how long running RPCs may take to end.
+        when_draining: what else ends meanwhile.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
@@ -302,7 +304,7 @@ async def serve(
         await stop_signal()
     finally:
         log.info("draining")
-        await server.stop(grace_seconds)
+        await asyncio.gather(server.stop(grace_seconds), *([when_draining()] if when_draining else []))
 
 
 async def stop_signal() -> None:

@@ -74,16 +74,14 @@ class Pipeline:
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
         """Withdraws a cancelled job's requests to the other services."""
         record = await jobs.get(job_id)
-        parts = record.detail.get("parts", {})
-        # Several parts may be one request.
+        shown = record.detail.get("parts", {})
+        # Several parts may be one request. What has not been asked for yet is refused when it comes.
         requests = {
-            _request(name): part["remote_id"]
-            for name, part in parts.items()
-            if part["remote_id"] and part["state"] in ("queued", "running")
+            _request(name)
+            for name in part_names(record.payload["plan"])
+            if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
         }
-        await asyncio.gather(
-            *(self._remote.cancel(name, remote_id, f"{job_id}.{name}") for name, remote_id in requests.items())
-        )
+        await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
 
     async def _acquire(self, run: "_Run") -> Outcome:
         data = await self._library.track(run.track_id)

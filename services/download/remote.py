@@ -80,15 +80,15 @@ class RemoteJobs:
                 break
         return latest
 
-    async def cancel(self, part: str, remote_id: str, request_id: str) -> None:
+    async def cancel(self, part: str, request_id: str) -> None:
         """Withdraws a request; a service that does not answer is left alone, its work is only for nothing."""
         with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
             metadata = await self._identity.metadata()
             if part.startswith("separation"):
-                cancel = separation_pb2.CancelSeparationRequest(separation_id=remote_id, request_id=request_id)
+                cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
                 await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
             else:
-                withdraw = analysis_pb2.CancelAnalysisRequest(analysis_id=remote_id, request_id=request_id)
+                withdraw = analysis_pb2.CancelAnalysisRequest(request_id=request_id)
                 await self._analysis.CancelAnalysis(withdraw, metadata=metadata, timeout=CANCEL_SECONDS)
 
     async def _insist(self, call: Any, request: Any, on_away: OnAway) -> Any:

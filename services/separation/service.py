@@ -79,7 +79,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
 
     async def CancelSeparation(self, request: pb.CancelSeparationRequest, _context: Any) -> pb.CancelSeparationResponse:
         require_service()
-        await self._jobs.cancel(request.separation_id, request.request_id)
+        await self._jobs.cancel_request(request.request_id)
         return pb.CancelSeparationResponse()
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:

@@ -41,11 +41,16 @@ class SeparationWorker:
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one job. What an attempt stores lies under a prefix of its own, so that none spoils another's."""
         prefix = f"stems/{job.job_id}/{job.lease}"
-        try:
-            return await job.step("separate", lambda: self._engine.run({**job.payload, "prefix": prefix}, job.report))
-        except BaseException:
-            await asyncio.shield(self._objects.delete_prefix(prefix))
-            raise
+
+        async def separate() -> dict[str, Any]:
+            # Inside the step: once its outcome is kept, these are the job's stems.
+            try:
+                return await self._engine.run({**job.payload, "prefix": prefix}, job.report)
+            except BaseException:
+                await asyncio.shield(self._objects.delete_prefix(prefix))
+                raise
+
+        return await job.step("separate", separate)
 
     async def close(self) -> None:
         """Ends the child process."""

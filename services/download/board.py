@@ -19,10 +19,9 @@ class Board:
         self._parts: dict[str, dict[str, Any]] = {name: shown.get(name, _part("queued")) for name in names}
 
     def update(self, name: str, state: RemoteState, **news: Any) -> None:
-        """Shows news of a part: progress, stage, eta_seconds, queue_position, error, remote_id."""
+        """Shows news of a part: progress, stage, eta_seconds, queue_position, error."""
         progress = max(news.pop("progress", 0.0), self._parts[name]["progress"])
-        remote_id = news.pop("remote_id", "") or self._parts[name]["remote_id"]
-        self._parts[name] = _part(state, progress=progress, remote_id=remote_id, **news)
+        self._parts[name] = _part(state, progress=progress, **news)
         self._report()
 
     def succeed(self, name: str) -> None:
@@ -51,7 +50,6 @@ class Board:
                 stage=job.stage,
                 eta_seconds=job.eta.ToMilliseconds() / 1000 if job.HasField("eta") else None,
                 queue_position=job.queue_position,
-                remote_id=job.id,
             )
 
     def errors(self) -> list[dict[str, Any]]:
@@ -79,4 +77,4 @@ class Board:
 
 def _part(state: RemoteState, **news: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"progress": 0.0, "stage": "", "eta_seconds": None, "queue_position": 0}
-    return {**empty, "error": None, "remote_id": "", "state": state, **news}
+    return {**empty, "error": None, "state": state, **news}

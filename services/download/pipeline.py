@@ -206,9 +206,9 @@ class _Run:
 
     def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
         if status.state == job_pb2.JOB_STATE_RUNNING:
-            self.board.update(name, "running", progress=status.progress, stage=job.stage, remote_id=job.id)
+            self.board.update(name, "running", progress=status.progress, stage=job.stage)
         elif job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            self.board.update(name, "queued", queue_position=job.queue_position, remote_id=job.id)
+            self.board.update(name, "queued", queue_position=job.queue_position)
 
     def _show_waiting(self, part: str) -> None:
         self.board.update(part, "queued", stage="waiting for the service")

@@ -74,11 +74,17 @@ class Handlers:
         raise RuntimeError("a fault of ours, with a secret in it")
 
 
-def make_queue(url: str, folder: Path, slots: int) -> JobQueue:
+def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400) -> JobQueue:
     handlers = Handlers(folder)
     names = ("count", "crash", "flaky", "talk", "refuse", "fail")
     return JobQueue(
-        url, SERVICE, handlers={name: getattr(handlers, name) for name in names}, slots=slots, lease_seconds=4
+        url,
+        SERVICE,
+        handlers={name: getattr(handlers, name) for name in names},
+        slots=slots,
+        keep_seconds=keep_seconds,
+        lease_seconds=4,
+        chore_seconds=0.5,
     )
 
 

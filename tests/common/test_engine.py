@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from services.common.config import LogSettings
@@ -94,6 +97,55 @@ async def test_the_next_task_waits_until_a_cancelled_one_has_stopped(engine: Eng
         await asyncio.sleep(0.1)
     assert (await following)["tasks"] == 1
     assert running.cancelled()
+
+
+async def test_a_result_never_goes_to_the_next_task(engine: Engine) -> None:
+    """It did when the parent could not keep what the child told: the child's answer stayed in the pipe."""
+
+    def full(*_arguments: Any, **_detail: Any) -> None:
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        await engine.run({"do": "count"}, full)
+    with pytest.raises(StemTubeError, match="no audio"):
+        await engine.run({"do": "refuse"}, ignore)
+
+
+async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, os, sys\n"
+        "from services.common.config import LogSettings\n"
+        "from services.common.engine import Engine\n"
+        "from tests.common.engine_work import Work\n"
+        "async def main():\n"
+        "    engine = Engine('test-engine', Work, 'plain', LogSettings())\n"
+        "    print((await engine.run({'do': 'count'}, lambda *a, **d: None))['pid'], flush=True)\n"
+        "    await asyncio.sleep(0.3)\n"
+        "    await engine.run({'do': 'deaf'}, lambda *a, **d: print('deaf', flush=True))\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(program)
+    root = Path(__file__).parents[2]
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root}/protos/gen"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert parent.stdout
+    lines: list[str] = []
+    async with asyncio.timeout(30):
+        while "deaf" not in lines:
+            lines.append((await parent.stdout.readline()).decode().strip())
+    pid = next(int(line) for line in lines if line.isdigit())
+    parent.kill()
+    await parent.wait()
+    async with asyncio.timeout(5):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.05)
 
 
 async def test_tasks_take_turns(engine: Engine) -> None:

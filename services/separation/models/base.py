@@ -1,6 +1,6 @@
-"""What every separation model takes and gives: a mix as an array in, stems as arrays out, stretch by stretch."""
+"""What every separation model takes and gives: a mix as an array in, stems as arrays out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,16 +22,20 @@ class Options:
     Args:
         shifts: average over this many random time shifts (0: none); models that cannot do it ignore it.
         overlap: overlap of neighbouring segments as a fraction of a segment, in [0, 1).
+        batch: segments computed at once, fewer where memory does not suffice; changes nothing but the speed.
     """
 
     shifts: int = 0
     overlap: float = 0.25
+    batch: int = 1
 
     def __post_init__(self) -> None:
         if self.shifts < 0:
             raise InvalidInputError(f"shifts must be 0 or more, not {self.shifts}", "INVALID_OPTION")
         if not 0 <= self.overlap < 1:
             raise InvalidInputError(f"overlap must be in [0, 1), not {self.overlap}", "INVALID_OPTION")
+        if self.batch < 1:
+            raise InvalidInputError(f"batch must be 1 or more, not {self.batch}", "INVALID_OPTION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +46,34 @@ class Hardware:
         device: of torch, such as `cpu` or `cuda`.
         precision: float32, bfloat16, float16, or `auto`: the fastest whose stems stay within -36 dB of float32's.
         memory_gib: of a GPU, that a separation may use; 0: three quarters of what is free when the model is loaded.
-        cache: folder where networks that were converted for this machine are kept.
+        cache: folder where networks that were converted for this machine are kept; None: they are not.
     """
 
-    device: str
-    precision: str
-    memory_gib: float
-    cache: Path
+    device: str = "cpu"
+    precision: str = "float32"
+    memory_gib: float = 0.0
+    cache: Path | None = None
+
+
+CPU = Hardware()
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A finished stretch of all stems.
+    """A finished part of all stems.
 
     Args:
-        start: its first sample in the song.
-        stems: float32 [2, samples] by name, all of one length.
+        start: its first sample's position in the mix.
+        stems: float32 [2, samples] by name, all equally long, at least one sample.
     """
 
     start: int
     stems: dict[str, Samples]
 
-
-def join(stretches: Iterable[Stretch], stems: Iterable[str], samples: int) -> dict[str, Samples]:
-    """The whole stems, float32 [2, samples] by name, of the stretches of a song of so many samples."""
-    whole = {name: np.zeros((2, samples), np.float32) for name in stems}
-    for stretch in stretches:
-        for name, piece in stretch.stems.items():
-            whole[name][:, stretch.start : stretch.start + piece.shape[1]] = piece
-    return whole
+    @property
+    def samples(self) -> int:
+        """Its length."""
+        return int(next(iter(self.stems.values())).shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +112,31 @@ class Separator(Protocol):
     sample_rate_hz: int
 
     def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
-        """Splits a mix; each stretch is given as soon as it is finished.
+        """Splits a mix, piece by piece: nothing is computed before the next piece is asked for.
 
         Args:
             mix: float32 [2, samples] at `sample_rate_hz`.
             options: see `Options`.
-            progress: called with the fraction done, in [0, 1], never falling, 1.0 last; it raises
-                `services.common.errors.StoppedError` to stop the work.
+            progress: called with the fraction computed, in [0, 1], never falling, 0.0 first, 1.0 last (before the
+                last stretch is handed on); it raises `services.common.errors.StoppedError` to stop the work.
 
-        Yields:
-            Stretches in order, without gaps or overlaps, that make up the song; none of an empty one.
+        Returns:
+            Finished stretches of all `stems`, in order and without gaps, together as long as the mix; none for an
+            empty one. Beyond them, memory does not grow with the song's length.
 
         Raises:
-            InvalidInputError: the mix has another shape or type.
-            StoppedError: out of `progress`.
+            InvalidInputError: the mix has another shape or type; raised at once.
+            StoppedError: out of `progress`, when the next stretch is asked for.
+            LimitExceededError: likewise; not even one segment fits into memory (reason OUT_OF_MEMORY).
         """
         ...
+
+
+def join(stretches: Iterable[Stretch], stems: Sequence[str]) -> dict[str, Samples]:
+    """Whole stems, float32 [2, samples] each, of all stretches of a mix; for callers that do not mind to hold them."""
+    pieces = [stretch.stems for stretch in stretches]
+    nothing = np.zeros((2, 0), np.float32)
+    return {stem: np.concatenate([nothing, *(piece[stem] for piece in pieces)], axis=1) for stem in stems}
 
 
 def check_mix(mix: Samples) -> None:

@@ -1,162 +1,172 @@
-"""Demucs: waveform and hybrid networks of the package `demucs`, run segment by segment.
+"""Demucs: waveform and hybrid networks, run by the package `demucs`.
 
 After A. Défossez: "Hybrid Spectrogram and Waveform Source Separation", ISMIR MDX workshop 2021, and S. Rouard,
 F. Massa, A. Défossez: "Hybrid Transformers for Music Source Separation", ICASSP 2023.
 """
 
-import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import numpy as np
 import structlog
 import torch
 from demucs.apply import BagOfModels
 from demucs.htdemucs import HTDemucs
 from demucs.pretrained import REMOTE_ROOT, get_model
 from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
+from torch import Tensor
 
 from services.common.errors import PreconditionError
 from services.separation.models import openvino_network
-from services.separation.models.base import Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
+from services.separation.models.base import CPU, Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
 from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision
-from services.separation.models.network import FittingNetwork, Network, TorchNetwork
+from services.separation.models.network import Network, TorchNetwork
 from services.separation.models.openvino_network import OpenVinoNetwork
-from services.separation.models.segments import Cut, Song, merge, run_pass
+from services.separation.models.passes import Pass, Tally, passes_of
+from services.separation.models.segments import level_of, mean_of
 
 log = structlog.get_logger(__name__)
 
-MAX_SHIFT_SECONDS = 0.5
-# What one segment of HTDemucs in a batch takes of a GPU's memory, in half precision, beside 1 GiB for the network:
-# a guess until it is measured; batches that do not fit are halved.
-SEGMENT_GIB, NETWORK_GIB = 1.5, 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One model of a bag.
-
-    Args:
-        network: the model.
-        quick: a faster one that first has to be loaded, if there is one; it earns that back in a long song.
-        share: float32 [stems]: its part in the mean of the bag's models.
-    """
-
-    network: Network
-    quick: OpenVinoNetwork | None
-    share: Samples
-
-    def network_for(self, segments: int) -> Network:
-        """The one that has so many segments done first."""
-        if self.quick is None or not (self.quick.ready or segments >= openvino_network.WORTH_SEGMENTS):
-            return self.network
-        self.quick.load()
-        return self.quick
+# What a batch of HTDemucs takes of a GPU's memory in half precision: a guess until it is measured on one.
+NETWORK_GIB, SEGMENT_GIB = 1.0, 1.5
+SEED = 0  # of the time shifts: the same mix gives the same stems
 
 
 class DemucsSeparator:
-    """A `Separator` around a demucs model or bag of models."""
+    """A `Separator` around one or several networks, whose stems are averaged with weights of their own."""
 
-    def __init__(self, model: Any, hardware: Hardware, version: str = "", dice: random.Random | None = None) -> None:
-        if model.audio_channels != 2:
-            raise PreconditionError(f"the model takes {model.audio_channels} channels, not 2", "WEIGHTS_UNUSABLE")
-        models, weights = [model], np.ones((1, len(model.sources)), np.float32)
-        if isinstance(model, BagOfModels):
-            models, weights = list(model.models), np.array(model.weights, np.float32)
-        device = torch.device(hardware.device)
-        self._members = [
-            Member(*_networks(one, device, hardware, f"{version} {number}"), share)
-            for number, (one, share) in enumerate(zip(models, weights / weights.sum(axis=0), strict=True))
-        ]
-        self._batch = _batch_size(device, hardware.memory_gib)
-        self._dice = dice or random.Random()
-        self.stems = tuple(str(source) for source in model.sources)
-        self.sample_rate_hz = int(model.samplerate)
+    def __init__(
+        self,
+        stems: Sequence[str],
+        sample_rate_hz: int,
+        networks: Sequence[Network],
+        weights: Sequence[Sequence[float]] | None = None,
+        batch: int = 1,
+    ) -> None:
+        """Takes networks that are ready.
 
-    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
-        """See `Separator.separate`. Scales the mix as demucs' own `Separator` does."""
+        Args:
+            stems: names of the networks' sources, in order.
+            sample_rate_hz: rate of mix and stems.
+            networks: at least one; their segments may differ in length.
+            weights: [networks][stems] of each network's say in each stem; None: all equal.
+            batch: segments that the device computes at once, if a caller's options do not ask for more.
+
+        Raises:
+            PreconditionError: the weights leave a stem without a network.
+        """
+        self.stems = tuple(stems)
+        self.sample_rate_hz = sample_rate_hz
+        self._networks = tuple(networks)
+        self._batch = batch
+        self._weights = [[1.0] * len(self.stems)] * len(self._networks) if weights is None else weights
+        for stem, *given in zip(self.stems, *self._weights, strict=True):
+            if not sum(given):
+                raise PreconditionError(f"none of the bag's models has a weight for {stem}", "WEIGHTS_UNUSABLE")
+
+    def separate(
+        self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
+    ) -> Iterator[Stretch]:
+        """See `Separator.separate`. Scales the mix as demucs' own `Separator` does.
+
+        Args:
+            mix: see there.
+            options: see there.
+            progress: see there.
+            random: draws the time shifts, network by network, as demucs draws them; None: the same for every call.
+        """
         check_mix(mix)
+        return self._stretches(mix, options, progress, random or Random(SEED))
+
+    @torch.inference_mode()  # which torch leaves at every yield
+    def _stretches(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Stretch]:
         progress(0.0)
-        song = Song.of(mix)
-        passes = (
-            [
-                (member, Cut(member.network.segment_samples, options.overlap, lead))
-                for member in self._members
-                for lead in self._leads(options.shifts)
-            ]
-            if mix.size
-            else []
-        )
-        counts = [len(cut.segments(song.samples)) for _, cut in passes]
-        done = 0
-
-        def counting(network: Network) -> Any:
-            def estimate(pieces: Samples) -> Samples:
-                nonlocal done
-                stems = network(pieces)
-                done += len(pieces)
-                progress(done / sum(counts))
-                return stems
-
-            return estimate
-
-        running = []
-        for member, cut in passes:
-            network = member.network_for(sum(counts) // len(self._members))
-            running.append(run_pass(song, cut, counting(network), network.valid_length, self._batch))
-        shares = [member.share / np.float32(max(1, options.shifts)) for member, _ in passes]
-        start = 0
-        for stretch in merge(running, shares):
-            if stretch.shape[-1]:
-                yield Stretch(start, dict(zip(self.stems, song.restore(stretch), strict=True)))
-                start += stretch.shape[-1]
         if not mix.size:
             progress(1.0)
+            return
+        level, start = level_of(mix), 0
+        options = replace(options, batch=max(options.batch, self._batch))
+        passes = [passes_of(network, mix, level, options, self.sample_rate_hz, random) for network in self._networks]
+        for network, shifts in zip(self._networks, passes, strict=True):
+            network.prepare(sum(len(shift.segments) for shift in shifts))
+        for block in self._average(passes, progress):
+            sources = level.restore(block).cpu().numpy()
+            yield Stretch(start, dict(zip(self.stems, sources, strict=True)))
+            start += sources.shape[-1]
 
-    def _leads(self, shifts: int) -> list[int]:
-        """Silence before the song in each pass: demucs' random shifts of up to half a second."""
-        most = int(MAX_SHIFT_SECONDS * self.sample_rate_hz)
-        return [most - self._dice.randint(0, most) for _ in range(shifts)] or [0]
+    def _average(self, passes: Sequence[Sequence[Pass]], progress: Progress) -> Iterator[Tensor]:
+        """Averages each network's shifts, then the networks, all of them step by step along the song."""
+        tally = Tally(progress, [len(shift.segments) for shifts in passes for shift in shifts])
+        numbers, alike = count(), [1.0] * len(self.stems)
+        networks = [
+            mean_of([shift.run(tally, next(numbers)) for shift in shifts], [alike] * len(shifts)) for shifts in passes
+        ]
+        return mean_of(networks, self._weights)
 
 
-def _networks(
-    model: Any, device: torch.device, hardware: Hardware, version: str
-) -> tuple[Network, OpenVinoNetwork | None]:
-    """What runs a model here, and what runs it faster once it is loaded."""
+def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> DemucsSeparator:
+    """A separator of a model as demucs loads it.
+
+    Args:
+        model: one of demucs' modules, or a `BagOfModels`.
+        hardware: what it runs on.
+        version: of its weights, by which converted networks are kept.
+
+    Raises:
+        PreconditionError: the model cannot be used.
+    """
+    if model.audio_channels != 2:
+        raise PreconditionError(f"the model takes {model.audio_channels} channels, not 2", "WEIGHTS_UNUSABLE")
+    modules, weights = (model.models, model.weights) if isinstance(model, BagOfModels) else ([model], None)
+    stems = [str(source) for source in model.sources]
+    networks = [network_of(module, hardware, f"{version} {number}") for number, module in enumerate(modules)]
+    return DemucsSeparator(stems, int(model.samplerate), networks, weights, _batch(hardware))
+
+
+def network_of(model: Any, hardware: Hardware, version: str) -> Network:
+    """The fastest network of a module here.
+
+    Args:
+        model: one of demucs' modules.
+        hardware: what it runs on.
+        version: of its weights, by which a converted network is kept.
+    """
+    device = torch.device(hardware.device)
     if not (isinstance(model, HTDemucs) and model.use_train_segment and model.cac):
-        return FittingNetwork(TorchNetwork(model, device)), None
+        log.info("network runs in torch", device=hardware.device, precision="float32", kind=type(model).__name__)
+        return TorchNetwork(model, device)
     precision = _precision(device, hardware.precision)
-    network = FittingNetwork(HTDemucsTorchNetwork(model, device, precision))
     why_not = openvino_network.why_not() if device.type == "cpu" else "it is for CPUs"
     if why_not:
-        log.info("separating with torch", device=str(device), precision=precision, no_openvino=why_not)
-        return network, None
-    log.info("separating with OpenVINO", precision=precision)
-    return network, OpenVinoNetwork(model, precision, hardware.cache, version)
+        log.info("network runs in torch", device=hardware.device, precision=precision, why_not_openvino=why_not)
+        return HTDemucsTorchNetwork(model, device, precision)
+    log.info("network runs in OpenVINO", precision=precision)
+    return OpenVinoNetwork(model, precision, hardware.cache, version)
 
 
 def _precision(device: torch.device, asked: str) -> Precision:
     """bfloat16 where the processor multiplies in it (output within -36 dB of float32's), on older GPUs float16."""
-    match device.type, asked:
-        case _, "float32" | "bfloat16":
-            return asked
-        case "cuda", "float16":
-            return "float16"
-        case "cuda", _:
-            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-        case "cpu", _ if not openvino_network.why_not() and openvino_network.cpu_has_bfloat16():
-            return "bfloat16"
-    return "float32"
+    if asked == "float32":
+        return "float32"
+    if asked == "bfloat16":
+        return "bfloat16"
+    if device.type == "cuda":
+        modern = asked == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if modern else "float16"
+    modern = device.type == "cpu" and not openvino_network.why_not() and openvino_network.cpu_has_bfloat16()
+    return "bfloat16" if modern else "float32"
 
 
-def _batch_size(device: torch.device, memory_gib: float) -> int:
-    """Segments at a time: one on a CPU (more are no faster), as many as fit on a GPU."""
+def _batch(hardware: Hardware) -> int:
+    """Segments at once: one on a CPU, where more are no faster; on a GPU as many as should fit."""
+    device = torch.device(hardware.device)
     if device.type != "cuda":
         return 1
-    free = torch.cuda.mem_get_info(device)[0] / 2**30
-    return max(1, int(((memory_gib or 0.75 * free) - NETWORK_GIB) / SEGMENT_GIB))
+    gib = hardware.memory_gib or 0.75 * torch.cuda.mem_get_info(device)[0] / 2**30
+    return max(1, int((gib - NETWORK_GIB) / SEGMENT_GIB))
 
 
 def load(entry: Entry, paths: tuple[Path, ...], hardware: Hardware) -> DemucsSeparator:
@@ -182,4 +192,4 @@ def load(entry: Entry, paths: tuple[Path, ...], hardware: Hardware) -> DemucsSep
         raise PreconditionError(
             f"demucs cannot load {entry.name}: it needs the package diffq", "WEIGHTS_UNUSABLE"
         ) from error
-    return DemucsSeparator(model, hardware, entry.version)
+    return separator_of(model, hardware, entry.version)

@@ -9,8 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from services.separation.models.base import Samples
-
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -60,10 +58,10 @@ class Transforms:
 
 
 class HTDemucsTorchNetwork:
-    """HTDemucs in torch: on a GPU with half precision inside the network, copies beside the computing.
+    """HTDemucs in torch, with half precision inside the network where that is asked for.
 
-    A further stream copies the stems back while the next batch is computed; pinned memory lets it. (No GPU was at hand
-    when this was written: `tests/separation` runs it on a CPU, where the streams fall away.)
+    On a GPU, segments are copied from pinned memory while the one before is still computed. No GPU was at hand when
+    this was written: the tests run it on a CPU, where the copies fall away.
     """
 
     def __init__(self, model: Any, device: torch.device, precision: Precision) -> None:
@@ -76,18 +74,19 @@ class HTDemucsTorchNetwork:
             torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
             torch.backends.cudnn.allow_tf32 = precision != "float32"
 
+    def prepare(self, segments: int) -> None:
+        """See `Network.prepare`: there is nothing to do."""
+
     def valid_length(self, _samples: int) -> int:
         """See `Network`: always the length it was trained on."""
         return self.segment_samples
 
     @torch.inference_mode()
-    def __call__(self, pieces: Samples) -> Samples:
-        """See `Network`."""
-        wave = torch.from_numpy(pieces)
+    def __call__(self, batch: Tensor) -> Tensor:
+        """See `Network`; the sources stay on the device."""
         if self._device.type == "cuda":
-            wave = wave.pin_memory().to(self._device, non_blocking=True)
-        spectrum = self._transforms.split(wave)
+            batch = batch.pin_memory().to(self._device, non_blocking=True)
+        spectrum = self._transforms.split(batch)
         with torch.autocast(self._device.type, self._type, enabled=self._type != torch.float32):
-            stems, waves = self._core(wave, spectrum)
-        joined: Samples = self._transforms.join(stems.float(), waves.float()).cpu().numpy()
-        return joined
+            stems, waves = self._core(batch, spectrum)
+        return self._transforms.join(stems.float(), waves.float())

@@ -1,82 +1,63 @@
-"""What separates one segment, and what every such network needs around it."""
+"""What the engine asks of a network: segments in, sources out. How and on what it computes is the network's affair."""
 
 from typing import Any, Protocol
 
-import numpy as np
-import structlog
 import torch
-
-from services.common.errors import LimitExceededError
-from services.separation.models.base import Samples
-
-log = structlog.get_logger(__name__)
+from torch import Tensor
 
 
 class Network(Protocol):
-    """Splits segments of a mix."""
+    """A network in memory, ready for many calls from one thread at a time."""
 
-    segment_samples: int
-
-    def valid_length(self, samples: int) -> int:
-        """Samples that a piece must have so that a segment of `samples` can be taken from its middle."""
+    @property
+    def segment_samples(self) -> int:
+        """Length of the segments that a song is cut into for it."""
         ...
 
-    def __call__(self, pieces: Samples) -> Samples:
-        """Splits float32 [batch, 2, samples] into float32 [batch, stems, 2, samples]."""
+    def prepare(self, segments: int) -> None:
+        """Is told before a song how many segments of it will come."""
+        ...
+
+    def valid_length(self, samples: int) -> int:
+        """The length, at least `samples`, that a segment of `samples` must be widened to before it is passed in."""
+        ...
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Separates segments.
+
+        Args:
+            batch: float32 [segments, 2, samples] on the CPU, normalised, `samples` being a valid length.
+
+        Returns:
+            float32 [segments, sources, 2, at least as many samples, the surplus shared by both ends] on any device.
+        """
         ...
 
 
 class TorchNetwork:
-    """Any demucs model as it is, in float32."""
+    """A `Network` around one of demucs' modules, run by torch in float32 as it is."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self._model = model.eval().to(device)
-        self._device = device
+    def __init__(self, model: Any, device: str | torch.device = "cpu") -> None:
+        """Takes over the module.
+
+        Args:
+            model: `HTDemucs`, `HDemucs` or `Demucs`; put into evaluation mode and moved to the device.
+            device: where it computes.
+        """
+        self._device = torch.device(device)
+        self._model = model.eval().to(self._device)
+        self._lengths = getattr(model, "valid_length", None)  # HDemucs takes any length and has no such method
         self.segment_samples = int(model.samplerate * model.segment)
 
+    def prepare(self, segments: int) -> None:
+        """See `Network.prepare`: there is nothing to do."""
+
     def valid_length(self, samples: int) -> int:
-        """See `Network`."""
-        return int(self._model.valid_length(samples)) if hasattr(self._model, "valid_length") else samples
+        """See `Network.valid_length`."""
+        return samples if self._lengths is None else int(self._lengths(samples))
 
     @torch.inference_mode()
-    def __call__(self, pieces: Samples) -> Samples:
-        """See `Network`."""
-        stems: Samples = self._model(torch.from_numpy(pieces).to(self._device)).cpu().numpy()
-        return stems
-
-
-class FittingNetwork:
-    """A network whose batches are halved when they do not fit into the device's memory; it remembers what did."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._most: int | None = None
-        self.segment_samples = network.segment_samples
-        self.valid_length = network.valid_length
-
-    def __call__(self, pieces: Samples) -> Samples:
-        """See `Network`.
-
-        Raises:
-            LimitExceededError: not even one segment fits (reason OUT_OF_MEMORY).
-        """
-        while True:
-            most = self._most or len(pieces)
-            try:
-                return np.concatenate(
-                    [self._network(pieces[first : first + most]) for first in range(0, len(pieces), most)]
-                )
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error).lower():
-                    raise
-                if most == 1:
-                    raise LimitExceededError(
-                        "The device has too little memory for this model.", OUT_OF_MEMORY
-                    ) from error
-                self._most = most // 2
-                log.warning("out of memory; going on with smaller batches", batch=self._most)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-
-OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    def __call__(self, batch: Tensor) -> Tensor:
+        """See `Network.__call__`; the sources stay on the device."""
+        sources: Tensor = self._model(batch.to(self._device))
+        return sources

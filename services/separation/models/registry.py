@@ -9,7 +9,7 @@ from typing import cast
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.weights import Availability, WeightFile, Weights, WeightStore
 from services.separation.models import demucs_catalog
-from services.separation.models.base import Entry, Hardware, Progress, Separator
+from services.separation.models.base import CPU, Entry, Hardware, Progress, Separator
 
 AUTO = "auto"
 PREFERRED = "htdemucs"
@@ -116,16 +116,14 @@ def resolve(choice: str, store: WeightStore) -> Choice:
     raise WeightsMissingError(f"{best.reason}; {substitute.reason}", model=AUTO)
 
 
-def load(
-    name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware | None = None
-) -> Separator:
+def load(name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware = CPU) -> Separator:
     """Fetches a model's weights if need be and loads it.
 
     Args:
         name: a model's name, not `auto`.
         store: where weights are found.
         progress: called with the fraction fetched, in [0, 1]; what it raises stops the download.
-        hardware: what it runs on; if not given, a CPU in float32.
+        hardware: what it runs on.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
@@ -138,7 +136,6 @@ def load(
         raise WeightsMissingError(usable.reason, model=name)
     paths = store.fetch(model.weights, progress)
     family = importlib.import_module(f"{__package__}.{model.family}")
-    hardware = hardware or Hardware("cpu", "float32", 0.0, store.root / CONVERTED)
     return cast(Separator, family.load(model, paths, hardware))
 
 

@@ -82,35 +82,38 @@ class SpleeterSeparator:
         self._accompaniment = accompaniment.eval().to(self._device)
         self._window = torch.hann_window(N_FFT, device=self._device)
 
-    @torch.inference_mode()
     def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
-        """See `Separator.separate`. Beyond the mix, memory does not grow with the song's length."""
+        """See `Separator.separate`."""
         check_mix(mix)
+        return self._stretches(mix, options.overlap, progress)
+
+    def _stretches(self, mix: Samples, overlap: float, progress: Progress) -> Iterator[Stretch]:
         progress(0.0)
-        begin = 0
-        for done, vocals in self._stretches(mix, options):
-            progress(done)
-            if vocals.shape[1]:
-                piece = mix[:, begin : begin + vocals.shape[1]]
-                yield Stretch(begin, {"vocals": vocals, "accompaniment": piece - vocals})
-                begin += vocals.shape[1]
-        if not mix.size:
+        samples, start = mix.shape[1], 0
+        frames = samples // HOP + 1 if samples else 0
+        for done, vocals in self._vocals_of(mix, frames, overlap):
+            progress(done / frames)
+            end = start + vocals.shape[1]
+            if start < end:
+                yield Stretch(start, {"vocals": vocals, "accompaniment": mix[:, start:end] - vocals})
+            start = end
+        if not samples:
             progress(1.0)
 
-    def _stretches(self, mix: Samples, options: Options) -> Iterator[tuple[float, Samples]]:
-        """Yields (share of the song that is done, next float32 [2, samples] of the vocals)."""
+    @torch.inference_mode()  # which torch leaves at every yield
+    def _vocals_of(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Samples]]:
+        """Yields (frames done, the samples of the vocals [2, samples] that are finished by then) along the song."""
         samples = mix.shape[1]
-        frames = samples // HOP + 1 if samples else 0
         # Frame f is centred on sample f * HOP, so it starts two blocks of HOP samples earlier.
         start, tail = -N_FFT // 2, torch.zeros(2, BLOCKS - 1, HOP, device=self._device)
-        for first, spectrum in self._masked(mix, frames, options.overlap):
+        for first, spectrum in self._masked(mix, frames, overlap):
             audio, tail = self._overlap_add(spectrum, tail)
-            count = spectrum.shape[2]
-            if first + count == frames:
+            done = first + spectrum.shape[2]
+            if done == frames:
                 audio = torch.cat([audio, tail], dim=1)
             audio = audio / self._envelope(first, audio.shape[1], frames)
-            yield (first + count) / frames, audio.reshape(2, -1)[:, max(0, -start) : samples - start].cpu().numpy()
-            start += count * HOP
+            yield done, audio.reshape(2, -1)[:, max(0, -start) : samples - start].cpu().numpy()
+            start += spectrum.shape[2] * HOP
 
     def _masked(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Tensor]]:
         """Yields (first frame, spectrum of the vocals [2, bins, frames]) for consecutive stretches of the song.

@@ -1,6 +1,8 @@
 """A track's audio, stems and peaks: the library says who may have what and where it lies, the store gives the bytes."""
 
 import hashlib
+import math
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC
 from email.utils import format_datetime
@@ -16,14 +18,16 @@ from gateway.keys import CHANNELS, SETTINGS, STORE
 from gateway.messages import bad_request, query_of
 from gateway.ranges import Part, UnsatisfiableError, is_other_version, is_unchanged, wanted_part
 from gateway.uploads import DOWNLOAD
-from services.common.errors import Code, StemTubeError
+from services.common.errors import Code, NotFoundError, StemTubeError
 from services.common.storage import ObjectInfo
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
 
 TRACK = "/api/v1/tracks/{track_id}"
 STEM = TRACK + "/stems/{model}/{stem}"
+LIVE = "/api/v1/jobs/{job_id}/live/{part}/{stem}"
 FORMATS = ("flac", "wav", "mp3", "opus")
 # Kept by the browser alone, and shown again only once the library has agreed.
 CACHING = "private, no-cache"
@@ -42,6 +46,51 @@ async def audio(request: web.Request) -> web.StreamResponse:
 async def peaks(request: web.Request) -> web.StreamResponse:
     """GET …/peaks: the waveform's peaks."""
     return await _serve(request, download_pb2.MEDIA_KIND_PEAKS, query_of(request))
+
+
+async def playlist(request: web.Request) -> web.Response:
+    """GET …/playlist.m3u8: the files of a stem that is still being made, as far as it is."""
+    query_of(request)
+    live = await _live_stems(request)
+    seconds = live.stretch_samples / live.sample_rate_hz
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:3",
+        f"#EXT-X-TARGETDURATION:{math.ceil(seconds)}",
+        "#EXT-X-PLAYLIST-TYPE:EVENT",
+        *(line for number in range(live.count) for line in (f"#EXTINF:{seconds:.6f},", f"{number}.flac")),
+    ]
+    headers = {hdrs.CACHE_CONTROL: "no-store"}
+    return web.Response(text="\n".join(lines) + "\n", content_type="application/vnd.apple.mpegurl", headers=headers)
+
+
+async def stretch(request: web.Request) -> web.StreamResponse:
+    """GET …/{number}.flac: one file of a playlist.
+
+    Raises:
+        NotFoundError: the stem has no such file (yet), or is complete (reason NO_SUCH_STEM).
+    """
+    query_of(request)
+    live = await _live_stems(request)
+    number = int(request.match_info["number"])
+    if number >= live.count:
+        raise NotFoundError("This is not there yet.", "NO_SUCH_STEM")
+    stem = request.match_info["stem"]
+    info = await request.app[STORE].head(f"{live.key_prefix}/{stem}/{number:05}.flac")
+    media = download_pb2.GetMediaResponse(content_type="audio/flac", filename=f"{stem} {number}.flac")
+    return await _answer(request, media, info, attachment=False)
+
+
+async def _live_stems(request: web.Request) -> separation_pb2.LiveStems:
+    stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+    path = request.match_info
+    message = download_pb2.GetLiveStemsRequest(job_id=path["job_id"], part=path["part"])
+    seconds = request.app[SETTINGS].media_seconds
+    answer = await stub.GetLiveStems(message, timeout=seconds, metadata=call_metadata(request))
+    live: separation_pb2.LiveStems = answer.live
+    if path["stem"] not in live.stems:
+        raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
+    return live
 
 
 async def _serve(
@@ -137,13 +186,15 @@ routes = [
     web.get(f"{TRACK}/peaks", peaks),
     web.get(STEM, audio),
     web.get(f"{STEM}/peaks", peaks),
+    web.get(f"{LIVE}/playlist.m3u8", playlist),
+    web.get(LIVE + r"/{number:\d{1,6}}.flac", stretch),
 ]
 
 
-def _media_operation(operation: str, summary: str, with_format: bool, media_type: str) -> dict[str, Any]:
-    path = ("track_id", "model", "stem") if "Stem" in operation else ("track_id",)
+def _media_operation(path: str, operation: str, summary: str, with_format: bool, media_type: str) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in path
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", path)
     ]
     if with_format:
         parameters += [
@@ -183,13 +234,18 @@ def _media_operation(operation: str, summary: str, with_format: bool, media_type
 
 
 _PEAKS = ", in the binary format of BBC audiowaveform (version 2), which peaks.js reads."
-OPENAPI: dict[str, Any] = {
-    f"{TRACK}/audio": _media_operation("GetTrackAudio", "The original audio.", True, "audio/*"),
-    f"{TRACK}/peaks": _media_operation(
-        "GetTrackPeaks", "The original's waveform peaks" + _PEAKS, False, "application/octet-stream"
+_OPERATIONS = (
+    (f"{TRACK}/audio", "GetTrackAudio", "The original audio.", True, "audio/*"),
+    (f"{TRACK}/peaks", "GetTrackPeaks", "The original's waveform peaks" + _PEAKS, False, "application/octet-stream"),
+    (STEM, "GetStemAudio", "A stem.", True, "audio/*"),
+    (f"{STEM}/peaks", "GetStemPeaks", "A stem's waveform peaks" + _PEAKS, False, "application/octet-stream"),
+    (
+        f"{LIVE}/playlist.m3u8",
+        "GetLivePlaylist",
+        "The files of a stem that is still being made, in order; it grows, and goes when the stem is complete.",
+        False,
+        "application/vnd.apple.mpegurl",
     ),
-    STEM: _media_operation("GetStemAudio", "A stem.", True, "audio/*"),
-    f"{STEM}/peaks": _media_operation(
-        "GetStemPeaks", "A stem's waveform peaks" + _PEAKS, False, "application/octet-stream"
-    ),
-}
+    (f"{LIVE}/{{number}}.flac", "GetLiveStretch", "One file of such a playlist.", False, "audio/flac"),
+)
+OPENAPI: dict[str, Any] = {operation[0]: _media_operation(*operation) for operation in _OPERATIONS}

@@ -47,6 +47,10 @@ class Report(Protocol):
         """
         ...
 
+    def note(self, **detail: Any) -> None:
+        """Tells watchers further JSON; stage and fraction stay as they are."""
+        ...
+
     def keep(self, name: str, content: Any) -> None:
         """Hands over a part of the result (JSON) that is ready before the task ends."""
         ...
@@ -277,15 +281,20 @@ class _ChildReport:
         self._connection = connection
         self._stop = stop
         self._news: dict[str, Any] = {}
+        self._stage, self._fraction = "", 0.0
         self._sent_at = 0.0
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         if self._stop.is_set():
             self._news = {}
             raise StoppedError("The task was stopped.")
+        self._stage, self._fraction = stage, fraction
         self._news |= {"stage": stage, "fraction": fraction, **detail}
         if time.monotonic() - self._sent_at > POLL_SECONDS:
             self.flush()
+
+    def note(self, **detail: Any) -> None:
+        self(self._stage, self._fraction, **detail)
 
     def keep(self, name: str, content: Any) -> None:
         self.flush()

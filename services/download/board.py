@@ -40,8 +40,11 @@ class Board:
             else:
                 self.succeed(name)
 
-    def show_remote(self, name: str, job: job_pb2.Job) -> None:
-        """Shows where the other service's job is that does this part; its end is shown once the result is kept."""
+    def show_remote(self, name: str, job: job_pb2.Job, live: dict[str, Any] | None) -> None:
+        """Shows where the other service's job is that does this part, and what of it can be heard already.
+
+        Its end is shown once the result is kept.
+        """
         if job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
             self.update(
                 name,
@@ -50,6 +53,7 @@ class Board:
                 stage=job.stage,
                 eta_seconds=job.eta.ToMilliseconds() / 1000 if job.HasField("eta") else None,
                 queue_position=job.queue_position,
+                live=live,
             )
 
     def errors(self) -> list[dict[str, Any]]:
@@ -77,4 +81,4 @@ class Board:
 
 def _part(state: RemoteState, **news: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"progress": 0.0, "stage": "", "eta_seconds": None, "queue_position": 0}
-    return {**empty, "error": None, "state": state, **news}
+    return {**empty, "error": None, "live": None, "state": state, **news}

@@ -35,7 +35,7 @@ class Choices:
         """
         named = [choice for choice in plan["separations"] if choice["model"] != AUTO]
         if named:
-            await self._refresh_models()
+            await self._refresh_models({choice["model"] for choice in named})
         for choice in named:
             if choice["model"] not in self._models:
                 known = ", ".join([AUTO, *self._models])
@@ -43,7 +43,7 @@ class Choices:
                     f"there is no separation model {choice['model']!r}; choose one of {known}", "UNKNOWN_MODEL"
                 )
             given = self._models[choice["model"]]
-            if given and (unknown := set(choice["stems"]) - set(given)):
+            if given and (unknown := {stem for stem in choice["stems"] if stem.removeprefix("no_") not in given}):
                 raise InvalidInputError(
                     f"{choice['model']} does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}",
                     "UNKNOWN_STEM",
@@ -69,8 +69,9 @@ class Choices:
                 f"there is no model {choice['model']!r} for {choice['part']}; choose one of {known}", "UNKNOWN_MODEL"
             )
 
-    async def _refresh_models(self) -> None:
-        if time.monotonic() - self._asked_at["models"] > KEPT_SECONDS:
+    async def _refresh_models(self, wanted: set[str]) -> None:
+        """Asks again when the answer is old, or lacks a name: somebody may just have put a model there."""
+        if not wanted <= set(self._models) or time.monotonic() - self._asked_at["models"] > KEPT_SECONDS:
             answer = await self._ask(self._separation.ListModels, separation_pb2.ListModelsRequest())
             self._models = {model.name: list(model.stems) for model in answer.models}
             self._asked_at["models"] = time.monotonic()

@@ -96,6 +96,19 @@ def track_job_message(record: JobRecord) -> pb.TrackJob:
                 eta=duration(part.get("eta_seconds")) if waits else None,
                 queue_position=part.get("queue_position", 0) if waits else 0,
                 error=error_message(part.get("error")),
+                live=_live_message(record.id, name, part.get("live")) if waits else None,
             )
         )
     return pb.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)
+
+
+def _live_message(job_id: str, part: str, live: dict[str, Any] | None) -> pb.LiveSeparation | None:
+    if not live:
+        return None
+    return pb.LiveSeparation(
+        stems=[
+            pb.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
+            for stem in live["stems"]
+        ],
+        ready_seconds=live["count"] * live["stretch_samples"] / live["sample_rate_hz"],
+    )

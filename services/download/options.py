@@ -17,6 +17,7 @@ PARTS: "dict[analysis_pb2.Part.ValueType, str]" = {
 }
 PART_NUMBERS = {name: number for number, name in PARTS.items()}
 MAX_SEPARATIONS = 4
+MAX_SHIFTS, MAX_OVERLAP = 20, 0.9  # as the separation service has them
 
 Plan = dict[str, list[dict[str, Any]]]
 
@@ -25,7 +26,8 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
     """A plan of separations and analyses, JSON; everything with automatic choices if nothing was asked for.
 
     Raises:
-        InvalidInputError: a part twice, unknown, or more separations than allowed (reason BAD_REQUEST).
+        InvalidInputError: a part twice, unknown, or more separations than allowed (reason BAD_REQUEST);
+            shifts or overlap out of range (INVALID_OPTION).
     """
     if options is None or not (options.separations or options.analyses):
         options = pb.ProcessingOptions(
@@ -40,9 +42,22 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
         raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
     if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
         raise InvalidInputError("unknown quality", "BAD_REQUEST")
+    for choice in options.separations:
+        # NaN is in no range.
+        if not (0 <= choice.shifts <= MAX_SHIFTS and 0 <= choice.overlap <= MAX_OVERLAP):
+            raise InvalidInputError(
+                f"shifts must be in [0, {MAX_SHIFTS}] and overlap in [0, {MAX_OVERLAP}]", "INVALID_OPTION"
+            )
     return {
         "separations": [
-            {"model": choice.model or AUTO, "stems": list(choice.stems), "quality": int(choice.quality)}
+            {
+                "model": choice.model or AUTO,
+                "stems": list(choice.stems),
+                "quality": int(choice.quality),
+                "rest": int(choice.rest),
+                "shifts": choice.shifts if choice.HasField("shifts") else None,
+                "overlap": choice.overlap if choice.HasField("overlap") else None,
+            }
             for choice in options.separations
         ],
         "analyses": [

@@ -120,12 +120,16 @@ class _Run:
             model=choice["model"],
             stems=choice["stems"],
             quality=choice["quality"],
+            rest=choice["rest"],
+            shifts=choice["shifts"],
+            overlap=choice["overlap"],
             on_behalf_of=self.job.user,
             priority=self.job.payload["priority"],
         )
 
         async def show(separation: separation_pb2.Separation) -> None:
-            self.board.show_remote(part, separation.job)
+            live = _as_dict(separation.live) if separation.HasField("live") else None
+            self.board.show_remote(part, separation.job, live)
 
         try:
             separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))

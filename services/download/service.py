@@ -28,6 +28,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.store import Library, Track, TrackData
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
+from stemtube.separation.v1 import separation_pb2
 
 NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -162,6 +163,13 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
             content_type=audio.CONTENT_TYPES[wanted],
             filename=name + audio.EXTENSIONS[wanted],
         )
+
+    async def GetLiveStems(self, request: pb.GetLiveStemsRequest, _context: Any) -> pb.GetLiveStemsResponse:
+        record = await self._job(require_user().subject, request.job_id)
+        part = record.detail.get("parts", {}).get(request.part, {})
+        if part.get("state") != "running" or not part.get("live"):
+            raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
+        return pb.GetLiveStemsResponse(live=separation_pb2.LiveStems(**part["live"]))
 
     async def GetJob(self, request: pb.GetJobRequest, _context: Any) -> pb.GetJobResponse:
         return pb.GetJobResponse(job=track_job_message(await self._job(require_user().subject, request.job_id)))

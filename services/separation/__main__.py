@@ -19,7 +19,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         settings.database_url,
         "separation",
         handlers={KIND: worker.handle} if worker else {},
-        slots=1 if worker else 0,
+        slots=worker.slots if worker else 0,
         keep_seconds=section.keep_days * 86400,
         chore_seconds=section.chore_seconds,
     )

@@ -1,5 +1,6 @@
 """Settings of the separation service."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -17,7 +18,11 @@ class SeparationSection(Section):
         SecretStr(""),
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/separation.sqlite",
     )
-    device: str = Field("auto", description="torch device: cpu, cuda, cuda:1 …; auto: a GPU if there is one")
+    device: str = Field(
+        "auto",
+        description="torch devices, a process and a job at a time on each: cpu, cuda, or several (cuda:0,cuda:1); "
+        "auto: all GPUs, else the CPU",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of the networks; auto: the fastest of the device, within -36 dB of float32"
     )
@@ -29,6 +34,14 @@ class SeparationSection(Section):
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")
+
+    @property
+    def devices(self) -> list[str]:
+        """Each device by itself. GPUs are counted by their device files: torch is for the processes that compute."""
+        if self.device != "auto":
+            return [name.strip() for name in self.device.split(",")]
+        gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*"))
+        return [f"cuda:{number}" for number in range(gpus)] if gpus > 1 else ["auto"]
 
 
 class SeparationSettings(Settings):

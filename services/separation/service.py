@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from services.common.auth import require_service
@@ -16,6 +17,7 @@ from services.common.weights import WeightStore
 from services.separation.models import registry
 from services.separation.presets import PRESETS
 from services.separation.provenance import made_by
+from services.separation.stems import REST, Rest, wanted_stems
 from stemtube.common.v1 import provenance_pb2
 from stemtube.separation.v1 import separation_pb2 as pb
 from stemtube.separation.v1 import separation_pb2_grpc
@@ -23,6 +25,12 @@ from stemtube.separation.v1 import separation_pb2_grpc
 NAME = "stemtube.separation.v1.SeparationService"
 KIND = "separation"
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+MAX_SHIFTS, MAX_OVERLAP = 20, 0.9
+RESTS: "dict[pb.Rest.ValueType, Rest]" = {
+    pb.REST_UNSPECIFIED: "sum",
+    pb.REST_SUM: "sum",
+    pb.REST_MINUS: "minus",
+}
 
 
 class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
@@ -44,6 +52,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         choice = await asyncio.to_thread(registry.resolve, request.model or registry.AUTO, self._weights)
         entry = await asyncio.to_thread(registry.entry, choice.name, self._weights)
         stems = _wanted(list(request.stems), entry.stems)
+        options = _options(request)
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
@@ -55,9 +64,9 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
                 "auto": auto,
                 "made_by": maker,
                 "stems": stems,
-                "quality": request.quality,
+                **options,
             },
-            key=job_key(KIND, request.audio_key, entry.name, entry.version, stems, request.quality),
+            key=job_key(KIND, request.audio_key, entry.name, entry.version, auto, stems, options),
             subject=request.audio_key,
             user=request.on_behalf_of,
             request_id=request.request_id,
@@ -98,11 +107,27 @@ def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
     """The stems to make, in the model's order; a user's own model tells its stems only when it is loaded."""
     if not given:
         return sorted(set(asked))
-    if unknown := set(asked) - set(given):
+    if unknown := {stem for stem in asked if stem.removeprefix(REST) not in given}:
         raise InvalidInputError(
             f"the model does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}", "UNKNOWN_STEM"
         )
-    return [stem for stem in given if not asked or stem in asked]
+    return wanted_stems(asked, given)
+
+
+def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
+    """How the model is run: what the quality means, unless the request says otherwise."""
+    options = PRESETS[request.quality]
+    if request.HasField("shifts"):
+        options = replace(options, shifts=request.shifts)
+    if request.HasField("overlap"):
+        options = replace(options, overlap=request.overlap)
+    if options.shifts > MAX_SHIFTS or options.overlap > MAX_OVERLAP:
+        raise InvalidInputError(
+            f"shifts may be {MAX_SHIFTS} and overlap {MAX_OVERLAP} at most: each multiplies the work", "INVALID_OPTION"
+        )
+    if request.rest not in RESTS:
+        raise InvalidInputError("unknown rest", "BAD_REQUEST")
+    return {"shifts": options.shifts, "overlap": options.overlap, "rest": RESTS[request.rest]}
 
 
 def _models(weights: WeightStore) -> list[pb.Model]:
@@ -129,8 +154,10 @@ def _models(weights: WeightStore) -> list[pb.Model]:
 def _message(record: JobRecord) -> pb.Separation:
     maker = (record.result or record.payload)["made_by"]
     stems = (record.result or record.detail).get("stems", [])
+    live = record.detail.get("live") if record.state == "running" else None
     return pb.Separation(
         job=job_message(record),
+        live=pb.LiveStems(**live) if live else None,
         model=maker["model"],
         stems=[pb.Stem(**stem) for stem in stems],
         made_by=provenance_pb2.Provenance(**maker),

@@ -1,13 +1,15 @@
 """The separation's work: a job takes the mix from the object store, a child process splits it and stores the stems."""
 
 import asyncio
-import math
+import contextlib
+import sys
 import tempfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import structlog
 
 from services.common import audio
@@ -18,25 +20,39 @@ from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Hardware, Progress, Samples, Separator, join
-from services.separation.presets import PRESETS
+from services.separation.models.base import Hardware, Options, Progress, Samples, Separator, Stretch
 from services.separation.provenance import made_by
+from services.separation.stems import LiveStem, StemFile, common_gain, live_key, make_stems, wanted_stems
 
 log = structlog.get_logger(__name__)
 
 WARM_MODELS = 2
-SILENCE = 10 ** (-60 / 20)
-LOADED, DECODED, SEPARATED = 0.03, 0.08, 0.90
+LOADED, SEPARATED = 0.05, 0.95
+PENDING_STRETCHES = 2
 
 
 class SeparationWorker:
-    """Handles separation jobs, one at a time."""
+    """Handles separation jobs, one at a time on each device."""
 
     def __init__(self, settings: SeparationSettings, objects: ObjectStore) -> None:
         self._objects = objects
-        self._engine = Engine(
-            "separation-engine", SeparationWork, settings, settings.log, settings.separation.idle_seconds
-        )
+        section = settings.separation
+        self._engines = [
+            Engine(
+                f"separation-engine-{device}",
+                SeparationWork,
+                settings.model_copy(update={"separation": section.model_copy(update={"device": device})}),
+                settings.log,
+                section.idle_seconds,
+            )
+            for device in section.devices
+        ]
+        self._free = list(self._engines)
+
+    @property
+    def slots(self) -> int:
+        """Jobs at a time."""
+        return len(self._engines)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one job. What an attempt stores lies under a prefix of its own, so that none spoils another's."""
@@ -44,17 +60,20 @@ class SeparationWorker:
 
         async def separate() -> dict[str, Any]:
             # Inside the step: once its outcome is kept, these are the job's stems.
+            engine = self._free.pop(0) if self._free else self._engines[0]
             try:
-                return await self._engine.run({**job.payload, "prefix": prefix}, job.report)
+                return await engine.run({**job.payload, "prefix": prefix}, job.report)
             except BaseException:
                 await asyncio.shield(self._objects.delete_prefix(prefix))
                 raise
+            finally:
+                self._free.append(engine)
 
         return await job.step("separate", separate)
 
     async def close(self) -> None:
-        """Ends the child process."""
-        await self._engine.close()
+        """Ends the child processes."""
+        await asyncio.gather(*(engine.close() for engine in self._engines))
 
 
 class SeparationWork:
@@ -63,8 +82,8 @@ class SeparationWork:
     def __init__(self, settings: SeparationSettings) -> None:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
-        self._limits = audio.Limits(max_seconds=settings.separation.max_seconds)
         section = settings.separation
+        self._limits = audio.Limits(max_seconds=section.max_seconds)
         self._hardware = Hardware(
             resolve_device(section.device),
             section.precision,
@@ -76,31 +95,26 @@ class SeparationWork:
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Splits one mix; see `SeparationService.CreateSeparation` for the task."""
         report("loading", 0.0)
-        maker, model = self._choose(task, lambda done: report("loading", LOADED * done))
-        report("decoding", LOADED)
-        with self._objects.open(task["audio_key"]) as source:
-            mix = audio.decode(
-                source,
-                self._limits,
-                sample_rate_hz=model.sample_rate_hz,
-                channels=2,
-                on_progress=lambda done: report("decoding", LOADED + (DECODED - LOADED) * done),
+        with _freed_memory():
+            maker, model = self._choose(task, lambda done: report("loading", LOADED * done))
+            mix = self._decode(task["audio_key"], model.sample_rate_hz)
+            report("separating", LOADED)
+            stretches = model.separate(
+                mix,
+                Options(shifts=task["shifts"], overlap=task["overlap"]),
+                lambda done: report("separating", LOADED + (SEPARATED - LOADED) * done),
             )
-        stretches = model.separate(
-            mix,
-            PRESETS[task["quality"]],
-            lambda done: report("separating", DECODED + (SEPARATED - DECODED) * done),
-        )
-        separated = join(stretches, model.stems)
-        del mix
-        gain = _common_gain(separated)
-        wanted = [name for name in model.stems if not task["stems"] or name in task["stems"]]
-        stems: list[dict[str, Any]] = []
-        for number, name in enumerate(wanted):
-            report("storing", SEPARATED + (1 - SEPARATED) * number / len(wanted), stems=list(stems))
-            stems.append(self._store(name, separated.pop(name), model.sample_rate_hz, gain, task["prefix"]))
-        report("storing", 1.0, stems=stems)
+            with _Output(task, model, self._objects, report) as output:
+                for stretch in stretches:
+                    output.write(stretch, mix)
+                del mix
+                stems = output.finish()
+        report("storing", 1.0, stems=stems, live=None)
         return {"stems": stems, "made_by": maker}
+
+    def _decode(self, audio_key: str, sample_rate_hz: int) -> Samples:
+        with self._objects.open(audio_key) as source:
+            return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2)
 
     def _choose(self, task: dict[str, Any], progress: Progress) -> tuple[dict[str, str], Separator]:
         """The model of the task; of an automatic choice whose weights do not come after all, the substitute."""
@@ -121,33 +135,112 @@ class SeparationWork:
         self._models.move_to_end(name)
         return self._models[name]
 
-    def _store(self, name: str, samples: Samples, sample_rate_hz: int, gain: float, prefix: str) -> dict[str, Any]:
-        if gain != 1.0:
-            samples *= np.float32(gain)
-        audio_key, peaks_key = f"{prefix}/{name}.flac", f"{prefix}/{name}.peaks"
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "stem.flac"
-            audio.encode(samples, sample_rate_hz, path, "flac")
-            asyncio.run(self._objects.put(audio_key, path, audio.CONTENT_TYPES["flac"]))
-        peaks = audio.peaks_of(samples, sample_rate_hz).to_bytes()
-        asyncio.run(self._objects.put(peaks_key, peaks, "application/octet-stream"))
+
+class _Output:
+    """The stems of one task: a thread encodes and stores them while the next stretch is computed."""
+
+    def __init__(self, task: dict[str, Any], model: Separator, objects: ObjectStore, report: Report) -> None:
+        self._prefix = task["prefix"]
+        self._rest = task["rest"]
+        self._wanted = wanted_stems(task["stems"], model.stems)
+        self._sample_rate_hz = model.sample_rate_hz
+        self._objects = objects
+        self._report = report
+        self._resources = contextlib.ExitStack()
+        folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))
+        self._files = {
+            name: self._resources.enter_context(StemFile(folder, name, self._sample_rate_hz)) for name in self._wanted
+        }
+        self._live = {name: LiveStem(self._sample_rate_hz, self._putter(name)) for name in self._wanted}
+        self._thread = self._resources.enter_context(ThreadPoolExecutor(1))
+        self._pending: list[Future[None]] = []
+        self._told = 0
+
+    def __enter__(self) -> "_Output":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for future in self._pending:
+            future.cancel()
+        self._resources.__exit__(*exception)  # type: ignore[arg-type]
+
+    def write(self, stretch: Stretch, mix: Samples) -> None:
+        """Takes the next stretch."""
+        while len(self._pending) >= PENDING_STRETCHES:
+            self._pending.pop(0).result()
+        length = next(iter(stretch.stems.values())).shape[1]
+        piece = mix[:, stretch.start : stretch.start + length]
+        self._pending.append(self._thread.submit(self._write, stretch.stems, piece))
+        self._tell_live()
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Stores the stems; returns what the contract tells of each."""
+        for future in self._pending:
+            future.result()
+        for live in self._live.values():
+            live.finish()
+        gain = common_gain(list(self._files.values()))
+        stored: list[dict[str, Any]] = []
+        for number, (name, file) in enumerate(self._files.items()):
+            done = number / len(self._files)
+            self._report("storing", SEPARATED + (1 - SEPARATED) * done, stems=list(stored))
+            stored.append(self._store(name, file, gain))
+        asyncio.run(self._objects.delete_prefix(self._live_prefix))
+        return stored
+
+    @property
+    def _live_prefix(self) -> str:
+        return f"{self._prefix}/live"
+
+    def _write(self, stems: dict[str, Samples], mix: Samples) -> None:
+        for name, piece in make_stems(stems, mix, self._wanted, self._rest).items():
+            self._files[name].write(piece)
+            self._live[name].write(piece)
+
+    def _putter(self, name: str) -> Any:
+        def put(number: int, data: bytes) -> None:
+            key = live_key(self._live_prefix, name, number)
+            asyncio.run(self._objects.put(key, data, audio.CONTENT_TYPES["flac"]))
+
+        return put
+
+    def _tell_live(self) -> None:
+        """Tells how much of all stems can be heard, when that is more than before."""
+        count = min((live.count for live in self._live.values()), default=0)
+        if count > self._told:
+            self._told = count
+            live = {
+                "stems": self._wanted,
+                "sample_rate_hz": self._sample_rate_hz,
+                "stretch_samples": next(iter(self._live.values())).stretch_samples,
+                "count": count,
+                "key_prefix": self._live_prefix,
+            }
+            self._report.note(live=live)
+
+    def _store(self, name: str, file: StemFile, gain: float) -> dict[str, Any]:
+        path, peaks = file.finish(gain)
+        audio_key, peaks_key = f"{self._prefix}/{name}.flac", f"{self._prefix}/{name}.peaks"
+        asyncio.run(self._objects.put(audio_key, path, audio.CONTENT_TYPES["flac"]))
+        path.unlink()
+        asyncio.run(self._objects.put(peaks_key, peaks.to_bytes(), "application/octet-stream"))
         return {
             "name": name,
             "audio_key": audio_key,
-            "duration_seconds": samples.shape[1] / sample_rate_hz,
-            "sample_rate_hz": sample_rate_hz,
-            "silent": is_silent(samples),
+            "duration_seconds": file.samples / self._sample_rate_hz,
+            "sample_rate_hz": self._sample_rate_hz,
+            "silent": file.silent,
             "peaks_key": peaks_key,
             "gain": gain,
         }
 
 
-def is_silent(stem: Samples) -> bool:
-    """Whether nothing in a stem can be heard: no sample of float32 [channels, samples] reaches -60 dB of full scale."""
-    return not stem.size or float(np.abs(stem).max()) < SILENCE
-
-
-def _common_gain(stems: dict[str, Samples]) -> float:
-    """One factor for all stems that keeps each within full scale, so that their sum stays the mix times that factor."""
-    loudest = max((float(np.abs(stem).max()) for stem in stems.values() if stem.size), default=0.0)
-    return 1.0 if loudest <= 1.0 or not math.isfinite(loudest) else 1.0 / loudest
+@contextlib.contextmanager
+def _freed_memory() -> Iterator[None]:
+    """Gives what a task held of a GPU's memory back, however the task ends."""
+    try:
+        yield
+    finally:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -5,7 +5,7 @@ Everything is float32 [channels, samples] in memory. All functions block; call t
 
 from services.common.audio.conversion import resample
 from services.common.audio.decoding import Inspection, check, decode, inspect, probe
-from services.common.audio.encoding import encode, transcode
+from services.common.audio.encoding import encode, transcode, writing
 from services.common.audio.peaks import PeakMeter, Peaks, peaks_of
 from services.common.audio.types import (
     CONTENT_TYPES,
@@ -44,4 +44,5 @@ __all__ = [
     "probe",
     "resample",
     "transcode",
+    "writing",
 ]

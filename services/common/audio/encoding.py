@@ -59,7 +59,7 @@ def encode(
     channels, length = samples.shape
     if not length:
         raise InvalidInputError("there are no samples to write", "NO_SAMPLES")
-    with _writer(destination, format, sample_rate_hz, channels, bits) as writer:
+    with writing(destination, format, sample_rate_hz, channels, bits) as writer:
         for start in range(0, length, BLOCK_SAMPLES):
             writer.write(samples[:, start : start + BLOCK_SAMPLES])
             if on_progress is not None:
@@ -90,24 +90,35 @@ def transcode(
         Exception: what `on_progress` raises.
     """
     with Reader(source, limits, on_progress) as reader, contextlib.ExitStack() as resources:
-        writer: _Encoder | None = None
+        writer: Writer | None = None
         channels = min(reader.info.channels, 2)
         for block in reader.blocks(channels=channels):
             if writer is None:
                 rate = reader.layout.sample_rate_hz
-                writer = resources.enter_context(_writer(destination, format, rate, channels, bits))
+                writer = resources.enter_context(writing(destination, format, rate, channels, bits))
             writer.write(block)
 
 
 @contextlib.contextmanager
-def _writer(
+def writing(
     destination: Destination,
     format: Format,  # noqa: A002
     sample_rate_hz: int,
     channels: int,
-    bits: int,
-) -> Iterator["_Encoder"]:
-    """An encoder into the destination; when the block ends well the file is complete."""
+    bits: int = 24,
+) -> Iterator["Writer"]:
+    """Opens a file to write sound block by block; when the context ends well the file is complete.
+
+    Args:
+        destination: as in `encode`.
+        format: as in `encode`.
+        sample_rate_hz: of the blocks.
+        channels: of the blocks, 1 or 2.
+        bits: as in `encode`.
+
+    Raises:
+        InvalidInputError: reason UNSUPPORTED_FORMAT.
+    """
     encoding = _encoding(format, bits)
     if channels not in _LAYOUTS:
         raise InvalidInputError(f"{channels} channels cannot be written", "UNSUPPORTED_FORMAT")
@@ -116,7 +127,7 @@ def _writer(
         output = _OutputFile(file)
         container = av.open(output, mode="w", format=encoding.muxer)
         try:
-            encoder = _Encoder(container, encoding, layout, _encoder_rate(format, sample_rate_hz))
+            encoder = Writer(container, encoding, layout, _encoder_rate(format, sample_rate_hz))
             yield encoder
             encoder.finish()
             container.close()
@@ -128,7 +139,7 @@ def _writer(
             raise
 
 
-class _Encoder:
+class Writer:
     """Takes blocks of float32 [channels, samples], gives packets to a muxer."""
 
     def __init__(self, container: OutputContainer, encoding: "_Encoding", layout: Layout, sample_rate_hz: int) -> None:

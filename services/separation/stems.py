@@ -1,0 +1,162 @@
+"""Stems as they come out of a model and go into the store, stretch by stretch."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+
+from services.common import audio
+from services.separation.models.base import Samples
+
+SILENCE = 10 ** (-60 / 20)
+LIVE_SECONDS = 5.0
+REST = "no_"
+Rest = Literal["sum", "minus"]
+
+_COPY_SAMPLES = 1 << 20
+
+
+def wanted_stems(asked: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The stems to make of a model that gives `given`, in its order; all of them if none is asked for.
+
+    `no_NAME` is everything but that stem.
+    """
+    known = [*given, *(REST + name for name in given)]
+    return [name for name in known if name in asked] if asked else list(given)
+
+
+def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], rest: Rest) -> dict[str, Samples]:
+    """The wanted stems of a stretch.
+
+    Args:
+        stems: what the model gave, float32 [2, samples] by name.
+        mix: float32 [2, samples] of the same stretch.
+        wanted: as from `wanted_stems`.
+        rest: whether `no_NAME` is the sum of the other stems or the mix minus that stem, as demucs offers both.
+    """
+
+    def make(name: str) -> Samples:
+        if name in stems:
+            return stems[name]
+        without = name.removeprefix(REST)
+        if rest == "minus":
+            return mix - stems[without]
+        others = [piece for other, piece in stems.items() if other != without]
+        return np.sum(others, axis=0, dtype=np.float32) if others else np.zeros_like(mix)
+
+    return {name: make(name) for name in wanted}
+
+
+class StemFile:
+    """One stem on its way: a FLAC file at the mix's level, and what has to be known of it at its end.
+
+    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written anew at a lower
+    level, which is known only at the end.
+    """
+
+    def __init__(self, folder: Path, name: str, sample_rate_hz: int) -> None:
+        self._path = folder / f"{name}.flac"
+        self._sample_rate_hz = sample_rate_hz
+        self._resources = contextlib.ExitStack()
+        self._raw = self._resources.enter_context((folder / f"{name}.raw").open("w+b"))
+        self._writer = self._resources.enter_context(audio.writing(self._path, "flac", sample_rate_hz, channels=2))
+        self._peaks = audio.PeakMeter(sample_rate_hz)
+        self.loudest = 0.0
+        self.samples = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._resources.__exit__(*exception)  # type: ignore[arg-type]
+
+    def write(self, piece: Samples) -> None:
+        """Takes the next float32 [2, samples].
+
+        Raises:
+            InvalidInputError: they are not finite numbers (reason NOT_FINITE).
+        """
+        self._writer.write(piece)
+        self._raw.write(np.ascontiguousarray(piece.T).tobytes())
+        self._peaks.add(piece)
+        self.loudest = max(self.loudest, float(np.abs(piece).max(initial=0.0)))
+        self.samples += piece.shape[1]
+
+    def finish(self, gain: float) -> tuple[Path, audio.Peaks]:
+        """The complete FLAC file and its peaks, all samples multiplied by `gain`."""
+        if gain != 1.0:
+            self._path = self._path.with_suffix(".gain.flac")
+            self._peaks = audio.PeakMeter(self._sample_rate_hz)
+            with audio.writing(self._path, "flac", self._sample_rate_hz, channels=2) as writer:
+                for piece in self._again():
+                    piece *= np.float32(gain)
+                    writer.write(piece)
+                    self._peaks.add(piece)
+        self._resources.close()
+        return self._path, self._peaks.peaks()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing in it can be heard: no sample reaches -60 dB of full scale."""
+        return self.loudest < SILENCE
+
+    def _again(self) -> Iterator[Samples]:
+        self._raw.seek(0)
+        while data := self._raw.read(_COPY_SAMPLES * 8):
+            yield np.frombuffer(data, np.float32).reshape(-1, 2).T.copy()
+
+
+def common_gain(stems: Sequence[StemFile]) -> float:
+    """One factor for all stems that keeps each within full scale, so that their sum stays the mix times that factor."""
+    loudest = max((stem.loudest for stem in stems), default=0.0)
+    return 1.0 if loudest <= 1.0 else 1.0 / loudest
+
+
+class LiveStem:
+    """Cuts a stem into short files of equal length that can be heard before the whole is there.
+
+    They hold consecutive samples, so they join without a click. What exceeds full scale is clipped in them.
+    """
+
+    def __init__(self, sample_rate_hz: int, put: Callable[[int, bytes], None]) -> None:
+        """Starts with the first.
+
+        Args:
+            sample_rate_hz: of the stem.
+            put: takes the number, from 0, and the bytes of each FLAC file.
+        """
+        self._sample_rate_hz = sample_rate_hz
+        self._put = put
+        self._rest: Samples = np.zeros((2, 0), np.float32)
+        self.count = 0
+
+    @property
+    def stretch_samples(self) -> int:
+        """Length of each but the last."""
+        return int(LIVE_SECONDS * self._sample_rate_hz)
+
+    def write(self, piece: Samples) -> None:
+        """Takes the next float32 [2, samples]."""
+        self._rest = np.concatenate([self._rest, piece], axis=1)
+        while self._rest.shape[1] >= self.stretch_samples:
+            self._store(self._rest[:, : self.stretch_samples])
+            self._rest = self._rest[:, self.stretch_samples :]
+
+    def finish(self) -> None:
+        """Puts what is left."""
+        if self._rest.shape[1]:
+            self._store(self._rest)
+
+    def _store(self, samples: Samples) -> None:
+        file = io.BytesIO()
+        audio.encode(samples, self._sample_rate_hz, file, "flac")
+        self._put(self.count, file.getvalue())
+        self.count += 1
+
+
+def live_key(prefix: str, stem: str, number: int) -> str:
+    """Where a short file of a stem lies."""
+    return f"{prefix}/{stem}/{number:05}.flac"

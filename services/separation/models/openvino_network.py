@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ class OpenVinoNetwork:
         wave = torch.zeros(1, 2, self.segment_samples)
         with torch.inference_mode():
             spectrum = self._transforms.split(wave)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # What depends on a segment's length may well be fixed: it is always the same.
+            warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
                 Core(self._model), (wave, spectrum.clone()), check_trace=False
             )

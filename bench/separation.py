@@ -1,0 +1,210 @@
+"""What separation costs: `python -m bench.separation [--seconds 60] [--device cpu]`. Figures go to docs/performance.md.
+
+The same music, the same full-size HTDemucs with random weights, one run: demucs' command line, its `apply_model` with a
+warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.common import audio
+from services.separation.models.base import Hardware, Options, Samples
+
+RATE = 44_100
+SIGNATURE = "a1b2c3d4"
+SONG = Path(__file__).parents[2] / "shared" / "eval" / "lyrics" / "us_jonathan_coulton_code_monkey" / "audio.ogg"
+GFLOP_PER_SEGMENT = 224  # as measured by torch's counter, for 7.8 s of stereo
+OVERLAP = 0.25
+
+
+def write_model(folder: Path) -> None:
+    """Writes the model as a local demucs repository, in float32."""
+    import torch
+    from demucs.htdemucs import HTDemucs
+    from demucs.states import get_state, save_with_checksum
+
+    torch.manual_seed(0)
+    model = HTDemucs(
+        sources=["drums", "bass", "other", "vocals"],
+        samplerate=RATE,
+        segment=Fraction(39, 5),
+        bottom_channels=512,
+        t_layers=5,
+    )
+    args, kwargs = model._init_args_kwargs
+    package = {"klass": HTDemucs, "args": args, "kwargs": kwargs, "state": get_state(model, None, half=False)}
+    save_with_checksum(package | {"training_args": {}}, folder / f"{SIGNATURE}.th")
+
+
+def write_song(path: Path, seconds: float) -> Samples:
+    """A minute of the reference song, or noise with the fall of music's spectrum."""
+    samples = int(seconds * RATE)
+    if SONG.exists():
+        with SONG.open("rb") as file:
+            mix = audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2)[
+                :, 10 * RATE : 10 * RATE + samples
+            ].copy()
+    else:
+        white = np.random.default_rng(0).standard_normal((2, samples + 63))
+        mix = np.stack([np.convolve(row, np.ones(64) / 80, "valid") for row in white]).astype(np.float32)
+    audio.encode(mix, RATE, path, "wav", bits=32)
+    return mix
+
+
+def matrix_peak(device: str, kind: str) -> float:
+    """GFLOP/s of square matrix products."""
+    import torch
+
+    size = 4096 if device != "cpu" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, kind)) for _ in range(2))
+
+    def run() -> None:
+        (a @ b).sum().item()
+
+    run()
+    return 2 * size**3 / 1e9 / min(timed(run) for _ in range(5))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def command(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory (MB) of a process and its children."""
+    began = time.perf_counter()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{arguments[:4]} ended with {status}")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def ours(models: Path, song: Path, device: str, precision: str, repeats: int) -> dict[str, Any]:
+    """Runs in a process of its own: loads, separates `repeats` times; tells seconds, memory and the stems' file."""
+    from services.common.weights import WeightStore
+    from services.separation.models import registry
+
+    began = time.perf_counter()
+    hardware = Hardware(device, precision, 0.0, models / registry.CONVERTED)
+    separator = registry.load(SIGNATURE, WeightStore(models, offline=True), hardware=hardware)
+    loaded = time.perf_counter() - began
+    with song.open("rb") as file:
+        mix = audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2)
+    seconds = []
+    for number in range(repeats):
+        began = time.perf_counter()
+        stems: dict[str, list[Samples]] = {name: [] for name in separator.stems}
+        for stretch in separator.separate(mix, Options(overlap=OVERLAP), lambda _: None):
+            if number == 0:
+                for name, piece in stretch.stems.items():
+                    stems[name].append(piece)
+        seconds.append(time.perf_counter() - began)
+        if number == 0:
+            np.save(models / f"{precision}.npy", np.stack([np.concatenate(parts, 1) for parts in stems.values()]))
+            del stems
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"load": loaded, "seconds": seconds, "memory": memory}
+
+
+def run_ours(models: Path, song: Path, device: str, precision: str, repeats: int) -> tuple[float, dict[str, Any]]:
+    """The above as a process: its seconds from start to end, and what it tells."""
+    arguments = [sys.executable, "-m", "bench.separation", "--child", str(models), str(song), device, precision]
+    began = time.perf_counter()
+    done = subprocess.run([*arguments, str(repeats)], check=True, capture_output=True, text=True)
+    return time.perf_counter() - began, json.loads(done.stdout.splitlines()[-1])
+
+
+def apply_model_warm(models: Path, mix: Samples, device: str, repeats: int) -> tuple[float, Samples]:
+    """Median seconds of `demucs.apply.apply_model`, and its stems at the mix's level."""
+    import torch
+    from demucs.apply import apply_model
+    from demucs.pretrained import get_model
+
+    model = get_model(SIGNATURE, repo=models / "demucs").eval()
+    wave = torch.tensor(mix)
+    mean, deviation = wave.mean(0).mean(), wave.mean(0).std() + 1e-8
+    batch = ((wave - mean) / deviation)[None]
+    stems: list[Any] = []
+
+    def run() -> None:
+        stems[:] = [apply_model(model, batch, shifts=0, overlap=OVERLAP, device=device)]
+
+    seconds = statistics.median(timed(run) for _ in range(repeats))
+    return seconds, (stems[0][0] * deviation + mean).numpy()
+
+
+def decibel(stems: Samples, expected: Samples) -> float:
+    """The error of `stems`, relative to `expected`."""
+    return 20 * float(np.log10(np.linalg.norm(stems - expected) / np.linalg.norm(expected) + 1e-12))
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        models, song, device, precision, repeats = arguments.child
+        print(json.dumps(ours(Path(models), Path(song), device, precision, int(repeats))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), arguments.seconds, arguments.device, arguments.repeats)
+
+
+def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
+    """One run of everything."""
+    (models / "demucs").mkdir()
+    write_model(models / "demucs")
+    song = models / "song.wav"
+    mix = write_song(song, seconds)
+    segments = -(-mix.shape[1] // int((1 - OVERLAP) * int(7.8 * RATE)))
+    peaks = {kind: matrix_peak(device, kind) for kind in ("float32", "bfloat16")}
+    print(
+        f"{seconds:g} s of music, {segments} segments, on {device}; matrix products: "
+        + ", ".join(f"{kind} {peak:.0f} GFLOP/s" for kind, peak in peaks.items())
+    )
+    print(f"{'':34}{'s':>8}{'x real time':>13}{'GFLOP/s':>9}{'MB':>7}{'of the command line':>21}{'error':>10}")
+
+    def row(name: str, took: float, memory: float | None, error: str = "") -> None:
+        speed = GFLOP_PER_SEGMENT * segments / took
+        size = f"{memory:.0f}" if memory else ""
+        print(
+            f"{name:34}{took:8.1f}{seconds / took:13.1f}{speed:9.0f}{size:>7}{took / line:21.2f}{error:>10}", flush=True
+        )
+
+    demucs = [sys.executable, "-m", "demucs.separate", "--repo", str(models / "demucs"), "-n", SIGNATURE]
+    line, memory = command([*demucs, "--shifts", "0", "-d", device, "-o", str(models / "out"), str(song)])
+    row("demucs, command line", line, memory)
+    warm, expected = apply_model_warm(models, mix, device, repeats)
+    row("demucs, apply_model, warm", warm, None)
+    for precision in ("float32", "auto"):
+        first, told = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, first song ever", first, told["memory"])
+        cold, told = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, cold", cold, told["memory"])
+        _, told = run_ours(models, song, device, precision, repeats + 1)
+        error = f"{decibel(np.load(models / f'{precision}.npy'), expected):.0f} dB"
+        row(f"ours, {precision}, warm", statistics.median(told["seconds"][1:]), told["memory"], error)
+
+
+if __name__ == "__main__":
+    main()

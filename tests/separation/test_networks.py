@@ -1,0 +1,154 @@
+"""HTDemucs in parts, in half precision and converted: the same stems, faster."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from demucs.htdemucs import HTDemucs
+
+from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision
+from services.separation.models.openvino_network import WORTH_SEGMENTS, OpenVinoNetwork
+
+RATE = 44_100
+SOURCES = ["drums", "bass", "other", "vocals"]
+CPU = torch.device("cpu")
+
+
+def small() -> Any:
+    torch.manual_seed(3)
+    options = {"channels": 8, "depth": 4, "t_layers": 1, "t_heads": 2, "nfft": 4096, "segment": Fraction(1, 2)}
+    return HTDemucs(sources=SOURCES, samplerate=RATE, **options).eval()
+
+
+@pytest.fixture(scope="module")
+def full() -> Any:
+    """The architecture of the published htdemucs with random weights."""
+    torch.manual_seed(4)
+    return HTDemucs(sources=SOURCES, samplerate=RATE, segment=Fraction(39, 5), bottom_channels=512, t_layers=5).eval()
+
+
+@pytest.fixture(autouse=True)
+def _both_cores() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def segments(model: Any, count: int = 1) -> torch.Tensor:
+    """Normalised noise with the fall of music's spectrum."""
+    samples = int(model.samplerate * model.segment)
+    white = np.random.default_rng(1).standard_normal((count, 2, samples + 15))
+    pink = sum(white[..., lag : lag + samples] for lag in range(16)) / 4
+    return torch.tensor(pink, dtype=torch.float32)
+
+
+@torch.inference_mode()
+def reference(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    stems: torch.Tensor = model(batch)
+    return stems
+
+
+def error_decibel(stems: torch.Tensor, expected: torch.Tensor) -> float:
+    return 20 * float(torch.log10(torch.linalg.norm(stems - expected) / torch.linalg.norm(expected)))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_network_in_parts_gives_what_the_whole_gives(count: int) -> None:
+    model = small()
+    batch = segments(model, count)
+    network = HTDemucsTorchNetwork(model, CPU, "float32")
+    torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-6, rtol=0)
+    assert network.valid_length(5) == network.segment_samples == batch.shape[-1]
+
+
+def test_bfloat16_in_torch_stays_close_enough(full: Any) -> None:
+    batch = segments(full)
+    assert error_decibel(HTDemucsTorchNetwork(full, CPU, "bfloat16")(batch), reference(full, batch)) < -36
+
+
+def prepared(model: Any, precision: Precision, folder: Path | None) -> OpenVinoNetwork:
+    pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
+    network = OpenVinoNetwork(model, precision, folder, "v1")
+    network.prepare(WORTH_SEGMENTS)
+    return network
+
+
+def test_bfloat16_in_openvino_stays_close_enough(full: Any, tmp_path: Path) -> None:
+    batch = segments(full)
+    assert error_decibel(prepared(full, "bfloat16", tmp_path)(batch), reference(full, batch)) < -36
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    prepared(small(), "float32", folder)
+    return folder
+
+
+def test_a_converted_network_gives_what_torch_gives_and_is_kept(
+    converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_arguments: Any) -> None:
+        raise AssertionError("it was converted again")
+
+    monkeypatch.setattr(OpenVinoNetwork, "_convert", convert)
+    assert sorted(path.suffix for path in converted.iterdir()) == [".bin", ".xml"]
+    model = small()
+    batch = segments(model, 2)
+    network = OpenVinoNetwork(model, "float32", converted, "v1")
+    network.prepare(1)  # however short the song, for it is quick now
+    torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-5, rtol=0)
+    with pytest.raises(AssertionError, match="converted again"):
+        OpenVinoNetwork(model, "float32", converted, "v2").prepare(WORTH_SEGMENTS)
+
+
+def test_a_damaged_converted_network_is_made_anew(converted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(converted, folder)
+    (path,) = folder.glob("*.bin")
+    sound = path.read_bytes()
+    path.write_bytes(sound[: len(sound) // 2])
+    model = small()
+    batch = segments(model)
+    torch.testing.assert_close(prepared(model, "float32", folder)(batch), reference(model, batch), atol=1e-5, rtol=0)
+    assert path.stat().st_size == len(sound)
+
+
+def test_a_folder_that_cannot_be_written_costs_the_keeping_alone(tmp_path: Path) -> None:
+    model = small()
+    (tmp_path / "file").touch()
+    batch = segments(model)
+    network = prepared(model, "float32", tmp_path / "file" / "below")
+    torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-5, rtol=0)
+
+
+def test_a_short_first_song_does_not_wait_for_the_conversion(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
+    model = small()
+    network = OpenVinoNetwork(model, "float32", tmp_path, "v1")
+    network.prepare(WORTH_SEGMENTS - 1)
+    batch = segments(model)
+    torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-6, rtol=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_is_told_that_openvino_is_used() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
+    program = (
+        "from services.separation.models.openvino_network import import_openvino\n"
+        "import_openvino()\n"
+        "import sys, openvino.tools.ovc.telemetry_utils as used\n"
+        "print(used.tm.__name__, [name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert result.stdout.strip() == "openvino.tools.ovc.telemetry_stub []"

@@ -32,13 +32,14 @@ async def serve(settings: DownloadSettings) -> None:
         jobs = JobQueue(
             settings.database_url,
             "download",
-            handlers={KIND: pipeline.handle},
+            handlers={KIND: lambda job: pipeline.handle(job, jobs)},
             slots=settings.download.pipelines,
             keep_seconds=settings.download.keep_days * 86400,
             chore_seconds=settings.download.chore_seconds,
         )
         draft_age = timedelta(hours=settings.download.draft_hours)
         jobs.add_chore(lambda: sweep(objects, library, draft_age))
+        jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
         servicer = DownloadService(settings, library, objects, acquirer, choices, jobs, pipeline, draining)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from services.common.engine import Engine
-from services.common.errors import InvalidInputError, LimitExceededError, UnavailableError
+from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
+from services.download.locks import Locks
 from services.download.store import AudioFacts, Library, Track
 
 OnStage = Callable[[str, float], None]
@@ -31,6 +32,7 @@ class Acquirer:
         self._objects = objects
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
+        self._fetching = Locks()
 
     async def close(self) -> None:
         """Ends the child process."""
@@ -68,12 +70,11 @@ class Acquirer:
         track, new = await self._library.add_upload(user_id, title, tags["artist"], facts)
         if not new:
             # The same sound in another file: the track keeps the file that it has.
-            for key in await self._library.unused([facts.audio_key, facts.peaks_key]):
-                await self._objects.delete(key)
+            await self._drop([facts.audio_key, facts.peaks_key])
         return track, new
 
-    async def fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
-        """Fetches a link's audio for its track.
+    async def acquire(self, track_id: str, on_stage: OnStage) -> str:
+        """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
 
         Returns:
             The key of the original.
@@ -81,7 +82,23 @@ class Acquirer:
         Raises:
             StemTubeError: it cannot be fetched, or is not usable as a song.
             UnavailableError: it took too long (reason FETCH_TIMEOUT).
+            NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
+        track = await self._track(track_id)
+        if track.audio_key:
+            return track.audio_key
+        on_stage("fetching", 0.0)
+        async with self._fetching.of(track_id):
+            track = await self._track(track_id)
+            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage)
+
+    async def _track(self, track_id: str) -> Track:
+        data = await self._library.track(track_id)
+        if data is None:
+            raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
+        return data.track
+
+    async def _fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         with tempfile.TemporaryDirectory() as folder:
@@ -104,13 +121,21 @@ class Acquirer:
                 await asyncio.shield(self._objects.delete(draft))
         title = found["title"] or tags["title"] or url
         artist = found["artist"] or tags["artist"]
-        await self._library.set_audio(track_id, title, artist, facts)
-        return facts.audio_key
+        if await self._library.set_audio(track_id, title, artist, facts):
+            return facts.audio_key
+        # Another process has fetched it too and was faster, or the track was deleted.
+        await self._drop([facts.audio_key, facts.peaks_key])
+        return (await self._track(track_id)).audio_key
 
     async def convert(self, key: str, audio_format: str, to: str) -> None:
         """Makes an object in another format, as another object."""
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
         await self._files.run(task, lambda *_arguments, **_detail: None)
+
+    async def _drop(self, keys: list[str]) -> None:
+        """Removes objects that were made for a track that does not take them."""
+        for key in await self._library.unused(keys):
+            await self._objects.delete(key)
 
     async def _keep(self, draft: str, digest: str, on_stage: OnStage) -> tuple[AudioFacts, dict[str, str]]:
         """Checks a draft by decoding all of it, and names it after its content."""

@@ -259,6 +259,9 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def _cancel(self, job_id: str) -> None:
         await self._jobs.cancel(job_id)
         await self._pipeline.withdraw(self._jobs, job_id)
+        record = await self._jobs.get(job_id)
+        if record.state == "cancelled":
+            await self._pipeline.discard_unfetched(self._jobs, job_id, record.user, record.subject)
 
     async def _track(self, user: str, track_id: str) -> TrackData:
         data = await self._library.track(track_id, user)

@@ -80,6 +80,9 @@ BAD_LINKS = {
     "loopback": "http://localhost/song.mp3",
     "metadata": "http://169.254.169.254/latest/meta-data",
     "another port": "https://example.org:8443/song.mp3",
+    "half an address": "http://[oops/x",
+    "an empty label": "http://a..b/",
+    "a space in the host": "http://exam ple.org/",
     "a password": "https://me:secret@example.org/song.mp3",
 }
 

@@ -240,7 +240,10 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
         if only_missing:
             data = await self._track(user, track_id)
-            plan = without(plan, {stem.model for stem in data.stems}, set(data.analyses))
+            stems: dict[str, set[str]] = {}
+            for stem in data.stems:
+                stems.setdefault(stem.model, set()).add(stem.name)
+            plan = without(plan, stems, data.analyses, self._choices.stems)
 
         async def never(_record: JobRecord) -> bool:
             return False

@@ -26,6 +26,9 @@ class DownloadSection(Section):
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
     draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")
+    stem_days: float = Field(
+        30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"
+    )
     keep_days: float = Field(30.0, description="finished jobs are kept so long")
 
 

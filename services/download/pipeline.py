@@ -19,6 +19,7 @@ from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
 from services.download.remote import RemoteJobs
+from services.download.removal import Remover
 from services.download.store import Library
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.job.v1 import job_pb2
@@ -35,8 +36,9 @@ Outcome = dict[str, Any]
 class Pipeline:
     """Handles the jobs of tracks."""
 
-    def __init__(self, library: Library, acquirer: Acquirer, remote: RemoteJobs) -> None:
+    def __init__(self, library: Library, remover: Remover, acquirer: Acquirer, remote: RemoteJobs) -> None:
         self._library = library
+        self._remover = remover
         self._acquirer = acquirer
         self._remote = remote
         self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
@@ -45,7 +47,8 @@ class Pipeline:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
-        run = _Run(job, Board(job, part_names(plan)), job.payload["track_id"], self._library, self._remote)
+        board = Board(job, part_names(plan))
+        run = _Run(job, board, job.payload["track_id"], self._library, self._remover, self._remote)
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
@@ -124,12 +127,21 @@ class Pipeline:
 class _Run:
     """One attempt at one job."""
 
-    def __init__(self, job: JobContext, board: Board, track_id: str, library: Library, remote: RemoteJobs) -> None:
+    def __init__(
+        self,
+        job: JobContext,
+        board: Board,
+        track_id: str,
+        library: Library,
+        remover: Remover,
+        remote: RemoteJobs,
+    ) -> None:
         self.job = job
         self.board = board
         self.track_id = track_id
         self.audio_key = ""
         self._library = library
+        self._remover = remover
         self._remote = remote
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
@@ -154,7 +166,8 @@ class _Run:
         except StemTubeError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
-        await self._library.set_stems(self.track_id, separation.model, stems, MessageToDict(separation.made_by))
+        made_by = MessageToDict(separation.made_by)
+        await self._remover.remove(await self._library.set_stems(self.track_id, separation.model, stems, made_by))
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
 

@@ -1,6 +1,8 @@
 """What the library keeps: tracks, who has them, their stems, and what is known of their music."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -193,13 +195,23 @@ class Library:
             if await session.get(Track, track_id) is not None:
                 await session.merge(Analysis(track_id=track_id, part=part, content=content))
 
-    async def set_stems(self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]) -> None:
-        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names."""
+    async def set_stems(
+        self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
+    ) -> list[str]:
+        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
+
+        Returns:
+            Keys of the earlier ones' objects, which other tracks may need.
+        """
         async with self._database.write() as session:
-            if await session.get(Track, track_id) is None:
-                return
+            if await session.get(Track, track_id, with_for_update=True) is None:
+                return []
+            names = [stem["name"] for stem in stems]
+            earlier = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
+            keys = {key for stem in await session.scalars(earlier) for key in (stem.audio_key, stem.peaks_key)}
             for position, stem in enumerate(stems):
                 await session.merge(Stem(track_id=track_id, model=model, position=position, made_by=made_by, **stem))
+            return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
 
     async def remove(self, user_id: str, track_id: str) -> list[str] | None:
         """Takes a track from a user; None if the user does not have it.
@@ -238,6 +250,12 @@ class Library:
         """Who has a track."""
         async with self._database.read() as session:
             return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
+
+    @asynccontextmanager
+    async def deciding_on(self, key: str) -> AsyncIterator[bool]:
+        """Whether a track needs an object; nobody else decides on that object until the block ends."""
+        async with self._database.write(lock=f"object {key}") as session:
+            yield await _is_used(session, key)
 
     async def unused(self, keys: list[str]) -> list[str]:
         """Those of these objects that no track needs."""

@@ -14,6 +14,7 @@ from services.download.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.options import Plan
 from services.download.pipeline import KIND, Pipeline
+from services.download.removal import Remover
 from services.download.store import Library, Track
 from tests.download.site import Site
 
@@ -26,8 +27,9 @@ class Acquiring:
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self.objects: ObjectStore = settings.object_store()
         self.library = Library(database)
+        self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
-        self.pipeline = Pipeline(self.library, self.acquirer, None)  # type: ignore[arg-type]  # no other services here
+        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, None)  # type: ignore[arg-type]  # no other services here
         self.jobs = JobQueue(
             settings.database_url,
             "library-test",
@@ -40,11 +42,11 @@ class Acquiring:
         track = await self.library.add_link(user, url)
         return track.id, await self.start(user, track.id, NOTHING)
 
-    async def upload(self, user: str, path: Path) -> Track:
+    async def upload(self, user: str, path: Path, acquirer: Acquirer | None = None) -> Track:
         async def content() -> AsyncIterator[bytes]:
             yield await asyncio.to_thread(path.read_bytes)
 
-        track, _new = await self.acquirer.upload(user, path.name, content())
+        track, _new = await (acquirer or self.acquirer).upload(user, path.name, content())
         return track
 
     async def start(self, user: str, track_id: str, plan: Plan) -> str:

@@ -35,7 +35,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_RETRIES", 1)
 
 
-@pytest.mark.parametrize("fetch_seconds", [4.0])
+@pytest.mark.parametrize("fetch_seconds", [12.0])
 @pytest.mark.usefixtures("soon")
 async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site: Site, song: Path) -> None:
     site.hanging = 1
@@ -121,7 +121,7 @@ async def test_a_part_that_failed_for_a_while_ends_a_job_that_made_nothing_for_g
             return analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error=error))
 
     service = Analysis()
-    acquiring.pipeline = pipeline.Pipeline(acquiring.library, acquiring.acquirer, service)  # type: ignore[arg-type]
+    acquiring.pipeline = pipeline.Pipeline(acquiring.library, acquiring.remover, acquiring.acquirer, service)  # type: ignore[arg-type]
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
     ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))

@@ -54,8 +54,8 @@ class Acquirer:
             nonlocal size
             async for chunk in chunks:
                 size += len(chunk)
-                if size > self._settings.download.max_bytes:
-                    limit = self._settings.download.max_bytes
+                limit = self._settings.limit.max_bytes
+                if size > limit:
                     raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
                 digest.update(chunk)
                 yield chunk

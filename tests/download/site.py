@@ -1,6 +1,7 @@
 """A web site with files, some of which come slowly or not at all."""
 
 import asyncio
+import mimetypes
 from collections import Counter
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class Site:
             self.hanging -= 1
             await asyncio.sleep(60)
         content = self.files[name].read_bytes()
-        response = web.StreamResponse(headers={"Content-Type": "audio/flac", "Content-Length": str(len(content))})
+        kind = mimetypes.guess_type(name)[0] or "audio/flac"
+        response = web.StreamResponse(headers={"Content-Type": kind, "Content-Length": str(len(content))})
         await response.prepare(request)
         size = len(content) // PIECES + 1
         for start in range(0, len(content), size):

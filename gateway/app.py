@@ -17,7 +17,7 @@ from gateway import health, media, middleware, pages, session, transcoder, uploa
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, meeting_expectations
 from gateway.errors import errors
-from gateway.keys import CHANNELS, SETTINGS, STOPPING, STORE
+from gateway.keys import CHANNELS, LIMIT, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
 from services.common.client import open_channel
 from services.common.config import split_address
@@ -54,6 +54,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
         client_max_size=config.gateway.max_json_bytes,
     )
     app[SETTINGS] = config.gateway
+    app[LIMIT] = config.limit
     app[STORE] = config.object_store()
     app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_channels(config, services))

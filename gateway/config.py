@@ -19,7 +19,6 @@ class GatewaySection(Section):
     allowed_origins: tuple[str, ...] = Field(
         (), description="further origins whose pages may write and open WebSockets, e.g. https://app.example.org"
     )
-    max_upload_bytes: int = Field(500 * MIB, gt=0, description="largest file that can be uploaded")
     max_json_bytes: int = Field(MIB, gt=0, description="largest JSON body")
     max_buffered_events: int = Field(256, gt=0, description="events that wait for one slow client, then it is dropped")
     max_buffered_event_bytes: int = Field(4 * MIB, gt=0, description="the same, by size")

@@ -37,7 +37,9 @@ HTTP_STATUS = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
-TOO_LARGE, TOO_LONG = "TOO_LARGE", "TOO_LONG"
+TOO_LARGE = "TOO_LARGE"
+# Of a file: sending it again later will not help, which is what 429 would say.
+TOO_MUCH = (TOO_LARGE, "TOO_LONG", "TOO_MANY_CHANNELS")
 # Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -96,10 +98,10 @@ def from_http(error: web.HTTPException) -> HttpError:
 
 
 def http_status(error: StemTubeError) -> int:
-    """The HTTP status of an error: google.rpc's mapping, but 413 for what is too large."""
+    """The HTTP status of an error: google.rpc's mapping, but 413 for a file that is too much."""
     if isinstance(error, HttpError):
         return error.status
-    return 413 if error.reason in (TOO_LARGE, TOO_LONG) else HTTP_STATUS[error.code]
+    return 413 if error.reason in TOO_MUCH else HTTP_STATUS[error.code]
 
 
 def status_json(error: StemTubeError) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import grpc.aio
 from aiohttp import web
 
 from gateway.config import GatewaySection
+from services.common.config import LimitSettings
 from services.common.storage import ObjectStore
 
 SETTINGS = web.AppKey("settings", GatewaySection)
+LIMIT = web.AppKey("limit", LimitSettings)
 # Channels by the full name of the gRPC service they lead to.
 CHANNELS = web.AppKey("channels", Mapping[str, grpc.aio.Channel])
 STORE = web.AppKey("store", ObjectStore)

@@ -22,7 +22,7 @@ from aiohttp.multipart import BodyPartReader
 from gateway.config import MIB
 from gateway.credentials import call_metadata
 from gateway.errors import TOO_LARGE
-from gateway.keys import CHANNELS, SETTINGS
+from gateway.keys import CHANNELS, LIMIT, SETTINGS
 from gateway.messages import (
     bad_request,
     body_timeout,
@@ -93,7 +93,7 @@ async def _send(call: Any, content: Content) -> None:
 async def expect(request: web.Request) -> None:
     """Invites the body of a client that asks first (`Expect: 100-continue`), unless it announces too much."""
     announced = request.content_length
-    fits = announced is None or announced <= request.app[SETTINGS].max_upload_bytes + FORM_OVERHEAD_BYTES
+    fits = announced is None or announced <= request.app[LIMIT].max_bytes + FORM_OVERHEAD_BYTES
     if fits:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # aiohttp takes bytes on the wire for a response that has begun.
@@ -101,7 +101,7 @@ async def expect(request: web.Request) -> None:
 
 
 def _check_announced_size(request: web.Request) -> None:
-    limit = request.app[SETTINGS].max_upload_bytes
+    limit = request.app[LIMIT].max_bytes
     if request.content_length is not None and request.content_length > limit + FORM_OVERHEAD_BYTES:
         raise _too_large(limit)
 
@@ -180,7 +180,7 @@ class _Limit:
     """Lets pieces pass up to the greatest size, and only while they keep coming."""
 
     def __init__(self, request: web.Request) -> None:
-        self._max_bytes = request.app[SETTINGS].max_upload_bytes
+        self._max_bytes = request.app[LIMIT].max_bytes
         self._idle_seconds = request.app[SETTINGS].body_idle_seconds
         self._size = 0
 

@@ -41,7 +41,8 @@ class AnalysisWork:
     def __init__(self, settings: AnalysisSettings) -> None:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
-        self._limits = audio.Limits(max_seconds=settings.analysis.max_seconds)
+        # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
+        self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._device = resolve_device(settings.analysis.device)
         self._backends: dict[tuple[str, str, str], Backend] = {}
 

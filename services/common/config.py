@@ -84,6 +84,13 @@ class AddressSettings(Section):
     analysis: str = Field("127.0.0.1:50054", description="the analysis service")
 
 
+class LimitSettings(Section):
+    """What a song may be, for all processes: one that knew other limits would refuse what another has taken."""
+
+    max_seconds: float = Field(1800.0, gt=0, description="longest song")
+    max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
+
+
 class Settings(BaseSettings):
     """What every process needs to know."""
 
@@ -105,6 +112,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     log: LogSettings = LogSettings()
     address: AddressSettings = AddressSettings()
+    limit: LimitSettings = LimitSettings()
 
     @property
     def weights_dir(self) -> Path:

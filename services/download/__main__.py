@@ -13,6 +13,7 @@ from services.download.choices import Choices
 from services.download.config import DownloadSettings
 from services.download.pipeline import KIND, Pipeline
 from services.download.remote import RemoteJobs
+from services.download.removal import Remover
 from services.download.service import NAME, DownloadService
 from services.download.store import Library
 from services.download.sweep import sweep
@@ -27,21 +28,24 @@ async def serve(settings: DownloadSettings) -> None:
     objects = settings.object_store()
     async with Database(settings.database_url) as database, separation, analysis:
         library = Library(database)
+        remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
-        pipeline = Pipeline(library, acquirer, RemoteJobs(separation, analysis, callers.identity))
+        pipeline = Pipeline(library, remover, acquirer, RemoteJobs(separation, analysis, callers.identity))
         jobs = JobQueue(
             settings.database_url,
             "download",
-            handlers={KIND: pipeline.handle},
+            handlers={KIND: lambda job: pipeline.handle(job, jobs)},
             slots=settings.download.pipelines,
             keep_seconds=settings.download.keep_days * 86400,
             chore_seconds=settings.download.chore_seconds,
         )
         draft_age = timedelta(hours=settings.download.draft_hours)
-        jobs.add_chore(lambda: sweep(objects, library, draft_age))
+        stem_age = timedelta(days=settings.download.stem_days)
+        jobs.add_chore(lambda: sweep(objects, library, older_than=draft_age, stems_older_than=stem_age))
+        jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
-        servicer = DownloadService(settings, library, objects, acquirer, choices, jobs, pipeline, draining)
+        servicer = DownloadService(settings, library, objects, remover, acquirer, choices, jobs, pipeline, draining)
         await run_with_jobs(
             callers,
             jobs,

@@ -5,15 +5,17 @@ import hashlib
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from services.common.engine import Engine
-from services.common.errors import InvalidInputError, LimitExceededError, UnavailableError
+from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
+from services.download.locks import Locks
 from services.download.store import AudioFacts, Library, Track
 
 OnStage = Callable[[str, float], None]
@@ -31,6 +33,7 @@ class Acquirer:
         self._objects = objects
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
+        self._fetching = Locks()
 
     async def close(self) -> None:
         """Ends the child process."""
@@ -51,8 +54,8 @@ class Acquirer:
             nonlocal size
             async for chunk in chunks:
                 size += len(chunk)
-                if size > self._settings.download.max_bytes:
-                    limit = self._settings.download.max_bytes
+                limit = self._settings.limit.max_bytes
+                if size > limit:
                     raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
                 digest.update(chunk)
                 yield chunk
@@ -61,19 +64,16 @@ class Acquirer:
             await self._objects.put(draft, measured())
             if not size:
                 raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-            facts, tags = await self._keep(draft, digest.hexdigest(), lambda _stage, _done: None)
+            facts, tags = await self._check(draft, digest.hexdigest(), lambda _stage, _done: None)
+            title = tags["title"] or Path(filename).stem or "Untitled"
+            async with self._keeping(draft, facts):
+                # Of the same sound in another file, a track keeps the file that it has.
+                return await self._library.add_upload(user_id, title, tags["artist"], facts)
         finally:
-            await asyncio.shield(self._objects.delete(draft))
-        title = tags["title"] or Path(filename).stem or "Untitled"
-        track, new = await self._library.add_upload(user_id, title, tags["artist"], facts)
-        if not new:
-            # The same sound in another file: the track keeps the file that it has.
-            for key in await self._library.unused([facts.audio_key, facts.peaks_key]):
-                await self._objects.delete(key)
-        return track, new
+            await asyncio.shield(self._forget(draft))
 
-    async def fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
-        """Fetches a link's audio for its track.
+    async def acquire(self, track_id: str, on_stage: OnStage) -> str:
+        """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
 
         Returns:
             The key of the original.
@@ -81,7 +81,23 @@ class Acquirer:
         Raises:
             StemTubeError: it cannot be fetched, or is not usable as a song.
             UnavailableError: it took too long (reason FETCH_TIMEOUT).
+            NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
+        track = await self._track(track_id)
+        if track.audio_key:
+            return track.audio_key
+        on_stage("fetching", 0.0)
+        async with self._fetching.of(track_id):
+            track = await self._track(track_id)
+            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage)
+
+    async def _track(self, track_id: str) -> Track:
+        data = await self._library.track(track_id)
+        if data is None:
+            raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
+        return data.track
+
+    async def _fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         with tempfile.TemporaryDirectory() as folder:
@@ -94,34 +110,61 @@ class Acquirer:
                 path = Path(found["path"])
                 digest = await asyncio.to_thread(_file_digest, path)
                 await self._objects.put(draft, path)
-                facts, tags = await self._keep(
+                facts, tags = await self._check(
                     draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done)
                 )
+                title = found["title"] or tags["title"] or url
+                artist = found["artist"] or tags["artist"]
+                async with self._keeping(draft, facts):
+                    is_first = await self._library.set_audio(track_id, title, artist, facts)
             except TimeoutError:
                 raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
             finally:
                 await asyncio.shield(engine.close())
-                await asyncio.shield(self._objects.delete(draft))
-        title = found["title"] or tags["title"] or url
-        artist = found["artist"] or tags["artist"]
-        await self._library.set_audio(track_id, title, artist, facts)
-        return facts.audio_key
+                await asyncio.shield(self._forget(draft))
+        # Not so if another process has fetched it too and was faster, or if the track was deleted.
+        return facts.audio_key if is_first else (await self._track(track_id)).audio_key
 
     async def convert(self, key: str, audio_format: str, to: str) -> None:
         """Makes an object in another format, as another object."""
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
         await self._files.run(task, lambda *_arguments, **_detail: None)
 
-    async def _keep(self, draft: str, digest: str, on_stage: OnStage) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and names it after its content."""
-        key, peaks_key = f"originals/{digest}", f"peaks/{digest}"
-        task = {"do": "inspect", "key": draft, "peaks_key": peaks_key}
+    @asynccontextmanager
+    async def _keeping(self, draft: str, facts: AudioFacts) -> AsyncIterator[None]:
+        """Keeps a draft and its peaks under their names for the track that the block gives them to."""
+        copies = {facts.audio_key: draft, facts.peaks_key: _peaks_of(draft)}
+        try:
+            for key, source in copies.items():
+                if not await self._objects.exists(key):
+                    await self._objects.copy(source, key)
+            yield
+        finally:
+            await asyncio.shield(self._settle(copies))
+
+    async def _settle(self, copies: dict[str, str]) -> None:
+        """Sees to it that objects are there if a track needs them, and only then.
+
+        The end of another track with the same file may have removed them since they were found to be there.
+        """
+        for key, source in copies.items():
+            async with self._library.deciding_on(key) as is_used:
+                if not is_used:
+                    await self._objects.delete(key)
+                elif not await self._objects.exists(key):
+                    await self._objects.copy(source, key)
+
+    async def _forget(self, draft: str) -> None:
+        for key in (draft, _peaks_of(draft)):
+            await self._objects.delete(key)
+
+    async def _check(self, draft: str, digest: str, on_stage: OnStage) -> tuple[AudioFacts, dict[str, str]]:
+        """Checks a draft by decoding all of it, and makes its peaks."""
+        task = {"do": "inspect", "key": draft, "peaks_key": _peaks_of(draft)}
         found: dict[str, Any] = await self._files.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
-        if not await self._objects.exists(key):
-            await self._objects.copy(draft, key)
         facts = AudioFacts(
-            audio_key=key,
-            peaks_key=peaks_key,
+            audio_key=f"originals/{digest}",
+            peaks_key=f"peaks/{digest}",
             content_hash=found["content_hash"],
             suffix=found["container"],
             duration_seconds=found["duration_seconds"],
@@ -130,6 +173,10 @@ class Acquirer:
             loudness_lufs=found["loudness_lufs"],
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
+
+
+def _peaks_of(draft: str) -> str:
+    return f"{draft}-peaks"
 
 
 def _file_digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Checks a plan's names against what the separation and analysis services offer."""
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import grpc.aio
@@ -25,6 +26,11 @@ class Choices:
         self._models: dict[str, list[str]] = {}
         self._backends: dict[str, dict[str, list[str]]] = {}
         self._asked_at = {"models": float("-inf"), "backends": float("-inf")}
+
+    @property
+    def stems(self) -> Mapping[str, Collection[str]]:
+        """Stems that each model gives, as far as known: of the models that `check` found named in a plan at least."""
+        return self._models
 
     async def check(self, plan: Plan) -> None:
         """Checks the names in a plan.

@@ -17,8 +17,6 @@ class DownloadSection(Section):
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/download.sqlite",
     )
     pipelines: int = Field(32, description="tracks that are processed side by side (the services queue the work)")
-    max_seconds: float = Field(1800.0, description="longest song")
-    max_bytes: int = Field(500 * 1024 * 1024, description="largest file")
     fetch_seconds: float = Field(1800.0, description="longest time that a link may take to fetch")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="hosts that links may lead to although not public, JSON list"
@@ -26,6 +24,9 @@ class DownloadSection(Section):
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
     draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")
+    stem_days: float = Field(
+        30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"
+    )
     keep_days: float = Field(30.0, description="finished jobs are kept so long")
 
 
@@ -42,4 +43,4 @@ class DownloadSettings(Settings):
     @property
     def limits(self) -> Limits:
         """What a song may be."""
-        return Limits(max_seconds=self.download.max_seconds, max_bytes=self.download.max_bytes)
+        return Limits(max_seconds=self.limit.max_seconds, max_bytes=self.limit.max_bytes)

@@ -1,5 +1,6 @@
 """What shall be made of a track: the request's options, checked and complete, as a plan that a job keeps."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from services.common.errors import InvalidInputError
@@ -18,6 +19,8 @@ PARTS: "dict[analysis_pb2.Part.ValueType, str]" = {
 PART_NUMBERS = {name: number for number, name in PARTS.items()}
 MAX_SEPARATIONS = 4
 MAX_SHIFTS, MAX_OVERLAP = 20, 0.9  # as the separation service has them
+# That any model gives.
+FEWEST_STEMS = 2
 
 Plan = dict[str, list[dict[str, Any]]]
 
@@ -84,19 +87,35 @@ def part_names(plan: Plan) -> list[str]:
     return ["acquire", *separations, *(name for name in PARTS.values() if name in asked)]
 
 
-def without(plan: Plan, models: set[str], parts: set[str]) -> Plan:
-    """What a plan of automatic choices still lacks.
+def without(
+    plan: Plan, stems: Mapping[str, Collection[str]], parts: Collection[str], known: Mapping[str, Collection[str]]
+) -> Plan:
+    """What a plan still lacks of a track. What is there was made with whatever was chosen then: explicit choices of a
+    quality, a backend, an analysis' model or a language are made again.
 
     Args:
         plan: what is wanted.
-        models: whose stems are there.
+        stems: that are there, by model.
         parts: analyses that are there.
+        known: stems that each model gives, as far as known.
     """
     return {
-        "separations": [
-            choice
-            for choice in plan["separations"]
-            if choice["stems"] or (choice["model"] not in models and not (choice["model"] == AUTO and models))
-        ],
-        "analyses": [choice for choice in plan["analyses"] if choice["backend"] != AUTO or choice["part"] not in parts],
+        "separations": [choice for choice in plan["separations"] if not _is_separated(choice, stems, known)],
+        "analyses": [choice for choice in plan["analyses"] if not _is_analysed(choice, parts)],
     }
+
+
+def _is_separated(
+    choice: dict[str, Any], stems: Mapping[str, Collection[str]], known: Mapping[str, Collection[str]]
+) -> bool:
+    if choice["quality"] != separation_pb2.QUALITY_UNSPECIFIED:
+        return False
+    models = stems if choice["model"] == AUTO else {choice["model"]} & set(stems)
+    if choice["stems"]:
+        return any(set(choice["stems"]) <= set(stems[model]) for model in models)
+    # A track can have some of a model's stems only.
+    return any(len(stems[model]) >= FEWEST_STEMS and set(known.get(model, ())) <= set(stems[model]) for model in models)
+
+
+def _is_analysed(choice: dict[str, Any], parts: Collection[str]) -> bool:
+    return choice["backend"] == AUTO and choice["model"] == AUTO and not choice["language"] and choice["part"] in parts

@@ -5,18 +5,21 @@ it exists; a part that fails leaves the others alone.
 """
 
 import asyncio
+from datetime import timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from services.common.errors import NotFoundError, PreconditionError, StemTubeError
-from services.common.jobs import JobContext, JobQueue, KeptError, error_detail
+from services.common.errors import Code, PreconditionError, StemTubeError
+from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
 from services.download.remote import RemoteJobs
+from services.download.removal import Remover
 from services.download.store import Library
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.job.v1 import job_pb2
@@ -25,26 +28,33 @@ from stemtube.separation.v1 import separation_pb2
 log = structlog.get_logger(__name__)
 
 KIND = "track"
+# A link's job is submitted within this time of its track.
+SUBMITTING = timedelta(minutes=10)
 Outcome = dict[str, Any]
 
 
 class Pipeline:
     """Handles the jobs of tracks."""
 
-    def __init__(self, library: Library, acquirer: Acquirer, remote: RemoteJobs) -> None:
+    def __init__(self, library: Library, remover: Remover, acquirer: Acquirer, remote: RemoteJobs) -> None:
         self._library = library
+        self._remover = remover
         self._acquirer = acquirer
         self._remote = remote
+        self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
 
-    async def handle(self, job: JobContext) -> Outcome:
-        """Runs one job to its end."""
+    async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
+        """Runs one job to its end; the queue calls again with the same job after a transient error."""
         plan: Plan = job.payload["plan"]
-        run = _Run(job, Board(job, part_names(plan)), job.payload["track_id"], self._library, self._remote)
+        self._tries[job] = self._tries.get(job, 0) + 1
+        board = Board(job, part_names(plan))
+        run = _Run(job, board, job.payload["track_id"], self._library, self._remover, self._remote)
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
-            run.board.fail("acquire", error_detail(error))
-            await self._library.discard_unfetched(run.track_id)
+            if self._is_final(job, error):
+                run.board.fail("acquire", error_detail(error))
+                await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
         run.audio_key = acquired["audio_key"]
         run.board.settle({"acquire": None})
@@ -68,7 +78,7 @@ class Pipeline:
             run.board.settle(outcome["parts"])
         errors = run.board.errors()
         if errors and not run.board.any_succeeded():
-            raise KeptError(errors[0])
+            raise _NothingMadeError(errors[0])
         return {}
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
@@ -83,19 +93,31 @@ class Pipeline:
         }
         await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
 
+    async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
+        """Takes a track whose audio will not arrive from the user of a job that has ended without it.
+
+        Another user keeps it, and so does this one if another job of theirs still waits for the audio.
+        """
+        waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
+        if all(record.id == job_id for record in waiting):
+            await self._library.discard_unfetched(user, track_id)
+
+    async def discard_given_up(self, jobs: JobQueue) -> None:
+        """Discards tracks that wait for audio which no job is about to bring: its worker died, again and again."""
+        for track_id in await self._library.unfetched(SUBMITTING):
+            for user in await self._library.users_of(track_id):
+                await self.discard_unfetched(jobs, "", user, track_id)
+
+    def _is_final(self, job: JobContext, error: StemTubeError) -> bool:
+        """Whether the queue lets a job end with this error rather than try it again."""
+        tries = MAX_DEATHS if error.reason == "WORKER_DIED" else MAX_RETRIES + 1
+        return error.code not in TRANSIENT or self._tries[job] >= tries
+
     async def _acquire(self, run: "_Run") -> Outcome:
-        data = await self._library.track(run.track_id)
-        if data is None:
-            raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
-        audio_key = data.track.audio_key
-        if not audio_key:
-            url = data.track.source_url or ""
-            run.board.update("acquire", "running", stage="fetching")
-            audio_key = await self._acquirer.fetch(
-                run.track_id,
-                url,
-                lambda stage, done: run.board.update("acquire", "running", progress=done, stage=stage),
-            )
+        audio_key = await self._acquirer.acquire(
+            run.track_id,
+            lambda stage, done: run.board.update("acquire", "running", progress=done, stage=stage),
+        )
         run.board.succeed("acquire")
         return {"audio_key": audio_key}
 
@@ -103,12 +125,21 @@ class Pipeline:
 class _Run:
     """One attempt at one job."""
 
-    def __init__(self, job: JobContext, board: Board, track_id: str, library: Library, remote: RemoteJobs) -> None:
+    def __init__(
+        self,
+        job: JobContext,
+        board: Board,
+        track_id: str,
+        library: Library,
+        remover: Remover,
+        remote: RemoteJobs,
+    ) -> None:
         self.job = job
         self.board = board
         self.track_id = track_id
         self.audio_key = ""
         self._library = library
+        self._remover = remover
         self._remote = remote
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
@@ -137,7 +168,8 @@ class _Run:
         except StemTubeError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
-        await self._library.set_stems(self.track_id, separation.model, stems, MessageToDict(separation.made_by))
+        made_by = MessageToDict(separation.made_by)
+        await self._remover.remove(await self._library.set_stems(self.track_id, separation.model, stems, made_by))
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
 
@@ -219,6 +251,19 @@ class _Run:
 
 
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
+
+
+class _NothingMadeError(KeptError):
+    """The error of a part as the end of a job that made nothing.
+
+    The other services have tried as often as they do, and would answer the same requests with the same failed jobs:
+    an error that is transient of the part is final of the job.
+    """
+
+    def __init__(self, detail: dict[str, Any]) -> None:
+        super().__init__(detail)
+        if self.code in TRANSIENT:
+            self.code = Code.FAILED_PRECONDITION
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,10 +20,12 @@ from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.locks import Locks
 from services.download.messages import track_job_message, track_message
 from services.download.options import Plan, make_plan, without
 from services.download.paging import make_token, page_size, read_token
 from services.download.pipeline import KIND, Pipeline
+from services.download.removal import Remover, derived_key
 from services.download.store import Library, Track, TrackData
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
@@ -53,6 +54,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         settings: DownloadSettings,
         library: Library,
         objects: ObjectStore,
+        remover: Remover,
         acquirer: Acquirer,
         choices: Choices,
         jobs: JobQueue,
@@ -62,12 +64,13 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         self._settings = settings
         self._library = library
         self._objects = objects
+        self._remover = remover
         self._acquirer = acquirer
         self._choices = choices
         self._jobs = jobs
         self._pipeline = pipeline
         self._draining = draining
-        self._converting: dict[str, asyncio.Lock] = {}
+        self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
         user = require_user().subject
@@ -130,9 +133,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         for record in await self._jobs.unfinished(user):
             if record.subject == request.track_id:
                 await self._cancel(record.id)
-        for key in keys:
-            for derived in (key, *(_derived_key(key, name) for name in audio.FORMATS)):
-                await self._objects.delete(derived)
+        await self._remover.remove(keys)
         return pb.DeleteTrackResponse()
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
@@ -248,7 +249,10 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
         if only_missing:
             data = await self._track(user, track_id)
-            plan = without(plan, {stem.model for stem in data.stems}, set(data.analyses))
+            stems: dict[str, set[str]] = {}
+            for stem in data.stems:
+                stems.setdefault(stem.model, set()).add(stem.name)
+            plan = without(plan, stems, data.analyses, self._choices.stems)
 
         async def never(_record: JobRecord) -> bool:
             return False
@@ -267,6 +271,9 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def _cancel(self, job_id: str) -> None:
         await self._jobs.cancel(job_id)
         await self._pipeline.withdraw(self._jobs, job_id)
+        record = await self._jobs.get(job_id)
+        if record.state == "cancelled":
+            await self._pipeline.discard_unfetched(self._jobs, job_id, record.user, record.subject)
 
     async def _track(self, user: str, track_id: str) -> TrackData:
         data = await self._library.track(track_id, user)
@@ -284,11 +291,10 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         return record
 
     async def _convert(self, key: str, wanted: str) -> str:
-        derived = _derived_key(key, wanted)
-        async with self._converting.setdefault(derived, asyncio.Lock()):
+        derived = derived_key(key, wanted)
+        async with self._converting.of(derived):
             if not await self._objects.exists(derived):
                 await self._acquirer.convert(key, wanted, derived)
-        self._converting.pop(derived, None)
         return derived
 
 
@@ -321,10 +327,6 @@ def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, 
 def _file_name(track: Track) -> str:
     name = f"{track.artist} - {track.title}" if track.artist else track.title
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "track"
-
-
-def _derived_key(key: str, audio_format: str) -> str:
-    return f"derived/{hashlib.sha256(key.encode()).hexdigest()}.{audio_format}"
 
 
 def _no_such_track() -> NotFoundError:

@@ -1,8 +1,10 @@
 """What the library keeps: tracks, who has them, their stems, and what is known of their music."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, delete, exists, func, or_, select, tuple_
@@ -116,7 +118,8 @@ class Library:
     async def add_link(self, user_id: str, url: str) -> Track:
         """The track of a link, made if it is new; the user gets access."""
         async with self._database.write(lock=f"link {url}") as session:
-            track = await session.scalar(select(Track).where(Track.source_url == url))
+            # Locked, so that nobody removes the track between the look at it and the access to it.
+            track = await session.scalar(select(Track).where(Track.source_url == url).with_for_update())
             if track is None:
                 track = _new_track(title=url, source_url=url)
                 session.add(track)
@@ -128,7 +131,7 @@ class Library:
         """The user's track with this content, and whether it is new."""
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
-            track = await session.scalar(same)
+            track = await session.scalar(same.with_for_update())
             new = track is None
             if track is None:
                 track = _new_track(title=title, artist=artist, owner_id=user_id)
@@ -192,13 +195,23 @@ class Library:
             if await session.get(Track, track_id) is not None:
                 await session.merge(Analysis(track_id=track_id, part=part, content=content))
 
-    async def set_stems(self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]) -> None:
-        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names."""
+    async def set_stems(
+        self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
+    ) -> list[str]:
+        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
+
+        Returns:
+            Keys of the earlier ones' objects, which other tracks may need.
+        """
         async with self._database.write() as session:
-            if await session.get(Track, track_id) is None:
-                return
+            if await session.get(Track, track_id, with_for_update=True) is None:
+                return []
+            names = [stem["name"] for stem in stems]
+            earlier = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
+            keys = {key for stem in await session.scalars(earlier) for key in (stem.audio_key, stem.peaks_key)}
             for position, stem in enumerate(stems):
                 await session.merge(Stem(track_id=track_id, model=model, position=position, made_by=made_by, **stem))
+            return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
 
     async def remove(self, user_id: str, track_id: str) -> list[str] | None:
         """Takes a track from a user; None if the user does not have it.
@@ -207,22 +220,42 @@ class Library:
             Keys of the objects that nobody needs any more, if the user was the last to have the track.
         """
         async with self._database.write(lock=f"track {track_id}") as session:
-            if not await _has(session, user_id, track_id):
+            track = await session.get(Track, track_id, with_for_update=True)
+            if track is None or not await _has(session, user_id, track_id):
                 return None
-            await session.execute(delete(Access).where(Access.user_id == user_id, Access.track_id == track_id))
-            if await session.scalar(select(exists(select(Access).where(Access.track_id == track_id)))):
+            if not await _take_away(session, user_id, track_id):
                 return []
-            track = await session.get_one(Track, track_id)
             stems = await session.scalars(select(Stem).where(Stem.track_id == track_id))
             keys = {key for stem in stems for key in (stem.audio_key, stem.peaks_key)}
             keys |= {key for key in (track.audio_key, track.peaks_key) if key}
             await session.execute(delete(Track).where(Track.id == track_id))
             return [key for key in keys if not await _is_used(session, key)]
 
-    async def discard_unfetched(self, track_id: str) -> None:
-        """Removes a track whose audio never arrived."""
+    async def discard_unfetched(self, user_id: str, track_id: str) -> None:
+        """Takes a track whose audio has not arrived from a user, and removes it if nobody else has it."""
         async with self._database.write(lock=f"track {track_id}") as session:
-            await session.execute(delete(Track).where(Track.id == track_id, Track.audio_key == ""))
+            track = await session.get(Track, track_id, with_for_update=True)
+            if track is None or track.audio_key:
+                return
+            if await _take_away(session, user_id, track_id):
+                await session.execute(delete(Track).where(Track.id == track_id))
+
+    async def unfetched(self, older_than: timedelta) -> list[str]:
+        """Ids of tracks whose audio has not arrived, those that were added less than `older_than` ago apart."""
+        query = select(Track.id).where(Track.audio_key == "", Track.create_time < datetime.now(UTC) - older_than)
+        async with self._database.read() as session:
+            return list(await session.scalars(query))
+
+    async def users_of(self, track_id: str) -> list[str]:
+        """Who has a track."""
+        async with self._database.read() as session:
+            return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
+
+    @asynccontextmanager
+    async def deciding_on(self, key: str) -> AsyncIterator[bool]:
+        """Whether a track needs an object; nobody else decides on that object until the block ends."""
+        async with self._database.write(lock=f"object {key}") as session:
+            yield await _is_used(session, key)
 
     async def unused(self, keys: list[str]) -> list[str]:
         """Those of these objects that no track needs."""
@@ -266,6 +299,12 @@ async def _grant(session: AsyncSession, user_id: str, track_id: str) -> None:
 
 async def _has(session: AsyncSession, user_id: str, track_id: str) -> bool:
     return await session.get(Access, (user_id, track_id)) is not None
+
+
+async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool:
+    """Ends a user's access to a track, and tells whether nobody has it any more."""
+    await session.execute(delete(Access).where(Access.user_id == user_id, Access.track_id == track_id))
+    return not await session.scalar(select(exists(select(Access).where(Access.track_id == track_id))))
 
 
 async def _is_used(session: AsyncSession, key: str) -> bool:

@@ -29,7 +29,6 @@ class SeparationSection(Section):
     memory_gib: float = Field(
         0.0, ge=0, description="GPU memory that a separation may use; 0: three quarters of what is free"
     )
-    max_seconds: float = Field(1800.0, description="longest mix")
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")

@@ -82,8 +82,9 @@ class SeparationWork:
     def __init__(self, settings: SeparationSettings) -> None:
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
+        # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
+        self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         section = settings.separation
-        self._limits = audio.Limits(max_seconds=section.max_seconds)
         self._hardware = Hardware(
             resolve_device(section.device),
             section.precision,

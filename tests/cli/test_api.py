@@ -12,7 +12,7 @@ from cli.api import Api, ApiError
 from cli.suite import free_ports
 from gateway.app import RunningGateway, start
 from gateway.config import MIB, GatewaySection, GatewaySettings
-from services.common.config import AddressSettings
+from services.common.config import AddressSettings, LimitSettings
 from services.common.errors import InvalidInputError
 from tests.gateway import suite as small
 from tests.gateway.suite import PASSWORD, Suite, running_suite, until
@@ -24,19 +24,18 @@ async def suite() -> AsyncIterator[Suite]:
         yield suite
 
 
-def settings_of(suite: Suite, tmp_path: Path, **gateway: Any) -> GatewaySettings:
+def settings_of(suite: Suite, tmp_path: Path, max_bytes: int = 3_000_000, **gateway: Any) -> GatewaySettings:
     return GatewaySettings(
         data_dir=tmp_path / "data",
         address=AddressSettings(auth=suite.address("auth"), download=suite.address("download")),
-        gateway=GatewaySection(
-            **{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5, "max_upload_bytes": 3_000_000} | gateway
-        ),
+        limit=LimitSettings(max_bytes=max_bytes),
+        gateway=GatewaySection(**{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5} | gateway),
     )
 
 
 @pytest.fixture
 async def gateway(suite: Suite, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    running = await start(settings_of(suite, tmp_path, max_upload_bytes=3 * MIB))
+    running = await start(settings_of(suite, tmp_path, max_bytes=3 * MIB))
     yield running
     await running.stop()
 

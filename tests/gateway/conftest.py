@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from gateway.app import RunningGateway, start
-from gateway.config import GatewaySection, GatewaySettings
-from services.common.config import AddressSettings
+from gateway.config import MIB, GatewaySection, GatewaySettings
+from services.common.config import AddressSettings, LimitSettings
 from tests.gateway.suite import Suite, running_suite, token_of
 
 
@@ -49,11 +49,14 @@ async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
     """Starts a gateway with given settings, and gives a client of it; `user=None` for one who is not signed in."""
     async with AsyncExitStack() as stack:
 
-        async def connect(user: str | None = "ann", address: dict[str, str] | None = None, **gateway: Any) -> Client:
+        async def connect(
+            user: str | None = "ann", address: dict[str, str] | None = None, max_bytes: int = 500 * MIB, **gateway: Any
+        ) -> Client:
             addresses = {"auth": suite.address("auth"), "download": suite.address("download"), **(address or {})}
             settings = GatewaySettings(
                 data_dir=tmp_path / "data",
                 address=AddressSettings(**addresses),
+                limit=LimitSettings(max_bytes=max_bytes),
                 gateway=GatewaySection(**{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5, **gateway}),
             )
             running = await start(settings)

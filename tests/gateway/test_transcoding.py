@@ -143,6 +143,8 @@ async def test_a_body_that_stops_coming_is_refused(connect: Connect) -> None:
         (PreconditionError("…", "TRACK_NOT_READY"), 400),
         (LimitExceededError("…", "TOO_MANY_JOBS", limit="3"), 429),
         (LimitExceededError("…", "TOO_LARGE"), 413),
+        (LimitExceededError("…", "TOO_LONG"), 413),
+        (LimitExceededError("…", "TOO_MANY_CHANNELS"), 413),
         (StemTubeError("…", "ODD"), 500),
     ],
 )

@@ -180,7 +180,7 @@ async def test_a_stranger_is_refused_while_the_upload_waits(connect: Connect) ->
 
 
 async def test_limits_of_size(connect: Connect) -> None:
-    client = await connect(max_upload_bytes=MIB)
+    client = await connect(max_bytes=MIB)
     assert (await client.json("POST", PATH, data=pieces(1), headers=WAV))[0] == 200
     assert (await client.json("POST", PATH, data=form(("file", b"x" * MIB))))[0] == 200
     too_large = (413, "TOO_LARGE")
@@ -193,7 +193,7 @@ async def test_limits_of_size(connect: Connect) -> None:
 
 
 async def test_too_much_is_refused_before_it_is_sent(connect: Connect) -> None:
-    client = await connect(max_upload_bytes=MIB)
+    client = await connect(max_bytes=MIB)
     assert await client.refused("POST", PATH, data=b"x" * 9 * MIB, headers=WAV, expect100=True) == (413, "TOO_LARGE")
     assert (await client.json("POST", PATH, data=b"x" * 1000, headers=WAV, expect100=True))[0] == 200
 

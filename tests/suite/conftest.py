@@ -14,6 +14,7 @@ from services.auth.store import User, fold
 from services.common import audio
 from services.common.database import Database
 from tests.suite.client import Client
+from tests.suite.grpc_client import GrpcClient
 from tests.suite.running import PASSWORD, Suite
 
 
@@ -50,6 +51,13 @@ async def client(suite: Suite) -> AsyncIterator[Client]:
 @pytest.fixture
 async def ben(suite: Suite) -> AsyncIterator[Client]:
     async with Client(suite.url) as client:
+        await client.sign_in("ben", PASSWORD)
+        yield client
+
+
+@pytest.fixture
+async def grpc_client(suite: Suite) -> AsyncIterator[GrpcClient]:
+    async with GrpcClient(suite) as client:
         await client.sign_in("ben", PASSWORD)
         yield client
 

@@ -48,8 +48,8 @@ class Suite:
             "OFFLINE": "true",
             "ADMIN_PASSWORD": PASSWORD,
             "AUTH__BCRYPT_COST": 4,
-            "DOWNLOAD__MAX_SECONDS": MAX_SECONDS,
-            "DOWNLOAD__MAX_BYTES": MAX_BYTES,
+            "LIMIT__MAX_SECONDS": MAX_SECONDS,
+            "LIMIT__MAX_BYTES": MAX_BYTES,
             "DOWNLOAD__ALLOWED_HOSTS": '["127.0.0.1"]',
             "GATEWAY__LISTEN": f"127.0.0.1:{self.ports['gateway']}",
         }

@@ -1,18 +1,34 @@
 """What cannot be used gives one clear error, leaves nothing behind, and the suite goes on."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from services.common.errors import Code
+from stemtube.auth.v1 import auth_pb2
+from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
+from tests.download.site import Site
 from tests.suite.client import Client, reason, states
+from tests.suite.grpc_client import GrpcClient, refusal
 from tests.suite.running import MAX_BYTES, MAX_SECONDS, Suite
 
 KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
 Make = Callable[[Path], Path]
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
 
 
 def _bytes(path: Path, content: bytes) -> Path:
@@ -53,7 +69,60 @@ async def test_a_bad_file_is_refused_and_leaves_nothing(
     status, answer = await client.upload(make(tmp_path / name))
     assert (status, reason(answer)) == (status_expected, reason_expected), answer
     assert answer["message"]
+    # The gateway refuses what is too large before the library has thrown away what had come so far.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while await _everything(suite, client) != before:
+                await asyncio.sleep(0.1)
     assert await _everything(suite, client) == before
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_file_is_refused_by_grpc_too(
+    kind: str, suite: Suite, client: Client, grpc_client: GrpcClient, tmp_path: Path
+) -> None:
+    name, make, status, reason_expected = BAD[kind]
+    before = await _everything(suite, client)
+    error = await refusal(grpc_client.upload(make(tmp_path / name)))
+    code = {400: Code.INVALID_ARGUMENT, 413: Code.RESOURCE_EXHAUSTED}[status]
+    assert (error.code, error.reason) == (code, reason_expected)
+    assert await _everything(suite, client) == before
+
+
+# What yt-dlp says of a file without content, it says before the library sees it.
+BEHIND_LINKS = {kind: reason for kind, (*_, reason) in BAD.items()} | {"empty": "FETCH_FAILED"}
+
+
+@pytest.mark.parametrize("kind", BEHIND_LINKS)
+async def test_a_bad_file_behind_a_link_fails_its_job_and_leaves_nothing(
+    kind: str, suite: Suite, client: Client, site: Site, tmp_path: Path
+) -> None:
+    before = await _everything(suite, client)
+    url = site.put(BAD[kind][1](tmp_path / BAD[kind][0]))
+    status, added = await client.call("POST", "/tracks", json={"url": url})
+    assert status == 200, added
+    job = await client.end_of(added["job"]["job"]["id"])
+    assert (states(job)["acquire"], job["job"]["error"]["reason"]) == ("failed", BEHIND_LINKS[kind]), job
+    status, answer = await client.call("GET", f"/tracks/{added['track']['id']}")
+    assert (status, reason(answer)) == (404, "NO_SUCH_TRACK")
+    after = await _everything(suite, client)
+    assert after | {"job": before["job"]} == before
+
+
+async def test_refusals_by_grpc(client: Client, grpc_client: GrpcClient, tmp_path: Path) -> None:
+    library, metadata = grpc_client.library, grpc_client.metadata
+    error = await refusal(library.CreateTrack(pb.CreateTrackRequest(url="http://[oops/x"), metadata=metadata))
+    assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "BAD_URL")
+    login = auth_pb2.LoginRequest(username="ben", password="wrong one")
+    error = await refusal(grpc_client.auth.Login(login))
+    assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
+    added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=19)), KEY_ONLY)
+    for track_id in ("0" * 32, added["track"]["id"]):
+        error = await refusal(library.GetTrack(pb.GetTrackRequest(track_id=track_id), metadata=metadata))
+        assert (error.code, error.reason) == (Code.NOT_FOUND, "NO_SUCH_TRACK")
+    error = await refusal(library.GetTrack(pb.GetTrackRequest(track_id=added["track"]["id"])))
+    assert error.code == Code.UNAUTHENTICATED
+    await client.end_of(added["job"]["job"]["id"])
 
 
 GOOD: dict[str, Make] = {
@@ -80,6 +149,9 @@ BAD_LINKS = {
     "loopback": "http://localhost/song.mp3",
     "metadata": "http://169.254.169.254/latest/meta-data",
     "another port": "https://example.org:8443/song.mp3",
+    "half an address": "http://[oops/x",
+    "an empty label": "http://a..b/",
+    "a space in the host": "http://exam ple.org/",
     "a password": "https://me:secret@example.org/song.mp3",
 }
 
@@ -174,10 +246,12 @@ async def test_pages_of_a_list_and_a_token_that_is_none(client: Client, tmp_path
     assert (status, reason(answer)) == (400, "BAD_PAGE_TOKEN")
 
 
-async def _everything(suite: Suite, client: Client) -> tuple[set[str], int]:
-    """All objects, and the number of the user's tracks."""
+async def _everything(suite: Suite, client: Client) -> dict[str, Any]:
+    """All objects, the number of the user's tracks, and of rows in the library's tables."""
     objects = suite.data / "objects"
-    files = (
-        {str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file()} if objects.exists() else set()
-    )
-    return files, len((await client.get("/tracks?page_size=200"))["tracks"])
+    files = {str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file()}
+    tracks = len((await client.get("/tracks?page_size=200"))["tracks"])
+    with contextlib.closing(sqlite3.connect(suite.data / "databases" / "download.sqlite")) as database:
+        tables = ("tracks", "access", "stems", "analyses", "job")
+        rows = {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+    return {"objects": files, "listed": tracks, **rows}

@@ -85,6 +85,7 @@ async def test_a_link_without_a_song_fails_and_leaves_no_track(path: str, client
 
 
 async def test_fetching_can_be_cancelled(client: Client, site: str, suite: Suite) -> None:
+    before = {path for path in (suite.data / "objects").rglob("*") if path.is_file()}
     added = await add_link(client, site + "/slow.flac")
     job_id = added["job"]["job"]["id"]
     await asyncio.sleep(2)
@@ -92,8 +93,10 @@ async def test_fetching_can_be_cancelled(client: Client, site: str, suite: Suite
     assert status == 200
     job = await client.end_of(job_id, 5)
     assert job["job"]["state"] == "JOB_STATE_CANCELLED"
+    status, answer = await client.call("GET", f"/tracks/{added['track']['id']}")
+    assert (status, reason(answer)) == (404, "NO_SUCH_TRACK")
     await asyncio.sleep(3)
-    assert not list((suite.data / "objects" / "uploads").glob("*"))
+    assert {path for path in (suite.data / "objects").rglob("*") if path.is_file()} == before
 
 
 async def test_a_separation_is_cancelled_in_the_middle_and_leaves_no_stems(

@@ -50,13 +50,27 @@ async def test_stems_of_attempts_that_came_to_nothing_are_removed(jobs: JobQueue
 async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: Path, objects: ObjectStore) -> None:
     url = f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
-    for key in ("uploads/broken", "originals/used", "originals/lost", "peaks/used", "peaks/lost", "stems/x/y/z.flac"):
+    for key in (
+        "uploads/broken",
+        "originals/used",
+        "originals/lost",
+        "peaks/used",
+        "peaks/lost",
+        "stems/x/y/vocals.flac",
+        "derived/originals/used.mp3",
+        "derived/stems/gone/y/vocals.flac.mp3",
+        f"derived/{'0' * 64}.mp3",  # as earlier versions named them
+    ):
         await objects.put(key, b"sound")
     facts = AudioFacts("originals/used", "peaks/used", "hash", "flac", 1.0, 44_100, 2, -20.0)
     async with Database(url) as database:
         library = Library(database)
         await library.add_upload("anna", "Song", "", facts)
-        assert await library_sweep.sweep(objects, library, timedelta(hours=1)) == 0
-        assert await library_sweep.sweep(objects, library, timedelta(0)) == 3
-    kept = sorted([info.key async for info in objects.list()])
-    assert kept == ["originals/used", "peaks/used", "stems/x/y/z.flac"]
+        hour, now = timedelta(hours=1), timedelta(0)
+        assert await library_sweep.sweep(objects, library, older_than=hour, stems_older_than=hour) == 0
+        assert await library_sweep.sweep(objects, library, older_than=now, stems_older_than=hour) == 5
+        kept = sorted([info.key async for info in objects.list()])
+        used = ["derived/originals/used.mp3", "originals/used", "peaks/used"]
+        assert kept == [*used, "stems/x/y/vocals.flac"]
+        assert await library_sweep.sweep(objects, library, older_than=hour, stems_older_than=now) == 1
+    assert sorted([info.key async for info in objects.list()]) == used

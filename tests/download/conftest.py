@@ -1,0 +1,93 @@
+"""The library without its gRPC server: a queue that acquires tracks, on real files and a real web site."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.database import Database, migrate
+from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue
+from services.common.storage import ObjectStore
+from services.download.acquire import Acquirer
+from services.download.config import DownloadSection, DownloadSettings
+from services.download.options import Plan
+from services.download.pipeline import KIND, Pipeline
+from services.download.removal import Remover
+from services.download.store import Library, Track
+from tests.download.site import Site
+
+NOTHING: Plan = {"separations": [], "analyses": []}
+
+
+class Acquiring:
+    """The library's way of a track up to its audio."""
+
+    def __init__(self, settings: DownloadSettings, database: Database) -> None:
+        self.objects: ObjectStore = settings.object_store()
+        self.library = Library(database)
+        self.remover = Remover(self.objects, self.library)
+        self.acquirer = Acquirer(settings, self.objects, self.library)
+        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, None)  # type: ignore[arg-type]  # no other services here
+        self.jobs = JobQueue(
+            settings.database_url,
+            "library-test",
+            handlers={KIND: lambda job: self.pipeline.handle(job, self.jobs)},
+            slots=4,
+        )
+
+    async def add_link(self, user: str, url: str) -> tuple[str, str]:
+        """Has a link fetched; ids of its track and job."""
+        track = await self.library.add_link(user, url)
+        return track.id, await self.start(user, track.id, NOTHING)
+
+    async def upload(self, user: str, path: Path, acquirer: Acquirer | None = None) -> Track:
+        async def content() -> AsyncIterator[bytes]:
+            yield await asyncio.to_thread(path.read_bytes)
+
+        track, _new = await (acquirer or self.acquirer).upload(user, path.name, content())
+        return track
+
+    async def start(self, user: str, track_id: str, plan: Plan) -> str:
+        """Submits a track's job; its id."""
+        payload = {"track_id": track_id, "plan": plan, "priority": 0}
+        record = await self.jobs.submit(KIND, payload, key=f"{user}-{track_id}", user=user, subject=track_id)
+        return record.id
+
+    async def end_of(self, job_id: str) -> JobRecord:
+        async with asyncio.timeout(60):
+            return [record async for record in self.jobs.watch(job_id)][-1]
+
+    async def keys(self) -> list[str]:
+        return sorted([info.key async for info in self.objects.list()])
+
+
+@pytest.fixture
+def fetch_seconds() -> float:
+    return 60.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path, fetch_seconds: float) -> DownloadSettings:
+    section = DownloadSection(allowed_hosts=("127.0.0.1",), fetch_seconds=fetch_seconds)
+    return DownloadSettings(data_dir=tmp_path / "data", download=section)
+
+
+@pytest.fixture
+async def acquiring(settings: DownloadSettings) -> AsyncIterator[Acquiring]:
+    await migrate(settings.database_url, "services.download")
+    async with Database(settings.database_url) as database:
+        acquiring = Acquiring(settings, database)
+        await acquiring.jobs.start()
+        yield acquiring
+        await acquiring.jobs.close()
+        await acquiring.acquirer.close()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()

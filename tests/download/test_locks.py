@@ -1,0 +1,26 @@
+"""Locks by name leave nothing behind, whatever happens while they are held."""
+
+import asyncio
+import contextlib
+
+from services.download.locks import Locks
+
+
+async def test_one_at_a_time_for_each_name_and_nothing_stays() -> None:
+    locks = Locks()
+    inside: list[str] = []
+
+    async def work(name: str) -> None:
+        async with locks.of(name):
+            assert name not in inside
+            inside.append(name)
+            await asyncio.sleep(0.01)
+            inside.remove(name)
+            raise ValueError("failed")
+
+    async def attempt(name: str) -> None:
+        with contextlib.suppress(ValueError):
+            await work(name)
+
+    await asyncio.gather(*(attempt(name) for name in "aabbab"))
+    assert not locks._locks

@@ -1,0 +1,59 @@
+"""A client by gRPC alone."""
+
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any, Self
+
+import grpc.aio
+import pytest
+
+from services.common.client import RemoteError, domain_error, final_answer
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from tests.suite.running import Suite
+
+CHUNK_BYTES = 1 << 18
+
+
+class GrpcClient:
+    """Stubs of the two services that users talk to."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._channels = [
+            grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports[name]}", options=[("grpc.enable_http_proxy", 0)])
+            for name in ("auth", "download")
+        ]
+        self.auth: Any = auth_pb2_grpc.AuthServiceStub(self._channels[0])
+        self.library: Any = download_pb2_grpc.DownloadServiceStub(self._channels[1])
+        self.metadata: tuple[tuple[str, str], ...] = ()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def sign_in(self, username: str, password: str) -> None:
+        answer = await self.auth.Login(auth_pb2.LoginRequest(username=username, password=password))
+        self.metadata = (("authorization", f"Bearer {answer.session.access_token}"),)
+
+    async def upload(self, path: Path) -> download_pb2.UploadTrackResponse:
+        content = path.read_bytes()  # noqa: ASYNC240  # a small file, and nobody else waits
+
+        async def requests() -> AsyncIterator[download_pb2.UploadTrackRequest]:
+            yield download_pb2.UploadTrackRequest(header=download_pb2.UploadHeader(filename=path.name))
+            for start in range(0, len(content), CHUNK_BYTES):
+                yield download_pb2.UploadTrackRequest(chunk=content[start : start + CHUNK_BYTES])
+
+        answer: download_pb2.UploadTrackResponse = await final_answer(
+            self.library.UploadTrack(requests(), metadata=self.metadata)
+        )
+        return answer
+
+
+async def refusal(call: Awaitable[Any]) -> RemoteError:
+    """What a call is refused with."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return domain_error(refused.value)

@@ -1,15 +1,17 @@
 """What a request for an analysis becomes: which job, with which backends, or a refusal."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.analysis.backends import whisper_models
-from services.analysis.service import PART_NUMBERS, AnalysisService
+from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.auth import Identity, set_caller
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.jobs import JobQueue
+from services.common.jobs import JobContext, JobQueue
 from services.common.server import Draining
 from services.common.storage import ObjectStore
 from services.common.weights import WeightStore
@@ -46,11 +48,18 @@ class Requests:
         return made_by
 
 
+async def substitute(job: JobContext) -> dict[str, Any]:
+    """A worker that never has what was wanted."""
+    made_by = {**job.payload["parts"][0]["made_by"], "substitution": "its weights did not come"}
+    await asyncio.to_thread(job.save_output, "lyrics", {"language": "", "lines": [], "made_by": made_by})
+    return {"parts": {"lyrics": {"state": "succeeded", "progress": 1.0, "error": None}}}
+
+
 @pytest.fixture
 async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
     objects = ObjectStore.from_url(str(tmp_path / "objects"))
     await objects.put(AUDIO, b"sound")
-    jobs = JobQueue(f"sqlite:///{tmp_path}/jobs.sqlite", "analysis-test")
+    jobs = JobQueue(f"sqlite:///{tmp_path}/jobs.sqlite", "analysis-test", handlers={KIND: substitute}, slots=1)
     await jobs.start()
     yield Requests(jobs, objects, WeightStore(tmp_path / "models", offline=True))
     await jobs.close()
@@ -85,3 +94,16 @@ async def test_a_language_that_the_model_does_not_know_is_refused(requests: Requ
         await requests.submit(language="de", **choice)
     assert refusal.value.reason == "LANGUAGE_NOT_SUPPORTED"
     assert await requests.submit(language="en", **choice)
+
+
+async def test_a_substitute_is_kept_only_as_long_as_the_best_cannot_be_had(requests: Requests) -> None:
+    async def ended(job_id: str) -> str:
+        assert [record async for record in requests.jobs.watch(job_id)][-1].state == "succeeded"
+        return job_id
+
+    without_hub = await ended(await requests.submit())
+    assert await requests.submit() == without_hub
+    put_whisper_model(requests.weights, "small")
+    unlucky = await ended(await requests.submit())
+    assert unlucky != without_hub
+    assert await requests.submit() != unlucky

@@ -83,7 +83,9 @@ def process_command(
         typer.Option(help="PART=BACKEND or PART=BACKEND/MODEL, such as chords=madmom or lyrics=whisper/small."),
     ] = None,
     language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the full result as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the full result as JSON, with the saved stems as files.")
+    ] = False,
 ) -> None:
     """Processes a song on a running suite and prints what was found."""
 
@@ -170,7 +172,7 @@ async def _up(settings: SuiteSettings, quiet: bool) -> None:
         console.print(f"Its API is described at {settings.url}/api/docs", highlight=False)
         file, name = settings.admin_password_file, settings.auth.admin_username
         if file.exists() and not had_password:
-            hint = f"with the one-time password {file.read_text().strip()}"
+            hint = f"with the password {file.read_text().strip()} (kept in {file})"
         elif was_first_start and settings.admin_password:
             hint = "with the password of STEMTUBE_ADMIN_PASSWORD"
         else:

@@ -133,12 +133,13 @@ class Api:
         Raises:
             ApiError: the suite stays away, or refuses.
         """
-        heard_at = time.monotonic()
-        while time.monotonic() - heard_at < PATIENCE_SECONDS:
+        away_since = time.monotonic()
+        while time.monotonic() - away_since < PATIENCE_SECONDS:
+            was_there = False
             try:
                 async with contextlib.aclosing(self._watch(f"/api/v1/jobs/{job_id}/watch")) as messages:
                     async for message in messages:
-                        heard_at = time.monotonic()
+                        was_there = True
                         yield message["job"]
                         if message["job"]["job"]["state"] in FINAL:
                             return
@@ -146,6 +147,8 @@ class Api:
                 await self.sign_in(*self._credentials)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the suite restarts, or the network is away: both may pass
+            if was_there:  # up to now: a job may have nothing to tell for long
+                away_since = time.monotonic()
             await asyncio.sleep(RECONNECT_SECONDS)
         raise ApiError(f"no StemTube answers at {self._url} any more; the job goes on once it runs again")
 

@@ -55,7 +55,8 @@ async def process(
         out: a folder named after the title is made there.
         console: where people, or programs with `as_json`, read.
         options: what to make, as from `make_options`.
-        as_json: print the track as JSON and nothing else; progress goes to standard error.
+        as_json: print the track as JSON, with the paths of its saved stems as `files` in the order of its `stems`, and
+            nothing else; progress goes to standard error.
 
     Raises:
         ApiError: it could not be processed at all.
@@ -73,7 +74,7 @@ async def process(
     track = (await api.get(f"/api/v1/tracks/{job['trackId']}"))["track"]
     stems = await _save_stems(api, track, out) if out else []
     if as_json:
-        console.print_json(json.dumps(track))
+        console.print_json(json.dumps({**track, "files": [str(path.absolute()) for path in stems]}))
     else:
         print_summary(console, track, bars.seconds, stems)
     for name, message in failed.items():

@@ -15,7 +15,11 @@ class AnalysisSection(Section):
         SecretStr(""),
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/analysis.sqlite",
     )
-    device: str = Field("auto", description="for models that can use a GPU: cpu, cuda; auto: a GPU if there is one")
+    device: str = Field(
+        "auto",
+        description="for models that can use a GPU: cpu, cuda; auto: a GPU if there is one. Where the API and the work "
+        "are on different machines, the API's setting tells what the workers have",
+    )
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")

@@ -38,12 +38,23 @@ PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 
 
 class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end."""
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    def __init__(self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, draining: Draining) -> None:
+    Args:
+        jobs: the queue.
+        objects: where the audio is.
+        weights: tell what can be had.
+        device: the setting for the workers' device, on which the best model depends.
+        draining: ends watches when the server does.
+    """
+
+    def __init__(
+        self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, device: str, draining: Draining
+    ) -> None:
         self._jobs = jobs
         self._objects = objects
         self._weights = weights
+        self._device = device
         self._draining = draining
 
     async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
@@ -54,10 +65,11 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         asked = [part.part for part in request.parts]
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
             raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
-        choices = [await asyncio.to_thread(_choice, part, self._weights) for part in request.parts]
+        choices = [await asyncio.to_thread(_choice, part, self._weights, self._device) for part in request.parts]
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
-        equal = sorted((c["part"], c["backend"], c["model"], c["language"], c["made_by"]["version"]) for c in choices)
+        # What was asked for counts too: only an automatic choice may end with a substitute, and says why.
+        equal = sorted([c["part"], *c["asked"], c["model"], c["language"], c["made_by"]["version"]] for c in choices)
         record = await self._jobs.submit(
             KIND,
             {"audio_key": request.audio_key, "parts": choices},
@@ -66,6 +78,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             user=request.on_behalf_of,
             request_id=request.request_id,
             priority=queue_priority(request.priority),
+            reusable=self._is_good,
         )
         return pb.CreateAnalysisResponse(analysis=_message(record, {}))
 
@@ -96,28 +109,34 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         return pb.CancelAnalysisResponse()
 
     async def ListBackends(self, _request: pb.ListBackendsRequest, _context: Any) -> pb.ListBackendsResponse:
-        return pb.ListBackendsResponse(backends=await asyncio.to_thread(_backends, self._weights))
+        return pb.ListBackendsResponse(backends=await asyncio.to_thread(_backends, self._weights, self._device))
+
+    async def _is_good(self, record: JobRecord) -> bool:
+        """Whether a kept analysis is without substitutes but those that its request was told of."""
+        outputs = await self._jobs.outputs(record.id)
+        expected = {c["part"] for c in record.payload["parts"] if c["made_by"]["substitution"]}
+        return all(name in expected or not kept["made_by"]["substitution"] for name, kept in outputs.items())
 
 
-def _choice(request: pb.PartRequest, weights: WeightStore) -> dict[str, Any]:
-    """What a job keeps of a part that is asked for, every automatic choice made."""
+def _choice(request: pb.PartRequest, weights: WeightStore, device: str) -> dict[str, Any]:
+    """What a job keeps of a part that is asked for, and what an automatic choice means as far as can be told here.
+
+    The worker, which knows its device and whether weights come when they are fetched, has the last word on those.
+    """
     part = PART_NAMES[request.part]
     if not LANGUAGE.fullmatch(request.language):
         raise InvalidInputError("language must be an ISO 639-1 code such as en", "BAD_REQUEST")
-    chosen = registry.choose(part, request.backend or registry.AUTO, request.model or registry.AUTO, weights)
-    if part == "lyrics" and request.model not in ("", registry.AUTO):
+    asked = (request.backend or registry.AUTO, request.model or registry.AUTO)
+    chosen = registry.choose(part, *asked, weights, device)
+    if part == "lyrics":
         check_language(chosen.model, request.language)
     return {
         "part": part,
+        "asked": asked,
         "backend": chosen.backend,
         "model": chosen.model,
         "language": request.language,
-        "made_by": {
-            "backend": chosen.backend,
-            "model": chosen.model,
-            "version": chosen.version,
-            "substitution": chosen.substitution,
-        },
+        "made_by": chosen.made_by,
     }
 
 
@@ -147,10 +166,10 @@ def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:
     return pb.Analysis(job=job_message(record), parts=statuses)
 
 
-def _backends(weights: WeightStore) -> list[pb.Backend]:
+def _backends(weights: WeightStore, device: str) -> list[pb.Backend]:
     messages = []
     for part in PARTS:
-        default = registry.choose(part, registry.AUTO, registry.AUTO, weights)
+        default = registry.choose(part, registry.AUTO, registry.AUTO, weights, device)
         for name in registry.names(part):
             entry = registry.entry(part, name)
             is_default = name == default.backend

@@ -1,23 +1,25 @@
 """The analysis' work: a child process decodes the audio once and runs the parts on it."""
 
+import asyncio
 from typing import Any
 
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Result
+from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Progress
 from services.analysis.config import AnalysisSettings
-from services.analysis.contents import content
+from services.analysis.contents import beats_of, content
 from services.common import audio
 from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
-from services.common.errors import StemTubeError, StoppedError
+from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_detail
 
 log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 44_100
 DECODED = 0.05
+LOADED = 0.05  # of a part
 
 
 class AnalysisWorker:
@@ -27,8 +29,13 @@ class AnalysisWorker:
         self._engine = Engine("analysis-engine", AnalysisWork, settings, settings.log, settings.analysis.idle_seconds)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
-        """Runs one job."""
-        return await job.step("analyse", lambda: self._engine.run(job.payload, job.report, job.save_output))
+        """Runs one job. Parts that an earlier attempt has finished are not made again."""
+
+        async def analyse() -> dict[str, Any]:
+            task = {**job.payload, "done": await asyncio.to_thread(job.outputs)}
+            return await self._engine.run(task, job.report, job.save_output)
+
+        return await job.step("analyse", analyse)
 
     async def close(self) -> None:
         """Ends the child process."""
@@ -47,13 +54,22 @@ class AnalysisWork:
         self._backends: dict[tuple[str, str, str], Backend] = {}
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Analyses one audio object; see `AnalysisService.CreateAnalysis` for the task.
+        """Analyses one audio object; see `AnalysisService.CreateAnalysis` for the task; `done` are its finished parts.
 
         Raises:
             StemTubeError: the audio cannot be read, or every part failed.
         """
+        run = _Run(task["parts"], task["done"], report)
+        wanted = [choice for choice in task["parts"] if choice["part"] not in task["done"]]
+        if wanted:
+            sound = self._decode(task["audio_key"], report)
+            for choice in sorted(wanted, key=lambda choice: _order(choice["part"])):
+                self._analyse(run, choice, sound)
+        return run.outcome()
+
+    def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
-        with self._objects.open(task["audio_key"]) as source:
+        with self._objects.open(audio_key) as source:
             samples = audio.decode(
                 source,
                 self._limits,
@@ -61,48 +77,78 @@ class AnalysisWork:
                 channels=2,
                 on_progress=lambda done: report("decoding", DECODED * done),
             )
-        run = _Run(Audio(samples, SAMPLE_RATE_HZ), task["parts"], report)
-        for choice in sorted(task["parts"], key=lambda choice: _order(choice["part"])):
-            try:
-                run.analyse(choice, self._backend(choice))
-            except StoppedError:
-                raise
-            except StemTubeError as error:
-                run.fail(choice["part"], error_detail(error))
-            except Exception:
-                log.exception("part failed", part=choice["part"], backend=choice["backend"])
-                run.fail(choice["part"], INTERNAL_ERROR)
-        return run.outcome()
+        return Audio(samples, SAMPLE_RATE_HZ)
 
-    def _backend(self, choice: dict[str, Any]) -> Backend:
-        key = (choice["part"], choice["backend"], choice["model"])
+    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio) -> None:
+        part = choice["part"]
+        try:
+            chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done))
+            run.analyse(choice, sound, backend, chosen.made_by)
+        except StoppedError:
+            raise
+        except StemTubeError as error:
+            run.fail(part, error_detail(error))
+        except Exception:
+            log.exception("part failed", part=part, backend=choice["backend"])
+            run.fail(part, INTERNAL_ERROR)
+
+    def _choose(self, choice: dict[str, Any], progress: Progress) -> tuple[registry.Chosen, Backend]:
+        """What a part is made with: the backend that was named, or the best that can really be had on this device."""
+        part, (backend, model) = choice["part"], choice["asked"]
+        failed: dict[tuple[str, str], str] = {}
+        while True:
+            chosen = registry.choose(part, backend, model, self._weights, self._device, failed)
+            try:
+                return chosen, self._backend(part, chosen, progress)
+            except WeightsMissingError as error:
+                failed[chosen.backend, chosen.model] = error.message
+
+    def _backend(self, part: Part, chosen: registry.Chosen, progress: Progress) -> Backend:
+        key = (part, chosen.backend, chosen.model)
         if key not in self._backends:
-            self._backends[key] = registry.load(*key[:2], self._weights, choice["model"], self._device)
-            log.info("backend loaded", part=key[0], backend=key[1], model=key[2])
+            progress(0.0)
+            self._backends[key] = registry.load(
+                part, chosen.backend, self._weights, chosen.model, self._device, progress
+            )
+            log.info("backend loaded", part=part, backend=chosen.backend, model=chosen.model)
         return self._backends[key]
 
 
 class _Run:
-    """The parts of one task."""
+    """The parts of one task.
 
-    def __init__(self, sound: Audio, choices: list[dict[str, Any]], report: Report) -> None:
-        self._sound = sound
+    Args:
+        choices: what is made of each part.
+        done: content of the parts that are finished already.
+        report: where news goes.
+    """
+
+    def __init__(self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report) -> None:
         self._report = report
         self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
         self._parts: dict[str, dict[str, Any]] = {
-            choice["part"]: {"state": "queued", "progress": 0.0, "error": None} for choice in choices
+            choice["part"]: (
+                {"state": "succeeded", "progress": 1.0, "error": None}
+                if choice["part"] in done
+                else {"state": "queued", "progress": 0.0, "error": None}
+            )
+            for choice in choices
         }
-        self._results: dict[str, Result] = {}
+        self._beats = beats_of(done["beats"]) if "beats" in done else None
 
-    def analyse(self, choice: dict[str, Any], backend: Backend) -> None:
+    def show_loading(self, part: str, done: float) -> None:
+        """Tells how much of a part's model is here."""
+        self._show(part, "running", LOADED * done, stage="loading")
+
+    def analyse(self, choice: dict[str, Any], sound: Audio, backend: Backend, made_by: dict[str, str]) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
-        beats = self._results.get("beats")
-        context = Context(beats if isinstance(beats, Beats) else None, {"language": choice["language"]})
-        self._show(part, "running", 0.0)
-        result = backend.analyze(self._sound, context, lambda done: self._show(part, "running", done))
-        self._results[part] = result
-        self._report.keep(part, content(result, choice["made_by"]))
+        context = Context(self._beats, {"language": choice["language"]})
+        self._show(part, "running", LOADED)
+        result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
+        if isinstance(result, Beats):
+            self._beats = result
+        self._report.keep(part, content(result, made_by))
         self._show(part, "succeeded", 1.0)
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
@@ -116,11 +162,11 @@ class _Run:
         Raises:
             StemTubeError: of the first part, if no part succeeded.
         """
-        if not self._results:
+        if all(part["state"] == "failed" for part in self._parts.values()):
             raise KeptError(next(part["error"] for part in self._parts.values()))
         return {"parts": self._parts}
 
-    def _show(self, part: str, state: str, progress: float) -> None:
+    def _show(self, part: str, state: str, progress: float, stage: str = "") -> None:
         shown = self._parts[part]
         shown["state"], shown["progress"] = state, max(progress, shown["progress"])
         ended = ("succeeded", "failed")
@@ -129,7 +175,7 @@ class _Run:
             for name, entry in self._parts.items()
         )
         fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-        self._report(part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+        self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
 
 
 def _order(part: Part) -> int:

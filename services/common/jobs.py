@@ -104,6 +104,10 @@ class JobContext:
         """Keeps a part of the result (JSON) that is ready before the job ends. Blocks; for worker threads."""
         self._store.save_output(self.job_id, self.lease, name, content)
 
+    def outputs(self) -> dict[str, Any]:
+        """What this and earlier attempts have kept with `save_output`, by name. Blocks."""
+        return self._store.outputs(self.job_id)
+
     def take_news(self) -> tuple[str, float, float | None, dict[str, Any]] | None:
         """The newest report not yet written."""
         with self._lock:

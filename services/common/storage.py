@@ -177,15 +177,6 @@ class ObjectStore:
             result = await obstore.get_async(self._store, key)
             return bytes(await result.bytes_async())
 
-    async def range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from byte `start` on, or fewer where the object ends.
-
-        Raises:
-            NotFoundError: reason NO_SUCH_OBJECT.
-            InvalidInputError: reason BAD_RANGE for negative numbers.
-        """
-        return b"".join([piece async for piece in self.stream(key, start, length, chunk=max(length, 1))])
-
     async def stream(
         self, key: str, start: int = 0, length: int | None = None, chunk: int = CHUNK_BYTES
     ) -> AsyncIterator[bytes]:
@@ -254,18 +245,6 @@ class ObjectStore:
         with _storage_errors(source):
             await obstore.copy_async(self._store, source, destination)
 
-    async def move(self, source: str, destination: str) -> None:
-        """Renames an object, replacing what was at `destination`; atomic in a directory, copy and delete on S3.
-
-        Raises:
-            NotFoundError: reason NO_SUCH_OBJECT.
-        """
-        check_key(source)
-        check_key(destination)
-        with _storage_errors(source):
-            await obstore.rename_async(self._store, source, destination)
-        await asyncio.to_thread(self._remove_empty_directories, source)
-
     async def delete(self, key: str) -> None:
         """Deletes an object; one that is not there is no error."""
         check_key(key)
@@ -304,13 +283,8 @@ class ObjectStore:
             info = _info(obstore.head(self._store, key))
         return io.BufferedReader(_RemoteFile(self._store, info), CHUNK_BYTES)
 
-    def local_path(self, key: str) -> Path | None:
-        """Where the object lies, or would lie, in a local directory; None on S3."""
-        check_key(key)
-        return None if self._root is None else self._root / key
-
     def _remove_empty_directories(self, key: str) -> None:
-        """Takes away the directories that an object's upload left behind when it failed, or its move."""
+        """Takes away the directories that an object's upload left behind when it failed."""
         if self._root is None:
             return
         directory = (self._root / key).parent

@@ -10,4 +10,6 @@ def made_by(entry: Entry, substitution: str = "") -> dict[str, str]:
         entry: the model.
         substitution: why it stands in for the preferred one, if it does.
     """
-    return {"backend": entry.family, "model": entry.name, "version": entry.version, "substitution": substitution}
+    # The family's module cannot be named as the package that it wraps, demucs.
+    backend = entry.family.removesuffix("_models")
+    return {"backend": backend, "model": entry.name, "version": entry.version, "substitution": substitution}

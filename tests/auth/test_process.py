@@ -78,7 +78,7 @@ async def test_two_processes_that_start_at_once_share_one_admin_and_end_at_a_sig
     sessions = [await login(address, password) for address in addresses]
     assert sessions[0].user == sessions[1].user
 
-    announced = [f"one-time password is in {file}" in log for log in logs]
+    announced = [f"password is in {file}" in log for log in logs]
     assert sorted(announced) == [False, True]
     assert password not in "".join(logs)
 

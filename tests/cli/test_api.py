@@ -133,6 +133,29 @@ async def test_a_job_is_followed_to_its_end_across_restarts_of_the_gateway(suite
     assert states[-1] == 1.0
 
 
+async def test_a_job_that_was_quiet_for_long_is_followed_across_a_restart(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.api.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("cli.api.RECONNECT_SECONDS", 0.1)
+    settings = settings_of(suite, tmp_path, listen=f"127.0.0.1:{free_ports(1)[0]}")
+    gateway = await start(settings)
+    async with Api(f"http://{settings.gateway.listen}") as api:
+        await api.sign_in("ann", PASSWORD)
+        job_id = (await api.add_link("https://example.org/song"))["job"]["job"]["id"]
+        states: list[float] = []
+        following = asyncio.create_task(follow(api, job_id, states))
+        await until(lambda: states == [0.0])
+        await asyncio.sleep(1.2)
+        await gateway.stop()
+        gateway = await start(settings)
+        await until(lambda: suite.library.watchers == 1)
+        await suite.library.set_progress(job_id, 1.0)
+        await asyncio.wait_for(following, 5)
+    await gateway.stop()
+    assert states[-1] == 1.0
+
+
 async def test_a_job_that_is_not_there_cannot_be_followed(api: Api) -> None:
     with pytest.raises(ApiError, match="no such job"):
         await follow(api, "00000000-0000-0000-0000-000000000000", [])

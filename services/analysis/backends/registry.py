@@ -6,12 +6,14 @@ Importing this module loads no models and none of the libraries behind them.
 import importlib
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import cast
 
 from services.analysis.backends import whisper_models
-from services.analysis.backends.base import Backend, Loader, Part
+from services.analysis.backends.base import Backend, Loader, Part, Progress
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.weights import Availability, WeightStore
 
@@ -170,6 +172,11 @@ class Chosen:
     version: str
     substitution: str = ""
 
+    @property
+    def made_by(self) -> dict[str, str]:
+        """The fields of `stemtube.common.v1.Provenance`."""
+        return asdict(self)
+
 
 def names(part: Part) -> list[str]:
     """The backends of a part, the best first."""
@@ -215,7 +222,14 @@ def availability(part: Part, name: str, store: WeightStore, model: str = "") -> 
     return store.availability(whisper_models.weights(model or whisper_models.BUNDLED))
 
 
-def choose(part: Part, backend: str, model: str, store: WeightStore, device: str = "auto") -> Chosen:
+def choose(
+    part: Part,
+    backend: str,
+    model: str,
+    store: WeightStore,
+    device: str = "auto",
+    failed: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Chosen:
     """What to use for a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
 
     Args:
@@ -224,6 +238,7 @@ def choose(part: Part, backend: str, model: str, store: WeightStore, device: str
         model: of the backend, or `auto`.
         store: where weights are found.
         device: "cpu", "cuda" or "auto"; the best model depends on it.
+        failed: (backend, model) that turned out not to be had, whatever their availability says, and why.
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
@@ -233,12 +248,13 @@ def choose(part: Part, backend: str, model: str, store: WeightStore, device: str
     for name in names(part) if backend == AUTO else [backend]:
         for candidate in _models(entry(part, name), model, device):
             found = availability(part, name, store, candidate)
-            if found.available:
+            fault = failed.get((name, candidate), "" if found.available else found.reason)
+            if not fault:
                 version = entry(part, name).version + (f"; {candidate}" if candidate else "")
                 used = " ".join(filter(None, (name, candidate)))
                 why = f"{used} is used for {part}: {'; '.join(faults)}" if faults else ""
                 return Chosen(name, candidate, version, why)
-            faults.append(found.reason)
+            faults.append(fault)
     raise WeightsMissingError("; ".join(faults), backend=backend, part=part)
 
 
@@ -251,8 +267,15 @@ def _models(found: Entry, model: str, device: str) -> list[str]:
     return [model] if model != AUTO else [whisper_models.preferred(device), whisper_models.BUNDLED]
 
 
-def load(part: Part, name: str, store: WeightStore, model: str = "", device: str = "cpu") -> Backend:
-    """Brings a backend into memory; it then serves any number of tracks.
+def load(
+    part: Part,
+    name: str,
+    store: WeightStore,
+    model: str = "",
+    device: str = "cpu",
+    progress: Progress = lambda _: None,
+) -> Backend:
+    """Fetches a backend's weights if need be and brings it into memory; it then serves any number of tracks.
 
     Args:
         part: what the backend finds.
@@ -260,6 +283,7 @@ def load(part: Part, name: str, store: WeightStore, model: str = "", device: str
         store: where weights are found.
         model: which of its models, where there are several.
         device: "cpu", "cuda" or "auto"; backends that only know the CPU stay there.
+        progress: called with the fraction fetched, in [0, 1]; what it raises stops the download.
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
@@ -268,6 +292,8 @@ def load(part: Part, name: str, store: WeightStore, model: str = "", device: str
     found = availability(part, name, store, model)
     if not found.available:
         raise WeightsMissingError(found.reason, backend=name, part=part)
+    if entry(part, name).models:
+        store.fetch(whisper_models.weights(model), progress)
     module = importlib.import_module(f"{__package__}.{entry(part, name).module}")
     return cast(Loader, module.load)(store, model, device)
 

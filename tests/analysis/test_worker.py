@@ -1,0 +1,162 @@
+"""Analyses as the worker does them: which model it takes in the end, what it shows, and what it never does twice."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from services.analysis.backends import registry, whisper_models
+from services.analysis.config import AnalysisSection, AnalysisSettings
+from services.analysis.service import KIND
+from services.analysis.worker import AnalysisWork, AnalysisWorker
+from services.common import audio
+from services.common.config import LogSettings
+from services.common.errors import WeightsMissingError
+from services.common.jobs import JobQueue
+from services.common.weights import Weights
+from tests.analysis.songs import RATE, Song
+from tests.test_weights import Hub, hub  # noqa: F401 - a fixture
+
+AUDIO = "originals/song"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnalysisSettings:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return AnalysisSettings(data_dir=tmp_path, log=LogSettings(), analysis=AnalysisSection(device="cpu"))
+
+
+async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
+    path = settings.data_dir / "song.flac"
+    audio.encode(samples, RATE, path, "flac")
+    await settings.object_store().put(AUDIO, path)
+
+
+class Reports:
+    """Keeps what a task reports."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, float]] = []
+        self.kept: dict[str, Any] = {}
+
+    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
+        parts = detail.get("parts", {})
+        self.stages.append((stage, parts["lyrics"]["progress"] if "lyrics" in parts else fraction))
+
+    def keep(self, name: str, content: Any) -> None:
+        self.kept[name] = content
+
+
+def choice(part: str, backend: str = "auto", model: str = "auto", **more: Any) -> dict[str, Any]:
+    first = registry.names(part)[0] if backend == "auto" else backend  # type: ignore[arg-type]
+    return {"part": part, "asked": [backend, model], "backend": first, "model": "", "language": "", **more}
+
+
+@pytest.fixture
+def small_from(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    """Has Whisper's model `small` come from a path of the test's hub."""
+    real = whisper_models.weights
+
+    def use(path: str) -> None:
+        def weights(model: str) -> Weights:
+            return hub.weights(path) if model == "small" else real(model)
+
+        monkeypatch.setattr(whisper_models, "weights", weights)
+
+    return use
+
+
+async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
+    settings: AnalysisSettings, small_from: Any
+) -> None:
+    small_from("cut")
+    await put(settings, np.zeros((2, RATE), np.float32))
+    reports = Reports()
+    task = {"audio_key": AUDIO, "parts": [choice("lyrics")], "done": {}}
+    result = await asyncio.to_thread(AnalysisWork(settings), task, reports)
+    assert result["parts"]["lyrics"]["state"] == "succeeded"
+    made_by = reports.kept["lyrics"]["made_by"]
+    assert made_by["model"] == "tiny.en"
+    assert made_by["version"].endswith("tiny.en")
+    assert made_by["substitution"].startswith("whisper tiny.en is used for lyrics: ")
+
+
+async def test_weights_that_break_off_fail_what_was_named(settings: AnalysisSettings, small_from: Any) -> None:
+    small_from("cut")
+    await put(settings, np.zeros((2, RATE), np.float32))
+    task = {"audio_key": AUDIO, "parts": [choice("lyrics", "whisper", "small")], "done": {}}
+    with pytest.raises(Exception, match="cannot be fetched") as failure:
+        await asyncio.to_thread(AnalysisWork(settings), task, Reports())
+    assert failure.value.reason == WeightsMissingError.reason  # type: ignore[attr-defined]
+
+
+async def test_fetching_weights_is_shown(
+    settings: AnalysisSettings, small_from: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_from("good")
+    await put(settings, np.zeros((2, RATE), np.float32))
+    monkeypatch.setattr("services.analysis.backends.whisper.load", lambda *_: SilentLyrics())
+    reports = Reports()
+    task = {"audio_key": AUDIO, "parts": [choice("lyrics")], "done": {}}
+    await asyncio.to_thread(AnalysisWork(settings), task, reports)
+    assert reports.kept["lyrics"]["made_by"]["model"] == "small"
+    loading = [progress for stage, progress in reports.stages if stage == "loading"]
+    assert loading[0] == 0
+    assert loading == sorted(loading)
+    assert len(set(loading)) > 3
+    assert [progress for stage, progress in reports.stages if stage == "lyrics"][-1] == 1
+
+
+class SilentLyrics:
+    def analyze(self, *_: Any) -> Any:
+        from services.analysis.backends.base import Lyrics
+
+        return Lyrics("", ())
+
+
+@pytest.fixture
+async def jobs(settings: AnalysisSettings) -> AsyncIterator[JobQueue]:
+    worker = AnalysisWorker(settings)
+    queue = JobQueue(
+        f"sqlite:///{settings.data_dir}/jobs.sqlite", "analysis-test", handlers={KIND: worker.handle}, slots=1
+    )
+    await queue.start()
+    yield queue
+    await queue.close()
+    await worker.close()
+
+
+async def test_a_part_that_a_dead_attempt_has_finished_is_not_made_again(
+    settings: AnalysisSettings, song: Song, jobs: JobQueue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await put(settings, song.audio.samples)
+    parts = [choice("beats", "librosa"), choice("key", "madmom"), choice("structure")]
+    job = await jobs.submit(KIND, {"audio_key": AUDIO, "parts": parts}, key="k", user="anna")
+    beats: list[str] = []
+    killed = False
+    async with asyncio.timeout(120), aclosing(jobs.watch(job.id)) as changes:
+        async for record in changes:
+            shown = record.detail.get("parts", {})
+            if "beats" in shown:
+                beats.append(shown["beats"]["state"])
+            if not killed and beats[-1:] == ["succeeded"]:
+                engine = next(child for child in psutil.Process().children() if "spawn_main" in child.cmdline()[-2])
+                os.kill(engine.pid, signal.SIGKILL)
+                killed = True
+    assert killed
+    assert (record.state, record.attempts) == ("succeeded", 2)
+    assert {part["state"] for part in (record.result or {})["parts"].values()} == {"succeeded"}
+    assert set(beats[beats.index("succeeded") :]) == {"succeeded"}
+    log_lines = re.sub(r"\x1b\[[0-9;]*m", "", "".join(capfd.readouterr())).splitlines()
+    assert len([line for line in log_lines if "backend loaded" in line and "beats" in line]) == 1
+    assert set(await jobs.outputs(job.id)) == {"beats", "key", "structure"}

@@ -1,0 +1,14 @@
+"""What made a separation, as users and programs read it."""
+
+import pytest
+
+from services.separation.models import registry
+from services.separation.provenance import made_by
+
+
+@pytest.mark.parametrize(
+    ("model", "backend"), [("htdemucs", "demucs"), ("mdx_extra", "demucs"), ("spleeter_2stems", "spleeter")]
+)
+def test_the_backend_is_the_one_that_the_contract_names(model: str, backend: str) -> None:
+    maker = made_by(registry.entry(model), "why")
+    assert (maker["backend"], maker["model"], maker["substitution"]) == (backend, model, "why")

@@ -1,0 +1,86 @@
+"""The command line on a running suite: a song goes in, stems and a result come out."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from rich.console import Console
+
+from cli.api import Api
+from cli.process import Outcome, make_options, process
+from services.common import audio
+from tests.common.audio_files import music, with_soundfile
+from tests.suite.running import PASSWORD, ROOT, Suite
+
+SECONDS = 6
+STEMS = ["vocals", "accompaniment"]
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_soundfile(tmp_path_factory.mktemp("song") / "A Song.flac", music(SECONDS, seed=77))
+
+
+@pytest.fixture
+async def site(song: Path) -> AsyncIterator[str]:
+    """A web site with the song; the suite's settings allow its host."""
+
+    async def whole(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(song)
+
+    app = web.Application()
+    app.router.add_get("/A Song.flac", whole)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/A%20Song.flac"
+    await runner.cleanup()
+
+
+async def processed(suite: Suite, source: str, out: Path, console: Console) -> Outcome:
+    options = make_options(["spleeter_2stems"], ["beats=librosa", "key=librosa", "lyrics=whisper/tiny.en"], "en")
+    async with Api(suite.url) as api:
+        await api.sign_in("admin", PASSWORD)
+        return await process(api, source, out, console, options=options)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+async def test_a_song_is_processed_and_shown(kind: str, suite: Suite, song: Path, site: str, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    outcome = await processed(suite, str(song) if kind == "file" else site, tmp_path, console)
+    assert outcome.failed == {}
+    assert outcome.stems == [tmp_path / "A Song" / f"{name}.flac" for name in STEMS]
+    for path in outcome.stems:
+        assert audio.decode(path, audio.NO_LIMITS).shape == (2, SECONDS * 44_100)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("A Song", "separation", "Key", "Chords", "vocals.flac"):
+        assert word in shown
+
+
+def test_json_is_all_that_is_printed_and_tells_where_the_stems_are(suite: Suite, song: Path, tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
+    path = os.pathsep.join((str(ROOT), str(ROOT / "protos" / "gen")))
+    arguments = ["--json", "--backend", "beats=librosa", "--backend", "key=librosa"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "process", str(song), *arguments],
+        cwd=tmp_path,
+        env={**clean, "PYTHONPATH": path, "STEMTUBE_URL": suite.url, "STEMTUBE_PASSWORD": PASSWORD},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["title"] == "A Song"
+    assert [stem["name"] for stem in result["stems"]] == STEMS
+    files = [Path(file) for file in result["files"]]
+    assert files == [tmp_path / "out" / "A Song" / f"{name}.flac" for name in STEMS]
+    assert all(file.stat().st_size > 1000 for file in files)
+    assert "beats" in done.stderr

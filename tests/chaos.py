@@ -1,14 +1,16 @@
-"""`make chaos`: several users' jobs while random processes of the suite are killed; what is left must be right.
+"""`make chaos`: several users' jobs while random processes of the suite are killed or frozen, with the right end.
 
 Seven processes run: the suite's five and a further worker each for separation and analysis. At the end every accepted
-job must have succeeded in all its parts (else it is lost), each piece of work must have one result (else it is
-duplicated), and every object in the store must belong to something (else it is an orphan).
+job must have succeeded in all its parts, or been cancelled if its user asked for that, and no database may hold work
+that still waits (else it is lost); each piece of work must have one result (else it is duplicated), and every object in
+the store must belong to something (else it is an orphan).
 """
 
 import argparse
 import asyncio
 import random
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -31,7 +33,8 @@ OPTIONS = {
 SUBMIT_SECONDS, KILL_SECONDS, DOWN_SECONDS = 2.0, 6.0, 2.0
 END_SECONDS = 240.0
 DRAFT_SECONDS = 30.0
-PARTS = ("acquire", "separation", "beats", "key")
+FREEZES, FREEZE_SECONDS = 0.25, 14.0  # longer than a lease
+CANCELS = 0.15
 
 
 class Chaos:
@@ -42,6 +45,7 @@ class Chaos:
         self._until = time.monotonic() + seconds
         self._dice = random.Random(seed)
         self.accepted: list[tuple[str, str]] = []
+        self.cancelled: set[str] = set()
         self.kills = 0
 
     async def run(self, songs: list[Path]) -> None:
@@ -55,7 +59,12 @@ class Chaos:
                     await client.sign_in(user, PASSWORD)
                     status, answer = await client.upload(self._dice.choice(songs), OPTIONS)
                     if status == 200:
-                        self.accepted.append((user, answer["job"]["job"]["id"]))
+                        job_id = answer["job"]["job"]["id"]
+                        self.accepted.append((user, job_id))
+                        if self._dice.random() < CANCELS:
+                            self.cancelled.add(job_id)
+                            await asyncio.sleep(self._dice.uniform(0, 2 * SUBMIT_SECONDS))
+                            await client.call("POST", f"/jobs/{job_id}/cancel", json={})
             except (aiohttp.ClientError, OSError, AssertionError, ValueError):
                 pass  # refused or broken off: not accepted
             await asyncio.sleep(self._dice.uniform(0.2, 2 * SUBMIT_SECONDS))
@@ -64,13 +73,18 @@ class Chaos:
         while time.monotonic() < self._until:
             await asyncio.sleep(self._dice.uniform(0.5, 2 * KILL_SECONDS))
             victim = self._dice.choice((*SERVICES, *EXTRA_WORKERS, "gateway"))
+            if self._dice.random() < FREEZES:
+                self._suite.processes[victim].send_signal(signal.SIGSTOP)
+                await asyncio.sleep(FREEZE_SECONDS)
+                self._suite.processes[victim].send_signal(signal.SIGCONT)
+                continue
             await asyncio.to_thread(self._suite.kill, victim)
             self.kills += 1
             await asyncio.sleep(self._dice.uniform(0, DOWN_SECONDS))
             await asyncio.to_thread(self._suite.start, victim)
 
     async def lost(self) -> list[str]:
-        """Accepted jobs that did not succeed in all their parts."""
+        """Accepted jobs that did not succeed in all their parts, and work that no database has ended."""
         found = []
         deadline = time.monotonic() + END_SECONDS
         for user, job_id in self.accepted:
@@ -81,10 +95,17 @@ class Chaos:
                 except TimeoutError:
                     found.append(f"{job_id} did not end")
                     continue
+                if job["job"]["state"] == "JOB_STATE_CANCELLED" and job_id in self.cancelled:
+                    continue
                 wrong = {name: state for name, state in states(job).items() if state != "succeeded"}
                 track = (await client.get(f"/tracks/{job['trackId']}"))["track"]
                 if wrong or len(track["stems"]) != 2 or not track.get("key") or not track.get("tempo"):
                     found.append(f"{job_id} ended with {wrong}")
+        for service in ("download", "separation", "analysis"):
+            open_jobs = "SELECT id, state FROM job WHERE state IN ('queued', 'running')"
+            found += [f"{service}: {job_id} is still {state}" for job_id, state in self._query(service, open_jobs)]
+            taken = "SELECT workflow_uuid, status FROM workflow_status WHERE status IN ('ENQUEUED', 'PENDING')"
+            found += [f"{service}: the engine holds {job_id} {state}" for job_id, state in self._query(service, taken)]
         return found
 
     def duplicated(self) -> list[str]:

@@ -108,7 +108,8 @@ def without(
 def _is_separated(
     choice: dict[str, Any], stems: Mapping[str, Collection[str]], known: Mapping[str, Collection[str]]
 ) -> bool:
-    if choice["quality"] != separation_pb2.QUALITY_UNSPECIFIED:
+    named = choice["quality"] or choice["rest"] or choice["shifts"] is not None or choice["overlap"] is not None
+    if named:
         return False
     models = stems if choice["model"] == AUTO else {choice["model"]} & set(stems)
     if choice["stems"]:

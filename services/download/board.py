@@ -40,7 +40,7 @@ class Board:
             else:
                 self.succeed(name)
 
-    def show_remote(self, name: str, job: job_pb2.Job, live: dict[str, Any] | None) -> None:
+    def show_remote(self, name: str, job: job_pb2.Job, live: dict[str, Any] | None = None) -> None:
         """Shows where the other service's job is that does this part, and what of it can be heard already.
 
         Its end is shown once the result is kept.

@@ -1,7 +1,7 @@
 """HTDemucs on a CPU by OpenVINO (Intel, Apache 2): 1.7 times as fast as torch in float32, 2.8 times in bfloat16.
 
 The network is traced and converted once (about 10 s for the full size) and kept in a folder; later starts compile what
-lies there (under 1 s). A song too short to earn the conversion back runs in torch.
+lies there (under 1 s). Songs too short to earn the conversion back run in torch.
 """
 
 import hashlib
@@ -60,13 +60,15 @@ class OpenVinoNetwork:
         name = f"{hashlib.sha256(kind.encode()).hexdigest()[:20]}.xml"
         self._path = folder / name if folder else None
         self._compiled: Any = None
+        self._asked = 0
         self._eager = HTDemucsTorchNetwork(model, torch.device("cpu"), precision)
         self.segment_samples = int(model.samplerate * model.segment)
 
     def prepare(self, segments: int) -> None:
-        """Compiles the network if that is quick, or if a song is long enough to earn a conversion back."""
+        """Compiles the network if that is quick, or if there is so much to do that it earns a conversion back."""
         kept = self._path is not None and self._path.with_suffix(".bin").exists()
-        if self._compiled is None and (kept or segments >= WORTH_SEGMENTS):
+        self._asked += segments
+        if self._compiled is None and (kept or self._asked >= WORTH_SEGMENTS):
             self._compiled = self._compile()
 
     def valid_length(self, _samples: int) -> int:

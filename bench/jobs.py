@@ -18,8 +18,10 @@ from typing import Any
 
 import aiohttp
 
+from services.common.config import LogSettings
 from services.common.jobs import JobContext, JobQueue
 from services.common.server import stop_signal
+from services.common.telemetry import configure_logging
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import FINAL, Client
 from tests.suite.running import PASSWORD, SERVICES, Suite
@@ -180,6 +182,7 @@ async def main() -> None:
     parser.add_argument("--postgresql", default="", help="measure the queue on this database too")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    configure_logging(LogSettings(level="warning"), SERVICE)
     if arguments.work:
         await work(arguments.work)
         return

@@ -20,19 +20,15 @@ DESCRIPTORS = Path("stemtube/stemtube.binpb")
 
 def landed(folder: Path) -> Path | None:
     """Generates the descriptors of the last landed contracts; None where there are none yet."""
-    for revision in ("origin/main", "HEAD"):
-        archive = subprocess.run(
-            ["git", "archive", "--format=zip", revision, "protos/stemtube"],
-            cwd=ROOT.parent,
-            capture_output=True,
-            check=False,
-        )
-        if archive.returncode == 0:
-            with zipfile.ZipFile(io.BytesIO(archive.stdout)) as files:
-                files.extractall(folder)
-            generate(folder / "gen", folder / "protos")
-            return folder / "gen" / DESCRIPTORS
-    return None
+    branched_off = _git("merge-base", "HEAD", "origin/main")
+    revision = "HEAD" if branched_off.returncode else branched_off.stdout.decode().strip()
+    archive = _git("archive", "--format=zip", revision, "protos/stemtube")
+    if archive.returncode:
+        return None
+    with zipfile.ZipFile(io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder)
+    generate(folder / "gen", folder / "protos")
+    return folder / "gen" / DESCRIPTORS
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -498,7 +498,7 @@ class JobQueue:
 
     async def _beat(self) -> None:
         """Keeps the leases of this worker's jobs, stops those that were cancelled or taken, takes over silent ones."""
-        awake_since = beaten = time.monotonic()
+        awake_since = beaten = looked = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             if time.monotonic() - beaten > self._lease_seconds / 2:
@@ -515,7 +515,9 @@ class JobQueue:
                 if time.monotonic() - awake_since > self._lease_seconds:
                     for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
                         await self._take_over(record)
-                    await asyncio.to_thread(self._resume_forgotten)
+                    if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
+                        looked = time.monotonic()
+                        await asyncio.to_thread(self._resume_forgotten)
             except DBAPIError as error:
                 awake_since = time.monotonic()
                 log.warning("cannot keep the leases; trying again", error=type(error.orig).__name__)

@@ -29,6 +29,15 @@ async def end_of(queue: JobQueue, job_id: str) -> JobRecord:
         return [record async for record in queue.watch(job_id)][-1]
 
 
+async def wait_in_line(queue: JobQueue, tmp_path: Path, seconds: float = 20) -> None:
+    """Keeps both slots busy."""
+    for number in range(2):
+        await queue.submit("count", {"seconds": seconds}, key=f"busy{number}", user="anna")
+    async with asyncio.timeout(10):
+        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
+            await asyncio.sleep(0.05)
+
+
 async def test_watching_shows_the_present_state_then_changes_up_to_the_result(queue: JobQueue) -> None:
     submitted = await queue.submit("count", {"seconds": 1}, key="k", user="anna")
     seen = [record async for record in queue.watch(submitted.id)]
@@ -88,11 +97,7 @@ async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueu
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQueue, tmp_path: Path) -> None:
-    for number in range(2):
-        await queue.submit("count", {"seconds": 20}, key=f"busy{number}", user="anna")
-    async with asyncio.timeout(10):
-        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
-            await asyncio.sleep(0.05)
+    await wait_in_line(queue, tmp_path)
     waiting = [await queue.submit("count", {}, key=f"wait{number}", user="anna") for number in range(3)]
     assert [(await queue.get(job.id)).queue_position for job in waiting] == [1, 2, 3]
     await queue.cancel(waiting[0].id)
@@ -103,11 +108,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQ
 
 
 async def test_interactive_work_goes_before_anybodys_batch(queue: JobQueue, tmp_path: Path) -> None:
-    for number in range(2):
-        await queue.submit("count", {"seconds": 2}, key=f"busy{number}", user="anna")
-    async with asyncio.timeout(10):
-        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
-            await asyncio.sleep(0.05)
+    await wait_in_line(queue, tmp_path, seconds=2)
     batch = [await queue.submit("count", {}, key=f"batch{n}", user=f"user{n}", priority=BATCH) for n in range(3)]
     urgent = await queue.submit("count", {}, key="urgent", user="anna", priority=INTERACTIVE)
     assert (await queue.get(urgent.id)).queue_position == 1
@@ -115,15 +116,6 @@ async def test_interactive_work_goes_before_anybodys_batch(queue: JobQueue, tmp_
         await end_of(queue, job.id)
     started = [line.split()[1] for line in (tmp_path / "started").read_text().splitlines()]
     assert started.index(urgent.id) <= 3, "it shares the next two free slots with one of the batch at most"
-
-
-async def wait_in_line(queue: JobQueue, tmp_path: Path) -> None:
-    """Keeps both slots busy."""
-    for number in range(2):
-        await queue.submit("count", {"seconds": 20}, key=f"busy{number}", user="anna")
-    async with asyncio.timeout(10):
-        while not ((tmp_path / "started").exists() and len((tmp_path / "started").read_text().splitlines()) == 2):
-            await asyncio.sleep(0.05)
 
 
 async def test_who_joins_a_job_far_back_brings_it_forward(queue: JobQueue, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_other_shifts_give_other_stems_and_no_choice_gives_the_same_ones() -> No
     separator, mix, options = separator_of(transformer()), song(5000), Options(shifts=1)
     first, second = (ours(separator, mix, options, random.Random(seed)) for seed in (1, 2))
     assert np.abs(first - second).max() > 1e-4 * np.abs(first).max()
-    np.testing.assert_array_equal(ours(separator, mix, options), ours(separator, mix, options))
+    # Not to the bit: after some segments the network runs converted.
+    assert_equal(ours(separator, mix, options), ours(separator, mix, options))
 
 
 @pytest.mark.parametrize("batch", [2, 3, 100])

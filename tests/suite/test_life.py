@@ -198,6 +198,8 @@ STAGES: dict[str, tuple[str, Json]] = {
     "separating": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
     "chords": ("chords", {"analyses": [CHORDS]}),
     "beats": ("beats", {"analyses": [{"part": "PART_BEATS", "backend": "madmom"}]}),
+    "key": ("key", {"analyses": [{"part": "PART_KEY", "backend": "madmom"}]}),
+    "structure": ("structure", {"analyses": [{"part": "PART_STRUCTURE"}]}),
 }
 
 

@@ -34,7 +34,7 @@ run: protos ## Run the suite until Ctrl-C
 
 # Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
 test: protos ## All tests
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: protos ## Style, types, import rules, contracts
 	$(BIN)/ruff check .

@@ -1,14 +1,7 @@
+import os
 from pathlib import Path
 
-import pytest
-
-# Files that take long begin first, or one process works on them alone in the end.
-SLOW = ("suite", "common/test_jobs", "cli/test_up", "separation", "analysis")
-ROOT = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def is_quick(item: pytest.Item) -> bool:
-        return not item.path.relative_to(ROOT).as_posix().startswith(SLOW)
-
-    items.sort(key=is_quick)
+# As the analysis worker does it for itself (services/analysis/worker.py): each process of the tests, with the suite
+# that it starts, keeps librosa's compiled functions in a folder of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{WORKER}")

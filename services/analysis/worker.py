@@ -1,6 +1,7 @@
 """The analysis' work: a child process decodes the audio once and runs the parts on it."""
 
 import asyncio
+import os
 from typing import Any
 
 import structlog
@@ -42,10 +43,21 @@ class AnalysisWorker:
         await self._engine.close()
 
 
+def keep_compiled_functions_apart(settings: AnalysisSettings) -> None:
+    """Has numba, which librosa uses, keep what it compiles in a folder of this process; before numba is imported.
+
+    Beside the package, two processes that compile the same function at once can leave a file there that crashes
+    whoever loads it, from then on each time.
+    """
+    port = settings.analysis.health_listen.rpartition(":")[2]
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "compiled" / port))
+
+
 class AnalysisWork:
     """The child process's side: backends stay loaded between tasks."""
 
     def __init__(self, settings: AnalysisSettings) -> None:
+        keep_compiled_functions_apart(settings)
         self._objects = settings.object_store()
         self._weights = settings.weight_store()
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.

@@ -24,7 +24,7 @@ class SeparationSection(Section):
         "auto: all GPUs, else the CPU",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic of the networks; auto: the fastest of the device, within -36 dB of float32"
+        "auto", description="arithmetic of the networks; auto: the fastest of the device, bfloat16 where it has it"
     )
     memory_gib: float = Field(
         0.0, ge=0, description="GPU memory that a separation may use; 0: three quarters of what is free"

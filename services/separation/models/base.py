@@ -44,7 +44,7 @@ class Hardware:
 
     Args:
         device: of torch, such as `cpu` or `cuda`.
-        precision: float32, bfloat16, float16, or `auto`: the fastest whose stems stay within -36 dB of float32's.
+        precision: float32, bfloat16, float16, or `auto`: bfloat16 where the device multiplies in it.
         memory_gib: of a GPU, that a separation may use; 0: three quarters of what is free when the model is loaded.
         cache: folder where networks that were converted for this machine are kept; None: they are not.
     """

@@ -148,7 +148,7 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
 
 
 def _precision(device: torch.device, asked: str) -> Precision:
-    """bfloat16 where the processor multiplies in it (output within -36 dB of float32's), on older GPUs float16."""
+    """bfloat16 where the processor multiplies in it (see docs/performance.md for its error), on older GPUs float16."""
     if asked == "float32":
         return "float32"
     if asked == "bfloat16":

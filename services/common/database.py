@@ -2,7 +2,7 @@
 
 Three lines give a service its database, a SQLite file or PostgreSQL:
 
-    await migrate(url, "services.library")  # runs services/library/migrations
+    await migrate(url, "services.download")  # runs services/download/migrations
     async with Database(url) as database, database.write() as session:
         session.add(track)
 """

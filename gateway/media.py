@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 TRACK = "/api/v1/tracks/{track_id}"
 STEM = TRACK + "/stems/{model}/{stem}"
 LIVE = "/api/v1/jobs/{job_id}/live/{part}/{stem}"
+PICTURES = ("image/jpeg", "image/png", "image/webp")
 FORMATS = ("flac", "wav", "mp3", "opus")
 # Kept by the browser alone, and shown again only once the library has agreed.
 CACHING = "private, no-cache"
@@ -46,6 +47,11 @@ async def audio(request: web.Request) -> web.StreamResponse:
 async def peaks(request: web.Request) -> web.StreamResponse:
     """GET …/peaks: the waveform's peaks."""
     return await _serve(request, download_pb2.MEDIA_KIND_PEAKS, query_of(request))
+
+
+async def cover(request: web.Request) -> web.StreamResponse:
+    """GET …/cover: the track's picture."""
+    return await _serve(request, download_pb2.MEDIA_KIND_COVER, query_of(request))
 
 
 async def playlist(request: web.Request) -> web.Response:
@@ -170,7 +176,7 @@ def _entity_tag(info: ObjectInfo) -> str:
 
 def _content_type(told: str) -> str:
     """What the library tells, unless a browser might take it for a page."""
-    return told if told.startswith(("audio/", "video/")) or told == "application/json" else "application/octet-stream"
+    return told if told.startswith(("audio/", "video/")) or told in PICTURES else "application/octet-stream"
 
 
 def disposition(filename: str, attachment: bool) -> str:
@@ -184,6 +190,7 @@ def disposition(filename: str, attachment: bool) -> str:
 routes = [
     web.get(f"{TRACK}/audio", audio),
     web.get(f"{TRACK}/peaks", peaks),
+    web.get(f"{TRACK}/cover", cover),
     web.get(STEM, audio),
     web.get(f"{STEM}/peaks", peaks),
     web.get(f"{LIVE}/playlist.m3u8", playlist),
@@ -237,6 +244,7 @@ _PEAKS = ", in the binary format of BBC audiowaveform (version 2), which peaks.j
 _OPERATIONS = (
     (f"{TRACK}/audio", "GetTrackAudio", "The original audio.", True, "audio/*"),
     (f"{TRACK}/peaks", "GetTrackPeaks", "The original's waveform peaks" + _PEAKS, False, "application/octet-stream"),
+    (f"{TRACK}/cover", "GetTrackCover", "The track's picture.", False, "image/*"),
     (STEM, "GetStemAudio", "A stem.", True, "audio/*"),
     (f"{STEM}/peaks", "GetStemPeaks", "A stem's waveform peaks" + _PEAKS, False, "application/octet-stream"),
     (

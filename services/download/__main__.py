@@ -11,6 +11,7 @@ from services.common.server import Draining, Service
 from services.download.acquire import Acquirer
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.lookups import Lookups
 from services.download.pipeline import KIND, Pipeline
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
@@ -43,19 +44,26 @@ async def serve(settings: DownloadSettings) -> None:
         stem_age = timedelta(days=settings.download.stem_days)
         jobs.add_chore(lambda: sweep(objects, library, older_than=draft_age, stems_older_than=stem_age))
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
+        lookups = Lookups(settings, database)
+        jobs.add_chore(lookups.forget_old)
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
-        servicer = DownloadService(settings, library, objects, remover, acquirer, choices, jobs, pipeline, draining)
-        await run_with_jobs(
-            callers,
-            jobs,
-            acquirer,
-            Service(NAME, lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server)),
-            listen=settings.download.listen,
-            health_listen=settings.download.health_listen,
-            draining=draining,
-            grace_seconds=settings.download.grace_seconds,
+        servicer = DownloadService(
+            settings, library, objects, remover, acquirer, choices, jobs, pipeline, lookups, draining
         )
+        try:
+            await run_with_jobs(
+                callers,
+                jobs,
+                acquirer,
+                Service(NAME, lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server)),
+                listen=settings.download.listen,
+                health_listen=settings.download.health_listen,
+                draining=draining,
+                grace_seconds=settings.download.grace_seconds,
+            )
+        finally:
+            await lookups.close()
 
 
 if __name__ == "__main__":

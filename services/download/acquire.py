@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -10,15 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from services.common.engine import Engine
-from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
+from services.common.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StemTubeError,
+    UnavailableError,
+)
+from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
-from services.download.store import AudioFacts, Library, Track
+from services.download.pictures import picture_name
+from services.download.store import AudioFacts, Library, SongFacts, Track
 
-OnStage = Callable[[str, float], None]
+OnStage = Callable[..., None]
 FETCHED = 0.8
 
 
@@ -34,10 +43,12 @@ class Acquirer:
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
         self._fetching = Locks()
+        self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
         """Ends the child process."""
         await self._files.close()
+        await asyncio.to_thread(self._partial.cleanup)
 
     async def upload(self, user_id: str, filename: str, chunks: AsyncIterator[bytes]) -> tuple[Track, bool]:
         """Keeps an uploaded file, and tells whether its track is new to the user.
@@ -65,10 +76,10 @@ class Acquirer:
             if not size:
                 raise InvalidInputError("The file is empty.", "EMPTY_FILE")
             facts, tags = await self._check(draft, digest.hexdigest(), lambda _stage, _done: None)
-            title = tags["title"] or Path(filename).stem or "Untitled"
+            song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             async with self._keeping(draft, facts):
                 # Of the same sound in another file, a track keeps the file that it has.
-                return await self._library.add_upload(user_id, title, tags["artist"], facts)
+                return await self._library.add_upload(user_id, song, facts)
         finally:
             await asyncio.shield(self._forget(draft))
 
@@ -100,30 +111,48 @@ class Acquirer:
     async def _fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                async with asyncio.timeout(self._settings.download.fetch_seconds):
-                    found = await engine.run(
-                        {"url": url, "folder": folder},
-                        lambda stage, fraction, **_: on_stage(stage, FETCHED * fraction),
-                    )
-                path = Path(found["path"])
-                digest = await asyncio.to_thread(_file_digest, path)
-                await self._objects.put(draft, path)
-                facts, tags = await self._check(
-                    draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done)
+        # Where a transient error breaks off, the next attempt goes on.
+        folder = Path(self._partial.name) / track_id
+        folder.mkdir(exist_ok=True)
+        try:
+            async with asyncio.timeout(self._settings.download.fetch_seconds):
+                found = await engine.run(
+                    {"url": url, "folder": str(folder)},
+                    lambda stage, fraction, **detail: on_stage(stage, FETCHED * fraction, **detail),
                 )
-                title = found["title"] or tags["title"] or url
-                artist = found["artist"] or tags["artist"]
-                async with self._keeping(draft, facts):
-                    is_first = await self._library.set_audio(track_id, title, artist, facts)
-            except TimeoutError:
-                raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
-            finally:
-                await asyncio.shield(engine.close())
-                await asyncio.shield(self._forget(draft))
+            path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
+            digest = await asyncio.to_thread(_file_digest, path)
+            await self._objects.put(draft, path)
+            facts, tags = await self._check(
+                draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done), cover
+            )
+            song = SongFacts(
+                found["title"] or tags["title"] or url,
+                found["artist"] or tags["artist"],
+                found["source"],
+                found["license"],
+            )
+            async with self._keeping(draft, facts):
+                is_first = await self._library.set_audio(track_id, song, facts)
+        except TimeoutError:
+            raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
+        except StemTubeError as error:
+            if error.code not in TRANSIENT:
+                await self.forget_partial(track_id)
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self.forget_partial(track_id))
+            raise
+        finally:
+            await asyncio.shield(engine.close())
+            await asyncio.shield(self._forget(draft))
+        await self.forget_partial(track_id)
         # Not so if another process has fetched it too and was faster, or if the track was deleted.
         return facts.audio_key if is_first else (await self._track(track_id)).audio_key
+
+    async def forget_partial(self, track_id: str) -> None:
+        """Removes what has been fetched of a track so far."""
+        await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
 
     async def convert(self, key: str, audio_format: str, to: str) -> None:
         """Makes an object in another format, as another object."""
@@ -134,6 +163,8 @@ class Acquirer:
     async def _keeping(self, draft: str, facts: AudioFacts) -> AsyncIterator[None]:
         """Keeps a draft and its peaks under their names for the track that the block gives them to."""
         copies = {facts.audio_key: draft, facts.peaks_key: _peaks_of(draft)}
+        if facts.cover_key:
+            copies[facts.cover_key] = _cover_of(draft)
         try:
             for key, source in copies.items():
                 if not await self._objects.exists(key):
@@ -155,16 +186,23 @@ class Acquirer:
                     await self._objects.copy(source, key)
 
     async def _forget(self, draft: str) -> None:
-        for key in (draft, _peaks_of(draft)):
+        for key in (draft, _peaks_of(draft), _cover_of(draft)):
             await self._objects.delete(key)
 
-    async def _check(self, draft: str, digest: str, on_stage: OnStage) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and makes its peaks."""
-        task = {"do": "inspect", "key": draft, "peaks_key": _peaks_of(draft)}
+    async def _check(
+        self, draft: str, digest: str, on_stage: OnStage, cover: Path | None = None
+    ) -> tuple[AudioFacts, dict[str, str]]:
+        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already."""
+        task = {"do": "inspect", "key": draft, "peaks_key": _peaks_of(draft), "cover_key": _cover_of(draft)}
         found: dict[str, Any] = await self._files.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+        picture = found["cover"]
+        if cover is not None:
+            picture = await asyncio.to_thread(_picture_name, cover)
+            await self._objects.put(_cover_of(draft), cover)
         facts = AudioFacts(
             audio_key=f"originals/{digest}",
             peaks_key=f"peaks/{digest}",
+            cover_key=f"covers/{picture}" if picture else "",
             content_hash=found["content_hash"],
             suffix=found["container"],
             duration_seconds=found["duration_seconds"],
@@ -177,6 +215,14 @@ class Acquirer:
 
 def _peaks_of(draft: str) -> str:
     return f"{draft}-peaks"
+
+
+def _cover_of(draft: str) -> str:
+    return f"{draft}-cover"
+
+
+def _picture_name(path: Path) -> str:
+    return picture_name(path.read_bytes())
 
 
 def _file_digest(path: Path) -> str:

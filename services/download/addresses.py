@@ -13,10 +13,17 @@ MAX_URL, MAX_HOST = 2000, 253
 # As names are looked up; the underscore is not a host's by RFC 1123, but there are such sites.
 HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+YOUTUBE = re.compile(
+    r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com/(?:watch\?(?:.*&)?v=|shorts/|live/|embed/)|youtu\.be/)"
+    r"([A-Za-z0-9_-]{11})(?:[?&#/].*)?"
+)
 
 
 async def check_link(url: str, allowed_hosts: Collection[str]) -> str:
     """A link in its normal form, if it may be fetched: http(s) on the usual ports of a public host.
+
+    All addresses of one video on YouTube have one form. What a link leads to is checked again when it is fetched.
 
     Args:
         url: as the user gave it.
@@ -37,7 +44,9 @@ async def check_link(url: str, allowed_hosts: Collection[str]) -> str:
             raise InvalidInputError("The link does not lead to a public address.", "BAD_URL")
     name = f"[{host}]" if ":" in host else host
     address = name if port in (None, PORTS[scheme]) else f"{name}:{port}"
-    return urlunsplit((scheme, address, parts.path or "/", parts.query, ""))
+    link = urlunsplit((scheme, address, parts.path or "/", parts.query, ""))
+    video = YOUTUBE.fullmatch(link)
+    return f"https://www.youtube.com/watch?v={video[1]}" if video else link
 
 
 def _split(url: str) -> SplitResult:
@@ -68,4 +77,21 @@ async def _is_public(host: str) -> bool:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return True
-    return all(ipaddress.ip_address(entry[4][0]).is_global for entry in found)
+    return all(is_public(str(entry[4][0])) for entry in found)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address, as a number, leads to the internet and to one host there.
+
+    An IPv6 address that stands for an IPv4 one, for a translator or a tunnel on the way, is as public as that.
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if inner is None and found in NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if found.teredo is not None:
+            return False
+    return found.is_global and not found.is_multicast

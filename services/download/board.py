@@ -19,7 +19,7 @@ class Board:
         self._parts: dict[str, dict[str, Any]] = {name: shown.get(name, _part("queued")) for name in names}
 
     def update(self, name: str, state: RemoteState, **news: Any) -> None:
-        """Shows news of a part: progress, stage, eta_seconds, queue_position, error."""
+        """Shows news of a part: progress, stage, eta_seconds, bytes_per_second, queue_position, error."""
         progress = max(news.pop("progress", 0.0), self._parts[name]["progress"])
         self._parts[name] = _part(state, progress=progress, **news)
         self._report()

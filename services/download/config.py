@@ -1,5 +1,7 @@
 """Settings of the download service."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 
 from services.common.audio import Limits
@@ -21,6 +23,15 @@ class DownloadSection(Section):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="hosts that links may lead to although not public, JSON list"
     )
+    cookies_file: Path | None = Field(
+        None, description="a browser's cookies in Netscape's format, for sites that want to see a person signed in"
+    )
+    proxy: SecretStr = Field(
+        SecretStr(""),
+        description="http(s):// or socks5:// proxy for fetching; it then decides which addresses may be reached",
+    )
+    lookup_seconds: float = Field(60.0, gt=0, description="longest time for a search or the details of a link")
+    lookup_days: float = Field(30.0, ge=0, description="answers of searches and details of links are kept so long")
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
     draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")

@@ -1,103 +1,83 @@
-"""Fetching what a link leads to, with yt-dlp, in a child process of its own: a hang or crash costs that one job."""
+"""Fetching what a link leads to, in a child process of its own: a hang or crash costs that one job."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from services.common.engine import Report
-from services.common.errors import Code, InvalidInputError, LimitExceededError, StemTubeError
+from services.common.errors import LimitExceededError
 from services.download.config import DownloadSettings
+from services.download.pictures import MAX_PICTURE_BYTES, picture_suffix
+from services.download.sites import Sites, Song, song_of
 
 log = structlog.get_logger(__name__)
 
-SOCKET_SECONDS = 20
-
-
-class FetchFailedError(StemTubeError):
-    """The link could not be fetched; the message is what yt-dlp says of it."""
-
-    code = Code.FAILED_PRECONDITION
-    reason = "FETCH_FAILED"
-
 
 class FetchWork:
-    """Fetches the best audio of a link, as it is, into a folder."""
+    """Fetches the best audio of a link, as it is, into a folder, and goes on with what lies there already."""
 
     def __init__(self, settings: DownloadSettings) -> None:
+        self._sites = Sites(settings)
         self._limits = settings.limits
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Fetches `{"url", "folder"}`.
 
         Returns:
-            `path` of the file, `title`, `artist`, `source_url`.
+            `path` of the file, `title`, `artist`, `source`, `license`, and `cover`, the path of a picture or empty.
 
         Raises:
-            FetchFailedError: yt-dlp cannot fetch it.
-            InvalidInputError: it is live, or a list (reason IS_LIVE, IS_PLAYLIST).
-            LimitExceededError: longer or larger than allowed (reason TOO_LONG, TOO_LARGE).
+            StemTubeError: see `Sites.downloader` and `Sites.check`, or larger than allowed (reason TOO_LARGE).
             StoppedError: out of `report`.
         """
-        import yt_dlp
+        folder = Path(task["folder"])
 
         def show(progress: dict[str, Any]) -> None:
             total = progress.get("total_bytes") or progress.get("total_bytes_estimate") or 0
             done = progress.get("downloaded_bytes") or 0
             if max(done, total) > self._limits.max_bytes:
                 raise LimitExceededError(f"The file is larger than {self._limits.max_bytes} bytes.", "TOO_LARGE")
-            report("fetching", min(done / total, 1.0) if total else 0.0)
+            report(
+                "fetching",
+                min(done / total, 1.0) if total else 0.0,
+                bytes_per_second=progress.get("speed"),
+                eta_seconds=progress.get("eta"),
+            )
 
-        options = {
-            "format": "bestaudio/best",
-            "outtmpl": {"default": str(Path(task["folder"]) / "audio.%(ext)s")},
-            "noplaylist": True,
-            "quiet": True,
-            "noprogress": True,
-            "no_color": True,
-            "cachedir": False,
-            "socket_timeout": SOCKET_SECONDS,
-            "retries": 5,
-            "progress_hooks": [show],
-            "logger": _Log(),
-        }
-        try:
-            with yt_dlp.YoutubeDL(options) as downloader:
-                found = downloader.extract_info(task["url"], download=False)
-                self._check(found)
-                found = downloader.process_ie_result(found, download=True)
-                path = found["requested_downloads"][0]["filepath"]
-        except yt_dlp.utils.YoutubeDLError as error:
-            cause = getattr(error, "exc_info", (None, None))[1]
-            if isinstance(cause, StemTubeError):
-                raise cause from None
-            raise FetchFailedError(_readable(str(error))) from None
+        options = {"outtmpl": {"default": str(folder / "audio.%(ext)s")}, "progress_hooks": [show]}
+        with self._sites.downloader(folder, **options) as downloader:
+            found = downloader.extract_info(task["url"], download=False)
+            self._sites.check(found)
+            found = downloader.process_ie_result(found, download=True)
+            song = song_of(found)
+            if song.source == "Generic":  # a file somewhere; its site is in the link
+                song = replace(song, source="")
+            cover = self._picture(downloader, song, folder)
         return {
-            "path": path,
-            "title": str(found.get("track") or found.get("title") or ""),
-            "artist": str(found.get("artist") or found.get("uploader") or ""),
+            "path": found["requested_downloads"][0]["filepath"],
+            "title": song.title,
+            "artist": song.artist,
+            "source": song.source,
+            "license": song.license,
+            "cover": cover,
         }
 
-    def _check(self, found: dict[str, Any]) -> None:
-        if found.get("entries") is not None:
-            raise InvalidInputError("The link leads to a list; choose one of its entries.", "IS_PLAYLIST")
-        if found.get("is_live"):
-            raise InvalidInputError("The link leads to a live stream, which has no end.", "IS_LIVE")
-        if (found.get("duration") or 0) > self._limits.max_seconds:
-            raise LimitExceededError(f"The song is longer than {self._limits.max_seconds:.0f} s.", "TOO_LONG")
+    def _picture(self, downloader: Any, song: Song, folder: Path) -> str:
+        """Fetches a song's picture; whatever is wrong with it, the song is worth having without."""
+        if not song.thumbnail:
+            return ""
+        from yt_dlp.utils import YoutubeDLError
 
-
-def _readable(message: str) -> str:
-    """yt-dlp's message without its mark and its advice on how to report bugs."""
-    return message.removeprefix("ERROR: ").partition("; please report this issue")[0].strip()
-
-
-class _Log:
-    def debug(self, message: str) -> None:
-        log.debug("yt-dlp", detail=message)
-
-    def warning(self, message: str) -> None:
-        log.info("yt-dlp", detail=message)
-
-    def error(self, message: str) -> None:
-        log.info("yt-dlp", detail=message)
+        try:
+            with downloader.urlopen(song.thumbnail) as answer:
+                data = answer.read(MAX_PICTURE_BYTES + 1)
+        except (YoutubeDLError, OSError) as error:
+            log.info("no picture", detail=str(error))
+            return ""
+        if len(data) > MAX_PICTURE_BYTES or not picture_suffix(data):
+            return ""
+        path = folder / "picture"
+        path.write_bytes(data)
+        return str(path)

@@ -8,6 +8,7 @@ from typing import Any
 from services.common import audio
 from services.common.engine import Report
 from services.download.config import DownloadSettings
+from services.download.pictures import MAX_PICTURE_BYTES, picture_name, picture_suffix
 
 PEAKS_TYPE = "application/octet-stream"
 
@@ -24,10 +25,18 @@ class FileWork:
         return self._inspect(task, report) if task["do"] == "inspect" else self._transcode(task, report)
 
     def _inspect(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Decodes the whole object `key`, refuses what is no song, and stores its peaks as `peaks_key`."""
+        """Decodes the whole object `key`, refuses what is no song, and stores its peaks as `peaks_key`.
+
+        A picture in it is stored as `cover_key`; the answer has its name, empty if there is none, as `cover`.
+        """
         with self._objects.open(task["key"]) as source:
             found = audio.inspect(source, self._limits, lambda done: report("checking", done))
+            picture = audio.picture(source)
         asyncio.run(self._objects.put(task["peaks_key"], found.peaks.to_bytes(), PEAKS_TYPE))
+        if not picture_suffix(picture) or len(picture) > MAX_PICTURE_BYTES:
+            picture = b""
+        else:
+            asyncio.run(self._objects.put(task["cover_key"], picture))
         info = found.info
         return {
             "content_hash": found.content_hash,
@@ -38,6 +47,7 @@ class FileWork:
             "container": info.container,
             "title": info.tags.get("title", ""),
             "artist": info.tags.get("artist", ""),
+            "cover": picture_name(picture) if picture else "",
         }
 
     def _transcode(self, task: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The library's data as the contracts tell it."""
 
+import importlib.metadata
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -23,6 +24,9 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
         title=track.title,
         artist=track.artist,
         source_url=track.source_url or "",
+        source=track.source,
+        license=track.license,
+        cover=f"{path}/cover" if track.cover_key else "",
         create_time=timestamp(track.create_time.timestamp()),
         stems=[
             pb.TrackStem(
@@ -77,6 +81,24 @@ def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summar
         message.lyrics.CopyFrom(parse("lyrics", music_pb2.Lyrics()))
 
 
+def song_message(song: dict[str, Any]) -> pb.Song:
+    """A song as a site tells of it (`services.download.sites.Song` as JSON) as a message."""
+    return pb.Song(**{name: song[name] for name in pb.Song.DESCRIPTOR.fields_by_name})
+
+
+def fetching_message(javascript: str | None) -> pb.GetFetchingResponse:
+    """What fetching works with.
+
+    Args:
+        javascript: path of the runtime; None if there is none.
+    """
+    reason = "" if javascript else "YouTube's challenges need a JavaScript runtime: pip install deno"
+    return pb.GetFetchingResponse(
+        version=importlib.metadata.version("yt-dlp"),
+        javascript=provenance_pb2.Availability(available=bool(javascript), unavailable_reason=reason),
+    )
+
+
 def track_job_message(record: JobRecord) -> pb.TrackJob:
     """A track's job as a message. When a job has ended, no part of it is left waiting."""
     shown = record.detail.get("parts", {})
@@ -97,6 +119,7 @@ def track_job_message(record: JobRecord) -> pb.TrackJob:
                 queue_position=part.get("queue_position", 0) if waits else 0,
                 error=error_message(part.get("error")),
                 live=_live_message(record.id, name, part.get("live")) if waits else None,
+                bytes_per_second=(part.get("bytes_per_second") or 0.0) if waits else 0.0,
             )
         )
     return pb.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)

@@ -53,6 +53,7 @@ class Pipeline:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
             if self._is_final(job, error):
+                await self._acquirer.forget_partial(run.track_id)
                 run.board.fail("acquire", error_detail(error))
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
@@ -116,7 +117,7 @@ class Pipeline:
     async def _acquire(self, run: "_Run") -> Outcome:
         audio_key = await self._acquirer.acquire(
             run.track_id,
-            lambda stage, done: run.board.update("acquire", "running", progress=done, stage=stage),
+            lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
         )
         run.board.succeed("acquire")
         return {"audio_key": audio_key}

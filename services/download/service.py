@@ -21,11 +21,14 @@ from services.download.addresses import check_link
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
 from services.download.locks import Locks
-from services.download.messages import track_job_message, track_message
+from services.download.lookups import Lookups
+from services.download.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.options import Plan, make_plan, without
 from services.download.paging import make_token, page_size, read_token
+from services.download.pictures import CONTENT_TYPES
 from services.download.pipeline import KIND, Pipeline
 from services.download.removal import Remover, derived_key
+from services.download.sites import deno_path
 from services.download.store import Library, Track, TrackData
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
@@ -33,6 +36,7 @@ from stemtube.separation.v1 import separation_pb2
 
 NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 PEAKS_TYPE = "application/octet-stream"
 READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 CONTAINER_TYPES = {
@@ -59,6 +63,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         choices: Choices,
         jobs: JobQueue,
         pipeline: Pipeline,
+        lookups: Lookups,
         draining: Draining,
     ) -> None:
         self._settings = settings
@@ -69,6 +74,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         self._choices = choices
         self._jobs = jobs
         self._pipeline = pipeline
+        self._lookups = lookups
         self._draining = draining
         self._converting = Locks()
 
@@ -79,6 +85,28 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         track = await self._library.add_link(user, url)
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+
+    async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
+        require_user()
+        query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
+        if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
+            raise InvalidInputError(
+                f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
+            )
+        answer = await self._lookups.search(query, count)
+        return pb.SearchSongsResponse(songs=[song_message(song) for song in answer["entries"]])
+
+    async def LookUpLink(self, request: pb.LookUpLinkRequest, _context: Any) -> pb.LookUpLinkResponse:
+        require_user()
+        url = await check_link(request.url, self._settings.download.allowed_hosts)
+        answer = await self._lookups.look_up(url)
+        return pb.LookUpLinkResponse(
+            song=song_message(answer["song"]), entries=[song_message(song) for song in answer["entries"]]
+        )
+
+    async def GetFetching(self, _request: pb.GetFetchingRequest, _context: Any) -> pb.GetFetchingResponse:
+        require_user()
+        return fetching_message(await asyncio.to_thread(deno_path))
 
     async def UploadTrack(
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
@@ -149,6 +177,8 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
         data = await self._track(require_user().subject, request.track_id)
+        if request.kind == pb.MEDIA_KIND_COVER:
+            return _cover(data.track)
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
         if request.kind == pb.MEDIA_KIND_PEAKS:
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
@@ -322,6 +352,15 @@ def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, 
         if (stem.model, stem.name) == (model, stem_name):
             return stem.audio_key, stem.peaks_key, f"{title} - {stem.name}", "flac"
     raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
+
+
+def _cover(track: Track) -> pb.GetMediaResponse:
+    if not track.cover_key:
+        raise NotFoundError("The track has no picture.", "NO_COVER")
+    suffix = track.cover_key.rpartition(".")[2]
+    return pb.GetMediaResponse(
+        key=track.cover_key, content_type=CONTENT_TYPES[suffix], filename=f"{_file_name(track)}.{suffix}"
+    )
 
 
 def _file_name(track: Track) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.common.database import COLUMN_TYPES, NAMING, Database
 
-MAX_TITLE = 300
+MAX_TITLE, MAX_SOURCE = 300, 60
 
 
 class Base(DeclarativeBase):
@@ -38,7 +38,12 @@ class Track(Base):
     owner_id: Mapped[str | None] = mapped_column(String(100))
     content_hash: Mapped[str] = mapped_column(String(64))
     audio_key: Mapped[str] = mapped_column(String(200), index=True)
-    peaks_key: Mapped[str] = mapped_column(String(200))
+    peaks_key: Mapped[str] = mapped_column(String(200), index=True)
+    # A picture; empty if there is none.
+    cover_key: Mapped[str] = mapped_column(String(200), index=True)
+    # The site that a link leads to and the licence it tells; empty if unknown, and for an upload.
+    source: Mapped[str] = mapped_column(String(MAX_SOURCE))
+    license: Mapped[str] = mapped_column(String(MAX_TITLE))
     suffix: Mapped[str] = mapped_column(String(10))
     duration_seconds: Mapped[float]
     sample_rate_hz: Mapped[int]
@@ -92,12 +97,23 @@ class AudioFacts:
 
     audio_key: str
     peaks_key: str
+    cover_key: str
     content_hash: str
     suffix: str
     duration_seconds: float
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
+
+
+@dataclass(frozen=True, slots=True)
+class SongFacts:
+    """What tags or a site tell of a song; empty where they do not."""
+
+    title: str
+    artist: str
+    source: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,34 +137,34 @@ class Library:
             # Locked, so that nobody removes the track between the look at it and the access to it.
             track = await session.scalar(select(Track).where(Track.source_url == url).with_for_update())
             if track is None:
-                track = _new_track(title=url, source_url=url)
+                track = _new_track(source_url=url)
+                track.title = url[:MAX_TITLE]
                 session.add(track)
                 await session.flush()
             await _grant(session, user_id, track.id)
             return track
 
-    async def add_upload(self, user_id: str, title: str, artist: str, facts: AudioFacts) -> tuple[Track, bool]:
+    async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
         """The user's track with this content, and whether it is new."""
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
             new = track is None
             if track is None:
-                track = _new_track(title=title, artist=artist, owner_id=user_id)
-                _set_facts(track, facts)
+                track = _new_track(owner_id=user_id)
+                _set_facts(track, song, facts)
                 session.add(track)
                 await session.flush()
             await _grant(session, user_id, track.id)
             return track, new
 
-    async def set_audio(self, track_id: str, title: str, artist: str, facts: AudioFacts) -> bool:
+    async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
         """Notes that a link's audio has arrived; False if it had arrived before, or the track is gone."""
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or track.audio_key:
                 return False
-            track.title, track.artist = title[:MAX_TITLE], artist[:MAX_TITLE]
-            _set_facts(track, facts)
+            _set_facts(track, song, facts)
             return True
 
     async def track(self, track_id: str, user_id: str | None = None) -> TrackData | None:
@@ -227,7 +243,7 @@ class Library:
                 return []
             stems = await session.scalars(select(Stem).where(Stem.track_id == track_id))
             keys = {key for stem in stems for key in (stem.audio_key, stem.peaks_key)}
-            keys |= {key for key in (track.audio_key, track.peaks_key) if key}
+            keys |= {key for key in (track.audio_key, track.peaks_key, track.cover_key) if key}
             await session.execute(delete(Track).where(Track.id == track_id))
             return [key for key in keys if not await _is_used(session, key)]
 
@@ -268,16 +284,19 @@ class Library:
             return int(await session.scalar(select(func.count()).select_from(Track)) or 0)
 
 
-def _new_track(*, title: str, artist: str = "", source_url: str | None = None, owner_id: str | None = None) -> Track:
+def _new_track(*, source_url: str | None = None, owner_id: str | None = None) -> Track:
     return Track(
         id=uuid.uuid4().hex,
-        title=title[:MAX_TITLE],
-        artist=artist[:MAX_TITLE],
+        title="",
+        artist="",
+        source="",
+        license="",
         source_url=source_url,
         owner_id=owner_id,
         content_hash="",
         audio_key="",
         peaks_key="",
+        cover_key="",
         suffix="",
         duration_seconds=0.0,
         sample_rate_hz=0,
@@ -287,7 +306,9 @@ def _new_track(*, title: str, artist: str = "", source_url: str | None = None, o
     )
 
 
-def _set_facts(track: Track, facts: AudioFacts) -> None:
+def _set_facts(track: Track, song: SongFacts, facts: AudioFacts) -> None:
+    track.title, track.artist, track.license = (text[:MAX_TITLE] for text in (song.title, song.artist, song.license))
+    track.source = song.source[:MAX_SOURCE]
     for name in AudioFacts.__dataclass_fields__:
         setattr(track, name, getattr(facts, name))
 
@@ -308,6 +329,6 @@ async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool
 
 
 async def _is_used(session: AsyncSession, key: str) -> bool:
-    tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key))
+    tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
     stems = select(Stem).where(or_(Stem.audio_key == key, Stem.peaks_key == key))
     return bool(await session.scalar(select(exists(tracks)))) or bool(await session.scalar(select(exists(stems))))

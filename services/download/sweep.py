@@ -28,7 +28,7 @@ async def sweep(objects: ObjectStore, library: Library, *, older_than: timedelta
     """
     remover = Remover(objects, library)
     removed = 0
-    for prefix in ("uploads", "originals", "peaks", "stems"):
+    for prefix in ("uploads", "originals", "peaks", "covers", "stems"):
         age = stems_older_than if prefix == "stems" else older_than
         async for keys in _old(objects, prefix, age):
             removed += await remover.remove(await library.unused(keys))

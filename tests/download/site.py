@@ -15,6 +15,14 @@ class Site:
 
     Args:
         slow_seconds: how long each file takes.
+
+    Attributes:
+        hanging: so many requests are not answered.
+        resets: so many times the connection breaks off in the middle of a file.
+        headers: of every file, in place of what its name says.
+        redirects: addresses by name.
+        pages: HTML by name.
+        asked: names of all requests, with their ranges.
     """
 
     def __init__(self, slow_seconds: float = 0.0) -> None:
@@ -22,6 +30,11 @@ class Site:
         self.sent: Counter[str] = Counter()
         self.slow_seconds = slow_seconds
         self.hanging = 0
+        self.resets = 0
+        self.headers: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
+        self.pages: dict[str, str] = {}
+        self.asked: list[tuple[str, str]] = []
         self._runner = web.AppRunner(self._app(), shutdown_timeout=0.1)
         self.url = ""
 
@@ -30,10 +43,10 @@ class Site:
         app.add_routes([web.get("/{name:.*}", self._answer)])
         return app
 
-    async def start(self) -> None:
+    async def start(self, host: str = "127.0.0.1") -> None:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, host, 0).start()
+        self.url = f"http://{host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         await self._runner.cleanup()
@@ -45,6 +58,11 @@ class Site:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
+        self.asked.append((name, request.headers.get("Range", "")))
+        if name in self.redirects:
+            raise web.HTTPFound(self.redirects[name])
+        if name in self.pages:
+            return web.Response(text=self.pages[name], content_type="text/html")
         if name not in self.files:
             raise web.HTTPNotFound
         if self.hanging:
@@ -52,10 +70,20 @@ class Site:
             await asyncio.sleep(60)
         content = self.files[name].read_bytes()
         kind = mimetypes.guess_type(name)[0] or "audio/flac"
-        response = web.StreamResponse(headers={"Content-Type": kind, "Content-Length": str(len(content))})
+        headers = {"Content-Type": kind, "Accept-Ranges": "bytes"} | self.headers
+        first = request.http_range.start or 0
+        if first:
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        response = web.StreamResponse(
+            status=206 if first else 200, headers=headers | {"Content-Length": str(len(content) - first)}
+        )
         await response.prepare(request)
         size = len(content) // PIECES + 1
-        for start in range(0, len(content), size):
+        for start in range(first, len(content), size):
+            if self.resets and start > len(content) // 2 and request.transport:
+                self.resets -= 1
+                request.transport.abort()
+                return response
             await response.write(content[start : start + size])
             await asyncio.sleep(self.slow_seconds / PIECES)
         await response.write_eof()

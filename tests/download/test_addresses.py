@@ -12,6 +12,11 @@ GOOD = {
     "http://site.test:8000/song.mp3": "http://site.test:8000/song.mp3",
     "http://[2606:4700::1111]/x": "http://[2606:4700::1111]/x",
     "https://under_score.example/x": "https://under_score.example/x",
+    "https://youtu.be/dQw4w9WgXcQ?si=abc": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "https://m.youtube.com/watch?list=PL1&v=dQw4w9WgXcQ&t=3": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "https://music.youtube.com/watch?v=dQw4w9WgXcQ": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "http://youtube.com/shorts/dQw4w9WgXcQ": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "https://www.youtube.com/playlist?list=PL1": "https://www.youtube.com/playlist?list=PL1",
 }
 
 
@@ -45,6 +50,15 @@ BAD = [
     "http://[::ffff:127.0.0.1]/",
     "http://0x7f000001/",
     "http://localhost./",
+    "http://224.0.0.1/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[fd00:ec2::254]/",
+    "file:///etc/passwd",
+    "ftp://example.org/x",
+    "ytsearch:song",
+    "-exec=id",
     "http://\ud800.example/",
     "http://example.org/\ud800",
     "",

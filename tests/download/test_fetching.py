@@ -13,7 +13,7 @@ from services.download import pipeline
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.options import make_plan
-from services.download.store import AudioFacts, Library
+from services.download.store import AudioFacts, Library, SongFacts
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2
@@ -89,10 +89,10 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     class SlowLibrary(Library):
         """That of a process which notes its audio when the other one has done so."""
 
-        async def set_audio(self, track_id: str, title: str, artist: str, facts: AudioFacts) -> bool:
+        async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
             taken.append(await faster.acquire(track_id, ignore))
-            return await super().set_audio(track_id, title, artist, facts)
+            return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
         slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
@@ -103,7 +103,7 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     await slower.close()
 
 
-def ignore(_stage: str, _done: float) -> None:
+def ignore(_stage: str, _done: float, **_detail: Any) -> None:
     pass
 
 

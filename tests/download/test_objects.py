@@ -1,18 +1,25 @@
 """Objects are there as long as a track needs them, and no longer."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mutagen.flac import FLAC, Picture
+from mutagen.id3 import PictureType
 
 from services.common import audio
 from services.common.database import Database
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.removal import derived_key
-from services.download.store import AudioFacts, Library, Track
+from services.download.store import AudioFacts, Library, SongFacts, Track
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture
@@ -38,10 +45,10 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
     class SlowLibrary(Library):
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
-        async def add_upload(self, user_id: str, title: str, artist: str, facts: AudioFacts) -> tuple[Track, bool]:
+        async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
             await acquiring.remover.remove(await acquiring.library.remove("anna", first.id) or [])
             assert facts.audio_key not in await acquiring.keys()
-            return await super().add_upload(user_id, title, artist, facts)
+            return await super().add_upload(user_id, song, facts)
 
     async with Database(settings.database_url) as database:
         slow = Acquirer(settings, acquiring.objects, SlowLibrary(database))
@@ -88,3 +95,32 @@ async def test_replaced_stems_go_when_the_last_track_has_replaced_them(acquiring
     await keep_stems(acquiring, his, "job-2/b")
     new = {key for stem in stems("job-2/b") for key in (stem["audio_key"], stem["peaks_key"])}
     assert set(await acquiring.keys()) == {mine.audio_key, mine.peaks_key} | new
+
+
+async def test_the_picture_in_a_file_is_kept_with_its_track_and_no_longer(acquiring: Acquiring, tmp_path: Path) -> None:
+    path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)))
+    track = await acquiring.upload("anna", path)
+    assert track.cover_key.endswith(".png")
+    assert await acquiring.objects.get(track.cover_key) == PNG
+    assert track.cover_key in await acquiring.keys()
+    assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
+    same = await acquiring.upload("ben", path)
+    assert same.cover_key == track.cover_key
+    await acquiring.remover.remove(await acquiring.library.remove("anna", track.id) or [])
+    assert track.cover_key in await acquiring.keys()
+    await acquiring.remover.remove(await acquiring.library.remove("ben", same.id) or [])
+    assert not await acquiring.keys()
+
+
+async def test_a_picture_that_no_browser_shows_is_left_out(acquiring: Acquiring, tmp_path: Path) -> None:
+    path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)), b"<svg onload='alert(1)'/>")
+    assert (await acquiring.upload("anna", path)).cover_key == ""
+
+
+def with_picture(path: Path, data: bytes = PNG) -> Path:
+    picture = Picture()
+    picture.data, picture.type, picture.mime = data, PictureType.COVER_FRONT, "image/png"
+    file = FLAC(path)
+    file.add_picture(picture)
+    file.save()
+    return path

@@ -11,7 +11,7 @@ from services.common.database import Database, migrate
 from services.common.jobs import JobContext, JobQueue
 from services.common.storage import ObjectStore
 from services.download import sweep as library_sweep
-from services.download.store import AudioFacts, Library
+from services.download.store import AudioFacts, Library, SongFacts
 from services.separation import sweep as stem_sweep
 
 
@@ -62,10 +62,10 @@ async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: P
         f"derived/{'0' * 64}.mp3",  # as earlier versions named them
     ):
         await objects.put(key, b"sound")
-    facts = AudioFacts("originals/used", "peaks/used", "hash", "flac", 1.0, 44_100, 2, -20.0)
+    facts = AudioFacts("originals/used", "peaks/used", "covers/used.png", "hash", "flac", 1.0, 44_100, 2, -20.0)
     async with Database(url) as database:
         library = Library(database)
-        await library.add_upload("anna", "Song", "", facts)
+        await library.add_upload("anna", SongFacts("Song", ""), facts)
         hour, now = timedelta(hours=1), timedelta(0)
         assert await library_sweep.sweep(objects, library, older_than=hour, stems_older_than=hour) == 0
         assert await library_sweep.sweep(objects, library, older_than=now, stems_older_than=hour) == 5

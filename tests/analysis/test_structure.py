@@ -11,7 +11,8 @@ import soundfile
 from services.analysis.backends import structure_msaf
 from services.analysis.backends.base import Beat, Beats, Context, Structure
 from services.analysis.backends.features import mono
-from services.analysis.backends.section_names import name_sections
+from services.analysis.backends.section_names import Traits, name_sections
+from services.analysis.backends.structure_groups import silhouette
 from tests.analysis.conftest import LoadBackend
 from tests.analysis.songs import Song, pop_song
 
@@ -75,7 +76,7 @@ def test_hpss_in_blocks_is_hpss_at_once(two_themes: Song, monkeypatch: pytest.Mo
 
 def test_silhouette() -> None:
     points = np.array([0.0, 1.0, 10.0, 12.0, 50.0])
-    values = structure_msaf.silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
+    values = silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
     np.testing.assert_allclose(values, [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5, 0])
 
 
@@ -105,4 +106,7 @@ def test_silhouette() -> None:
 def test_names_of_sections(form: str, levels: str, durations: str, expected: list[str]) -> None:
     groups = [ord(letter) for letter in form]
     seconds = [float(digit) for digit in durations.ljust(len(form), "2")]
-    assert name_sections(groups, [float(digit) for digit in levels], seconds) == expected
+    sections = [
+        Traits(group, float(level), length) for group, level, length in zip(groups, levels, seconds, strict=True)
+    ]
+    assert name_sections(sections) == expected

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
 from services.analysis.backends.features import is_tonal, mono
-from services.analysis.backends.section_names import name_sections
+from services.analysis.backends.section_names import Traits, name_sections
+from services.analysis.backends.section_traits import named_anew, one_section
+from services.analysis.backends.structure_groups import silhouette
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights import WeightStore
 
@@ -40,17 +42,17 @@ class MsafStructure:
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
-        if audio.duration <= 0:
+        if context.structure:
             progress(1.0)
-            return Structure(())
+            return named_anew(context.structure, audio, context.lyrics)
         if not is_tonal(audio):
             # Profiles of noise, clicks or drums alone tell nothing about sections.
             progress(1.0)
-            return _one_section(audio)
+            return one_section(audio.duration)
         profiles = beat_profiles(mono(audio, SAMPLE_RATE_HZ), progress)
         if len(profiles.features) <= _FEWEST_UNITS:
             progress(1.0)
-            return _one_section(audio)
+            return one_section(audio.duration)
         units = boundaries(profiles)
         progress(0.95)
         groups, silhouettes = alike(profiles.features, units)
@@ -160,28 +162,6 @@ def alike(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
     return [int(group) for group in best], silhouettes
 
 
-def silhouette(distances: Floats, groups: Indices) -> Floats:
-    """How much nearer each item is to its own group than to the next one, in [-1, 1]; 0 for one of its own.
-
-    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
-
-    Args:
-        distances: [items, items].
-        groups: the group of each item; at least two different ones.
-    """
-    kinds = np.unique(groups)
-    means = np.stack([distances[:, groups == kind].mean(axis=1) for kind in kinds], axis=1)
-    sizes = np.array([np.sum(groups == kind) for kind in kinds])
-    own = np.searchsorted(kinds, groups)
-    items = np.arange(len(groups))
-    # An item's distance 0 to itself is among those to its own group and must not lower their mean.
-    within = means[items, own] * sizes[own] / np.maximum(sizes[own] - 1, 1)
-    means[items, own] = np.inf
-    nearest = means.min(axis=1)
-    values = (nearest - within) / np.maximum(np.maximum(nearest, within), 1e-12)
-    return np.asarray(np.where(sizes[own] > 1, values, 0.0))
-
-
 def _on_downbeats(times: list[float], beats: Beats | None) -> list[float]:
     """Inner boundaries moved to the nearest downbeat, unless that is more than a bar away."""
     downbeats = np.array([beat.time for beat in beats.beats if beat.position == 1]) if beats else np.array([])
@@ -199,11 +179,13 @@ def _structure(audio: Audio, times: list[float], groups: list[int], silhouettes:
     mix = mono(audio, SAMPLE_RATE_HZ)
     kept = [i for i in range(len(groups)) if times[i + 1] > times[i]]
     levels = [_level(mix[round(times[i] * SAMPLE_RATE_HZ) : round(times[i + 1] * SAMPLE_RATE_HZ)]) for i in kept]
-    names = name_sections([groups[i] for i in kept], levels, [times[i + 1] - times[i] for i in kept])
+    names = name_sections(
+        [Traits(groups[i], level, times[i + 1] - times[i]) for i, level in zip(kept, levels, strict=True)]
+    )
     return Structure(
         tuple(
-            Section(start=times[i], end=times[i + 1], label=name, confidence=float(np.clip(silhouettes[i], 0, 1)))
-            for i, name in zip(kept, names, strict=True)
+            Section(times[i], times[i + 1], name, float(np.clip(silhouettes[i], 0, 1)), groups[i], level)
+            for i, name, level in zip(kept, names, levels, strict=True)
         )
     )
 
@@ -212,10 +194,6 @@ def _level(samples: npt.NDArray[np.float32]) -> float:
     """Mean level in dBFS."""
     power = float(np.mean(samples.astype(np.float64) ** 2)) if samples.size else 0.0
     return 10 * float(np.log10(power + 1e-12))
-
-
-def _one_section(audio: Audio) -> Structure:
-    return Structure((Section(start=0.0, end=audio.duration, label="A", confidence=0.0),))
 
 
 def load(store: WeightStore | None, model: str, device: str) -> MsafStructure:

@@ -1,0 +1,60 @@
+"""Which sections of a song are alike."""
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analysis.backends.structure_bars import Floats
+
+# Sections are of one kind if they are nearer than this share of the song's median distance. Pairwise F on 60
+# synthesised songs 0.88, with the division of the best mean silhouette 0.86.
+_NEAR = 0.65
+
+
+def alike(likeness: Floats, starts: list[int]) -> list[int]:
+    """The kind of each section, numbered from 0 in the order in which they come.
+
+    Two sections are as alike as the bars of the shorter one are to those of the longer one where it fits best.
+
+    Args:
+        likeness: [bars, bars], see `structure_bars.Bars`.
+        starts: the bars where sections begin.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    count = len(starts)
+    if count < 3:
+        return list(range(count))
+    spans = list(zip(starts, [*starts[1:], len(likeness)], strict=True))
+    distances = np.array([1 - _fit(likeness, spans[i], spans[j]) for i in range(count) for j in range(i + 1, count)])
+    kinds = fcluster(linkage(distances, "average"), _NEAR * float(np.median(distances)), "distance")
+    order = list(dict.fromkeys(kinds.tolist()))
+    return [order.index(kind) for kind in kinds.tolist()]
+
+
+def _fit(likeness: Floats, one: tuple[int, int], other: tuple[int, int]) -> float:
+    (start, end), (first, last) = sorted((one, other), key=lambda span: span[1] - span[0], reverse=True)
+    block = likeness[start:end, first:last]
+    length = last - first
+    return max(float(np.trace(block[shift : shift + length])) / length for shift in range(end - start - length + 1))
+
+
+def silhouette(distances: Floats, groups: npt.NDArray[np.int64]) -> Floats:
+    """How much nearer each item is to its own group than to the next one, in [-1, 1]; 0 for one of its own.
+
+    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
+
+    Args:
+        distances: [items, items].
+        groups: the group of each item; at least two different ones.
+    """
+    kinds = np.unique(groups)
+    means = np.stack([distances[:, groups == kind].mean(axis=1) for kind in kinds], axis=1)
+    sizes = np.array([np.sum(groups == kind) for kind in kinds])
+    own = np.searchsorted(kinds, groups)
+    items = np.arange(len(groups))
+    # An item's distance 0 to itself is among those to its own group and must not lower their mean.
+    within = means[items, own] * sizes[own] / np.maximum(sizes[own] - 1, 1)
+    means[items, own] = np.inf
+    nearest = means.min(axis=1)
+    values = (nearest - within) / np.maximum(np.maximum(nearest, within), 1e-12)
+    return np.asarray(np.where(sizes[own] > 1, values, 0.0))

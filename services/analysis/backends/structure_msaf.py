@@ -23,6 +23,7 @@ SAMPLE_RATE_HZ = 22_050
 _HPSS_HOP = 512
 _HPSS_BLOCK_FRAMES = 4096
 _HPSS_MARGIN_FRAMES = 64
+_HPSS_MEDIAN_FRAMES = 31
 _FEWEST_UNITS = 10
 
 Floats = npt.NDArray[np.float64]
@@ -101,8 +102,6 @@ def harmonic_percussive(
 
     At once it takes 2 GB for a quarter of an hour.
     """
-    import librosa
-
     block = _HPSS_BLOCK_FRAMES * _HPSS_HOP
     margin = _HPSS_MARGIN_FRAMES * _HPSS_HOP
     harmonic = np.empty_like(mix)
@@ -111,10 +110,34 @@ def harmonic_percussive(
         stop = min(mix.size, start + block)
         first = max(0, start - margin)
         inside = slice(start - first, stop - first)
-        parts = librosa.effects.hpss(mix[first : stop + margin])
+        parts = _separated(mix[first : stop + margin])
         harmonic[start:stop], percussive[start:stop] = (part[inside] for part in parts)
         progress(stop / mix.size)
     return harmonic, percussive
+
+
+def _separated(mix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """`librosa.effects.hpss`, whose median filters SciPy computes ten times faster row by row than as a matrix."""
+    import librosa
+
+    spectrum = librosa.stft(mix, hop_length=_HPSS_HOP)
+    magnitudes = np.abs(spectrum)
+    steady = _medians(magnitudes)
+    sudden = _medians(np.ascontiguousarray(magnitudes.T)).T
+    masks = (
+        librosa.util.softmask(one, other, power=2.0, split_zeros=True)
+        for one, other in ((steady, sudden), (sudden, steady))
+    )
+    harmonic, percussive = (
+        librosa.istft(spectrum * mask, hop_length=_HPSS_HOP, length=mix.size, dtype=mix.dtype) for mask in masks
+    )
+    return harmonic, percussive
+
+
+def _medians(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.ndimage import median_filter
+
+    return np.stack([median_filter(row, size=_HPSS_MEDIAN_FRAMES, mode="reflect") for row in rows])
 
 
 def boundaries(profiles: Any) -> Indices:

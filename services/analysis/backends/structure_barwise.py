@@ -11,7 +11,7 @@ from services.analysis.backends.beats_librosa import LibrosaBeats
 from services.analysis.backends.features import is_tonal, mono
 from services.analysis.backends.section_names import Traits, name_sections
 from services.analysis.backends.section_traits import named_anew, one_section
-from services.analysis.backends.structure_bars import SAMPLE_RATE_HZ, bar_starts, describe, spectrum
+from services.analysis.backends.structure_bars import SAMPLE_RATE_HZ, find_bars, spectrum
 from services.analysis.backends.structure_boundaries import find_boundaries
 from services.analysis.backends.structure_groups import alike
 from services.common.weights import WeightStore
@@ -37,7 +37,7 @@ class BarwiseStructure:
             return one_section(audio.duration)
         beats = context.beats or self._beats_of(audio)
         found = spectrum(mono(audio, SAMPLE_RATE_HZ), lambda done: progress(0.7 * done))
-        bars = describe(found, *bar_starts(beats, found, audio.duration), audio.duration)
+        bars = find_bars(found, beats, audio.duration)
         progress(0.8)
         boundaries = find_boundaries(bars, audio.duration)
         progress(0.9)

@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 from services.analysis.backends.structure_bars import Floats
 
-# Sections are of one kind if they are nearer than this share of the song's median distance. Pairwise F on 60
-# synthesised songs 0.88, with the division of the best mean silhouette 0.86.
-_NEAR = 0.65
+# Sections are of one kind if their bars are, on average, so much alike: 0 is as any two of the song, 1 the same.
+# Pairwise F on 60 synthesised songs 0.87 (0.95 with the true boundaries), the same within 0.01 from 0.4 to 0.5.
+_ALIKE = 0.45
 
 
 def alike(likeness: Floats, starts: list[int]) -> list[int]:
@@ -22,11 +22,11 @@ def alike(likeness: Floats, starts: list[int]) -> list[int]:
     from scipy.cluster.hierarchy import fcluster, linkage
 
     count = len(starts)
-    if count < 3:
-        return list(range(count))
+    if count < 2:
+        return [0] * count
     spans = list(zip(starts, [*starts[1:], len(likeness)], strict=True))
     distances = np.array([1 - _fit(likeness, spans[i], spans[j]) for i in range(count) for j in range(i + 1, count)])
-    kinds = fcluster(linkage(distances, "average"), _NEAR * float(np.median(distances)), "distance")
+    kinds = fcluster(linkage(distances, "average"), 1 - _ALIKE, "distance")
     order = list(dict.fromkeys(kinds.tolist()))
     return [order.index(kind) for kind in kinds.tolist()]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,8 @@ from services.analysis.backends.base import Audio, Context, Lyrics, Section, Str
 from services.analysis.backends.base import Line as LyricsLine
 from services.analysis.backends.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
 from services.analysis.backends.structure_llm import LlmStructure
+from services.analysis.config import AnalysisSettings
+from services.common.config import load
 from tests.analysis.songs import silence
 
 KEY = "sk-very-secret"
@@ -221,6 +224,22 @@ def test_one_section_needs_no_name(server: ModelServer) -> None:
     )
     assert len(cast(Structure, found).sections) == 1
     assert server.requests == []
+
+
+def test_the_settings_of_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(AnalysisSettings).analysis.language_model.endpoint is None
+    monkeypatch.setenv("STEMTUBE_ANALYSIS__LANGUAGE_MODEL__URL", "http://127.0.0.1:11434/v1")
+    with pytest.raises(SystemExit, match="url and model are set together"):
+        load(AnalysisSettings)
+    monkeypatch.setenv("STEMTUBE_ANALYSIS__LANGUAGE_MODEL__MODEL", "small-one")
+    monkeypatch.setenv("STEMTUBE_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "STEMTUBE_ANALYSIS__LANGUAGE_MODEL__API_KEY").write_text(KEY)
+    settings = load(AnalysisSettings)
+    assert settings.analysis.language_model.endpoint == Endpoint("http://127.0.0.1:11434/v1", "small-one", KEY)
+    assert KEY not in repr(settings)
+    monkeypatch.setenv("STEMTUBE_ANALYSIS__LANGUAGE_MODEL__URL", "127.0.0.1:11434")
+    with pytest.raises(SystemExit, match="LANGUAGE_MODEL__URL"):
+        load(AnalysisSettings)
 
 
 def assert_silent(error: BaseException) -> None:

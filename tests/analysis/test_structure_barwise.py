@@ -153,7 +153,7 @@ def test_a_division_is_the_best_of_all() -> None:
             if length < 2 and not at_end:
                 return -np.inf
             uneven = next(price for unit, price in structure_boundaries._UNEVEN.items() if length % unit == 0)
-            octaves = -(np.log(seconds / 16) ** 2)
+            octaves = -2.0 * np.log(seconds / 16) ** 2
             total += (0.3 if at_end else 1.0) * uneven + (0.3 if at_end and seconds < 16 else 1.0) * octaves
         return total
 

@@ -75,7 +75,7 @@ _CHORDIA_QUALITIES = (
 _SECTIONS = (*section_names.NAMES, "A", "B", "C")
 
 # In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
-# 0.99 madmom, 0.56 librosa; chords majmin 0.94 chordia, 0.81 madmom; section boundaries F at 3 s 0.89 barwise, 0.77
+# 0.99 madmom, 0.56 librosa; chords majmin 0.94 chordia, 0.81 madmom; section boundaries F at 3 s 0.90 barwise, 0.77
 # msaf. A language model is asked where there is one.
 _ENTRIES = (
     Entry(

@@ -1,7 +1,7 @@
 """Sections from bars that are compared with one another: boundaries by evidence and regularity, names by repetition.
 
-Measured on six reference songs, none of which it was fitted to: boundary F at 3 s 0.90 (msaf's structure features 0.69,
-these with boundaries on downbeats 0.77), at 0.5 s 0.77 (0.43, 0.55), pairwise F 0.63 (0.59, 0.58).
+Measured on six reference songs, to none of which it was fitted: boundary F at 3 s 0.90 (msaf's structure features and
+Fourier magnitudes 0.69, this project's backend `msaf` 0.77), at 0.5 s 0.83 (0.43, 0.55), pairwise F 0.65 (0.59, 0.58).
 """
 
 import numpy as np
@@ -29,8 +29,9 @@ class BarwiseStructure:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
         if context.structure:
+            structure = named_anew(context.structure, audio, context.lyrics)
             progress(1.0)
-            return named_anew(context.structure, audio, context.lyrics)
+            return structure
         if not is_tonal(audio):
             # What bars of noise, clicks or drums alone have in common tells nothing about sections.
             progress(1.0)
@@ -46,9 +47,7 @@ class BarwiseStructure:
         sure = [*boundaries.probabilities, 1.0]
         ends = [*boundaries.bars[1:], len(bars.starts)]
         levels = [float(np.mean(bars.levels[i:j])) for i, j in zip(boundaries.bars, ends, strict=True)]
-        names = name_sections(
-            [Traits(groups[i], levels[i], times[i + 1] - times[i]) for i in range(len(groups))],
-        )
+        names = name_sections([Traits(groups[i], levels[i], times[i + 1] - times[i]) for i in range(len(groups))])
         progress(1.0)
         return Structure(
             tuple(

@@ -44,8 +44,9 @@ class MsafStructure:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
         if context.structure:
+            structure = named_anew(context.structure, audio, context.lyrics)
             progress(1.0)
-            return named_anew(context.structure, audio, context.lyrics)
+            return structure
         if not is_tonal(audio):
             # Profiles of noise, clicks or drums alone tell nothing about sections.
             progress(1.0)

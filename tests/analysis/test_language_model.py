@@ -79,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     # Waiting between tries is not what is tested.
-    monkeypatch.setattr("services.analysis.backends.language_model._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("services.analysis.backends.language_model._WAITS_SECONDS", (0.01, 0.01))
     server = ModelServer()
     yield server
     server.close()

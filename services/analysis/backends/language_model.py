@@ -11,8 +11,8 @@ import aiohttp
 
 from services.common.errors import Code, PreconditionError
 
-_TRIES = 3
-_FIRST_WAIT_SECONDS = 0.5
+# Between one try and the next.
+_WAITS_SECONDS = (0.5, 1.0)
 _MOST_BYTES = 1_000_000
 # Answers that the same request may not get again.
 _PASSING = (408, 409, 429, 500, 502, 503, 504)
@@ -65,16 +65,15 @@ def ask(endpoint: Endpoint, messages: list[Message]) -> str:
         LanguageModelError: the endpoint refuses (wrong key, model or address), or it speaks another language.
     """
     deadline = time.monotonic() + endpoint.timeout_seconds
-    wait = _FIRST_WAIT_SECONDS
-    for attempt in range(_TRIES):
+    waits = iter(_WAITS_SECONDS)
+    while True:
         try:
             return _content(asyncio.run(_post(endpoint, messages, deadline - time.monotonic())))
         except LanguageModelAwayError:
-            if attempt == _TRIES - 1 or time.monotonic() + wait >= deadline:
+            wait = next(waits, None)
+            if wait is None or time.monotonic() + wait >= deadline:
                 raise
             time.sleep(wait)
-            wait *= 2
-    raise AssertionError("the last try returns or raises")
 
 
 def parse_json(answer: str) -> Any:

@@ -29,7 +29,8 @@ _WEIGHTS = np.array([1.9, 0.75, 4.1, 1.45, 1.0])
 _INTERCEPT = 1.1
 
 # Log-probabilities of a section's length: sections are multiples of 8 bars, else of 4, else of 2, and 16 s, give or
-# take a half. Half and double the weights change the score of the synthesised songs by 0.01 at most. At the song's ends less is known.
+# take a half; at the song's ends less is known. Half and double the weights change the score of the synthesised songs
+# by 0.01 at most.
 _UNEVEN = {8: 0.0, 4: -0.2, 2: -0.6, 1: -1.0}
 _USUAL_SECONDS = 16.0
 _SECONDS_WEIGHT = 2.0

@@ -71,7 +71,7 @@ class Pipeline:
         if lyrics:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
-        if any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"]):
+        if _names_sections(plan):
             tasks.append(asyncio.create_task(job.step("names", _later(run.name_sections, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
@@ -94,7 +94,9 @@ class Pipeline:
             _request(name)
             for name in part_names(record.payload["plan"])
             if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
-        } | {"names"}
+        }
+        if _names_sections(record.payload["plan"]):
+            requests.add("names")
         await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
@@ -314,6 +316,11 @@ class _NothingMadeError(KeptError):
         super().__init__(detail)
         if self.code in TRANSIENT:
             self.code = Code.FAILED_PRECONDITION
+
+
+def _names_sections(plan: Plan) -> bool:
+    """Whether a plan makes what the names of sections go by."""
+    return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])
 
 
 def _starts(structure: music_pb2.Structure) -> list[float]:

@@ -100,6 +100,7 @@ def test_what_nobody_sings() -> None:
 def test_a_song_that_begins_with_singing_has_no_intro() -> None:
     sections = [sung(7, FIRST_VERSE), sung(2, CHORUS), unsung(3), sung(4, SECOND_VERSE), sung(2, CHORUS)]
     assert name_sections(sections)[0] == "verse"
+    assert name_sections([sections[0], sections[1], sections[3], sections[4]])[0] == "verse"
 
 
 def test_a_piece_without_a_voice_is_named_as_if_nothing_were_known_of_it() -> None:

@@ -11,7 +11,6 @@ import soundfile
 from services.analysis.backends import structure_msaf
 from services.analysis.backends.base import Beat, Beats, Context, Structure
 from services.analysis.backends.features import mono
-from services.analysis.backends.structure_groups import silhouette
 from tests.analysis.conftest import LoadBackend
 from tests.analysis.songs import Song, pop_song
 
@@ -75,5 +74,5 @@ def test_hpss_in_blocks_is_hpss_at_once(two_themes: Song, monkeypatch: pytest.Mo
 
 def test_silhouette() -> None:
     points = np.array([0.0, 1.0, 10.0, 12.0, 50.0])
-    values = silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
+    values = structure_msaf.silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
     np.testing.assert_allclose(values, [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5, 0])

@@ -58,7 +58,7 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
     rest = [i for i in range(len(sections)) if i not in named]
     roles = _roles(rest, kinds, sections)
     if not roles:
-        return _letters(kinds, named if unsung else {})
+        return _letters(kinds, {i: named[i] for i in unsung})
     theme = "chorus" if "chorus" in roles.values() else "verse"
     first = next(i for i in rest if roles.get(kinds[i]) == theme)
     for i in rest:
@@ -66,9 +66,14 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
     return [named[i] for i in range(len(sections))]
 
 
+def _is_song(sections: Sequence[Traits]) -> bool:
+    """Whether somebody is known to sing in it."""
+    return any(section.voice is not None and section.voice >= _SUNG for section in sections)
+
+
 def _unsung(sections: Sequence[Traits]) -> set[int]:
-    """Sections in which nobody sings; none if that is not known, or nobody sings at all."""
-    if not any(section.voice is not None and section.voice >= _SUNG for section in sections):
+    """Sections of a song in which nobody sings."""
+    if not _is_song(sections):
         return set()
     return {i for i, section in enumerate(sections) if section.voice is not None and section.voice < _SUNG}
 
@@ -97,8 +102,7 @@ def _ends(sections: Sequence[Traits], kinds: Sequence[Hashable], unsung: set[int
     last = len(sections) - 1
     if last < 2:
         return {}
-    known = bool(unsung)
-    intro = 0 in unsung if known else _stands_apart(0, sections, kinds)
+    intro = 0 in unsung if _is_song(sections) else _stands_apart(0, sections, kinds)
     outro = last in unsung or _stands_apart(last, sections, kinds)
     return {i: name for i, name, holds in ((0, "intro", intro), (last, "outro", outro)) if holds}
 

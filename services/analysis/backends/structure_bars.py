@@ -23,6 +23,7 @@ _BAR_WITHOUT_PULSE_SECONDS = 2.0
 # What a bar is if the tracker found beats and no bars.
 _USUAL_BEATS = 4
 _NEAREST_BARS = 3
+# So much more alike must bars be that start elsewhere than the tracker's.
 _LEAD = 0.01
 _BASS_WEIGHT = 0.5
 # Chroma is compressed by log(1 + 5 x), x = 1 at a usual peak: what is 20 dB below it still counts a third of it.

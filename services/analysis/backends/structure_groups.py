@@ -1,7 +1,6 @@
 """Which sections of a song are alike."""
 
 import numpy as np
-import numpy.typing as npt
 
 from services.analysis.backends.structure_bars import Floats
 
@@ -36,25 +35,3 @@ def _fit(likeness: Floats, one: tuple[int, int], other: tuple[int, int]) -> floa
     block = likeness[start:end, first:last]
     length = last - first
     return max(float(np.trace(block[shift : shift + length])) / length for shift in range(end - start - length + 1))
-
-
-def silhouette(distances: Floats, groups: npt.NDArray[np.int64]) -> Floats:
-    """How much nearer each item is to its own group than to the next one, in [-1, 1]; 0 for one of its own.
-
-    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
-
-    Args:
-        distances: [items, items].
-        groups: the group of each item; at least two different ones.
-    """
-    kinds = np.unique(groups)
-    means = np.stack([distances[:, groups == kind].mean(axis=1) for kind in kinds], axis=1)
-    sizes = np.array([np.sum(groups == kind) for kind in kinds])
-    own = np.searchsorted(kinds, groups)
-    items = np.arange(len(groups))
-    # An item's distance 0 to itself is among those to its own group and must not lower their mean.
-    within = means[items, own] * sizes[own] / np.maximum(sizes[own] - 1, 1)
-    means[items, own] = np.inf
-    nearest = means.min(axis=1)
-    values = (nearest - within) / np.maximum(np.maximum(nearest, within), 1e-12)
-    return np.asarray(np.where(sizes[own] > 1, values, 0.0))

@@ -15,7 +15,6 @@ from services.analysis.backends.base import Audio, Beats, Context, Progress, Sec
 from services.analysis.backends.features import is_tonal, mono
 from services.analysis.backends.section_names import Traits, name_sections
 from services.analysis.backends.section_traits import named_anew, one_section
-from services.analysis.backends.structure_groups import silhouette
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights import WeightStore
 
@@ -184,6 +183,28 @@ def alike(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
         if number == 2 or found.mean() > silhouettes.mean():
             best, silhouettes = groups, found
     return [int(group) for group in best], silhouettes
+
+
+def silhouette(distances: Floats, groups: Indices) -> Floats:
+    """How much nearer each item is to its own group than to the next one, in [-1, 1]; 0 for one of its own.
+
+    Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
+
+    Args:
+        distances: [items, items].
+        groups: the group of each item; at least two different ones.
+    """
+    kinds = np.unique(groups)
+    means = np.stack([distances[:, groups == kind].mean(axis=1) for kind in kinds], axis=1)
+    sizes = np.array([np.sum(groups == kind) for kind in kinds])
+    own = np.searchsorted(kinds, groups)
+    items = np.arange(len(groups))
+    # An item's distance 0 to itself is among those to its own group and must not lower their mean.
+    within = means[items, own] * sizes[own] / np.maximum(sizes[own] - 1, 1)
+    means[items, own] = np.inf
+    nearest = means.min(axis=1)
+    values = (nearest - within) / np.maximum(np.maximum(nearest, within), 1e-12)
+    return np.asarray(np.where(sizes[own] > 1, values, 0.0))
 
 
 def _on_downbeats(times: list[float], beats: Beats | None) -> list[float]:

@@ -72,6 +72,12 @@ def test_what_is_sung_again_is_the_chorus_though_it_is_softer_and_sounds_like_th
     assert name_sections(sections) == ["verse", "chorus", "verse", "chorus"]
 
 
+def test_a_chorus_whose_words_were_misheard_is_no_bridge() -> None:
+    nonsense = words("harry knee under a fountain where he sees")
+    sections = [sung(0, FIRST_VERSE), sung(1, CHORUS), sung(0, SECOND_VERSE), sung(1, nonsense), sung(1, CHORUS)]
+    assert name_sections(sections) == ["verse", "chorus", "verse", "chorus", "chorus"]
+
+
 def test_what_nobody_sings() -> None:
     sections = [
         unsung(0, -9.0),

@@ -61,8 +61,11 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
         return _letters(kinds, {i: named[i] for i in unsung})
     theme = "chorus" if "chorus" in roles.values() else "verse"
     first = next(i for i in rest if roles.get(kinds[i]) == theme)
+    # One of a kind by its words alone, which may have been misheard, is what it sounds like.
+    heard = {sections[i].group: roles[kinds[i]] for i in rest if kinds[i] in roles}
     for i in rest:
-        named[i] = roles.get(kinds[i]) or ("bridge" if i > first else "verse")
+        late = heard.get(sections[i].group, "bridge")
+        named[i] = roles.get(kinds[i]) or (late if i > first else "verse")
     return [named[i] for i in range(len(sections))]
 
 
@@ -129,7 +132,7 @@ def _roles(rest: Sequence[int], kinds: Sequence[Hashable], sections: Sequence[Tr
 
     def prominence(kind: Hashable) -> tuple[bool, float]:
         levels = [sections[i].level for i in rest if kinds[i] == kind]
-        return not isinstance(kind, int), float(np.mean(levels)) - (_FIRST_DB if kind == repeated[0] else 0.0)
+        return not isinstance(kind, int), float(np.median(levels)) - (_FIRST_DB if kind == repeated[0] else 0.0)
 
     chorus = max(repeated, key=prominence)
     if len(repeated) == 1 and chorus == order[0]:

@@ -120,7 +120,7 @@ class BarDecoder:
         return path
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _advance(
     first: int,
     last: int,

@@ -87,7 +87,7 @@ class _Lstm:
             _recur(gates, self._recurrent, self._peepholes, state, output, out[block], reverse)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath=True)
 def _recur(
     gates: Floats,
     recurrent: Floats,
@@ -114,8 +114,8 @@ def _recur(
             out[frame, k] = output[k]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _sigmoid(x: np.float32) -> np.float32:
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _sigmoid(x: Any) -> Any:
     return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 

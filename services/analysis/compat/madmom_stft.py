@@ -56,4 +56,5 @@ def _frames(frames: Any) -> npt.NDArray[Any]:
         return np.zeros((0, size), signal.dtype)
     begin, end = int(starts[0]), int(starts[-1]) + size
     piece = np.pad(signal[max(0, begin) : max(0, end)], (max(0, -begin), max(0, end - len(signal))))
-    return np.lib.stride_tricks.sliding_window_view(piece, size)[starts - starts[0]]
+    framed: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(piece, size)[starts - starts[0]]
+    return framed

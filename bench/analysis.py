@@ -201,6 +201,7 @@ def difference(one: Output, other: Output) -> str:
 def serve(who: str, part: str, name: str, folder: Path) -> None:
     """The process that runs a backend again and again: a line in, a line of JSON out."""
     run = (ours if who == "ours" else original)(part, name)
+    os.chdir(folder)  # msaf leaves a file where it runs
     run(str(folder / "warm.wav"))
     for line in sys.stdin:
         began, cpu = time.perf_counter(), time.process_time()

@@ -22,7 +22,9 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         keep_seconds=section.keep_days * 86400,
     )
     draining = Draining()
-    servicer = AnalysisService(jobs, objects, settings.weight_store(), section.device, draining)
+    servicer = AnalysisService(
+        jobs, objects, settings.weight_store(), section.device, draining, section.language_model.endpoint
+    )
     await run_with_jobs(
         Callers(settings, "analysis"),
         jobs,

@@ -1,9 +1,38 @@
 """Settings of the analysis service."""
 
-from pydantic import Field, SecretStr
+from typing import Self
 
+from pydantic import Field, SecretStr, model_validator
+
+from services.analysis.backends.language_model import Endpoint
 from services.common.config import ListenAddress, Section, Settings
 from services.common.database import DatabaseUrl
+
+
+class LanguageModelSettings(Section):
+    """A language model that names sections of songs."""
+
+    url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="base URL of an OpenAI-compatible endpoint, e.g. http://127.0.0.1:11434/v1; empty: none is asked",
+    )
+    model: str = Field("", description="the model's name there")
+    api_key: SecretStr = Field(SecretStr(""), description="the endpoint's key, if it needs one")
+    timeout_seconds: float = Field(60.0, gt=0, description="longest wait for an answer")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.url) != bool(self.model):
+            raise ValueError("url and model are set together")
+        return self
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """What backends are given; None if no language model is set."""
+        if not self.url:
+            return None
+        return Endpoint(self.url, self.model, self.api_key.get_secret_value(), self.timeout_seconds)
 
 
 class AnalysisSection(Section):
@@ -23,6 +52,7 @@ class AnalysisSection(Section):
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")
+    language_model: LanguageModelSettings = LanguageModelSettings()
 
 
 class AnalysisSettings(Settings):

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from services.analysis.backends.base import Beat, Beats, Result
+from services.analysis.backends.base import Beat, Beats, Line, Lyrics, Result, Section, Structure, Word
 
 
 def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
@@ -24,3 +24,17 @@ def beats_of(kept: dict[str, Any]) -> Beats:
     tempo = kept["tempo"]
     beats = tuple(Beat(beat["time"], beat["position"]) for beat in kept["beats"])
     return Beats(beats, tempo["bpm"], tempo["confidence"], kept["beats_per_bar"])
+
+
+def structure_of(kept: dict[str, Any]) -> Structure:
+    """The sections in a contract's message as JSON."""
+    return Structure(tuple(Section(**section) for section in kept["sections"]))
+
+
+def lyrics_of(kept: dict[str, Any]) -> Lyrics:
+    """The lyrics in a contract's message as JSON."""
+    lines = (
+        Line(line["start"], line["end"], line["text"], tuple(Word(**word) for word in line["words"]))
+        for line in kept["lines"]
+    )
+    return Lyrics(kept["language"], tuple(lines))

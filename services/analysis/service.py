@@ -1,14 +1,16 @@
 """The analysis service's RPCs: they check and queue; the work is `worker.py`'s."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import PARTS, Part
+from services.analysis.backends.language_model import Endpoint
 from services.analysis.backends.whisper_models import check_language
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
@@ -35,6 +37,7 @@ PART_NUMBERS: "dict[Part, pb.Part.ValueType]" = {
     "lyrics": pb.PART_LYRICS,
 }
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
+NO_LANGUAGE_MODEL = Availability(False, "no language model is set: see STEMTUBE_ANALYSIS__LANGUAGE_MODEL__URL")
 
 
 class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
@@ -46,16 +49,24 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         weights: tell what can be had.
         device: the setting for the workers' device, on which the best model depends.
         draining: ends watches when the server does.
+        language_model: the workers' setting, on which the best structure depends.
     """
 
     def __init__(
-        self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, device: str, draining: Draining
+        self,
+        jobs: JobQueue,
+        objects: ObjectStore,
+        weights: WeightStore,
+        device: str,
+        draining: Draining,
+        language_model: Endpoint | None = None,
     ) -> None:
         self._jobs = jobs
         self._objects = objects
         self._weights = weights
         self._device = device
         self._draining = draining
+        self._language_model = language_model
 
     async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
         require_service()
@@ -65,11 +76,14 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         asked = [part.part for part in request.parts]
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
             raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
-        choices = [await asyncio.to_thread(_choice, part, self._weights, self._device) for part in request.parts]
+        choices = [
+            await asyncio.to_thread(_choice, part, self._weights, self._device, self._language_model)
+            for part in request.parts
+        ]
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         # What was asked for counts too: only an automatic choice may end with a substitute, and says why.
-        equal = sorted([c["part"], *c["asked"], c["model"], c["language"], c["made_by"]["version"]] for c in choices)
+        equal = sorted(_key(choice) for choice in choices)
         record = await self._jobs.submit(
             KIND,
             {"audio_key": request.audio_key, "parts": choices},
@@ -109,7 +123,8 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         return pb.CancelAnalysisResponse()
 
     async def ListBackends(self, _request: pb.ListBackendsRequest, _context: Any) -> pb.ListBackendsResponse:
-        return pb.ListBackendsResponse(backends=await asyncio.to_thread(_backends, self._weights, self._device))
+        backends = await asyncio.to_thread(_backends, self._weights, self._device, self._language_model)
+        return pb.ListBackendsResponse(backends=backends)
 
     async def _is_good(self, record: JobRecord) -> bool:
         """Whether a kept analysis is without substitutes but those that its request was told of."""
@@ -118,7 +133,9 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         return all(name in expected or not kept["made_by"]["substitution"] for name, kept in outputs.items())
 
 
-def _choice(request: pb.PartRequest, weights: WeightStore, device: str) -> dict[str, Any]:
+def _choice(
+    request: pb.PartRequest, weights: WeightStore, device: str, language_model: Endpoint | None
+) -> dict[str, Any]:
     """What a job keeps of a part that is asked for, and what an automatic choice means as far as can be told here.
 
     The worker, which knows its device and whether weights come when they are fetched, has the last word on those.
@@ -127,7 +144,7 @@ def _choice(request: pb.PartRequest, weights: WeightStore, device: str) -> dict[
     if not LANGUAGE.fullmatch(request.language):
         raise InvalidInputError("language must be an ISO 639-1 code such as en", "BAD_REQUEST")
     asked = (request.backend or registry.AUTO, request.model or registry.AUTO)
-    chosen = registry.choose(part, *asked, weights, device)
+    chosen = registry.choose(part, *asked, weights, device, language_model=language_model)
     if part == "lyrics":
         check_language(chosen.model, request.language)
     return {
@@ -137,7 +154,26 @@ def _choice(request: pb.PartRequest, weights: WeightStore, device: str) -> dict[
         "model": chosen.model,
         "language": request.language,
         "made_by": chosen.made_by,
+        **_given(request),
     }
+
+
+def _given(request: pb.PartRequest) -> dict[str, Any]:
+    """Sections that shall be named anew, and their lyrics, as JSON."""
+    given = {name: getattr(request, name) for name in ("structure", "lyrics") if request.HasField(name)}
+    if not given:
+        return {}
+    if request.part != pb.PART_STRUCTURE or not request.structure.sections:
+        raise InvalidInputError("structure and lyrics are for sections that shall be named anew", "BAD_REQUEST")
+    return {
+        name: MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        for name, message in given.items()
+    }
+
+
+def _key(choice: dict[str, Any]) -> list[str]:
+    given = [json.dumps(choice[name], sort_keys=True) for name in ("structure", "lyrics") if name in choice]
+    return [choice["part"], *choice["asked"], choice["model"], choice["language"], choice["made_by"]["version"], *given]
 
 
 def _parts(record: JobRecord) -> dict[str, dict[str, Any]]:
@@ -166,10 +202,10 @@ def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:
     return pb.Analysis(job=job_message(record), parts=statuses)
 
 
-def _backends(weights: WeightStore, device: str) -> list[pb.Backend]:
+def _backends(weights: WeightStore, device: str, language_model: Endpoint | None) -> list[pb.Backend]:
     messages = []
     for part in PARTS:
-        default = registry.choose(part, registry.AUTO, registry.AUTO, weights, device)
+        default = registry.choose(part, registry.AUTO, registry.AUTO, weights, device, language_model=language_model)
         for name in registry.names(part):
             entry = registry.entry(part, name)
             is_default = name == default.backend
@@ -188,7 +224,11 @@ def _backends(weights: WeightStore, device: str) -> list[pb.Backend]:
                         )
                         for model in entry.models
                     ],
-                    availability=_availability(registry.availability(part, name, weights)),
+                    availability=_availability(
+                        NO_LANGUAGE_MODEL
+                        if entry.asks_language_model and language_model is None
+                        else registry.availability(part, name, weights)
+                    ),
                     default=is_default,
                 )
             )

@@ -8,8 +8,9 @@ import structlog
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Progress
+from services.analysis.backends.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
-from services.analysis.contents import beats_of, content
+from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common import audio
 from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
@@ -63,6 +64,7 @@ class AnalysisWork:
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._device = resolve_device(settings.analysis.device)
+        self._language_model = settings.analysis.language_model.endpoint
         self._backends: dict[tuple[str, str, str], Backend] = {}
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class AnalysisWork:
         Raises:
             StemTubeError: the audio cannot be read, or every part failed.
         """
-        run = _Run(task["parts"], task["done"], report)
+        run = _Run(task["parts"], task["done"], report, self._language_model)
         wanted = [choice for choice in task["parts"] if choice["part"] not in task["done"]]
         if wanted:
             sound = self._decode(task["audio_key"], report)
@@ -93,9 +95,16 @@ class AnalysisWork:
 
     def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio) -> None:
         part = choice["part"]
+        failed: dict[tuple[str, str], str] = {}
         try:
-            chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done))
-            run.analyse(choice, sound, backend, chosen.made_by)
+            while True:
+                chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed)
+                try:
+                    return run.analyse(choice, sound, backend, chosen.made_by)
+                except LanguageModelError as error:
+                    if choice["asked"][0] != registry.AUTO:
+                        raise
+                    failed[chosen.backend, chosen.model] = error.message
         except StoppedError:
             raise
         except StemTubeError as error:
@@ -104,12 +113,16 @@ class AnalysisWork:
             log.exception("part failed", part=part, backend=choice["backend"])
             run.fail(part, INTERNAL_ERROR)
 
-    def _choose(self, choice: dict[str, Any], progress: Progress) -> tuple[registry.Chosen, Backend]:
-        """What a part is made with: the backend that was named, or the best that can really be had on this device."""
+    def _choose(
+        self, choice: dict[str, Any], progress: Progress, failed: dict[tuple[str, str], str]
+    ) -> tuple[registry.Chosen, Backend]:
+        """What a part is made with: the backend that was named, or the best that can really be had on this device.
+
+        What turns out not to be had is added to `failed`.
+        """
         part, (backend, model) = choice["part"], choice["asked"]
-        failed: dict[tuple[str, str], str] = {}
         while True:
-            chosen = registry.choose(part, backend, model, self._weights, self._device, failed)
+            chosen = registry.choose(part, backend, model, self._weights, self._device, failed, self._language_model)
             try:
                 return chosen, self._backend(part, chosen, progress)
             except WeightsMissingError as error:
@@ -133,10 +146,14 @@ class _Run:
         choices: what is made of each part.
         done: content of the parts that are finished already.
         report: where news goes.
+        language_model: for backends that ask one.
     """
 
-    def __init__(self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report) -> None:
+    def __init__(
+        self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report, language_model: Endpoint | None
+    ) -> None:
         self._report = report
+        self._language_model = language_model
         self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
         self._parts: dict[str, dict[str, Any]] = {
             choice["part"]: (
@@ -155,7 +172,12 @@ class _Run:
     def analyse(self, choice: dict[str, Any], sound: Audio, backend: Backend, made_by: dict[str, str]) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
-        context = Context(self._beats, {"language": choice["language"]})
+        context = Context(
+            beats=self._beats,
+            structure=structure_of(choice["structure"]) if "structure" in choice else None,
+            lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
+            options={"language": choice["language"], "language_model": self._language_model},
+        )
         self._show(part, "running", LOADED)
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
         if isinstance(result, Beats):

@@ -1,5 +1,7 @@
 """A track's way: its audio is acquired, then separated and analysed side by side, lyrics as soon as vocals exist.
 
+At the end the sections are named anew, by what is sung in them.
+
 One job a request. Each part is a durable step that follows the job of another service and keeps the result the moment
 it exists; a part that fails leaves the others alone.
 """
@@ -10,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.common.errors import Code, PreconditionError, StemTubeError
@@ -21,7 +23,7 @@ from services.download.options import PART_NUMBERS, Plan, part_names, separation
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
 from services.download.store import Library
-from stemtube.analysis.v1 import analysis_pb2
+from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 
@@ -70,6 +72,8 @@ class Pipeline:
         if lyrics:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
+        if _names_sections(plan):
+            tasks.append(asyncio.create_task(job.step("names", _later(run.name_sections, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
         finally:
@@ -92,6 +96,8 @@ class Pipeline:
             for name in part_names(record.payload["plan"])
             if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
         }
+        if _names_sections(record.payload["plan"]):
+            requests.add("names")
         await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
@@ -235,6 +241,52 @@ class _Run:
             return {"parts": self._failed(["lyrics"], error)}
         return await self.analyse(vocals, choices)
 
+    async def name_sections(self, others: list[asyncio.Task[Outcome]]) -> Outcome:
+        """Has the track's sections named anew by the singing, once all else of the job has ended.
+
+        They are what they were if that fails, or if vocals or sections are not there.
+        """
+        ended = [await asyncio.shield(task) for task in others]
+        data = await self._library.track(self.track_id)
+        structure = data.analyses.get("structure") if data else None
+        vocals = next((stem.audio_key for stem in data.stems if stem.name == "vocals"), None) if data else None
+        # Earlier versions did not keep what the names go by.
+        if not data or not structure or not vocals or not any("level" in found for found in structure["sections"]):
+            return {"parts": {}}
+        is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
+        part = analysis_pb2.PartRequest(
+            part=analysis_pb2.PART_STRUCTURE,
+            backend=structure["madeBy"]["backend"],
+            structure=ParseDict({"sections": structure["sections"]}, music_pb2.Structure()),
+        )
+        if lyrics := data.analyses.get("lyrics"):
+            ParseDict(lyrics, part.lyrics, ignore_unknown_fields=True)
+        request = analysis_pb2.CreateAnalysisRequest(
+            request_id=f"{self.job.job_id}.names",
+            audio_key=vocals,
+            parts=[part],
+            on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
+        )
+
+        async def keep(analysis: analysis_pb2.Analysis) -> None:
+            for status in analysis.parts:
+                # An analysis of an earlier version would divide the vocals instead.
+                if _starts(status.structure) == _starts(part.structure):
+                    content = MessageToDict(status.structure) | {"madeBy": structure["madeBy"]}
+                    await self._library.set_analysis(self.track_id, "structure", content)
+
+        if is_part:
+            # Not done any more, so that its end is news once more.
+            self.board.update("structure", "running", stage="naming")
+        try:
+            await self._remote.analyse(request, keep, lambda: None)
+        except StemTubeError as error:
+            log.warning("sections keep their names", track_id=self.track_id, reason=error.reason)
+        if is_part:
+            self.board.succeed("structure")
+        return {"parts": {}}
+
     def _failed(self, names: list[str], error: StemTubeError) -> dict[str, dict[str, Any] | None]:
         detail = error_detail(error)
         for name in names:
@@ -265,6 +317,15 @@ class _NothingMadeError(KeptError):
         super().__init__(detail)
         if self.code in TRANSIENT:
             self.code = Code.FAILED_PRECONDITION
+
+
+def _names_sections(plan: Plan) -> bool:
+    """Whether a plan makes what the names of sections go by."""
+    return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])
+
+
+def _starts(structure: music_pb2.Structure) -> list[float]:
+    return [section.start for section in structure.sections]
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import PARTS, Part
+from services.analysis.backends.language_model import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.weights import WeightStore
 
@@ -43,12 +44,23 @@ def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "best"), [("beats", "madmom"), ("key", "madmom"), ("chords", "chordia"), ("structure", "msaf")]
+    ("part", "best"), [("beats", "madmom"), ("key", "madmom"), ("chords", "chordia"), ("structure", "barwise")]
 )
 def test_auto_is_what_measured_best(part: Part, best: str, store: WeightStore) -> None:
     chosen = registry.choose(part, registry.AUTO, registry.AUTO, store)
     assert (chosen.backend, chosen.model, chosen.substitution) == (best, "", "")
     assert chosen.version == registry.entry(part, best).version
+
+
+def test_a_language_model_that_is_set_is_asked(store: WeightStore) -> None:
+    endpoint = Endpoint("http://127.0.0.1:1/v1", "small-one")
+    chosen = registry.choose("structure", registry.AUTO, registry.AUTO, store, language_model=endpoint)
+    assert (chosen.backend, chosen.model, chosen.substitution) == ("llm", "small-one", "")
+    assert chosen.version.endswith("; small-one")
+    refused = {("llm", "small-one"): "it is asleep"}
+    instead = registry.choose("structure", registry.AUTO, registry.AUTO, store, "cpu", refused, endpoint)
+    assert (instead.backend, instead.substitution) == ("barwise", "barwise is used for structure: it is asleep")
+    assert registry.choose("structure", "llm", registry.AUTO, store).backend == "llm"
 
 
 def test_an_unknown_backend_is_refused(store: WeightStore) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from services.analysis.backends import whisper_models
+from services.analysis.backends.base import Line, Section
+from services.analysis.backends.language_model import Endpoint
+from services.analysis.contents import lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.auth import Identity, set_caller
 from services.common.errors import InvalidInputError, WeightsMissingError
@@ -16,6 +19,7 @@ from services.common.server import Draining
 from services.common.storage import ObjectStore
 from services.common.weights import WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
+from stemtube.analysis.v1 import music_pb2
 from tests.analysis.models import put_whisper_model
 
 AUDIO = "originals/song"
@@ -27,14 +31,14 @@ class Requests:
     def __init__(self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore) -> None:
         self.jobs = jobs
         self.weights = weights
-        self._objects = objects
+        self.objects = objects
         self._count = 0
 
-    async def submit(self, part: str = "lyrics", device: str = "cpu", **choice: str) -> str:
+    async def submit(self, part: str = "lyrics", device: str = "cpu", **choice: Any) -> str:
         """The id of the job that a request for one part gets."""
         set_caller(Identity("download", "download", "service"))
         self._count += 1
-        service = AnalysisService(self.jobs, self._objects, self.weights, device, Draining())
+        service = AnalysisService(self.jobs, self.objects, self.weights, device, Draining())
         request = pb.CreateAnalysisRequest(
             request_id=f"r{self._count}",
             audio_key=AUDIO,
@@ -94,6 +98,53 @@ async def test_a_language_that_the_model_does_not_know_is_refused(requests: Requ
         await requests.submit(language="de", **choice)
     assert refusal.value.reason == "LANGUAGE_NOT_SUPPORTED"
     assert await requests.submit(language="en", **choice)
+
+
+def sections(*labels: str) -> music_pb2.Structure:
+    return music_pb2.Structure(
+        sections=[
+            music_pb2.Section(start=10 * i, end=10 * i + 10, label=label, group=i, level=-9)
+            for i, label in enumerate(labels)
+        ]
+    )
+
+
+async def test_sections_are_named_anew_for_each_text_and_division(requests: Requests) -> None:
+    lyrics = music_pb2.Lyrics(lines=[music_pb2.Line(start=1, end=2, text="la la")])
+    jobs = [
+        await requests.submit("structure"),
+        await requests.submit("structure", structure=sections("A", "B")),
+        await requests.submit("structure", structure=sections("A", "B", "C")),
+        await requests.submit("structure", structure=sections("A", "B"), lyrics=lyrics),
+    ]
+    assert len(set(jobs)) == 4
+    assert await requests.submit("structure", structure=sections("A", "B"), lyrics=lyrics) == jobs[3]
+    kept = (await requests.jobs.get(jobs[3])).payload["parts"][0]
+    assert structure_of(kept["structure"]).sections[1] == Section(10.0, 20.0, "B", 0.0, 1, -9.0)
+    assert lyrics_of(kept["lyrics"]).lines == (Line(1.0, 2.0, "la la", ()),)
+
+
+async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Requests) -> None:
+    for part, given in (
+        ("key", {"structure": sections("A")}),
+        ("structure", {"structure": sections()}),
+        ("structure", {"lyrics": music_pb2.Lyrics()}),
+    ):
+        with pytest.raises(InvalidInputError, match="named anew"):
+            await requests.submit(part, **given)
+
+
+async def test_a_language_model_is_offered_where_one_is_set(requests: Requests) -> None:
+    set_caller(Identity("anna", "anna", "user"))
+    for endpoint, available, default in ((None, False, "barwise"), (Endpoint("http://x/v1", "m"), True, "llm")):
+        service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining(), endpoint)
+        backends = (await service.ListBackends(pb.ListBackendsRequest(), None)).backends
+        structure = {backend.name: backend for backend in backends if backend.part == pb.PART_STRUCTURE}
+        assert structure["llm"].availability.available == available
+        assert (
+            "STEMTUBE_ANALYSIS__LANGUAGE_MODEL__URL" in structure["llm"].availability.unavailable_reason
+        ) != available
+        assert [name for name, backend in structure.items() if backend.default] == [default]
 
 
 async def test_a_substitute_is_kept_only_as_long_as_the_best_cannot_be_had(requests: Requests) -> None:

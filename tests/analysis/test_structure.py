@@ -11,7 +11,6 @@ import soundfile
 from services.analysis.backends import structure_msaf
 from services.analysis.backends.base import Beat, Beats, Context, Structure
 from services.analysis.backends.features import mono
-from services.analysis.backends.section_names import name_sections
 from tests.analysis.conftest import LoadBackend
 from tests.analysis.songs import Song, pop_song
 
@@ -77,32 +76,3 @@ def test_silhouette() -> None:
     points = np.array([0.0, 1.0, 10.0, 12.0, 50.0])
     values = structure_msaf.silhouette(np.abs(points[:, None] - points), np.array([4, 4, 7, 7, 9]))
     np.testing.assert_allclose(values, [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5, 0])
-
-
-@pytest.mark.parametrize(
-    ("form", "levels", "durations", "expected"),
-    [
-        (
-            "IVCVCBCO",
-            "24545350",
-            "1222222",
-            ["intro", "verse", "chorus", "verse", "chorus", "bridge", "chorus", "outro"],
-        ),
-        ("VCVC", "3535", "", ["verse", "chorus", "verse", "chorus"]),
-        (
-            "IVPCVPCO",
-            "13453451",
-            "",
-            ["intro", "verse", "pre-chorus", "chorus", "verse", "pre-chorus", "chorus", "outro"],
-        ),
-        ("AABA", "3333", "", ["verse", "verse", "bridge", "verse"]),
-        ("CVCVC", "53535", "12222", ["intro", "verse", "chorus", "verse", "chorus"]),
-        ("ABC", "333", "", ["A", "B", "C"]),
-        ("AB", "33", "", ["A", "B"]),
-        ("A", "3", "", ["A"]),
-    ],
-)
-def test_names_of_sections(form: str, levels: str, durations: str, expected: list[str]) -> None:
-    groups = [ord(letter) for letter in form]
-    seconds = [float(digit) for digit in durations.ljust(len(form), "2")]
-    assert name_sections(groups, [float(digit) for digit in levels], seconds) == expected

@@ -18,6 +18,7 @@ BACKENDS: list[tuple[Part, str]] = [
     ("key", "librosa"),
     ("chords", "chordia"),
     ("chords", "madmom"),
+    ("structure", "barwise"),
     ("structure", "msaf"),
 ]
 every_backend = pytest.mark.parametrize(("part", "name"), BACKENDS)

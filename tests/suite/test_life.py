@@ -199,7 +199,7 @@ STAGES: dict[str, tuple[str, Json]] = {
     "chords": ("chords", {"analyses": [CHORDS]}),
     "beats": ("beats", {"analyses": [{"part": "PART_BEATS", "backend": "madmom"}]}),
     "key": ("key", {"analyses": [{"part": "PART_KEY", "backend": "madmom"}]}),
-    "structure": ("structure", {"analyses": [{"part": "PART_STRUCTURE"}]}),
+    "structure": ("structure", {"analyses": [{"part": "PART_STRUCTURE", "backend": "msaf"}]}),
 }
 
 

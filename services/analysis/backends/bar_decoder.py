@@ -9,6 +9,7 @@ the entries into beats need to be remembered, one per beat of the bar and tempo,
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -56,19 +57,14 @@ class BarDecoder:
         frames = len(observations)
         longest = int(self._lengths.max())
         sums = self._density_sums(observations, longest)
-        tempi = np.arange(self._lengths.size)
         # Log probability of entering each beat at each tempo, for the last `longest` frames. The path may begin
         # anywhere in a beat: then that beat was entered before frame 0, and the frames before 0 weigh nothing.
-        entries = np.full((longest, self._beats, tempi.size), -np.log(self._states))
-        source = np.zeros((frames, self._beats, tempi.size), np.uint8)
-        for t in range(frames):
-            if t % _FRAMES_PER_REPORT == 0:
-                self._report(t / frames)
-            entered = t - self._lengths
-            left = entries[entered % longest, :, tempi].T + self._inside(sums, longest + entered, self._lengths)
-            arrivals = np.roll(left, 1, axis=0)[:, :, None] + self._log_transitions
-            source[t] = arrivals.argmax(axis=1)
-            entries[t % longest] = arrivals.max(axis=1)
+        entries = np.full((longest, self._beats, self._lengths.size), -np.log(self._states))
+        source = np.zeros((frames, self._beats, self._lengths.size), np.uint8)
+        for first in range(0, frames, _FRAMES_PER_REPORT):
+            self._report(first / frames)
+            last = min(first + _FRAMES_PER_REPORT, frames)
+            _advance(first, last, entries, source, sums, self._lengths, self._pulse_lengths, self._log_transitions)
         end, score = self._best_end(entries, sums, frames)
         return self._trace_back(source, end), score
 
@@ -122,3 +118,39 @@ class BarDecoder:
                 spent = int(self._lengths[tempo])
             stop = begin
         return path
+
+
+@numba.njit(nogil=True, cache=True)
+def _advance(
+    first: int,
+    last: int,
+    entries: npt.NDArray[np.float64],
+    source: npt.NDArray[np.uint8],
+    sums: npt.NDArray[np.float64],
+    lengths: npt.NDArray[np.int64],
+    pulse_lengths: npt.NDArray[np.int64],
+    log_transitions: npt.NDArray[np.float64],
+) -> None:
+    """Fills `entries` and `source` for the frames from `first` to before `last`; see `BarDecoder.viterbi`."""
+    longest, beats, tempi = entries.shape
+    left = np.empty((beats, tempi))
+    for frame in range(first, last):
+        for tempo in range(tempi):
+            length = lengths[tempo]
+            entered = frame - length
+            begin = longest + entered
+            turn = begin + min(pulse_lengths[tempo], length)
+            rest = sums[begin + length, 0] - sums[turn, 0]
+            for beat in range(beats):
+                column = 2 if beat == 0 else 1
+                inside = rest + (sums[turn, column] - sums[begin, column])
+                left[beat, tempo] = entries[entered % longest, beat, tempo] + inside
+        for beat in range(beats):
+            for tempo in range(tempi):
+                best, chosen = -np.inf, 0
+                for before in range(tempi):
+                    score = left[beat - 1, before] + log_transitions[beat, before, tempo]
+                    if score > best:
+                        best, chosen = score, before
+                entries[frame % longest, beat, tempo] = best
+                source[frame, beat, tempo] = chosen

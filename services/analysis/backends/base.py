@@ -81,12 +81,23 @@ class Chords:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section of the song, e.g. `verse`."""
+    """One section of the song, e.g. `verse`.
+
+    Args:
+        start: in seconds.
+        end: in seconds.
+        label: what people call it.
+        confidence: of its boundaries.
+        group: sections with the same number sound alike.
+        level: mean level in dB, for comparison within the song.
+    """
 
     start: float
     end: float
     label: str
     confidence: float
+    group: int = 0
+    level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +140,15 @@ Result = Beats | Key | Chords | Structure | Lyrics
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options."""
+    """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options.
+
+    A backend of the structure that is given a `structure` names its sections anew: then the audio is the vocals stem,
+    and `lyrics` are what is sung, if that is known.
+    """
 
     beats: Beats | None = None
+    structure: Structure | None = None
+    lyrics: Lyrics | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -142,7 +159,7 @@ class Backend(Protocol):
         """Analyses a whole track.
 
         Args:
-            audio: the mix (lyrics: the vocals stem), any rate and number of channels.
+            audio: the mix (lyrics, names of sections: the vocals stem), any rate and number of channels.
             context: earlier results and options.
             progress: called with the fraction done, in [0, 1], never falling; it raises
                 `services.common.errors.StoppedError` to stop the work.

@@ -14,6 +14,7 @@ from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
 from services.analysis.backends.features import has_sound
+from services.analysis.backends.madmom_networks import RecurrentNetwork
 from services.analysis.backends.tempo import tempo_of
 from services.common.weights import WeightStore
 
@@ -38,7 +39,8 @@ class MadmomBeats:
 
         chain, networks, self._drop_non_beat = RNNDownBeatProcessor()
         _, self._resolutions, _ = chain
-        self._networks, self._average = networks
+        networks, self._average = networks
+        self._networks = [RecurrentNetwork(network) for network in networks]
         self._tracker = DBNDownBeatTrackingProcessor(beats_per_bar=list(BEATS_PER_BAR), fps=FRAMES_PER_SECOND)
         self._bars: list[Any] = self._tracker.hmms
 
@@ -62,9 +64,11 @@ class MadmomBeats:
         """Probabilities [frames, 2] of a beat that is no downbeat, and of a downbeat, 100 frames per second."""
         features = self._features(madmom_stages.signal(audio), madmom_stages.part(progress, 0.0, 0.2))
         predictions = []
+        count = len(self._networks)
         for i, network in enumerate(self._networks):
-            predictions.append(network(features))
-            progress(0.2 + 0.8 * (i + 1) / len(self._networks))
+            predictions.append(
+                network(features, madmom_stages.part(progress, 0.2 + 0.8 * i / count, 0.2 + 0.8 * (i + 1) / count))
+            )
         return np.asarray(self._drop_non_beat(self._average(predictions)))
 
     def _features(self, signal: Any, progress: Progress) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from services.analysis.backends import madmom_stages
 from services.analysis.backends.base import Audio, Chords, Context, Progress
 from services.analysis.backends.chord_segments import NO_CHORD, segments, without_chords
 from services.analysis.backends.features import has_sound
+from services.analysis.backends.madmom_networks import ConvolutionalNetwork
 from services.common.weights import WeightStore
 
 FRAMES_PER_SECOND = 10
@@ -31,7 +32,8 @@ class MadmomChords:
         from madmom.features.chords import CNNChordFeatureProcessor, CRFChordRecognitionProcessor
 
         chain = list(CNNChordFeatureProcessor())
-        _, self._framing, *self._steps, _, self._network, self._superframes, self._average = chain
+        _, self._framing, *self._steps, _, network, self._superframes, self._average = chain
+        self._network = ConvolutionalNetwork(network)
         self._field, _ = CRFChordRecognitionProcessor()
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Chords:
@@ -53,14 +55,18 @@ class MadmomChords:
         spectra = madmom_stages.spectrogram(self._framing, self._steps, madmom_stages.signal(audio))
         bands = np.concatenate([block for _, block in spectra])
         frames = len(bands)
-        padded = np.pad(bands.astype(np.float64), ((_CONTEXT_FRAMES, _CONTEXT_FRAMES), (0, 0)))
+        padded = np.pad(bands, ((_CONTEXT_FRAMES, _CONTEXT_FRAMES), (0, 0)))
         blocks = []
         for start in range(0, frames, _FRAMES_AT_ONCE):
             stop = min(frames, start + _FRAMES_AT_ONCE)
-            maps = self._network(padded[start : stop + 2 * _CONTEXT_FRAMES])
+            maps = self._network(padded[start : stop + 2 * _CONTEXT_FRAMES], _ignored)
             blocks.append(self._average(self._superframes(maps)))
             progress(stop / frames)
         return np.concatenate(blocks)
+
+
+def _ignored(_done: float) -> None:
+    pass
 
 
 def marginals(field: Any, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

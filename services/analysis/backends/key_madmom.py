@@ -9,6 +9,7 @@ import numpy.typing as npt
 from services.analysis.backends import madmom_stages
 from services.analysis.backends.base import Audio, Context, Key, Progress
 from services.analysis.backends.features import is_tonal
+from services.analysis.backends.madmom_networks import ConvolutionalNetwork
 from services.common.weights import WeightStore
 
 NO_KEY = Key(tonic="", mode="", confidence=0.0)
@@ -22,7 +23,8 @@ class MadmomKey:
         from madmom.features.key import KEY_LABELS, CNNKeyRecognitionProcessor
 
         _, self._framing, *self._steps, ensemble, self._add_axis, self._softmax = CNNKeyRecognitionProcessor()
-        self._networks, self._average = ensemble
+        networks, self._average = ensemble
+        self._networks = [ConvolutionalNetwork(network) for network in networks]
         self._labels: list[str] = KEY_LABELS
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Key:
@@ -45,9 +47,7 @@ class MadmomKey:
         bands = np.concatenate(blocks)
         count = len(self._networks)
         predictions = [
-            madmom_stages.run_network(
-                network, bands, madmom_stages.part(progress, 0.1 + 0.9 * i / count, 0.1 + 0.9 * (i + 1) / count)
-            )
+            network(bands, madmom_stages.part(progress, 0.1 + 0.9 * i / count, 0.1 + 0.9 * (i + 1) / count))
             for i, network in enumerate(self._networks)
         ]
         probabilities: npt.NDArray[np.float32] = self._softmax(self._add_axis(self._average(predictions)))[0]

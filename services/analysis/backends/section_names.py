@@ -1,62 +1,155 @@
-"""Names for sections of which is only known which ones are alike, how loud and how long they are."""
+"""Names for sections: from which ones are alike, how loud and long they are, and, where known, what is sung in them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from string import ascii_uppercase
 
 import numpy as np
 
-NAMES = ("intro", "verse", "pre-chorus", "chorus", "bridge", "outro")
+NAMES = ("intro", "verse", "pre-chorus", "chorus", "bridge", "solo", "instrumental", "outro")
+
+# A section is sung if there is a voice in this share of its time: less is a phrase that reaches into it.
+_SUNG = 0.25
+# Two texts are the same if the other one has such a share of the shorter one's words. Different passages of five
+# songs share at most 0.41 of them; the same one shares them all, less what was misheard.
+_SAME_TEXT = 0.5
+_FEWEST_WORDS = 4
+# A section without a voice is a solo if it is about as loud as those that are sung.
+_SOLO_DB = 2.0
+# What comes first of what is repeated is rather the verse: for a chorus it must be so much louder than the rest.
+_FIRST_DB = 1.0
 
 
-def name_sections(groups: Sequence[int], levels: Sequence[float], durations: Sequence[float]) -> list[str]:
-    """A name for each section.
-
-    Popular songs repeat their chorus, and louder than anything else they repeat; what is repeated besides is the
-    verse, or a pre-chorus if the chorus always follows; what comes once after a chorus is a bridge. The first and the
-    last section are intro and outro where they are not simply one more of a kind. Without a repetition there is
-    nothing to go by: then sections get letters, alike ones the same.
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is known of a section.
 
     Args:
-        groups: sections of one group sound alike.
-        levels: in dB.
-        durations: in seconds.
+        group: sections of one group sound alike.
+        level: in dB.
+        seconds: its length.
+        voice: share of its time in which somebody sings; None if that is not known.
+        words: that are sung in it, in order.
     """
-    last = len(groups) - 1
-    ends = {i for i in (0, last) if _is_end(i, groups, durations)}
-    inner = [groups[i] for i in range(len(groups)) if i not in ends]
-    repeated = sorted({g for g in inner if inner.count(g) > 1}, key=inner.index)
-    if not repeated:
-        return _letters(groups)
-    chorus = max(repeated, key=lambda g: float(np.mean([x for x, h in zip(levels, groups, strict=True) if h == g])))
-    if len(repeated) == 1 and chorus == inner[0]:
-        # What a song begins with and comes back to, with no second theme, is its verse.
-        roles = {chorus: "verse"}
-    else:
-        roles = dict.fromkeys(repeated, "verse") | {chorus: "chorus"}
-        for group in repeated[1:]:
-            if group != chorus and _always_before(group, chorus, groups):
-                roles[group] = "pre-chorus"
-    first_chorus = next(i for i, g in enumerate(groups) if g == chorus and i not in ends)
-    names = [roles.get(g, "bridge" if i > first_chorus else "verse") for i, g in enumerate(groups)]
-    for i in ends:
-        names[i] = "intro" if i == 0 else "outro"
-    return names
+
+    group: int
+    level: float
+    seconds: float
+    voice: float | None = None
+    words: tuple[str, ...] = ()
 
 
-def _is_end(i: int, groups: Sequence[int], durations: Sequence[float]) -> bool:
-    """Whether the first or last section stands apart: like nothing but the other end, or much shorter than its kind."""
-    if len(groups) < 3:
+def name_sections(sections: Sequence[Traits]) -> list[str]:
+    """A name for each section.
+
+    Popular songs repeat their chorus: its words if they are known, and louder than anything else. What is repeated
+    besides is the verse, or a pre-chorus if the chorus always follows; what comes once after a chorus is a bridge.
+    The first and the last section are intro and outro where they are not simply one more of a kind. What nobody sings
+    is, elsewhere, a solo or instrumental. Without a repetition there is nothing to go by: then sections get letters,
+    alike ones the same.
+    """
+    unsung = _unsung(sections)
+    kinds = _kinds(sections)
+    ends = _ends(sections, kinds, unsung)
+    named = dict(ends)
+    for i in unsung - set(ends):
+        named[i] = "solo" if _is_solo(i, sections, unsung) else "instrumental"
+    rest = [i for i in range(len(sections)) if i not in named]
+    roles = _roles(rest, kinds, sections)
+    if not roles:
+        return _letters(kinds, {i: named[i] for i in unsung})
+    theme = "chorus" if "chorus" in roles.values() else "verse"
+    first = next(i for i in rest if roles.get(kinds[i]) == theme)
+    # One of a kind by its words alone, which may have been misheard, is what it sounds like.
+    heard = {sections[i].group: roles[kinds[i]] for i in rest if kinds[i] in roles}
+    for i in rest:
+        late = heard.get(sections[i].group, "bridge")
+        named[i] = roles.get(kinds[i]) or (late if i > first else "verse")
+    return [named[i] for i in range(len(sections))]
+
+
+def _is_song(sections: Sequence[Traits]) -> bool:
+    """Whether somebody is known to sing in it."""
+    return any(section.voice is not None and section.voice >= _SUNG for section in sections)
+
+
+def _unsung(sections: Sequence[Traits]) -> set[int]:
+    """Sections of a song in which nobody sings."""
+    if not _is_song(sections):
+        return set()
+    return {i for i, section in enumerate(sections) if section.voice is not None and section.voice < _SUNG}
+
+
+def _kinds(sections: Sequence[Traits]) -> list[Hashable]:
+    """Which sections are of one kind: those with the same words, and of the others those that sound alike."""
+    kinds: list[Hashable] = [section.group for section in sections]
+    for i, section in enumerate(sections):
+        same = [j for j in range(i) if _same_text(section.words, sections[j].words)]
+        if same:
+            first = same[0]
+            if isinstance(kinds[first], int):
+                kinds[first] = ("text", first)
+            kinds[i] = kinds[first]
+    return kinds
+
+
+def _same_text(one: Sequence[str], other: Sequence[str]) -> bool:
+    if min(len(one), len(other)) < _FEWEST_WORDS:
         return False
-    alike = [j for j, group in enumerate(groups) if group == groups[i] and j != i]
-    if all(j in (0, len(groups) - 1) for j in alike):
+    return (Counter(one) & Counter(other)).total() >= _SAME_TEXT * min(len(one), len(other))
+
+
+def _ends(sections: Sequence[Traits], kinds: Sequence[Hashable], unsung: set[int]) -> dict[int, str]:
+    """The first and the last section, if they are intro and outro."""
+    last = len(sections) - 1
+    if last < 2:
+        return {}
+    intro = 0 in unsung if _is_song(sections) else _stands_apart(0, sections, kinds)
+    outro = last in unsung or _stands_apart(last, sections, kinds)
+    return {i: name for i, name, holds in ((0, "intro", intro), (last, "outro", outro)) if holds}
+
+
+def _stands_apart(i: int, sections: Sequence[Traits], kinds: Sequence[Hashable]) -> bool:
+    """Whether an end of the song is like nothing but the other end, or much shorter than its kind."""
+    like = [j for j, kind in enumerate(kinds) if kind == kinds[i] and j != i]
+    if all(j in (0, len(kinds) - 1) for j in like):
         return True
-    return durations[i] < 0.75 * float(np.median([durations[j] for j in alike]))
+    return sections[i].seconds < 0.75 * float(np.median([sections[j].seconds for j in like]))
 
 
-def _always_before(group: int, chorus: int, groups: Sequence[int]) -> bool:
-    return all(i + 1 < len(groups) and groups[i + 1] == chorus for i, g in enumerate(groups) if g == group)
+def _is_solo(i: int, sections: Sequence[Traits], unsung: set[int]) -> bool:
+    sung = [section for j, section in enumerate(sections) if j not in unsung]
+    return sections[i].level >= float(np.median([section.level for section in sung])) - _SOLO_DB
 
 
-def _letters(groups: Sequence[int]) -> list[str]:
-    order = list(dict.fromkeys(groups))
-    return [ascii_uppercase[order.index(group) % len(ascii_uppercase)] for group in groups]
+def _roles(rest: Sequence[int], kinds: Sequence[Hashable], sections: Sequence[Traits]) -> dict[Hashable, str]:
+    """Verse, pre-chorus and chorus of the kinds that come more than once among the sections `rest`."""
+    order = [kinds[i] for i in rest]
+    repeated = sorted({kind for kind in order if order.count(kind) > 1}, key=order.index)
+    if not repeated:
+        return {}
+
+    def prominence(kind: Hashable) -> tuple[bool, float]:
+        levels = [sections[i].level for i in rest if kinds[i] == kind]
+        return not isinstance(kind, int), float(np.median(levels)) - (_FIRST_DB if kind == repeated[0] else 0.0)
+
+    chorus = max(repeated, key=prominence)
+    if len(repeated) == 1 and chorus == order[0]:
+        # What a song begins with and comes back to, with no second theme, is its verse.
+        return {chorus: "verse"}
+    roles: dict[Hashable, str] = dict.fromkeys(repeated, "verse") | {chorus: "chorus"}
+    for kind in repeated[1:]:
+        if kind != chorus and _always_before(kind, chorus, kinds):
+            roles[kind] = "pre-chorus"
+    return roles
+
+
+def _always_before(kind: Hashable, chorus: Hashable, kinds: Sequence[Hashable]) -> bool:
+    return all(i + 1 < len(kinds) and kinds[i + 1] == chorus for i, other in enumerate(kinds) if other == kind)
+
+
+def _letters(kinds: Sequence[Hashable], named: Mapping[int, str]) -> list[str]:
+    """Letters for all sections but those that are named."""
+    order = list(dict.fromkeys(kind for i, kind in enumerate(kinds) if i not in named))
+    return [named.get(i) or ascii_uppercase[order.index(kind) % len(ascii_uppercase)] for i, kind in enumerate(kinds)]

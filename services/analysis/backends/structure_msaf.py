@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
 from services.analysis.backends.features import is_tonal, mono
-from services.analysis.backends.section_names import name_sections
+from services.analysis.backends.section_names import Traits, name_sections
+from services.analysis.backends.section_traits import named_anew, one_section
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights import WeightStore
 
@@ -21,6 +22,7 @@ SAMPLE_RATE_HZ = 22_050
 _HPSS_HOP = 512
 _HPSS_BLOCK_FRAMES = 4096
 _HPSS_MARGIN_FRAMES = 64
+_HPSS_MEDIAN_FRAMES = 31
 _FEWEST_UNITS = 10
 
 Floats = npt.NDArray[np.float64]
@@ -40,17 +42,18 @@ class MsafStructure:
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
-        if audio.duration <= 0:
+        if context.structure:
+            structure = named_anew(context.structure, audio, context.lyrics)
             progress(1.0)
-            return Structure(())
+            return structure
         if not is_tonal(audio):
             # Profiles of noise, clicks or drums alone tell nothing about sections.
             progress(1.0)
-            return _one_section(audio)
+            return one_section(audio.duration)
         profiles = beat_profiles(mono(audio, SAMPLE_RATE_HZ), progress)
         if len(profiles.features) <= _FEWEST_UNITS:
             progress(1.0)
-            return _one_section(audio)
+            return one_section(audio.duration)
         units = boundaries(profiles)
         progress(0.95)
         groups, silhouettes = alike(profiles.features, units)
@@ -99,8 +102,6 @@ def harmonic_percussive(
 
     At once it takes 2 GB for a quarter of an hour.
     """
-    import librosa
-
     block = _HPSS_BLOCK_FRAMES * _HPSS_HOP
     margin = _HPSS_MARGIN_FRAMES * _HPSS_HOP
     harmonic = np.empty_like(mix)
@@ -109,10 +110,34 @@ def harmonic_percussive(
         stop = min(mix.size, start + block)
         first = max(0, start - margin)
         inside = slice(start - first, stop - first)
-        parts = librosa.effects.hpss(mix[first : stop + margin])
+        parts = _separated(mix[first : stop + margin])
         harmonic[start:stop], percussive[start:stop] = (part[inside] for part in parts)
         progress(stop / mix.size)
     return harmonic, percussive
+
+
+def _separated(mix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """`librosa.effects.hpss`, whose median filters SciPy computes ten times faster row by row than as a matrix."""
+    import librosa
+
+    spectrum = librosa.stft(mix, hop_length=_HPSS_HOP)
+    magnitudes = np.abs(spectrum)
+    steady = _medians(magnitudes)
+    sudden = _medians(np.ascontiguousarray(magnitudes.T)).T
+    masks = (
+        librosa.util.softmask(one, other, power=2.0, split_zeros=True)
+        for one, other in ((steady, sudden), (sudden, steady))
+    )
+    harmonic, percussive = (
+        librosa.istft(spectrum * mask, hop_length=_HPSS_HOP, length=mix.size, dtype=mix.dtype) for mask in masks
+    )
+    return harmonic, percussive
+
+
+def _medians(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.ndimage import median_filter
+
+    return np.stack([median_filter(row, size=_HPSS_MEDIAN_FRAMES, mode="reflect") for row in rows])
 
 
 def boundaries(profiles: Any) -> Indices:
@@ -199,11 +224,13 @@ def _structure(audio: Audio, times: list[float], groups: list[int], silhouettes:
     mix = mono(audio, SAMPLE_RATE_HZ)
     kept = [i for i in range(len(groups)) if times[i + 1] > times[i]]
     levels = [_level(mix[round(times[i] * SAMPLE_RATE_HZ) : round(times[i + 1] * SAMPLE_RATE_HZ)]) for i in kept]
-    names = name_sections([groups[i] for i in kept], levels, [times[i + 1] - times[i] for i in kept])
+    names = name_sections(
+        [Traits(groups[i], level, times[i + 1] - times[i]) for i, level in zip(kept, levels, strict=True)]
+    )
     return Structure(
         tuple(
-            Section(start=times[i], end=times[i + 1], label=name, confidence=float(np.clip(silhouettes[i], 0, 1)))
-            for i, name in zip(kept, names, strict=True)
+            Section(times[i], times[i + 1], name, float(np.clip(silhouettes[i], 0, 1)), groups[i], level)
+            for i, name, level in zip(kept, names, levels, strict=True)
         )
     )
 
@@ -212,10 +239,6 @@ def _level(samples: npt.NDArray[np.float32]) -> float:
     """Mean level in dBFS."""
     power = float(np.mean(samples.astype(np.float64) ** 2)) if samples.size else 0.0
     return 10 * float(np.log10(power + 1e-12))
-
-
-def _one_section(audio: Audio) -> Structure:
-    return Structure((Section(start=0.0, end=audio.duration, label="A", confidence=0.0),))
 
 
 def load(store: WeightStore | None, model: str, device: str) -> MsafStructure:

@@ -1,0 +1,145 @@
+"""A language model behind an endpoint of OpenAI's chat-completions shape: its service, or one on the own machine."""
+
+import asyncio
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from services.common.errors import Code, PreconditionError
+
+# Between one try and the next.
+_WAITS_SECONDS = (0.5, 1.0)
+_MOST_BYTES = 1_000_000
+# Answers that the same request may not get again.
+_PASSING = (408, 409, 429, 500, 502, 503, 504)
+_FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
+
+
+class LanguageModelError(PreconditionError):
+    """The endpoint is not set, refuses the request, or answers what it was not asked for."""
+
+    reason = "LANGUAGE_MODEL_REFUSED"
+
+
+class LanguageModelAwayError(LanguageModelError):
+    """The endpoint does not answer now; later it may."""
+
+    code = Code.UNAVAILABLE
+    reason = "LANGUAGE_MODEL_AWAY"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a language model is.
+
+    Args:
+        url: base URL, e.g. `http://127.0.0.1:11434/v1`; `/chat/completions` follows it.
+        model: the name that the endpoint knows it by.
+        key: sent as a bearer token; empty: none is needed.
+        timeout_seconds: longest wait for an answer, all tries together.
+    """
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+def ask(endpoint: Endpoint, messages: list[Message]) -> str:
+    """The model's answer. Tries again, within the time, when the endpoint is away or busy.
+
+    Raises:
+        LanguageModelAwayError: no answer in time.
+        LanguageModelError: the endpoint refuses (wrong key, model or address), or it speaks another language.
+    """
+    deadline = time.monotonic() + endpoint.timeout_seconds
+    waits = iter(_WAITS_SECONDS)
+    while True:
+        try:
+            return _content(asyncio.run(_post(endpoint, messages, deadline - time.monotonic())))
+        except LanguageModelAwayError:
+            wait = next(waits, None)
+            if wait is None or time.monotonic() + wait >= deadline:
+                raise
+            time.sleep(wait)
+
+
+def parse_json(answer: str) -> Any:
+    """An answer as JSON; a Markdown fence around it, which many models put there unasked, is taken off.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    fenced = _FENCE.match(answer.strip())
+    return json.loads(fenced[1] if fenced else answer)
+
+
+async def _post(endpoint: Endpoint, messages: list[Message], seconds: float) -> bytes:
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+        "temperature": 0,
+    }
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            # Not to another address: the key is meant for this one.
+            session.post(_address(endpoint), json=body, headers=headers, allow_redirects=False) as response,
+        ):
+            if response.status != 200:
+                raise _refusal(response.status)
+            return await _body(response)
+    except TimeoutError as error:
+        raise LanguageModelAwayError("The language model did not answer in time.") from error
+    # From here on causes are not chained: what they say could hold the key.
+    except (aiohttp.InvalidURL, ValueError):
+        raise LanguageModelError("The language model's address or key is malformed.") from None
+    except aiohttp.ClientError:
+        raise LanguageModelAwayError("The language model cannot be reached.") from None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise LanguageModelError("The language model's answer is too long.", "LANGUAGE_MODEL_ANSWER")
+    return body
+
+
+def _address(endpoint: Endpoint) -> str:
+    return f"{endpoint.url.rstrip('/')}/chat/completions"
+
+
+def _refusal(status: int) -> LanguageModelError:
+    if status in _PASSING:
+        return LanguageModelAwayError(f"The language model's endpoint is away or busy (HTTP {status}).")
+    if status in (401, 403):
+        return LanguageModelError(f"The language model's endpoint refuses the key (HTTP {status}).")
+    return LanguageModelError(f"The language model's endpoint refuses the request (HTTP {status}): is its URL right?")
+
+
+def _content(body: bytes) -> str:
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        content = None
+    if not isinstance(content, str):
+        raise LanguageModelError(
+            "The language model's endpoint does not answer in OpenAI's shape.", "LANGUAGE_MODEL_ANSWER"
+        )
+    return content

@@ -175,9 +175,8 @@ def main() -> None:
         audio.encode(
             np.ascontiguousarray(mix[:, : WARM_SECONDS * RATE]), RATE, file.with_name("warm.wav"), "wav", bits=16
         )
-        print(
-            f"{mix.shape[1] / RATE:.0f} s of music\n{'':18}{'original, s':>12}{'MB':>7}{'ours, s':>9}{'MB':>7}{'ratio':>7}  apart"
-        )
+        print(f"{mix.shape[1] / RATE:.0f} s of music")
+        print(f"{'':18}{'original, s':>12}{'MB':>7}{'ours, s':>9}{'MB':>7}{'ratio':>7}  apart")
         for name in BACKENDS:
             theirs, own = (measure(kind, name, models, file) for kind in ("original", "ours"))
             print(

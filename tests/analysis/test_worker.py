@@ -4,9 +4,7 @@ import asyncio
 import os
 import re
 import signal
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,12 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from services.analysis.backends import registry, whisper_models
-from services.analysis.backends.base import (
-    Audio,
-    Beat,
-    Beats,
-    Chords,
-    Context,
-    Key,
-    Progress,
-    Result,
-    Structure,
-)
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
 from services.analysis.worker import AnalysisWork, AnalysisWorker
 from services.common import audio
 from services.common.config import LogSettings
-from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
+from services.common.errors import StemTubeError, WeightsMissingError
 from services.common.jobs import JobQueue
 from services.common.weights import Weights
 from tests.analysis.songs import RATE, Song
@@ -138,88 +125,6 @@ class SilentLyrics:
         from services.analysis.backends.base import Lyrics
 
         return Lyrics("", ())
-
-
-class Part:
-    """A backend that tells when it ran."""
-
-    def __init__(self, log: list[str], name: str, work: Callable[[Progress], None] = lambda _: None) -> None:
-        self._log, self._name, self._work = log, name, work
-
-    def analyze(self, _audio: Audio, context: Context, progress: Progress) -> Result:
-        self._log.append(f"{self._name} begins")
-        self._work(progress)
-        progress(1.0)
-        self._log.append(f"{self._name} ends")
-        if self._name == "beats":
-            return Beats((Beat(0.5, 1),), 120.0, 1.0, 4)
-        if self._name == "structure":
-            assert context.beats is not None, "the beats are there when the structure begins"
-            return Structure(())
-        return Key("C", "major", 1.0) if self._name == "key" else Chords(())
-
-
-async def test_parts_run_side_by_side_and_those_that_need_others_after_them(
-    settings: AnalysisSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await put(settings, np.zeros((2, RATE), np.float32))
-    log: list[str] = []
-    meeting = threading.Barrier(2, timeout=30)  # broken unless two parts are in it at once
-
-    def load(part: str, *_rest: Any) -> Part:
-        return Part(log, part, lambda _: meeting.wait() if part in ("beats", "chords") else None)
-
-    monkeypatch.setattr(registry, "load", load)
-    reports = Reports()
-    parts = [choice(part) for part in ("structure", "key", "chords", "beats")]
-    result = await asyncio.to_thread(AnalysisWork(settings), {"audio_key": AUDIO, "parts": parts, "done": {}}, reports)
-    assert {part["state"] for part in result["parts"].values()} == {"succeeded"}
-    assert set(reports.kept) == {"structure", "key", "chords", "beats"}
-    assert log.index("structure begins") > log.index("beats ends")
-    fractions = [fraction for _, fraction in reports.stages]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == pytest.approx(1.0)
-
-
-async def test_a_part_that_fails_leaves_those_beside_it_alone(
-    settings: AnalysisSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await put(settings, np.zeros((2, RATE), np.float32))
-
-    def fail(_progress: Progress) -> None:
-        raise ValueError("broken")
-
-    monkeypatch.setattr(
-        registry, "load", lambda part, *_rest: Part([], part, fail if part == "key" else lambda _: None)
-    )
-    parts = [choice(part) for part in ("beats", "key", "chords")]
-    task = {"audio_key": AUDIO, "parts": parts, "done": {}}
-    result = await asyncio.to_thread(AnalysisWork(settings), task, Reports())
-    states = {name: part["state"] for name, part in result["parts"].items()}
-    assert states == {"beats": "succeeded", "key": "failed", "chords": "succeeded"}
-    assert result["parts"]["key"]["error"]["reason"] == "INTERNAL"
-
-
-async def test_all_parts_stop_when_one_is_told_to(settings: AnalysisSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    await put(settings, np.zeros((2, RATE), np.float32))
-    log: list[str] = []
-
-    def work(progress: Progress) -> None:
-        for _ in range(1000):
-            time.sleep(0.01)
-            progress(0.5)
-
-    class Stopping(Reports):
-        def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
-            if len(log) >= 2:  # both have begun
-                raise StoppedError("enough")
-            super().__call__(stage, fraction, **detail)
-
-    monkeypatch.setattr(registry, "load", lambda part, *_rest: Part(log, part, work))
-    task = {"audio_key": AUDIO, "parts": [choice("beats"), choice("chords"), choice("key")], "done": {}}
-    with pytest.raises(StoppedError):
-        await asyncio.to_thread(AnalysisWork(settings), task, Stopping())
-    assert not [entry for entry in log if entry.endswith("ends")]
 
 
 @pytest.fixture

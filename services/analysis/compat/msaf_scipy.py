@@ -4,12 +4,9 @@ msaf 0.1.80 carries a copy of pymf that does `from scipy import inf`, a name tha
 """
 
 import math
-import threading
 import warnings
 
 import scipy
-
-_lock = threading.Lock()
 
 
 def import_msaf() -> None:
@@ -17,12 +14,11 @@ def import_msaf() -> None:
 
     `scipy.inf` exists only during this one import.
     """
-    with _lock:
-        scipy.inf = math.inf
-        try:
-            with warnings.catch_warnings():
-                # pymf also tries `scipy.misc`, and falls back by itself when it is gone.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                import msaf  # noqa: F401
-        finally:
-            del scipy.inf
+    scipy.inf = math.inf
+    try:
+        with warnings.catch_warnings():
+            # pymf also tries `scipy.misc`, and falls back by itself when it is gone.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import msaf  # noqa: F401
+    finally:
+        del scipy.inf

@@ -21,6 +21,8 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         slots=1 if worker else 0,
         keep_seconds=section.keep_days * 86400,
     )
+    if worker and section.prepare:
+        await worker.prepare()
     draining = Draining()
     servicer = AnalysisService(
         jobs, objects, settings.weight_store(), section.device, draining, section.language_model.endpoint

@@ -51,6 +51,7 @@ class AnalysisSection(Section):
     )
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
+    prepare: bool = Field(True, description="whether a worker loads its models at its start, before the first job")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")
     language_model: LanguageModelSettings = LanguageModelSettings()
 

@@ -2,8 +2,12 @@
 
 import asyncio
 import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import structlog
 
 from services.analysis.backends import registry
@@ -22,13 +26,27 @@ log = structlog.get_logger(__name__)
 SAMPLE_RATE_HZ = 44_100
 DECODED = 0.05
 LOADED = 0.05  # of a part
+# What `auto` chooses, and long enough for every function to be compiled that a song needs.
+PREPARED_PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure")
+PREPARED_SECONDS = 6
 
 
 class AnalysisWorker:
     """Handles analysis jobs, one at a time."""
 
     def __init__(self, settings: AnalysisSettings) -> None:
-        self._engine = Engine("analysis-engine", AnalysisWork, settings, settings.log, settings.analysis.idle_seconds)
+        self._engine = Engine(
+            "analysis-engine",
+            AnalysisWork,
+            settings,
+            settings.log,
+            settings.analysis.idle_seconds,
+            AnalysisWork.preparations,
+        )
+
+    async def prepare(self) -> None:
+        """Has the child load and compile what a first song needs, while there is no job."""
+        await self._engine.prepare()
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one job. Parts that an earlier attempt has finished are not made again."""
@@ -55,7 +73,11 @@ def keep_compiled_functions_apart(settings: AnalysisSettings) -> None:
 
 
 class AnalysisWork:
-    """The child process's side: backends stay loaded between tasks."""
+    """The child process's side: backends stay loaded between tasks.
+
+    Parts of a task run side by side, as many as there are cores. What they wait for most (convolutions, recurrences,
+    Fourier transforms) lets go of the GIL.
+    """
 
     def __init__(self, settings: AnalysisSettings) -> None:
         keep_compiled_functions_apart(settings)
@@ -66,6 +88,22 @@ class AnalysisWork:
         self._device = resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
         self._backends: dict[tuple[str, str, str], Backend] = {}
+        self._loading = threading.Lock()
+        self._cores = _cores()
+
+    def preparations(self) -> Iterator[None]:
+        """Loads the backends that `auto` chooses, and runs each once; a step is one backend."""
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, PREPARED_SECONDS * SAMPLE_RATE_HZ)
+        # Noise that swells twice a second, with a chord, so that nothing ends early for want of a pulse or of pitches.
+        seconds = np.arange(noise.size) / SAMPLE_RATE_HZ
+        chord = sum(np.sin(2 * np.pi * hz * seconds) for hz in (131, 165, 196))
+        mix = 0.2 * chord + noise * np.exp(-20 * (seconds % 0.5))
+        sound = Audio(np.stack([mix, mix]).astype(np.float32), SAMPLE_RATE_HZ)
+        for part in PREPARED_PARTS:
+            _, backend = self._choose({"part": part, "asked": (registry.AUTO, registry.AUTO)}, _untold, {})
+            backend.analyze(sound, Context(), _untold)
+            log.info("part prepared", part=part)
+            yield
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Analyses one audio object; see `AnalysisService.CreateAnalysis` for the task; `done` are its finished parts.
@@ -77,9 +115,33 @@ class AnalysisWork:
         wanted = [choice for choice in task["parts"] if choice["part"] not in task["done"]]
         if wanted:
             sound = self._decode(task["audio_key"], report)
-            for choice in sorted(wanted, key=lambda choice: _order(choice["part"])):
-                self._analyse(run, choice, sound)
+            self._side_by_side(run, wanted, sound)
         return run.outcome()
+
+    def _side_by_side(self, run: "_Run", wanted: list[dict[str, Any]], sound: Audio) -> None:
+        """Runs the parts, of which those that use others begin when those have ended.
+
+        Raises:
+            StoppedError: once no part is running any more.
+        """
+        running: dict[str, Future[None]] = {}
+
+        def analyse(choice: dict[str, Any], needed: list[Future[None]]) -> None:
+            for future in needed:
+                future.result()
+            self._analyse(run, choice, sound)
+
+        with ThreadPoolExecutor(min(self._cores, len(wanted)), "part") as pool:
+            # Those that wait come last, so that they hold no thread that another could have.
+            for choice in sorted(wanted, key=lambda choice: _order(choice["part"], _needs(choice))):
+                needed = [running[part] for part in _needs(choice) if part in running]
+                running[choice["part"]] = pool.submit(analyse, choice, needed)
+            try:
+                for future in running.values():
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
@@ -130,17 +192,19 @@ class AnalysisWork:
 
     def _backend(self, part: Part, chosen: registry.Chosen, progress: Progress) -> Backend:
         key = (part, chosen.backend, chosen.model)
-        if key not in self._backends:
-            progress(0.0)
-            self._backends[key] = registry.load(
-                part, chosen.backend, self._weights, chosen.model, self._device, progress
-            )
-            log.info("backend loaded", part=part, backend=chosen.backend, model=chosen.model)
-        return self._backends[key]
+        # One at a time: some libraries can only be imported while something is put in their way (see `compat`).
+        with self._loading:
+            if key not in self._backends:
+                progress(0.0)
+                self._backends[key] = registry.load(
+                    part, chosen.backend, self._weights, chosen.model, self._device, progress
+                )
+                log.info("backend loaded", part=part, backend=chosen.backend, model=chosen.model)
+            return self._backends[key]
 
 
 class _Run:
-    """The parts of one task.
+    """The parts of one task, of which each may run in a thread of its own.
 
     Args:
         choices: what is made of each part.
@@ -153,6 +217,7 @@ class _Run:
         self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report, language_model: Endpoint | None
     ) -> None:
         self._report = report
+        self._lock = threading.Lock()
         self._language_model = language_model
         self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
         self._parts: dict[str, dict[str, Any]] = {
@@ -187,8 +252,7 @@ class _Run:
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
         """Notes that a part failed."""
-        self._parts[part]["error"] = error
-        self._show(part, "failed", self._parts[part]["progress"])
+        self._show(part, "failed", 0.0, error=error)
 
     def outcome(self) -> dict[str, Any]:
         """The end of the task.
@@ -200,18 +264,37 @@ class _Run:
             raise KeptError(next(part["error"] for part in self._parts.values()))
         return {"parts": self._parts}
 
-    def _show(self, part: str, state: str, progress: float, stage: str = "") -> None:
-        shown = self._parts[part]
-        shown["state"], shown["progress"] = state, max(progress, shown["progress"])
-        ended = ("succeeded", "failed")
-        done = sum(
-            self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
-            for name, entry in self._parts.items()
-        )
-        fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-        self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+    def _show(
+        self, part: str, state: str, progress: float, stage: str = "", error: dict[str, Any] | None = None
+    ) -> None:
+        # What is told is also told in order, so the lock is held till then.
+        with self._lock:
+            shown = self._parts[part]
+            shown.update(state=state, progress=max(progress, shown["progress"]), error=error)
+            ended = ("succeeded", "failed")
+            done = sum(
+                self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
+                for name, entry in self._parts.items()
+            )
+            fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
+            self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
 
 
-def _order(part: Part) -> int:
-    """Beats first, which others use."""
-    return 0 if part == "beats" else 1
+def _needs(choice: dict[str, Any]) -> tuple[Part, ...]:
+    return registry.entry(choice["part"], choice["backend"]).needs
+
+
+def _order(part: Part, needs: tuple[Part, ...]) -> tuple[bool, bool]:
+    """Beats first, which others use; those others last."""
+    return bool(needs), part != "beats"
+
+
+def _cores() -> int:
+    """As many as the networks use: those that this process may run on, or what OMP_NUM_THREADS says."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _untold(_done: float) -> None:
+    """Progress that nobody asked for."""

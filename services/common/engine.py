@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -35,7 +35,7 @@ Keep = Callable[[str, Any], None]
 
 
 class Report(Protocol):
-    """How a task tells where it is."""
+    """How a task tells where it is; from any of its threads."""
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
@@ -92,6 +92,8 @@ class Engine:
         settings: picklable.
         log_settings: the child logs like its parent.
         idle_seconds: a child without a task for so long ends.
+        preparations: importable function that does with the `Work` what would hold up a first task, a step at each
+            turn; for `prepare`.
     """
 
     def __init__(
@@ -101,12 +103,14 @@ class Engine:
         settings: Any,
         log_settings: LogSettings,
         idle_seconds: float = 600.0,
+        preparations: Callable[[Any], Iterator[None]] | None = None,
     ) -> None:
         self._name = name
         self._make_work = make_work
         self._settings = settings
         self._log_settings = log_settings
         self._idle_seconds = idle_seconds
+        self._preparations = preparations
         self._busy = asyncio.Lock()
         self._process: BaseProcess | None = None
         self._connection: Connection
@@ -139,18 +143,24 @@ class Engine:
                 _ = exchange.cancelled() or exchange.exception()
                 raise
 
+    async def prepare(self) -> None:
+        """Starts a child that makes itself ready while it has no task; a task waits for one step at most."""
+        async with self._busy:
+            if self._process is None:
+                await asyncio.to_thread(self._start, self._preparations)
+
     async def close(self) -> None:
         """Ends the child."""
         await asyncio.to_thread(self._kill)
 
-    def _start(self) -> None:
+    def _start(self, preparations: Callable[[Any], Iterator[None]] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._stop = context.Event()
         self._process = context.Process(
             target=_child,
             args=(theirs, self._stop, self._name, self._make_work, self._settings, self._log_settings),
-            kwargs={"idle_seconds": self._idle_seconds},
+            kwargs={"idle_seconds": self._idle_seconds, "preparations": preparations},
             name=self._name,
             daemon=True,
         )
@@ -242,12 +252,21 @@ def _child(
     log_settings: LogSettings,
     *,
     idle_seconds: float,
+    preparations: Callable[[Any], Iterator[None]] | None,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(log_settings, name)
     report = _ChildReport(connection, stop)
     work: Work | None = None
+    if preparations:
+        try:
+            work = make_work(settings)
+            for _ in preparations(work):
+                if connection.poll():
+                    break
+        except Exception:
+            log.exception("preparations failed")
     while connection.poll(idle_seconds):
         try:
             task = connection.recv()
@@ -275,36 +294,41 @@ def _end_with_parent() -> None:
 
 
 class _ChildReport:
-    """`Report` in the child: sends news to the parent, at most ten a second."""
+    """`Report` in the child: sends news to the parent, at most ten a second, and whole whatever thread tells them."""
 
     def __init__(self, connection: Connection, stop: Event) -> None:
         self._connection = connection
         self._stop = stop
+        self._lock = threading.RLock()
         self._news: dict[str, Any] = {}
         self._stage, self._fraction = "", 0.0
         self._sent_at = 0.0
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
-        if self._stop.is_set():
-            self._news = {}
-            raise StoppedError("The task was stopped.")
-        self._stage, self._fraction = stage, fraction
-        self._news |= {"stage": stage, "fraction": fraction, **detail}
-        if time.monotonic() - self._sent_at > POLL_SECONDS:
-            self.flush()
+        with self._lock:
+            if self._stop.is_set():
+                self._news = {}
+                raise StoppedError("The task was stopped.")
+            self._stage, self._fraction = stage, fraction
+            self._news |= {"stage": stage, "fraction": fraction, **detail}
+            if time.monotonic() - self._sent_at > POLL_SECONDS:
+                self.flush()
 
     def note(self, **detail: Any) -> None:
-        self(self._stage, self._fraction, **detail)
+        with self._lock:
+            self(self._stage, self._fraction, **detail)
 
     def keep(self, name: str, content: Any) -> None:
-        self.flush()
-        self._send(("part", (name, content)))
+        with self._lock:
+            self.flush()
+            self._send(("part", (name, content)))
 
     def flush(self) -> None:
-        if self._news:
-            self._send(("progress", self._news))
-            self._news = {}
-            self._sent_at = time.monotonic()
+        with self._lock:
+            if self._news:
+                self._send(("progress", self._news))
+                self._news = {}
+                self._sent_at = time.monotonic()
 
     def _send(self, message: tuple[str, Any]) -> None:
         try:

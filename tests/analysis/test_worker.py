@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from aiohttp import web
 from pydantic import SecretStr
 
 from services.analysis.backends import registry, whisper_models
+from services.analysis.backends.base import Beat, Beats, Chord, Chords, Context, Key, Section, Structure
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
 from services.analysis.worker import AnalysisWork, AnalysisWorker
 from services.common import audio
 from services.common.config import LogSettings
-from services.common.errors import StemTubeError, WeightsMissingError
+from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs import JobQueue
 from services.common.weights import Weights
 from tests.analysis.songs import RATE, Song
@@ -58,6 +61,125 @@ class Reports:
 
     def keep(self, name: str, content: Any) -> None:
         self.kept[name] = content
+
+
+class Stub:
+    """A backend that does what a test says."""
+
+    def __init__(self, do: Any) -> None:
+        self.analyze = do
+
+
+Does = dict[str, Any]
+
+
+@pytest.fixture
+def does(monkeypatch: pytest.MonkeyPatch) -> Does:
+    """What each part does in place of its backend: a function of audio, context and progress. There are two cores."""
+    parts: Does = {}
+    monkeypatch.setattr(registry, "load", lambda part, *_: Stub(parts[part]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    return parts
+
+
+async def run(settings: AnalysisSettings, reports: "Reports", *parts: str) -> dict[str, Any]:
+    await put(settings, np.zeros((2, RATE), np.float32))
+    task = {"audio_key": AUDIO, "parts": [choice(part) for part in parts], "done": {}}
+    return await asyncio.to_thread(AnalysisWork(settings), task, reports)
+
+
+def c_major(*_: Any) -> Key:
+    return Key("C", "major", 1.0)
+
+
+def no_chord(*_: Any) -> Chords:
+    return Chords((Chord(0.0, 1.0, "N", 1.0),))
+
+
+async def test_parts_run_side_by_side_and_tell_in_order(settings: AnalysisSettings, does: Does) -> None:
+    both = threading.Barrier(2)
+
+    def busy(result: Any) -> Any:
+        def analyze(audio: Any, context: Any, progress: Any) -> Any:
+            both.wait(30)
+            for number in range(200):
+                progress(number / 200)
+            return result()
+
+        return analyze
+
+    does.update(key=busy(c_major), chords=busy(no_chord))
+    reports = Reports()
+    result = await run(settings, reports, "key", "chords")
+    assert [part["state"] for part in result["parts"].values()] == ["succeeded", "succeeded"]
+    fractions = [fraction for _, fraction in reports.stages]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+
+
+async def test_the_structure_waits_for_the_beats_and_nothing_else_does(settings: AnalysisSettings, does: Does) -> None:
+    others = threading.Event()
+    beats = Beats((Beat(0.5, 1),), 120.0, 1.0, 4)
+
+    def beats_at_last(*_: Any) -> Beats:
+        assert others.wait(30)
+        return beats
+
+    def key(*_: Any) -> Key:
+        others.set()
+        return c_major()
+
+    def structure(audio: Any, context: Context, progress: Any) -> Structure:
+        assert context.beats == beats
+        return Structure((Section(0.0, 1.0, "intro", 1.0),))
+
+    does.update(beats=beats_at_last, key=key, chords=no_chord, structure=structure)
+    result = await run(settings, Reports(), "structure", "chords", "key", "beats")
+    assert {part["state"] for part in result["parts"].values()} == {"succeeded"}
+
+
+async def test_a_part_that_fails_hurts_no_other(settings: AnalysisSettings, does: Does) -> None:
+    def fault(*_: Any) -> Any:
+        raise RuntimeError("a secret")
+
+    does.update(beats=fault, key=c_major, structure=lambda *_: Structure((Section(0.0, 1.0, "intro", 1.0),)))
+    reports = Reports()
+    result = await run(settings, reports, "beats", "key", "structure")
+    states = {part: shown["state"] for part, shown in result["parts"].items()}
+    assert states == {"beats": "failed", "key": "succeeded", "structure": "succeeded"}
+    assert result["parts"]["beats"]["error"]["reason"] == "INTERNAL"
+    assert "secret" not in str(result)
+
+
+async def test_all_parts_stop_before_a_task_ends(settings: AnalysisSettings, does: Does) -> None:
+    stop, ended = threading.Event(), []
+    both = threading.Barrier(2)
+
+    class Stopped(Reports):
+        def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
+            if stop.is_set():
+                raise StoppedError("enough")
+
+    def endless(audio: Any, context: Any, progress: Any) -> Any:
+        both.wait(30)
+        stop.set()
+        try:
+            while True:
+                progress(0.5)
+        finally:
+            ended.append(True)
+
+    does.update(beats=endless, key=endless, chords=no_chord, structure=c_major)
+    with pytest.raises(StoppedError):
+        await run(settings, Stopped(), "beats", "key", "chords", "structure")
+    assert len(ended) == 2
+
+
+async def test_what_auto_chooses_is_loaded_and_run_before_the_first_job(settings: AnalysisSettings) -> None:
+    work = AnalysisWork(settings)
+    await asyncio.to_thread(lambda: list(work.preparations()))
+    loaded = {part: backend for part, backend, _ in work._backends}
+    assert loaded == {"beats": "madmom", "key": "madmom", "chords": "chordia", "structure": "barwise"}
 
 
 def choice(part: str, backend: str = "auto", model: str = "auto", **more: Any) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from services.common.engine import Report
@@ -16,6 +19,18 @@ class Work:
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         self._tasks += 1
         return {"pid": os.getpid(), "tasks": self._tasks, **getattr(self, task["do"])(report)}
+
+    def preparations(self) -> Iterator[None]:
+        """Three steps, each of which waits for its turn to be allowed by a file; `settings` is their folder."""
+        for number in range(3):
+            while not (Path(self._settings) / f"go-{number}").exists():
+                time.sleep(0.01)
+            (Path(self._settings) / f"done-{number}").touch()
+            yield
+
+    def broken_preparations(self) -> Iterator[None]:
+        yield
+        raise RuntimeError("no such model")
 
     def count(self, report: Report) -> dict[str, Any]:
         for number in range(10):
@@ -42,4 +57,10 @@ class Work:
     def deaf(self, report: Report) -> dict[str, Any]:
         report("deaf", 0.1)
         time.sleep(60)
+        return {}
+
+    def threads(self, report: Report) -> dict[str, Any]:
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(report.keep, str(number), str(number) * 300_000) for number in range(8)]:
+                done.result()
         return {}

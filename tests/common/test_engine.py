@@ -161,3 +161,56 @@ async def test_an_idle_child_goes_and_a_new_one_comes() -> None:
     second = await engine.run({"do": "count"}, ignore)
     assert second["pid"] != first["pid"]
     await engine.close()
+
+
+async def until(path: Path) -> None:
+    async with asyncio.timeout(30):
+        while not path.exists():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_child_makes_itself_ready_before_its_first_task(tmp_path: Path) -> None:
+    engine = Engine("test-engine", Work, str(tmp_path), LogSettings(), preparations=Work.preparations)
+    for number in range(3):
+        (tmp_path / f"go-{number}").touch()
+    await engine.prepare()
+    await until(tmp_path / "done-2")
+    assert (await engine.run({"do": "count"}, ignore))["tasks"] == 1
+    await engine.close()
+
+
+async def test_a_task_waits_for_one_step_of_the_preparations_at_most(tmp_path: Path) -> None:
+    engine = Engine("test-engine", Work, str(tmp_path), LogSettings(), preparations=Work.preparations)
+    await engine.prepare()
+    task = asyncio.create_task(engine.run({"do": "count"}, ignore))
+    await asyncio.sleep(0.3)
+    (tmp_path / "go-0").touch()
+    assert (await task)["tasks"] == 1
+    assert not (tmp_path / "done-1").exists()
+    await engine.close()
+
+
+async def test_preparations_that_fail_leave_a_child_that_works(capfd: pytest.CaptureFixture[str]) -> None:
+    engine = Engine("test-engine", Work, "plain", LogSettings(), preparations=Work.broken_preparations)
+    await engine.prepare()
+    first = await engine.run({"do": "count"}, ignore)
+    assert first["tasks"] == 1
+    await engine.close()
+
+
+async def test_a_child_that_was_made_ready_and_is_not_needed_goes(tmp_path: Path) -> None:
+    engine = Engine("test-engine", Work, str(tmp_path), LogSettings(), 0.2, Work.preparations)
+    for number in range(3):
+        (tmp_path / f"go-{number}").touch()
+    await engine.prepare()
+    await until(tmp_path / "done-2")
+    (child,) = (process for process in psutil.Process().children() if "spawn_main" in process.cmdline()[-2])
+    child.wait(10)
+    await engine.close()
+
+
+async def test_threads_of_a_task_report_side_by_side(engine: Engine) -> None:
+    """Messages of a few hundred kB that two threads send at once were mixed up in the pipe."""
+    kept: dict[str, Any] = {}
+    await engine.run({"do": "threads"}, ignore, kept.__setitem__)
+    assert {name: set(content) for name, content in kept.items()} == {str(n): {str(n)} for n in range(8)}

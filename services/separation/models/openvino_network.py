@@ -1,6 +1,6 @@
 """HTDemucs on a CPU by OpenVINO (Intel, Apache 2): 2.2 times as fast as torch in float32, 2.6 times in bfloat16.
 
-The network is traced and converted once (4 s for the full size) and kept in a folder; later starts compile what lies
+The network is traced and converted once (2 s for the full size) and kept in a folder; later starts compile what lies
 there (under 1 s). Songs too short to earn the conversion back run in torch.
 """
 
@@ -24,7 +24,10 @@ from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Pr
 log = structlog.get_logger(__name__)
 
 WORTH_SEGMENTS = 6
-"""Segments that earn the conversion back (a song of 35 s): it takes 4 to 5 s, and saves 0.8 to 1.1 s of each."""
+"""Segments that earn the conversion back (a song of 35 s): with saving and compiling it takes 3 s, or 5 s of a busy
+machine, and saves 0.6 (bfloat16) to 1.2 s (float32) of each."""
+TRACED_FRAMES = 8
+"""Of a segment when the network is traced: the same graph as of all 336, which took twice the time and 0.9 GB more."""
 FORM = 2
 """Counts changes of what is converted; networks of another form are made anew."""
 
@@ -108,15 +111,17 @@ class OpenVinoNetwork:
 
     def _convert(self, openvino: Any) -> Any:
         log.info("converting the network; this is done once")
-        wave = torch.zeros(1, 2, self.segment_samples)
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            inputs = self._inputs(wave)
-            # What depends on a segment's length may well be fixed: it is always the same.
+            inputs = self._inputs(torch.zeros(1, 2, self.segment_samples))
+            # A few frames tell the form as well as a whole segment does, in a fraction of the time; a whole number of
+            # frames less leaves what is padded as it is.
+            surplus = max(0, inputs[1].shape[-1] - TRACED_FRAMES)
+            short = self._inputs(torch.zeros(1, 2, self.segment_samples - surplus * self._model.hop_length))
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                htdemucs_layers.Core(self._model), inputs, check_trace=False
+                htdemucs_layers.Core(self._model), short, check_trace=False
             )
-            converted = openvino.convert_model(traced, example_input=inputs)
+            converted = openvino.convert_model(traced, example_input=short)
         # Fixed shapes are a fifth faster.
         converted.reshape(
             {port: openvino.PartialShape(list(part.shape)) for port, part in zip(converted.inputs, inputs, strict=True)}

@@ -306,8 +306,8 @@ def main() -> None:
         head = [
             "# Accuracy",
             "",
-            f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__}, on the",
-            "reference songs that lie beside the project where it is developed. More songs than these exist; nothing was",
+            f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
+            "on the reference songs beside the project where it is developed. More than these exist; nothing was",
             "tuned to these by name. `as it comes` is the library's own way; lyrics are heard by Whisper tiny.en, on",
             "English songs.",
             "",

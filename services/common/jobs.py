@@ -26,7 +26,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from services.common.database import outages
+from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
 from services.common.job_store import JobRecord, JobStore
 
@@ -199,11 +199,16 @@ class JobQueue:
         self._poke = asyncio.Event()
 
     async def start(self) -> None:
-        """Prepares the database and, in a process that works, begins to take jobs."""
+        """Prepares the database and, in a process that works, begins to take jobs.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            PreconditionError: a newer StemTube made its job tables (reason DATABASE_TOO_NEW).
+        """
         engine_log = logging.getLogger("dbos")
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
-        await asyncio.to_thread(self._store.create_tables)
+        await migrate(self._url, "services.common", tables="jobs")
         await asyncio.to_thread(DBOS.migrate, self._url)
         self._client = await asyncio.to_thread(
             lambda: DBOSClient(

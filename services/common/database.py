@@ -32,6 +32,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
+    Float,
     MetaData,
     create_engine,
     event,
@@ -86,7 +87,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {datetime: UtcDateTime()}
+COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {datetime: UtcDateTime(), float: Float()}
 """Column types by annotation, for `type_annotation_map` of a service's declarative base."""
 
 

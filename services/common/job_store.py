@@ -327,6 +327,12 @@ class JobStore:
                 for row in connection.execute(query).mappings()
             ]
 
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state."""
+        query = sa.select(job_table.c.state, sa.func.count()).group_by(job_table.c.state)
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).tuples())
+
     def changed_since(self, moment: float | None) -> tuple[float, list[JobRecord]]:
         """Jobs changed since `moment` (by the time that an earlier call returned), and the time to ask with next.
 

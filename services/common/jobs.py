@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
-from services.common.job_store import JobRecord, JobStore
+from services.common.job_store import JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -385,6 +385,10 @@ class JobQueue:
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs (of one user), oldest first."""
         return await self._ask(self._store.unfinished, user)
+
+    async def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state; finished ones are forgotten after some time."""
+        return await self._ask(self._store.counts)
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.

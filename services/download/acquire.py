@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from services.download.config import DownloadSettings
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
-from services.download.store import AudioFacts, Library, Track
+from services.download.store import AudioFacts, Library
+from services.download.tables import Track
 
 OnStage = Callable[[str, float], None]
+ExpectRoom = Callable[[int], Awaitable[None]]
 FETCHED = 0.8
 
 
@@ -39,12 +41,20 @@ class Acquirer:
         """Ends the child process."""
         await self._files.close()
 
-    async def upload(self, user_id: str, filename: str, chunks: AsyncIterator[bytes]) -> tuple[Track, bool]:
+    async def upload(
+        self, user_id: str, filename: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+    ) -> tuple[Track, bool]:
         """Keeps an uploaded file, and tells whether its track is new to the user.
+
+        Args:
+            user_id: whose it is.
+            filename: gives the title if the file has no tags.
+            chunks: the file's bytes.
+            expect_room: called with their number; raises if there is no room for them.
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
-            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG).
+            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
         """
         draft = f"uploads/{uuid.uuid4().hex}"
         digest = hashlib.sha256()
@@ -64,6 +74,7 @@ class Acquirer:
             await self._objects.put(draft, measured())
             if not size:
                 raise InvalidInputError("The file is empty.", "EMPTY_FILE")
+            await expect_room(size)
             facts, tags = await self._check(draft, digest.hexdigest(), lambda _stage, _done: None)
             title = tags["title"] or Path(filename).stem or "Untitled"
             async with self._keeping(draft, facts):

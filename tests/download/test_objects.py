@@ -10,7 +10,8 @@ from services.common.database import Database
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.removal import derived_key
-from services.download.store import AudioFacts, Library, Track
+from services.download.store import AudioFacts, Library
+from services.download.tables import Track
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 
@@ -39,7 +40,8 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
         async def add_upload(self, user_id: str, title: str, artist: str, facts: AudioFacts) -> tuple[Track, bool]:
-            await acquiring.remover.remove(await acquiring.library.remove("anna", first.id) or [])
+            await acquiring.shelf.remove("anna", first.id, for_good=True)
+            assert await acquiring.trash.empty() == 1
             assert facts.audio_key not in await acquiring.keys()
             return await super().add_upload(user_id, title, artist, facts)
 

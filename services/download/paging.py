@@ -54,7 +54,7 @@ def read_token(token: str, kind: type[Value], scope: str = "") -> tuple[Value, s
     raise InvalidInputError("page_token is not from an earlier call of this list", "BAD_PAGE_TOKEN")
 
 
-def _is_sound(value: object, kind: type[Any]) -> bool:
+def _is_sound(value: Any, kind: type[Any]) -> bool:
     """Whether a database can be asked for a value."""
     if type(value) is not kind:
         return False

@@ -6,7 +6,7 @@ The sorting and folding is spelled out here as it was at this version: migration
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,11 +25,17 @@ def upgrade() -> None:
     _add("stems", sa.Column("size_bytes", sa.BigInteger))
     for table in ("tracks", "stems"):
         op.create_index(f"ix_{table}_peaks_key", table, ["peaks_key"])
-    # Before the content: SQLite reads a row from its start, and the content can be hundreds of pages.
-    recreate: Literal["always", "never"] = "always" if op.get_bind().dialect.name == "sqlite" else "never"
-    with op.batch_alter_table("analyses", recreate=recreate) as analyses:
-        analyses.add_column(sa.Column("summary", sa.JSON, nullable=False, server_default="{}"), insert_after="part")
-        analyses.add_column(sa.Column("create_time", moment), insert_after="summary")
+    added = (
+        sa.Column("summary", sa.JSON, nullable=False, server_default="{}"),
+        sa.Column("create_time", moment),
+    )
+    if op.get_bind().dialect.name == "sqlite":
+        # Before the content: SQLite reads a row from its start, and the content can be hundreds of pages.
+        with op.batch_alter_table("analyses", recreate="always") as analyses:
+            for column, before in zip(added, ("part", "summary"), strict=True):
+                analyses.add_column(column, insert_after=before)
+    else:
+        _add("analyses", *added)
     _add(
         "access",
         sa.Column("title", sa.String(300)),

@@ -165,7 +165,7 @@ async def test_an_idle_child_goes_and_a_new_one_comes() -> None:
 
 async def until(path: Path) -> None:
     async with asyncio.timeout(30):
-        while not path.exists():
+        while not await asyncio.to_thread(path.exists):
             await asyncio.sleep(0.02)
 
 

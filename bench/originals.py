@@ -95,6 +95,8 @@ def msaf_structure() -> Way:
     import_msaf()
     import msaf
 
+    msaf.config.features_tmp_file = str(Path(tempfile.gettempdir()) / "features_msaf.json")  # else where we are
+
     def run(file: Path) -> Result:
         bounds, labels = msaf.process(str(file), boundaries_id="sf", labels_id="fmc2d")
         return Structure(

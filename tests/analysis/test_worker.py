@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from services.analysis.backends import registry, whisper_models
 from services.analysis.backends.base import Beat, Beats, Chord, Chords, Context, Key, Section, Structure
+from services.analysis.backends.features import is_tonal
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
 from services.analysis.worker import AnalysisWork, AnalysisWorker
@@ -175,11 +176,22 @@ async def test_all_parts_stop_before_a_task_ends(settings: AnalysisSettings, doe
     assert len(ended) == 2
 
 
-async def test_what_auto_chooses_is_loaded_and_run_before_the_first_job(settings: AnalysisSettings) -> None:
-    work = AnalysisWork(settings)
-    await asyncio.to_thread(lambda: list(work.preparations()))
-    loaded = {part: backend for part, backend, _ in work._backends}
-    assert loaded == {"beats": "madmom", "key": "madmom", "chords": "chordia", "structure": "barwise"}
+async def test_what_auto_chooses_is_run_on_music_before_the_first_job(settings: AnalysisSettings, does: Does) -> None:
+    ran: list[str] = []
+
+    def analyze(part: str) -> Any:
+        def listen(sound: Any, context: Any, progress: Any) -> None:
+            assert is_tonal(sound), "backends look no further at silence and noise"
+            progress(1.0)
+            ran.append(part)
+
+        return listen
+
+    does.update({part: analyze(part) for part in ("beats", "key", "chords", "structure")})
+    steps = AnalysisWork(settings).preparations()
+    for number, _ in enumerate(steps):
+        assert len(ran) == number + 1, "a step is one backend"
+    assert ran == ["beats", "key", "chords", "structure"]
 
 
 def choice(part: str, backend: str = "auto", model: str = "auto", **more: Any) -> dict[str, Any]:
@@ -265,26 +277,26 @@ async def test_a_part_that_a_dead_attempt_has_finished_is_not_made_again(
     settings: AnalysisSettings, song: Song, jobs: JobQueue, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await put(settings, song.audio.samples)
-    parts = [choice("beats", "librosa"), choice("key", "madmom"), choice("structure")]
+    parts = [choice("key", "madmom"), choice("chords", "chordia"), choice("structure")]
     job = await jobs.submit(KIND, {"audio_key": AUDIO, "parts": parts}, key="k", user="anna")
-    beats: list[str] = []
+    keys: list[str] = []
     killed = False
     async with asyncio.timeout(120), aclosing(jobs.watch(job.id)) as changes:
         async for record in changes:
             shown = record.detail.get("parts", {})
-            if "beats" in shown:
-                beats.append(shown["beats"]["state"])
-            if not killed and beats[-1:] == ["succeeded"]:
+            if "key" in shown:
+                keys.append(shown["key"]["state"])
+            if not killed and keys[-1:] == ["succeeded"]:
                 engine = next(child for child in psutil.Process().children() if "spawn_main" in child.cmdline()[-2])
                 os.kill(engine.pid, signal.SIGKILL)
                 killed = True
     assert killed
     assert (record.state, record.attempts) == ("succeeded", 2)
     assert {part["state"] for part in (record.result or {})["parts"].values()} == {"succeeded"}
-    assert set(beats[beats.index("succeeded") :]) == {"succeeded"}
+    assert set(keys[keys.index("succeeded") :]) == {"succeeded"}
     log_lines = re.sub(r"\x1b\[[0-9;]*m", "", "".join(capfd.readouterr())).splitlines()
-    assert len([line for line in log_lines if "backend loaded" in line and "beats" in line]) == 1
-    assert set(await jobs.outputs(job.id)) == {"beats", "key", "structure"}
+    assert len([line for line in log_lines if "backend loaded" in line and "part=key" in line]) == 1
+    assert set(await jobs.outputs(job.id)) == {"key", "chords", "structure"}
 
 
 @pytest.fixture

@@ -197,6 +197,13 @@ async def test_after_its_grace_a_removed_track_is_gone_for_the_one_and_its_data_
     assert await shelves.library.track(track.id) is None
 
 
+async def test_an_id_with_nul_is_a_clear_error(shelves: Shelves) -> None:
+    with pytest.raises((NotFoundError, InvalidInputError)):
+        await shelves.shelf.restore("anna", "a\0b")
+    with pytest.raises((NotFoundError, InvalidInputError)):
+        await shelves.playlists.get("anna", "a\0b")
+
+
 async def test_who_asks_again_for_a_removed_track_has_it_back(shelves: Shelves) -> None:
     track = await shelves.library.add_link("anna", "https://a.example/song")
     await shelves.shelf.update("anna", track.id, {"notes": "mine"})

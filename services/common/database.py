@@ -313,10 +313,13 @@ def outages() -> Iterator[None]:
 
     Raises:
         UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        InvalidInputError: a text with NUL in it, which PostgreSQL takes nowhere (reason BAD_REQUEST).
     """
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(getattr(error, "orig", None), psycopg.DataError) and "NUL" in str(error):
+            raise InvalidInputError("A text must not have NUL characters.", "BAD_REQUEST") from None
         if not _is_outage(error):
             raise
         log.warning("database outage", detail=str(getattr(error, "orig", None) or error))

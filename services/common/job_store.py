@@ -329,9 +329,9 @@ class JobStore:
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
-        query = sa.select(job_table.c.state, sa.func.count()).group_by(job_table.c.state)
+        query = sa.select(job_table.c.state, sa.func.count().label("number")).group_by(job_table.c.state)
         with self.engine.connect() as connection:
-            return dict(connection.execute(query).tuples())
+            return {row.state: row.number for row in connection.execute(query)}
 
     def changed_since(self, moment: float | None) -> tuple[float, list[JobRecord]]:
         """Jobs changed since `moment` (by the time that an earlier call returned), and the time to ask with next.

@@ -269,7 +269,7 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
 
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
         if only_missing:
-            data = await self._track(user, track_id)
+            data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}
             for stem in data.stems:
                 stems.setdefault(stem.model, set()).add(stem.name)

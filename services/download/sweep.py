@@ -87,14 +87,24 @@ class Sweeper:
         present: set[str] = set()
         began = datetime.now(UTC)
         for prefix in ("uploads", *KEPT, DERIVED):
-            found = [info async for info in self._objects.list(prefix)]
-            kinds[prefix] = (len(found), sum(info.size for info in found))
-            if prefix in KEPT:
-                present |= {info.key for info in found}
             before = began - self._ages.get(prefix, self._age)
-            await self._objects_without_record(
-                [info for info in found if info.last_modified < before], report, dry_run=dry_run
-            )
+            count = size = 0
+            old: list[ObjectInfo] = []
+            orphans: list[ObjectInfo] = []
+            async for info in self._objects.list(prefix):
+                count, size = count + 1, size + info.size
+                if prefix in KEPT:
+                    present.add(info.key)
+                if info.last_modified < before:
+                    old.append(info)
+                if len(old) == BATCH:
+                    orphans += await self._without_record(old)
+                    old.clear()
+            orphans += await self._without_record(old)
+            kinds[prefix] = (count, size)
+            for info in orphans:
+                if dry_run or await self._remove(info.key):
+                    report.add_object(info)
         await self._records_without_object(present, report, dry_run=dry_run)
         if not dry_run:
             await self._usage.note_kinds(kinds)
@@ -102,20 +112,17 @@ class Sweeper:
             log.info("orphans", objects=report.object_count, records=report.record_count, dry_run=dry_run)
         return report
 
-    async def _objects_without_record(self, old: list[ObjectInfo], report: Report, *, dry_run: bool) -> None:
-        for start in range(0, len(old), BATCH):
-            batch = {info.key: info for info in old[start : start + BATCH]}
-            sources = {key: source_key(key) if key.startswith(f"{DERIVED}/") else key for key in batch}
-            unused = set(await self._library.unused(list(set(sources.values()))))
-            for key, info in batch.items():
-                if sources[key] not in unused:
-                    continue
-                if not dry_run:
-                    if sources[key] != key:
-                        await self._objects.delete(key)
-                    elif not await self._remover.remove([key]):
-                        continue
-                report.add_object(info)
+    async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
+        """Those of these objects that no track needs, themselves or what they were made of."""
+        unused = set(await self._library.unused(list({_needed(info.key) for info in objects})))
+        return [info for info in objects if _needed(info.key) in unused]
+
+    async def _remove(self, key: str) -> bool:
+        """Removes an object unless a track needs it after all."""
+        if _needed(key) == key:
+            return bool(await self._remover.remove([key]))
+        await self._objects.delete(key)
+        return True
 
     async def _records_without_object(self, present: set[str], report: Report, *, dry_run: bool) -> None:
         known = 0
@@ -123,14 +130,13 @@ class Sweeper:
         lost_stems: list[tuple[str, str, str, str]] = []
         async with self._database.read() as session:
             tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
-            async for track in await session.stream(tracks):
-                known += 1
-                if track.audio_key not in present:
-                    lost_tracks.append((track.id, track.audio_key))
-            async for stem in await session.stream(select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)):
-                known += 1
-                if stem.audio_key not in present:
-                    lost_stems.append((stem.track_id, stem.model, stem.name, stem.audio_key))
+            async for some in (await session.stream(tracks)).partitions(BATCH):
+                known += len(some)
+                lost_tracks += [row._tuple() for row in some if row.audio_key not in present]
+            stems = select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)
+            async for several in (await session.stream(stems)).partitions(BATCH):
+                known += len(several)
+                lost_stems += [row._tuple() for row in several if row.audio_key not in present]
         # What was made after the listing is there all the same.
         lost_tracks = [lost for lost in lost_tracks if not await self._objects.exists(lost[-1])]
         lost_stems = [lost for lost in lost_stems if not await self._objects.exists(lost[-1])]
@@ -155,3 +161,8 @@ class Sweeper:
             place = tuple_(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)
             for stem in stems:
                 await session.execute(delete(Stem).where(place == tuple_(*stem)))
+
+
+def _needed(key: str) -> str:
+    """The object whose record keeps an object: itself, or what it was made of."""
+    return source_key(key) if key.startswith(f"{DERIVED}/") else key

@@ -32,8 +32,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         # Before the content: SQLite reads a row from its start, and the content can be hundreds of pages.
         with op.batch_alter_table("analyses", recreate="always") as analyses:
-            for column, before in zip(added, ("part", "summary"), strict=True):
-                analyses.add_column(column, insert_after=before)
+            for new, place in zip(added, ("part", "summary"), strict=True):
+                analyses.add_column(new, insert_after=place)
     else:
         _add("analyses", *added)
     _add(

@@ -35,6 +35,7 @@ def write_model(folder: Path) -> None:
     import torch
     from demucs.htdemucs import HTDemucs
     from demucs.states import get_state, save_with_checksum
+    from demucs.transformer import LayerScale
 
     torch.manual_seed(0)
     model = HTDemucs(
@@ -44,6 +45,9 @@ def write_model(folder: Path) -> None:
         bottom_channels=512,
         t_layers=5,
     )
+    for module in model.modules():  # fresh scales of 1e-4 would leave the transformer out, and flatter half precision
+        if isinstance(module, LayerScale):
+            module.scale.data.uniform_(0.1, 0.5)
     args, kwargs = model._init_args_kwargs
     package = {"klass": HTDemucs, "args": args, "kwargs": kwargs, "state": get_state(model, None, half=False)}
     save_with_checksum(package | {"training_args": {}}, folder / f"{SIGNATURE}.th")

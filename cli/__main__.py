@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
 from cli.demo import LOCK, run_demo
 from cli.process import make_options, process
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Separation models and analysis backends.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+admin_app = typer.Typer(help="What administrators do.", no_args_is_help=True)
+app.add_typer(admin_app, name="admin")
 
 # Lines in a file or a pipe are not cut to the width of some terminal.
 console = Console() if sys.stdout.isatty() else Console(width=200)
@@ -134,6 +137,21 @@ def pull_model(
     module = "services.analysis.pull" if name == "whisper" else "services.separation.pull"
     command = [sys.executable, "-m", module, model if name == "whisper" else name]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@admin_app.command("cleanup")
+def cleanup_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Removes objects that no record needs and records whose objects are gone."""
+
+    async def work(api: Api) -> None:
+        show_cleanup(await cleanup(api, dry_run=dry_run), console)
+
+    _run(_signed_in(url, user, password, work))
 
 
 def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:

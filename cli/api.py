@@ -85,6 +85,14 @@ class Api:
         """
         return await self._call("GET", path)
 
+    async def post(self, path: str, body: Json) -> Json:
+        """The answer of a POST.
+
+        Raises:
+            ApiError: as for `get`.
+        """
+        return await self._call("POST", path, json=body)
+
     async def add_link(self, url: str, options: Json | None = None) -> Json:
         """Adds a track from a link: {track, job}.
 

@@ -74,6 +74,18 @@ def require_user() -> Identity:
     return identity
 
 
+def require_admin() -> Identity:
+    """The caller, who must be a user and an admin.
+
+    Raises:
+        PermissionDeniedError: a service calls (reason USER_REQUIRED), or another user (reason ADMIN_REQUIRED).
+    """
+    identity = require_user()
+    if not identity.admin:
+        raise PermissionDeniedError("This is for administrators.", "ADMIN_REQUIRED")
+    return identity
+
+
 def require_service() -> Identity:
     """The caller, which must be a service.
 

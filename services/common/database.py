@@ -32,6 +32,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
+    Float,
     MetaData,
     create_engine,
     event,
@@ -86,7 +87,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {datetime: UtcDateTime()}
+COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {datetime: UtcDateTime(), float: Float()}
 """Column types by annotation, for `type_annotation_map` of a service's declarative base."""
 
 
@@ -183,7 +184,7 @@ class Database:
         await self.close()
 
 
-async def migrate(url: str, package: str) -> None:
+async def migrate(url: str, package: str, tables: str = "") -> None:
     """Brings a database to the newest schema; several processes may do so at once.
 
     All steps are one transaction: a migration that fails or is killed leaves the schema as it was.
@@ -191,14 +192,15 @@ async def migrate(url: str, package: str) -> None:
     Args:
         url: as `parse_url` takes it.
         package: the service's package; its folder `migrations` holds `env.py`, which calls `run_migrations`, and
-            `versions/`. The schema's version is kept in a table named after the package, so that services can share a
-            database.
+            `versions/`.
+        tables: what these tables are called together; the service unless given. The schema's version is kept in a table
+            named after it, so that several schemas can share a database.
 
     Raises:
         UnavailableError: the database does not answer, or another process keeps migrating it.
         PreconditionError: a newer StemTube made the database (reason DATABASE_TOO_NEW).
     """
-    await asyncio.to_thread(_migrate, parse_url(url), package)
+    await asyncio.to_thread(_migrate, parse_url(url), package, tables or package.rpartition(".")[2])
 
 
 def run_migrations(metadata: MetaData) -> None:
@@ -223,12 +225,11 @@ def run_migrations(metadata: MetaData) -> None:
 _alembic = threading.Lock()
 
 
-def _migrate(url: URL, package: str) -> None:
-    service = package.rpartition(".")[2]
+def _migrate(url: URL, package: str, tables: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files(package) / "migrations").replace("%", "%%"))
-    config.attributes["version_table"] = f"{service}_schema_version"
-    with _alembic, outages(), _migrating(url, service) as connection:
+    config.attributes["version_table"] = f"{tables}_schema_version"
+    with _alembic, outages(), _migrating(url, tables) as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -236,18 +237,18 @@ def _migrate(url: URL, package: str) -> None:
             if "Can't locate revision" not in str(error):
                 raise
             raise PreconditionError(
-                f"The database of {service} was made by a newer version of StemTube.", "DATABASE_TOO_NEW"
+                f"The database ({tables}) was made by a newer version of StemTube: run that one.", "DATABASE_TOO_NEW"
             ) from error
 
 
 @contextmanager
-def _migrating(url: URL, service: str) -> Iterator[Connection]:
+def _migrating(url: URL, tables: str) -> Iterator[Connection]:
     """A connection in a transaction that no other process's migration shares."""
     if url.get_backend_name() == "postgresql":
         engine = create_engine(url, poolclass=NullPool, **_engine_options(url))
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'")
-            connection.execute(select(func.pg_advisory_xact_lock(_lock_number(f"migrate {service}"))))
+            connection.execute(select(func.pg_advisory_xact_lock(_lock_number(f"migrate {tables}"))))
             yield connection
         return
     path = _prepare_file(url)
@@ -263,7 +264,7 @@ def _migrating(url: URL, service: str) -> Iterator[Connection]:
             if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
                 raise RuntimeError(f"a migration left a row of {broken[0]} that refers to none of {broken[2]}")
     except Timeout as error:
-        raise UnavailableError(f"Another process keeps migrating the database of {service}.") from error
+        raise UnavailableError(f"Another process keeps migrating the database ({tables}).") from error
 
 
 def _engine_options(url: URL) -> dict[str, Any]:
@@ -312,10 +313,13 @@ def outages() -> Iterator[None]:
 
     Raises:
         UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        InvalidInputError: a text with NUL in it, which PostgreSQL takes nowhere (reason BAD_REQUEST).
     """
     try:
         yield
     except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(getattr(error, "orig", None), psycopg.DataError) and "NUL" in str(error):
+            raise InvalidInputError("A text must not have NUL characters.", "BAD_REQUEST") from None
         if not _is_outage(error):
             raise
         log.warning("database outage", detail=str(getattr(error, "orig", None) or error))

@@ -101,6 +101,13 @@ class WeightsMissingError(PreconditionError):
     reason = "WEIGHTS_MISSING"
 
 
+class AbortedError(StemTubeError, RuntimeError):
+    """Somebody else changed it meanwhile; read it again and decide anew."""
+
+    code = Code.ABORTED
+    reason = "ABORTED"
+
+
 class UnavailableError(StemTubeError, ConnectionError):
     """Something needed does not answer now; trying again later can help."""
 

@@ -1,6 +1,7 @@
 """The table of jobs: what is wanted, by whom, how far it is, who works on it, and what came of it.
 
-It lies in the queue's own database (SQLite or PostgreSQL), beside the engine's tables. Every change is one conditional
+It lies in the queue's own database (SQLite or PostgreSQL), beside the engine's tables, and comes about by migrations
+(`services/common/migrations`). Every change is one conditional
 statement, so that of two processes that want to change a job, only the one that still owns it does. Times are seconds
 since 1970 by the database's clock.
 """
@@ -15,7 +16,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from services.common.errors import PreconditionError
 
@@ -156,13 +157,6 @@ class JobStore:
             if self._sqlite
             else sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Float)
         )
-
-    def create_tables(self) -> None:
-        """Creates what is missing; several processes may do so at once."""
-        try:
-            metadata.create_all(self.engine)
-        except (OperationalError, ProgrammingError, IntegrityError):
-            metadata.create_all(self.engine)
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -332,6 +326,12 @@ class JobStore:
                 JobRecord(**row, queue_position=positions.get(row["id"], 0))
                 for row in connection.execute(query).mappings()
             ]
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state."""
+        query = sa.select(job_table.c.state, sa.func.count().label("number")).group_by(job_table.c.state)
+        with self.engine.connect() as connection:
+            return {row.state: row.number for row in connection.execute(query)}
 
     def changed_since(self, moment: float | None) -> tuple[float, list[JobRecord]]:
         """Jobs changed since `moment` (by the time that an earlier call returned), and the time to ask with next.

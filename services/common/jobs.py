@@ -26,9 +26,9 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from services.common.database import outages
+from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
-from services.common.job_store import JobRecord, JobStore
+from services.common.job_store import JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -199,11 +199,16 @@ class JobQueue:
         self._poke = asyncio.Event()
 
     async def start(self) -> None:
-        """Prepares the database and, in a process that works, begins to take jobs."""
+        """Prepares the database and, in a process that works, begins to take jobs.
+
+        Raises:
+            UnavailableError: the database does not answer.
+            PreconditionError: a newer StemTube made its job tables (reason DATABASE_TOO_NEW).
+        """
         engine_log = logging.getLogger("dbos")
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
-        await asyncio.to_thread(self._store.create_tables)
+        await migrate(self._url, "services.common", tables="jobs")
         await asyncio.to_thread(DBOS.migrate, self._url)
         self._client = await asyncio.to_thread(
             lambda: DBOSClient(
@@ -380,6 +385,10 @@ class JobQueue:
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs (of one user), oldest first."""
         return await self._ask(self._store.unfinished, user)
+
+    async def counts(self) -> dict[State, int]:
+        """How many jobs there are in each state; finished ones are forgotten after some time."""
+        return await self._ask(self._store.counts)
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.

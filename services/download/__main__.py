@@ -8,16 +8,20 @@ from services.common.jobs import JobQueue
 from services.common.process import run
 from services.common.runtime import Callers, run_with_jobs
 from services.common.server import Draining, Service
+from services.download import cleanup
 from services.download.acquire import Acquirer
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
 from services.download.lookups import Lookups
 from services.download.pipeline import KIND, Pipeline
+from services.download.playlists import Playlists
 from services.download.remote import RemoteJobs
-from services.download.removal import Remover
+from services.download.removal import Remover, Trash
 from services.download.service import NAME, DownloadService
+from services.download.shelf import Shelf
 from services.download.store import Library
-from services.download.sweep import sweep
+from services.download.sweep import Sweeper
+from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2_grpc
 
 
@@ -28,28 +32,54 @@ async def serve(settings: DownloadSettings) -> None:
     separation, analysis = open_channel(settings.address.separation), open_channel(settings.address.analysis)
     objects = settings.object_store()
     async with Database(settings.database_url) as database, separation, analysis:
+        section = settings.download
         library = Library(database)
+        shelf = Shelf(database, timedelta(days=section.grace_days))
+        usage = Usage(database, objects, section.quota_bytes)
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
         pipeline = Pipeline(library, remover, acquirer, RemoteJobs(separation, analysis, callers.identity))
         jobs = JobQueue(
             settings.database_url,
             "download",
-            handlers={KIND: lambda job: pipeline.handle(job, jobs)},
-            slots=settings.download.pipelines,
-            keep_seconds=settings.download.keep_days * 86400,
-            chore_seconds=settings.download.chore_seconds,
+            handlers={
+                KIND: lambda job: pipeline.handle(job, jobs),
+                cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, shelf).handle(job),
+            },
+            slots=section.pipelines,
+            keep_seconds=section.keep_days * 86400,
+            chore_seconds=section.chore_seconds,
         )
-        draft_age = timedelta(hours=settings.download.draft_hours)
-        stem_age = timedelta(days=settings.download.stem_days)
-        jobs.add_chore(lambda: sweep(objects, library, older_than=draft_age, stems_older_than=stem_age))
+        trash = Trash(library, shelf, remover, jobs)
+        sweeper = Sweeper(
+            objects,
+            database,
+            usage,
+            older_than=timedelta(hours=section.draft_hours),
+            stems_older_than=timedelta(days=section.stem_days),
+        )
+        jobs.add_chore(trash.empty)
+        jobs.add_chore(sweeper.sweep)
+        jobs.add_chore(usage.measure_all)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
         servicer = DownloadService(
-            settings, library, objects, remover, acquirer, choices, jobs, pipeline, lookups, draining
+            settings,
+            library,
+            shelf,
+            Playlists(database),
+            trash,
+            usage,
+            objects,
+            acquirer,
+            choices,
+            jobs,
+            pipeline,
+            lookups,
+            draining,
         )
         try:
             await run_with_jobs(

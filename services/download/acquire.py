@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
 from services.download.pictures import picture_name
-from services.download.store import AudioFacts, Library, SongFacts, Track
+from services.download.store import AudioFacts, Library, SongFacts
+from services.download.tables import Track
 
 OnStage = Callable[..., None]
+ExpectRoom = Callable[[int], Awaitable[None]]
 FETCHED = 0.8
 
 
@@ -50,12 +52,20 @@ class Acquirer:
         await self._files.close()
         await asyncio.to_thread(self._partial.cleanup)
 
-    async def upload(self, user_id: str, filename: str, chunks: AsyncIterator[bytes]) -> tuple[Track, bool]:
+    async def upload(
+        self, user_id: str, filename: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+    ) -> tuple[Track, bool]:
         """Keeps an uploaded file, and tells whether its track is new to the user.
+
+        Args:
+            user_id: whose it is.
+            filename: gives the title if the file has no tags.
+            chunks: the file's bytes.
+            expect_room: called with their number; raises if there is no room for them.
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
-            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG).
+            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
         """
         draft = f"uploads/{uuid.uuid4().hex}"
         digest = hashlib.sha256()
@@ -75,6 +85,7 @@ class Acquirer:
             await self._objects.put(draft, measured())
             if not size:
                 raise InvalidInputError("The file is empty.", "EMPTY_FILE")
+            await expect_room(size)
             facts, tags = await self._check(draft, digest.hexdigest(), lambda _stage, _done: None)
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             async with self._keeping(draft, facts):

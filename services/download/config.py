@@ -39,6 +39,12 @@ class DownloadSection(Section):
         30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"
     )
     keep_days: float = Field(30.0, description="finished jobs are kept so long")
+    grace_days: float = Field(
+        7.0, ge=0, le=3650, description="a deleted track can be restored for so long; 0: not at all"
+    )
+    quota_bytes: int = Field(
+        0, ge=0, description="originals, stems and peaks that a user's tracks may take; 0: no limit"
+    )
 
 
 class DownloadSettings(Settings):

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, String, delete
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import delete
 
 from services.common.database import Database
 from services.common.engine import Engine, Report
@@ -17,23 +16,12 @@ from services.common.errors import UnavailableError
 from services.download.config import DownloadSettings
 from services.download.locks import Locks
 from services.download.sites import Sites
-from services.download.store import Base
+from services.download.tables import Lookup
 
 AT_ONCE = 3
 IDLE_SECONDS = 120.0
 
 Answer = dict[str, Any]
-
-
-class Lookup(Base):
-    """What a site answered; `content` is the answer, as `LookupWork` gives it."""
-
-    __tablename__ = "lookups"
-
-    # SHA-256 in hex of the question.
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    content: Mapped[Answer] = mapped_column(JSON)
-    create_time: Mapped[datetime] = mapped_column(index=True)
 
 
 class LookupWork:

@@ -7,8 +7,9 @@ from google.protobuf.json_format import ParseDict
 
 from services.common.job_messages import STATES, duration, error_message, job_message, timestamp
 from services.common.job_store import JobRecord
-from services.download.options import part_names
+from services.download.options import PART_NUMBERS, part_names
 from services.download.store import TrackData
+from services.download.tables import Access
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
@@ -21,8 +22,8 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
     path = f"/api/v1/tracks/{track.id}"
     message = pb.Track(
         id=track.id,
-        title=track.title,
-        artist=track.artist,
+        title=data.title,
+        artist=data.artist,
         source_url=track.source_url or "",
         source=track.source,
         license=track.license,
@@ -43,6 +44,8 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
             for stem in data.stems
         ],
     )
+    if data.access is not None:
+        _add_own(message, data, data.access)
     if track.audio_key:
         message.duration_seconds = track.duration_seconds
         message.sample_rate_hz = track.sample_rate_hz
@@ -52,6 +55,22 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
         message.peaks = f"{path}/peaks"
     _add_analyses(message, data.analyses, summary)
     return message
+
+
+def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:
+    """Adds what a user says of a track."""
+    message.original_title = data.track.title
+    message.original_artist = data.track.artist
+    message.favourite = access.favourite
+    message.notes = access.notes
+    for part, edit in sorted(data.edits.items()):
+        message.edits.add(
+            part=PART_NUMBERS[part],
+            edit_time=timestamp(edit.edit_time.timestamp()),
+            computed_since=edit.computed_since,
+        )
+    if access.remove_time is not None:
+        message.delete_time.FromDatetime(access.remove_time)
 
 
 def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summary: bool) -> None:

@@ -50,7 +50,7 @@ class Pipeline:
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
-        run = _Run(job, board, job.payload["track_id"], self._library, self._remover, self._remote)
+        run = _Run(job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote)
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
@@ -135,6 +135,7 @@ class _Run:
     def __init__(
         self,
         job: JobContext,
+        jobs: JobQueue,
         board: Board,
         track_id: str,
         library: Library,
@@ -145,6 +146,7 @@ class _Run:
         self.board = board
         self.track_id = track_id
         self.audio_key = ""
+        self._jobs = jobs
         self._library = library
         self._remover = remover
         self._remote = remote
@@ -176,7 +178,10 @@ class _Run:
             return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
         made_by = MessageToDict(separation.made_by)
-        await self._remover.remove(await self._library.set_stems(self.track_id, separation.model, stems, made_by))
+        replaced = await self._library.set_stems(self.track_id, separation.model, stems, made_by)
+        # Another job may be listening to the former vocals: the sweep removes them then.
+        if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
+            await self._remover.remove(replaced)
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
 

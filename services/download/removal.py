@@ -2,9 +2,15 @@
 
 from collections.abc import Iterable
 
+import structlog
+
 from services.common import audio
+from services.common.jobs import JobQueue
 from services.common.storage import ObjectStore
+from services.download.shelf import Shelf
 from services.download.store import Library
+
+log = structlog.get_logger(__name__)
 
 DERIVED = "derived"
 
@@ -42,3 +48,35 @@ class Remover:
                 for name in audio.FORMATS:
                     await self._objects.delete(derived_key(key, name))
         return removed
+
+
+class Trash:
+    """Ends what users have removed for good, once their grace period is over."""
+
+    def __init__(self, library: Library, shelf: Shelf, remover: Remover, jobs: JobQueue) -> None:
+        self._library = library
+        self._shelf = shelf
+        self._remover = remover
+        self._jobs = jobs
+
+    async def empty(self, user_id: str = "", track_id: str = "") -> int:
+        """Ends the access of users whose grace period is over, and removes tracks that nobody has any more.
+
+        What a job is at work on stays for the next time. If given, only this user's removal of this track counts.
+
+        Returns:
+            Number of removals that are done with.
+        """
+        done = 0
+        expired = await self._shelf.expired(user_id, track_id)
+        in_use = {record.subject for record in await self._jobs.unfinished()} if expired else set()
+        for user_id, track_id in expired:
+            if track_id in in_use:
+                continue
+            keys = await self._library.forget(user_id, track_id, self._shelf.removed_before())
+            if keys is not None:
+                done += 1
+                await self._remover.remove(keys)
+        if done:
+            log.info("removed tracks are gone", count=done)
+        return done

@@ -5,7 +5,6 @@ import contextlib
 import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 from services.common import audio
@@ -27,9 +26,16 @@ from services.download.options import Plan, make_plan, without
 from services.download.paging import make_token, page_size, read_token
 from services.download.pictures import CONTENT_TYPES
 from services.download.pipeline import KIND, Pipeline
-from services.download.removal import Remover, derived_key
+from services.download.playlist_service import PlaylistRpcs
+from services.download.playlists import Playlists
+from services.download.removal import Trash, derived_key
+from services.download.shelf import Shelf
+from services.download.shelf_service import ShelfRpcs
 from services.download.sites import deno_path
-from services.download.store import Library, Track, TrackData
+from services.download.store import Library, TrackData
+from services.download.tables import Track
+from services.download.upkeep_service import UpkeepRpcs
+from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
 from stemtube.separation.v1 import separation_pb2
@@ -50,15 +56,18 @@ CONTAINER_TYPES = {
 }
 
 
-class DownloadService(download_pb2_grpc.DownloadServiceServicer):
+class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer):
     """The servicer; the contract tells what each RPC does and how it can end."""
 
     def __init__(
         self,
         settings: DownloadSettings,
         library: Library,
+        shelf: Shelf,
+        playlists: Playlists,
+        trash: Trash,
+        usage: Usage,
         objects: ObjectStore,
-        remover: Remover,
         acquirer: Acquirer,
         choices: Choices,
         jobs: JobQueue,
@@ -68,8 +77,11 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     ) -> None:
         self._settings = settings
         self._library = library
+        self._shelf = shelf
+        self._playlists = playlists
+        self._trash = trash
+        self._usage = usage
         self._objects = objects
-        self._remover = remover
         self._acquirer = acquirer
         self._choices = choices
         self._jobs = jobs
@@ -82,6 +94,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         user = require_user().subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
+        await self._usage.expect_room(user)
         track = await self._library.add_link(user, url)
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
@@ -135,34 +148,11 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
                     raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
                 yield request.chunk
 
-        track, _new = await self._acquirer.upload(user, header.filename, chunks())
+        await self._usage.expect_room(user)
+        track, _new = await self._acquirer.upload(
+            user, header.filename, chunks(), lambda size: self._usage.expect_room(user, size)
+        )
         return track, plan, header
-
-    async def GetTrack(self, request: pb.GetTrackRequest, _context: Any) -> pb.GetTrackResponse:
-        return pb.GetTrackResponse(track=await self._message(require_user().subject, request.track_id))
-
-    async def ListTracks(self, request: pb.ListTracksRequest, _context: Any) -> pb.ListTracksResponse:
-        user = require_user().subject
-        size = page_size(request.page_size)
-        token = read_token(request.page_token)
-        before = (datetime.fromtimestamp(token[0], UTC), token[1]) if token else None
-        found = await self._library.tracks(user, before, size + 1)
-        response = pb.ListTracksResponse(tracks=[track_message(data, summary=True) for data, _ in found[:size]])
-        if len(found) > size:
-            last, time = found[size - 1]
-            response.next_page_token = make_token(time.timestamp(), last.track.id)
-        return response
-
-    async def DeleteTrack(self, request: pb.DeleteTrackRequest, _context: Any) -> pb.DeleteTrackResponse:
-        user = require_user().subject
-        keys = await self._library.remove(user, request.track_id)
-        if keys is None:
-            raise _no_such_track()
-        for record in await self._jobs.unfinished(user):
-            if record.subject == request.track_id:
-                await self._cancel(record.id)
-        await self._remover.remove(keys)
-        return pb.DeleteTrackResponse()
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
         user = require_user().subject
@@ -172,13 +162,14 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
         plan = await self._plan(request)
+        await self._usage.expect_room(user)
         record = await self._start(user, request.track_id, plan, request, only_missing=False)
         return pb.ProcessTrackResponse(job=track_job_message(record))
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
         data = await self._track(require_user().subject, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
-            return _cover(data.track)
+            return _cover(data)
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
         if request.kind == pb.MEDIA_KIND_PEAKS:
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
@@ -208,7 +199,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, _context: Any) -> pb.ListJobsResponse:
         user = require_user().subject
         size = page_size(request.page_size)
-        before = read_token(request.page_token)
+        before = read_token(request.page_token, float)
         found = await self._jobs.jobs_of(user, before=before, limit=size + 1, subject=request.track_id)
         response = pb.ListJobsResponse(jobs=[track_job_message(record) for record in found[:size]])
         if len(found) > size:
@@ -278,7 +269,7 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
 
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
         if only_missing:
-            data = await self._track(user, track_id)
+            data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}
             for stem in data.stems:
                 stems.setdefault(stem.model, set()).add(stem.name)
@@ -304,12 +295,6 @@ class DownloadService(download_pb2_grpc.DownloadServiceServicer):
         record = await self._jobs.get(job_id)
         if record.state == "cancelled":
             await self._pipeline.discard_unfetched(self._jobs, job_id, record.user, record.subject)
-
-    async def _track(self, user: str, track_id: str) -> TrackData:
-        data = await self._library.track(track_id, user)
-        if data is None:
-            raise _no_such_track()
-        return data
 
     async def _message(self, user: str, track_id: str) -> pb.Track:
         return track_message(await self._track(user, track_id))
@@ -343,7 +328,7 @@ async def _read_on(requests: AsyncIterator[pb.UploadTrackRequest]) -> None:
 
 def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, str]:
     """Audio key, peaks key, name for a person, and format of a track's original or of a stem."""
-    title = _file_name(data.track)
+    title = _file_name(data)
     if not stem_name:
         if not data.track.audio_key:
             raise NotFoundError("The track's audio has not arrived yet.", "NO_SUCH_STEM")
@@ -354,19 +339,14 @@ def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, 
     raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
 
 
-def _cover(track: Track) -> pb.GetMediaResponse:
-    if not track.cover_key:
+def _cover(data: TrackData) -> pb.GetMediaResponse:
+    key = data.track.cover_key
+    if not key:
         raise NotFoundError("The track has no picture.", "NO_COVER")
-    suffix = track.cover_key.rpartition(".")[2]
-    return pb.GetMediaResponse(
-        key=track.cover_key, content_type=CONTENT_TYPES[suffix], filename=f"{_file_name(track)}.{suffix}"
-    )
+    suffix = key.rpartition(".")[2]
+    return pb.GetMediaResponse(key=key, content_type=CONTENT_TYPES[suffix], filename=f"{_file_name(data)}.{suffix}")
 
 
-def _file_name(track: Track) -> str:
-    name = f"{track.artist} - {track.title}" if track.artist else track.title
+def _file_name(data: TrackData) -> str:
+    name = f"{data.artist} - {data.title}" if data.artist else data.title
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "track"
-
-
-def _no_such_track() -> NotFoundError:
-    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")

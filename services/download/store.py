@@ -7,88 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, Text, delete, exists, func, or_, select, tuple_
+from sqlalchemy import Row, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common.database import COLUMN_TYPES, NAMING, Database
-
-MAX_TITLE, MAX_SOURCE = 300, 60
-
-
-class Base(DeclarativeBase):
-    """The library's tables."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = COLUMN_TYPES
-
-
-class Track(Base):
-    """A song. `audio_key` is empty until its audio has arrived, and what describes the audio is 0 until then."""
-
-    __tablename__ = "tracks"
-    __table_args__ = (Index("ix_tracks_owner_content", "owner_id", "content_hash"),)
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    title: Mapped[str] = mapped_column(String(MAX_TITLE))
-    artist: Mapped[str] = mapped_column(String(MAX_TITLE))
-    # Of a link: the same link is the same track, whoever asks. Null for an upload.
-    source_url: Mapped[str | None] = mapped_column(Text, unique=True)
-    # Of an upload: it is its owner's alone. Null for a link.
-    owner_id: Mapped[str | None] = mapped_column(String(100))
-    content_hash: Mapped[str] = mapped_column(String(64))
-    audio_key: Mapped[str] = mapped_column(String(200), index=True)
-    peaks_key: Mapped[str] = mapped_column(String(200), index=True)
-    # A picture; empty if there is none.
-    cover_key: Mapped[str] = mapped_column(String(200), index=True)
-    # The site that a link leads to and the licence it tells; empty if unknown, and for an upload.
-    source: Mapped[str] = mapped_column(String(MAX_SOURCE))
-    license: Mapped[str] = mapped_column(String(MAX_TITLE))
-    suffix: Mapped[str] = mapped_column(String(10))
-    duration_seconds: Mapped[float]
-    sample_rate_hz: Mapped[int]
-    channels: Mapped[int]
-    loudness_lufs: Mapped[float]
-    create_time: Mapped[datetime]
-
-
-class Access(Base):
-    """A user who has a track in the library."""
-
-    __tablename__ = "access"
-    __table_args__ = (Index("ix_access_user_time", "user_id", "create_time", "track_id"),)
-
-    user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
-    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True, index=True)
-    create_time: Mapped[datetime]
-
-
-class Stem(Base):
-    """A stem of a track; several tracks of equal audio may share its objects."""
-
-    __tablename__ = "stems"
-
-    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True)
-    model: Mapped[str] = mapped_column(String(100), primary_key=True)
-    name: Mapped[str] = mapped_column(String(40), primary_key=True)
-    position: Mapped[int]
-    audio_key: Mapped[str] = mapped_column(String(200), index=True)
-    peaks_key: Mapped[str] = mapped_column(String(200))
-    duration_seconds: Mapped[float]
-    sample_rate_hz: Mapped[int]
-    silent: Mapped[bool]
-    gain: Mapped[float]
-    made_by: Mapped[dict[str, Any]] = mapped_column(JSON)
-
-
-class Analysis(Base):
-    """One part of what is known of a track's music; `content` is its message (`Beats`, `Key` …) as ProtoJSON."""
-
-    __tablename__ = "analyses"
-
-    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True)
-    part: Mapped[str] = mapped_column(String(20), primary_key=True)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+from services.common.database import Database
+from services.download.sorting import key_number, search_text, sort_artist, sort_title
+from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +41,45 @@ class SongFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PartEdit:
+    """When a user corrected a part, and whether it was computed anew after that."""
+
+    edit_time: datetime
+    computed_since: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TrackData:
-    """A track with its stems and analyses."""
+    """A track with its stems and analyses; as one user has it, with what that user has corrected, if asked for so."""
 
     track: Track
+    access: Access | None = None
     stems: list[Stem] = field(default_factory=list)
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    edits: dict[str, PartEdit] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The title, or the user's own."""
+        return self.track.title if self.access is None or self.access.title is None else self.access.title
+
+    @property
+    def artist(self) -> str:
+        """The artist, or the user's own."""
+        return self.track.artist if self.access is None or self.access.artist is None else self.access.artist
+
+    def add_edit(self, row: Row[Any], content: dict[str, Any] | None) -> None:
+        """Puts a user's edit (a row of `EDITS`) over the computed part, or beside it (None)."""
+        if content is not None:
+            self.analyses[row.part] = content
+        since = row.create_time is not None and row.create_time > row.edit_time
+        self.edits[row.part] = PartEdit(row.edit_time, since)
+
+
+EDITS = select(Edit.track_id, Edit.part, Edit.summary, Edit.edit_time, Analysis.create_time).outerjoin(
+    Analysis, and_(Analysis.track_id == Edit.track_id, Analysis.part == Edit.part)
+)
+"""A user's edits, each with the time of the computed part."""
 
 
 class Library:
@@ -141,7 +98,7 @@ class Library:
                 track.title = url[:MAX_TITLE]
                 session.add(track)
                 await session.flush()
-            await _grant(session, user_id, track.id)
+            await _grant(session, user_id, track)
             return track
 
     async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
@@ -152,10 +109,12 @@ class Library:
             new = track is None
             if track is None:
                 track = _new_track(owner_id=user_id)
-                _set_facts(track, song, facts)
+                _describe(track, song)
                 session.add(track)
+            if not track.audio_key:
+                _set_facts(track, facts)
                 await session.flush()
-            await _grant(session, user_id, track.id)
+            await _grant(session, user_id, track)
             return track, new
 
     async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
@@ -164,52 +123,55 @@ class Library:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or track.audio_key:
                 return False
-            _set_facts(track, song, facts)
+            if not track.content_hash:
+                _describe(track, song)
+            _set_facts(track, facts)
+            await relist(session, track)
             return True
 
-    async def track(self, track_id: str, user_id: str | None = None) -> TrackData | None:
-        """A track with everything known of it; None if there is none, or none that this user has."""
+    async def track(self, track_id: str, user_id: str | None = None, *, computed: bool = False) -> TrackData | None:
+        """A track with everything known of it; None if there is none, or none that this user has.
+
+        Args:
+            track_id: of the track.
+            user_id: whose edits count; nobody's, and every track is found, unless given.
+            computed: the user's edits of parts do not count.
+        """
         async with self._database.read() as session:
             track = await session.get(Track, track_id)
-            if track is None or (user_id is not None and not await _has(session, user_id, track_id)):
+            access = await visible(session, user_id, track_id) if user_id is not None else None
+            if track is None or (user_id is not None and access is None):
                 return None
             stems = select(Stem).where(Stem.track_id == track_id).order_by(Stem.model, Stem.position)
             analyses = select(Analysis).where(Analysis.track_id == track_id)
-            return TrackData(
+            data = TrackData(
                 track,
+                access,
                 list(await session.scalars(stems)),
                 {analysis.part: analysis.content for analysis in await session.scalars(analyses)},
             )
-
-    async def tracks(
-        self, user_id: str, before: tuple[datetime, str] | None, limit: int
-    ) -> list[tuple[TrackData, datetime]]:
-        """A user's tracks with the time they got them, newest first, those before (time, id) if given.
-
-        They come with stems, tempo and key, without the parts that are lists.
-        """
-        query = select(Track, Access.create_time).join(Access, Access.track_id == Track.id)
-        query = query.where(Access.user_id == user_id)
-        if before:
-            query = query.where(tuple_(Access.create_time, Access.track_id) < tuple_(*before))
-        query = query.order_by(Access.create_time.desc(), Access.track_id.desc()).limit(limit)
-        async with self._database.read() as session:
-            rows = [(track, time) for track, time in await session.execute(query)]
-            ids = [track.id for track, _ in rows]
-            data = {track.id: TrackData(track) for track, _ in rows}
-            stems = select(Stem).where(Stem.track_id.in_(ids)).order_by(Stem.model, Stem.position)
-            for stem in await session.scalars(stems):
-                data[stem.track_id].stems.append(stem)
-            short = select(Analysis).where(Analysis.track_id.in_(ids), Analysis.part.in_(("beats", "key")))
-            for analysis in await session.scalars(short):
-                data[analysis.track_id].analyses[analysis.part] = analysis.content
-            return [(data[track.id], time) for track, time in rows]
+            mine = EDITS.add_columns(Edit.content).where(Edit.user_id == user_id, Edit.track_id == track_id)
+            for row in await session.execute(mine) if user_id is not None else ():
+                data.add_edit(row, None if computed else row.content)
+            return data
 
     async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a part, in place of an earlier one."""
+        """Keeps a part, in place of an earlier one; users' edits of it stay."""
         async with self._database.write() as session:
-            if await session.get(Track, track_id) is not None:
-                await session.merge(Analysis(track_id=track_id, part=part, content=content))
+            track = await session.get(Track, track_id, with_for_update=True)
+            if track is None:
+                return
+            await session.merge(
+                Analysis(
+                    track_id=track_id,
+                    part=part,
+                    content=content,
+                    summary=summary_of(content),
+                    create_time=datetime.now(UTC),
+                )
+            )
+            await session.flush()
+            await relist(session, track)
 
     async def set_stems(
         self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
@@ -226,18 +188,20 @@ class Library:
             earlier = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
             keys = {key for stem in await session.scalars(earlier) for key in (stem.audio_key, stem.peaks_key)}
             for position, stem in enumerate(stems):
-                await session.merge(Stem(track_id=track_id, model=model, position=position, made_by=made_by, **stem))
+                row = Stem(track_id=track_id, model=model, position=position, made_by=made_by, size_bytes=None, **stem)
+                await session.merge(row)
             return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
 
-    async def remove(self, user_id: str, track_id: str) -> list[str] | None:
-        """Takes a track from a user; None if the user does not have it.
+    async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
+        """Ends the access of a user who removed a track before a time; None if they did not.
 
         Returns:
             Keys of the objects that nobody needs any more, if the user was the last to have the track.
         """
         async with self._database.write(lock=f"track {track_id}") as session:
             track = await session.get(Track, track_id, with_for_update=True)
-            if track is None or not await _has(session, user_id, track_id):
+            access = await session.get(Access, (user_id, track_id))
+            if track is None or access is None or access.remove_time is None or access.remove_time > removed_before:
                 return None
             if not await _take_away(session, user_id, track_id):
                 return []
@@ -248,17 +212,17 @@ class Library:
             return [key for key in keys if not await _is_used(session, key)]
 
     async def discard_unfetched(self, user_id: str, track_id: str) -> None:
-        """Takes a track whose audio has not arrived from a user, and removes it if nobody else has it."""
+        """Takes a track whose audio has never arrived from a user, and removes it if nobody else has it."""
         async with self._database.write(lock=f"track {track_id}") as session:
             track = await session.get(Track, track_id, with_for_update=True)
-            if track is None or track.audio_key:
+            if track is None or track.content_hash:
                 return
             if await _take_away(session, user_id, track_id):
                 await session.execute(delete(Track).where(Track.id == track_id))
 
     async def unfetched(self, older_than: timedelta) -> list[str]:
-        """Ids of tracks whose audio has not arrived, those that were added less than `older_than` ago apart."""
-        query = select(Track.id).where(Track.audio_key == "", Track.create_time < datetime.now(UTC) - older_than)
+        """Ids of tracks whose audio has never arrived, those that were added less than `older_than` ago apart."""
+        query = select(Track.id).where(Track.content_hash == "", Track.create_time < datetime.now(UTC) - older_than)
         async with self._database.read() as session:
             return list(await session.scalars(query))
 
@@ -277,11 +241,6 @@ class Library:
         """Those of these objects that no track needs."""
         async with self._database.read() as session:
             return [key for key in keys if not await _is_used(session, key)]
-
-    async def count(self) -> int:
-        """Number of tracks."""
-        async with self._database.read() as session:
-            return int(await session.scalar(select(func.count()).select_from(Track)) or 0)
 
 
 def _new_track(*, source_url: str | None = None, owner_id: str | None = None) -> Track:
@@ -306,20 +265,61 @@ def _new_track(*, source_url: str | None = None, owner_id: str | None = None) ->
     )
 
 
-def _set_facts(track: Track, song: SongFacts, facts: AudioFacts) -> None:
+def _describe(track: Track, song: SongFacts) -> None:
     track.title, track.artist, track.license = (text[:MAX_TITLE] for text in (song.title, song.artist, song.license))
     track.source = song.source[:MAX_SOURCE]
+
+
+def _set_facts(track: Track, facts: AudioFacts) -> None:
     for name in AudioFacts.__dataclass_fields__:
         setattr(track, name, getattr(facts, name))
+    track.size_bytes = None
 
 
-async def _grant(session: AsyncSession, user_id: str, track_id: str) -> None:
-    if not await _has(session, user_id, track_id):
-        session.add(Access(user_id=user_id, track_id=track_id, create_time=datetime.now(UTC)))
+def summary_of(content: dict[str, Any]) -> dict[str, Any]:
+    """A part's content without its lists."""
+    return {name: value for name, value in content.items() if not isinstance(value, list)}
 
 
-async def _has(session: AsyncSession, user_id: str, track_id: str) -> bool:
-    return await session.get(Access, (user_id, track_id)) is not None
+async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access | None:
+    """A user's access to a track that is in their library; None if they do not have it, or have removed it."""
+    access = await session.get(Access, (user_id, track_id))
+    return None if access is None or access.remove_time is not None else access
+
+
+async def relist(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
+    """Renews what lists are sorted and filtered by, of one user or of all who have a track; its row is locked."""
+    parts = select(Analysis.part, Analysis.summary).where(Analysis.track_id == track.id)
+    parts = parts.where(Analysis.part.in_(("beats", "key")))
+    computed: dict[str, dict[str, Any]] = {row.part: row.summary for row in await session.execute(parts)}
+    edits = select(Edit.user_id, Edit.part, Edit.summary).where(Edit.track_id == track.id)
+    accesses = select(Access).where(Access.track_id == track.id)
+    if user_id is not None:
+        edits, accesses = edits.where(Edit.user_id == user_id), accesses.where(Access.user_id == user_id)
+    edited: dict[tuple[str, str], dict[str, Any]] = {
+        (row.user_id, row.part): row.summary for row in await session.execute(edits)
+    }
+    for access in await session.scalars(accesses):
+        beats, key = (edited.get((access.user_id, part), computed.get(part, {})) for part in ("beats", "key"))
+        data = TrackData(track, access)
+        access.sort_title, access.sort_artist = sort_title(data.title), sort_artist(data.artist, data.title)
+        access.search_text = search_text(data.title, data.artist)
+        access.tempo_bpm = float(beats.get("tempo", {}).get("bpm", 0.0))
+        access.key_number = key_number(key.get("tonic", ""), key.get("mode", ""))
+        access.duration_seconds = track.duration_seconds
+
+
+async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
+    """Gives a user a track; one that they have removed comes back."""
+    access = await session.get(Access, (user_id, track.id))
+    if access is not None and access.remove_time is None:
+        return
+    if access is None:
+        access = Access(user_id=user_id, track_id=track.id)
+        session.add(access)
+    access.create_time, access.remove_time = datetime.now(UTC), None
+    await session.flush()
+    await relist(session, track, user_id)
 
 
 async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool:

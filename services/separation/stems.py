@@ -28,6 +28,18 @@ def wanted_stems(asked: Sequence[str], given: Sequence[str]) -> list[str]:
     return [name for name in known if name in asked] if asked else list(given)
 
 
+def needed_sources(wanted: Sequence[str], given: Sequence[str], rest: Rest) -> tuple[str, ...]:
+    """What `make_stems` needs of a model that gives `given`."""
+    needed: set[str] = set()
+    for name in wanted:
+        without = name.removeprefix(REST)
+        if name in given:
+            needed.add(name)
+        else:
+            needed |= {without} if rest == "minus" else set(given) - {without}
+    return tuple(name for name in given if name in needed)
+
+
 def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], rest: Rest) -> dict[str, Samples]:
     """The wanted stems of a stretch.
 

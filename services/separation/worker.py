@@ -22,7 +22,15 @@ from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.models.base import Hardware, Options, Progress, Samples, Separator, Stretch
 from services.separation.provenance import made_by
-from services.separation.stems import LiveStem, StemFile, common_gain, live_key, make_stems, wanted_stems
+from services.separation.stems import (
+    LiveStem,
+    StemFile,
+    common_gain,
+    live_key,
+    make_stems,
+    needed_sources,
+    wanted_stems,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -100,9 +108,10 @@ class SeparationWork:
             maker, model = self._choose(task, lambda done: report("loading", LOADED * done))
             mix = self._decode(task["audio_key"], model.sample_rate_hz)
             report("separating", LOADED)
+            needed = needed_sources(wanted_stems(task["stems"], model.stems), model.stems, task["rest"])
             stretches = model.separate(
                 mix,
-                Options(shifts=task["shifts"], overlap=task["overlap"]),
+                Options(shifts=task["shifts"], overlap=task["overlap"], stems=needed),
                 lambda done: report("separating", LOADED + (SEPARATED - LOADED) * done),
             )
             with _Output(task, model, self._objects, report) as output:

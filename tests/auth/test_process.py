@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import sqlite3
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -15,6 +16,7 @@ import pytest
 from services.auth.config import AuthSettings
 from services.common.client import open_channel
 from services.common.config import load
+from services.common.database import migrate
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,3 +155,16 @@ async def test_help_lists_the_settings(start: Start) -> None:
         "STEMTUBE_DATA_DIR=data\n",
     ):
         assert line in output.decode()
+
+
+async def test_a_database_of_a_newer_version_stops_the_start_with_one_line(start: Start, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/auth.sqlite"
+    await migrate(url, "services.auth")
+    with sqlite3.connect(tmp_path / "auth.sqlite") as connection:
+        connection.execute("UPDATE auth_schema_version SET version_num = '9999'")
+    connection.close()
+    process = await start(STEMTUBE_AUTH__DATABASE_URL=url)
+    output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"made by a newer version of StemTube" in errors
+    assert (output + errors).count(b"\n") == 1

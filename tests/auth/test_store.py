@@ -7,14 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 
 from services.auth.store import Base, RefreshToken, Session, Store, StoredKey, User
 from services.common.database import Database, migrate
 from services.common.errors import UnauthenticatedError
 from tests.common.postgres import create_database
+from tests.common.schema import differences
 
 MONTH = timedelta(days=30)
 
@@ -46,13 +45,7 @@ async def new_user(store: Store) -> User:
 
 
 async def test_migrations_lead_to_the_tables_of_the_code(databases: list[Database]) -> None:
-    async with databases[0].engine.connect() as connection:
-        differences = await connection.run_sync(
-            lambda sync: compare_metadata(
-                MigrationContext.configure(sync, opts={"version_table": "auth_schema_version"}), Base.metadata
-            )
-        )
-    assert differences == []
+    assert await differences(databases[0], Base.metadata) == []
 
 
 async def test_replicas_that_start_at_once_create_one_admin_and_keep_one_password(stores: list[Store]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from services.download.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.options import Plan
 from services.download.pipeline import KIND, Pipeline
-from services.download.removal import Remover
-from services.download.store import Library, Track
+from services.download.removal import Remover, Trash
+from services.download.shelf import Shelf
+from services.download.store import Library
+from services.download.tables import Track
 from tests.download.site import Site
 
 NOTHING: Plan = {"separations": [], "analyses": []}
@@ -27,6 +30,7 @@ class Acquiring:
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self.objects: ObjectStore = settings.object_store()
         self.library = Library(database)
+        self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
         self.pipeline = Pipeline(self.library, self.remover, self.acquirer, None)  # type: ignore[arg-type]  # no other services here
@@ -36,6 +40,7 @@ class Acquiring:
             handlers={KIND: lambda job: self.pipeline.handle(job, self.jobs)},
             slots=4,
         )
+        self.trash = Trash(self.library, self.shelf, self.remover, self.jobs)
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""
@@ -46,7 +51,10 @@ class Acquiring:
         async def content() -> AsyncIterator[bytes]:
             yield await asyncio.to_thread(path.read_bytes)
 
-        track, _new = await (acquirer or self.acquirer).upload(user, path.name, content())
+        async def expect_room(size: int) -> None:
+            assert size == len(await asyncio.to_thread(path.read_bytes))
+
+        track, _new = await (acquirer or self.acquirer).upload(user, path.name, content(), expect_room)
         return track
 
     async def start(self, user: str, track_id: str, plan: Plan) -> str:

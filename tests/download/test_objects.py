@@ -13,7 +13,8 @@ from services.common.database import Database
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.removal import derived_key
-from services.download.store import AudioFacts, Library, SongFacts, Track
+from services.download.store import AudioFacts, Library, SongFacts
+from services.download.tables import Track
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 
@@ -46,7 +47,8 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
         async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
-            await acquiring.remover.remove(await acquiring.library.remove("anna", first.id) or [])
+            await acquiring.shelf.remove("anna", first.id, for_good=True)
+            assert await acquiring.trash.empty() == 1
             assert facts.audio_key not in await acquiring.keys()
             return await super().add_upload(user_id, song, facts)
 
@@ -106,9 +108,11 @@ async def test_the_picture_in_a_file_is_kept_with_its_track_and_no_longer(acquir
     assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
     same = await acquiring.upload("ben", path)
     assert same.cover_key == track.cover_key
-    await acquiring.remover.remove(await acquiring.library.remove("anna", track.id) or [])
+    await acquiring.shelf.remove("anna", track.id, for_good=True)
+    assert await acquiring.trash.empty() == 1
     assert track.cover_key in await acquiring.keys()
-    await acquiring.remover.remove(await acquiring.library.remove("ben", same.id) or [])
+    await acquiring.shelf.remove("ben", same.id, for_good=True)
+    assert await acquiring.trash.empty() == 1
     assert not await acquiring.keys()
 
 

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 from demucs.htdemucs import HTDemucs
+from demucs.transformer import LayerScale
 
-from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision
+from services.separation.models import htdemucs_layers
+from services.separation.models.base import Hardware
+from services.separation.models.demucs_models import network_of
+from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision, Transforms
 from services.separation.models.openvino_network import WORTH_SEGMENTS, OpenVinoNetwork
 
 RATE = 44_100
@@ -21,17 +25,26 @@ SOURCES = ["drums", "bass", "other", "vocals"]
 CPU = torch.device("cpu")
 
 
-def small() -> Any:
+def small(**changes: Any) -> Any:
     torch.manual_seed(3)
-    options = {"channels": 8, "depth": 4, "t_layers": 1, "t_heads": 2, "nfft": 4096, "segment": Fraction(1, 2)}
-    return HTDemucs(sources=SOURCES, samplerate=RATE, **options).eval()
+    options: dict[str, Any] = {"channels": 8, "depth": 4, "t_layers": 1, "t_heads": 2, "segment": Fraction(1, 2)}
+    return grown(HTDemucs(sources=SOURCES, samplerate=RATE, **options | changes))
 
 
 @pytest.fixture(scope="module")
 def full() -> Any:
     """The architecture of the published htdemucs with random weights."""
     torch.manual_seed(4)
-    return HTDemucs(sources=SOURCES, samplerate=RATE, segment=Fraction(39, 5), bottom_channels=512, t_layers=5).eval()
+    segment = Fraction(39, 5)
+    return grown(HTDemucs(sources=SOURCES, samplerate=RATE, segment=segment, bottom_channels=512, t_layers=5))
+
+
+def grown(model: Any) -> Any:
+    """A model whose residual and transformer layers count: when fresh, their scales are 1e-4 to 1e-3."""
+    for module in model.modules():
+        if isinstance(module, LayerScale):
+            module.scale.data.uniform_(0.1, 0.5)
+    return model.eval()
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +80,30 @@ def test_a_network_in_parts_gives_what_the_whole_gives(count: int) -> None:
     network = HTDemucsTorchNetwork(model, CPU, "float32")
     torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-6, rtol=0)
     assert network.valid_length(5) == network.segment_samples == batch.shape[-1]
+
+
+PUBLISHED = [{}, {"bottom_channels": 24}, {"t_layers": 2}, {"norm_starts": 1, "norm_groups": 2}]
+
+
+@pytest.mark.parametrize("options", PUBLISHED)
+def test_layers_for_compilers_give_what_demucs_own_give(options: dict[str, Any]) -> None:
+    model = small(**options)
+    assert htdemucs_layers.suits(model)
+    wave = segments(model)
+    transforms = Transforms(model)
+    spectrum = transforms.split(wave)
+    with torch.no_grad():
+        levels = htdemucs_layers.levels_of(wave, spectrum)
+        stems, waves = htdemucs_layers.Core(model)(wave, spectrum, levels)
+        joined = transforms.join_channels_last(stems[0], waves[0, 0])
+    torch.testing.assert_close(joined, reference(model, wave)[0], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"t_norm_first": False}, {"t_sin_random_shift": 3}, {"t_group_norm": 2}])
+def test_a_model_with_other_layers_runs_in_torch(options: dict[str, Any]) -> None:
+    model = small(**options)
+    assert not htdemucs_layers.suits(model)
+    assert isinstance(network_of(model, Hardware(), "v1"), HTDemucsTorchNetwork)
 
 
 def test_bfloat16_in_torch_stays_close_enough(full: Any) -> None:

@@ -143,6 +143,36 @@ def test_batches_change_nothing(model: Any, batch: int, shifts: int) -> None:
     assert_equal(ours(separator, mix, Options(shifts=shifts, batch=batch)), one)
 
 
+@pytest.mark.parametrize(("stem", "numbers"), [("drums", {0, 1}), ("vocals", {1, 2})])
+def test_of_a_bag_only_those_networks_run_that_a_wanted_stem_needs(
+    stem: str, numbers: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, mix = bag(), song(5000)
+    separator = separator_of(model)
+    whole = join(separator.separate(mix, Options(shifts=1), lambda _: None), STEMS)
+    ran: set[int] = set()
+
+    class Counting:
+        def __init__(self, network: Any, number: int) -> None:
+            self._network, self._number = network, number
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._network, name)
+
+        def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+            ran.add(self._number)
+            stems: torch.Tensor = self._network(batch)
+            return stems
+
+    counting = tuple(Counting(network, number) for number, network in enumerate(separator._networks))
+    monkeypatch.setattr(separator, "_networks", counting)
+    told: list[float] = []
+    stretches = list(separator.separate(mix, Options(shifts=1, stems=(stem,)), told.append))
+    assert ran == numbers
+    assert told[-1] == 1.0
+    np.testing.assert_allclose(join(stretches, [stem])[stem], whole[stem], atol=1e-6)
+
+
 def test_a_bag_that_leaves_a_stem_without_a_model_is_refused() -> None:
     with pytest.raises(PreconditionError, match=r"none of .* has a weight for vocals"):
         separator_of(BagOfModels([transformer(), hybrid()], [[1.0, 0.0], [1.0, 0.0]]))

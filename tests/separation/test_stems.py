@@ -9,7 +9,16 @@ import soundfile
 
 from services.common.errors import InvalidInputError
 from services.separation.models.base import Samples
-from services.separation.stems import LIVE_SECONDS, LiveStem, StemFile, common_gain, make_stems, wanted_stems
+from services.separation.stems import (
+    LIVE_SECONDS,
+    LiveStem,
+    Rest,
+    StemFile,
+    common_gain,
+    make_stems,
+    needed_sources,
+    wanted_stems,
+)
 
 RATE = 8000
 GIVEN = ("drums", "bass", "vocals")
@@ -91,3 +100,19 @@ def test_stems_are_made_in_the_models_order() -> None:
     assert wanted_stems([], GIVEN) == list(GIVEN)
     assert wanted_stems(["no_vocals", "vocals"], GIVEN) == ["vocals", "no_vocals"]
     assert wanted_stems(["no_vocals"], GIVEN) == ["no_vocals"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rest", "needed"),
+    [
+        (["bass", "drums"], "sum", ("drums", "bass")),
+        (["no_vocals"], "sum", ("drums", "bass")),
+        (["no_vocals"], "minus", ("vocals",)),
+        (["vocals", "no_vocals"], "minus", ("vocals",)),
+    ],
+)
+def test_what_a_model_has_to_give_for_stems(wanted: list[str], rest: Rest, needed: tuple[str, ...]) -> None:
+    given = ["drums", "bass", "vocals"]
+    assert needed_sources(wanted, given, rest) == needed
+    piece = np.ones((2, 10), np.float32)
+    assert list(make_stems(dict.fromkeys(needed, piece), piece, wanted, rest)) == wanted

@@ -125,6 +125,11 @@ async def test_deleting_a_track_removes_its_data(client: Client, suite: Suite, t
     assert {path for path in objects.rglob("*") if path.is_file()} > before
     status, _ = await client.call("DELETE", f"/tracks/{track_id}")
     assert status == 200
+    assert {path for path in objects.rglob("*") if path.is_file()} > before, "it could not be restored"
+    status, _ = await client.call("GET", f"/tracks/{track_id}")
+    assert status == 404
+    status, _ = await client.call("DELETE", f"/tracks/{track_id}?permanently=true")
+    assert status == 200
     assert {path for path in objects.rglob("*") if path.is_file()} == before
     status, _ = await client.call("GET", f"/tracks/{track_id}")
     assert status == 404
@@ -139,7 +144,7 @@ async def test_equal_uploads_of_two_users_share_the_work_and_nothing_else(
     assert mine["track"]["id"] != his["track"]["id"]
     for user, added in ((client, mine), (ben, his)):
         await user.end_of(added["job"]["job"]["id"])
-    status, _ = await client.call("DELETE", f"/tracks/{mine['track']['id']}")
+    status, _ = await client.call("DELETE", f"/tracks/{mine['track']['id']}?permanently=true")
     assert status == 200
     status, _, _ = await ben.bytes(f"/tracks/{his['track']['id']}/stems/spleeter_2stems/vocals")
     assert status == 200, "the other user's stems went with the first one's"

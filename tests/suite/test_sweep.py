@@ -10,8 +10,9 @@ import pytest
 from services.common.database import Database, migrate
 from services.common.jobs import JobContext, JobQueue
 from services.common.storage import ObjectStore
-from services.download import sweep as library_sweep
 from services.download.store import AudioFacts, Library, SongFacts
+from services.download.sweep import Sweeper
+from services.download.usage import Usage
 from services.separation import sweep as stem_sweep
 
 
@@ -67,10 +68,16 @@ async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: P
         library = Library(database)
         await library.add_upload("anna", SongFacts("Song", ""), facts)
         hour, now = timedelta(hours=1), timedelta(0)
-        assert await library_sweep.sweep(objects, library, older_than=hour, stems_older_than=hour) == 0
-        assert await library_sweep.sweep(objects, library, older_than=now, stems_older_than=hour) == 5
+
+        def sweeper(older_than: timedelta, stems_older_than: timedelta) -> Sweeper:
+            usage = Usage(database, objects, 0)
+            return Sweeper(objects, database, usage, older_than=older_than, stems_older_than=stems_older_than)
+
+        assert (await sweeper(hour, hour).sweep()).object_count == 0
+        assert (await sweeper(now, hour).sweep(dry_run=True)).object_count == 5
+        assert (await sweeper(now, hour).sweep()).object_count == 5
         kept = sorted([info.key async for info in objects.list()])
         used = ["derived/originals/used.mp3", "originals/used", "peaks/used"]
         assert kept == [*used, "stems/x/y/vocals.flac"]
-        assert await library_sweep.sweep(objects, library, older_than=hour, stems_older_than=now) == 1
+        assert (await sweeper(hour, now).sweep()).object_count == 1
     assert sorted([info.key async for info in objects.list()]) == used

@@ -23,11 +23,13 @@ class Options:
         shifts: average over this many random time shifts (0: none); models that cannot do it ignore it.
         overlap: overlap of neighbouring segments as a fraction of a segment, in [0, 1).
         batch: segments computed at once, fewer where memory does not suffice; changes nothing but the speed.
+        stems: the stems that are needed; others may be left out where that saves work. Empty: all.
     """
 
     shifts: int = 0
     overlap: float = 0.25
     batch: int = 1
+    stems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.shifts < 0:
@@ -121,8 +123,8 @@ class Separator(Protocol):
                 last stretch is handed on); it raises `services.common.errors.StoppedError` to stop the work.
 
         Returns:
-            Finished stretches of all `stems`, in order and without gaps, together as long as the mix; none for an
-            empty one. Beyond them, memory does not grow with the song's length.
+            Finished stretches of all `stems` (see `Options.stems`), in order and without gaps, together as long as the
+            mix; none for an empty one. Beyond them, memory does not grow with the song's length.
 
         Raises:
             InvalidInputError: the mix has another shape or type; raised at once.

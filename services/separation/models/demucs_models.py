@@ -20,7 +20,7 @@ from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
 from torch import Tensor
 
 from services.common.errors import PreconditionError
-from services.separation.models import openvino_network
+from services.separation.models import htdemucs_layers, openvino_network
 from services.separation.models.base import CPU, Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
 from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision
 from services.separation.models.network import Network, TorchNetwork
@@ -90,21 +90,33 @@ class DemucsSeparator:
         level, start = level_of(mix), 0
         options = replace(options, batch=max(options.batch, self._batch))
         passes = [passes_of(network, mix, level, options, self.sample_rate_hz, random) for network in self._networks]
-        for network, shifts in zip(self._networks, passes, strict=True):
-            network.prepare(sum(len(shift.segments) for shift in shifts))
-        for block in self._average(passes, progress):
+        used = self._used(options.stems)
+        for number in used:
+            self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))
+        weights = torch.tensor([self._weights[number] for number in used])
+        had = weights.sum(dim=0) > 0
+        weights[:, ~had] = 1.0  # of stems that are not wanted: whatever comes out is left out
+        for block in self._average([passes[number] for number in used], weights.tolist(), progress):
             sources = level.restore(block).cpu().numpy()
-            yield Stretch(start, dict(zip(self.stems, sources, strict=True)))
+            stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}
+            yield Stretch(start, stems)
             start += sources.shape[-1]
 
-    def _average(self, passes: Sequence[Sequence[Pass]], progress: Progress) -> Iterator[Tensor]:
+    def _used(self, wanted: Sequence[str]) -> list[int]:
+        """The networks that have a say in a wanted stem."""
+        columns = [number for number, stem in enumerate(self.stems) if not wanted or stem in wanted]
+        return [number for number, weights in enumerate(self._weights) if any(weights[column] for column in columns)]
+
+    def _average(
+        self, passes: Sequence[Sequence[Pass]], weights: Sequence[Sequence[float]], progress: Progress
+    ) -> Iterator[Tensor]:
         """Averages each network's shifts, then the networks, all of them step by step along the song."""
         tally = Tally(progress, [len(shift.segments) for shifts in passes for shift in shifts])
         numbers, alike = count(), [1.0] * len(self.stems)
         networks = [
             mean_of([shift.run(tally, next(numbers)) for shift in shifts], [alike] * len(shifts)) for shifts in passes
         ]
-        return mean_of(networks, self._weights)
+        return mean_of(networks, weights)
 
 
 def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> DemucsSeparator:
@@ -140,6 +152,8 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
         return TorchNetwork(model, device)
     precision = _precision(device, hardware.precision)
     why_not = openvino_network.why_not() if device.type == "cpu" else "it is for CPUs"
+    if not (why_not or htdemucs_layers.suits(model)):
+        why_not = "the model has layers that the published ones have not"
     if why_not:
         log.info("network runs in torch", device=hardware.device, precision=precision, why_not_openvino=why_not)
         return HTDemucsTorchNetwork(model, device, precision)

@@ -6,7 +6,9 @@ The network's own code is demucs' (`HTDemucs.forward`); only its four transforms
 import copy
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from scipy.fft import irfft
 from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -55,6 +57,31 @@ class Transforms:
         """The stems [batch, stems, 2, samples] of both branches."""
         stems: Tensor = self._model._ispec(self._model._mask(None, spectrum), waves.shape[-1])
         return stems.add_(waves)
+
+    def join_channels_last(self, spectrum: Tensor, waves: Tensor) -> Tensor:
+        """The stems of one segment whose channels come last: `join` on a CPU in a quarter of its time.
+
+        Args:
+            spectrum: [bins, frames, stems * 4].
+            waves: [samples, stems * 2].
+
+        Returns:
+            [stems, 2, samples].
+        """
+        size, hop = int(self._model.nfft), int(self._model.hop_length)
+        samples, channels = waves.shape
+        frames = torch.from_numpy(irfft(spectrum.numpy().view(np.complex64), n=size, axis=0, workers=-1))
+        overlapping = size // hop
+        # Each sample is seen by so many windows, whose squares add up to the same everywhere.
+        window = torch.hann_window(size)
+        window *= size**0.5 / window.square().view(overlapping, hop).sum(dim=0)[0]
+        pieces = (frames * window[:, None, None]).view(overlapping, hop, -1, channels)
+        total = torch.zeros(hop, frames.shape[1] + overlapping - 1, channels)
+        for number, piece in enumerate(pieces):
+            total[:, number : number + frames.shape[1]] += piece
+        start = hop // 2 * 3
+        stems = total.permute(2, 1, 0).flatten(1)[:, start : start + samples] + waves.t()
+        return stems.view(-1, 2, samples)
 
 
 class HTDemucsTorchNetwork:

@@ -13,7 +13,6 @@ def upgrade() -> None:
         table.add_column(sa.Column("source", sa.String(60), nullable=False, server_default=""))
         table.add_column(sa.Column("license", sa.String(300), nullable=False, server_default=""))
         table.create_index("ix_tracks_cover_key", ["cover_key"])
-        table.create_index("ix_tracks_peaks_key", ["peaks_key"])
     op.create_table(
         "lookups",
         sa.Column("id", sa.String(64), nullable=False),

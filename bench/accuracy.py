@@ -1,0 +1,319 @@
+"""How right the analysis is: `python -m bench.accuracy [--parts beats,key …] [--write]`.
+
+Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
+(../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
+`--write` puts them into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
+version, so that a second run only does what has changed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mir_eval
+import numpy as np
+
+from bench.originals import ORIGINALS
+from services.analysis.backends import registry
+from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
+from services.common import audio
+from services.common.weights import WeightStore
+from services.separation.models import registry as separation
+from services.separation.models.base import Options, join
+
+SONGS = Path(__file__).parents[2] / "shared" / "eval"
+REPORT = Path(__file__).parents[1] / "docs" / "accuracy.md"
+KEPT = Path(tempfile.gettempdir()) / "stemtube-accuracy"
+RATE = 44_100
+TEMPO_TOLERANCE = 0.04  # of the tempo, as MIREX has it
+WORD_SECONDS = 0.3
+PARTS = ("beats", "key", "chords", "structure", "lyrics")
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A reference song: its name, its sound, and the truth as its file has it."""
+
+    name: str
+    file: Path
+    truth: dict[str, Any]
+
+
+def songs(folder: Path) -> list[Song]:
+    """The reference songs below a folder."""
+    found = []
+    for path in sorted(folder.glob("*/*/truth.json")):
+        files = [file for name in ("mix", "audio") for file in path.parent.glob(f"{name}.*")]
+        if files:
+            found.append(Song(path.parent.name, files[0], json.loads(path.read_text())))
+    return found
+
+
+def score_beats(truth: dict[str, Any], found: Result) -> Scores:
+    """F and continuity of beats, F of downbeats, and whether the tempo is right (Acc1), or an octave of it (Acc2)."""
+    assert isinstance(found, Beats)
+    reference = mir_eval.beat.trim_beats(np.array(truth["beats"], float))
+    estimated = mir_eval.beat.trim_beats(np.array([beat.time for beat in found.beats]))
+    _, cmlt, _, amlt = mir_eval.beat.continuity(reference, estimated)
+    scores = {"beats F": mir_eval.beat.f_measure(reference, estimated), "CMLt": cmlt, "AMLt": amlt}
+    if "downbeats" in truth and any(beat.position for beat in found.beats):
+        reference = mir_eval.beat.trim_beats(np.array(truth["downbeats"], float))
+        estimated = mir_eval.beat.trim_beats(np.array([beat.time for beat in found.beats if beat.position == 1]))
+        scores["downbeats F"] = mir_eval.beat.f_measure(reference, estimated)
+    tempo = truth.get("tempo_bpm") or truth.get("bpm_stated")
+    if (tempo and "beats" in truth) or "bpm_stated" in truth:
+        near = [
+            abs(found.bpm - tempo * factor) <= TEMPO_TOLERANCE * tempo * factor for factor in (1, 2, 1 / 2, 3, 1 / 3)
+        ]
+        scores |= {"Acc1": float(near[0]), "Acc2": float(any(near))}
+    return scores
+
+
+def score_key(truth: dict[str, Any], found: Result) -> Scores:
+    """MIREX' weighted score."""
+    assert isinstance(found, Key)
+    key = truth["key"]
+    estimated = f"{found.tonic} {found.mode}" if found.tonic else "X"
+    return {"key": mir_eval.key.evaluate(f"{key['tonic']} {key['mode']}", estimated)["Weighted Score"]}
+
+
+def score_chords(truth: dict[str, Any], found: Result) -> Scores:
+    """Overlap by time of chords (majmin, sevenths, mirex) and of segments."""
+    assert isinstance(found, Chords)
+    reference = _intervals(truth["chords"])
+    estimated = (
+        np.array([[chord.start, chord.end] for chord in found.chords]),
+        [chord.label for chord in found.chords],
+    )
+    scores = mir_eval.chord.evaluate(*reference, *estimated)
+    return {name: float(scores[name]) for name in ("majmin", "sevenths", "mirex", "seg")}
+
+
+def score_structure(truth: dict[str, Any], found: Result) -> Scores:
+    """F of boundaries within 0.5 s and 3 s, and of pairs of frames that are in alike sections."""
+    assert isinstance(found, Structure)
+    reference = _intervals(truth["sections"])
+    estimated = (
+        np.array([[section.start, section.end] for section in found.sections]),
+        [section.label for section in found.sections],
+    )
+    scores = mir_eval.segment.evaluate(*reference, *estimated)
+    return {
+        "F 0.5 s": float(scores["F-measure@0.5"]),
+        "F 3 s": float(scores["F-measure@3.0"]),
+        "pairwise F": float(scores["Pairwise F-measure"]),
+    }
+
+
+def score_lyrics(truth: dict[str, Any], found: Result) -> Scores:
+    """Word error rate; of the words that are right, how far off they begin, and how many by less than 0.3 s."""
+    assert isinstance(found, Lyrics)
+    reference = [(word, entry["start"]) for entry in truth["words"] for word in _plain(entry["word"])]
+    estimated = [(text, word.start) for line in found.lines for word in line.words for text in _plain(word.text)]
+    errors, pairs = _align([word for word, _ in reference], [word for word, _ in estimated])
+    late = np.array([estimated[j][1] - reference[i][1] for i, j in pairs])
+    scores = {"word errors": errors / max(1, len(reference))}
+    if len(late):
+        scores |= {
+            "onset error, s": float(np.mean(np.abs(late))),
+            "within 0.3 s": float(np.sum(np.abs(late) <= WORD_SECONDS)) / max(1, len(reference)),
+        }
+    return scores
+
+
+def _intervals(entries: list[dict[str, Any]]) -> tuple[np.ndarray, list[str]]:
+    return (
+        np.array([[entry["start"], entry["end"]] for entry in entries], float),
+        [str(entry["label"]) for entry in entries],
+    )
+
+
+def _plain(text: str) -> list[str]:
+    """Words in small letters without punctuation."""
+    return re.sub(r"[^\w\s]", "", text.lower().replace("\u2019", "'").replace("'", "").replace("-", " ")).split()
+
+
+def _align(reference: list[str], estimated: list[str]) -> tuple[int, list[tuple[int, int]]]:
+    """The fewest substitutions, insertions and deletions (Levenshtein), and the pairs of words that are equal."""
+    costs = np.zeros((len(reference) + 1, len(estimated) + 1), int)
+    costs[:, 0], costs[0] = np.arange(len(reference) + 1), np.arange(len(estimated) + 1)
+    for i, word in enumerate(reference, 1):
+        for j, other in enumerate(estimated, 1):
+            costs[i, j] = min(costs[i - 1, j] + 1, costs[i, j - 1] + 1, costs[i - 1, j - 1] + (word != other))
+    i, j, pairs = len(reference), len(estimated), []
+    while i and j:
+        if costs[i, j] == costs[i - 1, j - 1] + (reference[i - 1] != estimated[j - 1]):
+            i, j = i - 1, j - 1
+            if reference[i] == estimated[j]:
+                pairs.append((i, j))
+        elif costs[i, j] == costs[i - 1, j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return int(costs[-1, -1]), pairs[::-1]
+
+
+SCORES: dict[str, Callable[[dict[str, Any], Result], Scores]] = {
+    "beats": score_beats,
+    "key": score_key,
+    "chords": score_chords,
+    "structure": score_structure,
+    "lyrics": score_lyrics,
+}
+
+
+class Systems:
+    """Runs backends and originals, each loaded once, and keeps what they found."""
+
+    def __init__(self) -> None:
+        self._store = WeightStore(KEPT / "models", offline=True)
+        self._loaded: dict[str, Any] = {}
+
+    def original(self, name: str, song: Song) -> Result:
+        """What the library's own way finds."""
+        return self._kept(f"original {name}", song, lambda: self._load(name, ORIGINALS[name])(_wav(song.file)))
+
+    def ours(self, name: str, song: Song) -> Result:
+        """What a backend finds; of the structure with the default's beats, of the lyrics in the vocals stem."""
+        part, backend = name.split(":")
+        entry = registry.entry(part, backend)  # type: ignore[arg-type]
+        beats = self.ours(f"beats:{registry.names('beats')[0]}", song) if "beats" in entry.needs else None
+
+        def run() -> Result:
+            loaded = self._load(f"ours {name}", lambda: registry.load(part, backend, self._store, self._model(part)))  # type: ignore[arg-type]
+            sound = self._vocals(song) if part == "lyrics" else _decode(song.file)
+            assert beats is None or isinstance(beats, Beats)
+            language = {"English": "en", "German": "de"}.get(song.truth.get("language", ""), "")
+            options = {"language": language if language == "en" else ""}
+            result: Result = loaded.analyze(sound, Context(beats=beats, options=options), lambda _: None)
+            return result
+
+        return self._kept(f"{name} {entry.version}", song, run)
+
+    def _model(self, part: str) -> str:
+        return "tiny.en" if part == "lyrics" else ""
+
+    def _load(self, name: str, load: Callable[[], Any]) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = load()
+        return self._loaded[name]
+
+    def _vocals(self, song: Song) -> Audio:
+        path = KEPT / f"{_digest(song.file)}.vocals.flac"
+        if not path.exists():
+            spleeter = self._load("spleeter", lambda: separation.load("spleeter_2stems", self._store))
+            stretches = spleeter.separate(_decode(song.file).samples, Options(), lambda _: None)
+            audio.encode(join(stretches, ["vocals"])["vocals"], RATE, path, "flac")
+        return _decode(path)
+
+    def _kept(self, what: str, song: Song, find: Callable[[], Result]) -> Result:
+        name = hashlib.sha256(f"{what} {_digest(song.file)}".encode()).hexdigest()
+        path = KEPT / f"{name}.pickle"
+        if path.exists():
+            kept: Result = pickle.loads(path.read_bytes())
+            return kept
+        result = find()
+        path.write_bytes(pickle.dumps(result))
+        return result
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _wav(file: Path) -> Path:
+    """The sound as a file that every library can read."""
+    path = KEPT / f"{_digest(file)}.wav"
+    if not path.exists():
+        audio.encode(_decode(file).samples, RATE, path, "wav", bits=16)
+    return path
+
+
+def _decode(file: Path) -> Audio:
+    return Audio(audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2), RATE)
+
+
+def table(part: str, systems: Systems, references: Iterable[Song]) -> list[str]:
+    """Scores of one part as lines of Markdown: the mean over the songs that count, then each song of the default."""
+    names = [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]  # type: ignore[arg-type]
+    ways: dict[str, Callable[[Song], Result]] = {}
+    for name in names:
+        full = f"{part}:{name}"
+        if not registry.availability(part, name, systems._store, systems._model(part)).available:  # type: ignore[arg-type]
+            continue
+        ways[name] = lambda song, full=full: systems.ours(full, song)  # type: ignore[misc]
+        if full in ORIGINALS:
+            ways[f"{name}, as it comes"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
+    songs_ = [song for song in references if has_truth(part, song.truth)]
+    rows = {way: {song.name: SCORES[part](song.truth, run(song)) for song in songs_} for way, run in ways.items()}
+    measures = list(dict.fromkeys(measure for row in rows.values() for one in row.values() for measure in one))
+    lines = [f"## {part.capitalize()}", "", f"| mean of {len(songs_)} songs | {' | '.join(measures)} |"]
+    lines.append("|---" * (len(measures) + 1) + "|")
+    for way, row in rows.items():
+        means = [_mean(one.get(measure) for one in row.values()) for measure in measures]
+        lines.append(f"| {way} | {' | '.join(means)} |")
+    default = next(iter(rows))
+    lines += ["", f"| {default}, song by song | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+    for name, one in rows[default].items():
+        lines.append(f"| {name} | {' | '.join(_mean([one.get(measure)]) for measure in measures)} |")
+    return [*lines, ""]
+
+
+def has_truth(part: str, truth: dict[str, Any]) -> bool:
+    """Whether a song counts for a part. The model that hears lyrics here knows English alone."""
+    if part == "lyrics":
+        return "words" in truth and truth.get("language", "English") == "English"
+    if part == "key":
+        return isinstance(truth.get("key"), dict) and "tonic" in truth["key"]
+    return {"beats": "beats", "chords": "chords", "structure": "sections"}[part] in truth
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f}" if known else ""
+
+
+def main() -> None:
+    """Runs, prints, and writes the report if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--songs", type=Path, default=SONGS)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    KEPT.mkdir(exist_ok=True)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(KEPT / "compiled"))
+    references = songs(arguments.songs)
+    systems = Systems()
+    lines: list[str] = []
+    for part in arguments.parts.split(","):
+        found = table(part, systems, references)
+        print("\n".join(found), flush=True)
+        lines += found
+    if arguments.write:
+        head = [
+            "# Accuracy",
+            "",
+            f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
+            "on the reference songs beside the project where it is developed. More than these exist; nothing was",
+            "tuned to these by name. `as it comes` is the library's own way; lyrics are heard by Whisper tiny.en, on",
+            "English songs.",
+            "",
+        ]
+        REPORT.write_text("\n".join([*head, *lines]).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

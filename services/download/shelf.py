@@ -1,0 +1,162 @@
+"""A user's own view of the library: lists, favourites, notes, names, corrected parts, deleted tracks."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.common.database import Database
+from services.common.errors import NotFoundError
+from services.download.listing import Listing
+from services.download.store import EDITS, TrackData, relist, summary_of, visible
+from services.download.tables import Access, Analysis, Edit, Stem, Track
+
+SUMMARISED = ("beats", "key")
+# A track that is removed for good was so long ago.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Shelf:
+    """Reads and changes what users have.
+
+    Args:
+        database: the library's.
+        grace: how long a removed track can be restored.
+    """
+
+    def __init__(self, database: Database, grace: timedelta) -> None:
+        self._database = database
+        self._grace = grace
+
+    async def tracks(
+        self, user_id: str, listing: Listing, after: tuple[Any, str] | None, limit: int
+    ) -> list[tuple[TrackData, Any]]:
+        """A page of a list: tracks with the values that they are sorted by.
+
+        They come with stems and summaries of tempo and key, without the parts that are lists.
+        """
+        query = listing.query(user_id, after, limit, self.removed_before())
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+            found = {track.id: TrackData(track, access) for track, access, _ in rows}
+            await _summarise(session, user_id, found)
+            return [(found[track.id], value) for track, _, value in rows]
+
+    async def update(self, user_id: str, track_id: str, changes: Mapping[str, Any]) -> TrackData:
+        """Changes title, artist, favourite or notes of a user's track.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, access = await _locked(session, user_id, track_id)
+            for name, value in changes.items():
+                is_own = name in ("title", "artist") and value == getattr(track, name)
+                setattr(access, name, None if is_own else value)
+            await session.flush()
+            await relist(session, track, user_id)
+            found = {track_id: TrackData(track, access)}
+            await _summarise(session, user_id, found)
+            return found[track_id]
+
+    async def remove(self, user_id: str, track_id: str, *, for_good: bool = False) -> None:
+        """Takes a track out of a user's library, where `restore` can bring it back unless it goes for good.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            _, access = await _locked(session, user_id, track_id, removed=for_good)
+            access.remove_time = LONG_AGO if for_good else datetime.now(UTC)
+
+    async def restore(self, user_id: str, track_id: str) -> TrackData:
+        """Brings a removed track back.
+
+        Raises:
+            NotFoundError: the user had no such track, or too long ago (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, access = await _locked(session, user_id, track_id, removed=True)
+            if access.remove_time is not None and access.remove_time <= self.removed_before():
+                raise no_such_track()
+            access.remove_time = None
+            await session.flush()
+            await relist(session, track, user_id)
+            found = {track_id: TrackData(track, access)}
+            await _summarise(session, user_id, found)
+            return found[track_id]
+
+    async def edit(self, user_id: str, track_id: str, part: str, content: dict[str, Any]) -> None:
+        """Keeps a part as a user has corrected it.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, _ = await _locked(session, user_id, track_id)
+            await session.merge(
+                Edit(
+                    user_id=user_id,
+                    track_id=track_id,
+                    part=part,
+                    content=content,
+                    summary=summary_of(content),
+                    edit_time=datetime.now(UTC),
+                )
+            )
+            await session.flush()
+            await relist(session, track, user_id)
+
+    async def revert(self, user_id: str, track_id: str, part: str) -> None:
+        """Drops a user's edit of a part, if there is one.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, _ = await _locked(session, user_id, track_id)
+            own = delete(Edit).where(Edit.user_id == user_id, Edit.track_id == track_id, Edit.part == part)
+            await session.execute(own)
+            await relist(session, track, user_id)
+
+    async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
+        """User and track of all removals that can no longer be undone; of one only, if given."""
+        query = select(Access.user_id, Access.track_id).where(Access.remove_time <= self.removed_before())
+        if user_id:
+            query = query.where(Access.user_id == user_id, Access.track_id == track_id)
+        async with self._database.read() as session:
+            return [(row.user_id, row.track_id) for row in await session.execute(query)]
+
+    def removed_before(self) -> datetime:
+        """What was removed up to then is gone."""
+        return datetime.now(UTC) - self._grace
+
+
+def no_such_track() -> NotFoundError:
+    """The error of a track that is not there, or not for this user."""
+    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")
+
+
+async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed: bool = False) -> tuple[Track, Access]:
+    """A user's track, which nobody else changes meanwhile; also one that is removed, if wanted."""
+    track = await session.get(Track, track_id, with_for_update=True)
+    access = await session.get(Access, (user_id, track_id)) if removed else await visible(session, user_id, track_id)
+    if track is None or access is None:
+        raise no_such_track()
+    return track, access
+
+
+async def _summarise(session: AsyncSession, user_id: str, found: Mapping[str, TrackData]) -> None:
+    """Adds stems and summaries to tracks, by id."""
+    ids = list(found)
+    for stem in await session.scalars(select(Stem).where(Stem.track_id.in_(ids)).order_by(Stem.model, Stem.position)):
+        found[stem.track_id].stems.append(stem)
+    computed = select(Analysis.track_id, Analysis.part, Analysis.summary).where(
+        Analysis.track_id.in_(ids), Analysis.part.in_(SUMMARISED)
+    )
+    for row in await session.execute(computed):
+        found[row.track_id].analyses[row.part] = row.summary
+    for row in await session.execute(EDITS.where(Edit.user_id == user_id, Edit.track_id.in_(ids))):
+        found[row.track_id].add_edit(row, row.summary)

@@ -1,0 +1,150 @@
+"""What tracks take of the object store, by user and by kind, and what users may take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select, update
+
+from services.common.database import Database
+from services.common.errors import LimitExceededError, NotFoundError
+from services.common.storage import ObjectStore
+from services.download.tables import Access, Playlist, Stem, StoredKind, Track
+
+# What one look measures: the rest is measured by the regular housekeeping.
+MEASURED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUse:
+    """Bytes that a user's tracks take and may take (0: no limit), and the number of these tracks."""
+
+    used_bytes: int
+    quota_bytes: int
+    track_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the library holds."""
+
+    user_count: int
+    track_count: int
+    deleted_track_count: int
+    stem_count: int
+    playlist_count: int
+    storage: list[StoredKind]
+
+
+class Usage:
+    """Measures and counts.
+
+    A track counts in full for each user who has it, deleted ones as long as they can be restored: what one user has
+    left does not tell anything of another's.
+
+    Args:
+        database: the library's.
+        objects: where the objects are.
+        quota_bytes: that each user may take; 0 for no limit.
+    """
+
+    def __init__(self, database: Database, objects: ObjectStore, quota_bytes: int) -> None:
+        self._database = database
+        self._objects = objects
+        self._quota_bytes = quota_bytes
+
+    async def of(self, user_id: str) -> StorageUse:
+        """What a user's tracks take now."""
+        await self.measure(user_id)
+        tracks = select(func.coalesce(func.sum(Track.size_bytes), 0), func.count()).join(Access)
+        stems = select(func.coalesce(func.sum(Stem.size_bytes), 0)).join(Access, Access.track_id == Stem.track_id)
+        async with self._database.read() as session:
+            originals, count = (await session.execute(tracks.where(Access.user_id == user_id))).one()
+            separated = await session.scalar(stems.where(Access.user_id == user_id))
+        return StorageUse(int(originals or 0) + int(separated or 0), self._quota_bytes, count)
+
+    async def expect_room(self, user_id: str, size_bytes: int = 1) -> None:
+        """Raises if a user's tracks cannot take so much more.
+
+        Raises:
+            LimitExceededError: reason QUOTA_EXCEEDED.
+        """
+        if not self._quota_bytes:
+            return
+        use = await self.of(user_id)
+        if use.used_bytes + size_bytes > use.quota_bytes:
+            raise LimitExceededError(
+                "Your quota is used up: delete tracks permanently to make room.",
+                "QUOTA_EXCEEDED",
+                used=str(use.used_bytes),
+                quota=str(use.quota_bytes),
+            )
+
+    async def measure(self, user_id: str | None = None) -> int:
+        """Measures objects (of one user) that have not been measured yet, some at a time; their number."""
+        tracks = select(Track.id, Track.audio_key, Track.peaks_key).where(
+            Track.audio_key != "", Track.size_bytes.is_(None)
+        )
+        stems = select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key, Stem.peaks_key).where(
+            Stem.size_bytes.is_(None)
+        )
+        if user_id is not None:
+            tracks = tracks.where(exists().where(Access.track_id == Track.id, Access.user_id == user_id))
+            stems = stems.where(exists().where(Access.track_id == Stem.track_id, Access.user_id == user_id))
+        async with self._database.read() as session:
+            new_tracks = (await session.execute(tracks.limit(MEASURED_AT_ONCE))).all()
+            new_stems = (await session.execute(stems.limit(MEASURED_AT_ONCE))).all()
+        for row in (*new_tracks, *new_stems):
+            size = await self._size(row.audio_key) + await self._size(row.peaks_key)
+            table: type[Track | Stem] = Track if len(row) == 3 else Stem
+            same: ColumnElement[bool] = (
+                Track.id == row.id
+                if table is Track
+                else and_(Stem.track_id == row.track_id, Stem.model == row.model, Stem.name == row.name)
+            )
+            async with self._database.write() as session:
+                # Not if another object has taken its place meanwhile.
+                await session.execute(
+                    update(table).where(same, table.audio_key == row.audio_key).values(size_bytes=size)
+                )
+        return len(new_tracks) + len(new_stems)
+
+    async def measure_all(self) -> None:
+        """Measures all objects that have not been measured yet."""
+        while await self.measure():
+            pass
+
+    async def note_kinds(self, kinds: Mapping[str, tuple[int, int]]) -> None:
+        """Keeps number and bytes of the objects by prefix, as counted now."""
+        now = datetime.now(UTC)
+        async with self._database.write(lock="stored kinds") as session:
+            await session.execute(delete(StoredKind))
+            session.add_all(
+                StoredKind(prefix=prefix, object_count=count, size_bytes=size, count_time=now)
+                for prefix, (count, size) in kinds.items()
+            )
+
+    async def statistics(self) -> Statistics:
+        """The library in numbers."""
+
+        shown = exists().where(Access.track_id == Track.id, Access.remove_time.is_(None))
+        async with self._database.read() as session:
+
+            async def count(query: Select[Any]) -> int:
+                return int(await session.scalar(query) or 0)
+
+            return Statistics(
+                user_count=await count(select(func.count(Access.user_id.distinct()))),
+                track_count=await count(select(func.count()).select_from(Track).where(shown)),
+                deleted_track_count=await count(select(func.count()).select_from(Track).where(~shown)),
+                stem_count=await count(select(func.count()).select_from(Stem)),
+                playlist_count=await count(select(func.count()).select_from(Playlist)),
+                storage=list(await session.scalars(select(StoredKind).order_by(StoredKind.prefix))),
+            )
+
+    async def _size(self, key: str) -> int:
+        try:
+            return (await self._objects.head(key)).size if key else 0
+        except NotFoundError:
+            return 0

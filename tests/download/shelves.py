@@ -1,0 +1,60 @@
+"""A library on either kind of database, with songs in it that no pipeline has made."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from services.common.database import Database
+from services.download.listing import read_listing
+from services.download.playlists import Playlists
+from services.download.shelf import Shelf
+from services.download.store import AudioFacts, Library, TrackData
+from stemtube.download.v1 import download_pb2 as pb
+
+
+@dataclass(slots=True)
+class Shelves:
+    database: Database
+    grace: timedelta = timedelta(days=7)
+
+    @property
+    def library(self) -> Library:
+        return Library(self.database)
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.database, self.grace)
+
+    @property
+    def playlists(self) -> Playlists:
+        return Playlists(self.database)
+
+    async def add(
+        self, user: str, title: str, artist: str = "", *, bpm: float = 0.0, key: str = "", seconds: float = 60.0
+    ) -> str:
+        """Adds an upload of a user; its id."""
+        name = uuid.uuid4().hex
+        facts = AudioFacts(f"originals/{name}", f"peaks/{name}", name, "flac", seconds, 44_100, 2, -12.0)
+        track, _ = await self.library.add_upload(user, title, artist, facts)
+        if bpm:
+            await self.library.set_analysis(track.id, "beats", beats(bpm))
+        if key:
+            tonic, mode = key.split()
+            await self.library.set_analysis(track.id, "key", {"tonic": tonic, "mode": mode})
+        return track.id
+
+    async def page(self, user: str, token: str = "", size: int = 50, **asked: Any) -> tuple[list[TrackData], str]:
+        """A page of a list as the RPC gives it, and the next token."""
+        listing = read_listing(pb.ListTracksRequest(**asked))
+        found = await self.shelf.tracks(user, listing, listing.read(token), size + 1)
+        following = listing.token(found[size - 1][1], found[size - 1][0].track.id) if len(found) > size else ""
+        return [data for data, _ in found[:size]], following
+
+    async def titles(self, user: str, **asked: Any) -> list[str]:
+        found, _ = await self.page(user, **asked)
+        return [data.title for data in found]
+
+
+def beats(bpm: float) -> dict[str, Any]:
+    return {"tempo": {"bpm": bpm, "confidence": 0.5}, "beats": [{"time": 1.0}], "beatsPerBar": 4}

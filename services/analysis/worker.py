@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_de
 log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 44_100
+SPEECH_RATE_HZ = 16_000
 DECODED = 0.05
 LOADED = 0.05  # of a part
 
@@ -78,7 +80,7 @@ class AnalysisWork:
         if wanted:
             sound = self._decode(task["audio_key"], report)
             for choice in sorted(wanted, key=lambda choice: _order(choice["part"])):
-                self._analyse(run, choice, sound)
+                self._analyse(run, choice, sound, self._mix(choice))
         return run.outcome()
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
@@ -93,14 +95,26 @@ class AnalysisWork:
             )
         return Audio(samples, SAMPLE_RATE_HZ)
 
-    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio) -> None:
+    def _mix(self, choice: dict[str, Any]) -> Callable[[], Audio] | None:
+        """Decodes the mix beside the vocals, as small as speech recognition takes it."""
+        if "mix_key" not in choice:
+            return None
+
+        def decode() -> Audio:
+            with self._objects.open(choice["mix_key"]) as source:
+                samples = audio.decode(source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1)
+            return Audio(samples, SPEECH_RATE_HZ)
+
+        return decode
+
+    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio, mix: Callable[[], Audio] | None) -> None:
         part = choice["part"]
         failed: dict[tuple[str, str], str] = {}
         try:
             while True:
                 chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed)
                 try:
-                    return run.analyse(choice, sound, backend, chosen.made_by)
+                    return run.analyse(choice, sound, mix, backend, chosen.made_by)
                 except LanguageModelError as error:
                     if choice["asked"][0] != registry.AUTO:
                         raise
@@ -169,14 +183,26 @@ class _Run:
         """Tells how much of a part's model is here."""
         self._show(part, "running", LOADED * done, stage="loading")
 
-    def analyse(self, choice: dict[str, Any], sound: Audio, backend: Backend, made_by: dict[str, str]) -> None:
+    def analyse(
+        self,
+        choice: dict[str, Any],
+        sound: Audio,
+        mix: Callable[[], Audio] | None,
+        backend: Backend,
+        made_by: dict[str, str],
+    ) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
         context = Context(
             beats=self._beats,
             structure=structure_of(choice["structure"]) if "structure" in choice else None,
             lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
-            options={"language": choice["language"], "language_model": self._language_model},
+            mix=mix,
+            options={
+                "language": choice["language"],
+                "language_model": self._language_model,
+                "text": choice.get("text", ""),
+            },
         )
         self._show(part, "running", LOADED)
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))

@@ -45,12 +45,12 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
         raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS.values()), "BAD_REQUEST")
     if len(set(asked)) < len(asked):
         raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
-    for choice in options.analyses:
-        if choice.text and choice.part != analysis_pb2.PART_LYRICS:
+    for analysis in options.analyses:
+        if analysis.text and analysis.part != analysis_pb2.PART_LYRICS:
             raise InvalidInputError("text is for lyrics", "BAD_REQUEST")
-        if len(choice.text) > MAX_TEXT:
+        if len(analysis.text) > MAX_TEXT:
             raise InvalidInputError(f"text of lyrics has at most {MAX_TEXT} characters", "INVALID_TEXT")
-        if choice.text and not any(character.isalnum() for character in choice.text):
+        if analysis.text and not any(character.isalnum() for character in analysis.text):
             raise InvalidInputError("text of lyrics has no words", "INVALID_TEXT")
     if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
         raise InvalidInputError("unknown quality", "BAD_REQUEST")

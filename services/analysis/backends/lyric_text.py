@@ -55,8 +55,8 @@ def plain(word: str) -> str:
 def match(given: Sequence[str], heard: Sequence[str]) -> list[int | None]:
     """For each given word the index of the heard word that it is, in order; None for one that was not heard.
 
-    The pairs whose likenesses sum up to the most (Needleman and Wunsch, 1970, with free gaps): a chorus that was misheard
-    once does not take the place of its next time.
+    The pairs whose likenesses sum up to the most (Needleman and Wunsch, 1970, with free gaps): a chorus that was
+    misheard once does not take the place of its next time.
     """
     if not given or not heard:
         return [None] * len(given)

@@ -52,10 +52,9 @@ class Hearing:
     @property
     def log_probability(self) -> float:
         """Mean over the words; without any, less than that of all words."""
-        count = len(self.words)
-        return (
-            sum(len(phrase.words) * phrase.log_probability for phrase in self.phrases) / count if count else -math.inf
-        )
+        if not (count := len(self.words)):
+            return -math.inf
+        return sum(len(phrase.words) * phrase.log_probability for phrase in self.phrases) / count
 
 
 class Listener:

@@ -8,10 +8,10 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from services.analysis.backends import registry
+from services.analysis.backends import registry, whisper_models
 from services.analysis.backends.base import PARTS, Part
 from services.analysis.backends.language_model import Endpoint
-from services.analysis.backends.whisper_models import check_language
+from services.analysis.backends.lyric_text import check_text
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.job_messages import STATES, error_message, job_message, queue_priority
@@ -80,8 +80,9 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             await asyncio.to_thread(_choice, part, self._weights, self._device, self._language_model)
             for part in request.parts
         ]
-        if not await self._objects.exists(request.audio_key):
-            raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
+        for key in (request.audio_key, *(choice["mix_key"] for choice in choices if "mix_key" in choice)):
+            if not await self._objects.exists(key):
+                raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         # What was asked for counts too: only an automatic choice may end with a substitute, and says why.
         equal = sorted(_key(choice) for choice in choices)
         record = await self._jobs.submit(
@@ -146,7 +147,7 @@ def _choice(
     asked = (request.backend or registry.AUTO, request.model or registry.AUTO)
     chosen = registry.choose(part, *asked, weights, device, language_model=language_model)
     if part == "lyrics":
-        check_language(chosen.model, request.language)
+        whisper_models.check_language(chosen.model, request.language)
     return {
         "part": part,
         "asked": asked,
@@ -155,6 +156,7 @@ def _choice(
         "language": request.language,
         "made_by": chosen.made_by,
         **_given(request),
+        **_heard_with(request),
     }
 
 
@@ -171,8 +173,19 @@ def _given(request: pb.PartRequest) -> dict[str, Any]:
     }
 
 
+def _heard_with(request: pb.PartRequest) -> dict[str, str]:
+    """What lyrics are made with beside the vocals, where it is given."""
+    given = {name: value for name in ("mix_key", "text") if (value := getattr(request, name))}
+    if given and request.part != pb.PART_LYRICS:
+        raise InvalidInputError("mix_key and text are for lyrics", "BAD_REQUEST")
+    if "text" in given:
+        check_text(given["text"])
+    return given
+
+
 def _key(choice: dict[str, Any]) -> list[str]:
-    given = [json.dumps(choice[name], sort_keys=True) for name in ("structure", "lyrics") if name in choice]
+    names = ("structure", "lyrics", "mix_key", "text")
+    given = [json.dumps([name, choice[name]], sort_keys=True) for name in names if name in choice]
     return [choice["part"], *choice["asked"], choice["model"], choice["language"], choice["made_by"]["version"], *given]
 
 
@@ -221,6 +234,7 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                             name=model,
                             availability=_availability(registry.availability(part, name, weights, model)),
                             default=is_default and model == default.model,
+                            languages=whisper_models.languages(model) if part == "lyrics" else (),
                         )
                         for model in entry.models
                     ],

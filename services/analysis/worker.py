@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +24,7 @@ from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_de
 log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 44_100
+SPEECH_RATE_HZ = 16_000
 DECODED = 0.05
 LOADED = 0.05  # of a part
 # What `auto` chooses, and long enough for every function to be compiled that a song needs.
@@ -129,7 +130,7 @@ class AnalysisWork:
         def analyse(choice: dict[str, Any], needed: list[Future[None]]) -> None:
             for future in needed:
                 future.result()
-            self._analyse(run, choice, sound)
+            self._analyse(run, choice, sound, self._mix(choice))
 
         with ThreadPoolExecutor(min(self._cores, len(wanted)), "part") as pool:
             # Those that wait come last, so that they hold no thread that another could have.
@@ -155,14 +156,26 @@ class AnalysisWork:
             )
         return Audio(samples, SAMPLE_RATE_HZ)
 
-    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio) -> None:
+    def _mix(self, choice: dict[str, Any]) -> Callable[[], Audio] | None:
+        """Decodes the mix beside the vocals, as small as speech recognition takes it."""
+        if "mix_key" not in choice:
+            return None
+
+        def decode() -> Audio:
+            with self._objects.open(choice["mix_key"]) as source:
+                samples = audio.decode(source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1)
+            return Audio(samples, SPEECH_RATE_HZ)
+
+        return decode
+
+    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio, mix: Callable[[], Audio] | None) -> None:
         part = choice["part"]
         failed: dict[tuple[str, str], str] = {}
         try:
             while True:
                 chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed)
                 try:
-                    return run.analyse(choice, sound, backend, chosen.made_by)
+                    return run.analyse(choice, sound, mix, backend, chosen.made_by)
                 except LanguageModelError as error:
                     if choice["asked"][0] != registry.AUTO:
                         raise
@@ -234,14 +247,26 @@ class _Run:
         """Tells how much of a part's model is here."""
         self._show(part, "running", LOADED * done, stage="loading")
 
-    def analyse(self, choice: dict[str, Any], sound: Audio, backend: Backend, made_by: dict[str, str]) -> None:
+    def analyse(
+        self,
+        choice: dict[str, Any],
+        sound: Audio,
+        mix: Callable[[], Audio] | None,
+        backend: Backend,
+        made_by: dict[str, str],
+    ) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
         context = Context(
             beats=self._beats,
             structure=structure_of(choice["structure"]) if "structure" in choice else None,
             lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
-            options={"language": choice["language"], "language_model": self._language_model},
+            mix=mix,
+            options={
+                "language": choice["language"],
+                "language_model": self._language_model,
+                "text": choice.get("text", ""),
+            },
         )
         self._show(part, "running", LOADED)
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))

@@ -19,6 +19,7 @@ PARTS: "dict[analysis_pb2.Part.ValueType, str]" = {
 PART_NUMBERS = {name: number for number, name in PARTS.items()}
 MAX_SEPARATIONS = 4
 MAX_SHIFTS, MAX_OVERLAP = 20, 0.9  # as the separation service has them
+MAX_TEXT = 20_000  # characters; as the analysis service has it
 # That any model gives.
 FEWEST_STEMS = 2
 
@@ -30,7 +31,8 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
 
     Raises:
         InvalidInputError: a part twice, unknown, or more separations than allowed (reason BAD_REQUEST);
-            shifts or overlap out of range (INVALID_OPTION).
+            shifts or overlap out of range (INVALID_OPTION); a text of lyrics that is too long or has no words
+            (INVALID_TEXT).
     """
     if options is None or not (options.separations or options.analyses):
         options = pb.ProcessingOptions(
@@ -43,6 +45,13 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
         raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS.values()), "BAD_REQUEST")
     if len(set(asked)) < len(asked):
         raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
+    for analysis in options.analyses:
+        if analysis.text and analysis.part != analysis_pb2.PART_LYRICS:
+            raise InvalidInputError("text is for lyrics", "BAD_REQUEST")
+        if len(analysis.text) > MAX_TEXT:
+            raise InvalidInputError(f"text of lyrics has at most {MAX_TEXT} characters", "INVALID_TEXT")
+        if analysis.text and not any(character.isalnum() for character in analysis.text):
+            raise InvalidInputError("text of lyrics has no words", "INVALID_TEXT")
     if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
         raise InvalidInputError("unknown quality", "BAD_REQUEST")
     for choice in options.separations:
@@ -69,6 +78,7 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
                 "backend": choice.backend or AUTO,
                 "model": choice.model or AUTO,
                 "language": choice.language,
+                "text": choice.text,
             }
             for choice in options.analyses
         ],
@@ -91,7 +101,7 @@ def without(
     plan: Plan, stems: Mapping[str, Collection[str]], parts: Collection[str], known: Mapping[str, Collection[str]]
 ) -> Plan:
     """What a plan still lacks of a track. What is there was made with whatever was chosen then: explicit choices of a
-    quality, a backend, an analysis' model or a language are made again.
+    quality, a backend, an analysis' model, a language or a text are made again.
 
     Args:
         plan: what is wanted.
@@ -119,4 +129,5 @@ def _is_separated(
 
 
 def _is_analysed(choice: dict[str, Any], parts: Collection[str]) -> bool:
-    return choice["backend"] == AUTO and choice["model"] == AUTO and not choice["language"] and choice["part"] in parts
+    is_automatic = choice["backend"] == AUTO and choice["model"] == AUTO
+    return is_automatic and not choice["language"] and not choice.get("text") and choice["part"] in parts

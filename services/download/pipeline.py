@@ -197,6 +197,9 @@ class _Run:
                     backend=choice["backend"],
                     model=choice["model"],
                     language=choice["language"],
+                    # Plans of earlier versions have no text.
+                    text=choice.get("text", ""),
+                    mix_key=self.audio_key if choice["part"] == "lyrics" else "",
                 )
                 for choice in choices
             ],

@@ -13,7 +13,7 @@ from services.analysis.backends.language_model import Endpoint
 from services.analysis.contents import lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.auth import Identity, set_caller
-from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.errors import InvalidInputError, StemTubeError, WeightsMissingError
 from services.common.jobs import JobContext, JobQueue
 from services.common.server import Draining
 from services.common.storage import ObjectStore
@@ -158,3 +158,16 @@ async def test_a_substitute_is_kept_only_as_long_as_the_best_cannot_be_had(reque
     unlucky = await ended(await requests.submit())
     assert unlucky != without_hub
     assert await requests.submit() != unlucky
+
+
+async def test_each_text_and_mix_is_a_job_of_its_own_and_is_checked(requests: Requests) -> None:
+    jobs = [await requests.submit(**given) for given in ({}, {"text": "la"}, {"text": "la la"}, {"mix_key": AUDIO})]
+    assert len(set(jobs)) == 4
+    for part, given, reason in (
+        ("key", {"text": "la"}, "BAD_REQUEST"),
+        ("lyrics", {"text": "-"}, "INVALID_TEXT"),
+        ("lyrics", {"mix_key": "originals/none"}, "NO_SUCH_OBJECT"),
+    ):
+        with pytest.raises(StemTubeError) as refusal:
+            await requests.submit(part, **given)
+        assert refusal.value.reason == reason

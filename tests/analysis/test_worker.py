@@ -365,3 +365,12 @@ async def test_without_a_language_model_auto_says_nothing_of_it(settings: Analys
     _, reports = await name_anew(settings, "auto")
     made_by = reports.kept["structure"]["made_by"]
     assert (made_by["backend"], made_by["substitution"]) == ("barwise", "")
+
+
+async def test_lyrics_are_heard_in_the_mix_too(settings: AnalysisSettings, song: Song) -> None:
+    await put(settings, song.audio.samples)
+    mix = AnalysisWork(settings)._mix({"mix_key": AUDIO})
+    assert mix is not None
+    sound = await asyncio.to_thread(mix)
+    assert (sound.sample_rate_hz, sound.samples.shape[0]) == (16_000, 1)
+    assert sound.duration == pytest.approx(song.audio.duration, abs=0.01)

@@ -3,6 +3,7 @@
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from services.common.errors import InvalidInputError
 from services.download.options import make_plan, without
 from stemtube.download.v1 import download_pb2 as pb
 
@@ -66,3 +67,12 @@ def test_a_track_without_results_lacks_everything() -> None:
     assert without(plan, {}, [], {}) == plan
     one_stem = without(plan, {"spleeter_2stems": ["vocals"]}, PARTS, {})
     assert (len(one_stem["separations"]), one_stem["analyses"]) == (1, [])
+
+
+def test_a_text_is_for_lyrics_and_is_aligned_anew() -> None:
+    assert lacking({"analyses": [{"part": "PART_LYRICS", "text": "la la"}]}) == 1
+    refused = {"BAD_REQUEST": ("PART_KEY", "la"), "INVALID_TEXT": ("PART_LYRICS", "-")}
+    for reason, (part, text) in refused.items():
+        with pytest.raises(InvalidInputError) as refusal:
+            make_plan(ParseDict({"analyses": [{"part": part, "text": text}]}, pb.ProcessingOptions()))
+        assert refusal.value.reason == reason

@@ -216,4 +216,4 @@ async def test_who_asks_again_for_a_removed_track_has_it_back(shelves: Shelves) 
 
 
 def _facts(name: str) -> AudioFacts:
-    return AudioFacts(f"originals/{name}", f"peaks/{name}", name, "flac", 60.0, 44_100, 2, -12.0)
+    return AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", 60.0, 44_100, 2, -12.0)

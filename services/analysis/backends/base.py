@@ -143,12 +143,14 @@ class Context:
     """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options.
 
     A backend of the structure that is given a `structure` names its sections anew: then the audio is the vocals stem,
-    and `lyrics` are what is sung, if that is known.
+    and `lyrics` are what is sung, if that is known. For the lyrics, `mix` decodes the mix that the vocals are from (any
+    rate and number of channels) when it is called, and `options["text"]` are the words where they are known.
     """
 
     beats: Beats | None = None
     structure: Structure | None = None
     lyrics: Lyrics | None = None
+    mix: Callable[[], Audio] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -177,8 +177,9 @@ _ENTRIES = (
         module="whisper",
         packages=(("faster_whisper", "faster-whisper"),),
         licence="MIT (faster-whisper, Whisper's models)",
-        description="Word-timed lyrics from the vocals stem",
-        cost=12.0,
+        description="Word-timed lyrics from the vocals stem and the mix; times for words that are given",
+        cost=20.0,
+        revision=2,
         models=whisper_models.MODELS,
     ),
 )

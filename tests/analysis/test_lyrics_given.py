@@ -1,0 +1,86 @@
+"""Lyrics that are given: matched with what was heard, shared out to windows, and timed by the audio."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.demo_song import short_song
+from services.analysis.backends import whisper, whisper_models
+from services.analysis.backends.base import Audio, Context, Word
+from services.analysis.backends.lyric_alignment import lines_as_given, share_out
+from services.analysis.backends.lyric_text import MAX_CHARACTERS, check_text, match, words_of
+from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, SungLevel
+from services.common.errors import InvalidInputError
+from services.common.weights import WeightStore
+
+RATE = 44_100
+
+
+def heard(text: str, start: float) -> list[Word]:
+    return [Word(start + index, start + index + 0.5, word, 0.9) for index, word in enumerate(text.split())]
+
+
+def test_a_chorus_that_was_misheard_once_does_not_take_the_next_ones_place() -> None:
+    given = ["we", "are", "here", "to", "stay", "then", "comes", "a", "verse", "we", "are", "here", "to", "stay"]
+    found = match(
+        given, ["weary", "hair", "two", "sty", "then", "comes", "a", "verse", "we", "are", "here", "to", "stay"]
+    )
+    assert found[5:] == list(range(4, 13))
+
+
+def test_words_are_compared_without_case_accents_and_signs() -> None:
+    assert match(["Fiancé,", "Don't"], ["fiance", "dont"]) == [0, 1]
+    assert match([], ["a"]) == []
+    assert match(["a"], []) == [None]
+
+
+def test_headings_are_not_sung() -> None:
+    words = words_of("[Chorus]\nHello, there -\n\nyou")
+    assert [word.text for word in words] == ["Hello,", "there", "you"]
+    assert words[0].line == words[1].line != words[2].line
+
+
+@pytest.mark.parametrize("text", ["", "- ...\n", "[Chorus]", "a " * MAX_CHARACTERS])
+def test_a_text_that_cannot_be_a_songs_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        check_text(text)
+    assert refusal.value.reason == "INVALID_TEXT"
+
+
+def test_words_go_where_they_were_heard_and_what_was_not_heard_goes_between() -> None:
+    given = words_of("one two three four five six")
+    shares = share_out(given, [*heard("one two", 0.0), *heard("six", 24.0)], [(0.0, 5.0), (20.0, 25.0)])
+    assert [word.text for share in shares for word in share] == [word.text for word in given]
+    assert [word.text for word in shares[0]][:2] == ["one", "two"]
+    assert shares[1][-1].text == "six"
+
+
+def test_given_lines_stay_lines_and_no_word_is_lost() -> None:
+    given = words_of("one two\nthree")
+    lines = lines_as_given(given, [Word(3, 4, "one", 1), Word(2, 9, "two", 1), Word(99, 99, "three", 0)], 5.0, "en")
+    assert [line.text for line in lines] == ["one two", "three"]
+    flat = [time for line in lines for word in line.words for time in (word.start, word.end)]
+    assert flat == sorted(flat)
+    assert flat[-1] <= 5.0
+
+
+def test_given_words_come_when_they_are_sung(tmp_path: Path) -> None:
+    model = whisper.load(WeightStore(tmp_path, offline=True), whisper_models.BUNDLED, "cpu")
+    song = short_song()
+    text = " ".join(word for _, _, word in song.truth.words)
+    context = Context(mix=lambda: Audio(sum(song.stems.values()), RATE), options={"text": text})
+    lyrics = model.analyze(Audio(song.stems["vocals"], RATE), context, lambda _: None)
+    words = [word for line in lyrics.lines for word in line.words]
+    assert [re.sub(r"\W", "", word.text) for word in words] == [re.sub(r"\W", "", w) for _, _, w in song.truth.words]
+    errors = [abs(word.start - start) for word, (start, _, _) in zip(words, song.truth.words, strict=True)]
+    assert np.median(errors) < 0.2
+
+
+def test_a_word_does_not_begin_in_the_rest_before_it() -> None:
+    sound = np.zeros(4 * SAMPLE_RATE_HZ, np.float32)
+    sound[2 * SAMPLE_RATE_HZ : 3 * SAMPLE_RATE_HZ] = 0.3
+    level = SungLevel(sound)
+    assert level.begun(Word(0.5, 2.8, "I", 0.9)).start == pytest.approx(2.0)
+    assert level.begun(Word(2.2, 2.8, "I", 0.9)).start == 2.2

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from services.common.errors import InvalidInputError
 from services.download.harte import is_chord_label
 from services.download.sorting import MODES, TONIC
+from services.download.text import has_controls
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
@@ -98,7 +99,7 @@ def _chords(chords: music_pb2.Chords, duration: float) -> music_pb2.Chords:
 
 def _structure(structure: music_pb2.Structure, duration: float) -> music_pb2.Structure:
     for section in structure.sections:
-        if not section.label.strip() or len(section.label) > MAX_SECTION_LABEL or not section.label.isprintable():
+        if not section.label.strip() or len(section.label) > MAX_SECTION_LABEL or has_controls(section.label):
             _refuse("BAD_SEGMENTS", f"a section has a label of at most {MAX_SECTION_LABEL} characters")
     found = music_pb2.Structure()
     found.CopyFrom(structure)
@@ -141,7 +142,7 @@ def _lyrics(lyrics: music_pb2.Lyrics, duration: float) -> music_pb2.Lyrics:
             _refuse("BAD_LYRICS", "a word has a text, and a confidence in [0, 1]")
         line.text = line.text or " ".join(word.text.strip() for word in line.words)
         for text in (line.text, *(word.text for word in line.words)):
-            if not text.strip() or len(text) > MAX_TEXT or not text.isprintable():
+            if not text.strip() or len(text) > MAX_TEXT or has_controls(text):
                 _refuse("BAD_LYRICS", f"a line has a text of at most {MAX_TEXT} characters, without control characters")
     return found
 

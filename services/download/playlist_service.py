@@ -7,8 +7,8 @@ from services.common.auth import require_user
 from services.common.job_messages import timestamp
 from services.download.paging import make_token, page_size, read_token
 from services.download.playlists import PlaylistData, Playlists
-from services.download.shelf_service import checked_notes, checked_text
 from services.download.tables import MAX_PLAYLIST_NAME
+from services.download.text import checked_notes, checked_text
 from stemtube.download.v1 import playlist_pb2 as pb
 
 SCOPE = "playlists"

@@ -16,9 +16,8 @@ from services.download.removal import Trash
 from services.download.shelf import Shelf, no_such_track
 from services.download.store import Library, TrackData
 from services.download.tables import MAX_TITLE
+from services.download.text import checked_notes, checked_text
 from stemtube.download.v1 import download_pb2 as pb
-
-MAX_NOTES = 10_000
 
 
 class ShelfRpcs:
@@ -98,30 +97,3 @@ class ShelfRpcs:
     @abstractmethod
     async def _cancel(self, job_id: str) -> None:
         """Cancels a job."""
-
-
-def checked_text(name: str, text: str, limit: int, *, may_be_empty: bool = False) -> str:
-    """A line of text from a user.
-
-    Raises:
-        InvalidInputError: empty, too long, or with control characters (reason BAD_REQUEST).
-    """
-    if not text and not may_be_empty:
-        raise InvalidInputError(f"{name} must not be empty", "BAD_REQUEST")
-    if len(text) > limit:
-        raise InvalidInputError(f"{name} has at most {limit} characters", "BAD_REQUEST")
-    if not text.isprintable():
-        raise InvalidInputError(f"{name} has control characters", "BAD_REQUEST")
-    return text
-
-
-def checked_notes(text: str) -> str:
-    """Notes from a user, which may have several lines.
-
-    Raises:
-        InvalidInputError: too long, or with control characters (reason BAD_REQUEST).
-    """
-    checked_text("notes", "".join(text.split("\n")).replace("\t", "").replace("\r", ""), MAX_NOTES, may_be_empty=True)
-    if len(text) > MAX_NOTES:
-        raise InvalidInputError(f"notes has at most {MAX_NOTES} characters", "BAD_REQUEST")
-    return text

@@ -132,11 +132,15 @@ class Sweeper:
             tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
             async for some in (await session.stream(tracks)).partitions(BATCH):
                 known += len(some)
-                lost_tracks += [row._tuple() for row in some if row.audio_key not in present]
+                lost_tracks += [(row.id, row.audio_key) for row in some if row.audio_key not in present]
             stems = select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)
             async for several in (await session.stream(stems)).partitions(BATCH):
                 known += len(several)
-                lost_stems += [row._tuple() for row in several if row.audio_key not in present]
+                lost_stems += [
+                    (row.track_id, row.model, row.name, row.audio_key)
+                    for row in several
+                    if row.audio_key not in present
+                ]
         # What was made after the listing is there all the same.
         lost_tracks = [lost for lost in lost_tracks if not await self._objects.exists(lost[-1])]
         lost_stems = [lost for lost in lost_stems if not await self._objects.exists(lost[-1])]

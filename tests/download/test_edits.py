@@ -84,9 +84,9 @@ def line(start: float, end: float, *words: tuple[float, float, str], text: str =
 
 
 def test_a_line_gets_the_text_of_its_words() -> None:
-    lines = [line(0, 2, (0, 1, "hello"), (1, 2, "you")), line(1.5, 3, text="ooh")]
+    lines = [line(0, 2, (0, 1, "hello"), (1, 2, "you")), line(1.5, 3, text="夜の\u3000川\u00a0\u200d")]
     _, content = check("lyrics", {"language": "en", "lines": lines})
-    assert [one["text"] for one in content["lines"]] == ["hello you", "ooh"]
+    assert [one["text"] for one in content["lines"]] == ["hello you", "夜の\u3000川\u00a0\u200d"]
 
 
 def test_a_key_or_none_is_taken() -> None:

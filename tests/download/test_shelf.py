@@ -1,5 +1,6 @@
 """A user's own view of the library, on both kinds of database."""
 
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from services.common.database import Database, migrate
 from services.common.errors import InvalidInputError, NotFoundError
+from services.download.listing import read_listing
 from services.download.messages import track_message
 from services.download.shelf import LONG_AGO
 from services.download.store import AudioFacts
@@ -38,51 +40,48 @@ async def fill(shelves: Shelves) -> dict[str, str]:
     return {title: await shelves.add("anna", title, artist, **facts) for title, artist, facts in SONGS}
 
 
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ({}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
-        ({"order": pb.TRACK_ORDER_ADDED}, ["Élan", "echo 100%", "Zebra_x", "apple"]),
-        ({"order": TITLE}, ["apple", "echo 100%", "Élan", "Zebra_x"]),
-        ({"order": TITLE, "descending": True}, ["Zebra_x", "Élan", "echo 100%", "apple"]),
-        ({"order": ARTIST}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
-        ({"order": pb.TRACK_ORDER_DURATION, "min_seconds": 61}, ["echo 100%", "Élan", "Zebra_x"]),
-        ({"order": TITLE, "query": "NOVA elan"}, ["Élan"]),
-        ({"order": TITLE, "query": "ECHO"}, ["echo 100%"]),
-        ({"order": TITLE, "query": "%"}, ["echo 100%"]),
-        ({"order": TITLE, "query": "_"}, ["Zebra_x"]),
-        ({"order": TITLE, "query": "nova zebra"}, []),
-        ({"order": TITLE, "min_bpm": 90, "max_bpm": 100}, ["Élan"]),
-        ({"order": TITLE, "max_bpm": 200}, ["echo 100%", "Élan", "Zebra_x"]),
-        ({"order": TITLE, "key_tonic": "C#", "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
-        ({"order": TITLE, "key_tonic": "C"}, ["Élan"]),
-        ({"order": TITLE, "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
-        ({"favourites": True}, []),
-    ],
-)
-async def test_lists_are_filtered_and_sorted(shelves: Shelves, asked: dict[str, Any], found: list[str]) -> None:
+LISTS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
+    ({"order": pb.TRACK_ORDER_ADDED}, ["Élan", "echo 100%", "Zebra_x", "apple"]),
+    ({"order": TITLE}, ["apple", "echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "descending": True}, ["Zebra_x", "Élan", "echo 100%", "apple"]),
+    ({"order": ARTIST}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
+    ({"order": pb.TRACK_ORDER_DURATION, "min_seconds": 61}, ["echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "query": "NOVA elan"}, ["Élan"]),
+    ({"order": TITLE, "query": "ECHO"}, ["echo 100%"]),
+    ({"order": TITLE, "query": "%"}, ["echo 100%"]),
+    ({"order": TITLE, "query": "_"}, ["Zebra_x"]),
+    ({"order": TITLE, "query": "nova zebra"}, []),
+    ({"order": TITLE, "min_bpm": 90, "max_bpm": 100}, ["Élan"]),
+    ({"order": TITLE, "max_bpm": 200}, ["echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "key_tonic": "C#", "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
+    ({"order": TITLE, "key_tonic": "C"}, ["Élan"]),
+    ({"order": TITLE, "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
+    ({"favourites": True}, []),
+]
+
+
+async def test_lists_are_filtered_and_sorted(shelves: Shelves) -> None:
     await fill(shelves)
-    assert await shelves.titles("anna", **asked) == found
+    assert [await shelves.titles("anna", **asked) for asked, _ in LISTS] == [found for _, found in LISTS]
 
 
-@pytest.mark.parametrize("order", pb.TrackOrder.values())
-@pytest.mark.parametrize("descending", [False, True])
-async def test_pages_join_and_survive_changes_between_them(
-    shelves: Shelves, order: "pb.TrackOrder.ValueType", descending: bool
-) -> None:
+async def test_pages_join_and_survive_changes_between_them(shelves: Shelves) -> None:
     ids = [await shelves.add("anna", f"song {n % 3}", "same", bpm=100.0, seconds=9.0) for n in range(7)]
-    asked: dict[str, Any] = {"order": order, "descending": descending}
-    whole, _ = await shelves.page("anna", **asked)
-    assert sorted(data.track.id for data in whole) == sorted(ids)
-    first, token = await shelves.page("anna", size=3, **asked)
-    await shelves.shelf.remove("anna", first[0].track.id)
-    second, token = await shelves.page("anna", token, size=3, **asked)
-    third, end = await shelves.page("anna", token, size=3, **asked)
-    assert [data.track.id for data in (*first, *second, *third)] == [data.track.id for data in whole]
-    assert end == ""
-    with pytest.raises(InvalidInputError) as refused:
-        await shelves.page("anna", token, **asked, favourites=True)
-    assert refused.value.reason == "BAD_PAGE_TOKEN"
+    for order, descending in itertools.product(pb.TrackOrder.values(), (False, True)):
+        asked: dict[str, Any] = {"order": order, "descending": descending}
+        whole, _ = await shelves.page("anna", **asked)
+        assert sorted(data.track.id for data in whole) == sorted(ids)
+        first, token = await shelves.page("anna", size=3, **asked)
+        await shelves.shelf.remove("anna", first[0].track.id)
+        second, token = await shelves.page("anna", token, size=3, **asked)
+        third, end = await shelves.page("anna", token, size=3, **asked)
+        assert [data.track.id for data in (*first, *second, *third)] == [data.track.id for data in whole]
+        assert end == ""
+        with pytest.raises(InvalidInputError) as refused:
+            await shelves.page("anna", token, **asked, favourites=True)
+        assert refused.value.reason == "BAD_PAGE_TOKEN"
+        await shelves.shelf.restore("anna", first[0].track.id)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +97,9 @@ async def test_pages_join_and_survive_changes_between_them(
         {"key_mode": "dorian"},
     ],
 )
-async def test_filters_that_make_no_sense_are_refused(shelves: Shelves, asked: dict[str, Any]) -> None:
+def test_filters_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        await shelves.page("anna", **asked)
+        read_listing(pb.ListTracksRequest(**asked))
     assert refused.value.reason == "BAD_REQUEST"
 
 

@@ -36,7 +36,7 @@ class Shelves:
         """Adds an upload of a user; its id."""
         name = uuid.uuid4().hex
         facts = AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", seconds, 44_100, 2, -12.0)
-        track, _ = await self.library.add_upload(user, title, artist, facts)
+        track, _ = await self.library.add_upload(user, SongFacts(title, artist), facts)
         if bpm:
             await self.library.set_analysis(track.id, "beats", beats(bpm))
         if key:

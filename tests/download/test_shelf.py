@@ -13,7 +13,7 @@ from services.common.errors import InvalidInputError, NotFoundError
 from services.download.listing import read_listing
 from services.download.messages import track_message
 from services.download.shelf import LONG_AGO
-from services.download.store import AudioFacts
+from services.download.store import AudioFacts, SongFacts
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.postgres import create_database
 from tests.download.shelves import Shelves, beats
@@ -112,7 +112,7 @@ async def test_names_favourites_and_notes_are_the_users_own(shelves: Shelves) ->
     assert message.original_title == "https://a.example/song"
     assert await shelves.titles("anna", query="my me", favourites=True) == ["My song"]
     assert await shelves.titles("ben", query="example") == ["https://a.example/song"]
-    await shelves.library.set_audio(track.id, "Found", "Band", _facts("0" * 32))
+    await shelves.library.set_audio(track.id, SongFacts("Found", "Band"), _facts("0" * 32))
     assert await shelves.titles("anna") == ["My song"]
     assert await shelves.titles("ben", query="found band") == ["Found"]
     await shelves.shelf.update("anna", track.id, {"title": "Found"})
@@ -127,7 +127,7 @@ async def test_names_favourites_and_notes_are_the_users_own(shelves: Shelves) ->
 async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelves: Shelves) -> None:
     track = await shelves.library.add_link("anna", "https://a.example/song")
     await shelves.library.add_link("ben", "https://a.example/song")
-    await shelves.library.set_audio(track.id, "Song", "", _facts("0" * 32))
+    await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
     await shelves.library.set_analysis(track.id, "beats", beats(60.0))
     await shelves.shelf.edit("anna", track.id, "beats", beats(120.0))
 
@@ -181,7 +181,7 @@ async def test_after_its_grace_a_removed_track_is_gone_for_the_one_and_its_data_
 ) -> None:
     track = await shelves.library.add_link("anna", "https://a.example/song")
     await shelves.library.add_link("ben", "https://a.example/song")
-    await shelves.library.set_audio(track.id, "Song", "", _facts("0" * 32))
+    await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
     shelves.grace = timedelta(0)
     await shelves.shelf.remove("anna", track.id)
     with pytest.raises(NotFoundError):

@@ -130,7 +130,7 @@ async def test_a_cleanup_is_a_job_with_a_report(acquiring: Acquiring, settings: 
             kind.prefix: kind.object_count
             for kind in (await Usage(database, acquiring.objects, 0).statistics()).storage
         }
-    assert kinds == {"originals": 1, "peaks": 1, "stems": 0, "uploads": 0, "derived": 0}
+    assert kinds == {"originals": 1, "peaks": 1, "covers": 0, "stems": 0, "uploads": 0, "derived": 0}
     assert track.audio_key in await acquiring.keys()
 
 

@@ -9,7 +9,7 @@ from services.common.database import Database
 from services.download.listing import read_listing
 from services.download.playlists import Playlists
 from services.download.shelf import Shelf
-from services.download.store import AudioFacts, Library, TrackData
+from services.download.store import AudioFacts, Library, SongFacts, TrackData
 from stemtube.download.v1 import download_pb2 as pb
 
 

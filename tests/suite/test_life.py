@@ -74,12 +74,12 @@ async def test_a_link_is_fetched_and_shared_with_who_else_asks_for_it(
     assert (await ben.get(f"/tracks/{track['id']}"))["track"]["key"] == track["key"]
 
 
-@pytest.mark.parametrize("path", ["/page", "/missing.mp3"])
-async def test_a_link_without_a_song_fails_and_leaves_no_track(path: str, client: Client, site: str) -> None:
+@pytest.mark.parametrize(("path", "why"), [("/page", "UNSUPPORTED_SITE"), ("/missing.mp3", "NO_SUCH_PAGE")])
+async def test_a_link_without_a_song_fails_and_leaves_no_track(path: str, why: str, client: Client, site: str) -> None:
     added = await add_link(client, site + path)
     job = await client.end_of(added["job"]["job"]["id"])
     assert states(job)["acquire"] == "failed"
-    assert job["job"]["error"]["reason"] in ("FETCH_FAILED", "NOT_AUDIO")
+    assert job["job"]["error"]["reason"] == why
     status, answer = await client.call("GET", f"/tracks/{added['track']['id']}")
     assert (status, reason(answer)) == (404, "NO_SUCH_TRACK")
 

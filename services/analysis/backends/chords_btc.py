@@ -108,10 +108,11 @@ def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[
 
 def _read(checkpoint: Path) -> dict[str, Any]:
     """The checkpoint: tensors, and two numpy scalars, which name numpy's modules as of old or of now."""
-    scalar = np.float64().__reduce__()[0]
+    scalar: Any = np.float64().__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     types = [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
-    with torch.serialization.safe_globals([*((scalar, name) for name in names), np.dtype, *types]):
+    read: list[Any] = [*((scalar, name) for name in names), np.dtype, *types]
+    with torch.serialization.safe_globals(read):
         kept: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     return kept
 

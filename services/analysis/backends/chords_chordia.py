@@ -118,15 +118,22 @@ class ChordiaChords:
         """The chord of each frame, and its probability in that frame among all chords of the vocabulary."""
         with np.errstate(divide="ignore"):
             labels = self._decoder.decode(parts, np.ones(len(parts[0]), np.int8))
-            # The search always starts from `N`, so that a track that begins with a chord has one frame of it.
-            labels[:1] = labels[1:2]
-            names, scores = self._decoder.get_chord_tag_obs(parts)
-        scores = scores.astype(np.float64)
-        scores -= scores.max(axis=1, keepdims=True)
-        chances = np.exp(scores)
+        # The search always starts from `N`, so that a track that begins with a chord has one frame of it.
+        labels[:1] = labels[1:2]
+        names, scores = self.scores(parts)
         columns = {name: i for i, name in enumerate(names)}
-        chosen = chances[np.arange(len(labels)), [columns[label] for label in labels]]
-        return labels, chosen / chances.sum(axis=1)
+        return labels, np.exp(scores[np.arange(len(labels)), [columns[label] for label in labels]])
+
+    def scores(self, parts: Probabilities) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """The vocabulary, and the log-probability of each of its chords in each frame [frames, chords].
+
+        Args:
+            parts: what `probabilities` returned.
+        """
+        with np.errstate(divide="ignore"):
+            names, products = self._decoder.get_chord_tag_obs(parts)
+        scores = products.astype(np.float64)
+        return names, scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
 
 
 def _use_one_core() -> None:

@@ -80,8 +80,8 @@ _BTC_QUALITIES = (
 _SECTIONS = (*section_names.NAMES, "A", "B", "C")
 
 # In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
-# 0.99 madmom, 0.56 librosa; chords majmin 0.94 chordia, 0.81 madmom; section boundaries F at 3 s 0.90 barwise, 0.77
-# msaf. A language model is asked where there is one.
+# 0.99 madmom, 0.56 librosa; chords majmin 0.95 hybrid, 0.94 chordia, 0.81 madmom; section boundaries F at 3 s
+# 0.90 barwise, 0.77 msaf. A language model is asked where there is one.
 _ENTRIES = (
     Entry(
         part="beats",
@@ -120,6 +120,17 @@ _ENTRIES = (
         description="The song's key from its chroma and the Krumhansl profiles; quick",
         vocabulary=("major", "minor"),
         cost=0.4,
+    ),
+    Entry(
+        part="chords",
+        name="hybrid",
+        module="chords_hybrid",
+        packages=(_CHORDIA, _LIBROSA),
+        licence="MIT",
+        description="The chords of chordia's networks, in time with the beats",
+        vocabulary=_CHORDIA_QUALITIES,
+        cost=2.2,
+        needs=("beats",),
     ),
     Entry(
         part="chords",

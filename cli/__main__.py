@@ -130,11 +130,11 @@ def list_models(url: Url = DEFAULT_URL, user: User = "", password: Password = ""
 
 @models_app.command("pull")
 def pull_model(
-    name: Annotated[str, typer.Argument(help="A separation model, or whisper.")],
+    name: Annotated[str, typer.Argument(help="A separation model, btc, or whisper.")],
     model: Annotated[str, typer.Argument(help="Of whisper: small, large-v3 …")] = "",
 ) -> None:
     """Fetches the weights of a model into the models directory."""
-    module = "services.analysis.pull" if name == "whisper" else "services.separation.pull"
+    module = "services.analysis.pull" if name in ("whisper", "btc") else "services.separation.pull"
     command = [sys.executable, "-m", module, model if name == "whisper" else name]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 

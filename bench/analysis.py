@@ -130,6 +130,8 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[1],
+            # Two processes that compile the same functions at once can damage what they keep of them.
+            env=os.environ | {"NUMBA_CACHE_DIR": str(folder / f"compiled {who}")},
             text=True,
         )
         for who in told

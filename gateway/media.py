@@ -29,7 +29,7 @@ TRACK = "/api/v1/tracks/{track_id}"
 STEM = TRACK + "/stems/{model}/{stem}"
 LIVE = "/api/v1/jobs/{job_id}/live/{part}/{stem}"
 PICTURES = ("image/jpeg", "image/png", "image/webp")
-FORMATS = ("flac", "wav", "mp3", "opus")
+FORMATS = ("flac", "wav", "mp3", "m4a", "opus")
 # Kept by the browser alone, and shown again only once the library has agreed.
 CACHING = "private, no-cache"
 

@@ -44,8 +44,8 @@ def encode(
     """Writes sound that is in memory.
 
     FLAC and WAV hold exactly the given samples, rounded to `bits` without dither: what has no more than 24 bits comes
-    back bit by bit. Samples beyond full scale are clipped in FLAC, in WAV with integers and by players of the
-    lossy formats; float WAV keeps them. Lossy formats carry the encoder's delay and padding, so they play at the same length.
+    back bit by bit. Samples beyond full scale are clipped in FLAC, in WAV with integers and by players of the lossy
+    formats; float WAV keeps them. Lossy formats carry the encoder's delay and padding, so they play at the same length.
 
     Args:
         samples: float32 [channels, samples], 1 or 2 channels.

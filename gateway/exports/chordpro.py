@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from gateway.exports.chords import name_of, parse
 from gateway.exports.export import Document, Export, FileType, Options, Track
-from gateway.exports.harte import name_of, parse
 from gateway.exports.track import Bar, bars_of, beat_seconds, chords_of, metre, one_line
 from stemtube.analysis.v1 import music_pb2
 

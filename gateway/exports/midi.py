@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import mido
 
+from gateway.exports.chords import name_of, parse
 from gateway.exports.export import Document, Export, FileType, Options, Track
-from gateway.exports.harte import name_of, parse
 from gateway.exports.track import beat_seconds, metre, one_line
 from services.common.errors import NotFoundError
 

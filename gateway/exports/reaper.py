@@ -3,8 +3,8 @@
 import csv
 import io
 
+from gateway.exports.chords import name_of
 from gateway.exports.export import Document, Export, FileType, Options, Track
-from gateway.exports.harte import name_of
 from gateway.exports.track import one_line, sections_of
 
 TYPE = FileType(".reaper.csv", "text/csv")

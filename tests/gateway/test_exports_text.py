@@ -12,7 +12,7 @@ import mir_eval.io
 import numpy as np
 import pytest
 
-from gateway.exports import harte
+from gateway.exports import chords
 from gateway.exports.export import Track
 from services.common.errors import NotFoundError
 from stemtube.analysis.v1 import music_pb2
@@ -267,7 +267,7 @@ def test_a_track_of_which_nothing_is_known(name: str, reason: str) -> None:
     ],
 )
 def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> None:
-    chord = harte.parse(label)
+    chord = chords.parse(label)
     assert chord is not None
     assert (chord.name, set(chord.intervals)) == (name, notes)
     # An independent reading of the same label.
@@ -280,7 +280,7 @@ def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> 
 
 
 def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
-    known = {quality: found for quality, found in harte._QUALITIES.items() if quality in mir_eval.chord.QUALITIES}
+    known = {quality: found for quality, found in chords._QUALITIES.items() if quality in mir_eval.chord.QUALITIES}
     assert len(known) > 12
     for quality, (intervals, _) in known.items():
         expected = mir_eval.chord.quality_to_bitmap(quality)
@@ -290,5 +290,5 @@ def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
 
 @pytest.mark.parametrize("label", ["N", "X", "", "H", "C:foo", "C:maj(x)", "c:maj"])
 def test_what_is_no_chord(label: str) -> None:
-    assert harte.parse(label) is None
-    assert harte.name_of(label) == "N.C."
+    assert chords.parse(label) is None
+    assert chords.name_of(label) == "N.C."

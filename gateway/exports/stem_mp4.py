@@ -57,8 +57,8 @@ def make(track: Track, options: Options) -> Rendering:
             parts[stem.name if stem.name in PARTS else "other"].append(stem)
     if missing := [part for part, stems in parts.items() if not stems]:
         raise NotFoundError(
-            f"A Stem file has {', '.join(PARTS)}; {' and '.join(missing)} is missing. Separate the track with a model "
-            "that has these, such as htdemucs.",
+            f"A Stem file has {', '.join(PARTS)}; here is no {' and no '.join(missing)}. Separate the track with a "
+            "model that has these, such as htdemucs.",
             "NO_SUCH_STEM",
         )
     stems = [stem for part in parts.values() for stem in part]

@@ -246,9 +246,10 @@ class Api:
 
 
 async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
-    """Writes the content of an answer; the file is there whole or not at all."""
+    """Writes the content of an answer, and makes the file's folder; the file is there whole or not at all."""
     draft = to.with_name(to.name + ".part")
     try:
+        to.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
             async for chunk in answer.content.iter_chunked(CHUNK):
                 await asyncio.to_thread(file.write, chunk)

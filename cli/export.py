@@ -29,10 +29,6 @@ async def export(api: Api, track: str, file_format: str, options: Sequence[str],
         raise ApiError(f"{wrong[0]!r} is not NAME=VALUE")
     track_id = track if ID.fullmatch(track) else await _found(api, track)
     path = f"/api/v1/tracks/{track_id}/exports/{quote(file_format, safe='')}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ApiError(f"{out} cannot be made: {error.strerror}") from None
     return await api.save(path + (f"?{urlencode(pairs)}" if pairs else ""), out)
 
 

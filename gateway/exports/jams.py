@@ -5,18 +5,18 @@ https://jams.readthedocs.io has the namespaces.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway.exports.export import Document, Export, FileType, Options, Track
 from gateway.exports.track import one_line
 from services.common.errors import NotFoundError
-from stemtube.common.v1 import provenance_pb2
+from stemtube.common.v1.provenance_pb2 import Provenance
 
 TYPE = FileType(".jams", "application/vnd.jams+json")
 VERSION = "0.3.5"
 Observation = tuple[float, float, Any, float | None]
-"""Start, duration, value, confidence."""
+"""Start, end, value, confidence."""
 
 
 def make(track: Track, _options: Options) -> Document:
@@ -44,54 +44,49 @@ def make(track: Track, _options: Options) -> Document:
 
 
 def _annotations(track: Track) -> list[dict[str, Any]]:
-    whole = track.duration_seconds
-    lines, made_by = track.lyrics.lines, track.made_by
-    key = f"{track.key.tonic}:{track.key.mode}"
-    candidates: list[tuple[str, Iterable[Observation], provenance_pb2.Provenance, dict[str, str]]] = [
-        ("beat", [(beat.time, 0.0, beat.position or None, None) for beat in track.beats], made_by["beats"], {}),
-        (
-            "tempo",
-            [(0.0, whole, track.tempo.bpm, track.tempo.confidence)] if track.tempo.bpm else [],
-            made_by["beats"],
-            {},
-        ),
-        ("key_mode", [(0.0, whole, key, track.key.confidence)] if track.key.tonic else [], track.key.made_by, {}),
-        ("chord", [_segment(chord) for chord in track.chords], made_by["chords"], {}),
-        ("segment_open", [_segment(part) for part in track.sections], made_by["structure"], {}),
-        (
-            "lyrics",
-            [(line.start, line.end - line.start, one_line(line.text), None) for line in lines],
-            track.lyrics.made_by,
-            {"unit": "line"},
-        ),
-        (
-            "lyrics",
-            [
-                (word.start, word.end - word.start, one_line(word.text), word.confidence)
-                for line in lines
-                for word in line.words
-            ],
-            track.lyrics.made_by,
-            {"unit": "word"},
-        ),
+    beats, lyrics = track.made_by["beats"], track.lyrics.made_by
+    found = [
+        _annotation(track, "beat", _beats(track), beats),
+        _annotation(track, "tempo", _tempo(track), beats),
+        _annotation(track, "key_mode", _key(track), track.key.made_by),
+        _annotation(track, "chord", _segments(track.chords), track.made_by["chords"]),
+        _annotation(track, "segment_open", _segments(track.sections), track.made_by["structure"]),
+        _annotation(track, "lyrics", _lines(track), lyrics, unit="line"),
+        _annotation(track, "lyrics", _words(track), lyrics, unit="word"),
     ]
-    return [
-        _annotation(track, namespace, observations, made_by, sandbox)
-        for namespace, observations, made_by, sandbox in candidates
-        if observations
-    ]
+    return [annotation for annotation in found if annotation["data"]]
 
 
-def _segment(segment: Any) -> Observation:
-    return segment.start, segment.end - segment.start, segment.label, segment.confidence
+def _beats(track: Track) -> Iterator[Observation]:
+    return ((beat.time, beat.time, beat.position or None, None) for beat in track.beats)
+
+
+def _tempo(track: Track) -> Iterator[Observation]:
+    if track.tempo.bpm:
+        yield 0.0, track.duration_seconds, track.tempo.bpm, track.tempo.confidence
+
+
+def _key(track: Track) -> Iterator[Observation]:
+    if track.key.tonic:
+        yield 0.0, track.duration_seconds, f"{track.key.tonic}:{track.key.mode}", track.key.confidence
+
+
+def _segments(segments: Iterable[Any]) -> Iterator[Observation]:
+    return ((segment.start, segment.end, segment.label, segment.confidence) for segment in segments)
+
+
+def _lines(track: Track) -> Iterator[Observation]:
+    return ((line.start, line.end, one_line(line.text), None) for line in track.lyrics.lines)
+
+
+def _words(track: Track) -> Iterator[Observation]:
+    for line in track.lyrics.lines:
+        for word in line.words:
+            yield word.start, word.end, one_line(word.text), word.confidence
 
 
 def _annotation(
-    track: Track,
-    namespace: str,
-    observations: Iterable[Observation],
-    made_by: provenance_pb2.Provenance,
-    sandbox: dict[str, str],
+    track: Track, namespace: str, observations: Iterable[Observation], made_by: Provenance, **sandbox: str
 ) -> dict[str, Any]:
     tools = " ".join(text for text in (made_by.backend, made_by.model, made_by.version) if text)
     return {
@@ -99,17 +94,12 @@ def _annotation(
         "time": 0.0,
         "duration": track.duration_seconds,
         "data": [
-            {"time": max(time, 0.0), "duration": max(duration, 0.0), "value": value, "confidence": confidence}
-            for time, duration, value, confidence in observations
+            {"time": max(start, 0.0), "duration": end - start, "value": value, "confidence": confidence}
+            for start, end, value, confidence in observations
         ],
         "annotation_metadata": {
-            "corpus": "",
-            "version": "",
             "curator": {"name": "StemTube", "email": ""},
-            "annotator": {},
             "annotation_tools": tools,
-            "annotation_rules": "",
-            "validation": "",
             "data_source": "program",
         },
         "sandbox": sandbox,

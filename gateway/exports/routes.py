@@ -156,9 +156,12 @@ async def _send(request: web.Request, response: web.StreamResponse, pieces: Asyn
         async for piece in pieces:
             await response.write(piece)
         await response.write_eof()
-    except StemTubeError as error:
-        log.warning("export broke off", reason=error.reason)
+    except BaseException as error:
+        # No error's answer may follow what was sent, and what was sent must not look whole.
         break_off(request)
+        if not isinstance(error, StemTubeError):
+            raise
+        log.warning("export broke off", reason=error.reason)
 
 
 def _option_parameters() -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from stemtube.analysis.v1 import music_pb2
 MODEL = Option(
     "model", "The separation model whose stems are meant; to be named if there are several, except for stems."
 )
-MAX_NAME = 120
+MAX_NAME_BYTES = 180
+"""File systems take 255, endings included."""
 USUAL_BPM = 120.0
 USUAL_METRE = 4
 
@@ -126,7 +127,8 @@ def one_line(text: str) -> str:
 
 
 def file_name(track: Track) -> str:
-    """`Artist - Title`, without what file systems refuse; at most 120 characters."""
+    """`Artist - Title`, without what file systems refuse, at most 180 bytes of UTF-8."""
     name = f"{track.artist} - {track.title}" if track.artist else track.title
     safe = "".join(character if character.isprintable() else "_" for character in one_line(name))
-    return re.sub(r'[<>:"/\\|?*]+', "_", safe)[:MAX_NAME].strip(". ") or "track"
+    legal = re.sub(r'[<>:"/\\|?*]+', "_", safe).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return legal.strip(". ") or "track"

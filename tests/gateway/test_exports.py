@@ -176,7 +176,8 @@ async def test_a_rendering_that_takes_too_long(connect: Connect, client: Client)
         ("AC/DC", 'What?\r\n"No"', "AC_DC - What_ _No_"),
         ("", "../../etc/passwd", "_.._etc_passwd"),
         ("東京", "夜\u202etxt", "東京 - 夜_txt"),
-        ("", "x" * 300, "x" * 120),
+        ("", "x" * 300, "x" * 180),
+        ("", "夜" * 100, "夜" * 60),
     ],
 )
 def test_names_of_files(artist: str, title: str, expected: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import av
 import numpy as np
 import pytest
@@ -305,6 +306,13 @@ async def test_sound_over_http(client: Client, tmp_path: Path) -> None:
         assert (response.status, response.headers["Content-Disposition"]) == (200, headers["Content-Disposition"])
     async with client.http.get(f"{PATH}/stems") as response:
         assert response.status == 200
+
+
+async def test_a_client_that_goes_away_leaves_the_renderer_to_others(client: Client) -> None:
+    with pytest.raises(TimeoutError):
+        await client.http.get(f"{PATH}/stem.mp4", timeout=aiohttp.ClientTimeout(total=0.05))
+    content, _ = await get(client, "click?encoding=wav")
+    assert len(soundfile.read(io.BytesIO(content))[0]) == LENGTH
 
 
 async def test_a_mix_that_is_gone(client: Client) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from services.analysis.backends.base import Beat, Beats, Line, Lyrics, Result, Section, Structure, Word
+from services.analysis.backends.base import Beat, Beats, Chords, Line, Lyrics, Result, Section, Structure, Word
+from services.common.harte import triad
 
 
 def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
@@ -16,6 +17,9 @@ def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
     fields = asdict(result)
     if isinstance(result, Beats):
         fields["tempo"] = {"bpm": fields.pop("bpm"), "confidence": fields.pop("confidence")}
+    if isinstance(result, Chords):
+        for chord in fields["chords"]:
+            chord["triad"] = triad(chord["label"])
     return {**fields, "made_by": made_by}
 
 
@@ -37,4 +41,4 @@ def lyrics_of(kept: dict[str, Any]) -> Lyrics:
         Line(line["start"], line["end"], line["text"], tuple(Word(**word) for word in line["words"]))
         for line in kept["lines"]
     )
-    return Lyrics(kept["language"], tuple(lines))
+    return Lyrics(kept["language"], tuple(lines), kept.get("words_from") or "heard")

@@ -266,6 +266,7 @@ class _Run:
                 "language": choice["language"],
                 "language_model": self._language_model,
                 "text": choice.get("text", ""),
+                "found_text": choice.get("found_text", ""),
             },
         )
         self._show(part, "running", LOADED)

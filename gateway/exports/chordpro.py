@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from gateway.exports.chords import name_of, parse
-from gateway.exports.export import Document, Export, FileType, Options, Track
+from gateway.exports.export import Document, Export, FileType, Option, Options, Track
 from gateway.exports.track import Bar, bars_of, beat_seconds, chords_of, metre, one_line
+from services.common.harte import triad
 from stemtube.analysis.v1 import music_pb2
 
 TYPE = FileType(".cho", "text/plain")
@@ -46,8 +47,10 @@ class _Unsung:
     content: Bar | music_pb2.Chord
 
 
-def make(track: Track, _options: Options) -> Document:
+def make(track: Track, options: Options) -> Document:
     """The song from top to bottom: headings, lines, grids."""
+    if options["triads"] == "1":
+        track = _simplified(track)
     harmony = _Harmony(chords_of(track))
     rows = list(_head(track))
     blocks = sorted(_blocks(track), key=lambda block: block.time)
@@ -61,6 +64,14 @@ def make(track: Track, _options: Options) -> Document:
             bars = [content for content in contents if isinstance(content, Bar)]
             rows += _grid(bars, harmony) if bars else _row(contents)
     return Document(TYPE, "\n".join(rows) + "\n")
+
+
+def _simplified(track: Track) -> Track:
+    simple = Track()
+    simple.CopyFrom(track)
+    for chord in simple.chords:
+        chord.label = triad(chord.label)
+    return simple
 
 
 _Block = _Line | _Heading | _Unsung
@@ -172,4 +183,9 @@ def _plain(text: str) -> str:
     return one_line(text).translate(_HARMLESS)
 
 
-EXPORT = Export(name="chordpro", summary="Lyrics with chords above them, and grids of bars (ChordPro).", make=make)
+EXPORT = Export(
+    name="chordpro",
+    summary="Lyrics with chords above them, and grids of bars (ChordPro).",
+    make=make,
+    options=(Option("triads", "1: chords without extensions and other bass notes, for beginners.", ("0", "1")),),
+)

@@ -106,6 +106,13 @@ def test_chordpro() -> None:
     ]
 
 
+def test_chordpro_for_beginners() -> None:
+    track = full_track()
+    text = exported("chordpro", track, triads="1")
+    assert "[F]Hello bright world\n[G]Größe [C]<3 (live)" in text
+    assert track == full_track()
+
+
 def test_chordpro_of_an_instrumental_has_grids_alone() -> None:
     track = full_track()
     track.ClearField("lyrics")

@@ -254,8 +254,8 @@ async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
             async for chunk in answer.content.iter_chunked(CHUNK):
                 await asyncio.to_thread(file.write, chunk)
         draft.replace(to)
-    except aiohttp.ClientError:
-        raise  # some of them are OSErrors, of the network
+    except (aiohttp.ClientError, TimeoutError):
+        raise  # OSErrors some of them, but of the network
     except OSError as error:
         raise ApiError(f"{to} cannot be written: {error.strerror}") from None
     finally:

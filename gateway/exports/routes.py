@@ -204,7 +204,7 @@ OPENAPI: dict[str, Any] = {
                 "400": _ERROR,
                 "401": _ERROR,
                 "404": {
-                    "description": "No such track or format, or a part of the track is missing: the reason.",
+                    "description": "No such track or format, or a part of the track is missing: the reason names it.",
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
                 },
                 "default": _ERROR,

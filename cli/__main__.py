@@ -16,6 +16,7 @@ from rich.table import Table
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
 from cli.demo import LOCK, run_demo
+from cli.export import export
 from cli.process import make_options, process
 from cli.suite import SuiteSettings, is_this_machine, log_file
 from cli.supervisor import CannotStartError, Supervisor
@@ -99,6 +100,32 @@ def process_command(
 
     if _run(_signed_in(url, user, password, work)):
         raise typer.Exit(1)
+
+
+@app.command("export")
+def export_command(
+    track: Annotated[str, typer.Argument(help="A track's id, or words of its title and artist.")],
+    file_format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="lrc, srt, chordpro, midi, stems, mixdown, stem.mp4 …; /api/docs has all."
+        ),
+    ],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as stems=vocals:-3,drums.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    out: Annotated[Path, typer.Option(help="The folder to save it in.")] = Path(),
+) -> None:
+    """Saves a track as a file for another program: lyrics, chords, MIDI, mixes, stems."""
+
+    async def work(api: Api) -> None:
+        saved = await export(api, track, file_format, option or (), out)
+        console.print(str(saved), markup=False, highlight=False, soft_wrap=True)
+
+    _run(_signed_in(url, user, password, work))
 
 
 @app.command()

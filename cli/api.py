@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -193,17 +193,21 @@ class Api:
         Raises:
             ApiError: as for `get`, or it cannot be saved.
         """
-        draft = to.with_name(to.name + ".part")
-        try:
-            async with self._answer("GET", path) as answer:
-                with draft.open("wb") as file:
-                    async for chunk in answer.content.iter_chunked(CHUNK):
-                        await asyncio.to_thread(file.write, chunk)
-            draft.replace(to)
-        except OSError as error:
-            raise ApiError(f"{to} cannot be written: {error.strerror}") from None
-        finally:
-            draft.unlink(missing_ok=True)
+        async with self._answer("GET", path) as answer:
+            await _write(answer, to)
+
+    async def save(self, path: str, folder: Path) -> Path:
+        """Saves what a path below the gateway gives in a folder, under the name that it has there; returns the file.
+
+        Raises:
+            ApiError: as for `download`.
+        """
+        async with self._answer("GET", path) as answer:
+            told = answer.content_disposition.filename if answer.content_disposition else None
+            # A name only, on any system.
+            to = folder / (PureWindowsPath(told or "").name.strip(". ") or "export")
+            await _write(answer, to)
+        return to
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -239,6 +243,23 @@ class Api:
             raise ApiError(f"no StemTube answers at {self._url}{start}, or name another with --url") from None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(f"{self._url} does not answer as it should: {error or type(error).__name__}") from None
+
+
+async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
+    """Writes the content of an answer, and makes the file's folder; the file is there whole or not at all."""
+    draft = to.with_name(to.name + ".part")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                await asyncio.to_thread(file.write, chunk)
+        draft.replace(to)
+    except (aiohttp.ClientError, TimeoutError):
+        raise  # OSErrors some of them, but of the network
+    except OSError as error:
+        raise ApiError(f"{to} cannot be written: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 async def _message(answer: aiohttp.ClientResponse) -> str:

@@ -17,6 +17,7 @@ from gateway import health, media, middleware, pages, session, transcoder, uploa
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, meeting_expectations
 from gateway.errors import errors
+from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
 from services.common.client import open_channel
@@ -64,6 +65,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
     app.add_routes(media.routes)
+    add_exports(app, config)
     app.add_routes(transcoder.routes(services.values()))
     app.add_routes(_documentation(services, config.gateway.public_url))
     return app

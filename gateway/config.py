@@ -24,6 +24,7 @@ class GatewaySection(Section):
     max_buffered_event_bytes: int = Field(4 * MIB, gt=0, description="the same, by size")
     call_seconds: float = Field(20.0, gt=0, description="time limit of an ordinary request to a service")
     media_seconds: float = Field(120.0, gt=0, description="time limit for making a stem in another format")
+    export_seconds: float = Field(600.0, gt=0, description="time limit for making the sound of an export")
     upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
     body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
     keepalive_seconds: float = Field(75.0, gt=0, description="how long an idle connection is kept for further requests")

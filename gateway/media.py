@@ -29,7 +29,7 @@ TRACK = "/api/v1/tracks/{track_id}"
 STEM = TRACK + "/stems/{model}/{stem}"
 LIVE = "/api/v1/jobs/{job_id}/live/{part}/{stem}"
 PICTURES = ("image/jpeg", "image/png", "image/webp")
-FORMATS = ("flac", "wav", "mp3", "opus")
+FORMATS = ("flac", "wav", "mp3", "m4a", "opus")
 # Kept by the browser alone, and shown again only once the library has agreed.
 CACHING = "private, no-cache"
 
@@ -163,8 +163,13 @@ async def _write(request: web.Request, response: web.StreamResponse, info: Objec
             sent += len(piece)
     except StemTubeError as error:
         log.warning("media broke off", key=info.key, reason=error.reason)
-    if sent < part.length and request.transport is not None:
-        # The status is long gone; only a broken connection tells the client that this is not all.
+    if sent < part.length:
+        break_off(request)
+
+
+def break_off(request: web.Request) -> None:
+    """Breaks the connection: the status is long gone, and nothing else tells the client that this is not all."""
+    if request.transport is not None:
         request.transport.abort()
 
 

@@ -10,6 +10,7 @@ from gateway.bindings import Binding, bindings, resolve
 from gateway.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE
 from gateway.errors import HTTP_STATUS
+from gateway.exports import routes as exports
 from gateway.messages import is_query_field
 from services.common.errors import Code
 
@@ -86,7 +87,7 @@ class _Document:
             operation_id = name if seen[name] == 1 else f"{name}{seen[name]}"
             path = paths.setdefault(binding.template.path, {})
             path[binding.verb.lower()] = self._operation(binding, operation_id)
-        for module in (session, uploads, media):
+        for module in (session, uploads, media, exports):
             for address, operations in module.OPENAPI.items():
                 paths.setdefault(address, {}).update(operations)
         for message in (uploads.HEADER_OPTIONS, uploads.RESPONSE, session.USER):

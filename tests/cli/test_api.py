@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from cli.api import Api, ApiError
+from cli.export import export
 from cli.suite import free_ports
 from gateway.app import RunningGateway, start
 from gateway.config import MIB, GatewaySection, GatewaySettings
 from services.common.config import AddressSettings, LimitSettings
 from services.common.errors import InvalidInputError
+from stemtube.download.v1 import download_pb2
 from tests.gateway import suite as small
 from tests.gateway.suite import PASSWORD, Suite, running_suite, until
 
@@ -45,6 +47,51 @@ async def api(gateway: RunningGateway) -> AsyncIterator[Api]:
     async with Api(f"http://127.0.0.1:{gateway.port}") as api:
         await api.sign_in("ann", PASSWORD)
         yield api
+
+
+@pytest.fixture
+def songs(suite: Suite) -> dict[str, download_pb2.Track]:
+    """Ann has two songs with words."""
+    tracks = suite.library.tracks["ann"]
+    for digit, title in (("a", "One"), ("b", "Two/3")):
+        track = download_pb2.Track(id=digit * 32, title=title)
+        track.lyrics.lines.add(start=1.0, end=2.0, text="La")
+        tracks[track.id] = track
+    return tracks
+
+
+async def test_an_export_is_saved_under_its_own_name(api: Api, songs: dict[str, Any], tmp_path: Path) -> None:
+    saved = await export(api, "b" * 32, "lrc", ["words=1"], tmp_path / "new" / "folder")
+    assert saved == tmp_path / "new" / "folder" / "Two_3.lrc"
+    assert "[00:01.00]La" in saved.read_text()
+    assert [path.name for path in saved.parent.iterdir()] == ["Two_3.lrc"]
+
+
+async def test_an_export_of_a_song_by_its_name(api: Api, songs: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ApiError, match=r"which one is 'x'\? One \(a+\); Two/3 \(b+\)"):
+        await export(api, "x", "srt", [], tmp_path)
+    del songs["b" * 32]
+    assert (await export(api, "One", "srt", [], tmp_path)).name == "One.srt"
+    songs.clear()
+    with pytest.raises(ApiError, match="no track 'One'"):
+        await export(api, "One", "srt", [], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options", "message"),
+    [
+        ("../audio", [], "no such format"),
+        ("lrc", ["words"], "'words' is not NAME=VALUE"),
+        ("lrc", ["words=2"], "words is 0 or 1"),
+        ("midi", [], "neither beats nor chords"),
+    ],
+)
+async def test_exports_that_are_refused(
+    api: Api, songs: dict[str, Any], tmp_path: Path, file_format: str, options: list[str], message: str
+) -> None:
+    with pytest.raises(ApiError, match=message):
+        await export(api, "a" * 32, file_format, options, tmp_path / "out")
+    assert not await asyncio.to_thread((tmp_path / "out").exists)
 
 
 async def test_an_upload_arrives_whole_with_its_name_and_options(api: Api, suite: Suite, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Stems are kept as FLAC, bit by bit; WAV, MP3 and Opus are made from them on request."""
+"""Stems are kept as FLAC, bit by bit; WAV, MP3, M4A and Opus are made from them on request."""
 
 import hashlib
 import io
 import tracemalloc
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -26,6 +27,7 @@ from services.common.errors import InvalidInputError, StoppedError
 from tests.common.audio_files import RATE, music, snr_db, with_ffmpeg
 
 SONG = music()
+AAC_FRAME = 1024
 
 
 def on_grid(samples: Samples, bits: int) -> Samples:
@@ -94,6 +96,19 @@ def test_lossy_files_play_at_the_same_time(tmp_path: Path, kind: Format, length:
     assert snr_db(song[:, :common], decoded[:, :common]) > 8
 
 
+@pytest.mark.parametrize("length", [2000, RATE + 1, 3 * RATE])
+def test_m4a_tells_its_delay_and_its_end(tmp_path: Path, length: int) -> None:
+    """FFmpeg's decoder heeds the delay, and plays the last frame in full although the file says where it ends."""
+    song = SONG[:, :length]
+    encode(song, RATE, tmp_path / "stem", "m4a")
+    decoded = decode(tmp_path / "stem", NO_LIMITS)
+    assert length <= decoded.shape[1] < length + AAC_FRAME
+    assert snr_db(song, decoded[:, :length]) > 8
+    with av.open(tmp_path / "stem") as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    assert sum(packet.duration for packet in packets if packet.pts >= 0) == length
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_what_it_says(tmp_path: Path, kind: Format) -> None:
     path = tmp_path / f"stem{EXTENSIONS[kind]}"
@@ -103,20 +118,23 @@ def test_every_format_is_what_it_says(tmp_path: Path, kind: Format) -> None:
         "flac": ("flac", "flac"),
         "wav": ("pcm_s24le", "wav"),
         "mp3": ("mp3", "mp3"),
+        "m4a": ("aac", "mp4"),
         "opus": ("opus", "ogg"),
     }[kind]
     assert (info.codec, info.container, info.channels) == (codec, container, 2)
-    assert info.duration_seconds == pytest.approx(3.0, abs=1e-3)
+    assert info.duration_seconds == pytest.approx(3.0, abs=AAC_FRAME / RATE if kind == "m4a" else 1e-3)
     assert CONTENT_TYPES[kind].startswith("audio/")
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 48000, 88200, 96000])
 def test_rates_that_a_format_does_not_know_are_converted(tmp_path: Path, rate: int) -> None:
     song = music(rate=rate)
-    for kind, expected in (("flac", rate), ("wav", rate), ("mp3", min(rate, 48000)), ("opus", 48000)):
+    formats = (("flac", rate), ("wav", rate), ("mp3", min(rate, 48000)), ("m4a", rate), ("opus", 48000))
+    for kind, expected in formats:
         encode(song, rate, tmp_path / "stem", kind)
         info = check(tmp_path / "stem", NO_LIMITS)
-        assert (info.sample_rate_hz, info.duration_seconds) == (expected, pytest.approx(3.0, abs=0.01))
+        tolerance = AAC_FRAME / rate if kind == "m4a" else 0.01
+        assert (info.sample_rate_hz, info.duration_seconds) == (expected, pytest.approx(3.0, abs=tolerance))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,4 +1,4 @@
-"""Writing sound: FLAC for what is kept, WAV, MP3 and Opus for who asks for them."""
+"""Writing sound: FLAC for what is kept, WAV, MP3, M4A (AAC) and Opus for who asks for them."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -22,9 +22,12 @@ from services.common.errors import InvalidInputError
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_AAC_RATES_HZ = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _OPUS_RATE_HZ = 48000
 _MP3_BITS_PER_SECOND = 128_000
 """Per channel: 256 kbit/s in stereo. Constant, because players seek inexactly in variable-rate MP3."""
+_AAC_BITS_PER_SECOND = 128_000
+"""Per channel: 256 kbit/s in stereo, the usual rate of shops."""
 _OPUS_BITS_PER_SECOND = 80_000
 """Per channel: 160 kbit/s in stereo, transparent in listening tests."""
 
@@ -41,14 +44,14 @@ def encode(
     """Writes sound that is in memory.
 
     FLAC and WAV hold exactly the given samples, rounded to `bits` without dither: what has no more than 24 bits comes
-    back bit by bit. Samples beyond full scale are clipped in FLAC, in WAV with integers and by players of MP3 and
-    Opus; float WAV keeps them. MP3 and Opus carry the encoder's delay and padding, so they play at the same length.
+    back bit by bit. Samples beyond full scale are clipped in FLAC, in WAV with integers and by players of the lossy
+    formats; float WAV keeps them. Lossy formats carry the encoder's delay and padding, so they play at the same length.
 
     Args:
         samples: float32 [channels, samples], 1 or 2 channels.
-        sample_rate_hz: of `samples`. MP3 is brought to the next rate it knows, Opus to 48 kHz.
+        sample_rate_hz: of `samples`. MP3 and M4A are brought to the next rate that they know, Opus to 48 kHz.
         destination: a path, removed again on failure, or a seekable binary file.
-        format: see `Format`. MP3 has 256 kbit/s, Opus 160 kbit/s (for stereo).
+        format: see `Format`. MP3 and M4A have 256 kbit/s, Opus 160 kbit/s (for stereo).
         bits: of FLAC (16, 24) and WAV (16, 24, 32: float).
         on_progress: gets the share that is written.
 
@@ -216,6 +219,8 @@ def _encoding(format: Format, bits: int) -> _Encoding:  # noqa: A002
             # LAME's faster search: 46 times real time instead of 24, with no loss in SNR at this bit rate.
             quick = {"compression_level": "7"}
             return _Encoding("mp3", "libmp3lame", "fltp", bits_per_second=_MP3_BITS_PER_SECOND, options=quick)
+        case "m4a", _:
+            return _Encoding("ipod", "aac", "fltp", bits_per_second=_AAC_BITS_PER_SECOND)
         case "opus", _:
             return _Encoding("ogg", "libopus", "flt", bits_per_second=_OPUS_BITS_PER_SECOND)
         case "flac", 16:
@@ -234,8 +239,9 @@ def _encoding(format: Format, bits: int) -> _Encoding:  # noqa: A002
 def _encoder_rate(format: Format, sample_rate_hz: int) -> int:  # noqa: A002
     if format == "opus":
         return _OPUS_RATE_HZ
-    if format == "mp3":
-        return next((rate for rate in _MP3_RATES_HZ if rate >= sample_rate_hz), _MP3_RATES_HZ[-1])
+    known = {"mp3": _MP3_RATES_HZ, "m4a": _AAC_RATES_HZ}.get(format)
+    if known:
+        return next((rate for rate in known if rate >= sample_rate_hz), known[-1])
     return sample_rate_hz
 
 

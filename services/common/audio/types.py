@@ -19,16 +19,23 @@ Source = BinaryIO | Path
 
 Destination = BinaryIO | Path
 
-Format = Literal["flac", "wav", "mp3", "opus"]
-FORMATS: tuple[Format, ...] = ("flac", "wav", "mp3", "opus")
+Format = Literal["flac", "wav", "mp3", "m4a", "opus"]
+FORMATS: tuple[Format, ...] = ("flac", "wav", "mp3", "m4a", "opus")
 
 CONTENT_TYPES: Mapping[Format, str] = {
     "flac": "audio/flac",
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
     "opus": "audio/ogg; codecs=opus",
 }
-EXTENSIONS: Mapping[Format, str] = {"flac": ".flac", "wav": ".wav", "mp3": ".mp3", "opus": ".opus"}
+EXTENSIONS: Mapping[Format, str] = {
+    "flac": ".flac",
+    "wav": ".wav",
+    "mp3": ".mp3",
+    "m4a": ".m4a",
+    "opus": ".opus",
+}
 
 
 @dataclass(frozen=True, slots=True)

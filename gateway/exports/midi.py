@@ -1,0 +1,190 @@
+"""The song's frame as a Standard MIDI file: a tempo map that meets each beat, its metre, chords, and lyrics.
+
+Imported beside the audio into a DAW, its bars and beats are those of the recording.
+"""
+
+import bisect
+import io
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import mido
+
+from gateway.exports.chords import name_of, parse
+from gateway.exports.export import Document, Export, FileType, Options, Track
+from gateway.exports.track import beat_seconds, metre, one_line
+from services.common.errors import NotFoundError
+
+TYPE = FileType(".mid", "audio/midi")
+TICKS = 480
+"""Per beat."""
+SHORTEST_LEAD = 0.1
+"""A first beat that comes sooner, in beats, counts as the start of the song: no program takes ten times the tempo."""
+LONGEST_BEAT_SECONDS = 16.0
+"""A MIDI tempo has 24 bits of microseconds per beat."""
+MAX_METRE = 255
+BASS_OCTAVE, CHORD_OCTAVE = 36, 48
+VELOCITY = 80
+KEYS = {
+    "major": ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"),
+    "minor": ("Cm", "C#m", "Dm", "Ebm", "Em", "Fm", "F#m", "Gm", "G#m", "Am", "Bbm", "Bm"),
+}
+
+
+def make(track: Track, _options: Options) -> Document:
+    """Three tracks, as long as the song: tempo, metre, key and markers; chords; lyrics.
+
+    Raises:
+        NotFoundError: neither beats nor chords are known (reason NO_BEATS).
+    """
+    if not (track.beats or track.chords):
+        raise NotFoundError("The track has neither beats nor chords.", "NO_BEATS")
+    grid = _Grid(track)
+    midi = mido.MidiFile(type=1, ticks_per_beat=TICKS, charset="utf-8")
+    title = one_line(f"{track.artist} - {track.title}" if track.artist else track.title)
+    end = (grid.tick(track.duration_seconds), mido.MetaMessage("end_of_track"))
+    for name, events in (
+        (title, [*grid.events(), *_key(track), *_markers(track, grid), end]),
+        ("Chords", _chords(track, grid)),
+        ("Lyrics", _lyrics(track, grid)),
+    ):
+        midi.tracks.append(_track(name, events))
+    file = io.BytesIO()
+    midi.save(file=file)
+    return Document(TYPE, file.getvalue())
+
+
+Events = list[tuple[int, mido.messages.BaseMessage]]
+"""Ticks from the start, and what happens then."""
+
+
+class _Grid:
+    """Beats from the song's start on, the first one at tick 0; where none were found there are some in between."""
+
+    def __init__(self, track: Track) -> None:
+        self._period = min(beat_seconds(track), LONGEST_BEAT_SECONDS)
+        self._metre = metre(track)
+        self._times: list[float] = []
+        self._downbeats: list[int] = []
+        for beat in track.beats:
+            self._reach(beat.time)
+            if beat.position == 1:
+                self._downbeats.append(len(self._times) - 1)
+        if not self._times:
+            self._times = [0.0]
+
+    def _reach(self, time: float) -> None:
+        """Adds a beat, after as many as are needed to get there."""
+        if not self._times:
+            beats = time / self._period
+            count = 0 if beats < SHORTEST_LEAD else max(round(beats), math.ceil(time / LONGEST_BEAT_SECONDS), 1)
+            self._times = [time * n / count for n in range(count + 1)] if count else [0.0]
+            return
+        last = self._times[-1]
+        count = math.ceil((time - last) / LONGEST_BEAT_SECONDS) or 1
+        self._times += [last + (time - last) * n / count for n in range(1, count + 1)]
+
+    def tick(self, time: float) -> int:
+        """The tick at a time in seconds."""
+        if time >= self._times[-1]:
+            return round(TICKS * (len(self._times) - 1 + (time - self._times[-1]) / self._period))
+        place = max(bisect.bisect_right(self._times, time) - 1, 0)
+        start, end = self._times[place : place + 2]
+        return max(round(TICKS * (place + (time - start) / (end - start))), 0)
+
+    def events(self) -> Events:
+        """Tempo and metre, where they change."""
+        return [*self._tempos(), *self._metres()]
+
+    def _tempos(self) -> Iterator[tuple[int, mido.MetaMessage]]:
+        reached, present = 0.0, 0
+        for place, end in enumerate([*self._times[1:], self._times[-1] + self._period]):
+            # Rounded so that errors do not add up.
+            tempo = round((end - reached) * 1e6)
+            reached += tempo / 1e6
+            if tempo != present:
+                yield place * TICKS, mido.MetaMessage("set_tempo", tempo=tempo)
+            present = tempo
+
+    def _metres(self) -> Iterator[tuple[int, mido.MetaMessage]]:
+        present = 0
+        for place, beats in self._bars():
+            if beats != present:
+                yield place * TICKS, mido.MetaMessage("time_signature", numerator=beats, denominator=4)
+            present = beats
+
+    def _bars(self) -> Iterator[tuple[int, int]]:
+        """The beat that each bar begins with, and the bar's beats; before the first downbeat a part of a bar, if need
+        be, and whole ones.
+        """
+        if not self._downbeats:
+            yield 0, self._metre
+            return
+        first = self._downbeats[0]
+        if first % self._metre:
+            yield 0, first % self._metre
+        for place in range(first % self._metre, first, self._metre):
+            yield place, self._metre
+        for one, other in pairwise(self._downbeats):
+            yield one, min(other - one, MAX_METRE)
+        yield self._downbeats[-1], self._metre
+
+
+def _key(track: Track) -> Events:
+    names = KEYS.get(track.key.mode)
+    tonic = parse(track.key.tonic)
+    if names is None or tonic is None:
+        return []
+    return [(0, mido.MetaMessage("key_signature", key=names[tonic.root]))]
+
+
+def _markers(track: Track, grid: _Grid) -> Events:
+    """Chords as markers, sections as cue points."""
+    chords = [(grid.tick(chord.start), mido.MetaMessage("marker", text=name_of(chord.label))) for chord in track.chords]
+    sections = [
+        (grid.tick(part.start), mido.MetaMessage("cue_marker", text=one_line(part.label))) for part in track.sections
+    ]
+    return chords + sections
+
+
+def _chords(track: Track, grid: _Grid) -> Events:
+    events: Events = []
+    for label in track.chords:
+        chord = parse(label.label)
+        start, end = grid.tick(label.start), grid.tick(label.end)
+        if chord is None or start >= end:
+            continue
+        notes = [BASS_OCTAVE + chord.bass, *(CHORD_OCTAVE + chord.root + interval for interval in chord.intervals)]
+        events += [(start, mido.Message("note_on", note=note, velocity=VELOCITY)) for note in notes]
+        events += [(end, mido.Message("note_off", note=note, velocity=0)) for note in notes]
+    return events
+
+
+def _lyrics(track: Track, grid: _Grid) -> Events:
+    """A lyric event for each word, or for a line without words; a line ends with a carriage return (RP-017)."""
+    events: Events = []
+    for line in track.lyrics.lines:
+        words = [(word.start, one_line(word.text)) for word in line.words] or [(line.start, one_line(line.text))]
+        for place, (start, text) in enumerate(words, start=1):
+            end = "\r" if place == len(words) else " "
+            events.append((grid.tick(start), mido.MetaMessage("lyrics", text=text + end)))
+    return events
+
+
+def _track(name: str, events: Events) -> mido.MidiTrack:
+    """Events in order, with the ticks from one to the next; at one tick notes end before others begin."""
+    ordered = sorted(events, key=lambda event: (event[0], event[1].type != "note_off"))
+    track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+    reached = 0
+    for tick, message in ordered:
+        track.append(message.copy(time=tick - reached))
+        reached = tick
+    return track
+
+
+EXPORT = Export(
+    name="midi",
+    summary="Tempo map, metre, chords, sections and lyrics as a MIDI file that runs with the recording.",
+    make=make,
+)

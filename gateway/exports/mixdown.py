@@ -1,0 +1,115 @@
+"""Any stems mixed anew: a minus-one track, a rehearsal mix."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from gateway.exports.encodings import ENCODING, named
+from gateway.exports.export import Export, Option, Options, Rendering, Track, TrackStem
+from gateway.exports.track import MODEL, stems_of
+from services.common.errors import InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from services.common.audio import Samples
+
+LOWEST_DB, HIGHEST_DB = -60.0, 12.0
+
+
+def make(track: Track, options: Options) -> Rendering:
+    """The stems that are asked for, at their gains.
+
+    Raises:
+        NotFoundError: no stems, or not these (reason NO_STEMS, NO_SUCH_STEM).
+        InvalidInputError: `stems` cannot be understood (reason BAD_REQUEST).
+    """
+    known = {stem.name: stem for stem in stems_of(track, options)}
+    stems: list[TrackStem] = []
+    factors = []
+    for wish in options["stems"].split(","):
+        name, _, decibels = wish.strip().partition(":")
+        if not name:
+            raise _bad_request("stems names what is to be heard, such as stems=vocals:-3,drums.")
+        if name not in known:
+            raise NotFoundError(f"There is no stem {name!r}, only {', '.join(known)}.", "NO_SUCH_STEM")
+        if known[name] in stems:
+            raise _bad_request(f"The stem {name} is named twice.")
+        stems.append(known[name])
+        # Stems are kept at one gain so that none clips: without it they add up to the mix.
+        factors.append(10 ** (_decibels(decibels) / 20) / (known[name].gain or 1.0))
+    parameters = {
+        "encoding": options["encoding"],
+        "factors": factors,
+        "sample_rate_hz": stems[0].sample_rate_hz,
+    }
+    return Rendering(named("mixdown", options["encoding"]), stems, parameters=parameters)
+
+
+def _decibels(text: str) -> float:
+    try:
+        decibels = float(text or 0)
+    except ValueError:
+        decibels = math.nan
+    if not LOWEST_DB <= decibels <= HIGHEST_DB:
+        raise _bad_request(f"A gain is between {LOWEST_DB:g} and {HIGHEST_DB:g} dB.")
+    return decibels
+
+
+def _bad_request(message: str) -> InvalidInputError:
+    return InvalidInputError(message, "BAD_REQUEST")
+
+
+def render(
+    sources: Sequence[BinaryIO], parameters: dict[str, Any], path: Path, on_progress: Callable[[float], None]
+) -> None:
+    """Stereo. What would exceed full scale is turned down as a whole, for which the stems are read twice."""
+    from services.common import audio
+
+    rate, factors = parameters["sample_rate_hz"], parameters["factors"]
+    peak = 0.0
+    for block in _mixed(sources, factors, rate, lambda done: on_progress(done / 2)):
+        peak = max(peak, float(abs(block).max(initial=0)))
+    if peak > 1:
+        factors = [factor / peak for factor in factors]
+    with audio.writing(path, parameters["encoding"], rate, 2) as writer:
+        for block in _mixed(sources, factors, rate, lambda done: on_progress((1 + done) / 2)):
+            writer.write(block)
+
+
+def _mixed(
+    sources: Sequence[BinaryIO], factors: Sequence[float], sample_rate_hz: int, on_progress: Callable[[float], None]
+) -> "Iterator[Samples]":
+    """The sum of the stems, block by block; they are equally long, as one separation makes them."""
+    import numpy as np
+
+    from services.common.audio import NO_LIMITS
+    from services.common.audio.reader import Reader
+
+    with contextlib.ExitStack() as resources:
+        readers = []
+        for number, source in enumerate(sources):
+            source.seek(0)
+            readers.append(resources.enter_context(Reader(source, NO_LIMITS, None if number else on_progress)))
+        for blocks in zip(*(reader.blocks(sample_rate_hz, 2) for reader in readers), strict=True):
+            yield sum(
+                (np.float32(factor) * block for factor, block in zip(factors, blocks, strict=True)),
+                start=np.zeros_like(blocks[0]),
+            )
+
+
+EXPORT = Export(
+    name="mixdown",
+    summary="Any stems mixed into one file.",
+    make=make,
+    options=(
+        Option(
+            "stems",
+            f"The stems to be heard, each with its gain in dB if that is not 0 ({LOWEST_DB:g} to {HIGHEST_DB:g}): "
+            "`vocals:-3,drums`.",
+        ),
+        MODEL,
+        ENCODING,
+    ),
+    render=render,
+)

@@ -1,0 +1,214 @@
+"""GET /api/v1/tracks/{track_id}/exports/{format}: a track as a file for another program."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO
+
+import structlog
+from aiohttp import hdrs, web
+
+from gateway.config import GatewaySettings
+from gateway.credentials import call_metadata
+from gateway.exports.export import Archive, Document, Export, Option, Options, Rendering, Track, TrackStem
+from gateway.exports.registry import EXPORTS
+from gateway.exports.rendering import Renderer
+from gateway.exports.stems import zipped
+from gateway.exports.track import file_name
+from gateway.keys import CHANNELS, SETTINGS, STORE
+from gateway.media import CACHING, TRACK, break_off, disposition
+from gateway.messages import bad_request, query_of
+from gateway.uploads import DOWNLOAD
+from services.common.errors import NotFoundError, StemTubeError
+from services.common.storage import CHUNK_BYTES, ObjectInfo
+from stemtube.download.v1 import download_pb2, download_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+RENDERER = web.AppKey("renderer", Renderer)
+PATH = TRACK + "/exports/{format}"
+
+
+def add_exports(app: web.Application, config: GatewaySettings) -> None:
+    """Has the gateway serve exports."""
+    app[RENDERER] = Renderer(config)
+    app.on_cleanup.append(_close)
+    app.add_routes([web.get(PATH, export_track)])
+
+
+async def _close(app: web.Application) -> None:
+    await app[RENDERER].close()
+
+
+async def export_track(request: web.Request) -> web.StreamResponse:
+    """GET …/exports/{format}: the file, always to be saved.
+
+    Raises:
+        NotFoundError: no such format (reason UNKNOWN_FORMAT), or a part of the track is missing (NO_LYRICS, NO_BEATS,
+            NO_CHORDS, NO_SECTIONS, NO_RESULTS, NO_STEMS, NO_SUCH_STEM, NO_SUCH_OBJECT).
+        InvalidInputError: the query makes no sense (reason BAD_REQUEST).
+        UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT).
+        grpc.aio.AioRpcError: NOT_FOUND: no such track, or another user's.
+    """
+    name = request.match_info["format"]
+    if name not in EXPORTS:
+        raise NotFoundError(f"There is no such format; there are {', '.join(EXPORTS)}.", "UNKNOWN_FORMAT")
+    export = EXPORTS[name]
+    options = _options(request, export)
+    library = _Library(request)
+    track = await library.track()
+    made = await asyncio.to_thread(export.make, track, options)
+    response = web.StreamResponse(headers={hdrs.CACHE_CONTROL: CACHING})
+    response.headers[hdrs.CONTENT_TYPE] = _content_type(made.type.content_type)
+    response.headers[hdrs.CONTENT_DISPOSITION] = disposition(file_name(track) + made.type.suffix, attachment=True)
+    async with _body(library, export, made) as (length, pieces):
+        response.content_length = length
+        await response.prepare(request)
+        if request.method != hdrs.METH_HEAD:
+            await _send(request, response, pieces)
+    return response
+
+
+def _options(request: web.Request, export: Export) -> Options:
+    given = query_of(request, *(option.name for option in export.options))
+    options = {}
+    for option in export.options:
+        options[option.name] = given.get(option.name) or (option.choices[0] if option.choices else "")
+        if option.choices and options[option.name] not in option.choices:
+            raise bad_request(f"{option.name} is {' or '.join(option.choices)}.")
+    return options
+
+
+def _content_type(told: str) -> str:
+    return f"{told}; charset=utf-8" if told.startswith("text/") else told
+
+
+class _Library:
+    """What the caller's library tells of the track, and the objects of it."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+        self._track_id = request.match_info["track_id"]
+        self.head_only = request.method == hdrs.METH_HEAD
+        self.renderer = request.app[RENDERER]
+        self.store = request.app[STORE]
+
+    async def track(self) -> Track:
+        message = download_pb2.GetTrackRequest(track_id=self._track_id)
+        answer = await self._call(self._stub.GetTrack, message)
+        track: Track = answer.track
+        return track
+
+    async def mix(self) -> ObjectInfo:
+        return await self._object("", "")
+
+    async def stem(self, stem: TrackStem) -> ObjectInfo:
+        return await self._object(stem.model, stem.name)
+
+    async def _object(self, model: str, stem: str) -> ObjectInfo:
+        message = download_pb2.GetMediaRequest(
+            track_id=self._track_id, model=model, stem=stem, kind=download_pb2.MEDIA_KIND_AUDIO
+        )
+        media = await self._call(self._stub.GetMedia, message)
+        return await self.store.head(media.key)
+
+    async def _call(self, rpc: Any, message: Any) -> Any:
+        seconds = self._request.app[SETTINGS].call_seconds
+        return await rpc(message, timeout=seconds, metadata=call_metadata(self._request))
+
+
+@contextlib.asynccontextmanager
+async def _body(
+    library: _Library, export: Export, made: Document | Archive | Rendering
+) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
+    """The number of bytes, None if that is not known, and the bytes; whatever can be refused is refused before."""
+    match made:
+        case Document():
+            content = made.content.encode() if isinstance(made.content, str) else made.content
+            yield len(content), _whole(content)
+        case Archive():
+            entries = {name: await library.stem(stem) for name, stem in made.stems.items()}
+            yield None, zipped(library.store, entries)
+        case Rendering():
+            objects = [await library.mix()] if made.with_mix else []
+            objects += [await library.stem(stem) for stem in made.stems]
+            if library.head_only:
+                yield None, _whole(b"")
+                return
+            keys = [info.key for info in objects]
+            async with library.renderer.rendered(export.name, keys, made.parameters) as path:
+                with path.open("rb") as file:
+                    yield path.stat().st_size, _pieces(file)
+
+
+async def _whole(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield piece
+
+
+async def _send(request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except BaseException as error:
+        # No error's answer may follow what was sent, and what was sent must not look whole.
+        break_off(request)
+        if not isinstance(error, StemTubeError):
+            raise
+        log.warning("export broke off", reason=error.reason)
+
+
+def _option_parameters() -> list[dict[str, Any]]:
+    """A query parameter for each option, which says of which formats it is one."""
+    formats: dict[Option, list[str]] = {}
+    for export in EXPORTS.values():
+        for option in export.options:
+            formats.setdefault(option, []).append(export.name)
+    return [
+        {
+            "name": option.name,
+            "in": "query",
+            "description": f"Of {', '.join(names)}. {option.description}",
+            "schema": {"type": "string", **({"enum": list(option.choices)} if option.choices else {})},
+        }
+        for option, names in formats.items()
+    ]
+
+
+_ERROR = {"$ref": "#/components/responses/Error"}
+OPENAPI: dict[str, Any] = {
+    PATH: {
+        "get": {
+            "operationId": "ExportTrack",
+            "tags": ["DownloadService"],
+            "summary": "A track as a file for another program.",
+            "description": "\n".join(f"* `{export.name}`: {export.summary}" for export in EXPORTS.values()),
+            "parameters": [
+                {"name": "track_id", "in": "path", "required": True, "schema": {"type": "string"}},
+                {
+                    "name": "format",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "string", "enum": list(EXPORTS)},
+                },
+                *_option_parameters(),
+            ],
+            "responses": {
+                "200": {"description": "The file, with a name to save it under.", "content": {"*/*": {}}},
+                "400": _ERROR,
+                "401": _ERROR,
+                "404": {
+                    "description": "No such track or format, or a part of the track is missing: the reason names it.",
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
+                },
+                "default": _ERROR,
+            },
+        }
+    }
+}

@@ -1,0 +1,34 @@
+"""Beats and sections as JSON."""
+
+import json
+from typing import Any
+
+from gateway.exports.export import Document, Export, FileType, Options, Track
+from services.common.errors import NotFoundError
+
+TYPE = FileType(".json", "application/json")
+
+
+def make(track: Track, _options: Options) -> Document:
+    """Tempo, beats and sections; what is not known is null or empty.
+
+    Raises:
+        NotFoundError: neither beats nor sections are known (reason NO_BEATS).
+    """
+    if not (track.beats or track.sections):
+        raise NotFoundError("The track has neither beats nor sections.", "NO_BEATS")
+    content: dict[str, Any] = {
+        "title": track.title,
+        "artist": track.artist,
+        "durationSeconds": track.duration_seconds,
+        "tempoBpm": track.tempo.bpm or None,
+        "beatsPerBar": track.beats_per_bar or None,
+        "beats": [{"time": beat.time, "position": beat.position or None} for beat in track.beats],
+        "sections": [
+            {"start": part.start, "end": part.end, "label": part.label, "group": part.group} for part in track.sections
+        ],
+    }
+    return Document(TYPE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+EXPORT = Export(name="json", summary="Beats and sections as JSON; times in seconds.", make=make)

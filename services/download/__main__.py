@@ -21,6 +21,7 @@ from services.download.service import NAME, DownloadService
 from services.download.shelf import Shelf
 from services.download.store import Library
 from services.download.sweep import Sweeper
+from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2_grpc
 
@@ -62,6 +63,8 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(sweeper.sweep)
         jobs.add_chore(usage.measure_all)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
+        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours))
+        jobs.add_chore(uploads.forget_expired)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()
@@ -75,6 +78,7 @@ async def serve(settings: DownloadSettings) -> None:
             usage,
             objects,
             acquirer,
+            uploads,
             choices,
             jobs,
             pipeline,

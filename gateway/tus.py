@@ -131,7 +131,7 @@ async def sending(app: web.Application) -> AsyncIterator[None]:
     """Ends what is still being brought to the library when the gateway stops."""
     app[SENDING] = set()
     yield
-    tasks = list(app[SENDING])
+    tasks = app[SENDING].copy()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,7 +34,7 @@ def matches_old(password: str, hashed: str) -> bool:
     if match := _SCRYPT.fullmatch(hashed):
         n, r, p = (int(match[group]) for group in (1, 2, 3))
         salt, expected = match[4].encode(), match[5]
-        found = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=132 * n * r * p)
+        found = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=2 * MAX_SCRYPT_MEMORY)
     elif match := _PBKDF2.fullmatch(hashed):
         salt, expected = match[3].encode(), match[4]
         found = hashlib.pbkdf2_hmac(match[1], password.encode(), salt, int(match[2]))

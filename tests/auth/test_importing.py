@@ -18,7 +18,7 @@ from stemtube.auth.v1 import import_pb2 as pb
 from tests.auth.running import RunningAuth
 
 METHODS = ["scrypt", "scrypt:1024:8:1", "pbkdf2:sha256", "pbkdf2:sha256:1000", "pbkdf2:sha512:10", "pbkdf2:sha1:5"]
-CHEAP = "scrypt:16:8:1"
+CHEAP = "scrypt:1024:8:1"
 
 
 @pytest.mark.parametrize("method", METHODS)

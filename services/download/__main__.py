@@ -12,6 +12,7 @@ from services.download import cleanup
 from services.download.acquire import Acquirer
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.importing import Importer
 from services.download.lookups import Lookups
 from services.download.pipeline import KIND, Pipeline
 from services.download.playlists import Playlists
@@ -79,6 +80,7 @@ async def serve(settings: DownloadSettings) -> None:
             objects,
             acquirer,
             uploads,
+            Importer(database),
             choices,
             jobs,
             pipeline,

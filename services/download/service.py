@@ -18,6 +18,8 @@ from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.import_service import ImportRpcs
+from services.download.importing import Importer
 from services.download.locks import Locks
 from services.download.lookups import Lookups
 from services.download.messages import fetching_message, song_message, track_job_message, track_message
@@ -55,7 +57,9 @@ CONTAINER_TYPES = {
 }
 
 
-class DownloadService(UploadRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer):
+class DownloadService(
+    UploadRpcs, ImportRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer
+):
     """The servicer; the contract tells what each RPC does and how it can end."""
 
     def __init__(
@@ -69,6 +73,7 @@ class DownloadService(UploadRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_
         objects: ObjectStore,
         acquirer: Acquirer,
         uploads: Uploads,
+        importer: Importer,
         choices: Choices,
         jobs: JobQueue,
         pipeline: Pipeline,
@@ -84,6 +89,7 @@ class DownloadService(UploadRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_
         self._objects = objects
         self._acquirer = acquirer
         self._uploads = uploads
+        self._importer = importer
         self._choices = choices
         self._jobs = jobs
         self._pipeline = pipeline

@@ -15,6 +15,8 @@ from services.download.sorting import key_number, search_text, sort_artist, sort
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
 
 UPLOADS = "uploads"
+# What the loudness meter tells of silence.
+SILENCE_LUFS = -70.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
+
+    @property
+    def is_silent(self) -> bool:
+        """There is nothing to be heard."""
+        return self.loudness_lufs <= SILENCE_LUFS
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,14 +37,14 @@ class UploadRpcs:
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
     ) -> pb.UploadTrackResponse:
         user = require_user().subject
-        async with _reading_on(requests):
+        async with reading_on(requests):
             first = await anext(requests, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
             header = first.header
             plan = await self._plan(header)
             await self._usage.expect_room(user)
-            track = await self._acquire(user, header.filename, _chunks(requests))
+            track = await self._acquire(user, header.filename, chunks_of(requests))
         record = await self._start(user, track.id, plan, header, only_missing=True)
         return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
@@ -68,12 +68,12 @@ class UploadRpcs:
         self, requests: AsyncIterator[pb.AppendUploadRequest], _context: Any
     ) -> pb.AppendUploadResponse:
         user = require_user().subject
-        async with _reading_on(requests):
+        async with reading_on(requests):
             first = await anext(requests, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("What is added to an upload begins with its header.", "BAD_REQUEST")
             upload = await self._uploads.append(
-                user, first.header.upload_id, first.header.offset, _chunks(requests), self._finish
+                user, first.header.upload_id, first.header.offset, chunks_of(requests), self._finish
             )
         return pb.AppendUploadResponse(upload=_message(upload))
 
@@ -134,7 +134,12 @@ def _message(upload: Upload) -> pb.Upload:
     )
 
 
-async def _chunks(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """The bytes that follow the header of a stream of requests.
+
+    Raises:
+        InvalidInputError: something else follows (reason BAD_REQUEST).
+    """
     async for request in requests:
         if request.WhichOneof("content") != "chunk":
             raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
@@ -142,7 +147,7 @@ async def _chunks(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+async def reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
     """Takes what a client is still sending when it is refused, within reason: one that writes to an RPC that has ended
     is told "Internal error from Core" by its own gRPC at times, in place of the refusal.
     """

@@ -102,7 +102,7 @@ def chords(content: object, duration: float) -> music.Chords | None:
     }
     if not starts:
         return None
-    if min(starts) > SAME_SECONDS:
+    if SAME_SECONDS < min(starts) < duration:
         starts[0.0] = "N"
     return music.Chords(
         chords=[

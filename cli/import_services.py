@@ -24,7 +24,8 @@ CALL_SECONDS = 60.0
 # A long song is sent, decoded, and converted.
 FILE_SECONDS = 1800.0
 # What another file or another song would meet too.
-_GENERAL = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.UNIMPLEMENTED)
+_AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+_FOR_ALL = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.UNIMPLEMENTED)
 
 
 class ImportServices:
@@ -91,8 +92,13 @@ class ImportServices:
             return await (final_answer(call) if is_stream else call)
         except grpc.aio.AioRpcError as error:
             refusal: StemTubeError = domain_error(error)
-        if refusal.code in _GENERAL:
-            raise ApiError(f"{refusal.message} ({refusal.reason}); what was taken over is kept: run it again later")
+        if refusal.code in _AWAY:
+            raise ApiError(
+                f"no StemTube answers at {self._address.auth} and {self._address.download}, or not in time; "
+                "what was taken over is kept: run it again once it does"
+            )
+        if refusal.code in _FOR_ALL:
+            raise ApiError(refusal.message)
         raise refusal
 
     async def _token(self) -> str:

@@ -94,6 +94,7 @@ class _Importer:
         self._apply = apply
         # Of users who are taken or present; an id is empty before it is given.
         self._ids: dict[int, str] = {}
+        self._names = {user.id: user.username for user in old.users}
 
     async def import_users(self) -> None:
         users = self._old.users
@@ -108,11 +109,12 @@ class _Importer:
                 self._report.notes.append(f"user {user.username!r}: {answer.note}")
 
     async def import_track(self, track: OldTrack) -> None:
-        what = f"track {track.title or track.video_id!r}"
+        what = f"track {(track.title or track.video_id)!r}"
         owners = [self._ids[user_id] for user_id in track.user_ids if user_id in self._ids]
         for user_id in track.user_ids:
             if user_id not in self._ids:
-                self._report.skip("access", what, f"user {user_id}, who has it, is not taken over")
+                name = repr(self._names[user_id]) if user_id in self._names else user_id
+                self._report.skip("access", what, f"user {name}, who has it, is not taken over")
         if not owners:
             self._report.skip("track", what, "nobody has it")
             return

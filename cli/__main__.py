@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.add import Added, add
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
 from cli.demo import LOCK, run_demo
@@ -102,6 +103,25 @@ def process_command(
         return bool(outcome.failed)
 
     if _run(_signed_in(url, user, password, work)):
+        raise typer.Exit(1)
+
+
+@app.command("add")
+def add_command(
+    sources: Annotated[list[str], typer.Argument(help="Folders, files and http(s) links.")],
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    model: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
+) -> None:
+    """Adds songs to the library of a running suite, all that are below a folder; ends with 1 unless all could be."""
+
+    async def work(api: Api) -> Added:
+        return await add(api, sources, console, make_options(model or (), backend or (), language))
+
+    if not _run(_signed_in(url, user, password, work)).is_complete:
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestServer
 
 from services.common.database import Database, migrate
 from services.common.errors import AbortedError, InvalidInputError, NotFoundError, UnavailableError
@@ -15,6 +16,8 @@ from services.download.sweep import Sweeper
 from services.download.tables import Upload
 from services.download.uploads import Uploads
 from services.download.usage import Usage
+from tests.common.postgres import create_database
+from tests.common.s3_server import S3Server
 
 DAY = timedelta(days=1)
 
@@ -24,17 +27,28 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
+@pytest.fixture(params=["sqlite and a directory", "postgresql and s3"])
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path}/library.sqlite"
+async def database(place: str, tmp_path: Path) -> AsyncIterator[Database]:
+    url = create_database() if place.startswith("postgresql") else f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
     async with Database(url) as database:
         yield database
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> ObjectStore:
-    return ObjectStore.from_url(str(tmp_path / "objects"))
+async def objects(place: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    if not place.endswith("s3"):
+        yield ObjectStore.from_url(str(tmp_path / "objects"))
+        return
+    async with TestServer(S3Server().app()) as http:
+        keys = {"access_key_id": "id", "secret_access_key": "secret"}
+        endpoint = f"http://127.0.0.1:{http.port}"
+        yield ObjectStore.from_url("s3://bucket/prefix", endpoint=endpoint, region="us-east-1", **keys)
 
 
 class Finishing:
@@ -57,7 +71,7 @@ def finishing() -> Finishing:
     return Finishing()
 
 
-async def keys(objects: ObjectStore) -> list[str]:
+async def keys_of(objects: ObjectStore) -> list[str]:
     return [info.key async for info in objects.list("uploads")]
 
 
@@ -83,7 +97,7 @@ async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
     done = await kept.append("ann", upload.id, 7, pieces(b"hij", b"kl"), finishing)
     assert (done.offset_bytes, done.track_id, done.job_id) == (12, "track", "job")
     assert finishing.files == [b"abcdefghijkl"]
-    assert await keys(objects) == []
+    assert await keys_of(objects) == []
 
 
 async def test_where_the_end_fails_for_now_it_can_be_sent_again(
@@ -114,7 +128,7 @@ async def test_what_is_refused_at_the_end_is_gone(
         await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
     with pytest.raises(NotFoundError):
         await kept.get("ann", upload.id)
-    assert await keys(objects) == []
+    assert await keys_of(objects) == []
 
 
 async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
@@ -150,7 +164,7 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     assert [key.split("/")[1] for key in (await sweeper.sweep(dry_run=True)).objects] == [left.id]
     await sweeper.sweep()
     await kept.forget_expired()
-    assert [key.split("/")[1] for key in await keys(objects)] == [going_on.id]
+    assert [key.split("/")[1] for key in await keys_of(objects)] == [going_on.id]
     done = await kept.append("ann", going_on.id, 3, pieces(b"def"), finishing)
     assert done.track_id == "track"
     async with database.read() as session:

@@ -21,8 +21,17 @@ from stemtube.download.v1 import import_pb2 as pb
 
 # The forerunner's name for a separation whose model it did not note.
 UNKNOWN_MODEL = "stemtube"
-KINDS = ("user", "track", "access", "stem", "beats", "key", "chords", "structure", "lyrics")
-PLURALS = {"access": "accesses", "beats": "beats", "key": "keys", "chords": "chords", "lyrics": "lyrics"}
+KINDS = {
+    "user": "users",
+    "track": "tracks",
+    "access": "tracks of users",
+    "stem": "stems",
+    "beats": "tempos, beats",
+    "key": "keys",
+    "chords": "chords",
+    "structure": "sections",
+    "lyrics": "lyrics",
+}
 TAKEN, PRESENT, SKIPPED = "taken", "present", "skipped"
 
 
@@ -73,11 +82,10 @@ def show_report(report: Report, console: Console, *, apply: bool) -> None:
     def show(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    for kind in KINDS:
+    for kind, name in KINDS.items():
         taken, present, skipped = (report.counts[kind, outcome] for outcome in (TAKEN, PRESENT, SKIPPED))
         if taken or present or skipped:
-            name = PLURALS.get(kind, f"{kind}s" if kind != "structure" else "structures")
-            show(f"{name:<11}{taken} {'taken' if apply else 'to take'}, {present} here already, {skipped} skipped")
+            show(f"{name:<16}{taken} {'taken' if apply else 'to take'}, {present} here already, {skipped} skipped")
     if report.notes:
         show("skipped or to be looked at:")
     for note in report.notes:

@@ -158,10 +158,10 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
     seconds = request.app[SETTINGS].upload_seconds
     call = _stub(request).AppendUpload(timeout=seconds, metadata=call_metadata(request))
     # A client that goes away cancels its request; what it has sent is brought to the library all the same.
-    sending = asyncio.create_task(stream_up(call, content()))
-    request.app[SENDING].add(sending)
-    sending.add_done_callback(request.app[SENDING].discard)
-    answer = await asyncio.shield(sending)
+    delivery = asyncio.create_task(stream_up(call, content()))
+    request.app[SENDING].add(delivery)
+    delivery.add_done_callback(request.app[SENDING].discard)
+    answer = await asyncio.shield(delivery)
     if broken:
         raise broken[0]
     upload: pb.Upload = answer.upload

@@ -21,7 +21,7 @@ from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
 
-MAX_CLIENT_METADATA = 8000
+MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
 READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 
@@ -55,8 +55,10 @@ class UploadRpcs:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        if len(request.metadata) > MAX_CLIENT_METADATA:
-            raise InvalidInputError(f"metadata has at most {MAX_CLIENT_METADATA} characters", "BAD_REQUEST")
+        if len(request.metadata) > MAX_CLIENT_METADATA or len(request.filename) > MAX_FILENAME:
+            raise InvalidInputError(
+                f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
+            )
         await self._plan(_header(request.filename, _options(request)))
         await self._usage.expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
         upload = await self._uploads.create(

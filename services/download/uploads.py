@@ -98,7 +98,7 @@ class Uploads:
             offset: of the first byte.
             chunks: the bytes.
             finish: is given the file once it is whole. What it refuses for good is forgotten; after another error the
-                last bytes count as not arrived.
+                last byte counts as not arrived.
 
         Raises:
             NotFoundError: no such upload (reason NO_SUCH_UPLOAD).
@@ -120,8 +120,7 @@ class Uploads:
                     part, arrived = bytes(arrived), bytearray()
                     upload = await asyncio.shield(self._keep(upload, part))
         except BaseException:
-            if arrived:
-                await asyncio.shield(self._keep(upload, bytes(arrived)))
+            await self._keep_rest(upload, arrived)
             raise
         if upload.offset_bytes + len(arrived) < upload.size_bytes:
             return await asyncio.shield(self._keep(upload, bytes(arrived))) if arrived else upload
@@ -144,9 +143,11 @@ class Uploads:
     async def _finish(self, upload: Upload, last: bytes, finish: Finish) -> Upload:
         try:
             track_id, job_id = await finish(upload, self._whole(upload, last))
-        except StemTubeError as error:
-            if error.code not in TRANSIENT:
+        except BaseException as error:
+            if isinstance(error, StemTubeError) and error.code not in TRANSIENT:
                 await self._discard(upload, *_as_it_was(upload))
+            else:
+                await self._keep_rest(upload, last)
             raise
         done = await self._change(upload, parts=[], offset_bytes=upload.size_bytes, track_id=track_id, job_id=job_id)
         await self._objects.delete_prefix(_prefix(upload))
@@ -157,6 +158,14 @@ class Uploads:
             async for piece in self._objects.stream(f"{_prefix(upload)}/{part}"):
                 yield piece
         yield last
+
+    async def _keep_rest(self, upload: Upload, arrived: bytes | bytearray) -> None:
+        """Keeps what has arrived when it does not go on.
+
+        Never the last byte: clients take an upload with all bytes for a track, and it is the last one that makes it so.
+        """
+        if part := bytes(arrived[: upload.size_bytes - 1 - upload.offset_bytes]):
+            await asyncio.shield(self._keep(upload, part))
 
     async def _keep(self, upload: Upload, part: bytes) -> Upload:
         """Adds what has arrived, unless another call did so first."""

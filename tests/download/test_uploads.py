@@ -109,12 +109,30 @@ async def test_where_the_end_fails_for_now_it_can_be_sent_again(
     finishing.error = UnavailableError("not now")
     with pytest.raises(UnavailableError):
         await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
-    assert (await kept.get("ann", upload.id)).offset_bytes == 3
+    # Not all of it is there: a client that is told so sends the rest, and would not ask for a track otherwise.
+    assert (await kept.get("ann", upload.id)).offset_bytes == 5
     finishing.error = None
-    assert (await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)).track_id == "track"
+    assert (await kept.append("ann", upload.id, 5, pieces(b"f"), finishing)).track_id == "track"
     # Somebody whose answer got lost: nothing is done again.
     assert (await kept.append("ann", upload.id, 6, pieces(), finishing)).track_id == "track"
     assert finishing.files == [b"abcdef"]
+
+
+async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sent(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept = Uploads(database, objects, DAY)
+    upload = await kept.create("ann", "a.wav", 3, None, "")
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"abc"
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await kept.append("ann", upload.id, 0, broken(), finishing)
+    assert (await kept.get("ann", upload.id)).offset_bytes == 2
+    assert (await kept.append("ann", upload.id, 2, pieces(b"c"), finishing)).track_id == "track"
+    assert finishing.files == [b"abc"]
 
 
 async def test_what_is_refused_at_the_end_is_gone(

@@ -35,7 +35,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         asyncio.run(add_user(suite, "ben"))
         yield suite
     finally:
-        suite.stop()
+        # Stopping in order is tested elsewhere, and takes its time.
+        for name in suite.processes:
+            suite.kill(name)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ is kept for the client. The request with the last byte is answered when the file
 import asyncio
 import base64
 import binascii
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC
 from email.utils import format_datetime
@@ -23,7 +24,7 @@ from gateway.errors import HttpError
 from gateway.keys import CHANNELS, LIMIT, SETTINGS
 from gateway.messages import bad_request, fill, parse_json, unsupported_media_type
 from gateway.uploads import DOWNLOAD, display_name, expect, in_time, stream_up
-from services.common.errors import Code
+from services.common.errors import Code, NotFoundError
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
 
@@ -33,6 +34,7 @@ EXTENSIONS = "creation,creation-with-upload,expiration,termination"
 BODY_TYPE = "application/offset+octet-stream"
 MAX_DIGITS = 15
 SENDING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("sending", set)
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 async def capabilities(request: web.Request) -> web.Response:
@@ -53,8 +55,9 @@ async def create(request: web.Request) -> web.Response:
     """
     _expect_version(request)
     announced = pb.CreateUploadRequest(size_bytes=_number(request, "Upload-Length"))
-    announced.metadata = request.headers.get("Upload-Metadata", "")
-    values = _parse_metadata(announced.metadata)
+    metadata = request.headers.get("Upload-Metadata", "")
+    values = _parse_metadata(metadata)
+    announced.metadata = metadata
     announced.filename = display_name(values.get("filename") or values.get("name", ""))
     if "options" in values:
         fill(announced.options, parse_json(values["options"]))
@@ -75,7 +78,7 @@ async def tell(request: web.Request) -> web.Response:
         grpc.aio.AioRpcError: no such upload.
     """
     _expect_version(request)
-    asked = pb.GetUploadRequest(upload_id=request.match_info["upload_id"])
+    asked = pb.GetUploadRequest(upload_id=_upload_id(request))
     seconds = request.app[SETTINGS].call_seconds
     upload = (await _stub(request).GetUpload(asked, timeout=seconds, metadata=call_metadata(request))).upload
     headers = {"Upload-Length": str(upload.size_bytes)}
@@ -97,7 +100,7 @@ async def append(request: web.Request) -> web.Response:
     if request.content_type != BODY_TYPE:
         raise unsupported_media_type(BODY_TYPE)
     offset = _number(request, "Upload-Offset")
-    return _response(204, await _append(request, request.match_info["upload_id"], offset))
+    return _response(204, await _append(request, _upload_id(request), offset))
 
 
 async def terminate(request: web.Request) -> web.Response:
@@ -108,7 +111,7 @@ async def terminate(request: web.Request) -> web.Response:
         grpc.aio.AioRpcError: no such upload.
     """
     _expect_version(request)
-    asked = pb.DeleteUploadRequest(upload_id=request.match_info["upload_id"])
+    asked = pb.DeleteUploadRequest(upload_id=_upload_id(request))
     seconds = request.app[SETTINGS].call_seconds
     await _stub(request).DeleteUpload(asked, timeout=seconds, metadata=call_metadata(request))
     return web.Response(status=204)
@@ -186,6 +189,13 @@ def _expect_version(request: web.Request) -> None:
         raise HttpError(412, Code.FAILED_PRECONDITION, message, "UNSUPPORTED_TUS_VERSION", {"Tus-Version": VERSION})
 
 
+def _upload_id(request: web.Request) -> str:
+    upload_id = request.match_info["upload_id"]
+    if not _ID.fullmatch(upload_id):
+        raise NotFoundError("There is no such upload, or it has expired.", "NO_SUCH_UPLOAD")
+    return upload_id
+
+
 def _number(request: web.Request, name: str) -> int:
     text = request.headers.get(name, "")
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
@@ -195,6 +205,8 @@ def _number(request: web.Request, name: str) -> int:
 
 def _parse_metadata(text: str) -> dict[str, str]:
     """Keys with values in Base64, with commas between."""
+    if not (text.isascii() and text.isprintable()):
+        raise bad_request("Upload-Metadata has characters that no header has.")
     values: dict[str, str] = {}
     for pair in filter(None, (pair.strip() for pair in text.split(","))):
         key, _, encoded = pair.partition(" ")

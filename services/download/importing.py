@@ -80,7 +80,7 @@ class Importer:
         async with self._database.read() as session:
             query = select(Track.duration_seconds).where(Track.id.in_(track_ids), Track.audio_key != "")
             durations = list(await session.scalars(query))
-        if not durations or len(durations) < len(track_ids):
+        if not durations or len(durations) < len(set(track_ids)):
             raise no_such_track()
         return min(durations)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError, TusUploadFailed
+from yarl import URL
 
 from services.common import audio
 from services.common.storage import ObjectStore
@@ -71,10 +72,11 @@ def tus_client(suite: Suite, client: Client) -> TusClient:
     return TusClient(f"{suite.url}/api/v1/uploads", headers=client.headers)
 
 
-async def request(client: Client, method: str, path: str, **arguments: Any) -> tuple[int, Any, Any]:
+async def request(client: Client, method: str, path: str | URL, **arguments: Any) -> tuple[int, Any, Any]:
     """Status, headers, and the answer's JSON if there is any."""
     headers = client.headers | TUS | arguments.pop("headers", {})
-    async with client._session.request(method, f"/api/v1{path}", headers=headers, **arguments) as answer:
+    place = path if isinstance(path, URL) else f"/api/v1{path}"
+    async with client._session.request(method, place, headers=headers, **arguments) as answer:
         text = await answer.text()
         assert answer.headers["Tus-Resumable"] == "1.0.0"
         return answer.status, answer.headers, json.loads(text) if text else None
@@ -86,7 +88,7 @@ async def created(client: Client, size: int, **headers: str) -> str:
     return str(answer["Location"]).removeprefix("/api/v1")
 
 
-async def append(client: Client, path: str, offset: int, data: Any, **headers: str) -> tuple[int, Any, Any]:
+async def append(client: Client, path: str | URL, offset: int, data: Any, **headers: str) -> tuple[int, Any, Any]:
     return await request(client, "PATCH", path, headers=BYTES | {"Upload-Offset": str(offset)} | headers, data=data)
 
 
@@ -260,8 +262,17 @@ async def test_bad_announcements(client: Client) -> None:
     metadata = base64.b64encode(b'{"separations": [{"loud": true}]}').decode()
     for text in ("filename %%%", "filename /w==", f"options {metadata}", f"options {base64.b64encode(b'{').decode()}"):
         assert await refused(**{"Upload-Length": "5", "Upload-Metadata": text}) == (400, "BAD_REQUEST")
+    assert await refused(**{"Upload-Length": "5", "Upload-Metadata": "filename é"}) == (400, "BAD_REQUEST")
     status, _, answer = await append(client, await created(client, 5), 0, b"x", **{"Content-Type": "audio/wav"})
     assert (status, reason(answer)) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+@pytest.mark.parametrize("name", ["x", "0" * 33, "%ff", "%00", "..%2f..%2fetc"])
+async def test_ids_that_are_none(client: Client, name: str) -> None:
+    for method in ("HEAD", "DELETE"):
+        assert (await request(client, method, URL(f"/api/v1/uploads/{name}", encoded=True)))[0] == 404
+    status, _, answer = await append(client, URL(f"/api/v1/uploads/{name}", encoded=True), 0, b"x")
+    assert (status, reason(answer)) == (404, "NO_SUCH_UPLOAD")
 
 
 async def test_metadata_is_given_back_and_bytes_may_come_with_the_announcement(client: Client) -> None:

@@ -41,4 +41,4 @@ def lyrics_of(kept: dict[str, Any]) -> Lyrics:
         Line(line["start"], line["end"], line["text"], tuple(Word(**word) for word in line["words"]))
         for line in kept["lines"]
     )
-    return Lyrics(kept["language"], tuple(lines))
+    return Lyrics(kept["language"], tuple(lines), kept.get("words_from") or "heard")

@@ -11,12 +11,17 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from cli.add import Added, add
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
 from cli.demo import LOCK, run_demo
 from cli.export import export
+from cli.forerunner import OldInstallation
+from cli.import_services import ImportServices
+from cli.import_stemtube import import_stemtube, show_report
 from cli.process import make_options, process
 from cli.suite import SuiteSettings, is_this_machine, log_file
 from cli.supervisor import CannotStartError, Supervisor
@@ -128,6 +133,25 @@ def export_command(
     _run(_signed_in(url, user, password, work))
 
 
+@app.command("add")
+def add_command(
+    sources: Annotated[list[str], typer.Argument(help="Folders, files and http(s) links.")],
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    model: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
+) -> None:
+    """Adds songs to the library of a running suite, all that are below a folder; ends with 1 unless all could be."""
+
+    async def work(api: Api) -> Added:
+        return await add(api, sources, console, make_options(model or (), backend or (), language))
+
+    if not _run(_signed_in(url, user, password, work)).is_complete:
+        raise typer.Exit(1)
+
+
 @app.command()
 def demo(
     song: Annotated[Path | None, typer.Argument(help="A song of yours; one is made unless given.")] = None,
@@ -179,6 +203,31 @@ def cleanup_command(
         show_cleanup(await cleanup(api, dry_run=dry_run), console)
 
     _run(_signed_in(url, user, password, work))
+
+
+@admin_app.command("import-stemtube")
+def import_command(
+    folder: Annotated[Path, typer.Argument(help="Where the old StemTube lies; it is only read.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Take it over; without, only tell what would be.")] = False,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Takes over users and tracks of the forerunner of StemTube, with their stems and results.
+
+    It talks to the services themselves: STEMTUBE_ADDRESS__AUTH and STEMTUBE_ADDRESS__DOWNLOAD, if not on this machine.
+    """
+
+    async def work() -> None:
+        settings = load(SuiteSettings)
+        name = user or settings.auth.admin_username
+        known = password or _admin_password(settings, f"//{settings.address.auth}")
+        old = OldInstallation(folder)
+        async with ImportServices(settings.address, name, known) as services:
+            with console.status("reading") as status:
+                report = await import_stemtube(old, services, lambda doing: status.update(escape(doing)), apply=apply)
+        show_report(report, console, apply=apply)
+
+    _run(work())
 
 
 def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:

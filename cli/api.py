@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path, PureWindowsPath
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +14,7 @@ import aiohttp
 from cli.suite import is_this_machine
 
 Json = dict[str, Any]
+T = TypeVar("T")
 FINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 CHUNK = 256 * 1024
 CONNECT_SECONDS = 10.0
@@ -25,7 +26,17 @@ FAILED = 4000  # WebSocket close codes from here on tell an error that does not 
 
 
 class ApiError(Exception):
-    """The suite refused, or does not answer; the message is for a person."""
+    """The suite refused, or does not answer; the message is for a person.
+
+    Attributes:
+        status: of HTTP, if it was a refusal.
+    """
+
+    status = 0
+
+
+class AwayError(ApiError):
+    """The suite does not answer, or not as it should: another try may help."""
 
 
 class _SignedOutError(ApiError):
@@ -135,6 +146,14 @@ class Api:
                 expect100=True,
             )
 
+    async def headers_of(self, method: str, path: str, **arguments: Any) -> Mapping[str, str]:
+        """The headers of an answer.
+
+        Raises:
+            ApiError: as for `get`; where a body was sent, also once if the access token has expired.
+        """
+        return await self._signed_in(_headers, method, path, **arguments)
+
     async def follow(self, job_id: str) -> AsyncIterator[Json]:
         """A job as it is, then each change, up to its end; connects again when the connection breaks.
 
@@ -214,17 +233,21 @@ class Api:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     async def _call(self, method: str, path: str, **arguments: Any) -> Json:
+        return await self._signed_in(_json, method, path, **arguments)
+
+    async def _signed_in(
+        self, read: Callable[[aiohttp.ClientResponse], Awaitable[T]], method: str, path: str, **arguments: Any
+    ) -> T:
+        """What is read of an answer; asked again if the access token has expired."""
         try:
             async with self._answer(method, path, **arguments) as answer:
-                found: Json = await answer.json()
-                return found
+                return await read(answer)
         except _SignedOutError:
             if "data" in arguments:
                 raise  # it has been read already
         await self.sign_in(*self._credentials)
         async with self._answer(method, path, **arguments) as answer:
-            again: Json = await answer.json()
-            return again
+            return await read(answer)
 
     @contextlib.asynccontextmanager
     async def _answer(
@@ -235,14 +258,25 @@ class Api:
         try:
             async with self._session.request(method, url, headers=own, **arguments) as answer:
                 if answer.status >= 400:
-                    message = await _message(answer)
-                    raise (_SignedOutError if answer.status == 401 and self._token else ApiError)(message)
+                    is_signed_out = answer.status == 401 and self._token
+                    refusal = (_SignedOutError if is_signed_out else ApiError)(await _message(answer))
+                    refusal.status = answer.status
+                    raise refusal
                 yield answer
         except aiohttp.ClientConnectorError:
             start = ": start it with `stemtube up`" if is_this_machine(url) else ""
-            raise ApiError(f"no StemTube answers at {self._url}{start}, or name another with --url") from None
+            raise AwayError(f"no StemTube answers at {self._url}{start}, or name another with --url") from None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ApiError(f"{self._url} does not answer as it should: {error or type(error).__name__}") from None
+            raise AwayError(f"{self._url} does not answer as it should: {error or type(error).__name__}") from None
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Json:
+    found: Json = await answer.json()
+    return found
+
+
+async def _headers(answer: aiohttp.ClientResponse) -> Mapping[str, str]:
+    return answer.headers
 
 
 async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.api import Api, ApiError, Json
+from cli.resumable import upload_file
 from cli.show import PARTS, Bars, folder_name, print_summary
 
 
@@ -102,8 +103,8 @@ async def _upload(api: Api, path: Path, bars: Bars, options: Json | None) -> Jso
     if not path.is_file():
         raise ApiError(f"there is no file {path}")
     bars.show("upload", 0.0, note="sending")
-    added = await api.upload(
-        path, lambda done: bars.show("upload", done, note="sending" if done < 1 else "checking"), options
+    added = await upload_file(
+        api, path, lambda done: bars.show("upload", done, note="sending" if done < 1 else "checking"), options
     )
     bars.show("upload", 1.0, "succeeded")
     return added

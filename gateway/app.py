@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import health, media, middleware, pages, session, transcoder, uploads
+from gateway import health, media, middleware, pages, session, transcoder, tus, uploads
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, meeting_expectations
 from gateway.errors import errors
@@ -59,11 +59,14 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app[STORE] = config.object_store()
     app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_channels(config, services))
+    app.cleanup_ctx.append(tus.sending)
     app.on_response_prepare.append(middleware.add_headers)
+    app.on_response_prepare.append(tus.add_headers)
     app.on_shutdown.append(_announce_stop)
     app.add_routes(health.routes)
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
+    app.add_routes(tus.routes)
     app.add_routes(media.routes)
     add_exports(app, config)
     app.add_routes(transcoder.routes(services.values()))

@@ -18,6 +18,7 @@ import aiohttp
 import grpc.aio
 from aiohttp import hdrs, web
 from aiohttp.multipart import BodyPartReader
+from google.protobuf.message import Message
 
 from gateway.config import MIB
 from gateway.credentials import call_metadata
@@ -66,20 +67,25 @@ async def upload(request: web.Request) -> web.StreamResponse:
     else:
         content = _raw_content(request, header)
     call = stub.UploadTrack(timeout=request.app[SETTINGS].upload_seconds, metadata=call_metadata(request))
+    return await json_response(await stream_up(call, content))
+
+
+async def stream_up(call: Any, content: AsyncGenerator[Message, None]) -> Any:
+    """The answer of a client-streaming RPC, just started, that takes `content`; cancels it if `content` raises."""
     answer = asyncio.ensure_future(final_answer(call))
     sending = asyncio.create_task(_send(call, content))
     try:
         await asyncio.wait({answer, sending}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             await sending
-        return await json_response(await answer)
+        return await answer
     finally:
         call.cancel()
         sending.cancel()
         await asyncio.gather(sending, answer, return_exceptions=True)
 
 
-async def _send(call: Any, content: Content) -> None:
+async def _send(call: Any, content: AsyncGenerator[Message, None]) -> None:
     """Sends `content`, each piece once the last was taken."""
     async with aclosing(content):
         async for message in content:
@@ -136,7 +142,7 @@ async def _form_content(request: web.Request, header: download_pb2.UploadHeader)
     idle_seconds = request.app[SETTINGS].body_idle_seconds
     try:
         form = await request.multipart()
-        while part := await _in_time(form.next(), idle_seconds):
+        while part := await in_time(form.next(), idle_seconds):
             name = part.name if isinstance(part, BodyPartReader) else None
             if name is None or name in given or name not in ("file", "options", "requestId"):
                 raise bad_request(f"The form has the fields options, requestId and file, each once; not {name!r}.")
@@ -149,7 +155,7 @@ async def _form_content(request: web.Request, header: download_pb2.UploadHeader)
                 while chunk := await limit.next(part.read_chunk(CHUNK_BYTES)):
                     yield download_pb2.UploadTrackRequest(chunk=chunk)
             else:
-                text = await _in_time(part.read(decode=True), idle_seconds)
+                text = await in_time(part.read(decode=True), idle_seconds)
                 _set_field(header, name, bytes(text))
     except (ValueError, RuntimeError, AssertionError, aiohttp.http_exceptions.HttpProcessingError) as error:
         if isinstance(error, InvalidInputError):
@@ -186,14 +192,19 @@ class _Limit:
 
     async def next(self, reading: Any) -> bytes:
         """The next piece, empty at the end."""
-        chunk: bytes = await _in_time(reading, self._idle_seconds)
+        chunk: bytes = await in_time(reading, self._idle_seconds)
         self._size += len(chunk)
         if self._size > self._max_bytes:
             raise _too_large(self._max_bytes)
         return chunk
 
 
-async def _in_time(reading: Any, seconds: float) -> Any:
+async def in_time(reading: Any, seconds: float) -> Any:
+    """What is read from a body, unless nothing comes for too long.
+
+    Raises:
+        HttpError: nothing came (reason BODY_TIMEOUT).
+    """
     try:
         async with asyncio.timeout(seconds):
             return await reading

@@ -9,6 +9,7 @@ import structlog
 
 from services.auth.config import AuthSettings
 from services.auth.first_admin import ensure_admin
+from services.auth.importing import UserImporter
 from services.auth.passwords import PasswordHasher
 from services.auth.service import NAME, PUBLIC, AuthServicer
 from services.auth.store import Store
@@ -40,9 +41,8 @@ async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, Toke
             store = Store(database, settings.auth.refresh_token_lifetime)
             issuer = TokenIssuer((await store.signing_keys())[0], settings.auth.access_token_lifetime)
             await ensure_admin(settings, store, hasher)
-            register = partial(
-                auth_pb2_grpc.add_AuthServiceServicer_to_server, AuthServicer(store, hasher, issuer, service_secret)
-            )
+            servicer = AuthServicer(store, hasher, issuer, service_secret, UserImporter(database, hasher))
+            register = partial(auth_pb2_grpc.add_AuthServiceServicer_to_server, servicer)
             purging = asyncio.create_task(_purge_forever(store))
             try:
                 yield Service(NAME, register, PUBLIC), TokenVerifier(partial(_public_keys, store))

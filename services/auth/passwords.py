@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import bcrypt
 
+from services.auth.old_passwords import is_old, matches_old
+
 T = TypeVar("T")
 
 MIN_PASSWORD = 8
@@ -46,13 +48,19 @@ class PasswordHasher:
         """
         if len(password) > MAX_PASSWORD:
             password, hashed = "", None
+        if hashed is not None and is_old(hashed):
+            # Beside bcrypt's work, so that the time does not tell who comes from another installation.
+            equal, _ = await asyncio.gather(
+                self._in_thread(lambda: matches_old(password, hashed)), self.matches(password, None)
+            )
+            return equal
         against = self._decoy if hashed is None else hashed.encode()
         equal = await self._in_thread(lambda: bcrypt.checkpw(_key(password), against))
         return equal and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether `hashed` was made with another cost than hashes are made with now."""
-        return hashed.split("$")[2] != f"{self._cost:02}"
+        """Whether `hashed` was made otherwise, or with another cost, than hashes are made with now."""
+        return is_old(hashed) or hashed.split("$")[2] != f"{self._cost:02}"
 
     def close(self) -> None:
         """Ends the threads once they have done what they are at."""

@@ -9,12 +9,13 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.auth.importing import UserImporter
 from services.auth.passwords import PasswordHasher
 from services.auth.store import Store, User
 from services.auth.tokens import TokenIssuer
-from services.common.auth import Identity, require_user
+from services.common.auth import Identity, require_admin, require_user
 from services.common.errors import InvalidInputError, NotFoundError, UnauthenticatedError
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc, import_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +34,22 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         hasher: checks passwords.
         issuer: signs access tokens.
         service_secret: what the services of this suite prove themselves with.
+        importer: takes over users of another installation.
     """
 
-    def __init__(self, store: Store, hasher: PasswordHasher, issuer: TokenIssuer, service_secret: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hasher: PasswordHasher,
+        issuer: TokenIssuer,
+        service_secret: str,
+        importer: UserImporter,
+    ) -> None:
         self._store = store
         self._hasher = hasher
         self._issuer = issuer
         self._service_secret = service_secret.encode()
+        self._importer = importer
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.LoginResponse:
         """Signs a user in."""
@@ -93,6 +103,15 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
                 for key in await self._store.signing_keys()
             ]
         )
+
+    async def ImportUsers(
+        self, request: import_pb2.ImportUsersRequest, context: Context
+    ) -> import_pb2.ImportUsersResponse:
+        """Takes over users of another installation."""
+        admin = require_admin()
+        users = await self._importer.add(request)
+        log.info("users imported", admin=admin.subject, dry_run=request.dry_run, asked=len(users))
+        return import_pb2.ImportUsersResponse(users=users)
 
     def _session(self, user: User, session_id: str, refresh_token: str) -> auth_pb2.Session:
         identity = Identity(subject=user.id, name=user.username, kind="user", admin=user.admin, session_id=session_id)

@@ -12,6 +12,7 @@ from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text, delete, 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.auth.old_passwords import MAX_HASH
 from services.auth.tokens import SigningKey
 from services.common.database import COLUMN_TYPES, NAMING, Database
 from services.common.errors import UnauthenticatedError
@@ -35,7 +36,7 @@ class User(Base):
     username: Mapped[str] = mapped_column(String(MAX_USERNAME))
     # Names that differ only in case or in the encoding of their characters are the same name.
     folded_username: Mapped[str] = mapped_column(Text, unique=True)
-    password_hash: Mapped[str] = mapped_column(String(60))
+    password_hash: Mapped[str] = mapped_column(String(MAX_HASH))
     admin: Mapped[bool]
     create_time: Mapped[datetime]
 

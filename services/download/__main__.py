@@ -13,6 +13,7 @@ from services.download.acquire import Acquirer
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
 from services.download.found_lyrics import FoundLyrics
+from services.download.importing import Importer
 from services.download.lookups import Lookups
 from services.download.pipeline import KIND, Pipeline
 from services.download.playlists import Playlists
@@ -22,6 +23,7 @@ from services.download.service import NAME, DownloadService
 from services.download.shelf import Shelf
 from services.download.store import Library
 from services.download.sweep import Sweeper
+from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2_grpc
 
@@ -64,6 +66,8 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(sweeper.sweep)
         jobs.add_chore(usage.measure_all)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
+        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours))
+        jobs.add_chore(uploads.forget_expired)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()
@@ -77,6 +81,8 @@ async def serve(settings: DownloadSettings) -> None:
             usage,
             objects,
             acquirer,
+            uploads,
+            Importer(database),
             choices,
             jobs,
             pipeline,

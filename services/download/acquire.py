@@ -67,6 +67,47 @@ class Acquirer:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
             LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
         """
+        async with self.checked(chunks, expect_room) as (facts, tags):
+            song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
+            # Of the same sound in another file, a track keeps the file that it has.
+            return await self._library.add_upload(user_id, song, facts)
+
+    @asynccontextmanager
+    async def checked(
+        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+    ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
+        """What a file holds, and its tags; it is kept for the tracks that the block gives it to.
+
+        Raises:
+            InvalidInputError, LimitExceededError: as for `upload`.
+        """
+        async with self._drafted(chunks) as (draft, digest, size):
+            await expect_room(size)
+            facts, tags = await self._check(draft, digest, lambda _stage, _done: None)
+            async with self._keeping(_copies(draft, facts)):
+                yield facts, tags
+
+    @asynccontextmanager
+    async def checked_stem(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
+        """What a stem's file holds, and the keys of its FLAC and peaks (`audio_key`, `peaks_key`), as `checked`.
+
+        Raises:
+            InvalidInputError, LimitExceededError: as for `upload`.
+        """
+        async with self._drafted(chunks) as (draft, digest, _size):
+            facts, _tags = await self._check(draft, digest, lambda _stage, _done: None)
+            flac = draft
+            if facts.suffix != "flac":
+                flac = _flac_of(draft)
+                await self.convert(draft, "flac", flac)
+            key = f"stems/imported/{digest}.flac"
+            keys = {"audio_key": key, "peaks_key": f"{key}.peaks"}
+            async with self._keeping({key: flac, keys["peaks_key"]: _peaks_of(draft)}):
+                yield facts, keys
+
+    @asynccontextmanager
+    async def _drafted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, str, int]]:
+        """An object with these bytes for the time of the block, their SHA-256 in hex, and their number."""
         draft = f"uploads/{uuid.uuid4().hex}"
         digest = hashlib.sha256()
         size = 0
@@ -85,12 +126,7 @@ class Acquirer:
             await self._objects.put(draft, measured())
             if not size:
                 raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-            await expect_room(size)
-            facts, tags = await self._check(draft, digest.hexdigest(), lambda _stage, _done: None)
-            song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
-            async with self._keeping(draft, facts):
-                # Of the same sound in another file, a track keeps the file that it has.
-                return await self._library.add_upload(user_id, song, facts)
+            yield draft, digest.hexdigest(), size
         finally:
             await asyncio.shield(self._forget(draft))
 
@@ -143,7 +179,7 @@ class Acquirer:
                 found["source"],
                 found["license"],
             )
-            async with self._keeping(draft, facts):
+            async with self._keeping(_copies(draft, facts)):
                 is_first = await self._library.set_audio(track_id, song, facts)
         except TimeoutError:
             raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
@@ -171,11 +207,8 @@ class Acquirer:
         await self._files.run(task, lambda *_arguments, **_detail: None)
 
     @asynccontextmanager
-    async def _keeping(self, draft: str, facts: AudioFacts) -> AsyncIterator[None]:
-        """Keeps a draft and its peaks under their names for the track that the block gives them to."""
-        copies = {facts.audio_key: draft, facts.peaks_key: _peaks_of(draft)}
-        if facts.cover_key:
-            copies[facts.cover_key] = _cover_of(draft)
+    async def _keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
+        """Keeps drafts under their names (name to draft) for the track that the block gives them to."""
         try:
             for key, source in copies.items():
                 if not await self._objects.exists(key):
@@ -197,7 +230,7 @@ class Acquirer:
                     await self._objects.copy(source, key)
 
     async def _forget(self, draft: str) -> None:
-        for key in (draft, _peaks_of(draft), _cover_of(draft)):
+        for key in (draft, _peaks_of(draft), _cover_of(draft), _flac_of(draft)):
             await self._objects.delete(key)
 
     async def _check(
@@ -224,12 +257,22 @@ class Acquirer:
         return facts, {"title": found["title"], "artist": found["artist"]}
 
 
+def _copies(draft: str, facts: AudioFacts) -> dict[str, str]:
+    """Where an original, its peaks and its cover belong, and their drafts."""
+    copies = {facts.audio_key: draft, facts.peaks_key: _peaks_of(draft)}
+    return copies | {facts.cover_key: _cover_of(draft)} if facts.cover_key else copies
+
+
 def _peaks_of(draft: str) -> str:
     return f"{draft}-peaks"
 
 
 def _cover_of(draft: str) -> str:
     return f"{draft}-cover"
+
+
+def _flac_of(draft: str) -> str:
+    return f"{draft}-flac"
 
 
 def _picture_name(path: Path) -> str:

@@ -40,6 +40,7 @@ class DownloadSection(Section):
     lookup_days: float = Field(30.0, ge=0, description="answers of searches and details of links are kept so long")
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
+    upload_hours: float = Field(24.0, gt=0, description="an upload that has broken off can be gone on with for so long")
     draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")
     stem_days: float = Field(
         30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"

@@ -16,6 +16,7 @@ from services.download.text import has_controls
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import import_pb2
 
 BACKEND = "edit"
 # A frame of the coarsest analysis: ends that differ by less are meant to be the same.
@@ -26,7 +27,9 @@ MAX_BEATS_PER_BAR, MAX_BPM = 32, 1000.0
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
-def checked_part(request: pb.EditPartRequest, duration: float) -> tuple[str, dict[str, Any]]:
+def checked_part(
+    request: pb.EditPartRequest | import_pb2.ImportPartRequest, duration: float
+) -> tuple[str, dict[str, Any]]:
     """The part that a request edits, and its content as the library keeps it (ProtoJSON).
 
     Args:

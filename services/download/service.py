@@ -1,7 +1,6 @@
 """The library's RPCs."""
 
 import asyncio
-import contextlib
 import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,7 +8,7 @@ from typing import Any
 
 from services.common import audio
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, NotFoundError, PreconditionError, StemTubeError
+from services.common.errors import InvalidInputError, NotFoundError, PreconditionError
 from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
@@ -19,6 +18,8 @@ from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.import_service import ImportRpcs
+from services.download.importing import Importer
 from services.download.locks import Locks
 from services.download.lookups import Lookups
 from services.download.messages import fetching_message, song_message, track_job_message, track_message
@@ -33,8 +34,9 @@ from services.download.shelf import Shelf
 from services.download.shelf_service import ShelfRpcs
 from services.download.sites import deno_path
 from services.download.store import Library, TrackData
-from services.download.tables import Track
 from services.download.upkeep_service import UpkeepRpcs
+from services.download.upload_service import UploadRpcs
+from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
@@ -44,7 +46,6 @@ NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 PEAKS_TYPE = "application/octet-stream"
-READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 CONTAINER_TYPES = {
     "mp3": "audio/mpeg",
     "flac": "audio/flac",
@@ -56,7 +57,9 @@ CONTAINER_TYPES = {
 }
 
 
-class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer):
+class DownloadService(
+    UploadRpcs, ImportRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer
+):
     """The servicer; the contract tells what each RPC does and how it can end."""
 
     def __init__(
@@ -69,6 +72,8 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
         usage: Usage,
         objects: ObjectStore,
         acquirer: Acquirer,
+        uploads: Uploads,
+        importer: Importer,
         choices: Choices,
         jobs: JobQueue,
         pipeline: Pipeline,
@@ -83,6 +88,8 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
         self._usage = usage
         self._objects = objects
         self._acquirer = acquirer
+        self._uploads = uploads
+        self._importer = importer
         self._choices = choices
         self._jobs = jobs
         self._pipeline = pipeline
@@ -120,39 +127,6 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
     async def GetFetching(self, _request: pb.GetFetchingRequest, _context: Any) -> pb.GetFetchingResponse:
         require_user()
         return fetching_message(await asyncio.to_thread(deno_path))
-
-    async def UploadTrack(
-        self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
-    ) -> pb.UploadTrackResponse:
-        user = require_user().subject
-        try:
-            track, plan, header = await self._upload(user, requests)
-        except StemTubeError:
-            await _read_on(requests)
-            raise
-        record = await self._start(user, track.id, plan, header, only_missing=True)
-        return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
-
-    async def _upload(
-        self, user: str, requests: AsyncIterator[pb.UploadTrackRequest]
-    ) -> tuple[Track, Plan, pb.UploadHeader]:
-        first = await anext(requests, None)
-        if first is None or first.WhichOneof("content") != "header":
-            raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
-        header = first.header
-        plan = await self._plan(header)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            async for request in requests:
-                if request.WhichOneof("content") != "chunk":
-                    raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
-                yield request.chunk
-
-        await self._usage.expect_room(user)
-        track, _new = await self._acquirer.upload(
-            user, header.filename, chunks(), lambda size: self._usage.expect_room(user, size)
-        )
-        return track, plan, header
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
         user = require_user().subject
@@ -311,19 +285,6 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
             if not await self._objects.exists(derived):
                 await self._acquirer.convert(key, wanted, derived)
         return derived
-
-
-async def _read_on(requests: AsyncIterator[pb.UploadTrackRequest]) -> None:
-    """Takes what a refused client is still sending, within reason: one that writes to an RPC that has ended is told
-    "Internal error from Core" by its own gRPC at times, in place of the refusal.
-    """
-    left = READ_ON_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(READ_ON_SECONDS):
-            async for request in requests:
-                left -= len(request.chunk)
-                if left < 0:
-                    return
 
 
 def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, str]:

@@ -12,7 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track
+from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
+
+UPLOADS = "uploads"
+# What the loudness meter tells of silence.
+SILENCE_LUFS = -70.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,11 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
+
+    @property
+    def is_silent(self) -> bool:
+        """There is nothing to be heard."""
+        return self.loudness_lufs <= SILENCE_LUFS
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +338,9 @@ async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool
 
 
 async def _is_used(session: AsyncSession, key: str) -> bool:
+    if key.startswith(f"{UPLOADS}/"):
+        unfinished = select(Upload).where(Upload.id == key.split("/")[1], Upload.expire_time > datetime.now(UTC))
+        return bool(await session.scalar(select(exists(unfinished))))
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
     stems = select(Stem).where(or_(Stem.audio_key == key, Stem.peaks_key == key))
     return bool(await session.scalar(select(exists(tracks)))) or bool(await session.scalar(select(exists(stems))))

@@ -182,6 +182,28 @@ class PlaylistTrack(Base):
     position: Mapped[int]
 
 
+class Upload(Base):
+    """A file that arrives in pieces, each an object `uploads/ID/PART`; forgotten when `expire_time` is over."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(100), index=True)
+    filename: Mapped[str] = mapped_column(Text)
+    # What shall be made of it: `ProcessingOptions` as ProtoJSON; null for everything.
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # The client's own.
+    client_metadata: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    offset_bytes: Mapped[int] = mapped_column(BigInteger)
+    # Names of what has arrived, in order.
+    parts: Mapped[list[str]] = mapped_column(JSON)
+    # What it has become; empty until it is complete.
+    track_id: Mapped[str] = mapped_column(String(32))
+    job_id: Mapped[str] = mapped_column(String(100))
+    expire_time: Mapped[datetime] = mapped_column(index=True)
+
+
 class StoredKind(Base):
     """What lies below one prefix of the object store, as counted last."""
 

@@ -29,7 +29,7 @@ def stemtube(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = stemtube("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("up", "process", "export", "demo", "models"):
+    for command in ("up", "add", "process", "export", "demo", "models"):
         assert command in done.stdout
 
 

@@ -1,0 +1,114 @@
+"""Adds many songs to the library: what is below a folder, files, links."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from cli.api import Api, ApiError, AwayError, Json
+from cli.resumable import upload_file
+from services.common import audio
+from services.common.errors import StemTubeError
+
+SIGNED_OUT, FORBIDDEN = 401, 403
+
+
+@dataclass(slots=True)
+class Added:
+    """How many songs were added, how many files are none, how many songs were refused."""
+
+    added: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """There were songs, and all were added."""
+        return self.added > 0 and not self.failed
+
+
+async def add(api: Api, sources: Sequence[str], console: Console, options: Json | None = None) -> Added:
+    """Adds the songs of these folders, files and links, and prints what came of each.
+
+    Args:
+        api: signed in.
+        sources: of a folder all files count that hold audio, hidden ones apart.
+        console: where people read.
+        options: what to make, as from `make_options`.
+
+    Raises:
+        ApiError: there is no such file or folder, or it would be no use to go on: the suite is away.
+    """
+    found = [song for source in sources for song in _songs(source)]
+    if len(found) > 1:
+        # Nobody waits for all of them: a single song that somebody else adds meanwhile goes first.
+        options = {**(options or {}), "priority": "PRIORITY_BATCH"}
+    summary = Added()
+
+    def tell(word: str, song: Path | str, why: str = "") -> None:
+        detail = f": {why}" if why else ""
+        console.print(f"{word:<8} {song}{detail}", highlight=False, markup=False, soft_wrap=True)
+
+    for number, song in enumerate(found, start=1):
+        if isinstance(song, Path) and (why := await asyncio.to_thread(_why_no_song, song)):
+            summary.skipped += 1
+            tell("skipped", song, why)
+            continue
+        try:
+            await _add(api, song, console, f"{number} of {len(found)}", options)
+        except AwayError:
+            raise
+        except ApiError as error:
+            if error.status in (SIGNED_OUT, FORBIDDEN):
+                raise
+            summary.failed += 1
+            tell("failed", song, str(error))
+        else:
+            summary.added += 1
+            tell("added", song)
+    console.print(
+        f"{summary.added} added, {summary.skipped} skipped, {summary.failed} failed", highlight=False, markup=False
+    )
+    return summary
+
+
+async def _add(api: Api, song: Path | str, console: Console, place: str, options: Json | None) -> None:
+    if isinstance(song, str):
+        await api.add_link(song, options)
+        return
+    with console.status("") as status:
+
+        def show(done: float) -> None:
+            doing = f"{done * 100:.0f} %" if done < 1 else "checking"
+            status.update(escape(f"{place}: {song.name} {doing}"))
+
+        show(0.0)
+        await upload_file(api, song, show, options)
+
+
+def _songs(source: str) -> Iterator[Path | str]:
+    if source.startswith(("http://", "https://")):
+        yield source
+        return
+    path = Path(source)
+    if path.is_dir():
+        below = (file for file in sorted(path.rglob("*")) if file.is_file())
+        yield from (file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    elif path.is_file():
+        yield path
+    else:
+        raise ApiError(f"there is no file or folder {path}")
+
+
+def _why_no_song(path: Path) -> str:
+    """Why a file is not sent; empty if it holds audio, as far as its header tells."""
+    try:
+        audio.probe(path, audio.NO_LIMITS)
+    except StemTubeError as error:
+        return error.message
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return ""

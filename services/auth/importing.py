@@ -1,0 +1,72 @@
+"""Users of another installation, taken over by an admin."""
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+
+from services.auth.old_passwords import is_old
+from services.auth.passwords import PasswordHasher
+from services.auth.store import MAX_USERNAME, User, fold
+from services.common.database import Database
+from stemtube.auth.v1 import import_pb2 as pb
+
+
+class UserImporter:
+    """Adds users whose names are new here.
+
+    Args:
+        database: auth's.
+        hasher: makes the hash of a password that nobody knows.
+    """
+
+    def __init__(self, database: Database, hasher: PasswordHasher) -> None:
+        self._database = database
+        self._hasher = hasher
+
+    async def add(self, request: pb.ImportUsersRequest) -> list[pb.ImportedUser]:
+        """Adds users, or tells what would come of it; in the order of the request."""
+        nobodys = await self._hasher.hash(secrets.token_urlsafe(32))
+        results = []
+        names: set[str] = set()
+        async with self._database.write(lock="auth import") as session:
+            known = {user.folded_username: user.id for user in await session.scalars(select(User))}
+            for wanted in request.users:
+                folded = fold(wanted.username)
+                result = pb.ImportedUser(username=wanted.username)
+                results.append(result)
+                if refusal := _refusal(wanted.username, folded in names):
+                    result.outcome, result.note = pb.IMPORT_OUTCOME_REFUSED, refusal
+                    continue
+                names.add(folded)
+                if folded in known:
+                    result.outcome, result.user_id = pb.IMPORT_OUTCOME_PRESENT, known[folded]
+                    continue
+                result.outcome = pb.IMPORT_OUTCOME_ADDED
+                has_password = is_old(wanted.password_hash)
+                if not has_password:
+                    result.note = "the password is kept in a form that is not known here: it needs a new one"
+                if not request.dry_run:
+                    result.user_id = uuid.uuid4().hex
+                    session.add(
+                        User(
+                            id=result.user_id,
+                            username=wanted.username,
+                            folded_username=folded,
+                            password_hash=wanted.password_hash if has_password else nobodys,
+                            admin=wanted.admin,
+                            create_time=_create_time(wanted),
+                        )
+                    )
+        return results
+
+
+def _refusal(username: str, is_taken: bool) -> str:
+    if not username.strip() or len(username) > MAX_USERNAME or not username.isprintable():
+        return f"a name has 1 to {MAX_USERNAME} printable characters"
+    return "another user of the same installation has this name, but for case" if is_taken else ""
+
+
+def _create_time(wanted: pb.UserToImport) -> datetime:
+    return wanted.create_time.ToDatetime(UTC) if wanted.HasField("create_time") else datetime.now(UTC)

@@ -1,0 +1,166 @@
+"""The RPCs that bring files: in one call, or in pieces that survive broken connections."""
+
+import asyncio
+import contextlib
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from services.common.auth import require_user
+from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
+from services.common.job_messages import timestamp
+from services.common.job_store import JobRecord
+from services.download.acquire import Acquirer
+from services.download.config import DownloadSettings
+from services.download.messages import track_job_message
+from services.download.options import Plan
+from services.download.tables import Track, Upload
+from services.download.uploads import Uploads
+from services.download.usage import Usage
+from stemtube.download.v1 import download_pb2 as pb
+
+MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
+READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
+
+
+class UploadRpcs:
+    """Part of the servicer."""
+
+    _settings: DownloadSettings
+    _acquirer: Acquirer
+    _usage: Usage
+    _uploads: Uploads
+
+    async def UploadTrack(
+        self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
+    ) -> pb.UploadTrackResponse:
+        user = require_user().subject
+        async with reading_on(requests):
+            first = await anext(requests, None)
+            if first is None or first.WhichOneof("content") != "header":
+                raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
+            header = first.header
+            plan = await self._plan(header)
+            await self._usage.expect_room(user)
+            track = await self._acquire(user, header.filename, chunks_of(requests))
+        record = await self._start(user, track.id, plan, header, only_missing=True)
+        return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+
+    async def CreateUpload(self, request: pb.CreateUploadRequest, _context: Any) -> pb.CreateUploadResponse:
+        user = require_user().subject
+        limit = self._settings.limit.max_bytes
+        if request.size_bytes <= 0:
+            raise InvalidInputError("The file is empty.", "EMPTY_FILE")
+        if request.size_bytes > limit:
+            raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
+        if len(request.metadata) > MAX_CLIENT_METADATA or len(request.filename) > MAX_FILENAME:
+            raise InvalidInputError(
+                f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
+            )
+        await self._plan(_header(request.filename, _options(request)))
+        await self._usage.expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
+        upload = await self._uploads.create(
+            user, request.filename, request.size_bytes, _options(request), request.metadata
+        )
+        return pb.CreateUploadResponse(upload=_message(upload))
+
+    async def AppendUpload(
+        self, requests: AsyncIterator[pb.AppendUploadRequest], _context: Any
+    ) -> pb.AppendUploadResponse:
+        user = require_user().subject
+        async with reading_on(requests):
+            first = await anext(requests, None)
+            if first is None or first.WhichOneof("content") != "header":
+                raise InvalidInputError("What is added to an upload begins with its header.", "BAD_REQUEST")
+            upload = await self._uploads.append(
+                user, first.header.upload_id, first.header.offset, chunks_of(requests), self._finish
+            )
+        return pb.AppendUploadResponse(upload=_message(upload))
+
+    async def GetUpload(self, request: pb.GetUploadRequest, _context: Any) -> pb.GetUploadResponse:
+        return pb.GetUploadResponse(upload=_message(await self._uploads.get(require_user().subject, request.upload_id)))
+
+    async def DeleteUpload(self, request: pb.DeleteUploadRequest, _context: Any) -> pb.DeleteUploadResponse:
+        await self._uploads.delete(require_user().subject, request.upload_id)
+        return pb.DeleteUploadResponse()
+
+    async def _finish(self, upload: Upload, content: AsyncIterator[bytes]) -> tuple[str, str]:
+        """Makes a track of an upload that is whole; the ids of track and job."""
+        # The upload's id as the request's: a piece that is sent again gives the same job.
+        header = _header(upload.filename, upload.options, upload.id)
+        plan = await self._plan(header)
+        track = await self._acquire(upload.user_id, upload.filename, content)
+        record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
+        return track.id, record.id
+
+    async def _acquire(self, user: str, filename: str, content: AsyncIterator[bytes]) -> Track:
+        track, _new = await self._acquirer.upload(
+            user, filename, content, lambda size: self._usage.expect_room(user, size)
+        )
+        return track
+
+    @abstractmethod
+    async def _plan(self, request: Any) -> Plan: ...
+
+    @abstractmethod
+    async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord: ...
+
+    @abstractmethod
+    async def _message(self, user: str, track_id: str) -> pb.Track: ...
+
+
+def _options(request: pb.CreateUploadRequest) -> dict[str, Any] | None:
+    return MessageToDict(request.options) if request.HasField("options") else None
+
+
+def _header(filename: str, options: dict[str, Any] | None, request_id: str = "") -> pb.UploadHeader:
+    header = pb.UploadHeader(filename=filename, request_id=request_id)
+    if options is not None:
+        ParseDict(options, header.options)
+        header.options.SetInParent()
+    return header
+
+
+def _message(upload: Upload) -> pb.Upload:
+    return pb.Upload(
+        id=upload.id,
+        filename=upload.filename,
+        size_bytes=upload.size_bytes,
+        offset=upload.offset_bytes,
+        metadata=upload.client_metadata,
+        expire_time=timestamp(upload.expire_time.timestamp()),
+        track_id=upload.track_id,
+        job_id=upload.job_id,
+    )
+
+
+async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """The bytes that follow the header of a stream of requests.
+
+    Raises:
+        InvalidInputError: something else follows (reason BAD_REQUEST).
+    """
+    async for request in requests:
+        if request.WhichOneof("content") != "chunk":
+            raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
+        yield request.chunk
+
+
+@contextlib.asynccontextmanager
+async def reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Takes what a client is still sending when it is refused, within reason: one that writes to an RPC that has ended
+    is told "Internal error from Core" by its own gRPC at times, in place of the refusal.
+    """
+    try:
+        yield
+    except StemTubeError:
+        left = READ_ON_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_ON_SECONDS):
+                async for request in requests:
+                    left -= len(request.chunk)
+                    if left < 0:
+                        break
+        raise

@@ -326,7 +326,8 @@ def _ballad(score: _Score) -> None:
         tones = [*score.triad(bar), score.triad(bar)[0] + 12]
         score.play(band.piano, [score.root(bar)], at, size, 0.35)
         for step in range(2 * size):
-            score.play(band.piano, [tones[(0, 1, 2, 3, 2, 1)[step % 6]]], at + step / 2, 1.2, 0.25)
+            level = 0.3 if step % 2 == 0 else 0.2
+            score.play(band.piano, [tones[(0, 1, 2, 3, 2, 1)[step % 6]]], at + step / 2, 1.2, level)
     _tune(score, band.strings, 0.2)
 
 
@@ -339,23 +340,23 @@ def _strings(score: _Score) -> None:
 
 
 def _chorale(score: _Score) -> None:
-    """Four voices, a chord on each beat, seldom the same from a light beat to a heavy one; phrases end at rest."""
+    """Four voices, a chord on each beat, seldom the same from a light beat to a heavy one; phrases of two bars."""
     size, voice = score.recipe.beats_per_bar, (band.strings, band.piano, band.guitar)[score.recipe.seed % 3]
-    phrase, start = 2 * size, -score.recipe.upbeat
+    upbeat, end = score.recipe.upbeat, 6 if size == 4 else 3
     degree = 0
-    for beat in range(start, len(score.times) - 1 - score.recipe.upbeat):
-        place = (beat - start) % phrase
-        if place == phrase - 1:
+    for beat in range(-upbeat, len(score.times) - 1 - upbeat):
+        place = (beat + upbeat) % (2 * size) - upbeat
+        if place > end:
             continue
-        heavy = beat % size in ((0, 2) if size == 4 else (0,))
-        if place >= phrase - 3:
-            degree = 4 if place == phrase - 3 else (0, 0, 4, 5)[beat // phrase % 4]
+        heavy = place % size in ((0, 2) if size == 4 else (0,))
+        if place >= end - 1:
+            degree = 4 if place < end else (0, 0, 4, 5)[beat // (2 * size) % 4]
         elif heavy or score.rng.random() < 0.6:
             degree = int(score.rng.choice([other for other in range(6) if other != degree]))
-        length = 2.0 if place == phrase - 2 else 1.0
-        inversion = 0 if place >= phrase - 3 else int(score.rng.choice((0, 0, 2)))
+        length = 2 * size - upbeat - end if place == end else 1
+        inversion = 0 if place >= end - 1 else int(score.rng.choice((0, 0, 2)))
         tones = [score.pitch(degree + step, around) for step, around in ((inversion, 45), (4, 55), (2, 60), (0, 67))]
-        passing = length == 1 and score.rng.random() < (0.25 if heavy else 0.4)
+        passing = place < end and score.rng.random() < (0.25 if heavy else 0.4)
         score.play(voice, tones[:3], beat, 0.97 * length, 0.25)
         score.play(voice, tones[3:], beat, 0.48 if passing else 0.97 * length, 0.3)
         if passing:
@@ -393,7 +394,9 @@ def _lilt(score: _Score) -> None:
         tones = [*score.triad(bar), score.triad(bar)[0] + 12]
         score.play(band.piano, [score.root(bar)], at, 2, 0.35)
         for step in range(6):
-            score.play(band.guitar, [tones[(0, 1, 2, 3, 2, 1)[step]]], at + step / 3, 0.8, 0.3)
+            score.play(
+                band.guitar, [tones[(0, 1, 2, 3, 2, 1)[step]]], at + step / 3, 0.8, 0.35 if step % 3 == 0 else 0.25
+            )
     _tune(score, band.strings, 0.2, 3)
 
 

@@ -127,6 +127,11 @@ def find_bars(found: Spectrum, beats: Beats, duration: float) -> Bars:
     return best
 
 
+def step_harmony(found: Spectrum, times: Floats, end: float) -> Floats:
+    """Chroma [times, 12] between each time and the next, the last until `end`; of length 1."""
+    return _compressed(_means(found.chroma, times, end))
+
+
 def _completed(downbeats: Floats, duration: float) -> Floats:
     """Downbeats, continued to both ends of the song."""
     bar = float(np.median(np.diff(downbeats)))

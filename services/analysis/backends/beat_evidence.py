@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.structure_bars import HOP, SAMPLE_RATE_HZ, Spectrum, step_harmony
+from services.analysis.backends.spectra import HOP, SAMPLE_RATE_HZ, Spectrum, compressed, means
 
 FRAMES_PER_SECOND = 100
 
@@ -50,7 +50,7 @@ class Evidence:
         The distance of the chroma of two pulses; harmony changes where a bar begins more often than elsewhere.
         """
         end = min(self.duration, float(times[-1] + np.median(np.diff(times))))
-        harmony = step_harmony(self.spectrum, times, end)
+        harmony = compressed(means(self.spectrum.chroma, times, end))
         distance = 1 - np.sum(harmony[1:] * harmony[:-1], axis=1)
         found = np.concatenate([[distance.mean()], distance])
         return np.asarray((found - found.mean()) / max(float(found.std()), 1e-9))
@@ -58,8 +58,7 @@ class Evidence:
     def downbeats(self, times: Floats) -> Floats:
         """Evidence [times] that a bar begins, of mean 0: votes and changes.
 
-        Of the first beat of the bar among the others of 180 synthesised songs: right in 85 % by the votes alone, in 87 %
-        by the changes alone, in 95 % by both.
+        They tell the first beat of the bar from the others in 95 % of 180 synthesised songs.
         """
         found = self.votes(times) + _HARMONY_WEIGHT * self.changes(times)
         return np.asarray(found - found.mean())

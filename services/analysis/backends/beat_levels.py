@@ -50,7 +50,7 @@ class Level:
         last = self.start + (len(pulses) - 1 - self.start) // self.sure * self.sure
         kept = (numbers < self.start) | (numbers > last) | ((numbers - self.start) % self.sure == 0)
         places = np.arange(self.start % self.step, len(pulses) - 1 + 1e-6, self.step)
-        return np.interp(places, numbers[kept], pulses[kept])
+        return np.asarray(np.interp(places, numbers[kept], pulses[kept]))
 
 
 def find_level(pulses: Floats, per_bar: int, evidence: Evidence) -> Level:
@@ -107,5 +107,7 @@ def _hollow_bar(pulses: Floats, per_bar: int, first: int, evidence: Evidence) ->
 def _middle_accent(pulses: Floats, first: int, evidence: Evidence) -> float:
     """Accent half-way through bars of three pulses, less the mean of their second and third, to that of the first."""
     starts = np.arange(first, len(pulses) - 3 + 1e-6, 3)
-    at = [evidence.accents(np.interp(starts + place, np.arange(len(pulses)), pulses)).mean() for place in (0, 1, 1.5, 2)]
+    at = [
+        evidence.accents(np.interp(starts + place, np.arange(len(pulses)), pulses)).mean() for place in (0, 1, 1.5, 2)
+    ]
     return float((at[2] - (at[1] + at[3]) / 2) / max(at[0], 1e-9))

@@ -89,8 +89,9 @@ _ENTRIES = (
         module="beats_madmom",
         packages=(_MADMOM,),
         licence=_MADMOM_LICENCE,
-        description="Beats, downbeats and tempo by recurrent networks and a bar model (3 or 4 beats)",
+        description="Beats, bars (2 to 5 or 7 beats) and tempo by recurrent networks, a bar model and the harmony",
         cost=7.0,
+        revision=2,
     ),
     Entry(
         part="beats",

@@ -16,6 +16,7 @@ from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
 from services.analysis.backends.beat_bars import find_bars
 from services.analysis.backends.beat_evidence import Evidence
+from services.analysis.backends.beat_grid import on_one_grid
 from services.analysis.backends.beat_levels import Level, find_level
 from services.analysis.backends.features import has_sound
 from services.analysis.backends.madmom_networks import RecurrentNetwork
@@ -103,6 +104,7 @@ def _beats(pulses: npt.NDArray[np.float64], places: npt.NDArray[np.int64], evide
     level, times = Level(), pulses
     if len(pulses) >= _FEWEST_BARS * places.max():
         per_bar = int(places.max())
+        pulses = on_one_grid(pulses, evidence)
         level = find_level(pulses, per_bar, evidence)
         times = level.beats(pulses)
         places = find_bars(evidence.downbeats(times), per_bar if level.step == 1 else 4, level.ternary)

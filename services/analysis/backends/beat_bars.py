@@ -1,7 +1,7 @@
 """Bars of beats: how many beats they have, and with which they begin.
 
 The network's downbeats alone fail where the loudest beat is not the first one and in chorales; harmony, which changes
-with the bar, tells more then. One meter is taken for a song, but a bar may be shorter or longer than the others.
+with the bar, tells more then. One meter is taken for a song, but a bar may be shorter than the others.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ _CHANCE = 2.0
 _LEAST_SURE = 6.0
 # Times better than the tracker's meter must the other usual one explain the evidence.
 _OVERRULED = 2.0
-# Log probability that a bar breaks off.
+# Log probability that a bar ends early.
 _BREAK = -12.0
 
 
@@ -34,19 +34,19 @@ def find_bars(downbeats: Floats, per_bar: int, ternary: bool) -> npt.NDArray[np.
         per_bar: beats in a bar as the tracker has it, 3 or 4.
         ternary: whether a beat has three parts; bars then have two or four beats.
     """
-    meter = find_meter(downbeats, per_bar, ternary)
-    return _places(downbeats, meter)
-
-
-def find_meter(downbeats: Floats, per_bar: int, ternary: bool) -> int:
-    """How many beats a bar has; see `find_bars`."""
-    explained = {meter: _explained(downbeats, meter) for meter in (2, 3, 4, 5, 7)}
+    places = {meter: _places(downbeats, meter) for meter in (2, 3, 4, 5, 7)}
+    explained = {meter: _explained(downbeats, found == 1) for meter, found in places.items()}
     if ternary:
-        return max(_TERNARY, key=lambda meter: explained[meter])
-    if explained[per_bar] < _CHANCE / len(downbeats):
+        return places[max(_TERNARY, key=lambda meter: explained[meter])]
+    return places[_meter(explained, per_bar, len(downbeats))]
+
+
+def _meter(explained: dict[int, float], per_bar: int, beats: int) -> int:
+    """Which meter to believe, by how much of the evidence each explains."""
+    if explained[per_bar] < _CHANCE / beats:
         per_bar = _MOST_USUAL
     usual = max(_USUAL, key=lambda meter: explained[meter])
-    if explained[usual] < max(_OVERRULED * explained[per_bar], _LEAST_SURE / len(downbeats)):
+    if explained[usual] < max(_OVERRULED * explained[per_bar], _LEAST_SURE / beats):
         usual = per_bar
     rare = max(_RARE, key=lambda meter: explained[meter] / _RARE[meter])
     if explained[rare] > max(_LEAST_EXPLAINED, _RARE[rare] * explained[usual]):
@@ -54,19 +54,15 @@ def find_meter(downbeats: Floats, per_bar: int, ternary: bool) -> int:
     return usual
 
 
-def _explained(evidence: Floats, meter: int) -> float:
-    """The share of the evidence's variance that bars of `meter` beats explain, of the best phase."""
-    shares = []
-    for phase in range(min(meter, len(evidence))):
-        bars = evidence[phase::meter]
-        rest = len(evidence) - len(bars)
-        mean = float(bars.mean())
-        shares.append(len(bars) / max(rest, 1) * mean * abs(mean))
-    return max(shares) / max(float(evidence.var()), 1e-9)
+def _explained(evidence: Floats, downbeats: npt.NDArray[np.bool_]) -> float:
+    """The share of the evidence's variance that these downbeats explain."""
+    mean = float(evidence[downbeats].mean())
+    odds = downbeats.sum() / max((~downbeats).sum(), 1)
+    return float(odds * mean * abs(mean) / max(float(evidence.var()), 1e-9))
 
 
 def _places(evidence: Floats, meter: int) -> npt.NDArray[np.int64]:
-    """The most probable places (Viterbi), `_BREAK` being the price of any bar of another length."""
+    """The most probable places (Viterbi), `_BREAK` being the price of a bar that ends early."""
     phase = int(np.argmax([evidence[phase::meter].mean() for phase in range(meter)]))
     on = np.arange(len(evidence)) % meter == phase
     within, without = float(evidence[on].mean()), float(evidence[~on].mean())
@@ -76,9 +72,11 @@ def _places(evidence: Floats, meter: int) -> npt.NDArray[np.int64]:
     came = np.zeros((len(evidence), meter), np.int64)
     for beat in range(len(evidence)):
         if beat:
-            following, jump = np.roll(scores, 1), float(scores.max()) + _BREAK
-            came[beat] = np.where(following >= jump, (np.arange(meter) - 1) % meter, int(scores.argmax()))
-            scores = np.maximum(following, jump)
+            following, broken = np.roll(scores, 1), float(scores.max()) + _BREAK
+            came[beat] = (np.arange(meter) - 1) % meter
+            if broken > following[0]:
+                following[0], came[beat, 0] = broken, int(scores.argmax())
+            scores = following
         scores[0] += odds[beat]
     places = np.empty(len(evidence), np.int64)
     place = int(scores.argmax())

@@ -101,6 +101,7 @@ _ENTRIES = (
         licence="ISC",
         description="Beats and tempo from onsets; quick, without bars",
         cost=0.1,
+        revision=2,
     ),
     Entry(
         part="key",

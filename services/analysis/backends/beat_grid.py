@@ -30,7 +30,10 @@ def on_one_grid(pulses: Floats, evidence: Evidence) -> Floats:
     line = np.polyfit(places, pulses, 1)
     if float(np.median(np.abs(pulses - np.polyval(line, places)))) > _EXACT_SECONDS:
         return pulses
-    grids = [np.polyval(line, np.arange(np.ceil(places[0] - phase), places[-1] + 0.01) + phase) for phase in (0.0, 0.5)]
+    grids: list[Floats] = [
+        np.polyval(line, np.arange(np.ceil(places[0] - phase), places[-1] + 0.01) + phase).astype(np.float64)
+        for phase in (0.0, 0.5)
+    ]
     return max(grids, key=lambda times: float(evidence.pulse(times).mean()))
 
 

@@ -63,7 +63,7 @@ def _explained(evidence: Floats, downbeats: npt.NDArray[np.bool_]) -> float:
 
 def _places(evidence: Floats, meter: int) -> npt.NDArray[np.int64]:
     """The most probable places (Viterbi), `_BREAK` being the price of a bar that ends early."""
-    phase = int(np.argmax([evidence[phase::meter].mean() for phase in range(meter)]))
+    phase = int(np.argmax([evidence[phase::meter].mean() for phase in range(min(meter, len(evidence)))]))
     on = np.arange(len(evidence)) % meter == phase
     within, without = float(evidence[on].mean()), float(evidence[~on].mean())
     spread = float(np.mean(np.where(on, evidence - within, evidence - without) ** 2))

@@ -10,8 +10,7 @@ import numpy as np
 
 from services.analysis.backends.beat_evidence import Evidence, Floats
 
-# People tap every second pulse rather than each, other things being equal, from here on: listeners' tempi lie around
-# 105 BPM (Moelants, "Preferred tempo reconsidered", ICMPC 2002), and this is an octave's half above.
+# From here on people tap every second pulse rather than each, other things being equal: half an octave above 105 BPM.
 _EVEN_BPM = 150.0
 _SLOWEST_GROUPED_BPM = 96.0
 # Contrast of downbeats with pulses half a period later, in log odds by the network and standard deviations of harmony.
@@ -24,6 +23,8 @@ _MOST_VOTES = 4.0
 _LEAST_MIDDLE = 0.2
 # Probability of beats within bars, to that of their beginning: 0.15 and less where chords are held, else over 0.35.
 _HOLLOW = 0.2
+# So much stronger accents at thirds of a bar than at its quarters make it a quiet 3/4: held chords at most 0.05.
+_LEAST_THIRDS = 0.1
 _FASTEST_FILLED_BPM = 170.0
 _BINARY_BEATS = 4
 
@@ -69,9 +70,12 @@ def find_level(pulses: Floats, per_bar: int, evidence: Evidence) -> Level:
         start = best_phase(evidence.votes(pulses, _MOST_VOTES), 2 * per_bar)
         return Level(start, 3, ternary=True) if per_bar == 3 else Level(start, 2)
     bar = _hollow_bar(pulses, per_bar, first, evidence)
+    thirds = _accent(pulses, first, (1, 2), evidence) if per_bar == 3 else 0.0
+    if bar == 3 and thirds - _accent(pulses, first, (0.75, 1.5, 2.25), evidence) > _LEAST_THIRDS:
+        return Level()
     if bar and bpm * _BINARY_BEATS / bar <= _FASTEST_FILLED_BPM:
         return Level(first, bar / _BINARY_BEATS, sure=bar)
-    if per_bar == 3 and _middle_accent(pulses, first, evidence) > _LEAST_MIDDLE:
+    if per_bar == 3 and _accent(pulses, first, (1.5,), evidence) - thirds > _LEAST_MIDDLE:
         return Level(first, 1.5, ternary=True)
     return Level()
 
@@ -104,10 +108,8 @@ def _hollow_bar(pulses: Floats, per_bar: int, first: int, evidence: Evidence) ->
     return 0
 
 
-def _middle_accent(pulses: Floats, first: int, evidence: Evidence) -> float:
-    """Accent half-way through bars of three pulses, less the mean of their second and third, to that of the first."""
+def _accent(pulses: Floats, first: int, places: tuple[float, ...], evidence: Evidence) -> float:
+    """Mean accent at these places of bars of three pulses, to that of the first beat."""
     starts = np.arange(first, len(pulses) - 3 + 1e-6, 3)
-    at = [
-        evidence.accents(np.interp(starts + place, np.arange(len(pulses)), pulses)).mean() for place in (0, 1, 1.5, 2)
-    ]
-    return float((at[2] - (at[1] + at[3]) / 2) / max(at[0], 1e-9))
+    found = [evidence.accents(np.interp(starts + place, np.arange(len(pulses)), pulses)) for place in (0, *places)]
+    return float(np.mean(found[1:]) / max(float(found[0].mean()), 1e-9))

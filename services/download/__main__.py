@@ -12,6 +12,7 @@ from services.download import cleanup
 from services.download.acquire import Acquirer
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.found_lyrics import FoundLyrics
 from services.download.lookups import Lookups
 from services.download.pipeline import KIND, Pipeline
 from services.download.playlists import Playlists
@@ -38,7 +39,8 @@ async def serve(settings: DownloadSettings) -> None:
         usage = Usage(database, objects, section.quota_bytes)
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
-        pipeline = Pipeline(library, remover, acquirer, RemoteJobs(separation, analysis, callers.identity))
+        remote = RemoteJobs(separation, analysis, callers.identity)
+        pipeline = Pipeline(library, remover, acquirer, remote, FoundLyrics(section.lyrics_url))
         jobs = JobQueue(
             settings.database_url,
             "download",

@@ -30,6 +30,12 @@ class DownloadSection(Section):
         SecretStr(""),
         description="http(s):// or socks5:// proxy for fetching; it then decides which addresses may be reached",
     )
+    lyrics_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="site with LRCLIB's API, such as https://lrclib.net, that is asked for the words of songs by title "
+        "and artist; empty: none is",
+    )
     lookup_seconds: float = Field(60.0, gt=0, description="longest time for a search or the details of a link")
     lookup_days: float = Field(30.0, ge=0, description="answers of searches and details of links are kept so long")
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")

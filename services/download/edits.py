@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from google.protobuf.json_format import MessageToDict
 
 from services.common.errors import InvalidInputError
-from services.download.harte import is_chord_label
+from services.common.harte import is_chord_label
 from services.download.sorting import MODES, TONIC
 from services.download.text import has_controls
 from stemtube.analysis.v1 import music_pb2

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
+from services.common.harte import triad
 from services.common.job_messages import STATES, duration, error_message, job_message, timestamp
 from services.common.job_store import JobRecord
 from services.download.options import PART_NUMBERS, part_names
@@ -92,6 +93,9 @@ def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summar
     if "chords" in analyses:
         chords = parse("chords", music_pb2.Chords())
         message.chords.extend(chords.chords)
+        for chord in message.chords:
+            # Also of chords from before there were triads, and of those that somebody has corrected.
+            chord.triad = triad(chord.label)
         message.made_by["chords"].CopyFrom(chords.made_by)
     if "structure" in analyses:
         structure = parse("structure", music_pb2.Structure())

@@ -19,6 +19,7 @@ from services.common.errors import Code, PreconditionError, StemTubeError
 from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
+from services.download.found_lyrics import FoundLyrics
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
@@ -38,11 +39,14 @@ Outcome = dict[str, Any]
 class Pipeline:
     """Handles the jobs of tracks."""
 
-    def __init__(self, library: Library, remover: Remover, acquirer: Acquirer, remote: RemoteJobs) -> None:
+    def __init__(
+        self, library: Library, remover: Remover, acquirer: Acquirer, remote: RemoteJobs, found_lyrics: FoundLyrics
+    ) -> None:
         self._library = library
         self._remover = remover
         self._acquirer = acquirer
         self._remote = remote
+        self._found_lyrics = found_lyrics
         self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
@@ -50,7 +54,9 @@ class Pipeline:
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
-        run = _Run(job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote)
+        run = _Run(
+            job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote, self._found_lyrics
+        )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
@@ -141,6 +147,7 @@ class _Run:
         library: Library,
         remover: Remover,
         remote: RemoteJobs,
+        found_lyrics: FoundLyrics,
     ) -> None:
         self.job = job
         self.board = board
@@ -150,6 +157,7 @@ class _Run:
         self._library = library
         self._remover = remover
         self._remote = remote
+        self._found_lyrics = found_lyrics
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
         """Has the mix separated and keeps the stems."""
@@ -200,6 +208,7 @@ class _Run:
                     # Plans of earlier versions have no text.
                     text=choice.get("text", ""),
                     mix_key=self.audio_key if choice["part"] == "lyrics" else "",
+                    found_text=await self._found_text(choice),
                 )
                 for choice in choices
             ],
@@ -248,6 +257,14 @@ class _Run:
             error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
             return {"parts": self._failed(["lyrics"], error)}
         return await self.analyse(vocals, choices)
+
+    async def _found_text(self, choice: dict[str, Any]) -> str:
+        """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""
+        data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
+        if data is None or choice.get("text"):
+            return ""
+        track = data.track
+        return await self._found_lyrics.find(track.title, track.artist, track.duration_seconds or 0.0)
 
     async def name_sections(self, others: list[asyncio.Task[Outcome]]) -> Outcome:
         """Has the track's sections named anew by the singing, once all else of the job has ended.

@@ -10,7 +10,7 @@ from cli.demo_song import short_song
 from services.analysis.backends import whisper, whisper_models
 from services.analysis.backends.base import Audio, Context, Word
 from services.analysis.backends.lyric_alignment import lines_as_given, share_out
-from services.analysis.backends.lyric_text import MAX_CHARACTERS, check_text, match, words_of
+from services.analysis.backends.lyric_text import MAX_CHARACTERS, check_text, is_same_song, match, words_of
 from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, SungLevel
 from services.common.errors import InvalidInputError
 from services.common.weights import WeightStore
@@ -76,6 +76,30 @@ def test_given_words_come_when_they_are_sung(tmp_path: Path) -> None:
     assert [re.sub(r"\W", "", word.text) for word in words] == [re.sub(r"\W", "", w) for _, _, w in song.truth.words]
     errors = [abs(word.start - start) for word, (start, _, _) in zip(words, song.truth.words, strict=True)]
     assert np.median(errors) < 0.2
+
+
+def test_words_that_were_found_count_if_they_are_those_that_are_heard() -> None:
+    song = ["boats", "come", "in", "and", "boats", "go", "out", "again"]
+    misheard = ["votes", "come", "in", "an", "boats", "go", "about", "again"]
+    assert is_same_song(song, misheard)
+    assert not is_same_song(song, ["you", "and", "me", "go", "out", "to", "the", "river", "in", "the", "rain"])
+    # Words of a whole song are not found in a line of it, nor the other way round.
+    assert not is_same_song(song * 4, song)
+    assert not is_same_song(song, song * 4)
+    assert not is_same_song([], [])
+
+
+@pytest.mark.parametrize(("has_right_words", "words_from"), [(True, "found"), (False, "heard")])
+def test_found_words_take_the_place_of_what_is_heard(tmp_path: Path, has_right_words: bool, words_from: str) -> None:
+    model = whisper.load(WeightStore(tmp_path, offline=True), whisper_models.BUNDLED, "cpu")
+    song = short_song()
+    sung = [word for _, _, word in song.truth.words]
+    text = " ".join(sung) if has_right_words else "nobody has ever written anything of this kind for it"
+    lyrics = model.analyze(Audio(song.stems["vocals"], RATE), Context(options={"found_text": text}), lambda _: None)
+    assert lyrics.words_from == words_from
+    words = [word.text for line in lyrics.lines for word in line.words]
+    assert words
+    assert (words == sung) == has_right_words
 
 
 def test_a_word_does_not_begin_in_the_rest_before_it() -> None:

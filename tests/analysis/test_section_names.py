@@ -5,7 +5,7 @@ import pytest
 
 from services.analysis.backends.base import Audio, Context, Line, Lyrics, Section, Structure, Word
 from services.analysis.backends.section_names import Traits, name_sections
-from services.analysis.backends.section_traits import traits
+from services.analysis.backends.section_traits import renamed, traits, with_silences
 from services.analysis.backends.structure_barwise import BarwiseStructure
 from tests.analysis.songs import silence
 
@@ -169,3 +169,36 @@ def test_sections_are_named_anew_and_else_stay_as_they_are() -> None:
             other.group,
             other.level,
         )
+
+
+def test_silence_before_and_after_the_music_is_a_section_of_its_own_and_keeps_its_name() -> None:
+    rate = 8_000
+    sound = np.random.default_rng(3).uniform(-0.3, 0.3, 20 * rate).astype(np.float32)
+    quiet = np.zeros(4 * rate, np.float32)
+    audio = Audio(np.concatenate([quiet, sound, quiet])[None], rate)
+    sections = (Section(0.0, 14.0, "A", 0.5, 0, -9.0), Section(14.0, 28.0, "B", 0.5, 1, -9.0))
+    structure = with_silences(Structure(sections), audio)
+    found = [(section.start, section.end, section.label) for section in structure.sections]
+    assert found == [
+        (0.0, pytest.approx(4.0, abs=0.02), "silence"),
+        (pytest.approx(4.0, abs=0.02), 14.0, "A"),
+        (14.0, pytest.approx(24.0, abs=0.02), "B"),
+        (pytest.approx(24.0, abs=0.02), 28.0, "silence"),
+    ]
+    names = renamed(structure, ["verse", "chorus"])
+    assert [section.label for section in names.sections] == ["silence", "verse", "chorus", "silence"]
+    assert len(traits(structure, audio, None)) == 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
+def test_a_song_that_begins_at_once_and_fades_has_no_silences(seconds: float) -> None:
+    rate = 8_000
+    sound = np.random.default_rng(3).uniform(-0.3, 0.3, 20 * rate) * np.linspace(1, 0, 20 * rate)
+    audio = Audio(np.concatenate([np.zeros(round(seconds * rate)), sound])[None].astype(np.float32), rate)
+    structure = Structure((Section(0.0, audio.duration, "A", 0.5, 0, -9.0),))
+    assert with_silences(structure, audio) == structure
+
+
+def test_a_silent_track_stays_as_it_is() -> None:
+    structure = Structure((Section(0.0, 10.0, "A", 0.0),))
+    assert with_silences(structure, Audio(np.zeros((2, 80_000), np.float32), 8_000)) == structure

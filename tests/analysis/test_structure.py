@@ -36,8 +36,8 @@ def test_sections_cover_the_song_and_begin_on_downbeats(load_backend: LoadBacken
     assert len(sections) >= 3
     assert sections[0].start == 0
     assert sections[-1].end == two_themes.audio.duration
-    for one, other in itertools.pairwise(sections):
-        assert one.end == other.start
+    assert all(one.end == other.start for one, other in itertools.pairwise(sections))
+    for other in [section for section in sections if section.label != "silence"][1:]:
         assert np.abs(two_themes.downbeats - other.start).min() < 1e-6
     assert all(0 <= section.confidence <= 1 for section in sections)
 

@@ -63,9 +63,10 @@ def boundary_f(known: Known, structure: Structure, seconds: float) -> float:
 def test_sections_start_on_true_downbeats_even_where_the_trackers_are_off(known: Known, shift: int) -> None:
     structure = analyse(known.audio, known.beats(shift))
     assert boundary_f(known, structure, 0.5) > 0.85
-    for section in structure.sections[1:]:
+    sections = [section for section in structure.sections if section.label != "silence"]
+    for section in sections[1:]:
         assert min(abs(section.start - downbeat) for downbeat in known.downbeats) < 1e-6
-    labels = [section.label for section in structure.sections]
+    labels = [section.label for section in sections]
     assert labels[:3] == ["intro", "verse", "chorus"]
     assert labels[-2:] == ["chorus", "outro"]
     groups = {section.group for section in structure.sections if section.label == "chorus"}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from services.common.jobs import JobQueue
 from services.common.storage import ObjectStore
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
+from services.download.found_lyrics import FoundLyrics
 from services.download.options import Plan
 from services.download.pipeline import KIND, Pipeline
 from services.download.removal import Remover, Trash
@@ -33,7 +35,7 @@ class Acquiring:
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
-        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, None)  # type: ignore[arg-type]  # no other services here
+        self.use(None)
         self.jobs = JobQueue(
             settings.database_url,
             "library-test",
@@ -41,6 +43,11 @@ class Acquiring:
             slots=4,
         )
         self.trash = Trash(self.library, self.shelf, self.remover, self.jobs)
+
+    def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
+        """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
+        lyrics = found_lyrics or FoundLyrics("")
+        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, services, lyrics)
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""

@@ -121,7 +121,7 @@ async def test_a_part_that_failed_for_a_while_ends_a_job_that_made_nothing_for_g
             return analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error=error))
 
     service = Analysis()
-    acquiring.pipeline = pipeline.Pipeline(acquiring.library, acquiring.remover, acquiring.acquirer, service)  # type: ignore[arg-type]
+    acquiring.use(service)
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
     ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))

@@ -7,7 +7,6 @@ import pytest
 
 from services.common.errors import InvalidInputError
 from services.download.options import make_plan
-from services.download.pipeline import Pipeline
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
@@ -63,7 +62,7 @@ def named(*labels: str, start: float = 9.0) -> music_pb2.Structure:
 
 async def end(acquiring: Acquiring, path: Path, service: Analysis, structure: Any, stems: Any = STEMS) -> Any:
     """The structure of a track after its lyrics were made."""
-    acquiring.pipeline = Pipeline(acquiring.library, acquiring.remover, acquiring.acquirer, service)  # type: ignore[arg-type]
+    acquiring.use(service)
     track = await acquiring.upload("anna", with_soundfile(path, music(2)))
     if structure:
         await acquiring.library.set_analysis(track.id, "structure", structure)

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def test_tempo_beats_and_key_are_right(song: DemoSong, results: dict[str, Any]) 
 def test_chords_cover_the_song_and_agree_with_the_truth(song: DemoSong, results: dict[str, Any]) -> None:
     chords = results["track"]["chords"]
     _assert_covers(chords, song.duration)
+    assert all(chord["triad"].split(":")[0] == re.split("[:/]", chord["label"])[0] for chord in chords)
     reference = np.array([[start, end] for start, end, _ in song.truth.chords])
     estimate = np.array([[chord["start"], chord["end"]] for chord in chords])
     scores = mir_eval.chord.evaluate(

@@ -146,10 +146,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lyrics:
-    """`language` is an ISO 639-1 code; a track without words has no lines."""
+    """`language` is an ISO 639-1 code; a track without words has no lines.
+
+    Args:
+        language: of the words.
+        lines: in order.
+        words_from: "heard" (recognised), "given" by the user, or "found" where others have written them down.
+    """
 
     language: str
     lines: tuple[Line, ...]
+    words_from: Literal["heard", "given", "found"] = "heard"
 
 
 Result = Beats | Key | Chords | Structure | Lyrics
@@ -161,7 +168,8 @@ class Context:
 
     A backend of the structure that is given a `structure` names its sections anew: then the audio is the vocals stem,
     and `lyrics` are what is sung, if that is known. For the lyrics, `mix` decodes the mix that the vocals are from (any
-    rate and number of channels) when it is called, and `options["text"]` are the words where they are known.
+    rate and number of channels) when it is called, `options["text"]` are the words where they are known, and
+    `options["found_text"]` where it is likely that they are these.
     """
 
     beats: Beats | None = None

@@ -88,7 +88,7 @@ class _Layer:
         self._weight, self._bias, self._padding, self._pool = weight, bias, padding, pool
 
     def __call__(self, maps: Tensor, norm: _Norm | None) -> tuple[Tensor, _Norm]:
-        """Goes along `maps` [1, channels, frames, bins], which `norm` makes ready block by block.
+        """Goes along `maps` [1, channels, frames, bins], which `norm` makes ready block by block; they may be lost.
 
         Returns:
             The maps that follow, and the norm that they still have to go through. The maximum is taken before that,
@@ -96,18 +96,22 @@ class _Layer:
         """
         frames = maps.shape[2]
         bins = (maps.shape[3] + 2 * self._padding - 2) // self._pool
-        following = torch.empty(
-            (1, len(self._weight), frames, bins), device=maps.device, memory_format=torch.channels_last
+        shape = (1, len(self._weight), frames, bins)
+        # In place where that is possible: a layer's maps of three minutes are 140 MB.
+        following = (
+            maps if maps.shape == shape else torch.empty(shape, device=maps.device, memory_format=torch.channels_last)
         )
+        before = maps[:, :, :0]
         count = 0
         sums, squares = torch.zeros(2, len(self._weight), dtype=torch.float64, device=maps.device)
         for start in range(0, frames, FRAMES_AT_ONCE):
             stop = min(frames, start + FRAMES_AT_ONCE)
-            first, last = max(0, start - 1), min(frames, stop + 1)
-            block = maps[:, :, first:last]
+            last = min(frames, stop + 1)
+            block = torch.cat([before, maps[:, :, start:last]], dim=2)
+            before = maps[:, :, stop - 1 : stop].clone()
             if norm:
                 block = norm(block)
-            block = functional.pad(block, (0, 0, first - start + 1, stop + 1 - last))
+            block = functional.pad(block, (0, 0, int(start == 0), stop + 1 - last))
             block = functional.conv2d(block, self._weight, self._bias, padding=(0, self._padding))
             values = block.movedim(1, -1).reshape(-1, len(self._weight))
             count += len(values)

@@ -12,6 +12,9 @@ from services.common.errors import InvalidInputError
 MAX_CHARACTERS = 20_000
 # Two words are one, misheard, when they have so much in common; see `_likeness`.
 ALIKE = 0.6
+# Of the words that are found and of those that are heard, so many are the same if both are of one song. Heard by
+# tiny.en, they were 0.66 and 0.89 on two songs, and at most 0.16 between a song and the words of another.
+LEAST_IN_COMMON = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ def match(given: Sequence[str], heard: Sequence[str]) -> list[int | None]:
             row, column = row - 1, column - 1
             found[row] = column
     return found
+
+
+def is_same_song(given: Sequence[str], heard: Sequence[str]) -> bool:
+    """Whether words that were found for a song are those that are heard in it."""
+    common = sum(at is not None for at in match(given, heard))
+    return common > 0 and common >= LEAST_IN_COMMON * max(len(given), len(heard))
 
 
 def _likeness(given: list[str], heard: list[str]) -> npt.NDArray[np.float32]:

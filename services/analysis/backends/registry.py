@@ -77,7 +77,8 @@ _BTC_QUALITIES = (
     "min", "maj", "dim", "aug", "min6", "maj6", "min7", "minmaj7", "maj7", "7", "dim7", "hdim7", "sus2", "sus4", "N",
 )
 # fmt: on
-_SECTIONS = (*section_names.NAMES, "A", "B", "C")
+_NAMES = (*section_names.NAMES, section_names.SILENCE)
+_SECTIONS = (*_NAMES, "A", "B", "C")
 
 # In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
 # 0.99 madmom, 0.56 librosa; chords majmin 0.944 chordia, 0.948 hybrid (0.942 where the beats are wrong), 0.81
@@ -172,7 +173,7 @@ _ENTRIES = (
         packages=(_LIBROSA,),
         licence="ISC; the language model's own",
         description="The sections of barwise, named by a language model that the operator chooses",
-        vocabulary=section_names.NAMES,
+        vocabulary=_NAMES,
         cost=1.0,
         needs=("beats",),
         asks_language_model=True,
@@ -187,6 +188,7 @@ _ENTRIES = (
         vocabulary=_SECTIONS,
         cost=0.2,
         needs=("beats",),
+        revision=2,
     ),
     Entry(
         part="structure",
@@ -198,7 +200,7 @@ _ENTRIES = (
         vocabulary=_SECTIONS,
         cost=2.5,
         needs=("beats",),
-        revision=2,
+        revision=3,
     ),
     Entry(
         part="lyrics",

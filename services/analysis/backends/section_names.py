@@ -8,6 +8,7 @@ from string import ascii_uppercase
 import numpy as np
 
 NAMES = ("intro", "verse", "pre-chorus", "chorus", "bridge", "solo", "instrumental", "outro")
+SILENCE = "silence"
 
 # A section is sung if there is a voice in this share of its time: less is a phrase that reaches into it.
 _SUNG = 0.25

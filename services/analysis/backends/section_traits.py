@@ -1,6 +1,7 @@
 """What names of sections go by, of sections that were found already: the voice from the vocals stem, and the words."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Lyrics, Section, Structure
 from services.analysis.backends.features import mono
-from services.analysis.backends.section_names import Traits, name_sections
+from services.analysis.backends.section_names import SILENCE, Traits, name_sections
 
 _SAMPLE_RATE_HZ = 11_025
 _FRAME = 512
@@ -17,6 +18,12 @@ _FRAME = 512
 _QUIETER_DB = 24.0
 _LOUD_PERCENTILE = 95.0
 _SILENCE_DB = -60.0
+# Before the first sound and after the last one, which is so many dB below the loudest place.
+_HEARD_DB = -50.0
+_SOUND_FRAME_SECONDS = 0.01
+# Shorter ones belong to the section beside them; at the end that is also where the last chord fades.
+_LEAST_FIRST_SECONDS = 0.2
+_LEAST_LAST_SECONDS = 3.0
 _WORD = re.compile(r"[\w']+")
 
 
@@ -28,15 +35,49 @@ def named_anew(structure: Structure, vocals: Audio, lyrics: Lyrics | None) -> St
         vocals: the vocals stem of the same track.
         lyrics: what is sung, if it is known.
     """
-    names = name_sections(traits(structure, vocals, lyrics))
-    return renamed(structure, names)
+    return renamed(structure, name_sections(traits(structure, vocals, lyrics)))
 
 
-def renamed(structure: Structure, names: list[str]) -> Structure:
-    """The same sections, with other names."""
+def renamed(structure: Structure, names: Sequence[str]) -> Structure:
+    """The same sections, with other names for those that `sounding` gives."""
+    named = iter(names)
     return Structure(
-        tuple(replace(section, label=name) for section, name in zip(structure.sections, names, strict=True))
+        tuple(
+            section if section.label == SILENCE else replace(section, label=next(named))
+            for section in structure.sections
+        )
     )
+
+
+def sounding(structure: Structure) -> list[Section]:
+    """The sections that are not silent."""
+    return [section for section in structure.sections if section.label != SILENCE]
+
+
+def with_silences(structure: Structure, audio: Audio) -> Structure:
+    """The same sections, of which the first begins with the music and the last ends with it.
+
+    Args:
+        structure: that covers the track.
+        audio: the mix.
+    """
+    mix = mono(audio, _SAMPLE_RATE_HZ)
+    frame = round(_SOUND_FRAME_SECONDS * _SAMPLE_RATE_HZ)
+    frames = np.square(mix[: mix.size // frame * frame].reshape(-1, frame), dtype=np.float64).mean(axis=1)
+    heard = np.flatnonzero(frames > frames.max(initial=0.0) * 10 ** (_HEARD_DB / 10))
+    if heard.size == 0 or not structure.sections:
+        return structure
+    sections = list(structure.sections)
+    other = 1 + max(section.group for section in sections)
+    level = 10 * float(np.log10(frames.min() + 1e-12))
+    start, end = float(heard[0]) * frame / _SAMPLE_RATE_HZ, float(heard[-1] + 1) * frame / _SAMPLE_RATE_HZ
+    if _LEAST_FIRST_SECONDS <= start < sections[0].end:
+        sections[0] = replace(sections[0], start=start)
+        sections.insert(0, Section(0.0, start, SILENCE, 1.0, other, level))
+    if audio.duration - end >= _LEAST_LAST_SECONDS and end > sections[-1].start:
+        sections[-1] = replace(sections[-1], end=end)
+        sections.append(Section(end, audio.duration, SILENCE, 1.0, other, level))
+    return Structure(tuple(sections))
 
 
 def one_section(duration: float) -> Structure:
@@ -45,7 +86,7 @@ def one_section(duration: float) -> Structure:
 
 
 def traits(structure: Structure, vocals: Audio | None, lyrics: Lyrics | None) -> list[Traits]:
-    """The traits of sections; without `vocals` or `lyrics` nothing is known of the voice or the words."""
+    """The traits of sections that sound; without `vocals` or `lyrics` nothing is known of the voice or the words."""
     active = _activity(vocals) if vocals else None
     return [
         Traits(
@@ -55,7 +96,7 @@ def traits(structure: Structure, vocals: Audio | None, lyrics: Lyrics | None) ->
             _share(active, section) if active is not None else None,
             _words(lyrics, section) if lyrics else (),
         )
-        for section in structure.sections
+        for section in sounding(structure)
     ]
 
 

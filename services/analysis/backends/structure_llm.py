@@ -8,7 +8,7 @@ from typing import Any
 from services.analysis.backends.base import Audio, Context, Progress, Structure
 from services.analysis.backends.language_model import Endpoint, LanguageModelError, Message, ask, parse_json
 from services.analysis.backends.section_names import NAMES, Traits
-from services.analysis.backends.section_traits import renamed, traits
+from services.analysis.backends.section_traits import renamed, sounding, traits
 from services.analysis.backends.structure_barwise import BarwiseStructure
 from services.common.weights import WeightStore
 
@@ -59,7 +59,7 @@ class LlmStructure:
 def _description(structure: Structure, known: Sequence[Traits]) -> list[dict[str, Any]]:
     loudest = max(section.level for section in known)
     described = []
-    for section, trait in zip(structure.sections, known, strict=True):
+    for section, trait in zip(sounding(structure), known, strict=True):
         facts: dict[str, Any] = {
             "start": round(section.start, 1),
             "seconds": round(trait.seconds, 1),

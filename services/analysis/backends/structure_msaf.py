@@ -14,7 +14,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
 from services.analysis.backends.features import is_tonal, mono
 from services.analysis.backends.section_names import Traits, name_sections
-from services.analysis.backends.section_traits import named_anew, one_section
+from services.analysis.backends.section_traits import named_anew, one_section, with_silences
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights import WeightStore
 
@@ -34,7 +34,7 @@ class MsafStructure:
 
     Boundaries come from pitch-class profiles averaged over beats. The beats are msaf's own (librosa's): its parameters
     count in their units, and with better beats at half the rate boundaries got worse (F at 3 s 0.67 instead of 0.78 on
-    six songs). Boundaries are then moved to the nearest downbeat (F at 0.5 s 0.42 instead of 0.32), if there are any.
+    six songs). Boundaries are then moved to a downbeat that is near; to farther ones, F at 3 s falls from 0.81 to 0.79.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class MsafStructure:
         groups, silhouettes = alike(profiles.features, units)
         times = [0.0, *(float(profiles.frame_times[unit]) for unit in units[1:-1]), audio.duration]
         progress(1.0)
-        return _structure(audio, _on_downbeats(times, context.beats), groups, silhouettes)
+        return with_silences(_structure(audio, _on_downbeats(times, context.beats), groups, silhouettes), audio)
 
 
 def beat_profiles(mix: npt.NDArray[np.float32], progress: Progress) -> Any:
@@ -208,15 +208,15 @@ def silhouette(distances: Floats, groups: Indices) -> Floats:
 
 
 def _on_downbeats(times: list[float], beats: Beats | None) -> list[float]:
-    """Inner boundaries moved to the nearest downbeat, unless that is more than a bar away."""
+    """Inner boundaries moved to the nearest downbeat, unless that is more than a beat away."""
     downbeats = np.array([beat.time for beat in beats.beats if beat.position == 1]) if beats else np.array([])
     if beats is None or downbeats.size == 0:
         return times
-    bar = 60 * beats.beats_per_bar / beats.bpm
+    beat = 60 / beats.bpm
     moved = []
     for time in times[1:-1]:
         nearest = float(downbeats[np.abs(downbeats - time).argmin()])
-        moved.append(nearest if abs(nearest - time) <= bar else time)
+        moved.append(nearest if abs(nearest - time) <= beat else time)
     return [times[0], *moved, times[-1]]
 
 

@@ -2,6 +2,7 @@
 2022, on CTranslate2)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import structlog
 
@@ -10,7 +11,7 @@ from services.analysis.backends.base import Audio, Context, Lyrics, Progress, Sa
 from services.analysis.backends.features import mono
 from services.analysis.backends.lyric_alignment import lines_as_given, share_out
 from services.analysis.backends.lyric_lines import UNSPACED, lines_of
-from services.analysis.backends.lyric_text import GivenWord, check_text, words_of
+from services.analysis.backends.lyric_text import GivenWord, check_text, is_same_song, words_of
 from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.whisper_listener import Hearing, Listener
 from services.common.errors import WeightsMissingError
@@ -43,7 +44,8 @@ class WhisperLyrics:
         one, and the hearing stands of which the model is surer: separation removes what masks a word here and tears
         holes into another there. A confidence is Whisper's probability of the word.
 
-        Words that are given (`context.options["text"]`) keep their lines and get the times at which they are sung.
+        Words that are given (`context.options["text"]`) keep their lines and get the times at which they are sung; so
+        do those that were found (`found_text`), if they are the words that are heard.
 
         Raises:
             InvalidInputError: the model does not know the language (reason LANGUAGE_NOT_SUPPORTED), or the text cannot
@@ -64,15 +66,16 @@ class WhisperLyrics:
         pieces = [_piece(vocals, window) for window in windows]
         language = asked or self._listener.language(sorted(pieces, key=len, reverse=True)[:LANGUAGE_WINDOWS])
         phrases = self._recognise(sources, windows, level, language, progress)
-        if text:
-            given = words_of(text)
-            shares = share_out(given, [word for phrase in phrases for word in phrase], windows)
+        heard = [word for phrase in phrases for word in phrase]
+        given, words_from = _known_words(text, context.options.get("found_text") or "", heard)
+        if given:
+            shares = share_out(given, heard, windows)
             words = self._align(pieces, windows, shares, level, language)
             lines = lines_as_given(given, words, audio.duration, language)
         else:
             lines = lines_of(phrases, audio.duration, language)
         progress(1.0)
-        return Lyrics(language if lines else "", lines)
+        return Lyrics(language if lines else "", lines, words_from)
 
     def _recognise(
         self, sources: Sequence[Samples], windows: Sequence[Span], level: SungLevel, language: str, progress: Progress
@@ -136,6 +139,20 @@ def load(store: WeightStore, model: str, device: str) -> WhisperLyrics:
         )
     log.info("loading whisper", model=model)
     return WhisperLyrics(str(folders.pop()), model, device)
+
+
+def _known_words(
+    text: str, found_text: str, heard: Sequence[Word]
+) -> tuple[list[GivenWord], Literal["heard", "given", "found"]]:
+    """The words of the text that is known, if one is, and where they are from."""
+    if text:
+        return words_of(text), "given"
+    found = words_of(found_text)
+    if is_same_song([word.text for word in found], [word.text for word in heard]):
+        return found, "found"
+    if found:
+        log.info("lyrics that were found are not those that are heard", found=len(found), heard=len(heard))
+    return [], "heard"
 
 
 def _piece(sound: Samples, span: Span) -> Samples:

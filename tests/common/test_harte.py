@@ -1,0 +1,70 @@
+"""Chord labels: which are taken, and their triads. mir_eval is the judge of both."""
+
+import mir_eval.chord
+import numpy as np
+import pytest
+
+from services.common.harte import SHORTHANDS, is_chord_label, triad
+
+DEGREES = ("", "(9)", "(b7,#11)", "(*3)", "(*b3,*5)", "(14)", "(0)", "()", "(9", "9)", "(b#3)", "(,)", "( 3)")
+BASSES = ("", "/3", "/b7", "/##4", "/13", "/14", "/", "/E", "/b", "/0")
+ROOTS = ("C", "F#", "Bb", "Gbb", "A##", "H", "c", "", "C#b", "N", "X", "NN")
+LABELS = [
+    root + (f":{quality}" if quality is not None else "") + degrees + bass
+    for root in ROOTS
+    for quality in (None, "", "maj", "min7", "sus", "Maj")
+    for degrees in DEGREES
+    for bass in BASSES
+]
+
+
+def mir_eval_takes(label: str) -> bool:
+    try:
+        mir_eval.chord.validate_chord_label(label)
+    except mir_eval.chord.InvalidChordException:
+        return False
+    return True
+
+
+def test_a_chord_label_is_what_mir_eval_takes_for_one() -> None:
+    shorthands = [f"E:{shorthand}{tail}" for shorthand in SHORTHANDS for tail in ("", "(9)", "/5", "x")]
+    labels = [*LABELS, *shorthands, "C maj", "C:maj:min", "Cmaj7", "C/G/E", "♭A", ""]
+    assert [label for label in labels if is_chord_label(label) != mir_eval_takes(label)] == []
+    assert 100 < sum(map(is_chord_label, labels)) < len(labels) / 2
+
+
+@pytest.mark.parametrize("label", ["C\n", "N ", "C:(" + ",".join(["9"] * 100) + ")"])
+def test_what_mir_eval_lets_pass_is_refused_all_the_same(label: str) -> None:
+    assert not is_chord_label(label)
+
+
+@pytest.mark.parametrize("shorthand", sorted(set(SHORTHANDS) & set(mir_eval.chord.QUALITIES)))
+def test_a_triad_is_made_of_notes_of_its_chord(shorthand: str) -> None:
+    root, notes, _ = mir_eval.chord.encode(f"Eb:{shorthand}")
+    triad_root, triad_notes, _ = mir_eval.chord.encode(triad(f"Eb:{shorthand}"))
+    assert triad_root == root
+    assert np.all(notes >= triad_notes)
+    # Nothing of a triad is left out: root, third or what stands for it, and fifth, as far as the chord has them.
+    assert triad_notes.sum() == min(notes.sum(), 3)
+
+
+@pytest.mark.parametrize(
+    ("label", "simple"),
+    [
+        ("C", "C:maj"),
+        ("C/3", "C:maj"),
+        ("F#:minmaj7", "F#:min"),
+        ("Bb:hdim7/b3", "Bb:dim"),
+        ("C:sus4(b7)", "C:sus4"),
+        ("C:maj(*3)", "C:5"),
+        ("C:(b3,5,b7)", "C:min"),
+        ("C:(3,#5)", "C:aug"),
+        ("C:(4,5)", "C:sus4"),
+        ("C:(9)", "C:1"),
+        ("C:aug7", "C:aug"),
+        ("N", "N"),
+        ("X", "X"),
+    ],
+)
+def test_triads(label: str, simple: str) -> None:
+    assert triad(label) == simple

@@ -25,6 +25,7 @@ import mir_eval
 import numpy as np
 
 from bench import synthetic_songs as synthesis
+from bench import synthetic_styles
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
@@ -69,7 +70,7 @@ def songs(folder: Path) -> list[Song]:
 def synthetic_songs() -> list[Song]:
     """The songs that the project makes itself, rendered once for each version of their recipes."""
     found = []
-    version = _digest(Path(synthesis.__file__))
+    version = [_digest(Path(module.__file__)) for module in (synthesis, synthetic_styles)]
     for recipe in synthesis.recipes():
         name = hashlib.sha256(f"{version} {recipe}".encode()).hexdigest()[:16]
         sound, truth = KEPT / f"{name}.flac", KEPT / f"{name}.json"

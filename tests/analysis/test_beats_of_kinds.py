@@ -6,7 +6,8 @@ import mir_eval
 import numpy as np
 import pytest
 
-from bench.synthetic_songs import Recipe, SyntheticSong, recipes, render
+from bench.synthetic_songs import SyntheticSong, recipes, render
+from bench.synthetic_styles import Recipe
 from services.analysis.backends.base import Audio, Beats, Context
 from tests.analysis.conftest import LoadBackend
 from tests.analysis.songs import RATE, click_track, silence, white_noise

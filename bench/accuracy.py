@@ -1,9 +1,10 @@
-"""How right the analysis is: `python -m bench.accuracy [--parts beats,key …] [--write]`.
+"""How right the analysis is: `python -m bench.accuracy [--parts beats,key …] [--synthetic] [--write]`.
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
 (../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
-`--write` puts them into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
-version, so that a second run only does what has changed.
+`--synthetic` adds the beats of the songs of `bench.synthetic_songs`, `--write` puts all into docs/accuracy.md. Results
+are kept in a folder of the system's temporary ones by song and version, so that a second run only does what has
+changed.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from typing import Any
 import mir_eval
 import numpy as np
 
+from bench import synthetic_songs as synthesis
+from bench import synthetic_styles
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
@@ -45,11 +48,12 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """A reference song: its name, its sound, and the truth as its file has it."""
+    """A reference song: its name, its sound, the truth as its file has it, and what songs it is shown together with."""
 
     name: str
     file: Path
     truth: dict[str, Any]
+    group: str
 
 
 def songs(folder: Path) -> list[Song]:
@@ -58,7 +62,24 @@ def songs(folder: Path) -> list[Song]:
     for path in sorted(folder.glob("*/*/truth.json")):
         files = [file for name in ("mix", "audio") for file in path.parent.glob(f"{name}.*")]
         if files:
-            found.append(Song(path.parent.name, files[0], json.loads(path.read_text())))
+            name = path.parent.name
+            found.append(Song(name, files[0], json.loads(path.read_text()), name))
+    return found
+
+
+def synthetic_songs() -> list[Song]:
+    """The songs that the project makes itself, rendered once for each version of their recipes."""
+    found = []
+    version = [_digest(Path(module.__file__)) for module in (synthesis, synthetic_styles)]
+    for recipe in synthesis.recipes():
+        name = hashlib.sha256(f"{version} {recipe}".encode()).hexdigest()[:16]
+        sound, truth = KEPT / f"{name}.flac", KEPT / f"{name}.json"
+        if not truth.exists():
+            song = synthesis.render(recipe)
+            audio.encode(song.mix[None], RATE, sound, "flac")
+            beats = {"beats": song.beats.tolist(), "downbeats": song.downbeats.tolist(), "tempo_bpm": song.bpm}
+            truth.write_text(json.dumps(beats))
+        found.append(Song(recipe.name, sound, json.loads(truth.read_text()), recipe.category))
     return found
 
 
@@ -246,7 +267,10 @@ def _decode(file: Path) -> Audio:
 
 
 def table(part: str, systems: Systems, references: Iterable[Song]) -> list[str]:
-    """Scores of one part as lines of Markdown: the mean over the songs that count, then each song of the default."""
+    """Scores of one part as lines of Markdown: the mean over the songs that count, then by song or group of songs.
+
+    Groups of several songs are shown for the default and its original, songs for the default alone.
+    """
     names = [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]  # type: ignore[arg-type]
     ways: dict[str, Callable[[Song], Result]] = {}
     for name in names:
@@ -264,11 +288,17 @@ def table(part: str, systems: Systems, references: Iterable[Song]) -> list[str]:
     for way, row in rows.items():
         means = [_mean(one.get(measure) for one in row.values()) for measure in measures]
         lines.append(f"| {way} | {' | '.join(means)} |")
-    default = next(iter(rows))
-    lines += ["", f"| {default}, song by song | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
-    for name, one in rows[default].items():
-        lines.append(f"| {name} | {' | '.join(_mean([one.get(measure)]) for measure in measures)} |")
+    groups = {group: [song.name for song in songs_ if song.group == group] for group in _groups(songs_)}
+    for way in list(rows)[: 2 if len(groups) < len(songs_) else 1]:
+        lines += ["", f"| {way}, one by one | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+        for group, members in groups.items():
+            means = [_mean(rows[way][name].get(measure) for name in members) for measure in measures]
+            lines.append(f"| {group} | {' | '.join(means)} |")
     return [*lines, ""]
+
+
+def _groups(songs_: list[Song]) -> list[str]:
+    return list(dict.fromkeys(song.group for song in songs_))
 
 
 def has_truth(part: str, truth: dict[str, Any]) -> bool:
@@ -290,6 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--songs", type=Path, default=SONGS)
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -300,6 +331,11 @@ def main() -> None:
     lines: list[str] = []
     for part in arguments.parts.split(","):
         found = table(part, systems, references)
+        print("\n".join(found), flush=True)
+        lines += found
+    if arguments.synthetic:
+        found = table("beats", systems, synthetic_songs())
+        found[0] = "## Beats of synthesised songs"
         print("\n".join(found), flush=True)
         lines += found
     if arguments.write:

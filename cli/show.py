@@ -129,7 +129,9 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
     yield "Duration", clock(track["durationSeconds"])
     if tempo := track.get("tempo"):
         bars = f", {track['beatsPerBar']} beats a bar" if track.get("beatsPerBar") else ""
-        pulse = f"{tempo['bpm']:.1f} BPM{bars}, {len(track.get('beats', []))} beats{_confidence(tempo)}"
+        first = f", the first at {clock(track['firstDownbeat'])}" if bars and track.get("firstDownbeat") else ""
+        pulse = f"{tempo['bpm']:.1f} BPM{_range(tempo)}{bars}{first}, {len(track.get('beats', []))} beats"
+        pulse += _confidence(tempo)
         yield "Tempo", pulse if tempo["bpm"] else "no pulse"
     if key := track.get("key"):
         yield "Key", f"{key['tonic']} {key['mode']}{_confidence(key)}" if key["tonic"] else "none"
@@ -144,6 +146,12 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
             yield "", f"{clock(line['start'])}  {line['text']}"
         if len(lyrics["lines"]) > LINES_SHOWN:
             yield "", f"… and {len(lyrics['lines']) - LINES_SHOWN} more lines"
+
+
+def _range(tempo: Json) -> str:
+    """Between which tempi a song drifts."""
+    bpm = [point["bpm"] for point in tempo.get("curve", [])]
+    return f" ({min(bpm):.0f} to {max(bpm):.0f})" if bpm else ""
 
 
 def _confidence(found: Json) -> str:

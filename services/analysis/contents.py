@@ -3,7 +3,18 @@
 from dataclasses import asdict
 from typing import Any
 
-from services.analysis.backends.base import Beat, Beats, Chords, Line, Lyrics, Result, Section, Structure, Word
+from services.analysis.backends.base import (
+    Beat,
+    Beats,
+    Chords,
+    Line,
+    Lyrics,
+    Result,
+    Section,
+    Structure,
+    TempoPoint,
+    Word,
+)
 from services.common.harte import triad
 
 
@@ -16,7 +27,8 @@ def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
     """
     fields = asdict(result)
     if isinstance(result, Beats):
-        fields["tempo"] = {"bpm": fields.pop("bpm"), "confidence": fields.pop("confidence")}
+        fields["tempo"] = {name: fields.pop(name) for name in ("bpm", "confidence", "curve")}
+        fields["first_downbeat"] = result.first_downbeat
     if isinstance(result, Chords):
         for chord in fields["chords"]:
             chord["triad"] = triad(chord["label"])
@@ -27,7 +39,8 @@ def beats_of(kept: dict[str, Any]) -> Beats:
     """The beats that `content` made into JSON."""
     tempo = kept["tempo"]
     beats = tuple(Beat(beat["time"], beat["position"]) for beat in kept["beats"])
-    return Beats(beats, tempo["bpm"], tempo["confidence"], kept["beats_per_bar"])
+    curve = tuple(TempoPoint(**point) for point in tempo.get("curve", []))
+    return Beats(beats, tempo["bpm"], tempo["confidence"], kept["beats_per_bar"], curve)
 
 
 def structure_of(kept: dict[str, Any]) -> Structure:

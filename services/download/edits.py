@@ -78,6 +78,9 @@ def _beats(beats: music_pb2.Beats, duration: float) -> music_pb2.Beats:
     if not beats.tempo.bpm and len(times) > 1:
         found.tempo.bpm = 60 / statistics.median(other - one for one, other in pairwise(times))
         found.tempo.confidence = 1.0
+    # Neither is corrected by hand, and the computed ones may contradict the beats.
+    del found.tempo.curve[:]
+    found.first_downbeat = next((beat.time for beat in beats.beats if beat.position == 1), 0.0)
     return found
 
 

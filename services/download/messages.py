@@ -82,6 +82,7 @@ def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summar
         beats = parse("beats", music_pb2.Beats())
         message.tempo.CopyFrom(beats.tempo)
         message.beats_per_bar = beats.beats_per_bar
+        message.first_downbeat = beats.first_downbeat
         message.made_by["beats"].CopyFrom(beats.made_by)
         if not summary:
             message.beats.extend(beats.beats)

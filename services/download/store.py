@@ -286,8 +286,12 @@ def _set_facts(track: Track, facts: AudioFacts) -> None:
 
 
 def summary_of(content: dict[str, Any]) -> dict[str, Any]:
-    """A part's content without its lists."""
-    return {name: value for name, value in content.items() if not isinstance(value, list)}
+    """A part's content without its lists, at any depth."""
+    return {
+        name: summary_of(value) if isinstance(value, dict) else value
+        for name, value in content.items()
+        if not isinstance(value, list)
+    }
 
 
 async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access | None:

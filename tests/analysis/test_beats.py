@@ -1,5 +1,6 @@
 """Beats, downbeats, tempo."""
 
+import json
 from pathlib import Path
 from typing import cast
 
@@ -7,13 +8,16 @@ import mir_eval
 import numpy as np
 import pytest
 import soundfile
+from google.protobuf.json_format import ParseDict
 
 from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
-from services.analysis.backends.base import Beats, Context
+from services.analysis.backends.base import Beat, Beats, Context, TempoPoint
 from services.analysis.backends.beats_librosa import periodicity
 from services.analysis.backends.beats_madmom import MadmomBeats
-from services.analysis.backends.tempo import in_range, tempo_of
+from services.analysis.backends.tempo import curve_of, in_range, tempo_of
+from services.analysis.contents import beats_of, content
+from stemtube.analysis.v1 import music_pb2
 from tests.analysis.conftest import Excerpt, LoadBackend
 from tests.analysis.songs import RATE, Song, pop_song
 
@@ -59,9 +63,9 @@ def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
     backend = cast(MadmomBeats, load_backend("beats", "madmom"))
     # 16 bits and floats differ by half a step of quantisation, nothing else.
     np.testing.assert_allclose(backend.activations(audio, lambda done: None), expected, atol=2e-3)
-    found = backend.analyze(audio, Context(), lambda done: None)
+    pulses = backend.pulses(expected, lambda done: None)
     tracked = DBNDownBeatTrackingProcessor(beats_per_bar=[3, 4], fps=100)(expected)
-    np.testing.assert_allclose([(beat.time, beat.position) for beat in found.beats], tracked)
+    np.testing.assert_allclose(np.transpose(pulses), tracked)
 
 
 @pytest.mark.parametrize("frames", [37, 150, 1500])
@@ -87,6 +91,30 @@ def test_tempo_is_robust() -> None:
     assert tempo_of(np.delete(on_frames, [20, 21, 40])) == pytest.approx(150, rel=1e-3)
     assert tempo_of(exact[:2]) == pytest.approx(150)
     assert tempo_of(exact[:1]) == 0
+
+
+def test_a_curve_where_the_tempo_changes() -> None:
+    steady = np.round(np.arange(80) * 0.5, 2)
+    assert curve_of(steady) == ()
+    assert curve_of(steady[:10]) == ()
+    slowing = np.cumsum(np.linspace(0.5, 0.6, 80))
+    curve = curve_of(slowing)
+    assert [point.time for point in curve] == list(slowing[::4])
+    middles, tempi = (slowing[1:] + slowing[:-1]) / 2, 60 / np.diff(slowing)
+    inside = [point for point in curve if middles[8] < point.time < middles[-9]]
+    for point in inside:
+        assert point.bpm == pytest.approx(np.interp(point.time, middles, tempi), rel=0.005)
+
+
+def test_beats_as_jobs_keep_them() -> None:
+    found = Beats((Beat(0.5, 4), Beat(1.0, 1)), 120.0, 0.5, 4, (TempoPoint(0.5, 119.0),))
+    kept = json.loads(json.dumps(content(found, {"backend": "madmom"})))
+    message = ParseDict(kept, music_pb2.Beats())
+    assert message.first_downbeat == 1.0
+    assert [(point.time, point.bpm) for point in message.tempo.curve] == [(0.5, 119.0)]
+    assert beats_of(kept) == found
+    del kept["tempo"]["curve"], kept["first_downbeat"]
+    assert beats_of(kept).curve == ()
 
 
 @pytest.mark.parametrize(("bpm", "expected"), [(120, 120), (240, 120), (50, 100), (500, 125), (0, 0)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cli.demo_song import Truth, demo_song, short_song
-from services.analysis.backends import structure_bars, structure_boundaries
+from services.analysis.backends import spectra, structure_bars, structure_boundaries
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Structure
 from services.analysis.backends.features import mono
 from services.analysis.backends.structure_barwise import BarwiseStructure
@@ -40,8 +40,8 @@ def known() -> Known:
 
 
 @pytest.fixture(scope="module")
-def spectrum(known: Known) -> structure_bars.Spectrum:
-    return structure_bars.spectrum(mono(known.audio, structure_bars.SAMPLE_RATE_HZ), lambda done: None)
+def spectrum(known: Known) -> spectra.Spectrum:
+    return spectra.spectrum(mono(known.audio, spectra.SAMPLE_RATE_HZ), lambda done: None)
 
 
 def analyse(audio: Audio, beats: Beats | None) -> Structure:
@@ -81,13 +81,13 @@ def test_without_beats_librosas_are_taken(known: Known) -> None:
     assert boundary_f(known, analyse(known.audio, None), 0.5) > 0.85
 
 
-def test_without_a_pulse_a_bar_is_two_seconds(known: Known, spectrum: structure_bars.Spectrum) -> None:
+def test_without_a_pulse_a_bar_is_two_seconds(known: Known, spectrum: spectra.Spectrum) -> None:
     bars = structure_bars.find_bars(spectrum, Beats((), 0.0, 0.0, 0), known.audio.duration)
     assert np.diff(bars.starts) == pytest.approx(2.0)
     assert len(bars.starts) == known.audio.duration // 2 + 1
 
 
-def test_bars_go_from_the_beginning_to_the_end(known: Known, spectrum: structure_bars.Spectrum) -> None:
+def test_bars_go_from_the_beginning_to_the_end(known: Known, spectrum: spectra.Spectrum) -> None:
     middle = tuple(beat for beat in known.beats().beats if 20 < beat.time < 60)
     bars = structure_bars.find_bars(spectrum, Beats(middle, 112, 1.0, 4), known.audio.duration)
     np.testing.assert_allclose(bars.starts[: len(known.downbeats)], known.downbeats)
@@ -95,7 +95,7 @@ def test_bars_go_from_the_beginning_to_the_end(known: Known, spectrum: structure
     np.testing.assert_allclose(np.diag(bars.likeness), 1.0)
 
 
-def test_bars_of_the_same_passage_are_alike(known: Known, spectrum: structure_bars.Spectrum) -> None:
+def test_bars_of_the_same_passage_are_alike(known: Known, spectrum: spectra.Spectrum) -> None:
     likeness = structure_bars.find_bars(spectrum, known.beats(), known.audio.duration).likeness
     chorus, again, verse = 12, 24, 4
     same = [likeness[chorus + bar, again + bar] for bar in range(8)]
@@ -105,11 +105,11 @@ def test_bars_of_the_same_passage_are_alike(known: Known, spectrum: structure_ba
 
 
 def test_the_spectrum_does_not_depend_on_blocks(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    mix = mono(known.audio, structure_bars.SAMPLE_RATE_HZ)[: 200 * structure_bars.HOP + 77]
+    mix = mono(known.audio, spectra.SAMPLE_RATE_HZ)[: 200 * spectra.HOP + 77]
     told: list[float] = []
-    whole = structure_bars.spectrum(mix, told.append)
-    monkeypatch.setattr(structure_bars, "_BLOCK_FRAMES", 30)
-    blocks = structure_bars.spectrum(mix, told.append)
+    whole = spectra.spectrum(mix, told.append)
+    monkeypatch.setattr(spectra, "_BLOCK_FRAMES", 30)
+    blocks = spectra.spectrum(mix, told.append)
     assert told == [1.0, *(min(1.0, 30 * i / 201) for i in range(1, 8))]
     np.testing.assert_allclose(blocks.chroma, whole.chroma, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(blocks.mel, whole.mel, rtol=1e-4, atol=1e-4)

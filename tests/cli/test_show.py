@@ -75,6 +75,13 @@ def test_summary_of_what_is_there_when_the_rest_failed() -> None:
     assert [line.split()[0] for line in lines if line] == ["Title", "Duration", "Made"]
 
 
+def test_a_tempo_that_drifts_and_where_bars_begin() -> None:
+    curve = [{"time": 1.0, "bpm": 96.4}, {"time": 4.0, "bpm": 110.8}]
+    tempo = {"bpm": 104.2, "confidence": 0.5, "curve": curve}
+    text = "\n".join(printed(track(tempo=tempo, firstDownbeat=1.32), {}))
+    assert "Tempo       104.2 BPM (96 to 111), 4 beats a bar, the first at 0:01.3, 2 beats (confidence 0.50)" in text
+
+
 def test_summary_of_noise() -> None:
     nothing = {
         "tempo": {"bpm": 0, "confidence": 0},

@@ -41,6 +41,13 @@ def test_a_beat_grid_gives_its_tempo_unless_told() -> None:
     assert "beats" not in check("beats", {})[1]
 
 
+def test_what_follows_from_beats_follows_from_the_corrected_ones() -> None:
+    computed = {"tempo": {"bpm": 120, "curve": [{"time": 0.5, "bpm": 118}]}, "firstDownbeat": 0.5}
+    _, content = check("beats", beats((0.5, 3), (1.0, 4), (1.5, 1), **computed))
+    assert content["firstDownbeat"] == 1.5
+    assert "curve" not in content["tempo"]
+
+
 def line(start: float, end: float, *words: tuple[float, float, str], text: str = "") -> dict[str, Any]:
     return {
         "start": start,

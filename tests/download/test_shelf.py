@@ -154,6 +154,21 @@ async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelve
             await other
 
 
+async def test_lists_leave_out_beats_and_the_curve_of_the_tempo(shelves: Shelves) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    tempo = {"bpm": 98.5, "confidence": 0.5, "curve": [{"time": 1.0, "bpm": 97.0}]}
+    content = {**beats(98.5), "tempo": tempo, "firstDownbeat": 1.25}
+    await shelves.library.set_analysis(track.id, "beats", content)
+    listed, _ = await shelves.page("anna")
+    summary = track_message(listed[0], summary=True)
+    assert (summary.tempo.bpm, summary.first_downbeat, len(summary.tempo.curve)) == (98.5, 1.25, 0)
+    whole = await shelves.library.track(track.id, "anna")
+    assert whole is not None
+    message = track_message(whole)
+    assert [point.bpm for point in message.tempo.curve] == [97.0]
+    assert (len(message.beats), message.first_downbeat) == (1, 1.25)
+
+
 async def test_a_removed_track_comes_back_as_it_was_within_its_grace(shelves: Shelves) -> None:
     track_id = await shelves.add("anna", "Song", bpm=60.0)
     await shelves.shelf.update("anna", track_id, {"notes": "mine"})

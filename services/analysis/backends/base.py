@@ -44,13 +44,30 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
+class TempoPoint:
+    """The tempo around a time, in beats per minute."""
+
+    time: float
+    bpm: float
+
+
+@dataclass(frozen=True, slots=True)
 class Beats:
-    """Beats and the tempo that follows from them; without a pulse `beats` is empty, `bpm` and `confidence` are 0."""
+    """Beats and the tempo that follows from them; without a pulse `beats` is empty, `bpm` and `confidence` are 0.
+
+    Where the tempo drifts, `curve` follows it; where it is steady there is none.
+    """
 
     beats: tuple[Beat, ...]
     bpm: float
     confidence: float
     beats_per_bar: int
+    curve: tuple[TempoPoint, ...] = ()
+
+    @property
+    def first_downbeat(self) -> float:
+        """Seconds; 0 if there are no bars."""
+        return next((beat.time for beat in self.beats if beat.position == 1), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

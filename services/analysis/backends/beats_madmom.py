@@ -2,7 +2,8 @@
 
 Böck, Krebs and Widmer, "Joint Beat and Downbeat Tracking with Recurrent Neural Networks", ISMIR 2016: eight
 bidirectional LSTMs give the probability of a beat and a downbeat every 10 ms, a dynamic Bayesian network the most
-probable sequence of bars.
+probable sequence of bars of three or four pulses. Which of the pulses are beats, and with which of them bars begin, is
+then decided by the harmony too (`beat_levels`, `beat_bars`).
 """
 
 from typing import Any
@@ -13,25 +14,32 @@ import numpy.typing as npt
 from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
+from services.analysis.backends.beat_bars import find_bars
+from services.analysis.backends.beat_evidence import FRAMES_PER_SECOND, Evidence
+from services.analysis.backends.beat_grid import on_one_grid
+from services.analysis.backends.beat_levels import Level, find_level
 from services.analysis.backends.features import has_sound
 from services.analysis.backends.madmom_networks import RecurrentNetwork
-from services.analysis.backends.tempo import tempo_of
+from services.analysis.backends.spectra import spectrum_of
+from services.analysis.backends.tempo import curve_of, tempo_of
 from services.common.weights import WeightStore
 
-FRAMES_PER_SECOND = 100
 BEATS_PER_BAR = (3, 4)
 NO_BEATS = Beats(beats=(), bpm=0.0, confidence=0.0, beats_per_bar=0)
 
-# Mean probability of a beat where the decoder put one: music 0.41-0.61, a chorale 0.22, a voice alone 0.21,
-# speech 0.17; white noise 0.08, pink noise 0.03. The decoder itself finds beats in anything that is not silent.
-_LEAST_CONFIDENCE = 0.1
+# Mean probability of a beat where the decoder put one: music 0.3-0.85, chorales 0.22-0.48, a voice alone 0.21, speech
+# 0.17; white noise 0.08, pink noise 0.03. The decoder itself finds beats in anything that is not silent. Confidence
+# goes from 0 at the first to 1 at the second of these.
+_NO_BEAT, _CLEAR_BEAT = 0.1, 0.6
 _FEWEST_BEATS = 3
+# With fewer, a level or a meter of its own could not be told from chance.
+_FEWEST_BARS = 6
 # The differences to earlier frames reach back less than this.
 _LEAD_FRAMES = 16
 
 
 class MadmomBeats:
-    """The networks, loaded; `confidence` is their mean probability of a beat at the beats found."""
+    """The networks, loaded; `confidence` follows from their mean probability of a beat at the pulses found."""
 
     def __init__(self) -> None:
         madmom_stages.prepare()
@@ -49,16 +57,12 @@ class MadmomBeats:
         if not has_sound(audio):
             progress(1.0)
             return NO_BEATS
-        activations = self.activations(audio, madmom_stages.part(progress, 0.0, 0.85))
-        decoding = madmom_stages.part(progress, 0.85, 1.0)
-        count = len(self._bars)
-        self._tracker.hmms = [
-            BarDecoder(bar, madmom_stages.part(decoding, i / count, (i + 1) / count))
-            for i, bar in enumerate(self._bars)
-        ]
-        tracked = self._tracker(activations)
+        activations = self.activations(audio, madmom_stages.part(progress, 0.0, 0.8))
+        pulses, places = self.pulses(activations, madmom_stages.part(progress, 0.8, 0.92))
+        spectrum = spectrum_of(audio, madmom_stages.part(progress, 0.92, 0.99))
+        found = _beats(pulses, places, Evidence(activations, spectrum, audio.duration))
         progress(1.0)
-        return _beats(tracked[:, 0], tracked[:, 1].astype(int), activations)
+        return found
 
     def activations(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float32]:
         """Probabilities [frames, 2] of a beat that is no downbeat, and of a downbeat, 100 frames per second."""
@@ -71,6 +75,18 @@ class MadmomBeats:
             )
         return np.asarray(self._drop_non_beat(self._average(predictions)))
 
+    def pulses(
+        self, activations: npt.NDArray[np.float32], progress: Progress
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """What madmom takes for beats: seconds, and places in the bar from 1."""
+        count = len(self._bars)
+        self._tracker.hmms = [
+            BarDecoder(bar, madmom_stages.part(progress, i / count, (i + 1) / count))
+            for i, bar in enumerate(self._bars)
+        ]
+        tracked = self._tracker(activations)
+        return tracked[:, 0], tracked[:, 1].astype(int)
+
     def _features(self, signal: Any, progress: Progress) -> npt.NDArray[np.float32]:
         bands = []
         for i, (framing, *steps) in enumerate(self._resolutions):
@@ -82,20 +98,25 @@ class MadmomBeats:
         return np.hstack(bands)
 
 
-def _beats(
-    times: npt.NDArray[np.float64], positions: npt.NDArray[np.int64], activations: npt.NDArray[np.float32]
-) -> Beats:
-    if len(times) < _FEWEST_BEATS:
+def _beats(pulses: npt.NDArray[np.float64], places: npt.NDArray[np.int64], evidence: Evidence) -> Beats:
+    if len(pulses) < _FEWEST_BEATS:
         return NO_BEATS
-    frames = np.minimum(np.round(times * FRAMES_PER_SECOND).astype(int), len(activations) - 1)
-    confidence = float(activations[frames].sum(axis=1).mean())
-    if confidence < _LEAST_CONFIDENCE:
+    level, times = Level(), pulses
+    if len(pulses) >= _FEWEST_BARS * places.max():
+        per_bar = int(places.max())
+        pulses = on_one_grid(pulses, evidence)
+        level = find_level(pulses, per_bar, evidence)
+        times = level.beats(pulses)
+        places = find_bars(evidence.downbeats(times), per_bar if level.step == 1 else 4, level.ternary)
+    heard = float(evidence.pulse(pulses[level.start % level.sure :: level.sure]).mean())
+    if heard <= _NO_BEAT:
         return NO_BEATS
     return Beats(
-        beats=tuple(Beat(time=float(t), position=int(p)) for t, p in zip(times, positions, strict=True)),
+        beats=tuple(Beat(time=float(t), position=int(p)) for t, p in zip(times, places, strict=True)),
         bpm=tempo_of(times),
-        confidence=min(1.0, confidence),
-        beats_per_bar=int(positions.max()),
+        confidence=min(1.0, (heard - _NO_BEAT) / (_CLEAR_BEAT - _NO_BEAT)),
+        beats_per_bar=int(places.max()),
+        curve=curve_of(times),
     )
 
 

@@ -24,7 +24,7 @@ def mono(audio: Audio, sample_rate_hz: int) -> Samples:
 
     Resampled by soxr (high quality), as `librosa.load` does, so that networks get what their own loaders give them.
     """
-    return _once(audio, f"mono {sample_rate_hz}", lambda: _mono(audio, sample_rate_hz))
+    return once(audio, f"mono {sample_rate_hz}", lambda: _mono(audio, sample_rate_hz))
 
 
 def has_sound(audio: Audio) -> bool:
@@ -41,10 +41,11 @@ def is_tonal(audio: Audio) -> bool:
     of which the most tonal counts, averaged over time by amplitude. On real and rendered songs 0.01-0.18, on
     distorted metal 0.25, on white and pink noise 0.46-0.50, on clicks 0.61.
     """
-    return _once(audio, "tonal", lambda: has_sound(audio) and _flatness(audio) < _ATONAL_FLATNESS)
+    return once(audio, "tonal", lambda: has_sound(audio) and _flatness(audio) < _ATONAL_FLATNESS)
 
 
-def _once(audio: Audio, name: str, compute: Callable[[], _T]) -> _T:
+def once(audio: Audio, name: str, compute: Callable[[], _T]) -> _T:
+    """What `compute` gives, kept under `name` for as long as `audio` is held; whoever asks meanwhile waits for it."""
     with _lock:
         lock, values = _cache.setdefault(audio, (threading.RLock(), {}))
     with lock:

@@ -90,8 +90,9 @@ _ENTRIES = (
         module="beats_madmom",
         packages=(_MADMOM,),
         licence=_MADMOM_LICENCE,
-        description="Beats, downbeats and tempo by recurrent networks and a bar model (3 or 4 beats)",
+        description="Beats, bars (2 to 5 or 7 beats) and tempo by recurrent networks, a bar model and the harmony",
         cost=7.0,
+        revision=2,
     ),
     Entry(
         part="beats",
@@ -101,6 +102,7 @@ _ENTRIES = (
         licence="ISC",
         description="Beats and tempo from onsets; quick, without bars",
         cost=0.1,
+        revision=2,
     ),
     Entry(
         part="key",

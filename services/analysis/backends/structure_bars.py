@@ -9,14 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Beats, Progress, Samples
+from services.analysis.backends.base import Beats
+from services.analysis.backends.spectra import Spectrum, compressed, means
 
-SAMPLE_RATE_HZ = 22_050
-HOP = 1024
 STEPS_PER_BEAT = 2
-_FRAME = 4096
-_BLOCK_FRAMES = 256
-_MEL_BANDS = 64
 # From 3.2 kHz upwards: cymbals.
 _CYMBAL_BANDS = slice(40, None)
 _BAR_WITHOUT_PULSE_SECONDS = 2.0
@@ -26,25 +22,8 @@ _NEAREST_BARS = 3
 # So much more alike must bars be that start elsewhere than the tracker's.
 _LEAD = 0.01
 _BASS_WEIGHT = 0.5
-# Chroma is compressed by log(1 + 5 x), x = 1 at a usual peak: what is 20 dB below it still counts a third of it.
-_COMPRESSION = 5.0
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Spectrum:
-    """What a song's short-time spectrum is reduced to, one row every `HOP` samples.
-
-    Args:
-        chroma: [frames, 12], magnitudes around C5.
-        bass: [frames, 12], the same around F2.
-        mel: [frames, bands], power.
-    """
-
-    chroma: npt.NDArray[np.float32]
-    bass: npt.NDArray[np.float32]
-    mel: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +43,6 @@ class Bars:
     timbre: Floats
     levels: Floats
     cymbals: Floats
-
-
-def spectrum(mix: Samples, progress: Progress) -> Spectrum:
-    """The spectrum of a song, computed in blocks: memory does not grow with it but by the result.
-
-    Args:
-        mix: mono [samples] at 22.05 kHz.
-        progress: goes from 0 to 1.
-    """
-    import librosa
-    from scipy import fft
-
-    treble = librosa.filters.chroma(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, tuning=0.0, ctroct=5.0, octwidth=2.0).T
-    bass = librosa.filters.chroma(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, tuning=0.0, ctroct=2.5, octwidth=1.0).T
-    mel = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, n_mels=_MEL_BANDS, fmin=30.0).T
-    window = np.hanning(_FRAME).astype(np.float32)
-    blocks: list[tuple[npt.NDArray[np.float32], ...]] = []
-    count = 1 + mix.size // HOP
-    for first in range(0, count, _BLOCK_FRAMES):
-        number = min(_BLOCK_FRAMES, count - first)
-        start = first * HOP - _FRAME // 2
-        end = start + (number - 1) * HOP + _FRAME
-        piece = np.pad(mix[max(0, start) : end], (max(0, -start), max(0, end - mix.size)))
-        frames = np.lib.stride_tricks.sliding_window_view(piece, _FRAME)[::HOP]
-        magnitudes = np.abs(fft.rfft(frames * window, axis=1))
-        blocks.append((magnitudes @ treble, magnitudes @ bass, magnitudes**2 @ mel))
-        progress((first + number) / count)
-    return Spectrum(*(np.concatenate(parts).astype(np.float32) for parts in zip(*blocks, strict=True)))
 
 
 def find_bars(found: Spectrum, beats: Beats, duration: float) -> Bars:
@@ -159,8 +110,8 @@ def describe(found: Spectrum, starts: Floats, beats_per_bar: int, duration: floa
     ends = np.minimum(np.append(starts[1:], duration), starts + 1.5 * bar)
     times = (starts[:, None] + (ends - starts)[:, None] * np.arange(steps) / steps).ravel()
     end = float(ends[-1])
-    chroma, bass = (_compressed(_means(part, times, end)) for part in (found.chroma, found.bass))
-    power = _means(found.mel, times, end)
+    chroma, bass = (compressed(means(part, times, end)) for part in (found.chroma, found.bass))
+    power = means(found.mel, times, end)
     mel = 10 * np.log10(power + 1e-6 * power.mean() + 1e-12)
     by_step = mel.reshape(len(starts), steps, -1)
     harmony = _directions(np.hstack([_spread(chroma, steps), _BASS_WEIGHT * _spread(bass, steps)]))
@@ -172,20 +123,6 @@ def describe(found: Spectrum, starts: Floats, beats_per_bar: int, duration: floa
         levels=10 * np.log10(power.sum(axis=1).reshape(len(starts), steps).mean(axis=1) + 1e-12),
         cymbals=by_step[:, :STEPS_PER_BEAT, _CYMBAL_BANDS].mean(axis=(1, 2)),
     )
-
-
-def _means(rows: npt.NDArray[np.float32], times: Floats, end: float) -> Floats:
-    """Mean of the rows between each time and the next; at least one row each."""
-    edges = np.clip(np.round(np.append(times, end) * SAMPLE_RATE_HZ / HOP).astype(int), 0, len(rows) - 1)
-    first, last = edges[:-1], np.maximum(edges[1:], edges[:-1] + 1)
-    sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0, dtype=np.float64)])
-    return np.asarray(np.maximum((sums[last] - sums[first]) / (last - first)[:, None], 0.0))
-
-
-def _compressed(chroma: Floats) -> Floats:
-    usual = float(np.median(chroma.max(axis=1)))
-    compressed = np.log1p(_COMPRESSION * chroma / max(usual, 1e-9))
-    return np.asarray(compressed / np.maximum(np.linalg.norm(compressed, axis=1, keepdims=True), 1e-9))
 
 
 def _spread(rows: Floats, steps: int) -> Floats:

@@ -7,10 +7,11 @@ import numpy as np
 
 from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
 from services.analysis.backends.beats_librosa import LibrosaBeats
-from services.analysis.backends.features import is_tonal, mono
+from services.analysis.backends.features import is_tonal
 from services.analysis.backends.section_names import Traits, name_sections
 from services.analysis.backends.section_traits import named_anew, one_section, with_silences
-from services.analysis.backends.structure_bars import SAMPLE_RATE_HZ, find_bars, spectrum
+from services.analysis.backends.spectra import spectrum_of
+from services.analysis.backends.structure_bars import find_bars
 from services.analysis.backends.structure_boundaries import find_boundaries
 from services.analysis.backends.structure_groups import alike
 from services.common.weights import WeightStore
@@ -36,7 +37,7 @@ class BarwiseStructure:
             progress(1.0)
             return one_section(audio.duration)
         beats = context.beats or self._beats_of(audio)
-        found = spectrum(mono(audio, SAMPLE_RATE_HZ), lambda done: progress(0.7 * done))
+        found = spectrum_of(audio, lambda done: progress(0.7 * done))
         bars = find_bars(found, beats, audio.duration)
         progress(0.8)
         boundaries = find_boundaries(bars, audio.duration)

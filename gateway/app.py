@@ -74,7 +74,8 @@ def _channels(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connected(app: web.Application) -> AsyncIterator[None]:
         channels = {
-            service.full_name: open_channel(getattr(config.address, name)) for name, service in services.items()
+            service.full_name: open_channel(getattr(config.address, name), config.network.tls_dir)
+            for name, service in services.items()
         }
         app[CHANNELS] = channels
         yield

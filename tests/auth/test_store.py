@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from services.auth.store import Base, RefreshToken, Session, Store, StoredKey, User
+from services.auth.keys import KeyRing
+from services.auth.sessions import Sessions
+from services.auth.store import Store
+from services.auth.tables import Base, RefreshToken, Session, StoredKey, User
 from services.common.database import Database, migrate
 from services.common.errors import UnauthenticatedError
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 
-MONTH = timedelta(days=30)
+MONTH, MINUTE = timedelta(days=30), timedelta(minutes=1)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -29,7 +32,12 @@ async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 @pytest.fixture
 def stores(databases: list[Database]) -> list[Store]:
-    return [Store(database, MONTH) for database in databases]
+    return [Store(database) for database in databases]
+
+
+@pytest.fixture
+def sessions(databases: list[Database]) -> list[Sessions]:
+    return [Sessions(database, MONTH, MINUTE) for database in databases]
 
 
 async def count(database: Database, table: type[Base]) -> int:
@@ -63,29 +71,30 @@ async def test_replicas_that_start_at_once_create_one_admin_and_keep_one_passwor
 
 
 async def test_replicas_that_start_at_once_share_one_signing_key(
-    stores: list[Store], databases: list[Database]
+    databases: list[Database],
 ) -> None:
-    keys = await asyncio.gather(*(store.signing_keys() for store in stores))
-    assert len({one.key_id for ring in keys for one in ring}) == 1
+    rings = [KeyRing(database, MINUTE, MONTH) for database in databases]
+    keys = await asyncio.gather(*(ring.signing_key() for ring in rings))
+    assert len({key.key_id for key in keys}) == 1
     assert await count(databases[0], StoredKey) == 1
 
 
-async def test_one_of_many_refreshes_at_once_succeeds(stores: list[Store]) -> None:
+async def test_one_of_many_refreshes_at_once_succeeds(stores: list[Store], sessions: list[Sessions]) -> None:
     user = await new_user(stores[0])
     for _ in range(5):
-        _, token = await stores[0].open_session(user.id)
-        results = await asyncio.gather(*(store.refresh(token) for store in stores), return_exceptions=True)
+        _, token = await sessions[0].open(user.id)
+        results = await asyncio.gather(*(one.refresh(token) for one in sessions), return_exceptions=True)
         refused = [result for result in results if isinstance(result, BaseException)]
         assert len(refused) == 2
         assert all(isinstance(error, UnauthenticatedError) for error in refused)
 
 
 async def test_purging_forgets_what_has_expired_only(databases: list[Database]) -> None:
-    lasting, fleeting = Store(databases[0], MONTH), Store(databases[1], timedelta(0))
-    user = await new_user(lasting)
-    _, first = await lasting.open_session(user.id)
+    lasting, fleeting = Sessions(databases[0], MONTH, MINUTE), Sessions(databases[1], timedelta(0), MINUTE)
+    user = await new_user(Store(databases[0]))
+    _, first = await lasting.open(user.id)
     await lasting.refresh(first)
-    await fleeting.open_session(user.id)
+    await fleeting.open(user.id)
     await lasting.purge()
     assert await count(databases[0], RefreshToken) == 2
     assert await count(databases[0], Session) == 1
@@ -93,9 +102,11 @@ async def test_purging_forgets_what_has_expired_only(databases: list[Database]) 
         await lasting.refresh(first)
 
 
-async def test_sessions_go_with_their_user(databases: list[Database], stores: list[Store]) -> None:
+async def test_sessions_go_with_their_user(
+    databases: list[Database], stores: list[Store], sessions: list[Sessions]
+) -> None:
     user = await new_user(stores[0])
-    await stores[0].open_session(user.id)
+    await sessions[0].open(user.id)
     async with databases[0].write() as session:
         await session.delete(await session.get_one(User, user.id))
     assert await count(databases[0], Session) == 0

@@ -96,6 +96,12 @@ class TrustedProxies:
         return ""
 
 
+def valid_address(text: str) -> str:
+    """An IP address in its usual form; empty if it is none."""
+    parsed = _parsed(text)
+    return str(parsed) if parsed else ""
+
+
 def grpc_peer(peer: str) -> str:
     """The address in gRPC's name of a peer (`ipv4:127.0.0.1:50000`, `ipv6:%5B::1%5D:50000`)."""
     kind, _, rest = unquote(peer).partition(":")

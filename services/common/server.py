@@ -157,9 +157,10 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _client(self, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]) -> peers.Client:
         peer = peers.grpc_peer(context.peer())
-        forwarded = [metadata[peers.ADDRESS_KEY]] if peers.ADDRESS_KEY in metadata else []
+        # A gateway says where its client is; it knows that better than an address in a private network tells.
+        told = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
         name = metadata.get(peers.CLIENT_KEY) or metadata.get("user-agent", "")
-        return peers.Client(self._proxies.client_address(peer, forwarded), name[: peers.MAX_CLIENT_NAME])
+        return peers.Client(told if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
 
     def _slot(self, identity: Identity) -> contextlib.AbstractContextManager[None]:
         return self._streams.slot(identity.subject) if identity.kind == "user" else contextlib.nullcontext()

@@ -10,6 +10,7 @@ from gateway.bindings import Binding, bindings, resolve
 from gateway.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE
 from gateway.errors import HTTP_STATUS
+from gateway.keys import AUTH
 from gateway.messages import is_query_field
 from services.common.errors import Code
 
@@ -42,6 +43,7 @@ _SCALARS: dict[int, dict[str, Any]] = {
 }
 _ERROR = {"$ref": "#/components/responses/Error"}
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
+_FOR_STRANGERS = frozenset({f"{AUTH}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
@@ -138,7 +140,8 @@ class _Document:
         }
         if body := self._body(binding):
             operation["requestBody"] = body
-        return {name: value for name, value in operation.items() if value}
+        stranger: dict[str, Any] = {"security": []} if binding.method.full_name in _FOR_STRANGERS else {}
+        return {name: value for name, value in operation.items() if value} | stranger
 
     def _parameters(self, binding: Binding) -> list[dict[str, Any]]:
         bound = list(binding.template.fields.values())
@@ -180,7 +183,8 @@ class _Document:
             responses["426"] = _ERROR
         else:
             responses["200"] = {"description": "OK", "content": {"application/json": {"schema": schema}}}
-        told: dict[str, list[str]] = {"401": ["No valid access token."]}
+        stranger = binding.method.full_name in _FOR_STRANGERS
+        told: dict[str, list[str]] = {} if stranger else {"401": ["No valid access token."]}
         for code, text in comment.errors.items():
             told.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
         if binding.template.fields or binding.body or binding.method.input_type.fields:

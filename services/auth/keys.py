@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.secret import now
 from services.auth.tables import StoredKey
 from services.auth.tokens import SigningKey
-from services.common.auth import KEY_REFRESH_SECONDS, PublicKeys
+from services.common.auth import PublicKeys
 from services.common.database import Database
 
-# Services fetch the published keys anew when theirs are this old; after twice that, every one of them knows a new key.
-PUBLISHED_BEFORE_USE = timedelta(seconds=2 * KEY_REFRESH_SECONDS)
+# Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.
+PUBLISHED_BEFORE_USE = timedelta(seconds=120)
 # A replica of auth may sign with the previous key for as long as it remembers what it read.
 REMEMBER_SECONDS = 10.0
 MARGIN = timedelta(minutes=5)

@@ -102,6 +102,9 @@ class NetworkSettings(Section):
     trusted_proxies: Networks = Field(
         PRIVATE, description="networks of the gateways, whose word on their clients' addresses a service takes"
     )
+    auth_refresh_seconds: float = Field(
+        30.0, gt=0, le=60, description="age at which a service asks auth again for keys and ended sessions"
+    )
     requests_per_second: float = Field(100.0, gt=0, description="RPCs that a user may make in the long run")
     request_burst: int = Field(2000, ge=1, description="RPCs that a user may make at once")
     streams_per_user: int = Field(1500, ge=1, description="streams that a user may have open at once")

@@ -26,7 +26,11 @@ class Callers:
         self._channel = open_channel(settings.address.auth, self.network.tls_dir)
         auth = AuthClient(self._channel, service, settings.shared_service_secret())
         self.identity = ServiceIdentity(auth.issue_token)
-        self.verifier = TokenVerifier(auth.signing_keys, lambda: auth.ended_sessions(self.identity))
+        self.verifier = TokenVerifier(
+            auth.signing_keys,
+            lambda: auth.ended_sessions(self.identity),
+            refresh_seconds=self.network.auth_refresh_seconds,
+        )
 
     async def close(self) -> None:
         """Closes the channel to auth."""

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
+from cli.certs import make_certificates
 from cli.demo import LOCK, run_demo
 from cli.process import make_options, process
-from cli.suite import SuiteSettings, is_this_machine, log_file
+from cli.suite import SERVICES, SuiteSettings, is_this_machine, log_file
 from cli.supervisor import CannotStartError, Supervisor
 from cli.users import add_user, all_users, change_user, reset_password, show_users
 from services.common.config import load
@@ -274,6 +275,24 @@ def rotate_key_command(
         await api.post("/api/v1/admin/signing-keys", {"withdrawOlder": leaked})
 
     _run(_signed_in(url, user, password, work))
+
+
+@admin_app.command("make-certs")
+def make_certs_command(
+    out: Annotated[Path | None, typer.Option(help="DATA_DIR/certs unless given.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address by which the services are reached; several times.")
+    ] = None,
+) -> None:
+    """Makes a development authority and certificates for mutual TLS between the five processes."""
+    folder = out or load(SuiteSettings).data_dir / "certs"
+    try:
+        made = make_certificates(folder, ("gateway", *SERVICES), host or ())
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    for path in made:
+        console.print(f"{path}", markup=False, highlight=False)
+    console.print(f"Set STEMTUBE_NETWORK__TLS_DIR: each process its own, or {folder} for `stemtube up`.")
 
 
 def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:

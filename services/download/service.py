@@ -9,7 +9,13 @@ from typing import Any
 
 from services.common import audio
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, NotFoundError, PreconditionError, StemTubeError
+from services.common.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    PreconditionError,
+    StemTubeError,
+)
 from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
@@ -94,7 +100,7 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
         user = require_user().subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        await self._usage.expect_room(user)
+        await self._expect_room(user)
         track = await self._library.add_link(user, url)
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
@@ -148,7 +154,7 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
                     raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
                 yield request.chunk
 
-        await self._usage.expect_room(user)
+        await self._expect_room(user)
         track, _new = await self._acquirer.upload(
             user, header.filename, chunks(), lambda size: self._usage.expect_room(user, size)
         )
@@ -162,9 +168,18 @@ class DownloadService(ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.Dow
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
         plan = await self._plan(request)
-        await self._usage.expect_room(user)
+        await self._expect_room(user)
         record = await self._start(user, request.track_id, plan, request, only_missing=False)
         return pb.ProcessTrackResponse(job=track_job_message(record))
+
+    async def _expect_room(self, user: str) -> None:
+        """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for."""
+        await self._usage.expect_room(user)
+        most = self._settings.download.jobs_per_user
+        if await self._jobs.unfinished_count(user) >= most:
+            raise LimitExceededError(
+                f"{most} jobs wait already; come back when some are done.", "TOO_MANY_JOBS", retry_after_seconds="60"
+            )
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
         data = await self._track(require_user().subject, request.track_id)

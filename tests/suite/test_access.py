@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from aiohttp import web
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -270,3 +271,39 @@ async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suit
         assert socket.close_code == 4000 + Code.UNAUTHENTICATED
     status, answer = await ben.call("GET", "/tracks")
     assert (status, reason(answer)) == (401, "SESSION_ENDED")
+
+
+async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(
+    suite: Suite, client: Client, ben: Client
+) -> None:
+    answering = asyncio.Event()
+
+    async def never(_request: web.Request) -> web.Response:
+        await answering.wait()
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/{name}.mp3", never)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    started = []
+    try:
+        for number in range(41):
+            status, added = await ben.call("POST", "/tracks", json={"url": f"{site}/{number}.mp3"})
+            if status != 200:
+                break
+            started.append(added)
+        assert (len(started), status, reason(added)) == (40, 429, "TOO_MANY_JOBS")
+        status, other = await client.call("POST", "/tracks", json={"url": f"{site}/other.mp3"})
+        assert status == 200
+        await client.call("DELETE", f"/tracks/{other['track']['id']}")
+    finally:
+        answering.set()
+        for added in started:
+            await ben.call("DELETE", f"/tracks/{added['track']['id']}")
+        await runner.cleanup()
+    audited = [line for line in (suite.data / "download.log").read_text().splitlines() if "audit=True" in line]
+    for added in started:
+        assert any("track deleted" in line and added["track"]["id"] in line for line in audited)

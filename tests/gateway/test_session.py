@@ -236,3 +236,19 @@ async def test_a_request_that_trickles_in_does_not_hold_its_connection(connect: 
                 break
     assert number < 99
     writer.close()
+
+
+async def test_what_is_too_large_or_too_deep_is_refused(connect: Connect) -> None:
+    client = await connect(max_json_bytes=10_000)
+    json_type = {"Content-Type": "application/json"}
+    for body, status, reason in (
+        (b'{"url": "' + b"x" * 10_000 + b'"}', 413, "TOO_LARGE"),
+        (b'{"options": ' + b"[" * 4000 + b"]" * 4000 + b"}", 400, "BAD_REQUEST"),
+        (b'{"options": ' + b'{"a":' * 1500 + b"1" + b"}" * 1500 + b"}", 400, "BAD_REQUEST"),
+    ):
+        assert await client.refused("POST", "/api/v1/tracks", data=body, headers=json_type) == (status, reason)
+    async with client.http.get("/api/v1/tracks", headers={"X-Long": "x" * 20_000}) as response:
+        assert response.status == 400
+    async with client.http.get("/api/v1/tracks", params={"query": "x" * 20_000}) as response:
+        assert response.status == 400
+    assert (await client.json("GET", "/api/v1/tracks"))[0] == 200

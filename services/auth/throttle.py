@@ -45,11 +45,12 @@ class Counter:
 
 
 def account(name: str) -> Counter:
-    """Of one account, whether it exists or not: 5 attempts, then 1, 2, 4 … seconds, a quarter of an hour at last.
+    """Of one account, whether it exists or not: 10 attempts, then 1, 2, 4 … seconds, a quarter of an hour at last.
 
-    That is at most 110 guesses a day, and the owner, who knows the password, waits no longer than that.
+    That is at most 115 guesses a day, and the owner, who knows the password, waits no longer than that. Ten programs of
+    one user can sign in at the same moment.
     """
-    return Counter("account", name, free=5, longest_wait=timedelta(minutes=15))
+    return Counter("account", name, free=10, longest_wait=timedelta(minutes=15))
 
 
 def address(network: str) -> Counter:
@@ -76,10 +77,11 @@ class Throttle:
         """
         # One after another, so that two attempts at once are two; the work that follows takes far longer than this.
         async with self._database.write(lock="auth attempts") as session:
-            moment = now()
             found = [(counter, await session.get(Attempts, counter.key)) for counter in counters]
-            for _, row in found:
-                if row and row.allow_time > moment:
+            # Not sooner: it may have waited for the lock, which the first question takes.
+            moment = now()
+            for counter, row in found:
+                if row and counter.wait(row.count) and row.allow_time > moment:
                     raise _too_many(row.allow_time - moment)
             for counter, row in found:
                 if row is None:

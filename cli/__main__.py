@@ -17,14 +17,16 @@ from rich.table import Table
 from cli.add import Added, add
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
+from cli.certs import make_certificates
 from cli.demo import LOCK, run_demo
 from cli.export import export
 from cli.forerunner import OldInstallation
 from cli.import_services import ImportServices
 from cli.import_stemtube import import_stemtube, show_report
 from cli.process import make_options, process
-from cli.suite import SuiteSettings, is_this_machine, log_file
+from cli.suite import SERVICES, SuiteSettings, is_this_machine, log_file
 from cli.supervisor import CannotStartError, Supervisor
+from cli.users import add_user, all_users, change_user, reset_password, show_users
 from services.common.config import load
 
 app = typer.Typer(
@@ -36,6 +38,8 @@ models_app = typer.Typer(help="Separation models and analysis backends.", no_arg
 app.add_typer(models_app, name="models")
 admin_app = typer.Typer(help="What administrators do.", no_args_is_help=True)
 app.add_typer(admin_app, name="admin")
+users_app = typer.Typer(help="Accounts.", no_args_is_help=True)
+admin_app.add_typer(users_app, name="users")
 
 # Lines in a file or a pipe are not cut to the width of some terminal.
 console = Console() if sys.stdout.isatty() else Console(width=200)
@@ -56,6 +60,7 @@ Password = Annotated[
         help="Unless given: STEMTUBE_ADMIN_PASSWORD, or what the first start left in this machine's data directory.",
     ),
 ]
+Name = Annotated[str, typer.Argument(help="Of the account.")]
 Out = Annotated[Path, typer.Option(help="Stems are saved here, in a folder named after the song.")]
 
 
@@ -230,17 +235,162 @@ def import_command(
     _run(work())
 
 
+@app.command("password")
+def password_command(
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    new_password: Annotated[
+        str,
+        typer.Option(
+            envvar="STEMTUBE_NEW_PASSWORD",
+            prompt="New password",
+            hide_input=True,
+            confirmation_prompt=True,
+            help="8 to 1024 characters; asked for unless given.",
+        ),
+    ] = "",
+) -> None:
+    """Changes your password and ends your other sessions."""
+
+    async def work(api: Api) -> None:
+        first = load(SuiteSettings).admin_password_file
+        await api.change_password(new_password)
+        console.print("The password is changed.")
+        # What it was is of no more use to anybody.
+        if not password and is_this_machine(url):
+            first.unlink(missing_ok=True)
+
+    _run(_signed_in(url, user, password, work, may_have_one_time_password=True))
+
+
+@users_app.command("list")
+def list_users(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
+    """All accounts."""
+
+    async def work(api: Api) -> None:
+        show_users(await all_users(api), console)
+
+    _run(_signed_in(url, user, password, work))
+
+
+@users_app.command("add")
+def add_user_command(
+    name: Name,
+    email: Annotated[str, typer.Option(help="Can be left out.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="With an administrator's rights.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Makes an account and prints its one-time password, which must be changed."""
+
+    async def work(api: Api) -> None:
+        console.print(await add_user(api, name, email, admin), markup=False, highlight=False)
+
+    _run(_signed_in(url, user, password, work))
+
+
+@users_app.command("reset-password")
+def reset_password_command(name: Name, url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
+    """Ends a user's sessions and API tokens and prints a one-time password."""
+
+    async def work(api: Api) -> None:
+        console.print(await reset_password(api, name), markup=False, highlight=False)
+
+    _run(_signed_in(url, user, password, work))
+
+
+@users_app.command("change")
+def change_user_command(
+    name: Name,
+    email: Annotated[str | None, typer.Option(help="Empty to forget it.")] = None,
+    admin: Annotated[bool | None, typer.Option("--admin/--no-admin", help="An administrator's rights.")] = None,
+    disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Whether they can sign in.")] = None,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Changes an account. Who loses rights loses sessions and API tokens."""
+    given = {"email": email, "admin": admin, "disabled": disabled}
+    changes = {field: value for field, value in given.items() if value is not None}
+
+    async def work(api: Api) -> None:
+        await change_user(api, name, changes)
+
+    _run(_signed_in(url, user, password, work))
+
+
+@users_app.command("invite")
+def invite_command(
+    uses: Annotated[int, typer.Option(help="How many people can register with it.")] = 1,
+    days: Annotated[int, typer.Option(help="How long it is good.")] = 7,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Prints an invitation's code, with which people register (STEMTUBE_AUTH__REGISTRATION=invitation)."""
+
+    async def work(api: Api) -> None:
+        body = {"uses": uses, "lifetime": f"{days * 86400}s"}
+        console.print((await api.post("/api/v1/admin/invitations", body))["code"], markup=False, highlight=False)
+
+    _run(_signed_in(url, user, password, work))
+
+
+@admin_app.command("rotate-key")
+def rotate_key_command(
+    leaked: Annotated[bool, typer.Option("--leaked", help="Withdraw the older keys, and all access tokens.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Makes a new key for access tokens; once every service knows it, it signs."""
+
+    async def work(api: Api) -> None:
+        await api.post("/api/v1/admin/signing-keys", {"withdrawOlder": leaked})
+
+    _run(_signed_in(url, user, password, work))
+
+
+@admin_app.command("make-certs")
+def make_certs_command(
+    out: Annotated[Path | None, typer.Option(help="DATA_DIR/certs unless given.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address by which the services are reached; several times.")
+    ] = None,
+) -> None:
+    """Makes a development authority and certificates for mutual TLS between the five processes."""
+    folder = out or load(SuiteSettings).data_dir / "certs"
+    try:
+        made = make_certificates(folder, ("gateway", *SERVICES), host or ())
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    for path in made:
+        console.print(f"{path}", markup=False, highlight=False)
+    console.print(f"Set STEMTUBE_NETWORK__TLS_DIR: each process its own, or {folder} for `stemtube up`.")
+
+
 def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:
     usable = choice["availability"]
     name = choice["name"] + (" (auto)" if choice["default"] else "")
     table.add_row(part, name, "yes" if usable["available"] else "no", licence, usable["unavailableReason"])
 
 
-async def _signed_in(url: str, user: str, password: str, work: Callable[[Api], Awaitable[T]]) -> T:
+async def _signed_in(
+    url: str,
+    user: str,
+    password: str,
+    work: Callable[[Api], Awaitable[T]],
+    *,
+    may_have_one_time_password: bool = False,
+) -> T:
     """Does something with a client that is signed in."""
     settings = load(SuiteSettings)
     async with Api(url) as api:
         await api.sign_in(user or settings.auth.admin_username, password or _admin_password(settings, url))
+        if api.must_change_password and not may_have_one_time_password:
+            raise ApiError("this is a one-time password: choose your own with `stemtube password`")
         return await work(api)
 
 
@@ -266,7 +416,7 @@ async def _up(settings: SuiteSettings, quiet: bool) -> None:
         console.print(f"Its API is described at {settings.url}/api/docs", highlight=False)
         file, name = settings.admin_password_file, settings.auth.admin_username
         if file.exists() and not had_password:
-            hint = f"with the password {file.read_text().strip()} (kept in {file})"
+            hint = f"with the one-time password {file.read_text().strip()} (kept in {file})"
         elif was_first_start and settings.admin_password:
             hint = "with the password of STEMTUBE_ADMIN_PASSWORD"
         else:

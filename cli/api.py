@@ -49,6 +49,9 @@ class Api:
     Args:
         url: of the gateway.
 
+    Attributes:
+        must_change_password: who has signed in can do nothing but `change_password`.
+
     Raises:
         ApiError: that is no address.
     """
@@ -61,13 +64,17 @@ class Api:
         self._session: aiohttp.ClientSession
         self._credentials = ("", "")
         self._token = ""
+        self.must_change_password = False
 
     async def __aenter__(self) -> Self:
+        parts = urlsplit(self._url)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
             # Proxies lead away from this machine.
             trust_env=not is_this_machine(self._url),
             cookie_jar=aiohttp.CookieJar(unsafe=True),
+            # Who keeps cookies as a browser does names its page as a browser does.
+            headers={"Origin": f"{parts.scheme}://{parts.netloc}"},
         )
         return self
 
@@ -87,6 +94,19 @@ class Api:
         self._credentials, self._token = (username, password), ""
         answer = await self._call("POST", "/api/v1/auth/login", json={"username": username, "password": password})
         self._token = str(answer["accessToken"])
+        self.must_change_password = bool(answer["user"]["mustChangePassword"])
+
+    async def change_password(self, new_password: str) -> None:
+        """Changes the password of who has signed in.
+
+        Raises:
+            ApiError: it cannot be used, or as for `get`.
+        """
+        username, password = self._credentials
+        body = {"oldPassword": password, "newPassword": new_password}
+        answer = await self._call("POST", "/api/v1/auth/password", json=body)
+        self._credentials, self._token = (username, new_password), str(answer["accessToken"])
+        self.must_change_password = False
 
     async def get(self, path: str) -> Json:
         """The answer of a GET.
@@ -103,6 +123,14 @@ class Api:
             ApiError: as for `get`.
         """
         return await self._call("POST", path, json=body)
+
+    async def patch(self, path: str, body: Json) -> Json:
+        """The answer of a PATCH.
+
+        Raises:
+            ApiError: as for `get`.
+        """
+        return await self._call("PATCH", path, json=body)
 
     async def add_link(self, url: str, options: Json | None = None) -> Json:
         """Adds a track from a link: {track, job}.

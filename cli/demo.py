@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import tempfile
 import time
@@ -42,8 +43,9 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
     if song is not None and not song.is_file():
         raise ApiError(f"there is no file {song}")
     began = time.monotonic()
+    password = secrets.token_urlsafe(12)
     async with _data_folder(settings.data_dir) as folder:
-        own = {"data_dir": folder, "models_dir": settings.weights_dir, "admin_password": SecretStr("")}
+        own = {"data_dir": folder, "models_dir": settings.weights_dir, "admin_password": SecretStr(password)}
         suite = settings.model_copy(update=own).at_ports(0)
         log = folder / "logs" / "suite.log"
         console.print("Starting the suite: auth, download, separation, analysis, gateway …", highlight=False)
@@ -51,7 +53,7 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
         # In the folder lies no stemtube.toml, whose settings are meant for another suite.
         async with Supervisor(parts, folder / LOCK, log_file(log), cwd=folder), Api(suite.url) as api:
             console.print(f"Ready after {time.monotonic() - began:.1f} s at {suite.url}", highlight=False)
-            await api.sign_in("admin", suite.admin_password_file.read_text().strip())
+            await api.sign_in("admin", password)
             outcome = await (
                 _process_own_song(api, out, console) if song is None else process(api, str(song), out, console)
             )

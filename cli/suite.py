@@ -128,19 +128,24 @@ class SuiteSettings(Settings):
                 common[f"STEMTUBE_{name.upper()}__GRACE_SECONDS"] = str(place.grace_seconds)
         # Only auth has any business with it.
         common.pop("STEMTUBE_ADMIN_PASSWORD", None)
+        common.pop("STEMTUBE_NETWORK__TLS_DIR", None)
         return [self._part(name, common) for name in (*SERVICES, "gateway")]
 
     def _part(self, name: str, common: Mapping[str, str]) -> Part:
         place: Place = getattr(self, name)
         is_service = isinstance(place, ServicePlace)
         listens = [place.listen, place.health_listen] if isinstance(place, ServicePlace) else [place.listen]
-        password = self.admin_password.get_secret_value()
+        password, certificates = self.admin_password.get_secret_value(), self.network.tls_dir
+        own = {"STEMTUBE_ADMIN_PASSWORD": password} if name == "auth" and password else {}
+        if certificates:
+            # What `stemtube admin make-certs` makes has a folder for each.
+            own["STEMTUBE_NETWORK__TLS_DIR"] = str((certificates / name).absolute())
         return Part(
             name=name,
             command=(sys.executable, "-m", "cli.child", f"services.{name}" if is_service else name),
             ready_url=f"http://{_host_and_port(_reachable(listens[-1]))}/readyz",
             addresses=[split_address(address) for address in listens],
-            environment={**common, "STEMTUBE_ADMIN_PASSWORD": password} if name == "auth" and password else common,
+            environment={**common, **own},
             stop_order=STOP_ORDER[name],
         )
 

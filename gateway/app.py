@@ -13,15 +13,17 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import health, media, middleware, pages, session, transcoder, tus, uploads
+from gateway import api_tokens, health, media, middleware, origins, pages, session, transcoder, tus, uploads
 from gateway.config import GatewaySettings
-from gateway.connection import Connection, meeting_expectations
+from gateway.connection import Connection, Doorkeeper, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
-from gateway.keys import CHANNELS, LIMIT, SETTINGS, STOPPING, STORE
+from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
 from services.common.client import open_channel
 from services.common.config import split_address
+from services.common.limits import TokenBuckets
+from services.common.peers import TrustedProxies
 from services.common.server import stop_signal
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.auth.v1 import auth_pb2
@@ -51,17 +53,28 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
         StemTubeError: the object store cannot be opened.
     """
     app = web.Application(
-        middlewares=[middleware.request_id, middleware.access_log, errors, middleware.same_origin],
+        middlewares=[
+            middleware.request_id,
+            middleware.access_log,
+            errors,
+            middleware.limits,
+            origins.own_pages,
+            api_tokens.api_tokens,
+        ],
         client_max_size=config.gateway.max_json_bytes,
     )
     app[SETTINGS] = config.gateway
     app[LIMIT] = config.limit
     app[STORE] = config.object_store()
     app[STOPPING] = asyncio.Event()
+    app[PROXIES] = TrustedProxies(config.gateway.trusted_proxies)
+    app[REQUEST_BUCKETS] = TokenBuckets(config.gateway.requests_per_second, config.gateway.request_burst)
+    app[api_tokens.EXCHANGES] = api_tokens.Exchanges()
     app.cleanup_ctx.append(_channels(config, services))
     app.cleanup_ctx.append(tus.sending)
     app.on_response_prepare.append(middleware.add_headers)
     app.on_response_prepare.append(tus.add_headers)
+    app.on_response_prepare.append(origins.add_cors_headers)
     app.on_shutdown.append(_announce_stop)
     app.add_routes(health.routes)
     app.add_routes(session.routes)
@@ -79,7 +92,8 @@ def _channels(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connected(app: web.Application) -> AsyncIterator[None]:
         channels = {
-            service.full_name: open_channel(getattr(config.address, name)) for name, service in services.items()
+            service.full_name: open_channel(getattr(config.address, name), config.network.tls_dir)
+            for name, service in services.items()
         }
         app[CHANNELS] = channels
         yield
@@ -158,9 +172,15 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
     manager.request_handler = meeting_expectations(manager.request_handler)
     loop = asyncio.get_running_loop()
 
+    doorkeeper = Doorkeeper(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
+
     def connection() -> Connection:
         return Connection(
-            manager, loop=loop, lingering_time=LINGERING_SECONDS, keepalive_timeout=config.gateway.keepalive_seconds
+            doorkeeper,
+            manager,
+            loop=loop,
+            lingering_time=LINGERING_SECONDS,
+            keepalive_timeout=config.gateway.keepalive_seconds,
         )
 
     try:

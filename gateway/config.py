@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from services.common.config import ListenAddress, Section, Settings
+from services.common.peers import LOOPBACK, Networks
 
 MIB = 1024 * 1024
 
@@ -17,8 +18,14 @@ class GatewaySection(Section):
         "", description="address that people type, e.g. https://stems.example.org; https makes cookies Secure"
     )
     allowed_origins: tuple[str, ...] = Field(
-        (), description="further origins whose pages may write and open WebSockets, e.g. https://app.example.org"
+        (), description="further origins whose pages may use the API (CORS), e.g. https://app.example.org"
     )
+    trusted_proxies: Networks = Field(
+        LOOPBACK, description="networks of reverse proxies, whose X-Forwarded-For is believed"
+    )
+    requests_per_second: float = Field(200.0, gt=0, description="requests from one address in the long run")
+    request_burst: int = Field(4000, ge=1, description="requests from one address at once")
+    connections_per_address: int = Field(1000, ge=1, description="connections that one address may have open")
     max_json_bytes: int = Field(MIB, gt=0, description="largest JSON body")
     max_buffered_events: int = Field(256, gt=0, description="events that wait for one slow client, then it is dropped")
     max_buffered_event_bytes: int = Field(4 * MIB, gt=0, description="the same, by size")
@@ -27,7 +34,9 @@ class GatewaySection(Section):
     export_seconds: float = Field(600.0, gt=0, description="time limit for making the sound of an export")
     upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
     body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
-    keepalive_seconds: float = Field(75.0, gt=0, description="how long an idle connection is kept for further requests")
+    keepalive_seconds: float = Field(
+        75.0, gt=0, description="how long an idle connection, or one whose request does not arrive, is kept"
+    )
     stream_seconds: float = Field(1800.0, gt=0, description="lifetime of an event stream; clients then connect again")
     heartbeat_seconds: float = Field(20.0, gt=0, description="a ping, or a comment line, on quiet event streams")
     shutdown_seconds: float = Field(3.0, gt=0, description="how long running requests may take to end at shutdown")

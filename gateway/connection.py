@@ -1,24 +1,88 @@
 """One HTTP connection, whose answer to what is not HTTP has the shape of every other error."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 
 from gateway.errors import HttpError, error_response
 from services.common.errors import Code
+from services.common.peers import Client, TrustedProxies, valid_address
 from services.common.server import InternalError
 
 log = structlog.get_logger(__name__)
 
 
+class Doorkeeper:
+    """Counts the connections of each address.
+
+    Args:
+        most: that one address may have open.
+        proxies: are not counted: behind them are many.
+    """
+
+    def __init__(self, most: int, proxies: TrustedProxies) -> None:
+        self._most = most
+        self._proxies = proxies
+        self._open: Counter[str] = Counter()
+
+    def enters(self, address: str) -> bool:
+        """Whether one more may come from an address; it is counted if so."""
+        if self._proxies.trusts(address):
+            return True
+        network = Client(address).network
+        if self._open[network] >= self._most:
+            return False
+        self._open[network] += 1
+        return True
+
+    def leaves(self, address: str) -> None:
+        """One that was counted is gone."""
+        if self._proxies.trusts(address):
+            return
+        network = Client(address).network
+        self._open[network] -= 1
+        if not self._open[network]:
+            del self._open[network]
+
+
 class Connection(web.RequestHandler):
     """aiohttp's connection, but what fails before or outside the application is answered as JSON.
 
-    Garbage is everyday life on the internet: it is logged in one line, not with a traceback.
+    Garbage is everyday life on the internet: it is logged in one line, not with a traceback. A connection whose request
+    has not arrived after the keepalive time is closed by aiohttp, however many of its bytes came.
+
+    Args:
+        doorkeeper: says whether the client may have this connection.
+        manager: as for aiohttp's, with its further arguments.
     """
 
-    __slots__ = ()
+    __slots__ = ("_address", "_doorkeeper")
+
+    def __init__(self, doorkeeper: Doorkeeper, manager: web.Server, **arguments: Any) -> None:
+        super().__init__(manager, **arguments)
+        self._doorkeeper = doorkeeper
+        self._address = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Closes at once what is one too many."""
+        address = valid_address(str((transport.get_extra_info("peername") or ("",))[0]))
+        if self._doorkeeper.enters(address):
+            self._address = address
+        super().connection_made(transport)
+        if address and not self._address:
+            log.info("too many connections", remote=address)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Makes room for the next."""
+        if self._address:
+            self._doorkeeper.leaves(self._address)
+            self._address = ""
+        super().connection_lost(exc)
 
     def handle_error(
         self,

@@ -5,9 +5,10 @@ other sites cannot send (SameSite=Strict), so that a WebSocket needs no token in
 travels only to the routes that need it.
 """
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from gateway.keys import REQUEST_ID, SETTINGS
+from gateway.keys import ADDRESS, AUTHORIZATION, REQUEST_ID, SETTINGS
+from services.common import peers
 from services.common.auth import bearer
 from services.common.errors import UnauthenticatedError
 
@@ -21,20 +22,32 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def call_metadata(request: web.Request) -> Metadata:
-    """The metadata of an RPC on behalf of this request: the caller's token, if any, and the request's id.
+    """The metadata of an RPC on behalf of this request: the caller's token, if any, and what `trace_metadata` gives.
 
     Raises:
         UnauthenticatedError: the token has characters that no token has.
     """
     authorization: Metadata = ()
-    if "Authorization" in request.headers:
+    if exchanged := request.get(AUTHORIZATION):
+        authorization = (("authorization", exchanged),)
+    elif "Authorization" in request.headers:
         authorization = (("authorization", request.headers["Authorization"]),)
     elif token := request.cookies.get(ACCESS_COOKIE):
         authorization = bearer(token)
     for _name, value in authorization:
         if not (value.isascii() and value.isprintable()):
             raise UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
-    return (*authorization, ("x-request-id", request[REQUEST_ID]))
+    return (*authorization, *trace_metadata(request))
+
+
+def trace_metadata(request: web.Request) -> Metadata:
+    """Where a request comes from, for RPCs that need no token: an old one must not stand in the way of a new one."""
+    name = request.headers.get(hdrs.USER_AGENT, "")[: peers.MAX_CLIENT_NAME]
+    return (
+        ("x-request-id", request[REQUEST_ID]),
+        (peers.ADDRESS_KEY, request[ADDRESS]),
+        (peers.CLIENT_KEY, "".join(character for character in name if " " <= character <= "~")),
+    )
 
 
 def keep_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str, seconds: float) -> None:

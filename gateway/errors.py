@@ -119,6 +119,8 @@ def error_response(error: StemTubeError) -> web.Response:
     )
     if isinstance(error, HttpError):
         response.headers.update(error.headers)
+    if wait := error.metadata.get("retry_after_seconds"):
+        response.headers["Retry-After"] = wait
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="stemtube"'
     return response

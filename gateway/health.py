@@ -8,8 +8,7 @@ import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.keys import CHANNELS, STOPPING
-from gateway.session import AUTH
+from gateway.keys import AUTH, CHANNELS, STOPPING
 from gateway.uploads import DOWNLOAD
 from services.common.telemetry import metrics
 

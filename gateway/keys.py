@@ -8,7 +8,10 @@ from aiohttp import web
 
 from gateway.config import GatewaySection
 from services.common.config import LimitSettings
+from services.common.limits import TokenBuckets
+from services.common.peers import TrustedProxies
 from services.common.storage import ObjectStore
+from stemtube.auth.v1 import auth_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)
 LIMIT = web.AppKey("limit", LimitSettings)
@@ -18,4 +21,13 @@ STORE = web.AppKey("store", ObjectStore)
 # Set once the gateway begins to stop.
 STOPPING = web.AppKey("stopping", asyncio.Event)
 
+PROXIES = web.AppKey("proxies", TrustedProxies)
+REQUEST_BUCKETS = web.AppKey("request_buckets", TokenBuckets)
+
 REQUEST_ID = web.RequestKey("request_id", str)
+# Where the client is; empty if that is not known.
+ADDRESS = web.RequestKey("address", str)
+# What services get as `authorization` in place of the request's own.
+AUTHORIZATION = web.RequestKey("authorization", str)
+
+AUTH = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name

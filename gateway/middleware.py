@@ -1,4 +1,4 @@
-"""What happens around every request: an id, a log line, metrics, the origin check, headers that browsers obey."""
+"""What happens around every request: an id, a log line, metrics, limits, headers that browsers obey."""
 
 import asyncio
 import re
@@ -10,9 +10,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from gateway.config import origin_of
-from gateway.keys import REQUEST_ID, SETTINGS
-from services.common.errors import PermissionDeniedError
+from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS
+from services.common import peers
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +21,6 @@ REQUEST_SECONDS = Histogram("stemtube_http_request_seconds", "Time that HTTP req
 REQUEST_ID_HEADER = "X-Request-Id"
 SWITCHING_PROTOCOLS = 101
 CLIENT_LEFT = 499
-SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 PAGE_POLICY = (
@@ -80,22 +78,18 @@ def _route(request: web.Request) -> str:
 
 
 @web.middleware
-async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses writes and WebSockets that another site's page makes a browser send.
-
-    Programs other than browsers send no Origin; they have no cookies that could be abused either.
+async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Finds out where the request comes from, and keeps the limit of that address; services keep users' limits.
 
     Raises:
-        PermissionDeniedError: the page is not one of ours (reason BAD_ORIGIN).
+        LimitExceededError: too many requests from there (reason TOO_MANY_REQUESTS).
     """
-    origin = request.headers.get(hdrs.ORIGIN)
-    harmless = request.method in SAFE_METHODS and hdrs.UPGRADE not in request.headers
-    if origin is None or harmless:
-        return await handler(request)
-    host = (origin_of(origin) or "").partition("://")[2]
-    ours = origin in request.app[SETTINGS].origins or (host and host.lower() == request.host.lower())
-    if not ours:
-        raise PermissionDeniedError("Pages of another site may not do this.", "BAD_ORIGIN")
+    forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
+    told = [address for address in forwarded if address.strip()]
+    client = peers.Client(request.app[PROXIES].client_address(request.remote or "", told))
+    request[ADDRESS] = client.address
+    if client.network:
+        request.app[REQUEST_BUCKETS].take(client.network)
     return await handler(request)
 
 

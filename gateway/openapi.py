@@ -11,6 +11,7 @@ from gateway.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE
 from gateway.errors import HTTP_STATUS
 from gateway.exports import routes as exports
+from gateway.keys import AUTH
 from gateway.messages import is_query_field
 from services.common.errors import Code
 
@@ -43,11 +44,13 @@ _SCALARS: dict[int, dict[str, Any]] = {
 }
 _ERROR = {"$ref": "#/components/responses/Error"}
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
+_FOR_STRANGERS = frozenset({f"{AUTH}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
-Sign in at `/api/v1/auth/login`. Programs send the access token as `Authorization: Bearer …`; browsers send their
-cookies by themselves. Times and durations in results are seconds. Errors of every kind have the shape of
+Sign in at `/api/v1/auth/login`. Programs send the access token, or an API token, as `Authorization: Bearer …`; browsers
+send their cookies by themselves, and with each write the origin of their page. Who asks too often is answered 429, with
+Retry-After. Times and durations in results are seconds. Errors of every kind have the shape of
 `google.rpc.Status` with an `ErrorInfo`, whose `reason` is stable and meant for programs.
 
 Routes that answer with events are WebSockets, or `text/event-stream` where Accept asks for it. A WebSocket sends one
@@ -139,7 +142,8 @@ class _Document:
         }
         if body := self._body(binding):
             operation["requestBody"] = body
-        return {name: value for name, value in operation.items() if value}
+        stranger: dict[str, Any] = {"security": []} if binding.method.full_name in _FOR_STRANGERS else {}
+        return {name: value for name, value in operation.items() if value} | stranger
 
     def _parameters(self, binding: Binding) -> list[dict[str, Any]]:
         bound = list(binding.template.fields.values())
@@ -181,7 +185,8 @@ class _Document:
             responses["426"] = _ERROR
         else:
             responses["200"] = {"description": "OK", "content": {"application/json": {"schema": schema}}}
-        told: dict[str, list[str]] = {"401": ["No valid access token."]}
+        stranger = binding.method.full_name in _FOR_STRANGERS
+        told: dict[str, list[str]] = {} if stranger else {"401": ["No valid access token."]}
         for code, text in comment.errors.items():
             told.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
         if binding.template.fields or binding.body or binding.method.input_type.fields:

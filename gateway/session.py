@@ -8,14 +8,20 @@ import grpc.aio
 from aiohttp import web
 from google.protobuf import json_format
 
-from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE, call_metadata, forget_cookies, keep_cookie
+from gateway.credentials import (
+    ACCESS_COOKIE,
+    REFRESH_COOKIE,
+    call_metadata,
+    forget_cookies,
+    keep_cookie,
+    trace_metadata,
+)
 from gateway.errors import error_response, from_rpc
-from gateway.keys import CHANNELS, SETTINGS
+from gateway.keys import AUTH, CHANNELS, SETTINGS
 from gateway.messages import fill, read_json
 from services.common.errors import Code, StemTubeError, UnauthenticatedError
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 
-AUTH = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
 USER = auth_pb2.User.DESCRIPTOR
 
 
@@ -27,7 +33,35 @@ async def login(request: web.Request) -> web.Response:
         grpc.aio.AioRpcError: what auth refuses it with: UNAUTHENTICATED, reason BAD_CREDENTIALS.
     """
     message = fill(auth_pb2.LoginRequest(), await read_json(request))
-    answer = await _auth(request).Login(message, timeout=request.app[SETTINGS].call_seconds, metadata=_trace(request))
+    answer = await _auth(request).Login(
+        message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
+    )
+    return _signed_in(request, answer.session)
+
+
+async def register(request: web.Request) -> web.Response:
+    """POST /api/v1/auth/register: {username, password, email, invitation} → as `login`.
+
+    Raises:
+        InvalidInputError: not such a body (reason BAD_REQUEST).
+        grpc.aio.AioRpcError: what auth refuses it with.
+    """
+    message = fill(auth_pb2.RegisterRequest(), await read_json(request))
+    seconds = request.app[SETTINGS].call_seconds
+    answer = await _auth(request).Register(message, timeout=seconds, metadata=trace_metadata(request))
+    return _signed_in(request, answer.session)
+
+
+async def change_password(request: web.Request) -> web.Response:
+    """POST /api/v1/auth/password: {oldPassword, newPassword} → as `login`; all earlier sessions end.
+
+    Raises:
+        InvalidInputError: not such a body (reason BAD_REQUEST).
+        grpc.aio.AioRpcError: what auth refuses it with.
+    """
+    message = fill(auth_pb2.ChangePasswordRequest(), await read_json(request))
+    seconds = request.app[SETTINGS].call_seconds
+    answer = await _auth(request).ChangePassword(message, timeout=seconds, metadata=call_metadata(request))
     return _signed_in(request, answer.session)
 
 
@@ -39,7 +73,7 @@ async def refresh(request: web.Request) -> web.Response:
             raise UnauthenticatedError("Nobody is signed in here.", "BAD_REFRESH_TOKEN")
         message = auth_pb2.RefreshRequest(refresh_token=token)
         answer = await _auth(request).Refresh(
-            message, timeout=request.app[SETTINGS].call_seconds, metadata=_trace(request)
+            message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
         )
     except (StemTubeError, grpc.aio.AioRpcError) as caught:
         error = from_rpc(caught) if isinstance(caught, grpc.aio.AioRpcError) else caught
@@ -56,7 +90,9 @@ async def logout(request: web.Request) -> web.Response:
     if token := request.cookies.get(REFRESH_COOKIE):
         message = auth_pb2.LogoutRequest(refresh_token=token)
         try:
-            await _auth(request).Logout(message, timeout=request.app[SETTINGS].call_seconds, metadata=_trace(request))
+            await _auth(request).Logout(
+                message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
+            )
         except grpc.aio.AioRpcError as caught:
             response = error_response(from_rpc(caught))
     forget_cookies(request, response)
@@ -65,11 +101,6 @@ async def logout(request: web.Request) -> web.Response:
 
 def _auth(request: web.Request) -> Any:
     return auth_pb2_grpc.AuthServiceStub(request.app[CHANNELS][AUTH])
-
-
-def _trace(request: web.Request) -> tuple[tuple[str, str], ...]:
-    """Metadata without a token: an old one must not stand in the way of a new one."""
-    return tuple(entry for entry in call_metadata(request) if entry[0] != "authorization")
 
 
 def _signed_in(request: web.Request, session: auth_pb2.Session) -> web.Response:
@@ -85,6 +116,8 @@ def _signed_in(request: web.Request, session: auth_pb2.Session) -> web.Response:
 
 routes = [
     web.post("/api/v1/auth/login", login),
+    web.post("/api/v1/auth/register", register),
+    web.post("/api/v1/auth/password", change_password),
     web.post("/api/v1/auth/refresh", refresh),
     web.post("/api/v1/auth/logout", logout),
 ]
@@ -95,6 +128,12 @@ _SIGNED_IN = {
 }
 _NOT_SIGNED_IN = {"$ref": "#/components/responses/Error"}
 
+
+def _body(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"required": True, "content": content}
+
+
 OPENAPI: dict[str, Any] = {
     "/api/v1/auth/login": {
         "post": {
@@ -102,10 +141,26 @@ OPENAPI: dict[str, Any] = {
             "tags": ["AuthService"],
             "summary": "Signs a user in.",
             "security": [],
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Credentials"}}},
-            },
+            "requestBody": _body("Credentials"),
+            "responses": {"200": _SIGNED_IN, "401": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
+        }
+    },
+    "/api/v1/auth/register": {
+        "post": {
+            "operationId": "Register",
+            "tags": ["AuthService"],
+            "summary": "Makes an account, where the settings allow that, and signs it in.",
+            "security": [],
+            "requestBody": _body("Registration"),
+            "responses": {"200": _SIGNED_IN, "403": _NOT_SIGNED_IN, "409": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
+        }
+    },
+    "/api/v1/auth/password": {
+        "post": {
+            "operationId": "ChangePassword",
+            "tags": ["AuthService"],
+            "summary": "Changes the password, ends all sessions, and signs in again.",
+            "requestBody": _body("NewPassword"),
             "responses": {"200": _SIGNED_IN, "401": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
         }
     },
@@ -139,6 +194,26 @@ OPENAPI_SCHEMAS: dict[str, Any] = {
         "type": "object",
         "properties": {"username": {"type": "string"}, "password": {"type": "string", "format": "password"}},
         "required": ["username", "password"],
+        "additionalProperties": False,
+    },
+    "Registration": {
+        "type": "object",
+        "properties": {
+            "username": {"type": "string", "minLength": 1, "maxLength": 64},
+            "password": {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024},
+            "email": {"type": "string", "description": "Can be left out."},
+            "invitation": {"type": "string", "description": "Where one is needed (/api/v1/auth/registration)."},
+        },
+        "required": ["username", "password"],
+        "additionalProperties": False,
+    },
+    "NewPassword": {
+        "type": "object",
+        "properties": {
+            "oldPassword": {"type": "string", "format": "password"},
+            "newPassword": {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024},
+        },
+        "required": ["oldPassword", "newPassword"],
         "additionalProperties": False,
     },
     "SignedIn": {

@@ -15,6 +15,7 @@ async def serve(settings: AuthSettings) -> None:
             health_listen=settings.auth.health_listen,
             verifier=verifier,
             draining=server.Draining(),
+            network=settings.network,
         )
 
 

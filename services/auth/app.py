@@ -2,31 +2,37 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import structlog
 
+from services.auth.api_tokens import ApiTokens
 from services.auth.config import AuthSettings
 from services.auth.first_admin import ensure_admin
 from services.auth.importing import UserImporter
+from services.auth.invitations import Invitations
+from services.auth.keys import KeyRing
 from services.auth.passwords import PasswordHasher
-from services.auth.service import NAME, PUBLIC, AuthServicer
+from services.auth.service import NAME, PUBLIC, SCOPES, AuthServicer
+from services.auth.sessions import Sessions
 from services.auth.store import Store
-from services.auth.tokens import TokenIssuer
-from services.common.auth import PublicKeys, TokenVerifier
+from services.auth.throttle import Throttle
+from services.common.auth import TokenVerifier
 from services.common.database import Database, migrate
 from services.common.server import Service
 from stemtube.auth.v1 import auth_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
-PURGE_SECONDS = 3600.0
+CHORE_SECONDS = 3600.0
+# Auth itself need not wait for others to tell it what has ended.
+REFRESH_SECONDS = 1.0
 
 
 @contextlib.asynccontextmanager
 async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, TokenVerifier]]:
-    """The service, ready to be served, and the verifier of its callers, which asks its own database for keys.
+    """The service, ready to be served, and the verifier of its callers, which asks its own database.
 
     Raises:
         UnavailableError: the database does not answer.
@@ -35,30 +41,45 @@ async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, Toke
     """
     service_secret = await asyncio.to_thread(settings.shared_service_secret)
     await migrate(settings.database_url, "services.auth")
-    hashing = contextlib.closing(PasswordHasher(settings.auth.bcrypt_cost, settings.auth.hashing_threads))
+    section = settings.auth
+    hashing = contextlib.closing(PasswordHasher(section.bcrypt_cost, section.hashing_threads))
     async with Database(settings.database_url) as database:
         with hashing as hasher:
-            store = Store(database, settings.auth.refresh_token_lifetime)
-            issuer = TokenIssuer((await store.signing_keys())[0], settings.auth.access_token_lifetime)
+            store = Store(database)
+            sessions = Sessions(database, section.refresh_token_lifetime, section.access_token_lifetime)
+            api_tokens, invitations, throttle = ApiTokens(database), Invitations(database), Throttle(database)
+            keys = KeyRing(database, section.access_token_lifetime, section.signing_key_lifetime)
             await ensure_admin(settings, store, hasher)
-            servicer = AuthServicer(store, hasher, issuer, service_secret, UserImporter(database, hasher))
+            servicer = AuthServicer(
+                section,
+                store,
+                sessions,
+                api_tokens,
+                invitations,
+                keys,
+                throttle,
+                hasher,
+                service_secret,
+                UserImporter(database, hasher),
+            )
             register = partial(auth_pb2_grpc.add_AuthServiceServicer_to_server, servicer)
-            purging = asyncio.create_task(_purge_forever(store))
+            chores = (sessions.purge, api_tokens.purge, invitations.purge, throttle.purge, keys.tend)
+            tidying = asyncio.create_task(_tidy_forever(chores))
+            verifier = TokenVerifier(
+                keys.public_keys, sessions.ended, refresh_seconds=REFRESH_SECONDS, retry_seconds=REFRESH_SECONDS
+            )
             try:
-                yield Service(NAME, register, PUBLIC), TokenVerifier(partial(_public_keys, store))
+                yield Service(NAME, register, PUBLIC, SCOPES), verifier
             finally:
-                purging.cancel()
-                await asyncio.wait({purging})
+                tidying.cancel()
+                await asyncio.wait({tidying})
 
 
-async def _public_keys(store: Store) -> PublicKeys:
-    return {key.key_id: key.public_key for key in await store.signing_keys()}
-
-
-async def _purge_forever(store: Store) -> None:
+async def _tidy_forever(chores: tuple[Callable[[], Awaitable[None]], ...]) -> None:
     while True:
-        try:
-            await store.purge()
-        except Exception:  # it tidies up only: sign-ins go on without it
-            log.exception("cannot forget expired sessions")
-        await asyncio.sleep(PURGE_SECONDS)
+        for chore in chores:
+            try:
+                await chore()
+            except Exception:  # it tidies up only: sign-ins go on without it
+                log.exception("a chore failed")
+        await asyncio.sleep(CHORE_SECONDS)

@@ -1,6 +1,7 @@
 """Settings of the auth service."""
 
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -23,11 +24,26 @@ class AuthSection(Section):
     hashing_threads: int = Field(2, ge=1, le=64, description="passwords that are hashed at the same time")
     access_token_minutes: float = Field(15, gt=0, le=24 * 60, description="life of an access token")
     refresh_token_days: float = Field(30, gt=0, le=3650, description="days without a refresh that end a session")
+    one_time_password_days: float = Field(7, gt=0, le=365, description="life of a password that an admin gives")
+    signing_key_days: float = Field(90, gt=0, le=3650, description="age at which the key of access tokens is replaced")
+    registration: Literal["closed", "invitation", "open"] = Field(
+        "closed", description="who can make an account: nobody but admins, who has an admin's invitation, or everybody"
+    )
 
     @property
     def access_token_lifetime(self) -> timedelta:
         """Life of an access token."""
         return timedelta(minutes=self.access_token_minutes)
+
+    @property
+    def one_time_password_lifetime(self) -> timedelta:
+        """Life of a one-time password."""
+        return timedelta(days=self.one_time_password_days)
+
+    @property
+    def signing_key_lifetime(self) -> timedelta:
+        """How long access tokens are signed with one key."""
+        return timedelta(days=self.signing_key_days)
 
     @property
     def refresh_token_lifetime(self) -> timedelta:
@@ -41,7 +57,7 @@ class AuthSettings(Settings):
     admin_password: SecretStr = Field(
         SecretStr(""),
         description="password of the first user, read at the very first start only; "
-        "empty: a random one, in DATA_DIR/secrets/admin-password",
+        "empty: a random one, in DATA_DIR/secrets/admin-password, that must be changed",
     )
     auth: AuthSection = AuthSection()
 

@@ -16,7 +16,7 @@ async def ensure_admin(settings: AuthSettings, store: Store, hasher: PasswordHas
     """Creates the admin at the very first start, when there is no user yet.
 
     The password is the setting's, or a random one that is left in DATA_DIR/secrets/admin-password, for its owner only.
-    Either is good until it is changed.
+    The random one is good for nothing but to choose another.
 
     Raises:
         OSError: the file cannot be written; there is no admin then, and the next start tries again.
@@ -32,6 +32,7 @@ async def ensure_admin(settings: AuthSettings, store: Store, hasher: PasswordHas
             write_private(file, password + "\n")
 
     username = settings.auth.admin_username
-    if await store.create_first_admin(username, await hasher.hash(password), keep_password):
+    password_hash = await hasher.hash(password)
+    if await store.create_first_admin(username, password_hash, keep_password, one_time=not given):
         where = "password is that of STEMTUBE_ADMIN_PASSWORD" if given else f"password is in {file}"
         log.warning(f"created the user {username}, whose {where}")

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
+from services.auth.names import fold
 from services.auth.old_passwords import is_old
 from services.auth.passwords import PasswordHasher
-from services.auth.store import MAX_USERNAME, User, fold
+from services.auth.tables import MAX_USERNAME, User
 from services.common.database import Database
 from stemtube.auth.v1 import import_pb2 as pb
 

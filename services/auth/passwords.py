@@ -11,12 +11,28 @@ from typing import TypeVar
 import bcrypt
 
 from services.auth.old_passwords import is_old, matches_old
+from services.common.errors import InvalidInputError, LimitExceededError
 
 T = TypeVar("T")
 
 MIN_PASSWORD = 8
 MAX_PASSWORD = 1024
 BCRYPT_MAX_BYTES = 72
+# With two threads the last of them waits for about ten seconds; further ones are better told to come back.
+MOST_WAITING = 100
+
+
+def checked_password(password: str, username: str) -> str:
+    """A password that somebody chose.
+
+    Raises:
+        InvalidInputError: too short, too long, or the user's name (reason BAD_PASSWORD).
+    """
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise InvalidInputError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.", "BAD_PASSWORD")
+    if password.casefold() == username.casefold():
+        raise InvalidInputError("A password must not be the user's name.", "BAD_PASSWORD")
+    return password
 
 
 class PasswordHasher:
@@ -33,10 +49,15 @@ class PasswordHasher:
         self._cost = cost
         # Well-formed and nobody's: a check against it takes as long as one against a user's hash.
         self._decoy = bcrypt.gensalt(cost) + b"." * 31
+        self._waiting = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
 
     async def hash(self, password: str) -> str:
-        """A salted hash of a password, to be stored."""
+        """A salted hash of a password, to be stored.
+
+        Raises:
+            LimitExceededError: too many are waiting already (reason TOO_MANY_REQUESTS), also from `matches`.
+        """
         return await self._in_thread(lambda: bcrypt.hashpw(_key(password), bcrypt.gensalt(self._cost)).decode())
 
     async def matches(self, password: str, hashed: str | None) -> bool:
@@ -67,7 +88,15 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._waiting >= MOST_WAITING:
+            raise LimitExceededError(
+                "Too many people sign in at once; try again.", "TOO_MANY_REQUESTS", retry_after_seconds="5"
+            )
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
 
 
 def _key(password: str) -> bytes:

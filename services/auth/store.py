@@ -1,102 +1,45 @@
-"""What auth keeps: users, sessions with their refresh tokens (as hashes), signing keys."""
+"""Accounts, as auth keeps them."""
 
-import hashlib
-import secrets
-import unicodedata
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text, delete, exists, select, update
+from sqlalchemy import exists, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.auth.old_passwords import MAX_HASH
-from services.auth.tokens import SigningKey
-from services.common.database import COLUMN_TYPES, NAMING, Database
-from services.common.errors import UnauthenticatedError
-
-MAX_USERNAME = 64
-
-
-class Base(DeclarativeBase):
-    """Auth's tables."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = COLUMN_TYPES
-
-
-class User(Base):
-    """An account."""
-
-    __tablename__ = "users"
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    username: Mapped[str] = mapped_column(String(MAX_USERNAME))
-    # Names that differ only in case or in the encoding of their characters are the same name.
-    folded_username: Mapped[str] = mapped_column(Text, unique=True)
-    password_hash: Mapped[str] = mapped_column(String(MAX_HASH))
-    admin: Mapped[bool]
-    create_time: Mapped[datetime]
-
-
-class Session(Base):
-    """A sign-in: the family of refresh tokens that follow from it."""
-
-    __tablename__ = "sessions"
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    create_time: Mapped[datetime]
-    end_time: Mapped[datetime | None]
-
-
-class RefreshToken(Base):
-    """A refresh token; the token itself is known to its bearer only."""
-
-    __tablename__ = "refresh_tokens"
-
-    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    session_id: Mapped[str] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
-    expire_time: Mapped[datetime] = mapped_column(index=True)
-    spend_time: Mapped[datetime | None]
-
-
-class StoredKey(Base):
-    """A key that signs access tokens, or did so lately."""
-
-    __tablename__ = "signing_keys"
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    private_key: Mapped[bytes] = mapped_column(LargeBinary(32))
-    create_time: Mapped[datetime]
+from services.auth.api_tokens import end_api_tokens
+from services.auth.invitations import spend_invitation
+from services.auth.names import fold
+from services.auth.secret import now
+from services.auth.sessions import end_sessions
+from services.auth.tables import MAX_USERNAME, User
+from services.common.database import Database
+from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
 
 
 class Store:
-    """Auth's data.
+    """All accounts."""
 
-    Args:
-        database: auth's own, migrated.
-        refresh_lifetime: how long a refresh token is valid.
-    """
-
-    def __init__(self, database: Database, refresh_lifetime: timedelta) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self.refresh_lifetime = refresh_lifetime
 
     async def has_users(self) -> bool:
         """Whether anybody can sign in."""
         async with self._database.read() as session:
             return bool(await session.scalar(select(exists(select(User.id)))))
 
-    async def create_first_admin(self, username: str, password_hash: str, before_commit: Callable[[], None]) -> bool:
+    async def create_first_admin(
+        self, username: str, password_hash: str, before_commit: Callable[[], None], *, one_time: bool = False
+    ) -> bool:
         """Creates an admin if there is no user yet, also where several processes start at once.
 
         Args:
             username: the admin's name.
             password_hash: of the admin's password.
             before_commit: called by the one process that creates the admin; if it raises, there is no admin.
+            one_time: the password must be changed.
 
         Returns:
             Whether it was this call that created one.
@@ -104,19 +47,54 @@ class Store:
         async with self._database.write(lock="auth first admin") as session:
             if await session.scalar(select(exists(select(User.id)))):
                 return False
-            session.add(
-                User(
-                    id=uuid.uuid4().hex,
-                    username=username,
-                    folded_username=fold(username),
-                    password_hash=password_hash,
-                    admin=True,
-                    create_time=_now(),
-                )
-            )
+            session.add(_new_user(username, password_hash, admin=True, must_change_password=one_time))
             await session.flush()
             before_commit()
         return True
+
+    async def create(
+        self,
+        username: str,
+        password_hash: str,
+        *,
+        email: str = "",
+        admin: bool = False,
+        must_change_password: bool = False,
+        password_expire_time: datetime | None = None,
+        invitation: str | None = None,
+    ) -> User:
+        """Creates an account.
+
+        Args:
+            username: as the user writes it.
+            password_hash: of the password.
+            email: may be empty.
+            admin: has an admin's rights.
+            must_change_password: the password is a one-time password.
+            password_expire_time: when that is good no more.
+            invitation: code of the invitation that is spent with it; None where none is needed.
+
+        Raises:
+            AlreadyExistsError: the name is taken (reason USERNAME_TAKEN).
+            PermissionDeniedError: the invitation is no good (reason BAD_INVITATION).
+        """
+        user = _new_user(
+            username,
+            password_hash,
+            email=email,
+            admin=admin,
+            must_change_password=must_change_password,
+            password_expire_time=password_expire_time,
+        )
+        try:
+            async with self._database.write() as session:
+                if invitation is not None:
+                    await spend_invitation(session, invitation)
+                session.add(user)
+                await session.flush()
+        except IntegrityError:
+            raise AlreadyExistsError("This name is taken.", "USERNAME_TAKEN") from None
+        return user
 
     async def user(self, user_id: str) -> User | None:
         """The user with an id."""
@@ -130,105 +108,92 @@ class Store:
         async with self._database.read() as session:
             return await session.scalar(select(User).where(User.folded_username == fold(username)))
 
-    async def set_password_hash(self, user_id: str, password_hash: str) -> None:
-        """Replaces the hash of a user's password."""
-        async with self._database.write() as session:
-            await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
+    async def page(self, after: str, size: int) -> list[User]:
+        """Users by folded name, those after a folded name."""
+        query = select(User).where(User.folded_username > after).order_by(User.folded_username).limit(size)
+        async with self._database.read() as session:
+            return list(await session.scalars(query))
 
-    async def open_session(self, user_id: str) -> tuple[str, str]:
-        """Begins a session.
+    async def change(self, user_id: str, changes: dict[str, Any]) -> User:
+        """Changes e-mail, admin's rights or whether an account is disabled. Who loses rights loses sessions and tokens.
 
-        Returns:
-            Its id and its first refresh token.
-        """
-        async with self._database.write() as session:
-            opened = Session(id=uuid.uuid4().hex, user_id=user_id, create_time=_now())
-            session.add(opened)
-            await session.flush()
-            return opened.id, self._add_refresh_token(session, opened.id)
-
-    async def refresh(self, refresh_token: str) -> tuple[User, str, str]:
-        """Spends a refresh token. One that is spent already has been stolen, or its heir has: the session ends.
-
-        Returns:
-            The user, the session's id and the next refresh token.
+        Args:
+            user_id: whose.
+            changes: new values of `email`, `admin`, `disabled`.
 
         Raises:
-            UnauthenticatedError: unknown, expired or spent, or of an ended session (reason BAD_REFRESH_TOKEN).
+            NotFoundError: no such user (reason NO_SUCH_USER).
+            PreconditionError: no admin who can sign in would be left (reason LAST_ADMIN).
         """
-        renewed = None
-        async with self._database.write() as session:
-            # Locked in this order wherever sessions change, so that of two refreshes at once the second sees the first.
-            family = await session.scalar(
-                select(Session)
-                .join(RefreshToken)
-                .where(RefreshToken.digest == _digest(refresh_token))
-                .with_for_update(of=Session)
+        async with self._database.write(lock="auth admins") as session:
+            user = await _locked(session, user_id)
+            loses = (user.admin and changes.get("admin") is False) or (
+                not user.disabled and changes.get("disabled") is True
             )
-            token = await session.get(RefreshToken, _digest(refresh_token), populate_existing=True)
-            if family and token and family.end_time is None and token.expire_time > _now():
-                if token.spend_time is None:
-                    token.spend_time = _now()
-                    user = await session.get_one(User, family.user_id)
-                    renewed = user, family.id, self._add_refresh_token(session, family.id)
-                else:
-                    family.end_time = _now()
-        if renewed is None:
-            raise UnauthenticatedError("The session has ended; sign in again.", "BAD_REFRESH_TOKEN")
-        return renewed
+            for name, value in changes.items():
+                setattr(user, name, value)
+            await session.flush()
+            if not await session.scalar(select(func.count(User.id)).where(User.admin, ~User.disabled)):
+                raise PreconditionError("There must be an admin who can sign in.", "LAST_ADMIN")
+            if loses:
+                await end_sessions(session, user_id)
+                await end_api_tokens(session, user_id)
+        return user
 
-    async def end_session(self, refresh_token: str) -> None:
-        """Ends the session that a refresh token belongs to, if there is one."""
+    async def rehash(self, user_id: str, known_hash: str, password_hash: str) -> None:
+        """Replaces the hash of a password by another of the same password, unless the password has changed since."""
         async with self._database.write() as session:
-            of_token = select(RefreshToken.session_id).where(RefreshToken.digest == _digest(refresh_token))
-            await session.execute(
-                update(Session)
-                .where(Session.id.in_(of_token), Session.end_time.is_(None))
-                .values(end_time=_now())
-                .execution_options(synchronize_session=False)
-            )
+            user = await _locked(session, user_id)
+            if user.password_hash == known_hash:
+                user.password_hash = password_hash
 
-    async def signing_keys(self) -> list[SigningKey]:
-        """All keys that tokens may be signed with, newest first; there is always one."""
-        query = select(StoredKey).order_by(StoredKey.create_time.desc(), StoredKey.id)
-        async with self._database.read() as session:
-            stored = list(await session.scalars(query))
-        if not stored:
-            async with self._database.write(lock="auth signing keys") as session:
-                stored = list(await session.scalars(query))
-                if not stored:
-                    key = SigningKey.generate()
-                    private = key.private_key.private_bytes_raw()
-                    stored = [StoredKey(id=key.key_id, private_key=private, create_time=_now())]
-                    session.add_all(stored)
-        return [SigningKey(key.id, Ed25519PrivateKey.from_private_bytes(key.private_key)) for key in stored]
+    async def choose_password(self, user_id: str, known_hash: str, password_hash: str) -> bool:
+        """Replaces a password by one that the user chose; False if it is not `known_hash`'s any more.
 
-    async def purge(self) -> None:
-        """Forgets refresh tokens that have expired, and sessions that have none left."""
+        Raises:
+            NotFoundError: no such user (reason NO_SUCH_USER).
+        """
         async with self._database.write() as session:
-            await session.execute(delete(RefreshToken).where(RefreshToken.expire_time < _now()))
-            await session.execute(
-                delete(Session)
-                .where(~exists().where(RefreshToken.session_id == Session.id))
-                .execution_options(synchronize_session=False)
-            )
+            user = await _locked(session, user_id)
+            if user.password_hash != known_hash:
+                return False
+            user.password_hash = password_hash
+            user.must_change_password, user.password_expire_time = False, None
+            return True
 
-    def _add_refresh_token(self, session: AsyncSession, session_id: str) -> str:
-        token = secrets.token_urlsafe(32)
-        expires = _now() + self.refresh_lifetime
-        session.add(RefreshToken(digest=_digest(token), session_id=session_id, expire_time=expires))
-        return token
+    async def give_one_time_password(self, user_id: str, password_hash: str, expire_time: datetime) -> User:
+        """Replaces a password by one that must be changed, and ends the user's sessions and API tokens.
 
-
-def fold(username: str) -> str:
-    """What two spellings of one name have in common."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
-
-
-def _digest(refresh_token: str) -> bytes:
-    # Tokens are 256 random bits: a fast hash without salt cannot be turned back.
-    return hashlib.sha256(refresh_token.encode()).digest()
+        Raises:
+            NotFoundError: no such user (reason NO_SUCH_USER).
+        """
+        async with self._database.write() as session:
+            user = await _locked(session, user_id)
+            user.password_hash = password_hash
+            user.must_change_password, user.password_expire_time = True, expire_time
+            await end_sessions(session, user_id)
+            await end_api_tokens(session, user_id)
+        return user
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def no_such_user() -> NotFoundError:
+    """The error of an id that no account has."""
+    return NotFoundError("There is no such user.", "NO_SUCH_USER")
+
+
+async def _locked(session: AsyncSession, user_id: str) -> User:
+    user = await session.get(User, user_id, with_for_update=True)
+    if user is None:
+        raise no_such_user()
+    return user
+
+
+def _new_user(username: str, password_hash: str, **details: Any) -> User:
+    return User(
+        id=uuid.uuid4().hex,
+        username=username,
+        folded_username=fold(username),
+        password_hash=password_hash,
+        create_time=now(),
+        **details,
+    )

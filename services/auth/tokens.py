@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -30,31 +31,41 @@ class SigningKey:
         return self.private_key.public_key()
 
 
+KeySource = Callable[[], Awaitable[SigningKey]]
+
+
 class TokenIssuer:
     """Signs access tokens.
 
     Args:
-        key: signs; its public half must be among those that auth publishes.
+        signing_key: gives the key to sign with; its public half must be among those that auth publishes.
         lifetime: how long a token is valid.
     """
 
-    def __init__(self, key: SigningKey, lifetime: timedelta) -> None:
-        self._key = key
+    def __init__(self, signing_key: KeySource, lifetime: timedelta) -> None:
+        self._signing_key = signing_key
         self.lifetime = lifetime
 
-    def issue(self, identity: Identity) -> str:
+    async def issue(self, identity: Identity) -> str:
         """A token that says who its bearer is."""
-        now = time.time()
-        claims: dict[str, Any] = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": identity.subject,
-            "name": identity.name,
-            "kind": identity.kind,
-            "admin": identity.admin,
-            "sid": identity.session_id,
-            "iat": int(now),
-            "exp": int(now + self.lifetime.total_seconds()),
-            "jti": secrets.token_hex(16),
-        }
-        return jwt.encode(claims, self._key.private_key, algorithm=ALGORITHM, headers={"kid": self._key.key_id})
+        return sign(await self._signing_key(), identity, self.lifetime)
+
+
+def sign(key: SigningKey, identity: Identity, lifetime: timedelta) -> str:
+    """A token that is valid from now on."""
+    now = time.time()
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": identity.subject,
+        "name": identity.name,
+        "kind": identity.kind,
+        "admin": identity.admin,
+        "sid": identity.session_id,
+        "iat": int(now),
+        "exp": int(now + lifetime.total_seconds()),
+        "jti": secrets.token_hex(16),
+    }
+    if identity.scopes is not None:
+        claims["scope"] = " ".join(sorted(identity.scopes))  # as RFC 8693, section 4.2, writes it
+    return jwt.encode(claims, key.private_key, algorithm=ALGORITHM, headers={"kid": key.key_id})

@@ -1,7 +1,8 @@
-"""gRPC clients: channels as all callers open them, auth's two RPCs that every service needs, errors turned back."""
+"""gRPC clients: channels as all callers open them, auth's RPCs that every service needs, errors turned back."""
 
 import json
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,9 +12,10 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.common.auth import PublicKeys
+from services.common.auth import PublicKeys, ServiceIdentity
 from services.common.errors import Code, StemTubeError
 from services.common.server import MAX_MESSAGE_BYTES
+from services.common.tls import channel_credentials
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 
 CALL_SECONDS = 20.0
@@ -46,13 +48,19 @@ CHANNEL_OPTIONS = (
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+def open_channel(address: str, tls_dir: Path | None = None) -> grpc.aio.Channel:
     """A channel to all replicas of a service.
 
     Args:
         address: host:port, or a gRPC target such as `dns:///separation:50053`.
+        tls_dir: certificates for mutual TLS; None for none.
+
+    Raises:
+        PreconditionError: a certificate cannot be read (reason NO_CERTIFICATE).
     """
     target = address if "://" in address or address.startswith(("dns:", "unix:")) else f"dns:///{address}"
+    if tls_dir:
+        return grpc.aio.secure_channel(target, channel_credentials(tls_dir), options=CHANNEL_OPTIONS)
     return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
 
 
@@ -124,7 +132,7 @@ def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
 
 
 class AuthClient:
-    """What every service asks of auth: the signing keys, and a token of its own."""
+    """What every service asks of auth: the signing keys, what has ended, and a token of its own."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
         self._stub: Any = auth_pb2_grpc.AuthServiceStub(channel)
@@ -142,6 +150,24 @@ class AuthClient:
         except grpc.aio.AioRpcError as error:
             raise domain_error(error) from error
         return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
+
+    async def ended_sessions(self, identity: ServiceIdentity) -> frozenset[str]:
+        """Ids of sessions whose access tokens are to be refused though they have not expired.
+
+        Args:
+            identity: of this service.
+
+        Raises:
+            RemoteError: auth does not answer, or gives this service no token.
+        """
+        metadata = await identity.metadata()
+        try:
+            answer = await self._stub.ListEndedSessions(
+                auth_pb2.ListEndedSessionsRequest(), metadata=metadata, timeout=CALL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise domain_error(error) from error
+        return frozenset(answer.session_ids)
 
     async def issue_token(self) -> tuple[str, float]:
         """A token for this service and its lifetime in seconds.

@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from services.common.peers import PRIVATE, Networks
 from services.common.storage import ObjectStore
 from services.common.weights import WeightStore
 
@@ -91,6 +92,24 @@ class LimitSettings(Section):
     max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
 
 
+class NetworkSettings(Section):
+    """How processes talk with each other, and how much their clients may ask."""
+
+    tls_dir: Path | None = Field(
+        None, description="ca.crt, tls.crt, tls.key: gRPC by mutual TLS only; `stemtube admin make-certs` makes some"
+    )
+    plain: bool = Field(False, description="serve gRPC without TLS also where other machines can reach it")
+    trusted_proxies: Networks = Field(
+        PRIVATE, description="networks of the gateways, whose word on their clients' addresses a service takes"
+    )
+    auth_refresh_seconds: float = Field(
+        30.0, gt=0, le=60, description="age at which a service asks auth again for keys and ended sessions"
+    )
+    requests_per_second: float = Field(100.0, gt=0, description="RPCs that a user may make in the long run")
+    request_burst: int = Field(2000, ge=1, description="RPCs that a user may make at once")
+    streams_per_user: int = Field(1500, ge=1, description="streams that a user may have open at once")
+
+
 class Settings(BaseSettings):
     """What every process needs to know."""
 
@@ -113,6 +132,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     address: AddressSettings = AddressSettings()
     limit: LimitSettings = LimitSettings()
+    network: NetworkSettings = NetworkSettings()
 
     @property
     def weights_dir(self) -> Path:

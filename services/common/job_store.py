@@ -327,6 +327,12 @@ class JobStore:
                 for row in connection.execute(query).mappings()
             ]
 
+    def unfinished_count(self, user: str) -> int:
+        """How many unfinished jobs a user has."""
+        query = sa.select(sa.func.count()).where(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
         query = sa.select(job_table.c.state, sa.func.count().label("number")).group_by(job_table.c.state)

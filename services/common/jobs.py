@@ -390,6 +390,10 @@ class JobQueue:
         """How many jobs there are in each state; finished ones are forgotten after some time."""
         return await self._ask(self._store.counts)
 
+    async def unfinished_count(self, user: str) -> int:
+        """How many unfinished jobs a user has."""
+        return await self._ask(self._store.unfinished_count, user)
+
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.
 

@@ -22,10 +22,15 @@ class Callers:
     """How a service knows its callers, and makes itself known to the services that it calls."""
 
     def __init__(self, settings: Settings, service: str) -> None:
-        self._channel = open_channel(settings.address.auth)
+        self.network = settings.network
+        self._channel = open_channel(settings.address.auth, self.network.tls_dir)
         auth = AuthClient(self._channel, service, settings.shared_service_secret())
-        self.verifier = TokenVerifier(auth.signing_keys)
         self.identity = ServiceIdentity(auth.issue_token)
+        self.verifier = TokenVerifier(
+            auth.signing_keys,
+            lambda: auth.ended_sessions(self.identity),
+            refresh_seconds=self.network.auth_refresh_seconds,
+        )
 
     async def close(self) -> None:
         """Closes the channel to auth."""
@@ -67,6 +72,7 @@ async def run_with_jobs(
                 health_listen=health_listen,
                 verifier=callers.verifier,
                 draining=draining,
+                network=callers.network,
                 grace_seconds=grace_seconds,
                 when_draining=lambda: jobs.stop_working(grace_seconds),
             )

@@ -9,8 +9,8 @@ import inspect
 import signal
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
@@ -22,9 +22,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services.common import telemetry
-from services.common.auth import Identity, TokenVerifier, set_caller
-from services.common.errors import Code, StemTubeError, UnauthenticatedError, UnavailableError
+from services.common import peers, telemetry, tls
+from services.common.auth import Identity, TokenVerifier, require_scope, set_caller
+from services.common.config import NetworkSettings, split_address
+from services.common.errors import Code, PreconditionError, StemTubeError, UnauthenticatedError, UnavailableError
+from services.common.limits import Slots, TokenBuckets
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -32,11 +34,15 @@ T = TypeVar("T")
 ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+MAX_CONCURRENT_STREAMS = 10_000
 MAX_REQUEST_ID = 64
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    # A gateway has the streams of all its users on one connection.
+    ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -61,16 +67,21 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StemTubeErr
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Authenticates each RPC, turns errors into statuses, logs and counts.
+    """Authenticates each RPC, keeps limits, turns errors into statuses, logs and counts.
 
     Args:
         verifier: checks access tokens.
-        public: full names of the methods that need none (`/stemtube.auth.v1.AuthService/Login`).
+        service: what is served; its public methods need no token.
+        network: how much users may ask, and whose word on addresses is taken.
     """
 
-    def __init__(self, verifier: TokenVerifier, public: Iterable[str] = ()) -> None:
+    def __init__(self, verifier: TokenVerifier, service: "Service", network: NetworkSettings) -> None:
         self._verifier = verifier
-        self._public = frozenset(public)
+        self._public = frozenset(service.public)
+        self._scopes = service.scopes
+        self._proxies = peers.TrustedProxies(network.trusted_proxies)
+        self._requests = TokenBuckets(network.requests_per_second, network.request_burst)
+        self._streams = Slots(network.streams_per_user)
 
     async def intercept_service(
         self,
@@ -82,30 +93,29 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = handler_call_details.method
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        authorization = str(metadata.get("authorization", ""))
-        request_id = str(metadata.get("x-request-id", ""))[:MAX_REQUEST_ID] or uuid.uuid4().hex
-
-        async def begin() -> None:
-            structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
-            if method not in self._public and not method.startswith(ALWAYS_PUBLIC):
-                identity = await self._authenticate(authorization)
-                set_caller(identity)
-                structlog.contextvars.bind_contextvars(caller=identity.subject)
+        metadata = {key: str(value) for key, value in handler_call_details.invocation_metadata or ()}
 
         if handler.response_streaming:
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
                 behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
                 async with _statuses(method, context):
-                    await begin()
+                    identity = await self._begin(method, metadata, context)
                     responses = behaviour(request, context)
                     if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
                         await responses
                         return
-                    async with contextlib.aclosing(responses):
-                        async for response in responses:
-                            yield response
+                    if identity is None:
+                        async with contextlib.aclosing(responses):
+                            async for response in responses:
+                                yield response
+                        return
+                    with self._slot(identity):
+                        async with contextlib.aclosing(
+                            until(responses, self._verifier.until_ended(identity))
+                        ) as lasting:
+                            async for response in lasting:
+                                yield response
 
             wrap = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
             return (wrap or grpc.unary_stream_rpc_method_handler)(
@@ -115,13 +125,45 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             async with _statuses(method, context, timed=not handler.request_streaming):
-                await begin()
+                await self._begin(method, metadata, context)
                 return await behaviour(request, context)
 
         wrap = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
         return (wrap or grpc.unary_unary_rpc_method_handler)(
             answer, handler.request_deserializer, handler.response_serializer
         )
+
+    async def _begin(
+        self, method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Identity | None:
+        """Finds out who calls, and whether they may; None in public RPCs."""
+        request_id = metadata.get("x-request-id", "")[:MAX_REQUEST_ID] or uuid.uuid4().hex
+        structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
+        if method.startswith(ALWAYS_PUBLIC):
+            return None
+        client = self._client(metadata, context)
+        peers.set_client(client)
+        if method in self._public:
+            if client.network:
+                self._requests.take(client.network)
+            return None
+        identity = await self._authenticate(metadata.get("authorization", ""))
+        structlog.contextvars.bind_contextvars(caller=identity.subject)
+        if identity.kind == "user":
+            self._requests.take(identity.subject)
+            require_scope(identity, method, self._scopes)
+        set_caller(identity)
+        return identity
+
+    def _client(self, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]) -> peers.Client:
+        peer = peers.grpc_peer(context.peer())
+        # A gateway says where its client is; it knows that better than an address in a private network tells.
+        told = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
+        name = metadata.get(peers.CLIENT_KEY) or metadata.get("user-agent", "")
+        return peers.Client(told if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
+
+    def _slot(self, identity: Identity) -> contextlib.AbstractContextManager[None]:
+        return self._streams.slot(identity.subject) if identity.kind == "user" else contextlib.nullcontext()
 
     async def _authenticate(self, authorization: str) -> Identity:
         scheme, _, token = authorization.partition(" ")
@@ -181,24 +223,35 @@ class Draining:
         Raises:
             UnavailableError: the server drains (reason DRAINING): the client calls again, elsewhere or later.
         """
-        drained = asyncio.ensure_future(self._event.wait())
-        following: asyncio.Future[T | None] | None = None
-        try:
-            while True:
-                following = asyncio.ensure_future(anext(updates, None))
-                await asyncio.wait({following, drained}, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    raise UnavailableError("This server is going away; call again.", "DRAINING")
-                update = following.result()
-                if update is None:
-                    return
+        async with contextlib.aclosing(until(updates, self._drained())) as lasting:
+            async for update in lasting:
                 yield update
-        finally:
-            drained.cancel()
-            if following and not following.done():
-                following.cancel()
-                await asyncio.wait({following})
-            await updates.aclose()
+
+    async def _drained(self) -> None:
+        await self._event.wait()
+        raise UnavailableError("This server is going away; call again.", "DRAINING")
+
+
+async def until(updates: AsyncGenerator[T, None], end: Coroutine[Any, Any, None]) -> AsyncGenerator[T, None]:
+    """Passes `updates` on until they end, or until `end` raises, which it does in their stead."""
+    ending = asyncio.ensure_future(end)
+    following: asyncio.Future[T | None] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(updates, None))
+            await asyncio.wait({following, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                ending.result()
+            update = await following
+            if update is None:
+                return
+            yield update
+    finally:
+        ending.cancel()
+        if following and not following.done():
+            following.cancel()
+        await asyncio.gather(ending, *([following] if following else []), return_exceptions=True)
+        await updates.aclose()
 
 
 @dataclass(frozen=True)
@@ -209,11 +262,14 @@ class Service:
         name: full name in the contracts (`stemtube.auth.v1.AuthService`).
         register: adds the servicer to a server.
         public: full names of the methods that need no token.
+        scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
+            `write` as its name says.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     public: tuple[str, ...] = ()
+    scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class RunningServer:
@@ -249,21 +305,39 @@ class RunningServer:
 
 
 async def start(
-    service: Service, *, listen: str, health_listen: str, verifier: TokenVerifier, draining: Draining
+    service: Service,
+    *,
+    listen: str,
+    health_listen: str,
+    verifier: TokenVerifier,
+    draining: Draining,
+    network: NetworkSettings | None = None,
 ) -> RunningServer:
     """Starts to serve; the arguments are those of `serve`.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
+        PreconditionError: no certificate (reason NO_CERTIFICATE), or other machines could listen in (reason NO_TLS).
     """
-    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service.public)], options=SERVER_OPTIONS)
+    network = network or NetworkSettings()
+    if not (network.tls_dir or network.plain or peers.is_loopback(split_address(listen)[0])):
+        raise PreconditionError(
+            f"{listen} is in reach of other machines: give STEMTUBE_NETWORK__TLS_DIR, "
+            "or STEMTUBE_NETWORK__PLAIN=true where the network itself keeps others out.",
+            "NO_TLS",
+        )
+    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service, network)], options=SERVER_OPTIONS)
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(listen)
+        port = (
+            server.add_secure_port(listen, tls.server_credentials(network.tls_dir))
+            if network.tls_dir
+            else server.add_insecure_port(listen)
+        )
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: is another process there?") from error
     http = await telemetry.HealthServer.start(health_listen)
@@ -282,6 +356,7 @@ async def serve(
     health_listen: str,
     verifier: TokenVerifier,
     draining: Draining,
+    network: NetworkSettings | None = None,
     grace_seconds: float = 5.0,
     when_draining: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -293,13 +368,22 @@ async def serve(
         health_listen: host:port of /healthz, /readyz and /metrics.
         verifier: checks access tokens.
         draining: shared with the servicer's streams.
+        network: TLS and limits; plain on loopback unless given.
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
+        PreconditionError: as for `start`.
     """
-    server = await start(service, listen=listen, health_listen=health_listen, verifier=verifier, draining=draining)
+    server = await start(
+        service,
+        listen=listen,
+        health_listen=health_listen,
+        verifier=verifier,
+        draining=draining,
+        network=network,
+    )
     try:
         await stop_signal()
     finally:

@@ -32,7 +32,8 @@ async def serve(settings: DownloadSettings) -> None:
     """Serves, and runs the pipelines, until SIGTERM or SIGINT."""
     await migrate(settings.database_url, "services.download")
     callers = Callers(settings, "download")
-    separation, analysis = open_channel(settings.address.separation), open_channel(settings.address.analysis)
+    separation = open_channel(settings.address.separation, settings.network.tls_dir)
+    analysis = open_channel(settings.address.analysis, settings.network.tls_dir)
     objects = settings.object_store()
     async with Database(settings.database_url) as database, separation, analysis:
         section = settings.download

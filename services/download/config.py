@@ -52,6 +52,7 @@ class DownloadSection(Section):
     quota_bytes: int = Field(
         0, ge=0, description="originals, stems and peaks that a user's tracks may take; 0: no limit"
     )
+    jobs_per_user: int = Field(1000, ge=1, description="unfinished jobs that a user may have")
 
 
 class DownloadSettings(Settings):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from services.common import audit
 from services.common.auth import require_user
 from services.common.job_messages import timestamp
 from services.download.paging import make_token, page_size, read_token
@@ -59,6 +60,7 @@ class PlaylistRpcs:
 
     async def DeletePlaylist(self, request: pb.DeletePlaylistRequest, _context: Any) -> pb.DeletePlaylistResponse:
         await self._playlists.remove(require_user().subject, request.playlist_id)
+        audit.record("playlist deleted", playlist=request.playlist_id)
         return pb.DeletePlaylistResponse()
 
 

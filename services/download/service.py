@@ -8,7 +8,7 @@ from typing import Any
 
 from services.common import audio
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, NotFoundError, PreconditionError
+from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
@@ -101,7 +101,7 @@ class DownloadService(
         user = require_user().subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        await self._usage.expect_room(user)
+        await self._expect_room(user)
         track = await self._library.add_link(user, url)
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
@@ -136,9 +136,18 @@ class DownloadService(
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
         plan = await self._plan(request)
-        await self._usage.expect_room(user)
+        await self._expect_room(user)
         record = await self._start(user, request.track_id, plan, request, only_missing=False)
         return pb.ProcessTrackResponse(job=track_job_message(record))
+
+    async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
+        """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for."""
+        await self._usage.expect_room(user, size_bytes)
+        most = self._settings.download.jobs_per_user
+        if await self._jobs.unfinished_count(user) >= most:
+            raise LimitExceededError(
+                f"{most} jobs wait already; come back when some are done.", "TOO_MANY_JOBS", retry_after_seconds="60"
+            )
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
         data = await self._track(require_user().subject, request.track_id)

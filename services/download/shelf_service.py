@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any
 
+from services.common import audit
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, PreconditionError
 from services.common.jobs import JobQueue
@@ -66,6 +67,7 @@ class ShelfRpcs:
             if record.subject == request.track_id:
                 await self._cancel(record.id)
         await self._trash.empty(user, request.track_id)
+        audit.record("track deleted", track=request.track_id, permanently=request.permanently)
         return pb.DeleteTrackResponse()
 
     async def RestoreTrack(self, request: pb.RestoreTrackRequest, _context: Any) -> pb.RestoreTrackResponse:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.common import audit
 from services.common.auth import require_admin, require_user
 from services.common.job_messages import STATES, timestamp
 from services.common.jobs import JobQueue
@@ -43,6 +44,7 @@ class UpkeepRpcs:
     async def StartCleanup(self, request: pb.StartCleanupRequest, _context: Any) -> pb.StartCleanupResponse:
         require_admin()
         record = await start_cleanup(self._jobs, dry_run=request.dry_run)
+        audit.record("cleanup started", job=record.id, dry_run=request.dry_run)
         return pb.StartCleanupResponse(cleanup=cleanup_message(record))
 
     async def GetCleanup(self, request: pb.GetCleanupRequest, _context: Any) -> pb.GetCleanupResponse:

@@ -43,7 +43,7 @@ class UploadRpcs:
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
             header = first.header
             plan = await self._plan(header)
-            await self._usage.expect_room(user)
+            await self._expect_room(user)
             track = await self._acquire(user, header.filename, chunks_of(requests))
         record = await self._start(user, track.id, plan, header, only_missing=True)
         return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
@@ -60,7 +60,7 @@ class UploadRpcs:
                 f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
             )
         await self._plan(_header(request.filename, _options(request)))
-        await self._usage.expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
+        await self._expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
         upload = await self._uploads.create(
             user, request.filename, request.size_bytes, _options(request), request.metadata
         )
@@ -103,6 +103,9 @@ class UploadRpcs:
 
     @abstractmethod
     async def _plan(self, request: Any) -> Plan: ...
+
+    @abstractmethod
+    async def _expect_room(self, user: str, size_bytes: int = 0) -> None: ...
 
     @abstractmethod
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord: ...

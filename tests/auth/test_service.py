@@ -21,9 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
+from services.auth.keys import KeyRing
 from services.auth.service import PUBLIC, SERVICES
-from services.auth.store import Store
-from services.auth.tokens import SigningKey, TokenIssuer
+from services.auth.tokens import SigningKey, sign
 from services.common.auth import Identity, ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, RemoteError, domain_error, open_channel
 from services.common.database import Database
@@ -42,7 +42,7 @@ async def refusal(call: Awaitable[Any]) -> RemoteError:
 async def own_key(auth: RunningAuth) -> SigningKey:
     """The key that the service signs with."""
     async with Database(auth.settings.database_url) as database:
-        return (await Store(database, timedelta(days=1)).signing_keys())[0]
+        return await KeyRing(database, timedelta(minutes=15), timedelta(days=1)).signing_key()
 
 
 def database_file(auth: RunningAuth) -> sqlite3.Connection:
@@ -131,7 +131,7 @@ async def test_only_tokens_that_auth_signed_are_accepted(auth: RunningAuth) -> N
     user = (await auth.login()).user
     ada = Identity(user.id, "admin", "user", admin=True)
     minute = timedelta(minutes=1)
-    assert await auth.me(TokenIssuer(key, minute).issue(ada)) == user
+    assert await auth.me(sign(key, ada, minute)) == user
 
     foreign = Ed25519PrivateKey.generate()
     now = int(time.time())
@@ -144,9 +144,9 @@ async def test_only_tokens_that_auth_signed_are_accepted(auth: RunningAuth) -> N
         (None, "UNAUTHENTICATED"),
         ("", "UNAUTHENTICATED"),
         ("nonsense", "BAD_TOKEN"),
-        (TokenIssuer(key, -minute).issue(ada), "TOKEN_EXPIRED"),
-        (TokenIssuer(SigningKey(key.key_id, foreign), minute).issue(ada), "BAD_TOKEN"),
-        (TokenIssuer(SigningKey("foreign", foreign), minute).issue(ada), "BAD_TOKEN"),
+        (sign(key, ada, -minute), "TOKEN_EXPIRED"),
+        (sign(SigningKey(key.key_id, foreign), ada, minute), "BAD_TOKEN"),
+        (sign(SigningKey("foreign", foreign), ada, minute), "BAD_TOKEN"),
         (unsigned, "BAD_TOKEN"),
         (f"{confused}.{b64(mac)}", "BAD_TOKEN"),
     ):

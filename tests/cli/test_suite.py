@@ -92,6 +92,12 @@ def test_only_auth_learns_the_admins_password(monkeypatch: pytest.MonkeyPatch) -
     assert knowing == ["auth"]
 
 
+def test_each_process_has_its_own_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEMTUBE_NETWORK__TLS_DIR", str(tmp_path))
+    for part in load(SuiteSettings).parts(os.environ):
+        assert part.environment["STEMTUBE_NETWORK__TLS_DIR"] == str(tmp_path / part.name)
+
+
 def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.suite.LOG_BYTES", 10_000)
     write = log_file(tmp_path / "logs" / "suite.log")

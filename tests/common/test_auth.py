@@ -17,6 +17,7 @@ from services.common.auth import (
     ServiceIdentity,
     TokenVerifier,
     caller,
+    require_scope,
     require_service,
     require_user,
     set_caller,
@@ -263,3 +264,53 @@ async def test_a_services_token_serves_to_its_end_while_auth_is_away() -> None:
     issuer.answers = True
     await asyncio.sleep(0.06)
     assert await bearer_of(identity) == "Bearer token-4"
+
+
+async def test_what_has_ended_is_refused_though_it_has_not_expired(auth: Auth) -> None:
+    ended: set[str] = set()
+
+    async def fetch_ended() -> frozenset[str]:
+        return frozenset(ended)
+
+    verifier = TokenVerifier(auth.fetch, fetch_ended, refresh_seconds=0.1, retry_seconds=0.01)
+    identity = await verifier.verify(token(sid="s1"))
+    waiting = asyncio.create_task(verifier.until_ended(identity))
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    ended.add("s1")
+    with pytest.raises(UnauthenticatedError) as refusal:
+        await asyncio.wait_for(waiting, 10)
+    assert refusal.value.reason == "SESSION_ENDED"
+    with pytest.raises(UnauthenticatedError) as refusal:
+        await verifier.verify(token(sid="s1"))
+    assert refusal.value.reason == "SESSION_ENDED"
+    assert (await verifier.verify(token(sid="s2"))).session_id == "s2"
+    assert (await verifier.verify(token(kind="service"))).kind == "service"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "method", "reason"),
+    [
+        (None, "/a.B/DeleteTrack", None),
+        ({"read"}, "/a.B/GetTrack", None),
+        ({"read"}, "/a.B/WatchJob", None),
+        ({"read"}, "/a.B/DeleteTrack", "INSUFFICIENT_SCOPE"),
+        ({"read"}, "/a.B/Rename", "INSUFFICIENT_SCOPE"),
+        ({"write"}, "/a.B/DeleteTrack", None),
+        ({"write"}, "/a.B/GetTrack", "INSUFFICIENT_SCOPE"),
+        ({"read", "write", "admin"}, "/a.B/Special", "INSUFFICIENT_SCOPE"),
+        ({"change-password"}, "/a.B/GetTrack", "PASSWORD_CHANGE_REQUIRED"),
+        (set(), "/a.B/GetTrack", "INSUFFICIENT_SCOPE"),
+    ],
+)
+def test_a_token_with_scopes_is_good_for_rpcs_of_these(
+    scopes: set[str] | None, method: str, reason: str | None
+) -> None:
+    identity = Identity("u1", "ada", "user", scopes=None if scopes is None else frozenset(scopes))
+    accepted = {"/a.B/Special": frozenset[str]()}
+    if reason is None:
+        require_scope(identity, method, accepted)
+    else:
+        with pytest.raises(PermissionDeniedError) as refusal:
+            require_scope(identity, method, accepted)
+        assert refusal.value.reason == reason

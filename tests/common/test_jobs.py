@@ -61,6 +61,7 @@ async def test_the_same_request_gives_the_same_job_and_equal_work_is_joined(queu
     again = await queue.submit("count", {}, key="other", user="user0", request_id="r0")
     assert again.id == jobs[0].id
     await end_of(queue, jobs[0].id)
+    assert await queue.unfinished_count("user0") == 0
     kept = await queue.submit("count", {}, key="same", user="late")
     assert (kept.id, kept.state) == (jobs[0].id, "succeeded")
     assert (tmp_path / "second").read_text().splitlines() == [jobs[0].id]
@@ -98,6 +99,7 @@ async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueu
 
 async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQueue, tmp_path: Path) -> None:
     await wait_in_line(queue, tmp_path)
+    assert [await queue.unfinished_count(user) for user in ("anna", "ben")] == [2, 0]
     waiting = [await queue.submit("count", {}, key=f"wait{number}", user="anna") for number in range(3)]
     assert [(await queue.get(job.id)).queue_position for job in waiting] == [1, 2, 3]
     await queue.cancel(waiting[0].id)

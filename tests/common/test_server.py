@@ -20,8 +20,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.auth import TokenVerifier, bearer, caller
 from services.common.client import RemoteError, domain_error, open_channel
+from services.common.config import NetworkSettings
 from services.common.errors import Code, LimitExceededError, NotFoundError, UnavailableError
-from services.common.server import MAX_MESSAGE_BYTES, Draining, RunningServer, Service, start
+from services.common.server import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, Draining, RunningServer, Service, start
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = Ed25519PrivateKey.generate()
@@ -334,6 +335,71 @@ async def test_a_client_that_goes_away_ends_its_stream(client: Client, echo: Ech
             break
         await asyncio.sleep(0.02)
     assert echo.open_streams == 0
+
+
+@pytest.fixture
+async def strict(echo: Echo) -> AsyncIterator[Client]:
+    """A client of a server with small limits."""
+
+    async def keys() -> Any:
+        return {"k1": KEY.public_key()}
+
+    running = await start(
+        Service("test.Echo", echo.register, public=("/test.Echo/Any",)),
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        verifier=TokenVerifier(keys),
+        draining=echo.draining,
+        network=NetworkSettings(requests_per_second=0.01, request_burst=4, streams_per_user=2),
+    )
+    async with open_channel(f"127.0.0.1:{running.port}") as channel:
+        yield Client(channel)
+    await running.stop(0)
+
+
+async def test_a_user_asks_so_often_and_others_do_not_notice(strict: Client) -> None:
+    for _ in range(4):
+        await strict.say("hello")
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await strict.say("hello")
+    error = domain_error(refusal.value)
+    assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS")
+    assert 90 <= int(error.metadata["retry_after_seconds"]) <= 100
+    assert await strict.say("hello", metadata=bearer(token("u2"))) == "hello"
+
+
+async def test_strangers_are_counted_by_their_address(strict: Client) -> None:
+    def ask(address: str) -> Any:
+        return strict.say("hello", "/test.Echo/Any", metadata=(("x-client-address", address),))
+
+    for host in range(4):
+        await ask(f"2001:db8::{host}")
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await ask("2001:db8::ffff")
+    assert domain_error(refusal.value).reason == "TOO_MANY_REQUESTS"
+    assert await ask("203.0.113.7") == "hello"
+
+
+async def test_a_user_has_so_many_streams_open(strict: Client) -> None:
+    streams = [strict.stream("Follow", "a") for _ in range(2)]
+    for stream in streams:
+        await stream.read()
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await strict.stream("Follow", "a").read()
+    error = domain_error(refusal.value)
+    assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    other = strict.stream("Follow", "a", metadata=bearer(token("u2")))
+    assert (await other.read()).value == "a"
+    other.cancel()
+    for stream in streams:
+        stream.cancel()
+
+
+async def test_metadata_beyond_the_limit_is_refused(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.say("hello", metadata=(*TOKEN, ("x-much", "x" * MAX_METADATA_BYTES)))
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await client.say("still here") == "still here"
 
 
 async def test_a_taken_address_is_an_error(server: RunningServer, echo: Echo) -> None:

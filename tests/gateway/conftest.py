@@ -46,7 +46,7 @@ Connect = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
-    """Starts a gateway with given settings, and gives a client of it; `user=None` for one who is not signed in."""
+    """Starts a gateway with given settings, and gives a client of it; `user=None` for a browser without cookies."""
     async with AsyncExitStack() as stack:
 
         async def connect(
@@ -61,7 +61,7 @@ async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
             )
             running = await start(settings)
             stack.push_async_callback(running.stop)
-            headers = {"Authorization": f"Bearer {token_of(user)}"} if user else {}
+            headers = {"Authorization": f"Bearer {token_of(user)}"} if user else {"Sec-Fetch-Site": "same-origin"}
             jar = aiohttp.CookieJar(unsafe=True)
             http = aiohttp.ClientSession(f"http://127.0.0.1:{running.port}", headers=headers, cookie_jar=jar)
             await stack.enter_async_context(http)

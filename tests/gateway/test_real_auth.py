@@ -45,7 +45,8 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def browser(address: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(address, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+    headers, jar = {"Origin": address}, aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(address, headers=headers, cookie_jar=jar) as session:
         yield session
 
 
@@ -71,7 +72,7 @@ async def test_a_session_from_signing_in_to_signing_out(address: str, browser: a
 
     # Whoever brings a spent refresh token has stolen it, or was stolen from: the session ends.
     for token in (spent, fresh):
-        cookie = {"Cookie": f"stemtube_refresh={token}"}
+        cookie = {"Cookie": f"stemtube_refresh={token}", "Origin": address}
         async with aiohttp.request("POST", f"{address}/api/v1/auth/refresh", headers=cookie) as response:
             assert response.status == 401
 
@@ -79,3 +80,44 @@ async def test_a_session_from_signing_in_to_signing_out(address: str, browser: a
         assert response.status == 200
     async with browser.get("/api/v1/me") as response:
         assert response.status == 401
+
+
+async def test_a_one_time_password_registration_and_api_tokens(address: str, browser: aiohttp.ClientSession) -> None:
+    async with browser.post("/api/v1/auth/login", json=ADMIN) as response:
+        assert response.status == 200
+    async with browser.post("/api/v1/admin/users", json={"username": "ben"}) as response:
+        first = (await response.json())["oneTimePassword"]
+    async with browser.post("/api/v1/auth/register", json={"username": "eve", "password": "x" * 8}) as response:
+        assert (response.status, (await response.json())["details"][0]["reason"]) == (403, "REGISTRATION_CLOSED")
+
+    async with browser.post("/api/v1/auth/login", json={"username": "ben", "password": first}) as response:
+        assert (await response.json())["user"]["mustChangePassword"]
+    async with browser.get("/api/v1/me/sessions") as response:
+        assert (response.status, (await response.json())["details"][0]["reason"]) == (403, "PASSWORD_CHANGE_REQUIRED")
+    change = {"oldPassword": first, "newPassword": "a password of my own"}
+    async with browser.post("/api/v1/auth/password", json=change) as response:
+        assert set(response.cookies) == {"stemtube_access", "stemtube_refresh"}
+    async with browser.get("/api/v1/me/sessions") as response:
+        assert [session["current"] for session in (await response.json())["sessions"]] == [True]
+
+    async with browser.post("/api/v1/me/tokens", json={"name": "backup", "scopes": ["read"]}) as response:
+        made = await response.json()
+    script = {"Authorization": f"Bearer {made['secret']}"}
+    for _ in range(2):
+        async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
+            assert (await response.json())["user"]["username"] == "ben"
+    async with aiohttp.request("GET", f"{address}/api/v1/me/tokens", headers=script) as response:
+        assert (response.status, (await response.json())["details"][0]["reason"]) == (403, "INSUFFICIENT_SCOPE")
+    wrong = {"Authorization": "Bearer stemtube_nonsense"}
+    async with aiohttp.request("GET", f"{address}/api/v1/me", headers=wrong) as response:
+        assert (response.status, (await response.json())["details"][0]["reason"]) == (401, "BAD_API_TOKEN")
+
+
+async def test_too_many_guesses_are_told_when_to_come_back(browser: aiohttp.ClientSession) -> None:
+    for _ in range(30):
+        async with browser.post("/api/v1/auth/login", json={**ADMIN, "password": "wrong password"}) as response:
+            content = await response.json()
+        if response.status == 429:
+            break
+    assert content["details"][0]["reason"] == "TOO_MANY_ATTEMPTS"
+    assert int(response.headers["Retry-After"]) >= 1

@@ -1,5 +1,8 @@
-"""Signing in and out of a browser."""
+"""Signing in and out of a browser, and what other pages and too many requests meet."""
 
+import asyncio
+import contextlib
+import re
 from http.cookies import SimpleCookie
 
 import aiohttp
@@ -27,7 +30,7 @@ async def test_a_browser_signs_in_and_needs_no_token_from_then_on(browser: Clien
         assert response.headers["Cache-Control"] == "no-store"
     assert set(content) == {"accessToken", "expiresIn", "user"}
     assert content["expiresIn"] == 60
-    assert content["user"] == {"id": "ann", "username": "ann", "admin": False}
+    assert (content["user"]["id"], content["user"]["mustChangePassword"]) == ("ann", False)
     assert (await browser.json("GET", "/api/v1/me"))[1]["user"]["id"] == "ann"
 
 
@@ -114,3 +117,140 @@ async def test_another_sites_page_cannot_sign_anyone_in_or_out(browser: Client) 
     for action in ("login", "refresh", "logout"):
         refused = await browser.refused("POST", f"/api/v1/auth/{action}", json=ANN, headers=headers)
         assert refused == (403, "BAD_ORIGIN")
+
+
+async def test_a_browsers_cookies_write_only_for_our_own_pages(connect: Connect) -> None:
+    browser = await connect(user=None)
+    await browser.json("POST", LOGIN, json=ANN)
+    browser.http.headers.clear()
+    own = {"Origin": f"http://127.0.0.1:{browser.gateway.port}"}
+    for headers, allowed in (
+        ({}, False),  # a browser would name its page
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://127.0.0.1:1"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        (own, True),
+        ({**own, "Sec-Fetch-Site": "same-origin"}, True),
+    ):
+        status, content = await browser.json(
+            "POST", "/api/v1/tracks", json={"url": "https://a.example"}, headers=headers
+        )
+        assert (status == 200) is allowed, headers
+        if not allowed:
+            assert (status, content["details"][0]["reason"]) == (403, "BAD_ORIGIN")
+        with contextlib.suppress(aiohttp.WSServerHandshakeError):
+            async with browser.http.ws_connect("/api/v1/events", headers=headers):
+                assert allowed, headers
+    assert (await browser.json("GET", "/api/v1/tracks"))[0] == 200
+
+
+async def test_a_program_with_a_token_needs_no_origin(connect: Connect) -> None:
+    program = await connect()
+    program.http.headers.pop("Origin", None)
+    assert (await program.json("POST", "/api/v1/tracks", json={"url": "https://a.example"}))[0] == 200
+
+
+async def test_no_other_origin_reads_answers_unless_it_is_named(connect: Connect) -> None:
+    app = "https://app.example.org"
+    ask = {"Origin": app, "Access-Control-Request-Method": "PATCH"}
+    closed = await connect()
+    async with closed.http.options("/api/v1/tracks", headers=ask) as response:
+        assert response.status == 405
+        assert not [name for name in response.headers if name.startswith("Access-Control")]
+    named = await connect(allowed_origins=(app,))
+    async with named.http.options("/api/v1/tracks", headers=ask) as response:
+        assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, app)
+        assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+        assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+    async with named.http.get("/api/v1/tracks", headers={"Origin": app}) as response:
+        assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (200, app)
+    for origin in ("https://app.example.org.evil.example", "http://app.example.org", "null"):
+        async with named.http.get("/api/v1/tracks", headers={"Origin": origin}) as response:
+            assert "Access-Control-Allow-Origin" not in response.headers
+            assert response.headers["Vary"] == "Origin"
+
+
+async def test_no_page_has_script_in_it(browser: Client) -> None:
+    for path in ("/", "/api/docs", "/api/v1/me", "/nowhere"):
+        async with browser.http.get(path) as response:
+            policy = response.headers["Content-Security-Policy"]
+            text = await response.text()
+        assert "default-src 'none'" in policy
+        assert "'unsafe-inline'" not in policy
+        assert "'unsafe-eval'" not in policy
+        assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|javascript:", text)
+
+
+async def test_the_services_are_told_where_a_browser_is_and_what(connect: Connect) -> None:
+    client = await connect(trusted_proxies=("127.0.0.0/8", "10.0.0.0/8"))
+    headers = {"X-Forwarded-For": "6.6.6.6, 203.0.113.7, 10.0.0.1", "User-Agent": "Mozilla/5.0 ü\t(X11)"}
+    await client.json("GET", "/api/v1/tracks", headers=headers)
+    seen = client.suite.library.metadata
+    assert (seen["x-client-address"], seen["x-client-name"]) == ("203.0.113.7", "Mozilla/5.0 (X11)")
+    await client.json("GET", "/api/v1/tracks", headers={"X-Forwarded-For": "made up"})
+    assert client.suite.library.metadata["x-client-address"] == ""
+
+    strict = await connect(trusted_proxies=())
+    await strict.json("GET", "/api/v1/tracks", headers={"X-Forwarded-For": "6.6.6.6"})
+    assert strict.suite.library.metadata["x-client-address"] == "127.0.0.1"
+
+
+async def test_an_address_asks_so_often_and_is_told_when_to_come_back(connect: Connect) -> None:
+    client = await connect(trusted_proxies=(), requests_per_second=0.05, request_burst=3)
+    for _ in range(3):
+        assert (await client.json("GET", "/api/v1/tracks"))[0] == 200
+    async with client.http.get("/api/v1/tracks") as response:
+        assert response.status == 429
+        assert 1 <= int(response.headers["Retry-After"]) <= 20
+        assert (await response.json())["details"][0]["reason"] == "TOO_MANY_REQUESTS"
+
+
+async def test_an_address_has_so_many_connections(connect: Connect) -> None:
+    client = await connect(trusted_proxies=(), connections_per_address=2)
+    await client.json("GET", "/healthz")
+    async with client.http.ws_connect("/api/v1/events"):
+        assert (await client.json("GET", "/healthz"))[0] == 200
+        async with aiohttp.ClientSession() as other:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await other.get(f"http://127.0.0.1:{client.gateway.port}/healthz")
+    async with aiohttp.ClientSession() as other:
+        while True:
+            try:
+                async with other.get(f"http://127.0.0.1:{client.gateway.port}/healthz") as response:
+                    assert response.status == 200
+                    break
+            except aiohttp.ClientConnectionError:  # the closed one is not gone yet
+                await asyncio.sleep(0.05)
+
+
+async def test_a_request_that_trickles_in_does_not_hold_its_connection(connect: Connect) -> None:
+    client = await connect(keepalive_seconds=0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\n")
+    with contextlib.suppress(ConnectionError):
+        for number in range(100):
+            writer.write(b"X-%d: y\r\n" % number)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            if reader.at_eof():
+                break
+    assert number < 99
+    writer.close()
+
+
+async def test_what_is_too_large_or_too_deep_is_refused(connect: Connect) -> None:
+    client = await connect(max_json_bytes=10_000)
+    json_type = {"Content-Type": "application/json"}
+    for body, status, reason in (
+        (b'{"url": "' + b"x" * 10_000 + b'"}', 413, "TOO_LARGE"),
+        (b'{"options": ' + b"[" * 4000 + b"]" * 4000 + b"}", 400, "BAD_REQUEST"),
+        (b'{"options": ' + b'{"a":' * 1500 + b"1" + b"}" * 1500 + b"}", 400, "BAD_REQUEST"),
+    ):
+        assert await client.refused("POST", "/api/v1/tracks", data=body, headers=json_type) == (status, reason)
+    async with client.http.get("/api/v1/tracks", headers={"X-Long": "x" * 20_000}) as response:
+        assert response.status == 400
+    async with client.http.get("/api/v1/tracks", params={"query": "x" * 20_000}) as response:
+        assert response.status == 400
+    assert (await client.json("GET", "/api/v1/tracks"))[0] == 200

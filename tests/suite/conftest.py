@@ -1,18 +1,13 @@
 """One running suite for all tests of this folder, and clients of it."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cli.demo_song import DemoSong, short_song
-from services.auth.passwords import PasswordHasher
-from services.auth.store import User, fold
 from services.common import audio
-from services.common.database import Database
 from tests.suite.client import Client
 from tests.suite.grpc_client import GrpcClient
 from tests.suite.running import PASSWORD, Suite
@@ -63,16 +58,14 @@ async def grpc_client(suite: Suite) -> AsyncIterator[GrpcClient]:
 
 
 async def add_user(suite: Suite, name: str) -> None:
-    """Adds an account; there is no RPC for that yet."""
-    hashed = await PasswordHasher(cost=4, threads=1).hash(PASSWORD)
-    async with Database(f"sqlite:///{suite.data}/databases/auth.sqlite") as database, database.write() as session:
-        session.add(
-            User(
-                id=uuid.uuid4().hex,
-                username=name,
-                folded_username=fold(name),
-                password_hash=hashed,
-                admin=False,
-                create_time=datetime.now(UTC),
-            )
+    """Adds an account whose user has chosen the password."""
+    async with Client(suite.url) as admin, Client(suite.url) as user:
+        await admin.sign_in("admin", PASSWORD)
+        status, made = await admin.call("POST", "/admin/users", json={"username": name})
+        assert status == 200, made
+        first = made["oneTimePassword"]
+        await user.sign_in(name, first)
+        status, changed = await user.call(
+            "POST", "/auth/password", json={"oldPassword": first, "newPassword": PASSWORD}
         )
+        assert status == 200, changed

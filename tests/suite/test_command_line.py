@@ -84,3 +84,34 @@ def test_json_is_all_that_is_printed_and_tells_where_the_stems_are(suite: Suite,
     assert files == [tmp_path / "out" / "A Song" / f"{name}.flac" for name in STEMS]
     assert all(file.stat().st_size > 1000 for file in files)
     assert "beats" in done.stderr
+
+
+def test_accounts_from_the_command_line(suite: Suite, tmp_path: Path) -> None:
+    def stemtube(*arguments: str, password: str = PASSWORD, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {"STEMTUBE_URL": suite.url, "STEMTUBE_PASSWORD": password, "PYTHONPATH": f"{ROOT}:{ROOT}/protos/gen"}
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env={**os.environ, **own, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    first = stemtube("admin", "users", "add", "Dora", "--email", "dora@example.org").stdout.strip()
+    refused = stemtube("models", "list", "--user", "dora", password=first)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "stemtube: this is a one-time password: choose your own with `stemtube password`\n",
+    )
+    changed = stemtube("password", "--user", "dora", password=first, STEMTUBE_NEW_PASSWORD="a password of my own")
+    assert changed.stdout == "The password is changed.\n"
+    assert stemtube("models", "list", "--user", "dora", password="a password of my own").returncode == 0
+
+    assert stemtube("admin", "users", "change", "DORA", "--disable", "--email", "").returncode == 0
+    listed = stemtube("admin", "users", "list").stdout
+    assert "disabled" in next(line for line in listed.splitlines() if "Dora" in line)
+    assert "dora@example.org" not in listed
+    assert stemtube("admin", "users", "reset-password", "nobody").stderr == "stemtube: there is no user nobody\n"
+    assert len(stemtube("admin", "users", "reset-password", "dora").stdout.strip()) == 16

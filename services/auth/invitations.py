@@ -1,0 +1,94 @@
+"""Invitations: codes with which people register."""
+
+import uuid
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.secret import digest, new_secret, now
+from services.auth.tables import Invitation
+from services.common.database import Database
+from services.common.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+
+MOST_USES = 1000
+LONGEST_LIFETIME = timedelta(days=366)
+
+
+class Invitations:
+    """All invitations."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, uses: int, lifetime: timedelta) -> tuple[Invitation, str]:
+        """Makes an invitation.
+
+        Args:
+            uses: how many people can register with it.
+            lifetime: until it expires.
+
+        Returns:
+            The record and the code.
+
+        Raises:
+            InvalidInputError: too many uses, or another lifetime than allowed (reason BAD_INVITATION).
+        """
+        if not 1 <= uses <= MOST_USES:
+            raise InvalidInputError(f"An invitation has 1 to {MOST_USES} uses.", "BAD_INVITATION")
+        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+            raise InvalidInputError(f"An invitation lives up to {LONGEST_LIFETIME.days} days.", "BAD_INVITATION")
+        code, created = new_secret(), now()
+        invitation = Invitation(
+            id=uuid.uuid4().hex,
+            digest=digest(code),
+            uses_left=uses,
+            create_time=created,
+            expire_time=created + lifetime,
+        )
+        async with self._database.write() as session:
+            session.add(invitation)
+        return invitation, code
+
+    async def all(self) -> list[Invitation]:
+        """Those that can still be used, newest first."""
+        query = select(Invitation).where(Invitation.uses_left > 0, Invitation.expire_time > now())
+        async with self._database.read() as session:
+            return list(await session.scalars(query.order_by(Invitation.create_time.desc(), Invitation.id)))
+
+    async def delete(self, invitation_id: str) -> None:
+        """Takes one back.
+
+        Raises:
+            NotFoundError: there is no such invitation (reason NO_SUCH_INVITATION).
+        """
+        async with self._database.write() as session:
+            gone = await session.scalars(
+                delete(Invitation).where(Invitation.id == invitation_id).returning(Invitation.id)
+            )
+            if not list(gone):
+                raise NotFoundError("There is no such invitation.", "NO_SUCH_INVITATION")
+
+    async def purge(self) -> None:
+        """Forgets those that cannot be used any more."""
+        async with self._database.write() as session:
+            await session.execute(
+                delete(Invitation).where((Invitation.expire_time < now()) | (Invitation.uses_left < 1))
+            )
+
+
+async def spend_invitation(session: AsyncSession, code: str) -> None:
+    """Uses an invitation once, within the transaction that makes the account.
+
+    Raises:
+        PermissionDeniedError: there is none with this code that can be used (reason BAD_INVITATION).
+    """
+    spent = await session.scalars(
+        update(Invitation)
+        .where(Invitation.digest == digest(code), Invitation.uses_left > 0, Invitation.expire_time > now())
+        .values(uses_left=Invitation.uses_left - 1)
+        .returning(Invitation.id)
+        .execution_options(synchronize_session=False)
+    )
+    if not list(spent):
+        raise PermissionDeniedError("To register here takes an invitation that is still good.", "BAD_INVITATION")

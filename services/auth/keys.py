@@ -1,0 +1,105 @@
+"""The keys that sign access tokens: made, published, used and forgotten, and no good token is refused meanwhile."""
+
+import itertools
+import time
+from datetime import timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.secret import now
+from services.auth.tables import StoredKey
+from services.auth.tokens import SigningKey
+from services.common.auth import PublicKeys
+from services.common.database import Database
+
+# Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.
+PUBLISHED_BEFORE_USE = timedelta(seconds=120)
+# A replica of auth may sign with the previous key for as long as it remembers what it read.
+REMEMBER_SECONDS = 10.0
+MARGIN = timedelta(minutes=5)
+
+
+class KeyRing:
+    """All keys, newest first; there is always one.
+
+    Args:
+        database: auth's own.
+        token_lifetime: of the access tokens; a key stays published as long as one of its tokens may be good.
+        rotate_after: age of the newest key at which the next one is made.
+    """
+
+    def __init__(self, database: Database, token_lifetime: timedelta, rotate_after: timedelta) -> None:
+        self._database = database
+        self._token_lifetime = token_lifetime
+        self._rotate_after = rotate_after
+        self._signing: SigningKey | None = None
+        self._read_at = float("-inf")
+
+    async def signing_key(self) -> SigningKey:
+        """The key to sign with: the newest that every service knows."""
+        if self._signing is None or time.monotonic() - self._read_at > REMEMBER_SECONDS:
+            self._signing = _in_use(await self._stored())
+            self._read_at = time.monotonic()
+        return self._signing
+
+    async def public_keys(self) -> PublicKeys:
+        """What services verify tokens with."""
+        return {key.id: _signing_key(key).public_key for key in await self._stored()}
+
+    async def rotate(self, *, withdraw_older: bool = False) -> str:
+        """Makes a new key.
+
+        Args:
+            withdraw_older: the older keys have leaked: they go at once, and all tokens with them.
+
+        Returns:
+            The new key's id.
+        """
+        async with self._database.write(lock="auth signing keys") as session:
+            if withdraw_older:
+                await session.execute(delete(StoredKey))
+            key = _add_key(session)
+        self._signing = None
+        return key.id
+
+    async def tend(self) -> None:
+        """Makes the next key when it is time, and forgets those whose last token has expired."""
+        async with self._database.write(lock="auth signing keys") as session:
+            keys = list(await session.scalars(_NEWEST_FIRST))
+            if keys and now() - keys[0].create_time > self._rotate_after:
+                keys.insert(0, _add_key(session))
+            for newer, older in itertools.pairwise(keys):
+                replaced = newer.create_time + PUBLISHED_BEFORE_USE
+                if replaced + self._token_lifetime + MARGIN < now():
+                    await session.delete(older)
+
+    async def _stored(self) -> list[StoredKey]:
+        async with self._database.read() as session:
+            stored = list(await session.scalars(_NEWEST_FIRST))
+        if not stored:
+            async with self._database.write(lock="auth signing keys") as session:
+                stored = list(await session.scalars(_NEWEST_FIRST)) or [_add_key(session)]
+        return stored
+
+
+_NEWEST_FIRST = select(StoredKey).order_by(StoredKey.create_time.desc(), StoredKey.id)
+
+
+def _add_key(session: AsyncSession) -> StoredKey:
+    key = SigningKey.generate()
+    stored = StoredKey(id=key.key_id, private_key=key.private_key.private_bytes_raw(), create_time=now())
+    session.add(stored)
+    return stored
+
+
+def _in_use(newest_first: list[StoredKey]) -> SigningKey:
+    known_since = now() - PUBLISHED_BEFORE_USE
+    # Where none is that old there has been no other, or the others were withdrawn.
+    chosen = next((key for key in newest_first if key.create_time <= known_since), newest_first[-1])
+    return _signing_key(chosen)
+
+
+def _signing_key(stored: StoredKey) -> SigningKey:
+    return SigningKey(stored.id, Ed25519PrivateKey.from_private_bytes(stored.private_key))

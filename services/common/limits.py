@@ -1,0 +1,89 @@
+"""Limits on how often and how much at once somebody may ask."""
+
+import contextlib
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.common.errors import LimitExceededError
+
+MOST_BUCKETS = 100_000  # some 20 MB
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled_at: float
+
+
+class TokenBuckets:
+    """A token bucket for each of many callers: `burst` requests at once, `rate` per second in the long run.
+
+    The least recently used are forgotten when there are too many; a forgotten one is full.
+
+    Args:
+        rate: tokens per second that come back.
+        burst: tokens that a bucket holds.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def take(self, key: str) -> None:
+        """Takes a token.
+
+        Raises:
+            LimitExceededError: there is none (reason TOO_MANY_REQUESTS).
+        """
+        now = time.monotonic()
+        bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
+        self._buckets[key] = bucket
+        if len(self._buckets) > MOST_BUCKETS:
+            self._buckets.popitem(last=False)
+        bucket.tokens = min(bucket.tokens + (now - bucket.filled_at) * self._rate, self._burst)
+        bucket.filled_at = now
+        if bucket.tokens < 1:
+            raise too_many_requests("There were too many requests", (1 - bucket.tokens) / self._rate)
+        bucket.tokens -= 1
+
+
+class Slots:
+    """How much somebody has open at the same time.
+
+    Args:
+        most: for each key.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def slot(self, key: str) -> Iterator[None]:
+        """Holds one as long as the context lasts.
+
+        Raises:
+            LimitExceededError: all are taken (reason TOO_MANY_STREAMS).
+        """
+        if self._taken[key] >= self._most:
+            raise LimitExceededError(
+                f"Too many streams are open at once; there can be {self._most}.",
+                "TOO_MANY_STREAMS",
+                retry_after_seconds="5",
+            )
+        self._taken[key] += 1
+        try:
+            yield
+        finally:
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
+
+
+def too_many_requests(what: str, seconds: float) -> LimitExceededError:
+    """The error that tells how long to wait."""
+    wait = max(1, -int(-seconds // 1))
+    return LimitExceededError(f"{what}; wait {wait} s.", "TOO_MANY_REQUESTS", retry_after_seconds=str(wait))

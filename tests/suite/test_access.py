@@ -1,0 +1,310 @@
+"""Every RPC and every HTTP route, with nobody's token and with another user's ids."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from aiohttp import web
+from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.common.auth import bearer
+from services.common.client import domain_error, open_channel
+from services.common.errors import Code
+from tests.common.audio_files import music, with_soundfile
+from tests.suite.client import Client, Json, reason
+from tests.suite.running import PASSWORD, SERVICES, Suite
+
+INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+AUTH = "stemtube.auth.v1.AuthService"
+PUBLIC = {
+    f"/{AUTH}/{name}"
+    for name in (
+        "Login",
+        "Refresh",
+        "Logout",
+        "Register",
+        "GetRegistration",
+        "ExchangeApiToken",
+        "IssueServiceToken",
+        "ListSigningKeys",
+    )
+}
+KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+
+
+async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
+    """All RPCs that a server says it has."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+
+    async def ask(**what: str) -> Any:
+        answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**what)]))
+        return await anext(aiter(answers))
+
+    names = [one.name for one in (await ask(list_services="")).list_services_response.service]
+    pool, known = descriptor_pool.DescriptorPool(), set()
+
+    async def learn(proto: FileDescriptorProto) -> None:
+        for needed in proto.dependency:
+            if needed not in known:
+                known.add(needed)
+                answer = (await ask(file_by_filename=needed)).file_descriptor_response.file_descriptor_proto
+                for found in answer:
+                    await learn(FileDescriptorProto.FromString(found))
+        pool.Add(proto)
+
+    for name in names:
+        answer = (await ask(file_containing_symbol=name)).file_descriptor_response.file_descriptor_proto
+        for found in answer:
+            proto = FileDescriptorProto.FromString(found)
+            if proto.name not in known:
+                known.add(proto.name)
+                await learn(proto)
+    assert set(names) > INFRASTRUCTURE
+    return [method for name in names if name not in INFRASTRUCTURE for method in pool.FindServiceByName(name).methods]
+
+
+async def refusal(channel: grpc.aio.Channel, method: MethodDescriptor, request: bytes, token: str) -> tuple[Code, str]:
+    """Code and reason that an RPC ends with; (0, "") if it answers."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    metadata = bearer(token) if token else ()
+    try:
+        match method.client_streaming, method.server_streaming:
+            case False, False:
+                await channel.unary_unary(path)(request, metadata=metadata, timeout=20)
+            case True, False:
+                await channel.stream_unary(path)(iter([request]), metadata=metadata, timeout=20)
+            case _, True:
+                call = channel.unary_stream(path)(request, metadata=metadata, timeout=20)
+                await call.read()
+                call.cancel()
+    except grpc.aio.AioRpcError as error:
+        found = domain_error(error)
+        return found.code, found.reason
+    return Code.UNKNOWN, ""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_rpc_but_the_public_ones_refuses_a_stranger(suite: Suite, service: str) -> None:
+    async with open_channel(f"127.0.0.1:{suite.ports[service]}") as channel:
+        methods = await reflected(channel)
+        assert len(methods) >= 5
+        answered = set()
+        for method in methods:
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            if path in PUBLIC:
+                answered.add(path)
+                continue
+            for token in ("", "nonsense"):
+                code, _ = await refusal(channel, method, b"", token)
+                assert code is Code.UNAUTHENTICATED, path
+        assert answered == {path for path in PUBLIC if service == "auth"}
+
+
+async def test_every_route_but_the_public_ones_refuses_a_stranger(suite: Suite) -> None:
+    async with Client(suite.url) as stranger:
+        document = await stranger.get("/openapi.json")
+        operations = [
+            (verb.upper(), path, operation)
+            for path, verbs in document["paths"].items()
+            for verb, operation in verbs.items()
+        ]
+        public = {path for _, path, operation in operations if operation.get("security") == []}
+        assert public == {f"/api/v1/auth/{name}" for name in ("login", "logout", "register", "registration")}
+        for verb, path, operation in operations:
+            if path in public or not path.startswith("/api/v1/"):
+                continue
+            below = fill(path.removeprefix("/api/v1"), {})
+            if "101" in operation["responses"]:
+                status, _, _ = await stranger.bytes(below, Accept="text/event-stream")
+            else:
+                status, _ = await stranger.call(verb, below, **arguments(verb, operation))
+            assert status == 401, f"{verb} {path}"
+
+
+def arguments(verb: str, operation: Json) -> dict[str, Any]:
+    """Enough for a request to get as far as to the question who sends it."""
+    if "application/octet-stream" in operation.get("requestBody", {}).get("content", {}):
+        return {"params": {"filename": "x"}, "data": b"x"}
+    return {"json": {}} if verb in ("POST", "PUT", "PATCH") else {}
+
+
+def fill(path: str, ids: dict[str, str]) -> str:
+    """A path with ids for its variables."""
+    others = {"part": "PART_KEY", "model": "spleeter_2stems", "stem": "vocals", "number": "0"}
+    return re.sub(r"\{(\w+)\}", lambda variable: ids.get(variable[1]) or others.get(variable[1], "x"), path)
+
+
+@dataclass
+class Belongings:
+    """What the admin has."""
+
+    ids: dict[str, str]
+    track: Json
+
+
+@pytest.fixture
+async def belongings(client: Client, suite: Suite, tmp_path: Path) -> AsyncIterator[Belongings]:
+    added = await client.uploaded(with_soundfile(tmp_path / "Mine.wav", music(3, seed=4242)), KEY_ONLY)
+    await client.end_of(added["job"]["job"]["id"])
+    track = (await client.get(f"/tracks/{added['track']['id']}"))["track"]
+    _, playlist = await client.call("POST", "/playlists", json={"name": "mine", "trackIds": [track["id"]]})
+    _, cleanup = await client.call("POST", "/admin/cleanups", json={"dryRun": True})
+    _, token = await client.call("POST", "/me/tokens", json={"name": "mine", "scopes": ["read"]})
+    _, invitation = await client.call("POST", "/admin/invitations", json={})
+    sessions = (await client.get("/me/sessions"))["sessions"]
+    ids = {
+        "track_id": track["id"],
+        "job_id": added["job"]["job"]["id"],
+        "playlist_id": playlist["playlist"]["id"],
+        "cleanup_id": cleanup["cleanup"]["job"]["id"],
+        "user_id": (await client.get("/me"))["user"]["id"],
+        "session_id": next(one["id"] for one in sessions if one["current"]),
+        "api_token_id": token["apiToken"]["id"],
+        "invitation_id": invitation["invitation"]["id"],
+    }
+    yield Belongings(ids, track)
+    await client.call("DELETE", f"/me/tokens/{ids['api_token_id']}")
+    await client.call("DELETE", f"/admin/invitations/{ids['invitation_id']}")
+    await client.call("DELETE", f"/playlists/{ids['playlist_id']}")
+
+
+# What a request needs besides ids to be one that the owner could send.
+FURTHER: dict[str, Json] = {
+    "UpdateTrack": {"title": "stolen"},
+    "EditPart": {"key": {"tonic": "C", "mode": "major", "confidence": 1}},
+    "RevertPart": {"part": "PART_KEY"},
+    "ProcessTrack": {"options": KEY_ONLY},
+    "GetMedia": {"kind": "MEDIA_KIND_AUDIO"},
+    "GetLiveStems": {"part": "separation"},
+    "UpdatePlaylist": {"name": "stolen"},
+    "CreatePlaylist": {"name": "with what is not mine"},
+}
+# Ids of other kinds, which the caller makes up.
+OWN = {"request_id", "separation_id", "analysis_id"}
+
+
+async def test_other_users_ids_are_not_found_by_any_rpc(suite: Suite, ben: Client, belongings: Belongings) -> None:
+    tried = set()
+    for service in SERVICES:
+        async with open_channel(f"127.0.0.1:{suite.ports[service]}") as channel:
+            for method in await reflected(channel):
+                request = message_factory.GetMessageClass(method.input_type)()
+                ids = id_fields(method)
+                if not ids:
+                    continue
+                json_format.ParseDict(FURTHER.get(method.name, {}), request)
+                for field in ids:
+                    owned = belongings.ids[field.name.removesuffix("s")]
+                    value = [owned] if field.is_repeated else owned
+                    json_format.ParseDict({field.name: value}, request)
+                code, why = await refusal(channel, method, request.SerializeToString(), ben.token)
+                tried.add(method.name)
+                if why in ("ADMIN_REQUIRED", "SERVICE_REQUIRED"):
+                    continue
+                if method.name == "ListJobs":
+                    listed = await ben.get(f"/jobs?trackId={belongings.ids['track_id']}")
+                    assert listed["jobs"] == []
+                    continue
+                assert code is Code.NOT_FOUND, f"{method.name}: {code} {why}"
+    assert tried >= {"GetTrack", "DeleteTrack", "GetMedia", "WatchJob", "CancelJob", "EndSession", "DeleteApiToken"}
+    assert tried >= {"UpdateUser", "ResetPassword", "GetCleanup", "GetPlaylist", "AddPlaylistTracks"}
+    assert (await ben.get("/playlists"))["playlists"] == []
+
+
+def id_fields(method: MethodDescriptor) -> list[FieldDescriptor]:
+    return [
+        field for field in method.input_type.fields if field.name.endswith(("_id", "_ids")) and field.name not in OWN
+    ]
+
+
+async def test_other_users_ids_are_not_found_on_any_route(
+    suite: Suite, client: Client, ben: Client, belongings: Belongings
+) -> None:
+    document = await client.get("/openapi.json")
+    tried = 0
+    for path, verbs in document["paths"].items():
+        variables = set(re.findall(r"\{(\w+)\}", path))
+        if not variables & set(belongings.ids):
+            continue
+        for verb, operation in verbs.items():
+            below = fill(path.removeprefix("/api/v1"), belongings.ids)
+            method = verb.upper()
+            body = FURTHER.get(operation["operationId"], {})
+            arguments: dict[str, Any] = {"json": body} if "requestBody" in operation else {}
+            if operation["operationId"] == "AddPlaylistTracks":
+                arguments = {"json": {"trackIds": [belongings.ids["track_id"]]}}
+            if "101" in operation["responses"]:
+                status, _, _ = await ben.bytes(below, Accept="text/event-stream")
+                assert status == 404, f"{method} {path}"
+                continue
+            status, answer = await ben.call(method, below, **arguments)
+            if "/admin/" in path:
+                assert (status, reason(answer)) == (403, "ADMIN_REQUIRED"), f"{method} {path}"
+            else:
+                assert status == 404, f"{method} {path}: {answer}"
+            tried += 1
+    assert tried >= 20
+    # The ids were right: their owner finds everything as it was.
+    assert (await client.get(f"/tracks/{belongings.ids['track_id']}"))["track"] == belongings.track
+    for path, name in (("/jobs/", "job_id"), ("/playlists/", "playlist_id"), ("/admin/cleanups/", "cleanup_id")):
+        await client.get(path + belongings.ids[name])
+    status, _, _ = await client.bytes(f"/tracks/{belongings.ids['track_id']}/audio")
+    assert status == 200
+
+
+async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suite: Suite, ben: Client) -> None:
+    async with ben.events() as socket, Client(suite.url) as other:
+        await socket.receive_json()
+        await other.sign_in("ben", PASSWORD)
+        assert (await other.call("DELETE", "/me/sessions"))[0] == 200
+        async with asyncio.timeout(60):  # what is promised
+            async for _message in socket:
+                pass
+        assert socket.close_code == 4000 + Code.UNAUTHENTICATED
+    status, answer = await ben.call("GET", "/tracks")
+    assert (status, reason(answer)) == (401, "SESSION_ENDED")
+
+
+async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(
+    suite: Suite, client: Client, ben: Client
+) -> None:
+    answering = asyncio.Event()
+
+    async def never(_request: web.Request) -> web.Response:
+        await answering.wait()
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/{name}.mp3", never)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    started = []
+    try:
+        for number in range(41):
+            status, added = await ben.call("POST", "/tracks", json={"url": f"{site}/{number}.mp3"})
+            if status != 200:
+                break
+            started.append(added)
+        assert (len(started), status, reason(added)) == (40, 429, "TOO_MANY_JOBS")
+        status, other = await client.call("POST", "/tracks", json={"url": f"{site}/other.mp3"})
+        assert status == 200
+        await client.call("DELETE", f"/tracks/{other['track']['id']}")
+    finally:
+        # Before the site answers: a link that leads nowhere takes its track away by itself.
+        for added in started:
+            await ben.call("DELETE", f"/tracks/{added['track']['id']}")
+        answering.set()
+        await runner.cleanup()
+    audited = [line for line in (suite.data / "download.log").read_text().splitlines() if "audit=True" in line]
+    for added in started:
+        assert any("track deleted" in line and added["track"]["id"] in line for line in audited)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
-from services.common.job_store import JobRecord, JobStore, State
+from services.common.job_store import Backlog, JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -389,6 +389,10 @@ class JobQueue:
     async def counts(self) -> dict[State, int]:
         """How many jobs there are in each state; finished ones are forgotten after some time."""
         return await self._ask(self._store.counts)
+
+    async def backlog(self) -> Backlog:
+        """What there is to do now, for this process and all others."""
+        return await self._ask(self._store.backlog)
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.

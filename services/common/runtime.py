@@ -2,10 +2,13 @@
 
 from typing import Protocol
 
+from aiohttp import web
+
 from services.common import telemetry
 from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
+from services.common.errors import UnavailableError
 from services.common.jobs import JobQueue
 from services.common.server import Draining, Service, serve, stop_signal
 
@@ -30,6 +33,30 @@ class Callers:
     async def close(self) -> None:
         """Closes the channel to auth."""
         await self._channel.close()
+
+
+def queue_route(jobs: JobQueue) -> web.RouteDef:
+    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database is away.
+
+    `unfinished` counts jobs that wait and jobs that run, of all processes: workers in proportion to it have something
+    to do, and none goes while its job runs.
+    """
+
+    async def queue(_request: web.Request) -> web.Response:
+        try:
+            backlog = await jobs.backlog()
+        except UnavailableError as error:
+            return web.json_response({"error": error.message}, status=503)
+        return web.json_response(
+            {
+                "queued": backlog.queued,
+                "running": backlog.running,
+                "unfinished": backlog.queued + backlog.running,
+                "oldestSeconds": round(backlog.oldest_seconds, 3),
+            }
+        )
+
+    return web.get("/queue", queue)
 
 
 async def run_with_jobs(
@@ -58,6 +85,7 @@ async def run_with_jobs(
     Raises:
         OSError: an address is taken.
     """
+    health: telemetry.HealthServer | None = None
     await jobs.start()
     try:
         if service:
@@ -67,6 +95,7 @@ async def run_with_jobs(
                 health_listen=health_listen,
                 verifier=callers.verifier,
                 draining=draining,
+                routes=[queue_route(jobs)],
                 grace_seconds=grace_seconds,
                 when_draining=lambda: jobs.stop_working(grace_seconds),
             )
@@ -74,9 +103,11 @@ async def run_with_jobs(
             health = await telemetry.HealthServer.start(health_listen)
             health.ready = True
             await stop_signal()
-            await health.stop()
+            health.ready = False
     finally:
         await jobs.close(grace_seconds if worker else 0.0)
+        if health:  # to the last: a job in hand may take long, and can be seen while it does
+            await health.stop()
         if worker:
             await worker.close()
         await callers.close()

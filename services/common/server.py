@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 import structlog
+from aiohttp import web
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -249,7 +250,13 @@ class RunningServer:
 
 
 async def start(
-    service: Service, *, listen: str, health_listen: str, verifier: TokenVerifier, draining: Draining
+    service: Service,
+    *,
+    listen: str,
+    health_listen: str,
+    verifier: TokenVerifier,
+    draining: Draining,
+    routes: Iterable[web.RouteDef] = (),
 ) -> RunningServer:
     """Starts to serve; the arguments are those of `serve`.
 
@@ -266,7 +273,7 @@ async def start(
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: is another process there?") from error
-    http = await telemetry.HealthServer.start(health_listen)
+    http = await telemetry.HealthServer.start(health_listen, routes)
     await server.start()
     for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -282,6 +289,7 @@ async def serve(
     health_listen: str,
     verifier: TokenVerifier,
     draining: Draining,
+    routes: Iterable[web.RouteDef] = (),
     grace_seconds: float = 5.0,
     when_draining: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -293,13 +301,16 @@ async def serve(
         health_listen: host:port of /healthz, /readyz and /metrics.
         verifier: checks access tokens.
         draining: shared with the servicer's streams.
+        routes: what the HTTP server on `health_listen` serves besides.
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
     """
-    server = await start(service, listen=listen, health_listen=health_listen, verifier=verifier, draining=draining)
+    server = await start(
+        service, listen=listen, health_listen=health_listen, verifier=verifier, draining=draining, routes=routes
+    )
     try:
         await stop_signal()
     finally:

@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Self
 
 import structlog
@@ -82,8 +82,12 @@ class HealthServer:
         self.port = 0
 
     @classmethod
-    async def start(cls, listen: str) -> Self:
+    async def start(cls, listen: str, routes: Iterable[web.RouteDef] = ()) -> Self:
         """Starts to listen on host:port.
+
+        Args:
+            listen: host:port.
+            routes: what it serves besides.
 
         Raises:
             OSError: the address is taken or is not one of this machine's.
@@ -96,7 +100,7 @@ class HealthServer:
             return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
         app = web.Application()
-        app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+        app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics), *routes])
         server = cls(web.AppRunner(app, access_log=None))
         await server._runner.setup()
         await web.TCPSite(server._runner, *split_address(listen)).start()

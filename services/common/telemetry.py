@@ -100,7 +100,9 @@ class HealthServer:
             return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
         app = web.Application()
-        app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics), *routes])
+        app.add_routes(
+            [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics), *routes]
+        )
         server = cls(web.AppRunner(app, access_log=None))
         await server._runner.setup()
         await web.TCPSite(server._runner, *split_address(listen)).start()

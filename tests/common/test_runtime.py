@@ -55,9 +55,7 @@ async def test_autoscalers_are_told_of_jobs_that_wait_and_of_those_that_run(queu
     await health.stop()
 
 
-async def test_a_queue_whose_database_is_away_tells_no_number(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_queue_whose_database_is_away_tells_no_number(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_store: JobStore) -> None:
         raise OperationalError("select", {}, Exception("gone"), connection_invalidated=True)
 

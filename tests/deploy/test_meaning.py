@@ -1,20 +1,14 @@
 """What schemas cannot tell: names that must meet, times that must fit, settings that processes must know."""
 
-import os
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.config import GatewaySettings
-from services.analysis.config import AnalysisSettings
-from services.auth.config import AuthSettings
-from services.common.config import PREFIX, LimitSettings, Settings, describe, load, split_address
+from services.common.config import PREFIX, LimitSettings, Settings, split_address
 from services.common.runtime import queue_route
-from services.download.config import DownloadSettings
-from services.separation.config import SeparationSettings
+from tests.deploy.conftest import SETTINGS, known_variables
 from tests.deploy.manifests import (
     COMPONENTS,
     OVERLAYS,
@@ -29,15 +23,8 @@ from tests.deploy.manifests import (
     rendered,
 )
 
-SETTINGS: dict[str, type[Settings]] = {
-    "services.auth": AuthSettings,
-    "services.download": DownloadSettings,
-    "services.separation": SeparationSettings,
-    "services.analysis": AnalysisSettings,
-    "gateway": GatewaySettings,
-}
-# Where settings come from, which is not a setting; and what other programs read.
-OTHER_VARIABLES = {PREFIX + "SECRETS_DIR", PREFIX + "CONFIG", "NUMBA_CACHE_DIR"}
+# What other programs read.
+OTHER_VARIABLES = {"NUMBA_CACHE_DIR"}
 AUTH_GRACE_SECONDS = 5.0  # the default of services.common.server.serve, which auth leaves as it is
 ENGINE_END_SECONDS = 5.0  # what JobQueue.stop_working gives the job engine beyond the grace
 WORKLOADS = [(overlay, name) for overlay in OVERLAYS for name in rendered(f"overlays/{overlay}").deployments]
@@ -60,17 +47,11 @@ def module_of(deployment: Object) -> str:
 
 
 @pytest.fixture
-def settings_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def settings_of(settings_from: Any) -> Any:
     """Builds the settings of a Deployment's process from its environment."""
 
     def build(manifests: Manifests, deployment: Object) -> Settings:
-        for name in [name for name in os.environ if name.startswith(PREFIX)]:
-            monkeypatch.delenv(name)
-        for name, value in manifests.environment(deployment).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv(PREFIX + "SECRETS_DIR", str(tmp_path))
-        monkeypatch.chdir(tmp_path)
-        return load(SETTINGS[module_of(deployment)])
+        return settings_from(module_of(deployment), manifests.environment(deployment))
 
     return build
 
@@ -138,10 +119,10 @@ def test_pods_are_restricted(overlay: str, name: str) -> None:
 @pytest.mark.parametrize(("overlay", "name"), WORKLOADS)
 def test_every_variable_is_a_setting(overlay: str, name: str) -> None:
     manifests, deployment = workload(overlay, name)
-    known = {cls: {line.split("=")[0].strip() for line in describe(cls)} for cls in SETTINGS.values()}
     own = {entry["name"] for entry in main_container(deployment)["env"]}
-    assert own <= known[SETTINGS[module_of(deployment)]] | OTHER_VARIABLES
-    assert manifests.environment(deployment).keys() <= set.union(*known.values()) | OTHER_VARIABLES
+    assert own <= known_variables(module_of(deployment)) | OTHER_VARIABLES
+    everybodys = set.union(*(known_variables(module) for module in SETTINGS))
+    assert manifests.environment(deployment).keys() <= everybodys | OTHER_VARIABLES
 
 
 @pytest.mark.parametrize(("overlay", "name"), WORKLOADS)

@@ -1,10 +1,11 @@
 """Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
 
+import asyncio
 from typing import Protocol
 
 from aiohttp import web
 
-from services.common import telemetry
+from services.common import metrics, telemetry
 from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
@@ -44,7 +45,7 @@ def queue_route(jobs: JobQueue) -> web.RouteDef:
 
     async def queue(_request: web.Request) -> web.Response:
         try:
-            backlog = await jobs.backlog()
+            backlog = await asyncio.to_thread(jobs.look)
         except UnavailableError as error:
             return web.json_response({"error": error.message}, status=503)
         return web.json_response(
@@ -89,16 +90,17 @@ async def run_with_jobs(
     await jobs.start()
     try:
         if service:
-            await serve(
-                service,
-                listen=listen,
-                health_listen=health_listen,
-                verifier=callers.verifier,
-                draining=draining,
-                routes=[queue_route(jobs)],
-                grace_seconds=grace_seconds,
-                when_draining=lambda: jobs.stop_working(grace_seconds),
-            )
+            with metrics.shown(jobs.name, jobs.look):
+                await serve(
+                    service,
+                    listen=listen,
+                    health_listen=health_listen,
+                    verifier=callers.verifier,
+                    draining=draining,
+                    routes=[queue_route(jobs)],
+                    grace_seconds=grace_seconds,
+                    when_draining=lambda: jobs.stop_working(grace_seconds),
+                )
         else:
             health = await telemetry.HealthServer.start(health_listen)
             health.ready = True

@@ -1,5 +1,6 @@
 """Logs, metrics, and the small HTTP server on which each process shows its health."""
 
+import asyncio
 import logging
 import re
 import sys
@@ -115,5 +116,5 @@ class HealthServer:
 
 
 async def metrics(_request: web.Request) -> web.Response:
-    """The process's metrics in Prometheus' text format."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """The process's metrics in Prometheus' text format; collectors may look into databases."""
+    return web.Response(body=await asyncio.to_thread(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from services.common import metrics
 from services.common.config import Settings
 from services.common.job_store import JobStore
 from services.common.jobs import JobQueue
@@ -52,6 +54,43 @@ async def test_autoscalers_are_told_of_jobs_that_wait_and_of_those_that_run(queu
     for job in jobs:
         await queue.cancel(job.id)
     assert await ask(health.port, "/queue") == (200, nothing)
+    await health.stop()
+
+
+async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueue, tmp_path: Path) -> None:
+    health = await HealthServer.start("127.0.0.1:0")
+
+    async def value(line: str) -> float | None:
+        _, text = await ask(health.port, "/metrics")
+        return next((float(each.rsplit(" ", 1)[1]) for each in text.splitlines() if each.startswith(line + " ")), None)
+
+    waiting = 'stemtube_queue_jobs{queue="jobs-test",state="queued"}'
+    succeeded = 'stemtube_jobs_ended_total{kind="count",queue="jobs-test",reason="",state="succeeded"}'
+    refused = 'stemtube_jobs_ended_total{kind="refuse",queue="jobs-test",reason="NOT_AUDIO",state="failed"}'
+    worked = 'stemtube_job_work_seconds_count{kind="count",queue="jobs-test"}'
+    kept = 'stemtube_job_submissions_total{kind="count",outcome="kept",queue="jobs-test"}'
+    before = {line: await value(line) or 0 for line in (succeeded, refused, worked, kept)}
+    assert await value(waiting) is None
+    with metrics.shown(queue.name, queue.look):
+        first = await queue.submit("count", {"seconds": 1}, key="k", user="anna")
+        other = await queue.submit("refuse", {}, key="r", user="anna")
+        async with asyncio.timeout(10):
+            while not (tmp_path / "started").exists():
+                await asyncio.sleep(0.05)
+        assert await value(waiting) == 1
+        assert await value('stemtube_worker_jobs{queue="jobs-test"}') == 1
+        for job in (first, other):
+            _ = [record async for record in queue.watch(job.id)]
+        await queue.submit("count", {"seconds": 1}, key="k", user="anna")
+        assert await value(waiting) == 0
+    assert await value(waiting) is None
+    async with asyncio.timeout(10):
+        while (await value(refused) or 0) == before[refused]:  # watchers may hear of the end before it is counted
+            await asyncio.sleep(0.05)
+    assert {line: (await value(line) or 0) - number for line, number in before.items()} == dict.fromkeys(before, 1)
+    async with asyncio.timeout(10):
+        while (await value('stemtube_worker_beat_timestamp_seconds{queue="jobs-test"}') or 0) < time.time() - 5:
+            await asyncio.sleep(0.05)
     await health.stop()
 
 

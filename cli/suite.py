@@ -99,6 +99,12 @@ class SuiteSettings(Settings):
         return f"http://{_host_and_port(_reachable(self.gateway.listen))}"
 
     @property
+    def health_urls(self) -> dict[str, str]:
+        """Where each process tells how it is, by name."""
+        places = {name: getattr(self, name).health_listen for name in SERVICES} | {"gateway": self.gateway.listen}
+        return {name: f"http://{_host_and_port(_reachable(listen))}" for name, listen in places.items()}
+
+    @property
     def admin_password_file(self) -> Path:
         """Where auth leaves the first user's password."""
         return self.data_dir / "secrets" / "admin-password"

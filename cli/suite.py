@@ -33,7 +33,7 @@ class Place(Section):
         """The same on other ports, or with ports in place of zeros only."""
         addresses = {}
         for name in type(self).model_fields:
-            if name.endswith("listen"):
+            if name.endswith("listen") and getattr(self, name) is not None:
                 host, port = split_address(getattr(self, name))
                 other = next(ports)
                 addresses[name] = _host_and_port((host, port if port and only_zeros else other))
@@ -63,6 +63,7 @@ class AuthPlace(ServicePlace):
 class GatewayPlace(Place):
     """What the supervisor needs to know of the gateway."""
 
+    health_listen: ListenAddress | None = None
     public_url: str = ""
 
 
@@ -86,7 +87,7 @@ class SuiteSettings(Settings):
         Raises:
             ValueError: there are no such ports.
         """
-        count = 1 + 2 * len(SERVICES)
+        count = 1 + 2 * len(SERVICES) + (self.gateway.health_listen is not None)
         if base and not 1024 <= base <= 65536 - count:
             raise ValueError(f"the port base must be 0 or from 1024 to {65536 - count}")
         ports = iter(range(base, base + count) if base else free_ports(count))
@@ -97,6 +98,14 @@ class SuiteSettings(Settings):
     def url(self) -> str:
         """The gateway's address as seen from this machine."""
         return f"http://{_host_and_port(_reachable(self.gateway.listen))}"
+
+    @property
+    def health_urls(self) -> dict[str, str]:
+        """Where each process tells how it is, by name."""
+        places = {name: getattr(self, name).health_listen for name in SERVICES} | {
+            "gateway": self.gateway.health_listen or self.gateway.listen
+        }
+        return {name: f"http://{_host_and_port(_reachable(listen))}" for name, listen in places.items()}
 
     @property
     def admin_password_file(self) -> Path:
@@ -121,6 +130,8 @@ class SuiteSettings(Settings):
         for name in (*SERVICES, "gateway"):
             place: Place = getattr(self, name)
             common[f"STEMTUBE_{name.upper()}__LISTEN"] = place.listen
+            if isinstance(place, GatewayPlace) and place.health_listen is not None:
+                common["STEMTUBE_GATEWAY__HEALTH_LISTEN"] = place.health_listen
             if isinstance(place, ServicePlace):
                 common[f"STEMTUBE_{name.upper()}__HEALTH_LISTEN"] = place.health_listen
                 common[f"STEMTUBE_ADDRESS__{name.upper()}"] = _host_and_port(_reachable(place.listen))
@@ -134,7 +145,8 @@ class SuiteSettings(Settings):
     def _part(self, name: str, common: Mapping[str, str]) -> Part:
         place: Place = getattr(self, name)
         is_service = isinstance(place, ServicePlace)
-        listens = [place.listen, place.health_listen] if isinstance(place, ServicePlace) else [place.listen]
+        health = place.health_listen if isinstance(place, ServicePlace | GatewayPlace) else None
+        listens = [place.listen, *([health] if health else [])]
         password, certificates = self.admin_password.get_secret_value(), self.network.tls_dir
         own = {"STEMTUBE_ADMIN_PASSWORD": password} if name == "auth" and password else {}
         if certificates:

@@ -76,7 +76,8 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
     app.on_shutdown.append(_announce_stop)
-    app.add_routes(health.routes)
+    if config.gateway.health_listen is None:
+        app.add_routes(health.routes)
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
     app.add_routes(tus.routes)
@@ -138,9 +139,10 @@ class RunningGateway:
         port: where it listens.
     """
 
-    def __init__(self, runner: web.AppRunner, listener: asyncio.Server) -> None:
+    def __init__(self, runner: web.AppRunner, listener: asyncio.Server, health_runner: web.AppRunner | None) -> None:
         self._runner = runner
         self._listener = listener
+        self._health_runner = health_runner
         self.app = runner.app
         self.port: int = listener.sockets[0].getsockname()[1]
 
@@ -148,6 +150,8 @@ class RunningGateway:
         """Takes no more requests, has clients of open streams connect elsewhere, and ends running requests."""
         self._listener.close()
         await self._runner.cleanup()
+        if self._health_runner:
+            await self._health_runner.cleanup()
 
 
 async def start(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> RunningGateway:
@@ -183,12 +187,18 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
             keepalive_timeout=config.gateway.keepalive_seconds,
         )
 
+    health_runner: web.AppRunner | None = None
     try:
+        if config.gateway.health_listen is not None:
+            health_runner = web.AppRunner(health.health_app(runner.app), access_log=None)
+            await health_runner.setup()
+            await web.TCPSite(health_runner, *split_address(config.gateway.health_listen)).start()
         listener = await loop.create_server(connection, *split_address(config.gateway.listen))
     except OSError:
-        await runner.cleanup()
+        for started in (runner, *([health_runner] if health_runner else [])):
+            await started.cleanup()
         raise
-    gateway = RunningGateway(runner, listener)
+    gateway = RunningGateway(runner, listener, health_runner)
     log.info("serving", address=config.gateway.listen, port=gateway.port)
     return gateway
 

@@ -14,6 +14,9 @@ class GatewaySection(Section):
     """How the gateway faces the browser."""
 
     listen: ListenAddress = Field("127.0.0.1:8080", description="host:port of HTTP")
+    health_listen: ListenAddress | None = Field(
+        None, description="where /healthz, /readyz and /metrics listen; empty: beside the pages, for everybody to see"
+    )
     public_url: str = Field(
         "", description="address that people type, e.g. https://stems.example.org; https makes cookies Secure"
     )

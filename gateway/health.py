@@ -24,8 +24,10 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: 200 if the services that everything needs answer, else 503; which one does not is in the body."""
+    if request.app[STOPPING].is_set():
+        return web.json_response({"status": "stopping"}, status=503)
     states = await asyncio.gather(*(_state(request.app[CHANNELS][name], name) for name in NEEDED))
-    ready = all(state == "SERVING" for state in states) and not request.app[STOPPING].is_set()
+    ready = all(state == "SERVING" for state in states)
     content = {"status": "ready" if ready else "not ready", "services": dict(zip(NEEDED, states, strict=True))}
     return web.json_response(content, status=200 if ready else 503)
 
@@ -38,6 +40,14 @@ async def _state(channel: grpc.aio.Channel, service: str) -> str:
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def health_app(gateway: web.Application) -> web.Application:
+    """The same on an address of its own, about a running gateway."""
+    app = web.Application()
+    app[CHANNELS], app[STOPPING] = gateway[CHANNELS], gateway[STOPPING]
+    app.add_routes(routes)
+    return app
 
 
 routes = [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]

@@ -219,14 +219,16 @@ class Engine:
                 return result
 
     def _send(self, task: dict[str, Any]) -> None:
+        # The child's log lines tell of the job as this process's do.
+        ids = {name: value for name, value in structlog.contextvars.get_contextvars().items() if name != "service"}
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._process is not None and self._process.is_alive():
                 self._stop.clear()
-                self._connection.send(task)
+                self._connection.send((task, ids))
                 return
         self._kill()
         self._start()
-        self._connection.send(task)
+        self._connection.send((task, ids))
 
     def _receive(self) -> tuple[str, Any] | None:
         try:
@@ -269,19 +271,20 @@ def _child(
             log.exception("preparations failed")
     while connection.poll(idle_seconds):
         try:
-            task = connection.recv()
+            task, ids = connection.recv()
         except EOFError:
             return
-        try:
-            if work is None:
-                work = make_work(settings)
-            answer: tuple[str, Any] = ("result", work(task, report))
-            report.flush()
-        except StemTubeError as error:
-            answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
-        except Exception:
-            log.exception("task failed")
-            answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
+        with structlog.contextvars.bound_contextvars(**ids):
+            try:
+                if work is None:
+                    work = make_work(settings)
+                answer: tuple[str, Any] = ("result", work(task, report))
+                report.flush()
+            except StemTubeError as error:
+                answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
+            except Exception:
+                log.exception("task failed")
+                answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
         connection.send(answer)
 
 

@@ -117,6 +117,15 @@ class JobRecord:
         return self.state not in UNFINISHED
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a queue has before it: jobs that wait, jobs that run, and for how long the oldest has waited, in seconds."""
+
+    queued: int
+    running: int
+    oldest_seconds: float
+
+
 COLUMNS = [job_table.c[name] for name in JobRecord.__dataclass_fields__ if name != "queue_position"]
 
 
@@ -338,6 +347,18 @@ class JobStore:
         query = sa.select(job_table.c.state, sa.func.count().label("number")).group_by(job_table.c.state)
         with self.engine.connect() as connection:
             return {row.state: row.number for row in connection.execute(query)}
+
+    def backlog(self) -> Backlog:
+        """What there is to do now."""
+        queued = job_table.c.state == "queued"
+        query = sa.select(
+            sa.func.count().filter(queued),
+            sa.func.count().filter(~queued),
+            sa.func.coalesce(self._now - sa.func.min(job_table.c.created_at).filter(queued), 0.0),
+        ).where(job_table.c.state.in_(UNFINISHED))
+        with self.engine.connect() as connection:
+            waiting, running, oldest_seconds = connection.execute(query).one()
+            return Backlog(waiting, running, max(0.0, oldest_seconds))
 
     def changed_since(self, moment: float | None) -> tuple[float, list[JobRecord]]:
         """Jobs changed since `moment` (by the time that an earlier call returned), and the time to ask with next.

@@ -26,9 +26,10 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from services.common import metrics
 from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
-from services.common.job_store import JobRecord, JobStore, State
+from services.common.job_store import Backlog, JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -216,6 +217,8 @@ class JobQueue:
             )
         )
         if self._slots:
+            metrics.SLOTS.labels(self._service).set(self._slots)
+            metrics.ACTIVE.labels(self._service).set_function(lambda: len(self._active))
             await self._start_engine()
             self._tasks.append(asyncio.create_task(self._beat()))
             self._tasks.append(asyncio.create_task(self._write_reports()))
@@ -349,6 +352,8 @@ class JobQueue:
             move=move,
             outdated=outdated,
         )
+        metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()
+        log.info("job accepted", job=record.id, kind=kind, user=user, state=record.state)
         self._poke.set()
         return record
 
@@ -393,6 +398,20 @@ class JobQueue:
     async def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
         return await self._ask(self._store.unfinished_count, user)
+
+    @property
+    def name(self) -> str:
+        """The service whose jobs they are."""
+        return self._service
+
+    def look(self) -> Backlog:
+        """What there is to do now, for this process and all others. Blocks.
+
+        Raises:
+            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        """
+        with outages():
+            return self._store.backlog()
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
         """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.
@@ -468,6 +487,9 @@ class JobQueue:
         assert task is not None
         self._active[job_id] = (context, task)
         log.info("job started", kind=record.kind, attempt=record.attempts)
+        if record.attempts == 1 and record.started_at:
+            metrics.WAIT_SECONDS.labels(self._service, record.kind).observe(record.started_at - record.created_at)
+        began = time.perf_counter()
         try:
             state, result, error = await self._outcome(context, record.kind)
             await self._write_report(context)
@@ -481,6 +503,9 @@ class JobQueue:
             if self._active.get(job_id, (None,))[0] is context:
                 del self._active[job_id]
             self._poke.set()
+        if finished:
+            metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
+            metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
         log.info("job ended", state=state if finished else "lease lost", error=error and error["message"])
         if not finished:
             raise asyncio.CancelledError  # likewise
@@ -531,6 +556,7 @@ class JobQueue:
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
                         await asyncio.to_thread(self._resume_forgotten)
+                metrics.BEAT.labels(self._service).set_to_current_time()
             except DBAPIError as error:
                 awake_since = time.monotonic()
                 log.warning("cannot keep the leases; trying again", error=type(error.orig).__name__)
@@ -558,9 +584,11 @@ class JobQueue:
             self._client.resume_workflow(job_id, queue_name=self._queue)
 
     async def _take_over(self, record: JobRecord) -> None:
+        metrics.TAKEN_OVER.labels(self._service).inc()
         if record.deaths >= MAX_DEATHS:
             if await asyncio.to_thread(self._store.give_up, record.id, WORKER_DIED):
                 await asyncio.to_thread(self._client.cancel_workflow, record.id)
+                metrics.ENDS.labels(self._service, record.kind, "failed", WORKER_DIED["reason"]).inc()
                 log.error("job given up: its worker died each time", job=record.id, attempts=record.attempts)
         else:
             log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)

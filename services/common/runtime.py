@@ -1,11 +1,15 @@
 """Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
 
+import asyncio
 from typing import Protocol
 
-from services.common import telemetry
+from aiohttp import web
+
+from services.common import metrics, telemetry
 from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
+from services.common.errors import UnavailableError
 from services.common.jobs import JobQueue
 from services.common.server import Draining, Service, serve, stop_signal
 
@@ -37,6 +41,30 @@ class Callers:
         await self._channel.close()
 
 
+def queue_route(jobs: JobQueue) -> web.RouteDef:
+    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database is away.
+
+    `unfinished` counts jobs that wait and jobs that run, of all processes: workers in proportion to it have something
+    to do, and none goes while its job runs.
+    """
+
+    async def queue(_request: web.Request) -> web.Response:
+        try:
+            backlog = await asyncio.to_thread(jobs.look)
+        except UnavailableError as error:
+            return web.json_response({"error": error.message}, status=503)
+        return web.json_response(
+            {
+                "queued": backlog.queued,
+                "running": backlog.running,
+                "unfinished": backlog.queued + backlog.running,
+                "oldestSeconds": round(backlog.oldest_seconds, 3),
+            }
+        )
+
+    return web.get("/queue", queue)
+
+
 async def run_with_jobs(
     callers: Callers,
     jobs: JobQueue,
@@ -63,26 +91,31 @@ async def run_with_jobs(
     Raises:
         OSError: an address is taken.
     """
+    health: telemetry.HealthServer | None = None
     await jobs.start()
     try:
         if service:
-            await serve(
-                service,
-                listen=listen,
-                health_listen=health_listen,
-                verifier=callers.verifier,
-                draining=draining,
-                network=callers.network,
-                grace_seconds=grace_seconds,
-                when_draining=lambda: jobs.stop_working(grace_seconds),
-            )
+            with metrics.shown(jobs.name, jobs.look):
+                await serve(
+                    service,
+                    listen=listen,
+                    health_listen=health_listen,
+                    verifier=callers.verifier,
+                    draining=draining,
+                    network=callers.network,
+                    routes=[queue_route(jobs)],
+                    grace_seconds=grace_seconds,
+                    when_draining=lambda: jobs.stop_working(grace_seconds),
+                )
         else:
             health = await telemetry.HealthServer.start(health_listen)
             health.ready = True
             await stop_signal()
-            await health.stop()
+            health.ready = False
     finally:
         await jobs.close(grace_seconds if worker else 0.0)
+        if health:  # to the last: a job in hand may take long, and can be seen while it does
+            await health.stop()
         if worker:
             await worker.close()
         await callers.close()

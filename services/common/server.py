@@ -9,13 +9,14 @@ import inspect
 import signal
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 import structlog
+from aiohttp import web
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -312,6 +313,7 @@ async def start(
     verifier: TokenVerifier,
     draining: Draining,
     network: NetworkSettings | None = None,
+    routes: Iterable[web.RouteDef] = (),
 ) -> RunningServer:
     """Starts to serve; the arguments are those of `serve`.
 
@@ -340,7 +342,7 @@ async def start(
         )
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: is another process there?") from error
-    http = await telemetry.HealthServer.start(health_listen)
+    http = await telemetry.HealthServer.start(health_listen, routes)
     await server.start()
     for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -357,6 +359,7 @@ async def serve(
     verifier: TokenVerifier,
     draining: Draining,
     network: NetworkSettings | None = None,
+    routes: Iterable[web.RouteDef] = (),
     grace_seconds: float = 5.0,
     when_draining: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -369,6 +372,7 @@ async def serve(
         verifier: checks access tokens.
         draining: shared with the servicer's streams.
         network: TLS and limits; plain on loopback unless given.
+        routes: what the HTTP server on `health_listen` serves besides.
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
 
@@ -383,6 +387,7 @@ async def serve(
         verifier=verifier,
         draining=draining,
         network=network,
+        routes=routes,
     )
     try:
         await stop_signal()

@@ -1,9 +1,11 @@
 """Logs, metrics, and the small HTTP server on which each process shows its health."""
 
+import asyncio
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections import deque
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Self
 
 import structlog
@@ -13,6 +15,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from services.common.config import LogSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
+
+REMEMBERED = ("timestamp", "event", "service", "rpc", "request", "job", "track", "error")
+ERRORS: deque[dict[str, str]] = deque(maxlen=20)
 
 RPCS = Counter("stemtube_rpcs_total", "RPCs that ended, by method and status code.", ["method", "code"])
 RPC_SECONDS = Histogram("stemtube_rpc_seconds", "Time that unary RPCs took.", ["method"])
@@ -25,6 +30,16 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+def _remember_errors(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keeps the last errors for /errors: what happened, to which job or RPC, and the kind of fault."""
+    if event["level"] in ("error", "critical"):
+        kept = {name: str(event[name]) for name in REMEMBERED if name in event}
+        if event.get("exc_info") and (kind := sys.exc_info()[0]):
+            kept["fault"] = kind.__name__
+        ERRORS.append(kept)
+    return event
+
+
 def configure_logging(settings: LogSettings, service: str) -> None:
     """Sends this process's logs, those of libraries included, to standard error, each line naming the service."""
     shared: list[Any] = [
@@ -32,6 +47,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_secrets,
+        _remember_errors,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -69,7 +85,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
 
 
 class HealthServer:
-    """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says) and /metrics.
+    """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says), /metrics and /errors.
 
     Attributes:
         ready: what /readyz answers; False at first.
@@ -82,8 +98,12 @@ class HealthServer:
         self.port = 0
 
     @classmethod
-    async def start(cls, listen: str) -> Self:
+    async def start(cls, listen: str, routes: Iterable[web.RouteDef] = ()) -> Self:
         """Starts to listen on host:port.
+
+        Args:
+            listen: host:port.
+            routes: what it serves besides.
 
         Raises:
             OSError: the address is taken or is not one of this machine's.
@@ -95,8 +115,12 @@ class HealthServer:
         async def readyz(_request: web.Request) -> web.Response:
             return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
+        async def errors(_request: web.Request) -> web.Response:
+            return web.json_response({"errors": list(ERRORS)})
+
         app = web.Application()
         app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+        app.add_routes([web.get("/errors", errors), *routes])
         server = cls(web.AppRunner(app, access_log=None))
         await server._runner.setup()
         await web.TCPSite(server._runner, *split_address(listen)).start()
@@ -109,5 +133,5 @@ class HealthServer:
 
 
 async def metrics(_request: web.Request) -> web.Response:
-    """The process's metrics in Prometheus' text format."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """The process's metrics in Prometheus' text format; collectors may look into databases."""
+    return web.Response(body=await asyncio.to_thread(generate_latest), headers={"Content-Type": CONTENT_TYPE_LATEST})

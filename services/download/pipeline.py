@@ -51,6 +51,7 @@ class Pipeline:
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
+        structlog.contextvars.bind_contextvars(track=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))

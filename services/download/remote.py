@@ -80,10 +80,15 @@ class RemoteJobs:
                 break
         return latest
 
+    async def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """Who calls, and for which job of ours: logs over there name it as the request."""
+        job = structlog.contextvars.get_contextvars().get("job")
+        return (*await self._identity.metadata(), *((("x-request-id", str(job)),) if job else ()))
+
     async def cancel(self, part: str, request_id: str) -> None:
         """Withdraws a request; a service that does not answer is left alone, its work is only for nothing."""
         with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
-            metadata = await self._identity.metadata()
+            metadata = await self._metadata()
             if part.startswith("separation"):
                 cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
                 await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
@@ -95,7 +100,7 @@ class RemoteJobs:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
-                return await call(request, metadata=await self._identity.metadata(), timeout=CALL_SECONDS)
+                return await call(request, metadata=await self._metadata(), timeout=CALL_SECONDS)
             except (grpc.aio.AioRpcError, StemTubeError) as error:
                 wait = await self._pause(error, wait, on_away)
 
@@ -103,7 +108,7 @@ class RemoteJobs:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
-                async for answer in call(request, metadata=await self._identity.metadata()):
+                async for answer in call(request, metadata=await self._metadata()):
                     wait = FIRST_WAIT_SECONDS
                     yield answer
             except (grpc.aio.AioRpcError, StemTubeError) as error:

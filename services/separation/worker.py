@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from services.common import audio
+from services.common import audio, metrics
 from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
 from services.common.errors import WeightsMissingError
@@ -69,8 +70,13 @@ class SeparationWorker:
         async def separate() -> dict[str, Any]:
             # Inside the step: once its outcome is kept, these are the job's stems.
             engine = self._free.pop(0) if self._free else self._engines[0]
+            began = time.perf_counter()
             try:
-                return await engine.run({**job.payload, "prefix": prefix}, job.report)
+                result = await engine.run({**job.payload, "prefix": prefix}, job.report)
+                model = result["made_by"]["model"]
+                metrics.MODEL_SECONDS.labels("separation", model).observe(time.perf_counter() - began)
+                metrics.MODEL_AUDIO_SECONDS.labels("separation", model).inc(result["stems"][0]["duration_seconds"])
+                return result
             except BaseException:
                 await asyncio.shield(self._objects.delete_prefix(prefix))
                 raise

@@ -43,6 +43,20 @@ def test_processes_find_each_other_where_they_listen(monkeypatch: pytest.MonkeyP
     assert told["STEMTUBE_AUTH__HEALTH_LISTEN"] == "127.0.0.1:9091"
 
 
+def test_a_health_address_of_the_gateway_is_asked_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEMTUBE_GATEWAY__HEALTH_LISTEN", "0.0.0.0:9090")
+    settings = load(SuiteSettings)
+    (gateway,) = (part for part in settings.parts({}) if part.name == "gateway")
+    assert gateway.ready_url == "http://127.0.0.1:9090/readyz"
+    assert settings.health_urls["gateway"] == "http://127.0.0.1:9090"
+    moved = settings.at_ports(7000)
+    assert moved.health_urls == {"gateway": "http://127.0.0.1:7001"} | {
+        name: f"http://127.0.0.1:{port}"
+        for name, port in (("auth", 7003), ("download", 7005), ("separation", 7007), ("analysis", 7009))
+    }
+    assert variables(moved)["STEMTUBE_GATEWAY__HEALTH_LISTEN"] == "0.0.0.0:7001"
+
+
 def test_jobs_get_little_time_at_the_end_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMTUBE_ANALYSIS__GRACE_SECONDS", "7")
     told = variables(load(SuiteSettings))

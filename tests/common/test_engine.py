@@ -1,6 +1,7 @@
 """The child process that does heavy work: warm, stoppable, and replaceable when it dies."""
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import structlog
 
 from services.common.config import LogSettings
 from services.common.engine import Engine, WorkerDiedError
@@ -51,6 +53,15 @@ async def test_errors_of_a_task_keep_code_and_reason_and_faults_tell_nothing(eng
     assert fault.value.code == Code.INTERNAL
     assert "secret" not in str(fault.value)
     assert (await engine.run({"do": "count"}, ignore))["tasks"] == 3
+
+
+async def test_the_childs_logs_name_the_job(capfd: pytest.CaptureFixture[str]) -> None:
+    engine = Engine("test-engine", Work, "plain", LogSettings(format="json"))
+    with structlog.contextvars.bound_contextvars(service="parent", job="j1", user="anna"), pytest.raises(StemTubeError):
+        await engine.run({"do": "fault"}, ignore)
+    await engine.close()
+    (line,) = (json.loads(line) for line in capfd.readouterr().err.splitlines() if "task failed" in line)
+    assert (line["service"], line["job"], line["user"]) == ("test-engine", "j1", "anna")
 
 
 async def test_a_crash_costs_the_task_alone(engine: Engine) -> None:

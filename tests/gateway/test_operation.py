@@ -18,6 +18,7 @@ from gateway.config import GatewaySection
 from services.common.errors import Code
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import AUTH, DOWNLOAD, Suite, token_of, until
+from tests.suite.running import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +35,15 @@ async def test_it_is_not_ready_without_the_library(connect: Connect) -> None:
     status, content = await client.json("GET", "/readyz")
     assert (status, content["services"][AUTH]) == (503, "SERVING")
     assert content["services"][DOWNLOAD] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+async def test_health_and_metrics_can_have_an_address_that_the_public_does_not_reach(connect: Connect) -> None:
+    (port,) = free_ports(1)
+    client = await connect(health_listen=f"127.0.0.1:{port}")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert (await client.json("GET", path))[0] == 404
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+            assert response.status == 200
 
 
 async def metric(client: Client, line: str) -> float:

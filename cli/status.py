@@ -1,0 +1,140 @@
+"""`stemtube status`: how the processes on this machine are, what waits and runs, the last errors, the GPUs."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from cli.gpus import Gpu, find_gpus
+
+ASK_SECONDS = 5.0
+ERRORS_SHOWN = 10
+MIB = 2**20
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What one process tells of itself.
+
+    Args:
+        name: of the service, or the gateway.
+        state: ready, not ready, or away.
+        values: its metrics by name and labels.
+        errors: its last errors.
+    """
+
+    name: str
+    state: str
+    values: Mapping[tuple[str, Labels], float] = field(default_factory=dict)
+    errors: tuple[Mapping[str, str], ...] = ()
+
+    def value(self, metric: str, **labels: str) -> float | None:
+        """The sum over all samples of a metric that have these labels; None if there is none."""
+        wanted = set(labels.items())
+        found = [number for (name, own), number in self.values.items() if name == metric and wanted <= set(own)]
+        return sum(found) if found else None
+
+
+async def ask(places: Mapping[str, str]) -> list[Process]:
+    """Asks all processes side by side.
+
+    Args:
+        places: base URL of each one's health address, by name.
+    """
+    timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        return list(await asyncio.gather(*(_ask(session, name, url) for name, url in places.items())))
+
+
+async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
+    try:
+        async with session.get(f"{url}/readyz") as answer:
+            state = "ready" if answer.ok else "not ready"
+        async with session.get(f"{url}/metrics") as answer:
+            families = list(text_string_to_metric_families(await answer.text()))
+        async with session.get(f"{url}/errors") as answer:  # the gateway has none on its public address
+            errors = (await answer.json())["errors"] if answer.ok else []
+    except (aiohttp.ClientError, TimeoutError):
+        return Process(name, "away")
+    samples = (sample for family in families for sample in family.samples)
+    values = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
+    return Process(name, state, values, tuple(errors))
+
+
+def show(processes: list[Process], console: Console) -> None:
+    """Prints tables of the processes, their queues and workers, the GPUs, and the last errors."""
+    console.print(_processes(processes))
+    console.print(_queues(processes))
+    for gpu in find_gpus():
+        console.print(_describe(gpu), highlight=False, markup=False)
+    errors = sorted((error for process in processes for error in process.errors), key=lambda error: error["timestamp"])
+    for error in errors[-ERRORS_SHOWN:]:
+        rest = " ".join(f"{name}={value}" for name, value in error.items() if name not in ("timestamp", "event"))
+        console.print(f"{error['timestamp']} {error['event']} {rest}", style="red", highlight=False, markup=False)
+
+
+def _processes(processes: list[Process]) -> Table:
+    table = Table("process", "state", "for", "memory", "requests", "faults")
+    for process in processes:
+        if process.state == "away":
+            table.add_row(process.name, process.state)
+            continue
+        http = process.name == "gateway"
+        name = "stemtube_http_requests_total" if http else "stemtube_rpcs_total"
+        faults = process.value(name, **({"status": "500"} if http else {"code": "INTERNAL"}))
+        table.add_row(
+            process.name,
+            process.state,
+            # Both are known on Linux only.
+            _duration(time.time() - began) if (began := process.value("process_start_time_seconds")) else "",
+            f"{memory / MIB:.0f} MiB" if (memory := process.value("process_resident_memory_bytes")) else "",
+            f"{process.value(name) or 0:.0f}",
+            f"{faults or 0:.0f}",
+        )
+    return table
+
+
+def _queues(processes: list[Process]) -> Table:
+    table = Table("queue", "waiting", "running", "oldest", "workers here", "done", "failed")
+    for process in processes:
+        queued = process.value("stemtube_queue_jobs", state="queued")
+        if queued is None:
+            continue
+        busy, slots = (process.value(f"stemtube_worker_{name}") for name in ("jobs", "slots"))
+        ended = (process.value("stemtube_jobs_ended_total", state=state) or 0 for state in ("succeeded", "failed"))
+        table.add_row(
+            process.name,
+            f"{queued:.0f}",
+            f"{process.value('stemtube_queue_jobs', state='running') or 0:.0f}",
+            _duration(process.value("stemtube_queue_oldest_seconds") or 0.0),
+            f"{busy or 0:.0f} of {slots:.0f} busy" if slots else "none",
+            *(f"{count:.0f}" for count in ended),
+        )
+    return table
+
+
+def _describe(gpu: Gpu) -> str:
+    users = ", ".join(f"{user.name} {user.memory_mib} MiB" for user in gpu.users)
+    return (
+        f"{gpu.name}: {gpu.used_mib} of {gpu.total_mib} MiB used ({users or 'by nobody'}), "
+        f"CUDA {gpu.cuda_version}, driver {gpu.driver_version}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def as_json(processes: list[Process]) -> dict[str, Any]:
+    """The same for programs: states and errors; numbers are on each process's /metrics."""
+    return {process.name: {"state": process.state, "errors": list(process.errors)} for process in processes}

@@ -1,0 +1,1 @@
+export function AccountView() { return <p>soon</p>; }

@@ -1,0 +1,1 @@
+export function AdminView() { return <p>soon</p>; }

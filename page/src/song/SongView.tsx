@@ -1,0 +1,1 @@
+export function SongView({ id }: { id: string }) { return <p>{id}</p>; }

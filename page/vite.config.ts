@@ -11,5 +11,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     target: "es2023",
   },
+  // The sound engine's worklet is built as a module of its own.
+  worker: { format: "es" },
   server: { proxy: { "/api": { target: gateway, ws: true } } },
 });

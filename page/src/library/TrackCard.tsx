@@ -62,7 +62,7 @@ function Actions({ track, job }: { track: Track; job: TrackJob | undefined }) {
         ✎
       </button>
       <button aria-label={`Delete ${name}`} onClick={() => library.remove(track).catch(fail)}>
-        🗑
+        ✕
       </button>
       {editing.value && <EditDialog track={track} onClose={() => (editing.value = false)} />}
     </div>

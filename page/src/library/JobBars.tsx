@@ -30,7 +30,7 @@ function Bar({ part }: { part: TrackJobPart }) {
   const done = part.state === "JOB_STATE_SUCCEEDED";
   const name = words(part.name);
   const detail = [
-    done ? "" : words(part.stage),
+    done || part.stage === part.name ? "" : words(part.stage),
     part.bytesPerSecond ? `${bytes(part.bytesPerSecond)}/s` : "",
     part.eta && !done ? remaining(part.eta) : "",
   ];

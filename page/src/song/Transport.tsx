@@ -20,34 +20,36 @@ export function Transport({ practice, onHelp }: { practice: Practice; onHelp: ()
       <span class="hidden" role="status">
         {waiting.value ? "Waiting for sound" : ""}
       </span>
-      <LoopControls practice={practice} player={player} />
-      <Amount
-        name="Tempo"
-        text={`${Math.round(player.rate.value * 100)} %`}
-        value={player.rate.value * 100}
-        min={50}
-        max={200}
-        standard={100}
-        onChange={(percent) => player.setRate(percent / 100)}
-      />
-      <Amount
-        name="Pitch"
-        text={signed(player.semitones.value)}
-        value={player.semitones.value}
-        min={-12}
-        max={12}
-        standard={0}
-        onChange={(semitones) => player.setSemitones(semitones)}
-      />
-      <button aria-pressed={player.clicks.on} onClick={() => (player.clicks.on.value = !player.clicks.on.value)}>
-        Metronome
-      </button>
-      <button aria-expanded={more.value} onClick={() => (more.value = !more.value)}>
-        More
-      </button>
-      <button aria-label="Keyboard shortcuts" onClick={onHelp}>
-        ?
-      </button>
+      <div class="tools">
+        <LoopControls practice={practice} player={player} />
+        <Amount
+          name="Tempo"
+          text={`${Math.round(player.rate.value * 100)} %`}
+          value={player.rate.value * 100}
+          min={50}
+          max={200}
+          standard={100}
+          onChange={(percent) => player.setRate(percent / 100)}
+        />
+        <Amount
+          name="Pitch"
+          text={signed(player.semitones.value)}
+          value={player.semitones.value}
+          min={-12}
+          max={12}
+          standard={0}
+          onChange={(semitones) => player.setSemitones(semitones)}
+        />
+        <button aria-pressed={player.clicks.on} onClick={() => (player.clicks.on.value = !player.clicks.on.value)}>
+          Metronome
+        </button>
+        <button aria-expanded={more.value} onClick={() => (more.value = !more.value)}>
+          More
+        </button>
+        <button aria-label="Keyboard shortcuts" onClick={onHelp}>
+          ?
+        </button>
+      </div>
       {more.value && (
         <div class="more row">
           <label>

@@ -6,6 +6,7 @@ All of it goes at the end of the module: Playwright's event loop occupies the th
 import asyncio
 import base64
 import io
+import json
 import os
 import shutil
 from collections.abc import Coroutine, Iterator
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from cli.demo_song import short_song
 from gateway.frontend import BUILT
@@ -101,6 +102,7 @@ def stems(suite: Suite, track: Json) -> dict[str, npt.NDArray[np.float32]]:
 
 @pytest.fixture
 def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
+    """A browser that nobody has used yet."""
     context = browser.new_context(base_url=suite.url, viewport={"width": 1280, "height": 900})
     yield context
     context.close()
@@ -108,20 +110,28 @@ def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page of somebody signed in, whose sound can be recorded; an error of a script fails the test."""
+    """A page of somebody signed in; an error of a script fails the test."""
+    yield from _signed_in(context)
+
+
+@pytest.fixture
+def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
+    """The same with a tap at its sound, which the page's policy would not let in."""
+    context = browser.new_context(base_url=suite.url, bypass_csp=True)
+    tap = (OWN / "tap.js").read_text()
+    context.add_init_script((OWN / "listen.js").read_text().replace("TAP_SOURCE", json.dumps(tap)))
+    yield from _signed_in(context)
+    context.close()
+
+
+def _signed_in(context: BrowserContext) -> Iterator[Page]:
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.add_init_script(path=OWN / "listen.js")
-    page.route("**/tap.js", _give_tap)
     answer = context.request.post("/api/v1/auth/login", data={"username": "admin", "password": PASSWORD})
     assert answer.ok
     yield page
     assert not errors
-
-
-def _give_tap(route: Route) -> None:
-    route.fulfill(path=OWN / "tap.js", content_type="text/javascript")
 
 
 def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:

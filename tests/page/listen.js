@@ -1,5 +1,6 @@
 // Puts a tap beside the destination of every audio context that the page makes.
 {
+  const module = URL.createObjectURL(new Blob([TAP_SOURCE], { type: "text/javascript" }));
   const blocks = [];
   const taps = new WeakMap();
   const connect = AudioNode.prototype.connect;
@@ -8,7 +9,7 @@
     if (!taps.has(context)) {
       const input = new GainNode(context);
       taps.set(context, input);
-      context.audioWorklet.addModule("/tap.js").then(() => {
+      context.audioWorklet.addModule(module).then(() => {
         const tap = new AudioWorkletNode(context, "tap", { channelCount: 2, channelCountMode: "explicit" });
         tap.port.onmessage = ({ data }) => blocks.push(data);
         connect.call(input, tap);
@@ -27,7 +28,7 @@
   window.heard = async (seconds, sampleRate) => {
     blocks.length = 0;
     const count = Math.ceil((seconds * sampleRate) / 128);
-    while (blocks.length < count) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let waited = 0; blocks.length < count && waited < 1500; waited++) await new Promise((resolve) => setTimeout(resolve, 20));
     const bytes = new Uint8Array(await new Blob(blocks.slice(0, count).flat()).arrayBuffer());
     let text = "";
     for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));

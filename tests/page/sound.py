@@ -48,14 +48,14 @@ def tempo_ratio(heard: Mono, song: Mono, sample_rate_hz: int) -> float:
     ratios = np.arange(0.4, 2.2, 0.01)
 
     def agreement(ratio: float) -> float:
-        place = np.arange(0, len(one) * ratio - 1, ratio)
-        if len(other) < len(place) * ratio + 2:
+        run = np.interp(np.arange(0, len(other), ratio), np.arange(len(other)), other)
+        if len(run) < len(one):
             return -1.0
-        stretched = np.interp(np.arange(0, len(other) / ratio) * ratio, np.arange(len(other)), other)
-        both = fftconvolve(stretched, (one - one.mean())[::-1], mode="valid")
-        energy = fftconvolve(stretched**2, np.ones(len(one)), mode="valid")
-        mean = fftconvolve(stretched, np.ones(len(one)), mode="valid") / len(one)
-        return float(np.max(both / np.sqrt(np.maximum(energy - len(one) * mean**2, 1e-9))))
+        ones = np.ones(len(one))
+        both = fftconvolve(run, (one - one.mean())[::-1], mode="valid")
+        energy = fftconvolve(run**2, ones, mode="valid") - fftconvolve(run, ones, mode="valid") ** 2 / len(one)
+        # Where hardly anything happens, chance is all there is.
+        return float(np.max(both / np.sqrt(np.maximum(energy, 0.2 * energy.max()))))
 
     return float(ratios[int(np.argmax([agreement(ratio) for ratio in ratios]))])
 

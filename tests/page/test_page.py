@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -48,21 +49,23 @@ def open_song(page: Page, track: Json, query: str = "") -> None:
 def play(page: Page) -> None:
     page.get_by_role("button", name="Play", exact=True).click()
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
-    page.wait_for_function("document.querySelector('.place input').valueAsNumber > 0.2")
+    page.wait_for_timeout(600)
 
 
 def left(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return sound[0].astype(np.float64)
 
 
-def test_stems_play_sample_for_sample_together(page: Page, track: Json, stems: Stems) -> None:
+def test_stems_play_sample_for_sample_together(listening: Page, track: Json, stems: Stems) -> None:
+    page = listening
     open_song(page, track, "?t=4")
     play(page)
     sound = heard(page, 2)
     assert residual_db(left(sound), left(sum(stems.values()))) < EXACT_DB
 
 
-def test_mute_solo_and_volume_do_what_they_say(page: Page, track: Json, stems: Stems) -> None:
+def test_mute_solo_and_volume_do_what_they_say(listening: Page, track: Json, stems: Stems) -> None:
+    page = listening
     open_song(page, track, "?t=4")
     play(page)
     page.get_by_role("button", name="Mute vocals").click()
@@ -76,7 +79,8 @@ def test_mute_solo_and_volume_do_what_they_say(page: Page, track: Json, stems: S
 
 
 @pytest.mark.parametrize(("tempo", "pitch"), [(75, 0), (100, 3), (150, -2)])
-def test_tempo_and_pitch_are_independent(page: Page, track: Json, stems: Stems, tempo: int, pitch: int) -> None:
+def test_tempo_and_pitch_are_independent(listening: Page, track: Json, stems: Stems, tempo: int, pitch: int) -> None:
+    page = listening
     open_song(page, track, f"?t=3&tempo={tempo}&pitch={pitch}")
     play(page)
     sound, song = left(heard(page, 4)), left(sum(stems.values()))
@@ -85,8 +89,9 @@ def test_tempo_and_pitch_are_independent(page: Page, track: Json, stems: Stems, 
 
 
 def test_a_loop_comes_round_without_a_gap_and_the_trainer_raises_the_tempo(
-    page: Page, track: Json, stems: Stems
+    listening: Page, track: Json, stems: Stems
 ) -> None:
+    page = listening
     start, end = track["beats"][6]["time"], track["beats"][8]["time"]
     open_song(page, track, f"?t={start}&loop={start:.3f}-{end:.3f}")
     play(page)
@@ -94,7 +99,7 @@ def test_a_loop_comes_round_without_a_gap_and_the_trainer_raises_the_tempo(
     song = left(sum(stems.values()))
     first, last = round(round(start, 3) * RATE_HZ), round(round(end, 3) * RATE_HZ)
     looped = np.tile(song[first:last], 6)
-    assert residual_db(sound, looped) < -30  # each round begins with a short cross-fade
+    assert residual_db(sound, looped) < -25  # each round begins with a cross-fade of 3 ms
     page.get_by_role("button", name="More", exact=True).click()
     page.get_by_role("button", name="Speed trainer").click()
     page.get_by_label("Rounds").fill("1")
@@ -108,6 +113,7 @@ def test_keys_alone_play_loop_mute_and_show_what_they_do(page: Page, track: Json
     open_song(page, track)
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    expect(page.locator(".meter div").first).to_have_attribute("style", re.compile(r"scaleX\(0\.[1-9]"))
     page.keyboard.press("l")
     expect(page.get_by_role("button", name=re.compile("^Loop 0:00"))).to_be_visible()
     page.keyboard.press("1")
@@ -123,7 +129,9 @@ def test_keys_alone_play_loop_mute_and_show_what_they_do(page: Page, track: Json
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("play, pause")
     page.keyboard.press("Escape")
-    assert re.search(r"tempo=95&loop=0\.000-[\d.]+&mute=vocals&solo=accompaniment", page.url)
+    address = parse_qs(urlsplit(page.url).query)
+    assert (address["tempo"], address["mute"], address["solo"]) == (["95"], ["vocals"], ["accompaniment"])
+    assert address["loop"][0].startswith("0.000-")
 
 
 def test_chords_are_transposed_and_the_words_follow(page: Page, track: Json) -> None:
@@ -141,7 +149,8 @@ def test_chords_are_transposed_and_the_words_follow(page: Page, track: Json) -> 
     expect(page.get_by_role("region", name="Songbook")).to_contain_text(line["words"][-1]["text"])
 
 
-def test_the_metronome_clicks_on_the_beats(page: Page, track: Json, stems: Stems) -> None:
+def test_the_metronome_clicks_on_the_beats(listening: Page, track: Json, stems: Stems) -> None:
+    page = listening
     open_song(page, track, "?t=4&mute=vocals,accompaniment")
     page.get_by_role("button", name="Metronome").click()
     play(page)
@@ -164,7 +173,7 @@ def test_a_chord_a_section_and_a_line_are_corrected_in_place(page: Page, track: 
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
     expect(page.get_by_role("list", name="Sections").get_by_role("button").first).to_have_text("overture")
     page.get_by_role("button", name=re.compile("^Correct: ")).first.click()
-    page.get_by_label("Words").fill("Somebody sings")
+    page.get_by_role("dialog").get_by_label("Words").fill("Somebody sings")
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
     expect(page.locator(".karaoke li").first).to_contain_text("Somebody sings")
     page.locator(".big-chord.now button").first.click()

@@ -89,6 +89,7 @@ function Diagram({ practice, label, name }: { practice: Practice; label: string;
   );
 }
 
+/** For the pointer; keys go from beat to beat, and the chord that sounds is corrected above. */
 function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number) => void }) {
   const lane = useRef<HTMLOListElement>(null);
   const { chords } = practice.track.value!;
@@ -100,16 +101,15 @@ function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number
     <div class="lane">
       <ol ref={lane} aria-label="All chords">
         {chords.map(({ start, end, label }, index) => (
-          <li key={index} style={{ width: `${(end - start) * PIXELS_PER_SECOND}px` }}>
-            <button
-              tabIndex={Math.abs(index - current) <= 1 ? 0 : -1}
-              aria-current={index === current ? "true" : undefined}
-              title="Click: go there. Double-click: correct"
-              onClick={() => practice.player.value?.seek(start).catch(fail)}
-              onDblClick={() => onEdit(index)}
-            >
-              {shownName(label, practice.chordView.value)}
-            </button>
+          <li
+            key={index}
+            aria-current={index === current ? "true" : undefined}
+            title="Click: go there. Double-click: correct"
+            style={{ width: `${(end - start) * PIXELS_PER_SECOND}px` }}
+            onClick={() => practice.player.value?.seek(start).catch(fail)}
+            onDblClick={() => onEdit(index)}
+          >
+            {shownName(label, practice.chordView.value)}
           </li>
         ))}
       </ol>

@@ -68,7 +68,7 @@ function Title({ practice }: { practice: Practice }) {
             {track.beatsPerBar > 0 && `, ${track.beatsPerBar} beats a bar`}
           </button>
         )}
-        <ExportMenu track={track} />
+        <ExportMenu practice={practice} />
       </div>
       {dialog.value === "beats" && <BeatsDialog practice={practice} onClose={close} />}
       {dialog.value === "key" && <KeyDialog practice={practice} onClose={close} />}

@@ -75,7 +75,11 @@ class Deck extends Stretch {
   #addDelayed(output: Float32Array[]): void {
     const length = output[0]!.length;
     const latency = Math.round(this.outputLatencySeconds * sampleRate);
-    if (this.#delay.length !== output.length) this.#delay = output.map(() => new Float32Array(latency + length));
+    // It changes when the stretcher is configured.
+    if (this.#delay[0]?.length !== latency + length) {
+      this.#delay = output.map(() => new Float32Array(latency + length));
+      this.#written = 0;
+    }
     const now = output.map(() => new Float32Array(length));
     for (const voice of this.#voices) voice.addTo(now, this.audioBuffers, this.audioBuffersStart);
     this.#voices = this.#voices.filter((voice) => !voice.isOver);

@@ -41,26 +41,31 @@ def _log_spectrum(sound: Mono, sample_rate_hz: int) -> Mono:
     return np.asarray(levels - smooth)
 
 
-def tempo_ratio(heard: Mono, song: Mono, sample_rate_hz: int) -> float:
-    """How much faster `heard` runs than `song`: the ratio at which their loudness curves agree best."""
-    hop = sample_rate_hz // 200
-    one, other = (_loudness(sound, hop) for sound in (heard, song))
-    ratios = np.arange(0.4, 2.2, 0.01)
+def tempo_ratio(heard: Mono, song: Mono, sample_rate_hz: int, begins: tuple[float, float]) -> float:
+    """How much faster `heard` runs than `song`: the ratio at which levels in wide bands agree best.
+
+    The bands are wide enough for a pitch that is a few semitones off. `begins` has the earliest and the latest second of
+    the song at which `heard` may begin.
+    """
+    hop = sample_rate_hz // 100
+    one, other = (_band_levels(sound, hop, sample_rate_hz) for sound in (heard, song))
+    places = np.arange(other.shape[1])
+    earliest, latest = (int(second * 100) for second in begins)
 
     def agreement(ratio: float) -> float:
-        run = np.interp(np.arange(0, len(other), ratio), np.arange(len(other)), other)
-        if len(run) < len(one):
-            return -1.0
-        ones = np.ones(len(one))
-        both = fftconvolve(run, (one - one.mean())[::-1], mode="valid")
-        energy = fftconvolve(run**2, ones, mode="valid") - fftconvolve(run, ones, mode="valid") ** 2 / len(one)
-        # Where hardly anything happens, chance is all there is.
-        return float(np.max(both / np.sqrt(np.maximum(energy, 0.2 * energy.max()))))
+        run = np.arange(one.shape[1]) * ratio
+        starts = range(earliest, min(latest, int(len(places) - run[-1])), 2)
+        return max(float(np.mean(one * [np.interp(at + run, places, band) for band in other])) for at in starts)
 
+    ratios = np.arange(0.5, 2.0, 0.02)
     return float(ratios[int(np.argmax([agreement(ratio) for ratio in ratios]))])
 
 
-def _loudness(sound: Mono, hop: int) -> Mono:
-    frames = sound[: len(sound) // hop * hop].reshape(-1, hop)
-    levels = 20 * np.log10(np.sqrt((frames**2).mean(axis=1)) + 1e-4)
-    return np.asarray(np.maximum(np.diff(levels, prepend=levels[0]), 0))
+def _band_levels(sound: Mono, hop: int, sample_rate_hz: int) -> Mono:
+    """Levels in dB in wide bands, each about its mean and by its deviation: [bands, frames]."""
+    size = 2048
+    windows = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop] * np.hanning(size)
+    power = np.abs(np.fft.rfft(windows, axis=1)) ** 2
+    bands = np.digitize(np.fft.rfftfreq(size, 1 / sample_rate_hz), (60, 200, 600, 1800, 5400, 15000))
+    levels = 10 * np.log10(np.stack([power[:, bands == band].sum(axis=1) for band in range(1, 6)]) + 1e-4)
+    return np.asarray((levels - levels.mean(axis=1, keepdims=True)) / levels.std(axis=1, keepdims=True))

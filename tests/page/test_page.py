@@ -83,8 +83,8 @@ def test_tempo_and_pitch_are_independent(listening: Page, track: Json, stems: St
     page = listening
     open_song(page, track, f"?t=3&tempo={tempo}&pitch={pitch}")
     play(page)
-    sound, song = left(heard(page, 4)), left(sum(stems.values()))
-    assert tempo_ratio(sound, song, RATE_HZ) == pytest.approx(tempo / 100, abs=0.02)
+    sound, song = left(heard(page, 5)), left(sum(stems.values()))
+    assert tempo_ratio(sound, song, RATE_HZ, (3, 7)) == pytest.approx(tempo / 100, abs=0.03)
     assert semitones_between(sound, song, RATE_HZ) == pytest.approx(pitch, abs=0.3)
 
 
@@ -105,8 +105,7 @@ def test_a_loop_comes_round_without_a_gap_and_the_trainer_raises_the_tempo(
     page.get_by_label("Rounds").fill("1")
     page.get_by_label("Up to, %").fill("120")
     page.get_by_label("Up to, %").press("Tab")
-    expect(page.get_by_text("Tempo 105 %")).to_be_visible()
-    expect(page.get_by_text("Tempo 110 %")).to_be_visible()
+    expect(page.get_by_text("Tempo 120 %")).to_be_visible()
 
 
 def test_keys_alone_play_loop_mute_and_show_what_they_do(page: Page, track: Json) -> None:

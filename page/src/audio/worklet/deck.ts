@@ -23,6 +23,8 @@ class Deck extends Stretch {
   /** What was read ahead of time, as the stretcher needs it: played as late as what is stretched. */
   #delay: Float32Array[] = [];
   #written = 0;
+  /** What the stretcher reads next, per channel. */
+  #needed: Float32Array[] = [];
   #stretchUntil = 0;
 
   override process(inputs: Float32Array[][], outputs: Float32Array[][], parameters: Record<string, Float32Array>): boolean {
@@ -33,12 +35,9 @@ class Deck extends Stretch {
     const isStretched = segment.active && !isPlain;
     if (isStretched) this.#stretchUntil = currentTime + TAIL_SECONDS;
     if (currentTime < this.#stretchUntil) {
-      const isActive = segment.active;
-      segment.active = isStretched;
-      super.process(inputs, outputs, parameters);
-      segment.active = isActive;
+      this.#stretch(segment, isStretched, () => super.process(inputs, outputs, parameters));
     }
-    this.#follow(isPlain ? this.#place(segment) : undefined, isStretched);
+    this.#follow(isPlain ? Math.round(this.#input(segment) * sampleRate) : undefined, isStretched);
     this.#addDelayed(output);
     return true;
   }
@@ -50,12 +49,47 @@ class Deck extends Stretch {
     return this.timeMap[0]!;
   }
 
-  /** The sample that comes next in a part that is not stretched. */
-  #place(segment: Segment): number {
+  /** Seconds of the song that are to be computed now; at its end the loop begins anew. */
+  #input(segment: Segment): number {
     const loop = segment.loopEnd - segment.loopStart;
-    const time = currentTime + this.outputLatencySeconds - segment.output;
+    const time = (currentTime + this.outputLatencySeconds - segment.output) * segment.rate;
     if (loop > 0 && segment.input + time >= segment.loopEnd) segment.input -= loop;
-    return Math.round((segment.input + time) * sampleRate);
+    return segment.input + time;
+  }
+
+  /** Has the stretcher run, or only sound out, with one piece of just what it needs: it misreads where pieces meet. */
+  #stretch(segment: Segment, isStretched: boolean, run: () => void): void {
+    const { audioBuffers, audioBuffersStart } = this;
+    const isActive = segment.active;
+    segment.active = isStretched;
+    if (isStretched && audioBuffers.length) {
+      const end = Math.round((this.#input(segment) + this.inputLatencySeconds) * sampleRate);
+      this.#readAround(end - this.bufferLength);
+      this.audioBuffers = [this.#needed];
+      this.audioBuffersStart = end - this.bufferLength;
+    }
+    run();
+    this.audioBuffers = audioBuffers;
+    this.audioBuffersStart = audioBuffersStart;
+    segment.active = isActive;
+  }
+
+  #readAround(first: number): void {
+    const length = this.bufferLength;
+    const channels = this.audioBuffers[0]!.length;
+    if (this.#needed.length !== channels || this.#needed[0]?.length !== length) {
+      this.#needed = Array.from({ length: channels }, () => new Float32Array(length));
+    }
+    for (const channel of this.#needed) channel.fill(0);
+    let begin = this.audioBuffersStart;
+    for (const piece of this.audioBuffers) {
+      const from = Math.max(first, begin);
+      const to = Math.min(first + length, begin + piece[0]!.length);
+      if (from < to) {
+        this.#needed.forEach((channel, index) => channel.set(piece[index]!.subarray(from - begin, to - begin), from - first));
+      }
+      begin += piece[0]!.length;
+    }
   }
 
   /** Has the voices follow where the song is to be read; undefined: nowhere. */

@@ -23,7 +23,10 @@ export interface Stretch extends AudioWorkletProcessor {
   audioBuffers: Float32Array[][];
   /** Sample at which the first piece begins. */
   audioBuffersStart: number;
+  inputLatencySeconds: number;
   outputLatencySeconds: number;
+  /** Samples that it looks back from where it reads. */
+  bufferLength: number;
   process(inputs: Float32Array[][], outputs: Float32Array[][], parameters: Record<string, Float32Array>): boolean;
 }
 

@@ -1,7 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { findUser, user } from "./api/client.ts";
 import { connected, watchEvents } from "./api/events.ts";
-import { AccountView } from "./admin/AccountView.tsx";
+import { AccountView, PasswordForm } from "./admin/AccountView.tsx";
 import { AdminView } from "./admin/AdminView.tsx";
 import { LibraryView } from "./library/LibraryView.tsx";
 import * as library from "./library/state.ts";
@@ -13,10 +13,20 @@ import { SongView } from "./song/SongView.tsx";
 /** The whole page: who is signed in sees a view, anybody else the way in. */
 export function App() {
   useEffect(() => void findUser().catch(fail), []);
-  const id = user.value?.id;
+  const mustChange = user.value?.mustChangePassword ?? false;
+  const id = mustChange ? undefined : user.value?.id;
   useEffect(() => (id ? watchEvents(library.listener) : undefined), [id]);
   if (user.value === undefined) return <Toasts />;
   if (user.value === null) return <SignIn />;
+  if (mustChange) {
+    return (
+      <main>
+        <h1>Choose a password</h1>
+        <PasswordForm onDone={() => findUser().catch(fail)} />
+        <Toasts />
+      </main>
+    );
+  }
   return (
     <>
       <a class="skip" href="#main">

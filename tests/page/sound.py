@@ -44,8 +44,8 @@ def _log_spectrum(sound: Mono, sample_rate_hz: int) -> Mono:
 def tempo_ratio(heard: Mono, song: Mono, sample_rate_hz: int, begins: tuple[float, float]) -> float:
     """How much faster `heard` runs than `song`: the ratio at which levels in wide bands agree best.
 
-    The bands are wide enough for a pitch that is a few semitones off. `begins` has the earliest and the latest second of
-    the song at which `heard` may begin.
+    The bands are wide enough for a pitch that is a few semitones off. `begins` has the earliest and the latest second
+    of the song at which `heard` may begin.
     """
     hop = sample_rate_hz // 100
     one, other = (_band_levels(sound, hop, sample_rate_hz) for sound in (heard, song))

@@ -4,6 +4,8 @@ export interface User {
   id: string;
   username: string;
   admin: boolean;
+  /** The password is good for nothing but to choose another. */
+  mustChangePassword?: boolean;
 }
 
 export type JobState =

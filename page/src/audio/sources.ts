@@ -1,6 +1,6 @@
 /** Where the sound of a stem comes from, any stretch of it at any time. */
 
-import { fetchBytes } from "../api/client.ts";
+import { ApiError, fetchBytes } from "../api/client.ts";
 import { findFrames, pieceOf, readStreamInfo, type StreamInfo } from "./flac.ts";
 
 /** Left and right. */
@@ -8,8 +8,6 @@ export type Stereo = [Float32Array<ArrayBuffer>, Float32Array<ArrayBuffer>];
 
 export interface Source {
   name: string;
-  /** Samples from the beginning that can be read by now. */
-  readonly readySamples: number;
   /**
    * Samples from `first` on; silence behind the end.
    *
@@ -57,7 +55,6 @@ export class FlacFile implements Source {
   #opening: Promise<StreamInfo> | undefined;
   #size = 0;
   #anchors: Anchor[] = [];
-  readonly readySamples = Infinity;
 
   constructor(name: string, path: string) {
     this.name = name;
@@ -142,8 +139,9 @@ export class LiveStem implements Source {
   readonly #playlist: string;
   readonly #sampleRateHz: number;
   #files: string[] = [];
+  /** Samples of each file but the song's last. */
   #samples = 0;
-  readySamples = 0;
+  #readySamples = 0;
 
   constructor(name: string, playlist: string, sampleRateHz: number) {
     this.name = name;
@@ -152,9 +150,19 @@ export class LiveStem implements Source {
   }
 
   async read(first: number, count: number, signal: AbortSignal): Promise<Stereo> {
-    while (this.readySamples < first + count) {
+    try {
+      return await this.#read(first, count, signal);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+      // The stem is complete: whoever reads is about to be given it in place of this one.
+      return pause(Infinity, signal) as Promise<never>;
+    }
+  }
+
+  async #read(first: number, count: number, signal: AbortSignal): Promise<Stereo> {
+    while (this.#readySamples < first + count) {
       await this.#renew(signal);
-      if (this.readySamples < first + count) await pause(LIVE_WAIT_MS, signal);
+      if (this.#readySamples < first + count) await pause(LIVE_WAIT_MS, signal);
     }
     const stretch = silence(count);
     for (let number = Math.floor(first / this.#samples); number * this.#samples < first + count; number++) {
@@ -170,7 +178,7 @@ export class LiveStem implements Source {
     const folder = this.#playlist.slice(0, this.#playlist.lastIndexOf("/") + 1);
     this.#files = text.split("\n").filter((line) => line && !line.startsWith("#")).map((name) => folder + name);
     this.#samples = Math.round(parseFloat(/#EXTINF:([\d.]+)/.exec(text)?.[1] ?? "0") * this.#sampleRateHz);
-    this.readySamples = this.#files.length * this.#samples;
+    this.#readySamples = this.#files.length * this.#samples;
   }
 }
 
@@ -180,7 +188,6 @@ export class WholeFile implements Source {
   readonly #path: string;
   readonly #sampleRateHz: number;
   #sound: Promise<Stereo> | undefined;
-  readonly readySamples = Infinity;
 
   constructor(name: string, path: string, sampleRateHz: number) {
     this.name = name;
@@ -198,9 +205,10 @@ export class WholeFile implements Source {
   }
 }
 
+/** Waits, for ever if `ms` is infinite, unless it is called off. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
+    const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);
     signal.addEventListener("abort", () => {
       clearTimeout(timer);
       reject(signal.reason);

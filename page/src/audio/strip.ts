@@ -1,6 +1,6 @@
 /** One channel of the mixer: volume, pan, mute, solo and a meter for one stem. */
 
-import { batch, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 
 const GLIDE_SECONDS = 0.012; // short enough to feel immediate, long enough not to click
 
@@ -47,13 +47,5 @@ export class Strip {
     if (!this.#meter) return 0;
     this.#meter.getFloatTimeDomainData(this.#samples);
     return this.#samples.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0);
-  }
-
-  reset(): void {
-    batch(() => {
-      this.volume.value = 1;
-      this.pan.value = 0;
-      this.muted.value = this.solo.value = false;
-    });
   }
 }

@@ -58,8 +58,12 @@ export class Practice {
     const stopChoosing = effect(() => {
       const track = this.track.value;
       if (!track?.durationSeconds) return;
-      const sound = soundOf(track, jobs.value.get(this.id), this.model.value);
-      if (sound.key !== this.sound.peek()?.key) this.#open(sound, track.durationSeconds);
+      const job = jobs.value.get(this.id);
+      const sound = soundOf(track, job, this.model.value);
+      const now = this.sound.peek();
+      // Live stems are gone a moment before the track tells its complete ones.
+      const isBetween = now?.kind === "live" && sound.kind === "mix" && job?.job.state === "JOB_STATE_RUNNING";
+      if (sound.key !== now?.key && !isBetween) this.#open(sound, track.durationSeconds);
     });
     const stopWriting = writeAddress(this);
     const stopBeats = effect(() => {

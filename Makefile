@@ -26,23 +26,28 @@ protos: protos/gen/stemtube/stemtube.binpb ## The contracts' code
 protos/gen/stemtube/stemtube.binpb: $(PROTOS) protos/generate.py $(VENV)/.installed
 	@$(BIN)/python protos/generate.py
 
-demo: protos ## Process a song (SONG=path: your own) from start to end
+# Asks npm only when something of it has changed, and does without where its registry cannot be reached.
+page: $(VENV)/.installed ## The page that people use
+	@$(BIN)/python page/build.py
+
+demo: protos page ## Process a song (SONG=path: your own) from start to end
 	@$(BIN)/stemtube demo $(if $(SONG),"$(SONG)")
 
-run: protos ## Run the suite until Ctrl-C
+run: protos page ## Run the suite until Ctrl-C
 	@$(BIN)/stemtube up
 
 # Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
-test: protos ## All tests
+test: protos page ## All tests
 	$(BIN)/pytest -n 3 --dist loadfile
 
-lint: protos ## Style, types, import rules, contracts
+lint: protos ## Style, types, import rules, contracts, the page's types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint protos/gen/stemtube/stemtube.binpb --path stemtube
 	@$(BIN)/python protos/check_breaking.py $(BIN)/buf
+	@$(BIN)/python page/build.py check
 
 CHECKOV := .venv-checkov/bin/checkov
 # By itself: it pins half of what StemTube uses to other versions.
@@ -66,6 +71,7 @@ chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
 
 clean: ## Remove what was made, but not data
-	rm -rf $(VENV) .venv-checkov protos/gen build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
+		.pytest_cache .import_linter_cache
 
-.PHONY: help venv protos demo run test lint k8s-check images-check chaos clean
+.PHONY: help venv protos page demo run test lint k8s-check images-check chaos clean

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import api_tokens, health, media, middleware, origins, pages, session, transcoder, tus, uploads
+from gateway import api_tokens, frontend, health, media, middleware, origins, pages, session, transcoder, tus, uploads
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, Doorkeeper, meeting_expectations
 from gateway.errors import errors
@@ -85,6 +85,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     add_exports(app, config)
     app.add_routes(transcoder.routes(services.values()))
     app.add_routes(_documentation(services, config.gateway.public_url))
+    app.add_routes(frontend.routes())
     return app
 
 
@@ -109,7 +110,7 @@ async def _announce_stop(app: web.Application) -> None:
 
 def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
     content = document(services.values(), public_url)
-    text, page, start = json.dumps(content, ensure_ascii=False), pages.api_page(content), pages.start_page()
+    text, page = json.dumps(content, ensure_ascii=False), pages.api_page(content)
 
     async def openapi(_request: web.Request) -> web.Response:
         return web.Response(text=text, content_type="application/json")
@@ -120,11 +121,7 @@ def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -
     async def style(_request: web.Request) -> web.Response:
         return web.Response(text=pages.STYLE, content_type="text/css")
 
-    async def root(_request: web.Request) -> web.Response:
-        return pages.page_response(start)
-
     return [
-        web.get("/", root),
         web.get("/api/docs", docs),
         web.get(pages.STYLE_PATH, style),
         web.get("/api/v1/openapi.json", openapi),

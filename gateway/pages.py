@@ -48,10 +48,12 @@ def api_page(document: dict[str, Any]) -> str:
 
 
 def start_page() -> str:
-    """What is at the gateway's root."""
+    """What is at the gateway's root where the page for people has not been built."""
     return _page(
         "StemTube",
         "<h1>StemTube</h1><p>Stems, beats, tempo, key, chords, words and structure of songs.</p>"
+        "<p>The page to use it in a browser is not built here. On the machine where StemTube runs, "
+        "<code>make page</code> builds it; it needs the npm registry once. Then start StemTube again.</p>"
         '<p>The HTTP API of this suite is described at <a href="/api/docs">/api/docs</a>.</p>',
     )
 

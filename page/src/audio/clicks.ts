@@ -1,0 +1,100 @@
+/** The metronome: clicks on the song's beats, and those that count in. */
+
+import { signal } from "@preact/signals";
+import type { Beat } from "../api/types.ts";
+import { timesOf, type Leg } from "./timeline.ts";
+
+// Clicks are set this long before they sound: longer than a tick of the player, short enough to follow changes.
+const AHEAD_SECONDS = 0.25;
+const ACCENT_HZ = 1760;
+const BEAT_HZ = 1175;
+const CLICK_SECONDS = 0.05;
+const USUAL_SECONDS_PER_BEAT = 0.5;
+
+export interface Click {
+  time: number;
+  isAccent: boolean;
+}
+
+/** Beats at half, the same or twice the pace; at half pace the downbeats stay. */
+export function clicksOf(beats: readonly Beat[], pace: number): Click[] {
+  const clicks = beats.map(({ time, position }) => ({ time, isAccent: position === 1 }));
+  if (pace === 0.5) {
+    let count = 0;
+    return clicks.filter((click) => {
+      if (click.isAccent) count = 0;
+      return count++ % 2 === 0;
+    });
+  }
+  if (pace === 2) {
+    return clicks.flatMap((click, index) => {
+      const next = clicks[index + 1];
+      return next ? [click, { time: (click.time + next.time) / 2, isAccent: false }] : [click];
+    });
+  }
+  return clicks;
+}
+
+export class Clicks {
+  readonly on = signal(false);
+  /** 0.5, 1 or 2 clicks per beat. */
+  readonly pace = signal(1);
+  readonly volume = signal(0.6);
+  readonly #context: AudioContext;
+  #beats: readonly Beat[] = [];
+  #set = new Set<OscillatorNode>();
+  #until = 0;
+
+  constructor(context: AudioContext) {
+    this.#context = context;
+  }
+
+  set beats(beats: readonly Beat[]) {
+    this.#beats = beats;
+  }
+
+  /** Sets the clicks that come next. */
+  schedule(leg: Leg, next: Leg | undefined): void {
+    const now = this.#context.currentTime;
+    const from = Math.max(this.#until, now, leg.output);
+    const to = now + AHEAD_SECONDS;
+    if (!this.on.value || from >= to) return;
+    const clicks = clicksOf(this.#beats, this.pace.value);
+    const places = clicks.map(({ time }) => time);
+    const change = next?.output ?? Infinity;
+    const times = timesOf(leg, places, from, Math.min(to, change));
+    if (next) times.push(...timesOf(next, places, Math.max(from, change), to));
+    for (const [index, time] of times) this.#click(time, clicks[index]!.isAccent);
+    this.#until = to;
+  }
+
+  /** The song's tempo at its beginning. */
+  get secondsPerBeat(): number {
+    const [first, second] = this.#beats;
+    return first && second ? second.time - first.time : USUAL_SECONDS_PER_BEAT;
+  }
+
+  /** Counts beats in from a time of the context on. */
+  countIn(begin: number, beats: number, secondsPerBeat: number): void {
+    for (let beat = 0; beat < beats; beat++) this.#click(begin + beat * secondsPerBeat, beat === 0);
+  }
+
+  /** Takes back what has not sounded yet. */
+  cancel(): void {
+    for (const click of this.#set) click.stop();
+    this.#set.clear();
+    this.#until = 0;
+  }
+
+  #click(time: number, isAccent: boolean): void {
+    const tone = new OscillatorNode(this.#context, { frequency: isAccent ? ACCENT_HZ : BEAT_HZ });
+    const gain = new GainNode(this.#context, { gain: 0 });
+    gain.gain.setValueAtTime(this.volume.value, time);
+    gain.gain.exponentialRampToValueAtTime(0.001, time + CLICK_SECONDS);
+    tone.connect(gain).connect(this.#context.destination);
+    tone.start(time);
+    tone.stop(time + CLICK_SECONDS);
+    this.#set.add(tone);
+    tone.onended = () => this.#set.delete(tone);
+  }
+}

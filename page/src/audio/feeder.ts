@@ -1,0 +1,116 @@
+/** Keeps the deck supplied with sound around the place that is played, within a bound of memory. */
+
+import type { StretchNode } from "signalsmith-stretch";
+import type { Source } from "./sources.ts";
+
+// The first pieces are short, so that sound comes at once; later ones need fewer requests.
+const FIRST_SECONDS = 1.5;
+const PIECE_SECONDS = 6;
+// How much sound is held: four stereo stems of eight minutes are 680 MB as 32-bit samples.
+const MAX_BYTES = 700e6;
+// What is kept behind the playhead for small steps back, and wanted ahead of it when there is no room for more.
+const BEHIND_SECONDS = 15;
+const AHEAD_SECONDS = 45;
+
+export class Feeder {
+  readonly #deck: StretchNode;
+  readonly #sampleRateHz: number;
+  readonly #totalSamples: number;
+  #sources: Source[];
+  #run: AbortController | undefined;
+  /** Sample of the song at which the deck's buffers begin to count, and what is there now. */
+  #origin = 0;
+  #start = 0;
+  #end = 0;
+  /** Where the song is played, in seconds, and from where it may be played again soon. */
+  position: () => number = () => 0;
+  keepFrom: () => number = () => Infinity;
+  /** Told whenever more sound is there, and what went wrong. */
+  onProgress: () => void = () => {};
+  onError: (error: unknown) => void = () => {};
+
+  constructor(deck: StretchNode, sources: Source[], sampleRateHz: number, totalSamples: number) {
+    this.#deck = deck;
+    this.#sources = sources;
+    this.#sampleRateHz = sampleRateHz;
+    this.#totalSamples = totalSamples;
+  }
+
+  /** Seconds of the song that the deck's time 0 stands for. */
+  get origin(): number {
+    return this.#origin / this.#sampleRateHz;
+  }
+
+  /** Seconds up to which there is sound. */
+  get end(): number {
+    return this.#end / this.#sampleRateHz;
+  }
+
+  get isComplete(): boolean {
+    return this.#end >= this.#totalSamples;
+  }
+
+  /** Whether the song can be played from here without a wait. */
+  has(seconds: number): boolean {
+    const sample = seconds * this.#sampleRateHz;
+    return sample >= this.#start && (sample < this.#end || this.isComplete);
+  }
+
+  /** Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it. */
+  async begin(seconds: number): Promise<void> {
+    const sample = Math.floor(seconds * this.#sampleRateHz);
+    const isNear = sample >= this.#start && sample <= this.#end + FIRST_SECONDS * this.#sampleRateHz;
+    if (this.#run && isNear) return;
+    this.stop();
+    const run = new AbortController();
+    this.#run = run;
+    this.#origin = this.#start = this.#end = sample;
+    await this.#deck.dropBuffers();
+    if (!run.signal.aborted) this.#feed(run.signal).catch((error) => run.signal.aborted || this.#fail(error));
+  }
+
+  stop(): void {
+    this.#run?.abort();
+    this.#run = undefined;
+  }
+
+  /** Takes other sources of the same stems from the next `begin` on: complete ones for those that were being made. */
+  use(sources: Source[]): void {
+    this.stop();
+    this.#sources = sources;
+  }
+
+  #fail(error: unknown): void {
+    this.#run = undefined;
+    this.onError(error);
+  }
+
+  async #feed(signal: AbortSignal): Promise<void> {
+    let seconds = FIRST_SECONDS;
+    while (this.#end < this.#totalSamples) {
+      await this.#makeRoom(signal);
+      const count = Math.min(Math.round(seconds * this.#sampleRateHz), this.#totalSamples - this.#end);
+      const sounds = await Promise.all(this.#sources.map((source) => source.read(this.#end, count, signal)));
+      signal.throwIfAborted();
+      const channels = sounds.flat();
+      await this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
+      signal.throwIfAborted();
+      this.#end += count;
+      this.onProgress();
+      seconds = PIECE_SECONDS;
+    }
+  }
+
+  /** Drops what was played when there is too much; waits while what is ahead is enough. */
+  async #makeRoom(signal: AbortSignal): Promise<void> {
+    const bytesPerSample = this.#sources.length * 2 * 4;
+    while ((this.#end - this.#start) * bytesPerSample > MAX_BYTES) {
+      const keep = Math.min(this.position() - BEHIND_SECONDS, this.keepFrom());
+      const { start } = await this.#deck.dropBuffers(keep - this.origin);
+      this.#start = this.#origin + Math.round(start * this.#sampleRateHz);
+      if (this.end - this.position() < AHEAD_SECONDS) return;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      signal.throwIfAborted();
+    }
+  }
+}

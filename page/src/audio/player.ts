@@ -1,0 +1,283 @@
+/** Plays the stems of a song together: tempo, pitch, loops, and what belongs to practising with them. */
+
+import { batch, effect, signal } from "@preact/signals";
+import createStretch, { type StretchNode } from "signalsmith-stretch";
+import { Clicks } from "./clicks.ts";
+import { Feeder } from "./feeder.ts";
+import type { Source } from "./sources.ts";
+import { Strip } from "./strip.ts";
+import { placeAt, timeOfRound, type Leg, type Loop } from "./timeline.ts";
+import deckUrl from "./worklet/deck.ts?worker&url";
+
+// Blocks as signalsmith-stretch chooses them for music; the work is spread over an interval, or the stems' Fourier
+// transforms would all fall into one quantum of 3 ms.
+const STRETCHING = { blockMs: 120, intervalMs: 30, splitComputation: true };
+const TICK_MS = 40;
+const FADE_SECONDS = 0.01;
+// Sound that must be there to begin, and to go on.
+const READY_SECONDS = 0.5;
+const MOST_CHANNELS = 32;
+
+/** After every so many rounds of the loop the tempo rises by a step, up to the last. */
+export interface Trainer {
+  rounds: number;
+  step: number;
+  last: number;
+}
+
+/** This browser, or this address, has no AudioWorklet. */
+export class NoSoundError extends Error {}
+
+export class Player {
+  readonly duration: number;
+  readonly strips: Strip[];
+  readonly clicks: Clicks;
+  readonly playing = signal(false);
+  /** Pressed play, but the sound is not there yet. */
+  readonly waiting = signal(false);
+  /** 1 is the song's own tempo. */
+  readonly rate = signal(1);
+  readonly semitones = signal(0);
+  readonly loop = signal<Loop | null>(null);
+  readonly trainer = signal<Trainer | null>(null);
+  /** Beats that are counted before the song begins. */
+  readonly countIn = signal(0);
+  readonly bufferedUntil = signal(0);
+  onError: (error: unknown) => void = () => {};
+
+  readonly #context: AudioContext;
+  readonly #deck: StretchNode;
+  readonly #feeder: Feeder;
+  readonly #master: GainNode;
+  #lead = 0;
+  /** Where the song stands while it does not run. */
+  #place = 0;
+  #leg: Leg | undefined;
+  #next: Leg | undefined;
+  #timer = 0;
+  #dispose: () => void;
+
+  /**
+   * @param sources stems of one length and rate, mixed as they are numbered.
+   * @param duration seconds.
+   * @throws NoSoundError the browser offers no AudioWorklet here.
+   */
+  static async open(sources: Source[], duration: number, sampleRateHz: number): Promise<Player> {
+    if (!globalThis.AudioWorkletNode || !window.isSecureContext) {
+      throw new NoSoundError(
+        "Browsers allow this page's sound over https, or on the machine where StemTube runs, only. Open it over https to play.",
+      );
+    }
+    const context = new AudioContext({ sampleRate: sampleRateHz, latencyHint: "interactive" });
+    createStretch.moduleUrl = deckUrl;
+    const channels = Math.min(2 * sources.length, MOST_CHANNELS);
+    const deck = await createStretch(context, {
+      numberOfInputs: 1,
+      numberOfOutputs: 1,
+      outputChannelCount: [channels],
+    });
+    await deck.configure(STRETCHING);
+    const player = new Player(context, deck, sources.slice(0, channels / 2), duration);
+    player.#lead = await deck.latency();
+    return player;
+  }
+
+  private constructor(context: AudioContext, deck: StretchNode, sources: Source[], duration: number) {
+    this.duration = duration;
+    this.#context = context;
+    this.#deck = deck;
+    this.#master = new GainNode(context, { gain: 0 });
+    this.#master.connect(context.destination);
+    this.clicks = new Clicks(context);
+    this.strips = sources.map(({ name }) => new Strip(name));
+    const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 * sources.length });
+    deck.connect(splitter);
+    this.strips.forEach((strip, index) => strip.connect(splitter, index, this.#master));
+    this.#feeder = new Feeder(deck, sources, context.sampleRate, Math.round(duration * context.sampleRate));
+    this.#feeder.position = () => this.position();
+    this.#feeder.keepFrom = () => this.loop.value?.start ?? Infinity;
+    this.#feeder.onProgress = () => this.#onSound();
+    this.#feeder.onError = (error) => {
+      this.pause();
+      this.onError(error);
+    };
+    this.#dispose = effect(() => {
+      const anySolo = this.strips.some((strip) => strip.solo.value);
+      for (const strip of this.strips) strip.apply(anySolo);
+    });
+    void this.#feeder.begin(0);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#dispose();
+    this.#feeder.stop();
+    void this.#context.close();
+  }
+
+  /** Seconds of the song that are heard now. */
+  position(): number {
+    if (!this.#leg) return this.#place;
+    const now = this.#context.currentTime - (this.#context.outputLatency || 0);
+    const leg = this.#next && now >= this.#next.output ? this.#next : this.#leg;
+    return Math.min(placeAt(leg, now), this.duration);
+  }
+
+  /** Goes on with other sources of the same stems. */
+  async use(sources: Source[]): Promise<void> {
+    this.#feeder.use(sources);
+    await this.seek(this.position());
+  }
+
+  async play(): Promise<void> {
+    if (this.playing.value) return;
+    this.playing.value = true;
+    await this.#context.resume();
+    if (this.#place >= this.duration - 0.05) this.#place = this.loop.value?.start ?? 0;
+    await this.#run(this.#place, this.countIn.value);
+    this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  pause(): void {
+    if (!this.playing.value) return;
+    const place = this.position();
+    clearInterval(this.#timer);
+    this.#halt();
+    batch(() => {
+      this.playing.value = this.waiting.value = false;
+      this.#place = place;
+    });
+  }
+
+  async toggle(): Promise<void> {
+    if (this.playing.value) this.pause();
+    else await this.play();
+  }
+
+  async seek(seconds: number): Promise<void> {
+    const place = Math.min(Math.max(seconds, 0), this.duration);
+    const loop = this.loop.value;
+    if (loop && place >= loop.end) this.loop.value = null;
+    if (this.playing.value) await this.#run(place);
+    else {
+      this.#place = place;
+      await this.#feeder.begin(place);
+      this.#onSound();
+    }
+  }
+
+  setRate(rate: number): void {
+    this.rate.value = Math.min(Math.max(Math.round(rate * 100) / 100, 0.5), 2);
+    this.#change();
+  }
+
+  setSemitones(semitones: number): void {
+    this.semitones.value = Math.min(Math.max(Math.round(semitones), -12), 12);
+    this.#change();
+  }
+
+  /** @param loop at least a tenth of a second long, or null for none. */
+  setLoop(loop: Loop | null): void {
+    this.loop.value = loop && loop.end - loop.start >= 0.1 ? loop : null;
+    const place = this.position();
+    if (this.loop.value && (place < this.loop.value.start - 4 || place >= this.loop.value.end)) {
+      void this.seek(this.loop.value.start);
+    } else this.#change();
+  }
+
+  /** The song runs on as it is set now, from where it is. */
+  #change(): void {
+    if (!this.#leg) return;
+    const output = this.#context.currentTime + this.#lead;
+    const leg = this.#next && output >= this.#next.output ? this.#next : this.#leg;
+    this.#schedule({ output, input: placeAt(leg, output), rate: this.rate.value, loop: this.loop.value });
+  }
+
+  async #run(place: number, countIn = 0): Promise<void> {
+    this.#place = place;
+    if (this.#leg && !this.#feeder.has(place)) this.#halt();
+    await this.#feeder.begin(place);
+    if (!this.playing.value) return;
+    if (!this.#hasSoundAt(place)) {
+      this.waiting.value = true;
+      return;
+    }
+    this.waiting.value = false;
+    const begin = this.#context.currentTime + this.#lead;
+    const secondsPerBeat = this.clicks.secondsPerBeat / this.rate.value;
+    const output = begin + countIn * secondsPerBeat;
+    this.#master.gain.setTargetAtTime(1, this.#context.currentTime, FADE_SECONDS);
+    this.#schedule({ output, input: place, rate: this.rate.value, loop: this.loop.value });
+    this.clicks.countIn(begin, countIn, secondsPerBeat);
+  }
+
+  #hasSoundAt(place: number): boolean {
+    return this.#feeder.has(Math.min(place + READY_SECONDS, this.duration - 0.01));
+  }
+
+  #halt(): void {
+    this.#leg = this.#next = undefined;
+    this.clicks.cancel();
+    this.#master.gain.setTargetAtTime(0, this.#context.currentTime, FADE_SECONDS);
+    void this.#deck.schedule({ active: false, output: this.#context.currentTime });
+  }
+
+  #schedule(leg: Leg): void {
+    const isFirst = !this.#leg;
+    const isLater = leg.output > this.#context.currentTime + this.#lead + 0.001;
+    if (isFirst || !isLater) {
+      this.#leg = leg;
+      this.#next = undefined;
+      this.clicks.cancel();
+    } else this.#next = leg;
+    const { origin } = this.#feeder;
+    void this.#deck.schedule({
+      active: true,
+      output: leg.output,
+      input: leg.input - origin,
+      rate: leg.rate,
+      semitones: this.semitones.value,
+      loopStart: leg.loop ? leg.loop.start - origin : 0,
+      loopEnd: leg.loop ? leg.loop.end - origin : 0,
+    });
+  }
+
+  #onSound(): void {
+    this.bufferedUntil.value = this.#feeder.end;
+    if (this.playing.value && this.waiting.value && this.#hasSoundAt(this.#place)) void this.#run(this.#place);
+  }
+
+  #tick(): void {
+    if (!this.#leg) return;
+    const now = this.#context.currentTime;
+    if (this.#next && now >= this.#next.output) {
+      this.#leg = this.#next;
+      this.#next = undefined;
+    }
+    const place = this.position();
+    if (place >= this.duration - 0.02) {
+      this.pause();
+      return;
+    }
+    if (!this.#feeder.isComplete && place + READY_SECONDS / 2 > this.#feeder.end) {
+      this.#halt();
+      this.#place = place;
+      this.waiting.value = true;
+      return;
+    }
+    this.#train(now);
+    this.clicks.schedule(this.#leg, this.#next);
+  }
+
+  /** Has the tempo rise when the loop has come round often enough. */
+  #train(now: number): void {
+    const trainer = this.trainer.value;
+    const leg = this.#leg!;
+    if (!trainer || !leg.loop || this.#next || leg.rate >= trainer.last) return;
+    // A leg that began within the loop's first round counts that one too.
+    const output = timeOfRound(leg, trainer.rounds);
+    if (output - now > this.#lead + 0.15) return;
+    this.rate.value = Math.min(Math.round((leg.rate + trainer.step) * 100) / 100, trainer.last, 2);
+    this.#schedule({ output, input: leg.loop.start, rate: this.rate.value, loop: leg.loop });
+  }
+}

@@ -1,0 +1,120 @@
+import { useSignal } from "@preact/signals";
+import type { Track, TrackJob } from "../api/types.ts";
+import { keyName } from "../music/keys.ts";
+import { Dialog } from "../parts/Dialog.tsx";
+import { clock } from "../parts/format.ts";
+import { fail } from "../parts/toasts.tsx";
+import { JobBars } from "./JobBars.tsx";
+import * as library from "./state.ts";
+
+/** One song: what is known of it, how far its work is, and what can be done with it. */
+export function TrackCard({ track }: { track: Track }) {
+  const job = library.jobs.value.get(track.id);
+  const facts = [
+    track.artist,
+    keyName(track.key),
+    track.tempo?.bpm ? `${Math.round(track.tempo.bpm)} BPM` : "",
+    track.durationSeconds ? clock(track.durationSeconds) : "",
+  ];
+  return (
+    <li class="card">
+      {track.cover ? <img class="cover" src={track.cover} alt="" loading="lazy" /> : <div class="cover" aria-hidden="true" />}
+      <div class="what">
+        <h2>{track.deleteTime ? track.title : <a href={`/songs/${track.id}`}>{track.title || track.sourceUrl}</a>}</h2>
+        <p class="faint">{facts.filter(Boolean).join(" · ")}</p>
+        {job && !track.deleteTime && <JobBars job={job} />}
+      </div>
+      {track.deleteTime ? (
+        <button onClick={() => library.restore(track).catch(fail)}>Bring back</button>
+      ) : (
+        <Actions track={track} job={job} />
+      )}
+    </li>
+  );
+}
+
+function Actions({ track, job }: { track: Track; job: TrackJob | undefined }) {
+  const editing = useSignal(false);
+  const state = job?.job.state;
+  const isActive = state === "JOB_STATE_QUEUED" || state === "JOB_STATE_RUNNING";
+  const canRetry = state === "JOB_STATE_FAILED" || state === "JOB_STATE_CANCELLED";
+  const name = track.title || track.sourceUrl;
+  return (
+    <div class="actions">
+      {isActive && (
+        <button aria-label={`Cancel ${name}`} onClick={() => library.cancel(job!).catch(fail)}>
+          Cancel
+        </button>
+      )}
+      {canRetry && (
+        <button aria-label={`Try ${name} again`} onClick={() => library.retry(track, job!).catch(fail)}>
+          Try again
+        </button>
+      )}
+      <button
+        aria-label={`Favourite: ${name}`}
+        aria-pressed={track.favourite}
+        onClick={() => library.update(track, { favourite: !track.favourite }).catch(fail)}
+      >
+        {track.favourite ? "★" : "☆"}
+      </button>
+      <button aria-label={`Edit ${name}`} onClick={() => (editing.value = true)}>
+        ✎
+      </button>
+      <button aria-label={`Delete ${name}`} onClick={() => library.remove(track).catch(fail)}>
+        ✕
+      </button>
+      {editing.value && <EditDialog track={track} onClose={() => (editing.value = false)} />}
+    </div>
+  );
+}
+
+function EditDialog({ track, onClose }: { track: Track; onClose: () => void }) {
+  function save(event: SubmitEvent) {
+    event.preventDefault();
+    const fields = new FormData(event.target as HTMLFormElement);
+    const text = (name: string) => String(fields.get(name)).trim();
+    library
+      .update(track, { title: text("title"), artist: text("artist"), notes: text("notes") })
+      .then(onClose)
+      .catch(fail);
+  }
+  return (
+    <Dialog title="This song" onClose={onClose}>
+      <form onSubmit={save}>
+        <label>
+          Title
+          <input name="title" value={track.title} maxLength={300} required />
+        </label>
+        <label>
+          Artist
+          <input name="artist" value={track.artist} maxLength={300} />
+        </label>
+        <label>
+          Notes
+          <textarea name="notes" rows={4} maxLength={10000} defaultValue={track.notes} />
+        </label>
+        {library.playlists.value.length > 0 && (
+          <label>
+            Put into a playlist
+            <select
+              value=""
+              onChange={(event) => {
+                const playlist = library.playlists.value.find(({ id }) => id === event.currentTarget.value);
+                if (playlist) library.addToPlaylist(playlist, track).catch(fail);
+              }}
+            >
+              <option value="">choose one</option>
+              {library.playlists.value.map(({ id, name }) => (
+                <option key={id} value={id}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
+        <button class="primary">Save</button>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,214 @@
+/** The library as it is shown: a list that the server filters and sorts, and the jobs that work on it. */
+
+import { batch, signal } from "@preact/signals";
+import { call, query } from "../api/client.ts";
+import type { Listener } from "../api/events.ts";
+import type { Playlist, ProcessingOptions, Track, TrackJob } from "../api/types.ts";
+import { fail, tell } from "../parts/toasts.tsx";
+
+const PAGE_SIZE = 100;
+const CHANGE_MS = 150;
+
+export interface Filters {
+  query: string;
+  keyTonic: string;
+  keyMode: string;
+  minBpm: number;
+  maxBpm: number;
+  favourites: boolean;
+  deleted: boolean;
+  playlistId: string;
+  order: string;
+}
+
+export const NO_FILTERS: Filters = {
+  query: "",
+  keyTonic: "",
+  keyMode: "",
+  minBpm: 0,
+  maxBpm: 0,
+  favourites: false,
+  deleted: false,
+  playlistId: "",
+  order: "",
+};
+
+export const filters = signal<Filters>(NO_FILTERS);
+export const tracks = signal<Track[] | undefined>(undefined);
+export const nextPage = signal("");
+/** The newest job of each track, by the track's id. */
+export const jobs = signal<ReadonlyMap<string, TrackJob>>(new Map());
+export const playlists = signal<Playlist[]>([]);
+/** Told the id of a track of which a part is new, and the part. */
+export const trackChanges = new Set<(trackId: string, part: string) => void>();
+
+let asked = 0;
+
+/** Asks for the list from its beginning. */
+export async function load(): Promise<void> {
+  const turn = ++asked;
+  const answer = await page("");
+  if (turn !== asked) return;
+  batch(() => {
+    tracks.value = answer.tracks;
+    nextPage.value = answer.nextPageToken;
+  });
+}
+
+/** Adds the next page to the list. */
+export async function loadMore(): Promise<void> {
+  const turn = asked;
+  const answer = await page(nextPage.value);
+  if (turn !== asked) return;
+  const known = new Set(tracks.value?.map(({ id }) => id));
+  batch(() => {
+    tracks.value = [...(tracks.value ?? []), ...answer.tracks.filter(({ id }) => !known.has(id))];
+    nextPage.value = answer.nextPageToken;
+  });
+}
+
+function page(pageToken: string): Promise<{ tracks: Track[]; nextPageToken: string }> {
+  return call("GET", "/tracks" + query({ ...filters.value, pageSize: PAGE_SIZE, pageToken }));
+}
+
+export async function loadPlaylists(): Promise<void> {
+  playlists.value = (await call<{ playlists: Playlist[] }>("GET", "/playlists?pageSize=200")).playlists;
+}
+
+/** Keeps the newest job of a track: of two the one that was made later. */
+function keepJob(job: TrackJob): void {
+  const known = jobs.value.get(job.trackId);
+  if (known && known.job.id !== job.job.id && (known.job.createTime ?? "") > (job.job.createTime ?? "")) return;
+  jobs.value = new Map(jobs.value).set(job.trackId, job);
+}
+
+const changed = new Set<string>();
+let reloading: number | undefined;
+
+/** Fetches what has changed, several changes at once: a song that fills in has many within a second. */
+function reloadSoon(id: string): void {
+  changed.add(id);
+  reloading ??= window.setTimeout(() => {
+    reloading = undefined;
+    for (const id of changed) reloadTrack(id).catch(fail);
+    changed.clear();
+  }, CHANGE_MS);
+}
+
+async function reloadTrack(id: string): Promise<void> {
+  if (!tracks.value?.some((track) => track.id === id)) return;
+  const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
+  replace(track);
+}
+
+function replace(track: Track): void {
+  tracks.value = tracks.value?.map((other) => (other.id === track.id ? track : other));
+}
+
+export const listener: Listener = {
+  job: keepJob,
+  changed(trackId, part) {
+    reloadSoon(trackId);
+    for (const tellChange of trackChanges) tellChange(trackId, part);
+  },
+  caughtUp() {
+    load().catch(fail);
+    findFailed().catch(fail);
+    for (const { id } of tracks.value ?? []) for (const tellChange of trackChanges) tellChange(id, "");
+  },
+};
+
+/** Jobs that have ended are not in the stream; those that failed are shown until they are tried again. */
+async function findFailed(): Promise<void> {
+  const answer = await call<{ jobs: TrackJob[] }>("GET", "/jobs?pageSize=200");
+  batch(() => answer.jobs.toReversed().forEach(keepJob));
+}
+
+/** Shows a track that was just added, at the head of the list. */
+function added({ track, job }: { track: Track; job: TrackJob }): void {
+  batch(() => {
+    tracks.value = [track, ...(tracks.value ?? []).filter(({ id }) => id !== track.id)];
+    if (job) keepJob(job);
+  });
+}
+
+export async function addLink(url: string, options?: ProcessingOptions): Promise<void> {
+  added(await call("POST", "/tracks", { url, requestId: newId(), ...(options && { options }) }));
+}
+
+export async function addFile(file: File, options?: ProcessingOptions): Promise<void> {
+  const form = new FormData();
+  if (options) form.append("options", JSON.stringify(options));
+  form.append("requestId", newId());
+  form.append("file", file, file.name);
+  added(await call("POST", "/tracks/upload", form));
+}
+
+export async function process(trackId: string, options: ProcessingOptions): Promise<void> {
+  const { job } = await call<{ job: TrackJob }>("POST", `/tracks/${trackId}/process`, { options, requestId: newId() });
+  keepJob(job);
+}
+
+export function cancel(job: TrackJob): Promise<unknown> {
+  return call("POST", `/jobs/${job.job.id}/cancel`);
+}
+
+const ANALYSES = { beats: "PART_BEATS", key: "PART_KEY", chords: "PART_CHORDS", structure: "PART_STRUCTURE", lyrics: "PART_LYRICS" };
+
+/** Makes what failed again; a link that could not be fetched is fetched again. */
+export async function retry(track: Track, job: TrackJob): Promise<void> {
+  const failed = job.parts.filter(({ state }) => state === "JOB_STATE_FAILED" || state === "JOB_STATE_CANCELLED");
+  const names = failed.map(({ name }) => name);
+  if (track.sourceUrl && (names.includes("acquire") || !track.durationSeconds)) return addLink(track.sourceUrl);
+  const analyses = Object.entries(ANALYSES)
+    .filter(([name]) => names.includes(name))
+    .map(([, part]) => ({ part }) as { part: "PART_BEATS" });
+  const options: ProcessingOptions = { analyses };
+  if (names.some((name) => name.startsWith("separation"))) options.separations = [{}];
+  await process(track.id, options);
+}
+
+export async function update(track: Track, change: Partial<Pick<Track, "title" | "artist" | "favourite" | "notes">>): Promise<void> {
+  const answer = await call<{ track: Track }>("PATCH", `/tracks/${track.id}`, change);
+  replace(answer.track);
+}
+
+/** Deletes a track and offers to undo that. */
+export async function remove(track: Track): Promise<void> {
+  await call("DELETE", `/tracks/${track.id}`);
+  tracks.value = tracks.value?.filter(({ id }) => id !== track.id);
+  const hasAudio = track.durationSeconds > 0;
+  tell(`“${track.title}” is deleted.`, hasAudio ? { label: "Undo", run: () => void restore(track).catch(fail) } : undefined);
+}
+
+export async function restore(track: Track): Promise<void> {
+  await call("POST", `/tracks/${track.id}/restore`);
+  await load();
+}
+
+export async function createPlaylist(name: string, trackIds: string[] = []): Promise<void> {
+  await call("POST", "/playlists", { name, trackIds });
+  await loadPlaylists();
+}
+
+export async function addToPlaylist(playlist: Playlist, track: Track): Promise<void> {
+  await call("POST", `/playlists/${playlist.id}/tracks`, { trackIds: [track.id] });
+  await loadPlaylists();
+  tell(`“${track.title}” is in ${playlist.name}.`);
+}
+
+/** Deletes a playlist; its songs stay. */
+export async function removePlaylist(playlist: Playlist): Promise<void> {
+  await call("DELETE", `/playlists/${playlist.id}`);
+  if (filters.value.playlistId === playlist.id) filters.value = { ...filters.value, playlistId: "" };
+  await loadPlaylists();
+}
+
+/** A random UUID; crypto.randomUUID is there on secure pages only, and on a LAN this one may not be. */
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}

@@ -1,0 +1,137 @@
+/** Chord labels in Harte syntax (C:maj7/3; Harte et al., ISMIR 2005): read, transposed, and written as players do. */
+
+import { modulo, pitchClass, spell } from "./keys.ts";
+
+export interface ParsedChord {
+  root: number;
+  /** Harte's shorthand, such as min7; "" for a chord of listed degrees only. */
+  quality: string;
+  /** Degrees in brackets, as they are: "9", "*5". */
+  degrees: string[];
+  /** Pitch class of the bass; the root's unless another is named. */
+  bass: number;
+}
+
+interface Quality {
+  /** Semitones above the root. */
+  tones: number[];
+  /** What players write after the root. */
+  suffix: string;
+}
+
+const QUALITIES: Record<string, Quality> = {
+  maj: { tones: [0, 4, 7], suffix: "" },
+  min: { tones: [0, 3, 7], suffix: "m" },
+  dim: { tones: [0, 3, 6], suffix: "dim" },
+  aug: { tones: [0, 4, 8], suffix: "+" },
+  maj7: { tones: [0, 4, 7, 11], suffix: "maj7" },
+  min7: { tones: [0, 3, 7, 10], suffix: "m7" },
+  "7": { tones: [0, 4, 7, 10], suffix: "7" },
+  dim7: { tones: [0, 3, 6, 9], suffix: "dim7" },
+  hdim7: { tones: [0, 3, 6, 10], suffix: "m7♭5" },
+  minmaj7: { tones: [0, 3, 7, 11], suffix: "m(maj7)" },
+  maj6: { tones: [0, 4, 7, 9], suffix: "6" },
+  min6: { tones: [0, 3, 7, 9], suffix: "m6" },
+  "9": { tones: [0, 4, 7, 10, 2], suffix: "9" },
+  maj9: { tones: [0, 4, 7, 11, 2], suffix: "maj9" },
+  min9: { tones: [0, 3, 7, 10, 2], suffix: "m9" },
+  "11": { tones: [0, 4, 7, 10, 2, 5], suffix: "11" },
+  maj11: { tones: [0, 4, 7, 11, 2, 5], suffix: "maj11" },
+  min11: { tones: [0, 3, 7, 10, 2, 5], suffix: "m11" },
+  "13": { tones: [0, 4, 7, 10, 2, 9], suffix: "13" },
+  maj13: { tones: [0, 4, 7, 11, 2, 9], suffix: "maj13" },
+  min13: { tones: [0, 3, 7, 10, 2, 9], suffix: "m13" },
+  sus2: { tones: [0, 2, 7], suffix: "sus2" },
+  sus4: { tones: [0, 5, 7], suffix: "sus4" },
+  "5": { tones: [0, 7], suffix: "5" },
+  "1": { tones: [0], suffix: "1" },
+  "": { tones: [0], suffix: "" },
+};
+const DEGREE_SEMITONES = [0, 2, 4, 5, 7, 9, 11];
+
+/** Semitones of a degree such as 3, b7 or #11, within an octave. */
+function semitonesOf(degree: string): number {
+  const [, signs, number] = /^([b#]*)(\d+)$/.exec(degree) ?? [];
+  if (number === undefined) return 0;
+  const shift = (signs!.match(/#/g)?.length ?? 0) - (signs!.match(/b/g)?.length ?? 0);
+  return modulo(DEGREE_SEMITONES[(Number(number) - 1) % 7]! + shift, 12);
+}
+
+/** What a label says; undefined for N, X and what is no chord. */
+export function parseChord(label: string): ParsedChord | undefined {
+  const match = /^([A-G][#b]*)(?::([a-z0-9]*)(?:\(([^)]*)\))?)?(?:\/([#b]*\d+))?$/.exec(label);
+  const root = match ? pitchClass(match[1]!) : undefined;
+  if (!match || root === undefined) return undefined;
+  const quality = match[2] ?? "maj";
+  if (!(quality in QUALITIES)) return undefined;
+  const degrees = match[3]?.split(",").map((degree) => degree.trim()) ?? [];
+  return { root, quality, degrees, bass: modulo(root + (match[4] ? semitonesOf(match[4]) : 0), 12) };
+}
+
+/** Pitch classes that sound, the bass first. */
+export function tonesOf(chord: ParsedChord): number[] {
+  const tones = new Set(QUALITIES[chord.quality]!.tones);
+  for (const degree of chord.degrees) {
+    if (degree.startsWith("*")) tones.delete(semitonesOf(degree.slice(1)));
+    else tones.add(semitonesOf(degree));
+  }
+  return [...new Set([chord.bass, ...[...tones].map((tone) => modulo(chord.root + tone, 12))])];
+}
+
+/** The major, minor, diminished or augmented triad that a chord is made on, without its bass. */
+export function simplified(chord: ParsedChord): ParsedChord {
+  const tones = QUALITIES[chord.quality]!.tones;
+  const isMinor = tones.includes(3);
+  const isDiminished = isMinor && tones.includes(6);
+  const quality = isDiminished ? "dim" : isMinor ? "min" : tones.includes(8) ? "aug" : "maj";
+  return { root: chord.root, quality, degrees: [], bass: chord.root };
+}
+
+export function transposed(chord: ParsedChord, semitones: number): ParsedChord {
+  return { ...chord, root: modulo(chord.root + semitones, 12), bass: modulo(chord.bass + semitones, 12) };
+}
+
+/** A chord as players write it: F♯m7/C♯. */
+export function chordName(chord: ParsedChord, flats: boolean): string {
+  const more = chord.degrees.length ? `(${chord.degrees.join(",").replaceAll("b", "♭").replaceAll("#", "♯")})` : "";
+  const bass = chord.bass === chord.root ? "" : `/${spell(chord.bass, flats)}`;
+  return spell(chord.root, flats) + QUALITIES[chord.quality]!.suffix + more + bass;
+}
+
+export interface ChordView {
+  semitones: number;
+  capo: number;
+  simple: boolean;
+  flats: boolean;
+}
+
+/** The chord that is to be played for a label: as it sounds after transposition, less the capo's semitones. */
+export function shownChord(label: string, view: ChordView): ParsedChord | undefined {
+  const chord = parseChord(label);
+  if (!chord) return undefined;
+  const moved = transposed(chord, view.semitones - view.capo);
+  return view.simple ? simplified(moved) : moved;
+}
+
+/** The same as text; "N.C." where there is no chord. */
+export function shownName(label: string, view: ChordView): string {
+  const chord = shownChord(label, view);
+  return chord ? chordName(chord, view.flats) : label === "N" ? "N.C." : label;
+}
+
+/** A label from what a person types: F#m7, Bb/D, or Harte syntax itself; undefined if it is no chord. */
+export function labelFromText(text: string): string | undefined {
+  const plain = text.trim().replaceAll("♭", "b").replaceAll("♯", "#");
+  if (/^(n|n\.?c\.?)$/i.test(plain)) return "N";
+  if (plain.includes(":") && parseChord(plain)) return plain;
+  const match = /^([A-G][#b]?)([^/]*)(?:\/([A-G][#b]?))?$/.exec(plain);
+  if (!match) return undefined;
+  const [, root, suffix, bass] = match;
+  const wanted = suffix!.replaceAll("b5", "♭5");
+  const quality = Object.keys(QUALITIES).find((name) => name !== "" && QUALITIES[name]!.suffix === wanted);
+  if (!quality) return undefined;
+  const interval = bass ? modulo(pitchClass(bass)! - pitchClass(root!)!, 12) : 0;
+  return `${root}:${quality}${interval ? `/${DEGREES[interval]}` : ""}`;
+}
+
+const DEGREES = ["1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7"];

@@ -1,0 +1,44 @@
+/** Which view is shown: the address says it, so that it can be kept, shared and gone back to. */
+
+import { computed, signal } from "@preact/signals";
+
+const address = signal(location.pathname + location.search);
+
+/** The path's first two words: ["songs", id], ["account"], ["admin"], or none for the library. */
+export const route = computed(() => new URL(address.value, location.origin).pathname.split("/").filter(Boolean));
+
+/** What the address says after its question mark. */
+export function parameters(): URLSearchParams {
+  return new URLSearchParams(location.search);
+}
+
+/** Goes to another view. */
+export function go(path: string): void {
+  history.pushState(null, "", path);
+  address.value = path;
+  window.scrollTo(0, 0);
+}
+
+/** Writes the state of a view into its address, without another step to go back to. */
+export function remember(values: Record<string, string | undefined>): void {
+  const wanted = parameters();
+  for (const [name, value] of Object.entries(values)) {
+    if (value) wanted.set(name, value);
+    else wanted.delete(name);
+  }
+  const text = wanted.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+  history.replaceState(null, "", location.pathname + (text && `?${text}`));
+}
+
+/** Has links of this page change the view in place of loading the page again. */
+export function followLinks(): void {
+  window.addEventListener("popstate", () => (address.value = location.pathname + location.search));
+  document.addEventListener("click", (event) => {
+    const link = (event.target as Element).closest?.("a");
+    const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
+    if (!link || !plain || link.target || link.hasAttribute("download") || event.defaultPrevented) return;
+    if (link.origin !== location.origin || link.pathname.startsWith("/api")) return;
+    event.preventDefault();
+    go(link.pathname + link.search);
+  });
+}

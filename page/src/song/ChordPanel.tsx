@@ -1,0 +1,118 @@
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import { shownChord, shownName } from "../music/harte.ts";
+import { fail } from "../parts/toasts.tsx";
+import { ChordDialog } from "./EditDialogs.tsx";
+import { GuitarDiagram, PianoDiagram } from "./diagrams.tsx";
+import type { Practice } from "./practice.ts";
+
+const PIXELS_PER_SECOND = 56;
+
+/** Chords: the one that sounds and the next, how to hold them, and the lane that runs past. */
+export function ChordPanel({ practice }: { practice: Practice }) {
+  const { chords } = practice.track.value!;
+  const editing = useSignal<number | null>(null);
+  if (!chords.length) return null;
+  return (
+    <section class="panel chords" aria-label="Chords">
+      <Options practice={practice} />
+      <NowAndNext practice={practice} onEdit={(index) => (editing.value = index)} />
+      <Lane practice={practice} onEdit={(index) => (editing.value = index)} />
+      {editing.value !== null && (
+        <ChordDialog practice={practice} index={editing.value} onClose={() => (editing.value = null)} />
+      )}
+    </section>
+  );
+}
+
+function Options({ practice }: { practice: Practice }) {
+  const { capo, simple, instrument } = practice;
+  return (
+    <div class="row">
+      <label class="inline">
+        Capo
+        <select value={capo} onChange={(event) => (capo.value = Number(event.currentTarget.value))}>
+          {Array.from({ length: 12 }, (_, fret) => (
+            <option key={fret} value={fret}>
+              {fret || "none"}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label class="inline">
+        Diagrams
+        <select
+          value={instrument}
+          onChange={(event) => (instrument.value = event.currentTarget.value === "piano" ? "piano" : "guitar")}
+        >
+          <option>guitar</option>
+          <option>piano</option>
+        </select>
+      </label>
+      <button aria-pressed={simple} onClick={() => (simple.value = !simple.value)}>
+        Simple chords
+      </button>
+    </div>
+  );
+}
+
+function NowAndNext({ practice, onEdit }: { practice: Practice; onEdit: (index: number) => void }) {
+  const { chords } = practice.track.value!;
+  const now = Math.max(practice.chord.value, 0);
+  return (
+    <div class="now-next">
+      {[now, now + 1].map((index) => {
+        const chord = chords[index];
+        if (!chord) return <div key={index} class="big-chord" />;
+        const name = shownName(chord.label, practice.chordView.value);
+        return (
+          <div key={index} class={index === now ? "big-chord now" : "big-chord"}>
+            <span class="faint">{index === now ? "now" : "next"}</span>
+            <button class="plain" aria-label={`${name}. Correct this chord`} onClick={() => onEdit(index)}>
+              {name}
+            </button>
+            <Diagram practice={practice} label={chord.label} name={name} />
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+function Diagram({ practice, label, name }: { practice: Practice; label: string; name: string }) {
+  const chord = shownChord(label, practice.chordView.value);
+  if (!chord) return null;
+  return practice.instrument.value === "guitar" ? (
+    <GuitarDiagram chord={chord} name={name} />
+  ) : (
+    <PianoDiagram chord={chord} name={name} />
+  );
+}
+
+/** For the pointer; keys go from beat to beat, and the chord that sounds is corrected above. */
+function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number) => void }) {
+  const lane = useRef<HTMLOListElement>(null);
+  const { chords } = practice.track.value!;
+  const current = practice.chord.value;
+  useSignalEffect(() => {
+    if (lane.current) lane.current.style.transform = `translateX(${-practice.position.value * PIXELS_PER_SECOND}px)`;
+  });
+  return (
+    <div class="lane">
+      <ol ref={lane} aria-label="All chords">
+        {chords.map(({ start, end, label }, index) => (
+          <li
+            key={index}
+            aria-current={index === current ? "true" : undefined}
+            title="Click: go there. Double-click: correct"
+            style={{ width: `${(end - start) * PIXELS_PER_SECOND}px` }}
+            onClick={() => practice.player.value?.seek(start).catch(fail)}
+            onDblClick={() => onEdit(index)}
+          >
+            {shownName(label, practice.chordView.value)}
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
+}

@@ -1,0 +1,77 @@
+import { useEffect, useMemo } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { JobBars } from "../library/JobBars.tsx";
+import { jobs } from "../library/state.ts";
+import { keyName } from "../music/keys.ts";
+import { ChordPanel } from "./ChordPanel.tsx";
+import { ExportMenu } from "./ExportMenu.tsx";
+import { LyricsPanel } from "./LyricsPanel.tsx";
+import { Mixer } from "./Mixer.tsx";
+import { Practice } from "./practice.ts";
+import { useShortcuts } from "./shortcuts.ts";
+import { ShortcutList } from "./ShortcutList.tsx";
+import { Transport } from "./Transport.tsx";
+import { BeatsDialog, KeyDialog } from "./EditDialogs.tsx";
+import { useMediaSession } from "./mediaSession.ts";
+
+/** One song: mixer, sections, chords, words, and everything to practise with them. */
+export function SongView({ id }: { id: string }) {
+  const practice = useMemo(() => new Practice(id), [id]);
+  const help = useSignal(false);
+  useEffect(() => practice.start(), [practice]);
+  useShortcuts(practice, () => (help.value = !help.value));
+  useMediaSession(practice);
+  const track = practice.track.value;
+  if (!track) return <p class="empty">Loading …</p>;
+  const job = jobs.value.get(id);
+  return (
+    <article class="song" aria-label={track.title}>
+      <Title practice={practice} />
+      {job && <JobBars job={job} />}
+      {practice.notice.value && (
+        <p class="error" role="alert">
+          {practice.notice}
+        </p>
+      )}
+      <Mixer practice={practice} />
+      <div class="parts">
+        <ChordPanel practice={practice} />
+        <LyricsPanel practice={practice} />
+      </div>
+      <Transport practice={practice} onHelp={() => (help.value = true)} />
+      {help.value && <ShortcutList onClose={() => (help.value = false)} />}
+    </article>
+  );
+}
+
+function Title({ practice }: { practice: Practice }) {
+  const track = practice.track.value!;
+  const player = practice.player.value;
+  const dialog = useSignal<"" | "beats" | "key">("");
+  const bpm = (track.tempo?.bpm ?? 0) * (player?.rate.value ?? 1);
+  const close = () => (dialog.value = "");
+  return (
+    <header class="title">
+      <div>
+        <h1>{track.title}</h1>
+        <p class="faint">{track.artist}</p>
+      </div>
+      <div class="row">
+        {track.key && (
+          <button onClick={() => (dialog.value = "key")} aria-label={`Key: ${keyName(track.key, player?.semitones.value)}. Correct it`}>
+            {keyName(track.key, player?.semitones.value) || "no key"}
+          </button>
+        )}
+        {track.beats.length > 0 && (
+          <button onClick={() => (dialog.value = "beats")} aria-label={`Tempo: ${Math.round(bpm)} BPM. Correct the beats`}>
+            {Math.round(bpm)} BPM
+            {track.beatsPerBar > 0 && `, ${track.beatsPerBar} beats a bar`}
+          </button>
+        )}
+        <ExportMenu practice={practice} />
+      </div>
+      {dialog.value === "beats" && <BeatsDialog practice={practice} onClose={close} />}
+      {dialog.value === "key" && <KeyDialog practice={practice} onClose={close} />}
+    </header>
+  );
+}

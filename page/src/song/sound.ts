@@ -1,0 +1,57 @@
+/** What of a song can be heard by now. */
+
+import type { Track, TrackJob } from "../api/types.ts";
+import { FlacFile, LiveStem, WholeFile, type Source } from "../audio/sources.ts";
+
+// Of all stems that StemTube makes, and so of those that can be heard while they are made.
+const STEM_RATE_HZ = 44_100;
+
+export interface Sound {
+  /** Equal for equal sounds. */
+  key: string;
+  kind: "stems" | "live" | "mix";
+  sources: Source[];
+  /** Paths of the waveforms, one per source; empty where there is none yet. */
+  peaks: string[];
+  sampleRateHz: number;
+}
+
+/** The models that have made stems of a song, the one with most stems first. */
+export function modelsOf(track: Track | undefined): string[] {
+  const counts = new Map<string, number>();
+  for (const { model } of track?.stems ?? []) counts.set(model, (counts.get(model) ?? 0) + 1);
+  return [...counts].toSorted(([, one], [, other]) => other - one).map(([model]) => model);
+}
+
+/** The best there is: complete stems, else those that are being made, else the mix. */
+export function soundOf(track: Track, job: TrackJob | undefined, model: string): Sound {
+  const models = modelsOf(track);
+  const chosen = models.includes(model) ? model : models[0];
+  const stems = track.stems.filter((stem) => stem.model === chosen && !stem.silent);
+  if (stems.length) {
+    return {
+      key: `stems ${stems.map(({ audio }) => audio).join()}`,
+      kind: "stems",
+      sources: stems.map(({ name, audio }) => new FlacFile(name, audio)),
+      peaks: stems.map(({ peaks }) => peaks),
+      sampleRateHz: stems[0]!.sampleRateHz,
+    };
+  }
+  const live = job?.parts.find((part) => part.live?.stems.length)?.live;
+  if (live) {
+    return {
+      key: `live ${live.stems.map(({ playlist }) => playlist).join()}`,
+      kind: "live",
+      sources: live.stems.map(({ name, playlist }) => new LiveStem(name, playlist, STEM_RATE_HZ)),
+      peaks: live.stems.map(() => ""),
+      sampleRateHz: STEM_RATE_HZ,
+    };
+  }
+  return {
+    key: `mix ${track.audio}`,
+    kind: "mix",
+    sources: [new WholeFile("mix", track.audio, track.sampleRateHz)],
+    peaks: [track.peaks],
+    sampleRateHz: track.sampleRateHz,
+  };
+}

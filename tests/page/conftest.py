@@ -1,0 +1,140 @@
+"""A running suite, a song in it, and a browser; skipped where there is no Chromium or the page is not built.
+
+All of it goes at the end of the module: Playwright's event loop occupies the thread as long as the browser is open.
+"""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import shutil
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from cli.demo_song import short_song
+from gateway.frontend import BUILT
+from services.common import audio
+from tests.suite.client import Client, Json
+from tests.suite.running import PASSWORD, Suite
+
+RATE_HZ = 44_100
+TITLE = "Morning Light"
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+OWN = Path(__file__).parent
+expect.set_options(timeout=20_000)
+
+
+def elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of asynchronous work, done in a thread without Playwright."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("STEMTUBE_TEST_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip("no Chromium here: `apt-get install chromium`, or name one in STEMTUBE_TEST_BROWSER")
+    if not (BUILT / "index.html").is_file():
+        pytest.skip("the page is not built: `make page`")
+    with sync_playwright() as playwright:
+        # A sandbox needs rights that containers do not give; all that is loaded here is our own.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    suite = Suite(tmp_path_factory.mktemp("suite"))
+    try:
+        suite.start("auth", "separation", "analysis", "download", "gateway")
+        yield suite
+    finally:
+        suite.stop()
+
+
+@pytest.fixture(scope="module")
+def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("song") / f"{TITLE}.flac"
+    audio.encode(short_song().mix, RATE_HZ, path, "flac")
+    return path
+
+
+@pytest.fixture(scope="module")
+def track(suite: Suite, song_file: Path) -> Json:
+    """The song, with everything that is made of it."""
+
+    async def processed() -> Json:
+        async with Client(suite.url) as client:
+            await client.sign_in("admin", PASSWORD)
+            job = (await client.uploaded(song_file))["job"]
+            await client.end_of(job["job"]["id"])
+            return dict((await client.get(f"/tracks/{job['trackId']}"))["track"])
+
+    return elsewhere(processed())
+
+
+@pytest.fixture(scope="module")
+def stems(suite: Suite, track: Json) -> dict[str, npt.NDArray[np.float32]]:
+    """The stems as the library keeps them: float32 [channels, samples]."""
+
+    async def fetched() -> dict[str, bytes]:
+        async with Client(suite.url) as client:
+            await client.sign_in("admin", PASSWORD)
+            paths = {stem["name"]: stem["audio"].removeprefix("/api/v1") for stem in track["stems"]}
+            return {name: (await client.bytes(path))[1] for name, path in paths.items()}
+
+    return {
+        name: soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T
+        for name, data in elsewhere(fetched()).items()
+    }
+
+
+@pytest.fixture
+def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
+    """A browser that nobody has used yet."""
+    context = browser.new_context(base_url=suite.url, viewport={"width": 1280, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page of somebody signed in; an error of a script fails the test."""
+    yield from _signed_in(context)
+
+
+@pytest.fixture
+def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
+    """The same with a tap at its sound, which the page's policy would not let in."""
+    context = browser.new_context(base_url=suite.url, bypass_csp=True)
+    tap = (OWN / "tap.js").read_text()
+    context.add_init_script((OWN / "listen.js").read_text().replace("TAP_SOURCE", json.dumps(tap)))
+    yield from _signed_in(context)
+    context.close()
+
+
+def _signed_in(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    answer = context.request.post("/api/v1/auth/login", data={"username": "admin", "password": PASSWORD})
+    assert answer.ok
+    yield page
+    assert not errors
+
+
+def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
+    """What the page plays from now on: float32 [channels, samples]."""
+    data = base64.b64decode(page.evaluate(f"heard({seconds}, {RATE_HZ})"))
+    return np.frombuffer(data, np.float32).reshape(-1, 2, 128).swapaxes(0, 1).reshape(2, -1)

@@ -19,6 +19,9 @@ CHANGE = 20.0
 # A song is in its main key unless something speaks for another, and rather in its mode than in the other one: a chorus
 # on the relative major's chords is no change of key.
 HOME, SAME_MODE = 2.0, 1.0
+# Some profile always fits a little: any of 24 fits random chroma by about 0.5. Drums, noise and speech 0.38-0.51, songs
+# 0.61-0.91, a voice alone 0.60-0.75.
+LEAST_FIT = 0.55
 
 
 class BlendKey:
@@ -45,6 +48,8 @@ class BlendKey:
 
 def key_of(found: Evidence, duration: float) -> Key:
     """The key that the whole speaks for, and the regions that the steps do, in a song of `duration` seconds."""
+    if found.fit < LEAST_FIT:
+        return NO_KEY
     main = int(found.whole.argmax())
     steps = _followed(found.steps, main)
     main_region = key_named(main, 0.0, duration, float(np.exp(found.whole[main])))

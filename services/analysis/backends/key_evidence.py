@@ -42,11 +42,13 @@ class Evidence:
         start: seconds, of the first step.
         steps: log-probability of each key around each step, `STEP_SECONDS` apart: [steps, 24].
         whole: log-probability of each key to be the song's: [24].
+        fit: correlation of the best key's profile, the mean over the steps.
     """
 
     start: float
     steps: npt.NDArray[np.float64]
     whole: npt.NDArray[np.float64]
+    fit: float
 
 
 def evidence(scores: Floats, activity: Floats, duration: float) -> Evidence:
@@ -63,13 +65,15 @@ def evidence(scores: Floats, activity: Floats, duration: float) -> Evidence:
     start, end = first * SECONDS_PER_FRAME, stop * SECONDS_PER_FRAME
     centres = np.arange(start + STEP_SECONDS / 2, max(end, start + STEP_SECONDS), STEP_SECONDS)
     classes, bass = chroma(activity), chroma(activity, highest=BASS_BELOW)
-    profiles = softmax(PROFILE_STEEPNESS * correlations(_means(classes, SECONDS_PER_FRAME, centres)), axis=1)
+    fits = correlations(_means(classes, SECONDS_PER_FRAME, centres))
+    profiles = softmax(PROFILE_STEEPNESS * fits, axis=1)
     network = softmax(_means(scores, duration / len(scores), centres), axis=1)
     edge = max(1, round(EDGE_SECONDS / SECONDS_PER_FRAME))
     ends = [slice(first, min(stop, first + edge)), slice(max(first, stop - edge), stop)]
     beginning, ending = (_tonic(classes[part], bass[part]) for part in ends)
     whole = _weighed(network.mean(axis=0), profiles.mean(axis=0)) + BEGINNING * beginning + END * ending
-    return Evidence(start, log_softmax(_weighed(network, profiles), axis=1), log_softmax(whole))
+    steps = log_softmax(_weighed(network, profiles), axis=1)
+    return Evidence(start, steps, log_softmax(whole), float(fits.max(axis=1).mean()))
 
 
 def _weighed(network: Floats, profiles: Floats) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ CHANGE = 20.0
 # A song is in its main key unless something speaks for another, and rather in its mode than in the other one: a chorus
 # on the relative major's chords is no change of key.
 HOME, SAME_MODE = 2.0, 1.0
-# Some profile always fits a little: any of 24 fits random chroma by about 0.5. Drums, noise and speech 0.38-0.51, songs
+# Some profile always fits a little: any of 24 fits random chroma by 0.54. Drums, noise and speech 0.38-0.51, songs
 # 0.61-0.91, a voice alone 0.60-0.75.
 LEAST_FIT = 0.55
 

@@ -135,6 +135,8 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
         yield "Tempo", pulse if tempo["bpm"] else "no pulse"
     if key := track.get("key"):
         yield "Key", f"{key['tonic']} {key['mode']}{_confidence(key)}" if key["tonic"] else "none"
+        if len(regions := key.get("regions", [])) > 1:
+            yield "", "  ".join(f"{clock(region['start'])} {region['tonic']} {region['mode']}" for region in regions)
     if chords := track.get("chords"):
         more = f"  … {len(chords)} in all" if len(chords) > CHORDS_SHOWN else ""
         yield "Chords", "  ".join(chord["label"] for chord in chords[:CHORDS_SHOWN]) + more

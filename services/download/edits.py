@@ -44,7 +44,7 @@ def checked_part(
         case "beats":
             message: Any = _beats(request.beats, duration)
         case "key":
-            message = _key(request.key)
+            message = _key(request.key, duration)
         case "chords":
             message = _chords(request.chords, duration)
         case "structure":
@@ -84,12 +84,18 @@ def _beats(beats: music_pb2.Beats, duration: float) -> music_pb2.Beats:
     return found
 
 
-def _key(key: music_pb2.Key) -> music_pb2.Key:
-    is_none = not (key.tonic or key.mode)
-    if not (is_none or (TONIC.fullmatch(key.tonic) and key.mode in MODES)) or not _is_share(key.confidence):
+def _key(key: music_pb2.Key, duration: float) -> music_pb2.Key:
+    is_none = not (key.tonic or key.mode or key.regions)
+    named = [(key.tonic, key.mode), *((region.tonic, region.mode) for region in key.regions)]
+    is_known = all(TONIC.fullmatch(tonic) and mode in MODES for tonic, mode in named)
+    if not (is_none or is_known) or not _is_share(key.confidence):
         _refuse("BAD_KEY", "a key has a tonic such as C, F# or Bb, and is major or minor")
     found = music_pb2.Key()
     found.CopyFrom(key)
+    if not is_none:
+        if not found.regions:
+            found.regions.add(end=duration, tonic=key.tonic, mode=key.mode, confidence=key.confidence)
+        _join(found.regions, duration)
     return found
 
 

@@ -18,7 +18,7 @@ from stemtube.job.v1 import job_pb2
 
 
 def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
-    """A track as a message; a summary leaves out beats, chords, sections and lyrics."""
+    """A track as a message; a summary leaves out beats, regions of keys, chords, sections and lyrics."""
     track = data.track
     path = f"/api/v1/tracks/{track.id}"
     message = pb.Track(

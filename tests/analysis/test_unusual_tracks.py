@@ -14,6 +14,7 @@ from tests.analysis.songs import RATE, click_track, silence, white_noise
 BACKENDS: list[tuple[Part, str]] = [
     ("beats", "madmom"),
     ("beats", "librosa"),
+    ("key", "blend"),
     ("key", "madmom"),
     ("key", "librosa"),
     ("chords", "chordia"),

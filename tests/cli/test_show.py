@@ -69,6 +69,17 @@ def test_summary_of_a_whole_song() -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_summary_of_a_song_that_changes_key() -> None:
+    regions = [
+        {"start": 0.0, "end": 150.0, "tonic": "E", "mode": "major"},
+        {"start": 150.0, "end": 190.0, "tonic": "F", "mode": "major"},
+    ]
+    key = {"tonic": "E", "mode": "major", "confidence": 0.87, "madeBy": MADMOM}
+    lines = printed(track(key={**key, "regions": regions}), {})
+    assert lines[4:6] == ["Key         E major (confidence 0.87)", "            0:00.0 E major  2:30.0 F major"]
+    assert printed(track(key={**key, "regions": regions[:1]}), {}) == printed(track(key=key), {})
+
+
 def test_summary_of_what_is_there_when_the_rest_failed() -> None:
     nothing: dict[str, Any] = {"tempo": None, "key": None, "chords": [], "sections": [], "lyrics": None}
     lines = printed(track(**nothing, stems=[], madeBy={}), {})

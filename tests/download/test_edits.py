@@ -68,6 +68,17 @@ def test_a_key_or_none_is_taken() -> None:
     assert check("key", {})[1] == {"madeBy": {"backend": "edit"}}
 
 
+def test_a_key_lasts_the_whole_song_unless_it_is_said_to_change() -> None:
+    key = {"tonic": "C", "mode": "major", "confidence": 1.0}
+    assert check("key", key)[1]["regions"] == [{"end": SECONDS, **key}]
+    changes = [{"end": 6.02, "tonic": "C", "mode": "major"}, {"start": 6, "end": 10, "tonic": "Db", "mode": "major"}]
+    found = check("key", {**key, "regions": changes})[1]["regions"]
+    assert [(region.get("start", 0.0), region["end"], region["tonic"]) for region in found] == [
+        (0.0, 6.02, "C"),
+        (6.02, 10.0, "Db"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("part", "content", "reason"),
     [
@@ -100,6 +111,13 @@ def test_a_key_or_none_is_taken() -> None:
         ("key", {"tonic": "H", "mode": "major"}, "BAD_KEY"),
         ("key", {"tonic": "C"}, "BAD_KEY"),
         ("key", {"tonic": "C", "mode": "lydian"}, "BAD_KEY"),
+        ("key", {"regions": [{"end": 10, "tonic": "C", "mode": "major"}]}, "BAD_KEY"),
+        ("key", {"tonic": "C", "mode": "major", "regions": [{"end": 10, "tonic": "H", "mode": "major"}]}, "BAD_KEY"),
+        (
+            "key",
+            {"tonic": "C", "mode": "major", "regions": [{"end": 9, "tonic": "C", "mode": "major"}]},
+            "BAD_SEGMENTS",
+        ),
         ("lyrics", {"language": "English"}, "BAD_LYRICS"),
         ("lyrics", {"lines": [line(0, 1)]}, "BAD_LYRICS"),
         ("lyrics", {"lines": [line(0, 11, text="x")]}, "BAD_LYRICS"),

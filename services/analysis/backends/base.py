@@ -70,13 +70,36 @@ class Beats:
         return next((beat.time for beat in self.beats if beat.position == 1), 0.0)
 
 
+Mode = Literal["major", "minor", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRegion:
+    """A stretch of a song that stays in one key; `tonic` and `mode` as a `Key` has them."""
+
+    start: float
+    end: float
+    tonic: str
+    mode: Mode
+    confidence: float
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`tonic` is a note name (C, C#, Db …), empty if there is no tonal content; `mode` is "major" or "minor"."""
+    """The song's main key, and where it is in which key.
+
+    Args:
+        tonic: a note name (C, C#, Db …), empty if there is no tonal content.
+        mode: "major" or "minor", empty with the tonic.
+        confidence: of the main key.
+        regions: cover [0, duration] without gaps or overlaps, neighbours differing in key: one where the key never
+            changes, none without a tonic.
+    """
 
     tonic: str
-    mode: Literal["major", "minor", ""]
+    mode: Mode
     confidence: float
+    regions: tuple[KeyRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

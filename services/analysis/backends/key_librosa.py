@@ -1,7 +1,6 @@
-"""The global key from the chroma of the whole song and the key profiles of Krumhansl and Kessler.
+"""The global key from the chroma of the whole song and key profiles (see `key_profiles`).
 
-Krumhansl, "Cognitive Foundations of Musical Pitch", Oxford University Press 1990: the probe-tone ratings, compared by
-correlation. Light, and free of the licence of madmom's models.
+Light, and free of the licence of madmom's models.
 """
 
 import numpy as np
@@ -9,14 +8,10 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Context, Key, Progress
 from services.analysis.backends.features import is_tonal, mono
+from services.analysis.backends.key_profiles import NO_KEY, correlations, unchanging
 from services.common.weights import WeightStore
 
 SAMPLE_RATE_HZ = 22_050
-NO_KEY = Key(tonic="", mode="", confidence=0.0)
-MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-MINOR_TONICS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
-MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
-MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 _BLOCK_SECONDS = 120
 
 
@@ -41,24 +36,20 @@ class LibrosaKey:
         for i, block in enumerate(blocks):
             chroma += self._librosa.feature.chroma_cqt(y=block, sr=SAMPLE_RATE_HZ).sum(axis=1)
             progress((i + 1) / len(blocks))
-        return key_of(chroma)
+        return key_of(chroma, audio.duration)
 
 
-def key_of(chroma: npt.NDArray[np.float64]) -> Key:
-    """The key whose profile correlates best with a chroma vector (12 values from C upwards).
+def key_of(chroma: npt.NDArray[np.float64], duration: float) -> Key:
+    """The key whose profile correlates best with the chroma (12 values from C upwards) of a song of `duration` seconds.
 
     The confidence is the lead over the next best key, as a share of what that leaves unexplained: 0 for a tie.
     """
     if not chroma.std() > 0:
         return NO_KEY
-    profiles = np.array([np.roll(p, i) for p in (MAJOR_PROFILE, MINOR_PROFILE) for i in range(12)])
-    correlations = np.array([np.corrcoef(profile, chroma)[0, 1] for profile in profiles])
-    second, first = np.sort(correlations)[-2:]
-    best = int(correlations.argmax())
+    fits = correlations(chroma)
+    second, first = np.sort(fits)[-2:]
     confidence = float(np.clip((first - second) / max(1 - second, 1e-9), 0, 1))
-    if best < 12:
-        return Key(tonic=MAJOR_TONICS[best], mode="major", confidence=confidence)
-    return Key(tonic=MINOR_TONICS[best - 12], mode="minor", confidence=confidence)
+    return unchanging(int(fits.argmax()), duration, confidence)
 
 
 def load(store: WeightStore | None, model: str, device: str) -> LibrosaKey:

@@ -116,8 +116,12 @@ class _BatchNorm(nn.Module):
 
 
 class _Mean(nn.Module):
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self._axes = tuple(axis + 2 for axis in np.atleast_1d(layer.axis).tolist())
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3), keepdim=True)
+        return x.mean(dim=self._axes, keepdim=True)
 
 
 def _convolution(layer: Any) -> Sequence[nn.Module]:
@@ -138,5 +142,5 @@ _MAKERS: dict[str, Callable[[Any], Sequence[nn.Module]]] = {
     "BatchNormLayer": lambda layer: [_BatchNorm(layer)],
     "PadLayer": lambda layer: [nn.ZeroPad2d(layer.width)],
     "MaxPoolLayer": lambda layer: [nn.MaxPool2d(tuple(layer.size), tuple(layer.stride))],
-    "AverageLayer": lambda _layer: [_Mean()],
+    "AverageLayer": lambda layer: [_Mean(layer)],
 }

@@ -106,6 +106,16 @@ _ENTRIES = (
     ),
     Entry(
         part="key",
+        name="blend",
+        module="key_blend",
+        packages=(_MADMOM,),
+        licence=_MADMOM_LICENCE,
+        description="The song's key and its changes, by madmom's network, key profiles, and how it begins and ends",
+        vocabulary=("major", "minor"),
+        cost=0.6,
+    ),
+    Entry(
+        part="key",
         name="madmom",
         module="key_madmom",
         packages=(_MADMOM,),

@@ -22,8 +22,8 @@ PROFILE_STEEPNESS = 8.0
 # No single witness rules a key out: log-probabilities are taken of so much more.
 DOUBT = 0.02
 # Weights of a logistic regression over 94 made songs (`bench.key_songs`) and 63 chorales of Bach, rounded. With the
-# kind of song that is scored left out of the fit, the weighted score is 0.93 for made songs and 0.93 for chorales (network
-# alone 0.67 and 0.84, profiles alone 0.80 and 0.91).
+# kind of song that is scored left out of the fit, the weighted score is 0.93 for made songs and 0.93 for chorales
+# (network alone 0.67 and 0.84, profiles alone 0.80 and 0.91).
 NETWORK, PROFILE, BEGINNING, END = 0.65, 1.55, 1.0, 0.7
 # The network takes minor songs for major ones: of the same regression, what is added to every minor key.
 MINOR = 1.2

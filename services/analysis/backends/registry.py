@@ -80,9 +80,9 @@ _BTC_QUALITIES = (
 _NAMES = (*section_names.NAMES, section_names.SILENCE)
 _SECTIONS = (*_NAMES, "A", "B", "C")
 
-# In order of preference within each part: `auto` takes the first that can be had. Measured on reference songs: beats F
-# 0.99 madmom, 0.56 librosa; chords majmin 0.944 chordia, 0.948 hybrid (0.942 where the beats are wrong), 0.81
-# madmom; section boundaries F at 3 s 0.82 barwise, 0.70 msaf. A language model is asked where there is one.
+# In order of preference within each part: `auto` takes the first that can be had. The order is that of docs/accuracy.md;
+# hybrid, a little better than chordia where the beats are right, comes after it. A language model is asked where there
+# is one.
 _ENTRIES = (
     Entry(
         part="beats",
@@ -112,7 +112,7 @@ _ENTRIES = (
         licence=_MADMOM_LICENCE,
         description="The song's key and its changes, by madmom's network, key profiles, and how it begins and ends",
         vocabulary=("major", "minor"),
-        cost=0.6,
+        cost=3.1,
     ),
     Entry(
         part="key",
@@ -123,6 +123,7 @@ _ENTRIES = (
         description="The song's key by a convolutional network",
         vocabulary=("major", "minor"),
         cost=3.0,
+        revision=2,
     ),
     Entry(
         part="key",
@@ -133,6 +134,7 @@ _ENTRIES = (
         description="The song's key from its chroma and the Krumhansl profiles; quick",
         vocabulary=("major", "minor"),
         cost=0.4,
+        revision=2,
     ),
     Entry(
         part="chords",

@@ -63,6 +63,7 @@ async def test_it_shows_processes_queues_and_the_last_errors(monkeypatch: pytest
     structlog.reset_defaults()
     health = await telemetry.HealthServer.start("127.0.0.1:0")
     health.ready = True
+    metrics.SLOTS.clear()  # of other tests in this process
     metrics.SLOTS.labels("separation").set(1)
     with (
         metrics.shown("separation", lambda: Backlog(queued=3, running=1, oldest_seconds=75.0)),

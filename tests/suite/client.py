@@ -31,10 +31,18 @@ class Client:
         assert status == 200, answer
         self.token = answer["accessToken"]
 
-    async def call(self, method: str, path: str, **arguments: Any) -> tuple[int, Json]:
-        headers = self.headers if self.token else {}
-        async with self._session.request(method, f"/api/v1{path}", headers=headers, **arguments) as answer:
-            return answer.status, await answer.json()
+    async def call(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **arguments: Any
+    ) -> tuple[int, Json]:
+        all_headers = (self.headers if self.token else {}) | (headers or {})
+        async with self._session.request(method, f"/api/v1{path}", headers=all_headers, **arguments) as answer:
+            return answer.status, await answer.json() if answer.content_type == "application/json" else {}
+
+    async def begin_upload(self, headers: dict[str, str]) -> str:
+        """An upload by tus; its id."""
+        async with self._session.post("/api/v1/uploads", headers=self.headers | headers) as answer:
+            assert answer.status == 201, await answer.text()
+            return answer.headers["Location"].rpartition("/")[2]
 
     async def get(self, path: str) -> Json:
         status, answer = await self.call("GET", path)

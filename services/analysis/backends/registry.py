@@ -80,7 +80,7 @@ _BTC_QUALITIES = (
 _NAMES = (*section_names.NAMES, section_names.SILENCE)
 _SECTIONS = (*_NAMES, "A", "B", "C")
 
-# In order of preference within each part: `auto` takes the first that can be had. The order is that of docs/accuracy.md;
+# In order of preference within each part: `auto` takes the first that can be had. The order is of docs/accuracy.md;
 # hybrid, a little better than chordia where the beats are right, comes after it. A language model is asked where there
 # is one.
 _ENTRIES = (
@@ -212,7 +212,7 @@ _ENTRIES = (
         vocabulary=_SECTIONS,
         cost=2.5,
         needs=("beats",),
-        revision=3,
+        revision=4,
     ),
     Entry(
         part="lyrics",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soxr
 
+from cli.demo_song import short_song
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Part, Structure
 from services.common.errors import StoppedError
 from tests.analysis.conftest import Excerpt, LoadBackend
@@ -66,6 +67,26 @@ def test_a_click_track(load_backend: LoadBackend, part: Part, name: str) -> None
         assert result.confidence > 0.3
     else:
         check_nothing_found(result, audio.duration)
+
+
+@every_backend
+@pytest.mark.parametrize("stem", ["drums", "vocals"])
+def test_drums_alone_and_a_voice_alone(load_backend: LoadBackend, part: Part, name: str, stem: str) -> None:
+    song = short_song()
+    audio = Audio(song.stems[stem], RATE)
+    result = load_backend(part, name).analyze(audio, Context(), lambda done: None)
+    match result:
+        case Beats():
+            assert result.bpm == pytest.approx(song.truth.tempo_bpm, rel=0.02)
+            # A voice alone has a pulse that is hard to tell.
+            assert (result.confidence > 0.5) == (stem == "drums")
+        case Key():
+            assert result.confidence < 0.5
+        case Chords():
+            assert sum(chord.end - chord.start for chord in result.chords if chord.label == "N") > audio.duration / 2
+        case Structure():
+            assert [section.end for section in result.sections][:-1] == [s.start for s in result.sections[1:]]
+            assert (result.sections[0].start, result.sections[-1].end) == (0, audio.duration)
 
 
 @every_backend

@@ -43,7 +43,7 @@ async def serve(settings: DownloadSettings) -> None:
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
         remote = RemoteJobs(separation, analysis, callers.identity)
-        pipeline = Pipeline(library, remover, acquirer, remote, FoundLyrics(section.lyrics_url))
+        pipeline = Pipeline(library, remover, acquirer, usage, remote, FoundLyrics(section.lyrics_url))
         jobs = JobQueue(
             settings.database_url,
             "download",

@@ -130,14 +130,20 @@ class Acquirer:
         finally:
             await asyncio.shield(self._forget(draft))
 
-    async def acquire(self, track_id: str, on_stage: OnStage) -> str:
+    async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
         """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
+
+        Args:
+            track_id: whose it is.
+            on_stage: called with what is being done and how much of it is done.
+            expect_room: called with the bytes of what was fetched; raises if there is no room for them.
 
         Returns:
             The key of the original.
 
         Raises:
             StemTubeError: it cannot be fetched, or is not usable as a song.
+            LimitExceededError: there is no room for it (reason QUOTA_EXCEEDED).
             UnavailableError: it took too long (reason FETCH_TIMEOUT).
             NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
@@ -147,7 +153,7 @@ class Acquirer:
         on_stage("fetching", 0.0)
         async with self._fetching.of(track_id):
             track = await self._track(track_id)
-            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage)
+            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage, expect_room)
 
     async def _track(self, track_id: str) -> Track:
         data = await self._library.track(track_id)
@@ -155,7 +161,7 @@ class Acquirer:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
         return data.track
 
-    async def _fetch(self, track_id: str, url: str, on_stage: OnStage) -> str:
+    async def _fetch(self, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         # Where a transient error breaks off, the next attempt goes on.
@@ -168,6 +174,8 @@ class Acquirer:
                     lambda stage, fraction, **detail: on_stage(stage, FETCHED * fraction, **detail),
                 )
             path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
+            # A link does not tell how much there is behind it.
+            await expect_room((await asyncio.to_thread(path.stat)).st_size)
             digest = await asyncio.to_thread(_file_digest, path)
             await self._objects.put(draft, path)
             facts, tags = await self._check(

@@ -24,6 +24,7 @@ from services.download.options import PART_NUMBERS, Plan, part_names, separation
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
 from services.download.store import Library
+from services.download.usage import Usage
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
@@ -40,11 +41,18 @@ class Pipeline:
     """Handles the jobs of tracks."""
 
     def __init__(
-        self, library: Library, remover: Remover, acquirer: Acquirer, remote: RemoteJobs, found_lyrics: FoundLyrics
+        self,
+        library: Library,
+        remover: Remover,
+        acquirer: Acquirer,
+        usage: Usage,
+        remote: RemoteJobs,
+        found_lyrics: FoundLyrics,
     ) -> None:
         self._library = library
         self._remover = remover
         self._acquirer = acquirer
+        self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
         self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
@@ -131,6 +139,7 @@ class Pipeline:
         audio_key = await self._acquirer.acquire(
             run.track_id,
             lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
+            lambda size: self._usage.expect_room(run.job.user, size),
         )
         run.board.succeed("acquire")
         return {"audio_key": audio_key}

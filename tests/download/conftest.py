@@ -21,6 +21,7 @@ from services.download.removal import Remover, Trash
 from services.download.shelf import Shelf
 from services.download.store import Library
 from services.download.tables import Track
+from services.download.usage import Usage
 from tests.download.site import Site
 
 NOTHING: Plan = {"separations": [], "analyses": []}
@@ -35,6 +36,7 @@ class Acquiring:
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
+        self.usage = Usage(database, self.objects, settings.download.quota_bytes)
         self.use(None)
         self.jobs = JobQueue(
             settings.database_url,
@@ -47,7 +49,7 @@ class Acquiring:
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
         """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
         lyrics = found_lyrics or FoundLyrics("")
-        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, services, lyrics)
+        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, self.usage, services, lyrics)
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""

@@ -1,5 +1,6 @@
 """Links whose fetching fails, is tried again, or is waited for by several users."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.options import make_plan
 from services.download.store import AudioFacts, Library, SongFacts
+from services.download.usage import Usage
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2
@@ -91,16 +93,20 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
 
         async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
-            taken.append(await faster.acquire(track_id, ignore))
+            taken.append(await faster.acquire(track_id, ignore, any_size))
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
         slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
         track = await acquiring.library.add_link("anna", site.put(song))
-        assert [await slower.acquire(track.id, ignore)] == taken
+        assert [await slower.acquire(track.id, ignore, any_size)] == taken
         assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]
     await faster.close()
     await slower.close()
+
+
+async def any_size(_size: int) -> None:
+    pass
 
 
 def ignore(_stage: str, _done: float, **_detail: Any) -> None:
@@ -141,3 +147,17 @@ async def test_a_track_whose_fetching_was_given_up_is_discarded(
     assert await acquiring.library.track(given_up.id) is None
     assert (await acquiring.end_of(job_id)).state == "succeeded"
     assert await acquiring.library.track(fetched)
+
+
+async def test_what_is_too_large_for_the_quota_is_not_kept_once_it_is_fetched(
+    acquiring: Acquiring, site: Site, song: Path
+) -> None:
+    quota = len(await asyncio.to_thread(song.read_bytes)) - 1
+    acquiring.usage = Usage(acquiring.library._database, acquiring.objects, quota)
+    acquiring.use(None)
+    track_id, job_id = await acquiring.add_link("anna", site.put(song))
+    ended = await acquiring.end_of(job_id)
+    assert ended.error
+    assert (ended.state, ended.error["reason"]) == ("failed", "QUOTA_EXCEEDED")
+    assert await acquiring.library.track(track_id) is None
+    assert await acquiring.keys() == []

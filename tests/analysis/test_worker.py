@@ -225,7 +225,7 @@ async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
     made_by = reports.kept["lyrics"]["made_by"]
     assert made_by["model"] == "tiny.en"
     assert made_by["version"].endswith("tiny.en")
-    assert made_by["substitution"].startswith("whisper tiny.en is used for lyrics: ")
+    assert made_by["substitution"].startswith("whisper tiny.en (knows English alone) is used for lyrics: ")
 
 
 async def test_weights_that_break_off_fail_what_was_named(settings: AnalysisSettings, small_from: Any) -> None:

@@ -332,6 +332,7 @@ def choose(
             if not fault:
                 version = known.version + (f"; {candidate}" if candidate else "")
                 used = " ".join(filter(None, (name, candidate)))
+                used += " (knows English alone)" if whisper_models.is_english_only(candidate) else ""
                 why = f"{used} is used for {part}: {'; '.join(faults)}" if faults else ""
                 return Chosen(name, candidate, version, why)
             faults.append(fault)

@@ -28,6 +28,7 @@ class OldUser:
 
     id: int
     username: str
+    email: str
     password_hash: str
     admin: bool
     create_time: datetime | None
@@ -143,6 +144,7 @@ def _user(row: Row) -> OldUser:
     return OldUser(
         id=row["id"],
         username=str(row.get("username") or ""),
+        email=str(row.get("email") or ""),
         password_hash=str(row.get("password_hash") or ""),
         admin=bool(row.get("is_admin")),
         create_time=_moment(row.get("created_at")),

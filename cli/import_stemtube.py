@@ -224,7 +224,9 @@ _PARTS: dict[str, Callable[[dict[str, Any], float], Any]] = {
 
 
 def _user_message(user: OldUser) -> auth_import.UserToImport:
-    message = auth_import.UserToImport(username=user.username, password_hash=user.password_hash, admin=user.admin)
+    message = auth_import.UserToImport(
+        username=user.username, password_hash=user.password_hash, admin=user.admin, email=user.email
+    )
     if user.create_time is not None:
         created = Timestamp()
         created.FromDatetime(user.create_time)

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
-from services.auth.names import fold
+from services.auth.names import checked_email, fold
 from services.auth.old_passwords import is_old
 from services.auth.passwords import PasswordHasher
 from services.auth.tables import MAX_USERNAME, User
 from services.common.database import Database
+from services.common.errors import InvalidInputError
 from stemtube.auth.v1 import import_pb2 as pb
 
 
@@ -45,9 +46,14 @@ class UserImporter:
                     result.outcome, result.user_id = pb.IMPORT_OUTCOME_PRESENT, known[folded]
                     continue
                 result.outcome = pb.IMPORT_OUTCOME_ADDED
+                notes = []
                 has_password = is_old(wanted.password_hash)
                 if not has_password:
-                    result.note = "the password is kept in a form that is not known here: it needs a new one"
+                    notes.append("the password is kept in a form that is not known here: it needs a new one")
+                email = _email(wanted.email)
+                if wanted.email and not email:
+                    notes.append("the e-mail address is none")
+                result.note = "; ".join(notes)
                 if not request.dry_run:
                     result.user_id = uuid.uuid4().hex
                     session.add(
@@ -56,6 +62,7 @@ class UserImporter:
                             username=wanted.username,
                             folded_username=folded,
                             password_hash=wanted.password_hash if has_password else nobodys,
+                            email=email,
                             admin=wanted.admin,
                             create_time=_create_time(wanted),
                         )
@@ -67,6 +74,14 @@ def _refusal(username: str, is_taken: bool) -> str:
     if not username.strip() or len(username) > MAX_USERNAME or not username.isprintable():
         return f"a name has 1 to {MAX_USERNAME} printable characters"
     return "another user of the same installation has this name, but for case" if is_taken else ""
+
+
+def _email(address: str) -> str:
+    """An address, or nothing where it is none."""
+    try:
+        return checked_email(address)
+    except InvalidInputError:
+        return ""
 
 
 def _create_time(wanted: pb.UserToImport) -> datetime:

@@ -85,6 +85,7 @@ async def test_an_old_password_works_and_is_hashed_anew_at_the_next_sign_in(auth
         await auth.login("Ann", "wrong")
     assert (await kept_hash(auth, ann.user_id)).startswith(CHEAP)
     session = await auth.login("ann", "guitar hero")
+    assert session.user.email == ""
     assert (session.user.id, session.user.admin) == (ann.user_id, False)
     assert session.user.create_time == created
     assert (await kept_hash(auth, ann.user_id)).startswith("$2b$04$")
@@ -127,3 +128,11 @@ async def test_admins_only(auth: RunningAuth) -> None:
         await auth.stub.ImportUsers(pb.ImportUsersRequest(), metadata=bearer(token), timeout=20)
     error = domain_error(refused.value)
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "ADMIN_REQUIRED")
+
+
+async def test_addresses_go_along_and_what_is_none_is_told(auth: RunningAuth) -> None:
+    bert, carl = await imported(auth, user("bert", email="bert@example.org"), user("carl", email="none at all"))
+    assert (bert.outcome, bert.note) == (pb.IMPORT_OUTCOME_ADDED, "")
+    assert (carl.outcome, carl.note) == (pb.IMPORT_OUTCOME_ADDED, "the e-mail address is none")
+    emails = [(await auth.login(name, "guitar hero")).user.email for name in ("bert", "carl")]
+    assert emails == ["bert@example.org", ""]

@@ -103,7 +103,7 @@ class Suite:
     def end(self, name: str) -> int:
         """Asks a process to end, as Kubernetes does, and waits for it; its exit status."""
         self.processes[name].send_signal(signal.SIGTERM)
-        return self.processes[name].wait(30)
+        return self.processes[name].wait(60)
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()

@@ -7,6 +7,7 @@ leaves its Service's, is then asked to end and must end well; its successor star
 import asyncio
 import itertools
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -35,8 +36,8 @@ PRE_STOP_SECONDS = 0.2
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Suite]:
-    # As deploy/k8s gives them.
-    graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 60}
+    # As deploy/k8s gives them, but for the library: a pipeline goes on in the other one at once.
+    graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 10}
     graces |= {"SEPARATION__GRACE_SECONDS": 20, "ANALYSIS__GRACE_SECONDS": 20}
     suite = Suite(tmp_path / "cluster", settings=graces)
     suite.data.mkdir()
@@ -91,12 +92,13 @@ class Visitors:
         self.check("upload", status == 200, (status, answer))
         if status == 200:
             self.jobs[answer["job"]["job"]["id"]] = answer["track"]["id"]
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.0)
 
     async def upload_in_pieces(self) -> None:
         content = self._song().read_bytes()
         tus = {"Tus-Resumable": "1.0.0"}
-        upload = await self.client.begin_upload(tus | {"Upload-Length": str(len(content))})
+        told = {"Upload-Length": str(len(content)), "Upload-Metadata": f"options {b64encode(b'{}').decode()}"}
+        upload = await self.client.begin_upload(tus | told)
         half = len(content) // 2
         for start, end in ((0, half), (half, len(content))):
             headers = tus | {"Upload-Offset": str(start), "Content-Type": "application/offset+octet-stream"}

@@ -1,7 +1,7 @@
-"""A day of songs, from 10 to 1,000 GPUs: waiting times and GPU-hours by the rule that deploy/k8s uses.
+"""A day of songs, from 10 to 1,000 GPUs: waiting times and hours of nodes by the rule that deploy/k8s uses.
 
-What a job takes is measured on this project's machines (docs/performance.md); what a node takes to come is not, for there
-was no cluster: these are assumptions, named as such in docs/scaling.md.
+What a job takes is measured on this project's machines (docs/performance.md); what a node takes to come is not, for
+there was no cluster: these are assumptions, named as such in docs/scaling.md.
 """
 
 import math
@@ -19,7 +19,7 @@ TARGETS = (1, 2, 4, 8)
 LARGE = 20
 """Pods from which on a tenth of them is more than the one that the rule takes at a time."""
 HEAD = (
-    "| most pods | jobs | rule | wait p50 | p95 | p99 | GPU-hours | utilisation | pods started |",
+    "| most pods | jobs | rule | wait p50 | p95 | p99 | node hours | utilisation | pods started |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -113,8 +113,8 @@ def _rows(day: Day, rules: dict[str, Rule]) -> Iterator[str]:
 
 def _row(size: int, jobs: int, rule: str, outcome: Outcome) -> str:
     waits = " | ".join(_seconds(outcome.wait(quantile)) for quantile in (0.5, 0.95, 0.99))
-    hours = outcome.node_seconds / 3600
-    return f"| {size} | {jobs:,} | {rule} | {waits} | {hours:,.0f} | {outcome.utilisation:.0%} | {outcome.pods_started:,} |"
+    hours, utilisation = outcome.node_seconds / 3600, outcome.utilisation
+    return f"| {size} | {jobs:,} | {rule} | {waits} | {hours:,.0f} | {utilisation:.0%} | {outcome.pods_started:,} |"
 
 
 def _seconds(value: float) -> str:

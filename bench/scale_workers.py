@@ -239,8 +239,8 @@ def _cpu(process: psutil.Process) -> float:
 def table(counts: tuple[int, ...] = WORKERS) -> list[str]:
     """Lines of Markdown: a row for each number of workers."""
     lines = [
-        "| workers | jobs a second | of what is possible | wait at half load, p50 | p95 | a worker's time beside the work "
-        "| of it inside of the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, idle | connections |",
+        "| workers | jobs a second | of what is possible | wait at half load, p50 | p95 | a worker's time besides"
+        " | of it within the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, idle | connections |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for count in counts:
@@ -252,8 +252,9 @@ def table(counts: tuple[int, ...] = WORKERS) -> list[str]:
 def _row(cost: Cost) -> str:
     waits = statistics.quantiles(cost.waits, n=20, method="inclusive")
     seconds = (waits[9], waits[18], cost.worker_seconds, cost.job_seconds, cost.worker_cpu, cost.database_cpu)
+    possible = cost.jobs_per_second * SERVICE_SECONDS / cost.workers
     return (
-        f"| {cost.workers} | {cost.jobs_per_second:.2f} | {cost.jobs_per_second * SERVICE_SECONDS / cost.workers:.0%} | "
+        f"| {cost.workers} | {cost.jobs_per_second:.2f} | {possible:.0%} | "
         + " | ".join(f"{1000 * each:.0f} ms" for each in seconds)
         + f" | {1000 * cost.idle_cpu:.1f} ms a second | {cost.connections:.1f} |"
     )

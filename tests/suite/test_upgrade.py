@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import FINAL, Client, Json, states
-from tests.suite.running import PASSWORD, Suite
+from tests.suite.running import END_SECONDS, PASSWORD, Suite
 
 REPLICAS = {
     "auth": ("auth", "auth-2"),
@@ -52,7 +52,7 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
             suite.start(*names)
         yield suite
     finally:
-        suite.stop()
+        suite.stop(END_SECONDS)
 
 
 class Visitors:

@@ -5,6 +5,7 @@ under the autoscaling rule of deploy/k8s (`bench.scale_day`).
 """
 
 import argparse
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +28,20 @@ def main() -> None:
         parser.error(f"no such table: {', '.join(unknown)}")
     configure_logging(LogSettings(level="warning"), "bench")
     for name in arguments.tables or TABLES:
+        load = os.getloadavg()[2]
         lines = TABLES[name]()
         if arguments.write:
-            _write(name, lines)
+            _write(name, lines, load)
 
 
-def _write(name: str, lines: list[str]) -> None:
-    """Puts a table between its marks in the page, under a line that says when and how it was made."""
+def _write(name: str, lines: list[str], load: float) -> None:
+    """Puts a table between its marks in the page, under a line that says when, how and beside what load it was made."""
     machine = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    head = f"{datetime.now(UTC):%Y-%m-%d}, two cores of an {machine[1] if machine else 'unknown processor'}, "
-    text = "\n".join(["", head + f"`python -m bench.scale {name} --write`:", "", *lines, ""])
+    place = (
+        f"{os.cpu_count()} cores of an {machine[1] if machine else 'unknown processor'}, load {load:.0f} of other work"
+    )
+    head = f"{datetime.now(UTC):%Y-%m-%d}, {place}, `python -m bench.scale {name} --write`:"
+    text = "\n".join(["", head, "", *lines, ""])
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     page = PAGE.read_text()
     before, _, rest = page.partition(begin)

@@ -7,8 +7,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from bench.scale_day import BUSY_LOAD, QUIETEST, Day
 from bench.scale_rule import HPA_SYNC_SECONDS, Direction, Hpa, Policy, Rule, rule_of
 from bench.scale_simulation import Outcome, Starts, simulate
 from tests.deploy.manifests import rendered
@@ -120,3 +122,18 @@ def test_a_number_near_the_target_changes_nothing() -> None:
 def test_a_job_longer_than_the_grace_is_not_simulated() -> None:
     with pytest.raises(ValueError, match="grace"):
         simulate([(1.0, 1300.0)], rule_of("separation-work"), AT_ONCE)
+
+
+def test_a_day_has_the_load_that_it_promises() -> None:
+    day = Day(workers=50)
+    arrivals, seconds = (np.array(column) for column in zip(*day.jobs(), strict=True))
+    assert np.all(np.diff(arrivals) >= 0)
+    assert seconds.mean() == pytest.approx(day.mean_seconds, rel=0.02)
+
+    def load(hour: float) -> float:
+        """Workers kept busy by what comes around an hour; in the middle of many, for bursts are few."""
+        counts = np.histogram(arrivals, bins=np.arange(hour - 0.5, hour + 0.5, 0.05) * 3600)[0]
+        return float(np.median(counts)) / 180 * day.mean_seconds
+
+    assert load(20.0) == pytest.approx(BUSY_LOAD * 50, rel=0.1)
+    assert load(8.0) == pytest.approx(QUIETEST * BUSY_LOAD * 50, rel=0.3)

@@ -19,7 +19,7 @@ ROLES = (*EXTRA_WORKERS, "separation-serve", "separation-work-2")
 SECOND = ("auth-2", "download-2", "separation-serve-2", "analysis-serve-2", "gateway-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
-END_SECONDS = 120  # far more than a process takes, but for a machine at the limit of its load
+PATIENCE_SECONDS = 120  # far more than a process takes to start or to end, unless the machine is overloaded
 
 
 def free_ports(count: int) -> list[int]:
@@ -91,7 +91,7 @@ class Suite:
             port = self.ports[name if name.startswith("gateway") else f"{name}-health"]
             self._await(f"http://127.0.0.1:{port}/readyz", name)
 
-    def _await(self, url: str, name: str, seconds: float = 60) -> None:
+    def _await(self, url: str, name: str, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -104,7 +104,7 @@ class Suite:
     def end(self, name: str) -> int:
         """Asks a process to end, as Kubernetes does, and waits for it; its exit status."""
         self.processes[name].send_signal(signal.SIGTERM)
-        return self.processes[name].wait(END_SECONDS)
+        return self.processes[name].wait(PATIENCE_SECONDS)
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import FINAL, Client, Json, states
-from tests.suite.running import END_SECONDS, PASSWORD, Suite
+from tests.suite.running import PASSWORD, PATIENCE_SECONDS, Suite
 
 REPLICAS = {
     "auth": ("auth", "auth-2"),
@@ -27,9 +27,10 @@ REPLICAS = {
     "separation": ("separation-serve", "separation-serve-2"),
     "analysis": ("analysis-serve", "analysis-serve-2"),
 }
-WORKERS = ("separation-work", "separation-work-2", "analysis-work")
+SEPARATION_WORKERS, ANALYSIS_WORKER = ("separation-work", "separation-work-2"), "analysis-work"
 GATEWAYS = ("gateway", "gateway-2")
-OPTIONS = {"separations": [{"model": "spleeter_2stems"}], "analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+OPTIONS = KEY_ONLY | {"separations": [{"model": "spleeter_2stems"}]}
 CONNECT_AGAIN = (1012, 1013)
 PRE_STOP_SECONDS = 0.2
 
@@ -48,11 +49,11 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
             f"127.0.0.1:{port}" for port in ports
         )
     try:
-        for names in (*REPLICAS.values(), WORKERS, GATEWAYS):
+        for names in (*REPLICAS.values(), (*SEPARATION_WORKERS, ANALYSIS_WORKER), GATEWAYS):
             suite.start(*names)
         yield suite
     finally:
-        suite.stop(END_SECONDS)
+        suite.stop(PATIENCE_SECONDS)
 
 
 class Visitors:
@@ -97,7 +98,8 @@ class Visitors:
     async def upload_in_pieces(self) -> None:
         content = self._song().read_bytes()
         tus = {"Tus-Resumable": "1.0.0"}
-        told = {"Upload-Length": str(len(content)), "Upload-Metadata": f"options {b64encode(b'{}').decode()}"}
+        options = b64encode(json.dumps(KEY_ONLY).encode()).decode()
+        told = {"Upload-Length": str(len(content)), "Upload-Metadata": f"options {options}"}
         upload = await self.client.begin_upload(tus | told)
         half = len(content) // 2
         for start, end in ((0, half), (half, len(content))):
@@ -152,9 +154,9 @@ async def replace_all(cluster: Suite, visitors: Visitors) -> None:
         if name in GATEWAYS:
             visitors.listed.add(name)
 
-    for first_or_second in zip(*REPLICAS.values(), GATEWAYS, WORKERS[:2], strict=False):
-        await asyncio.gather(*map(replace, first_or_second))
-    await replace(WORKERS[2])
+    first, second = zip(*REPLICAS.values(), GATEWAYS, SEPARATION_WORKERS, strict=True)
+    await asyncio.gather(*map(replace, (*first, ANALYSIS_WORKER)))
+    await asyncio.gather(*map(replace, second))
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ async def visitors(cluster: Suite, tmp_path: Path) -> AsyncIterator[Visitors]:
 
 async def test_every_process_is_replaced_and_nobody_notices(cluster: Suite, visitors: Visitors, tmp_path: Path) -> None:
     song = with_soundfile(tmp_path / "song.flac", music(20, seed=999))
-    track_id = (await visitors.client.uploaded(song, {"analyses": []}))["track"]["id"]
+    track_id = (await visitors.client.uploaded(song, KEY_ONLY))["track"]["id"]
     content = song.read_bytes()
     working = [
         asyncio.create_task(again_and_again(visit, visitors))

@@ -64,6 +64,14 @@ k8s-check: protos $(CHECKOV) ## What is under deploy/: rendered, valid from Kube
 	$(CHECKOV) --config-file deploy/k8s/checkov.yaml --directory "$$folder"
 	@.venv-checkov/bin/hadolint deploy/docker/Dockerfile
 
+DOCKERFILE := deploy/docker/Dockerfile
+# Writes it into the Dockerfile, to be committed: everybody then builds on the same base until the next time.
+images-pin: ## The digest of the images' base as the registry has it today, in place of the one in the Dockerfile
+	@set -euo pipefail; base=$$(sed -nE 's/^ARG PYTHON_IMAGE=([^@]+)@.*/\1/p' $(DOCKERFILE)); \
+	digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$base"); \
+	[[ $$digest =~ ^sha256:[0-9a-f]{64}$$ ]] || { echo "The registry tells no digest of $$base." >&2; exit 1; }; \
+	sed -i.old -E "s/^(ARG PYTHON_IMAGE=[^@]+@).*/\1$$digest/" $(DOCKERFILE); rm $(DOCKERFILE).old; echo "$$base@$$digest"
+
 images-check: protos ## What the images' stages install, in fresh virtual environments (IMAGES="gateway auth")
 	@$(BIN)/python -m tests.deploy.build_images $(IMAGES)
 
@@ -74,4 +82,4 @@ clean: ## Remove what was made, but not data
 	rm -rf $(VENV) .venv-checkov protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
 		.pytest_cache .import_linter_cache
 
-.PHONY: help venv protos page demo run test lint k8s-check images-check chaos clean
+.PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos clean

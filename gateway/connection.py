@@ -126,3 +126,31 @@ def meeting_expectations(handler: RequestHandler) -> RequestHandler:
         return await handler(request)
 
     return handle
+
+
+class Requests:
+    """Knows when no request is being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def counting(self, handler: RequestHandler) -> RequestHandler:
+        """Counts the requests that a handler answers."""
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            self._count += 1
+            self._quiet.clear()
+            try:
+                return await handler(request)
+            finally:
+                self._count -= 1
+                if not self._count:
+                    self._quiet.set()
+
+        return handle
+
+    async def ended(self) -> None:
+        """Returns once there is none."""
+        await self._quiet.wait()

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS
+from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS, STOPPING
 from services.common import peers
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if request_id := request.get(REQUEST_ID):
         response.headers[REQUEST_ID_HEADER] = request_id
     response.headers["Server"] = "stemtube"  # aiohttp's own tells versions
+    if request.app[STOPPING].is_set():
+        response.force_close()
+        response.headers.setdefault(hdrs.CONNECTION, "close")  # aiohttp has set what it would by now
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Content-Security-Policy", API_POLICY)

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import structlog
 
 from services.common import audio, metrics
 from services.common.devices import resolve_device
-from services.common.engine import Engine, Report
+from services.common.engine import Engine, Report, Work
 from services.common.errors import WeightsMissingError
 from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
@@ -41,15 +41,26 @@ PENDING_STRETCHES = 2
 
 
 class SeparationWorker:
-    """Handles separation jobs, one at a time on each device."""
+    """Handles separation jobs, one at a time on each device.
 
-    def __init__(self, settings: SeparationSettings, objects: ObjectStore) -> None:
+    Args:
+        settings: of the process.
+        objects: where mixes and stems are.
+        make_work: importable; makes in each child what does the work.
+    """
+
+    def __init__(
+        self,
+        settings: SeparationSettings,
+        objects: ObjectStore,
+        make_work: Callable[[SeparationSettings], Work] | None = None,
+    ) -> None:
         self._objects = objects
         section = settings.separation
         self._engines = [
             Engine(
                 f"separation-engine-{device}",
-                SeparationWork,
+                make_work or SeparationWork,
                 settings.model_copy(update={"separation": section.model_copy(update={"device": device})}),
                 settings.log,
                 section.idle_seconds,

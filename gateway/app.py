@@ -55,6 +55,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app = web.Application(
         middlewares=[
             middleware.request_id,
+            middleware.traced,
             middleware.access_log,
             errors,
             middleware.limits,

@@ -20,7 +20,7 @@ class Work:
         self._tasks += 1
         return {"pid": os.getpid(), "tasks": self._tasks, **getattr(self, task["do"])(report)}
 
-    def preparations(self) -> Iterator[None]:
+    def preparations(self, report: Report) -> Iterator[None]:
         """Three steps, each of which waits for its turn to be allowed by a file; `settings` is their folder."""
         for number in range(3):
             while not (Path(self._settings) / f"go-{number}").exists():
@@ -28,7 +28,7 @@ class Work:
             (Path(self._settings) / f"done-{number}").touch()
             yield
 
-    def broken_preparations(self) -> Iterator[None]:
+    def broken_preparations(self, report: Report) -> Iterator[None]:
         yield
         raise RuntimeError("no such model")
 

@@ -51,6 +51,9 @@ SERVER_OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
 ALWAYS_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+AUTH = "/stemtube.auth.v1.AuthService/"
+# Services ask the latter every half minute, by themselves.
+UNTRACED = (*ALWAYS_PUBLIC, *(AUTH + name for name in ("IssueServiceToken", "ListEndedSessions", "ListSigningKeys")))
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -205,8 +208,8 @@ async def _statuses(
 
 
 def _span(method: str, metadata: Mapping[str, str]) -> contextlib.AbstractContextManager[tracing.Span]:
-    """The span of an RPC; nobody wants to see those of probes."""
-    if method.startswith(ALWAYS_PUBLIC):
+    """The span of an RPC; nobody wants to see what is asked again and again."""
+    if method.startswith(UNTRACED):
         return tracing.NO_SPAN
     name = method.lstrip("/")
     return tracing.span(name, kind="server", parent=metadata.get(carried.TRACE_KEY, ""), rpc__method=name)

@@ -172,7 +172,7 @@ def demo(
 
 @app.command("status")
 def status_command(
-    as_json: Annotated[bool, typer.Option("--json", help="States and errors as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
     """Processes, queues, workers, GPUs and last errors of this machine's suite; ends with 1 if one is not ready."""
     processes = _run(status.ask(load(SuiteSettings).health_urls))

@@ -175,6 +175,7 @@ class Engine:
         )
         self._process.start()
         theirs.close()
+        work_metrics.watch_engine(self._name, self._process.pid or 0)
         log.info("engine started", engine=self._name, pid=self._process.pid)
 
     def _kill(self) -> None:
@@ -182,8 +183,8 @@ class Engine:
             self._process.kill()
             self._process.join()
             self._connection.close()
+            work_metrics.forget_engine(self._name, self._process.pid or 0)
             self._process = None
-            work_metrics.forget_engine(self._name)
 
     def _exchange(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
         try:

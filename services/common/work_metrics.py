@@ -1,6 +1,13 @@
 """Prometheus metrics of models at work. Child processes compute, and their parents, which are looked at, count."""
 
-from prometheus_client import Counter, Gauge, Histogram
+import os
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)
 
@@ -36,9 +43,49 @@ def note(metric: str, value: float, labels: dict[str, str]) -> None:
     MEASURED[metric](value, labels)
 
 
-def forget_engine(engine: str) -> None:
+def watch_engine(engine: str, pid: int) -> None:
+    """A child has begun."""
+    _engines[pid] = engine
+
+
+def forget_engine(engine: str, pid: int) -> None:
     """A child has ended, and holds no memory any more."""
+    _engines.pop(pid, None)
     GPU_BYTES.remove_by_labels({"engine": engine})
+
+
+_engines: dict[int, str] = {}
+
+
+class EngineCollector(Collector):
+    """Memory of the children that live, as the kernel tells it when somebody asks; on Linux only."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry would look already when it is told of the collector."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Resident memory by engine."""
+        family = GaugeMetricFamily(
+            "stemtube_engine_memory_bytes", "Resident memory of child processes that compute.", labels=["engine"]
+        )
+        sizes: Tally[str] = Tally()
+        for pid, engine in list(_engines.items()):
+            sizes[engine] += _resident_bytes(pid)
+        for engine, size in sizes.items():
+            family.add_metric([engine], size)
+        yield family
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+REGISTRY.register(EngineCollector())
 
 
 MEASURED = {

@@ -185,6 +185,7 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
             loop=loop,
             lingering_time=LINGERING_SECONDS,
             keepalive_timeout=config.gateway.keepalive_seconds,
+            access_log=None,  # the application's own does without queries
         )
 
     health_runner: web.AppRunner | None = None

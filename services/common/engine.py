@@ -233,7 +233,7 @@ class Engine:
 
     def _send(self, task: dict[str, Any]) -> None:
         # The child's log lines tell of the job as this process's do.
-        ids = {name: value for name, value in structlog.contextvars.get_contextvars().items() if name != "service"}
+        ids = structlog.contextvars.get_contextvars()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._process is not None and self._process.is_alive():
                 self._stop.clear()

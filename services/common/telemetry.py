@@ -46,6 +46,16 @@ def _remember_errors(_logger: Any, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+def _naming(service: str) -> Any:
+    """A processor that names the process; not a context variable, which the job engine's threads would not have."""
+
+    def name(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)
+        return event
+
+    return name
+
+
 def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if trace := tracing.trace_id():
         event["trace"] = trace
@@ -110,6 +120,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
 def _configure(settings: LogSettings, service: str, file_handler: logging.Handler | None) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _naming(service),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
@@ -131,7 +142,6 @@ def _configure(settings: LogSettings, service: str, file_handler: logging.Handle
     root.setLevel(settings.level.upper())
     for chatty in ("aiosqlite", "httpx", "alembic", "numba", "matplotlib", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging.Formatter:

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.common.engine import Report
 from services.common.errors import InvalidInputError
 
@@ -38,6 +40,10 @@ class Work:
             report("counting", (number + 1) / 10, number=number)
         report.keep("half", {"value": 5})
         return {"settings": self._settings}
+
+    def say(self, report: Report) -> dict[str, Any]:
+        structlog.get_logger("here").info("from the child")
+        return {}
 
     def refuse(self, report: Report) -> dict[str, Any]:
         raise InvalidInputError("This is no audio.", "NOT_AUDIO")

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 import gateway.events
 import gateway.middleware  # noqa: F401
+import services.download.usage  # noqa: F401
 from services.common import metrics, telemetry  # noqa: F401
 from services.common.job_store import Backlog
 from tests.deploy.manifests import base_with

@@ -302,6 +302,7 @@ def _child(
         for what, size in gpu_memory().items():
             report.measure("gpu_memory", size, engine=name, what=what)
         connection.send(answer)
+    connection.close()  # at once, or the parent would give a task to a process that is about to end
 
 
 def _end_with_parent() -> None:

@@ -1,19 +1,23 @@
 """Spans by OpenTelemetry's SDK, sent to a collector by OTLP over HTTP; loaded only where traces are wanted."""
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_NAMESPACE, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.common.config import TracingSettings
 from services.common.tracing import Kind, Value
+
+log = structlog.get_logger(__name__)
 
 # A child process may be ended when its task has: what it has done is sent off soon.
 SEND_EVERY_MS = 500
@@ -41,6 +45,19 @@ class _Span:
         self._span.set_status(trace.StatusCode.ERROR, reason)
 
 
+class _Exporter(OTLPSpanExporter):
+    """Tells once that the collector is away; the SDK tells it of every batch, twice."""
+
+    _is_away = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = super().export(spans)
+        was_away, self._is_away = self._is_away, result is not SpanExportResult.SUCCESS
+        if self._is_away and not was_away:
+            log.warning("traces are dropped: the collector does not take them", url=self._endpoint)
+        return result
+
+
 class OtlpTracer:
     """The `Tracer` of a process.
 
@@ -50,10 +67,8 @@ class OtlpTracer:
     """
 
     def __init__(self, settings: TracingSettings, service: str) -> None:
-        exporter = OTLPSpanExporter(
-            endpoint=f"{settings.otlp_url.rstrip('/')}/v1/traces",
-            timeout=SEND_SECONDS,
-        )
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        exporter = _Exporter(endpoint=f"{settings.otlp_url.rstrip('/')}/v1/traces", timeout=SEND_SECONDS)
         # What begins a trace decides whether it is kept; all that becomes part of it goes by that.
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(settings.share)),

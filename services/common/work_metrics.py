@@ -5,7 +5,7 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -24,11 +24,6 @@ MODEL_AUDIO_SECONDS = Counter(
 )
 LOAD_SECONDS = Histogram(
     "stemtube_model_load_seconds", "Loads of a model, fetching included.", ["queue", "part", "model"], buckets=SECONDS
-)
-GPU_BYTES = Gauge(
-    "stemtube_gpu_memory_bytes",
-    "After an engine's last task: held by it, the most that the task needed, used by all processes, total of the GPU.",
-    ["engine", "what"],
 )
 
 
@@ -51,30 +46,43 @@ def watch_engine(engine: str, pid: int) -> None:
 def forget_engine(engine: str, pid: int) -> None:
     """A child has ended, and holds no memory any more."""
     _engines.pop(pid, None)
-    GPU_BYTES.remove_by_labels({"engine": engine})
+    _gpu.pop(engine, None)
 
 
+def _note_gpu(value: float, labels: dict[str, str]) -> None:
+    _gpu.setdefault(labels["engine"], {})[labels["what"]] = value
+
+
+# Children that have begun, by process id; what each told of its GPU after its last task.
 _engines: dict[int, str] = {}
+_gpu: dict[str, dict[str, float]] = {}
 
 
 class EngineCollector(Collector):
-    """Memory of the children that live, as the kernel tells it when somebody asks; on Linux only."""
+    """Memory of the children that live, looked at when somebody asks: an idle one ends by itself. On Linux only."""
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the registry would look already when it is told of the collector."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Resident memory by engine."""
-        family = GaugeMetricFamily(
+        """Resident memory, and the GPU's, by engine."""
+        resident = GaugeMetricFamily(
             "stemtube_engine_memory_bytes", "Resident memory of child processes that compute.", labels=["engine"]
+        )
+        on_gpu = GaugeMetricFamily(
+            "stemtube_gpu_memory_bytes",
+            "After a child's last task: held by it, most that the task needed, used by all, total of the GPU.",
+            labels=["engine", "what"],
         )
         sizes: Tally[str] = Tally()
         for pid, engine in list(_engines.items()):
             sizes[engine] += _resident_bytes(pid)
         for engine, size in sizes.items():
-            family.add_metric([engine], size)
-        yield family
+            resident.add_metric([engine], size)
+            for what, value in _gpu.get(engine, {}).items() if size else ():
+                on_gpu.add_metric([engine, what], value)
+        yield from (resident, on_gpu)
 
 
 def _resident_bytes(pid: int) -> int:
@@ -92,5 +100,5 @@ MEASURED = {
     "model_seconds": lambda value, labels: MODEL_SECONDS.labels(**labels).observe(value),
     "model_audio_seconds": lambda value, labels: MODEL_AUDIO_SECONDS.labels(**labels).inc(value),
     "load_seconds": lambda value, labels: LOAD_SECONDS.labels(**labels).observe(value),
-    "gpu_memory": lambda value, labels: GPU_BYTES.labels(**labels).set(value),
+    "gpu_memory": _note_gpu,
 }

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import REGISTRY
 
-from services.common import devices, tracing
+from services.common import devices, tracing, work_metrics
 from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
 
@@ -67,6 +68,19 @@ def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.Monke
     with tracing.span("nothing") as span:
         span.set(colour="red")
         assert tracing.traceparent() == tracing.trace_id() == ""
+
+
+def test_memory_is_told_as_long_as_its_process_lives() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        work_metrics.watch_engine("engine", child.pid)
+        work_metrics.note("gpu_memory", 7.0, {"engine": "engine", "what": "held"})
+        labels = {"engine": "engine"}
+        assert (REGISTRY.get_sample_value("stemtube_engine_memory_bytes", labels) or 0) > 100_000
+        assert REGISTRY.get_sample_value("stemtube_gpu_memory_bytes", labels | {"what": "held"}) == 7
+    assert REGISTRY.get_sample_value("stemtube_engine_memory_bytes", labels) == 0
+    assert REGISTRY.get_sample_value("stemtube_gpu_memory_bytes", labels | {"what": "held"}) is None
+    work_metrics.forget_engine("engine", child.pid)
+    assert REGISTRY.get_sample_value("stemtube_engine_memory_bytes", labels) is None
 
 
 def test_a_gpu_tells_its_memory_unless_a_task_has_broken_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,9 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     """Gives the request an id, its own if it brings a decent one; logs and services tell it, and the track's id."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
-    track = request.match_info.get("track_id")
-    with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID], **({"track": track} if track else {})):
+    track = request.match_info.get("track_id", "")
+    ids = {"request": request[REQUEST_ID]} | ({"track": track} if carried.is_decent(track) else {})
+    with structlog.contextvars.bound_contextvars(**ids):
         return await handler(request)
 
 
@@ -87,12 +88,12 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         if not stream:
             REQUEST_SECONDS.labels(method, route).observe(seconds)
         write = log.debug if route in QUIET_ROUTES else log.info
-        # The path, but not the query, which may hold what is nobody's business.
+        # The path as it was sent, for a terminal obeys some characters; not the query, which may be nobody's business.
         write(
             "request",
             method=method,
             route=route,
-            path=request.path,
+            path=request.rel_url.raw_path,
             status=status,
             ms=round(seconds * 1000, 1),
             agent=user_agent(request),

@@ -66,9 +66,16 @@ async def tell(request: web.Request) -> web.Response:
         raise bad_request(f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}.") from None
     # What follows the path can hold what a person searches for.
     page = error.page.partition("?")[0].partition("#")[0]
-    told = {"kind": error.kind, "message": error.message, "stack": error.stack, "page": page}
-    getattr(log, level)("page error", **told, agent=user_agent(request))
+    # Not "stack", which logs for people print as it is.
+    texts = {"message": error.message, "thrown_at": error.stack, "page": page}
+    told = {name: _harmless(text) for name, text in texts.items()}
+    getattr(log, level)("page error", kind=error.kind, **told, agent=user_agent(request))
     return web.Response(status=204)
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def _too_large() -> HttpError:

@@ -44,3 +44,9 @@ def origin() -> dict[str, str]:
     """The present context as a job keeps it."""
     trace = tracing.traceparent()
     return ids() | ({TRACE_KEY: trace} if trace else {})
+
+
+def bind_origin(origin: Mapping[str, str]) -> str:
+    """Takes the ids that a job has kept over into the present context; gives the span that the job is part of."""
+    structlog.contextvars.bind_contextvars(**{name: origin[name] for name in KEYS if name in origin})
+    return origin.get(TRACE_KEY, "")

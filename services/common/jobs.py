@@ -484,9 +484,8 @@ class JobQueue:
         if record is None:
             return
         context = JobContext(record, lease, self._store)
-        origin = dict(record.origin or {})
-        parent = origin.pop(carried.TRACE_KEY, "")
-        structlog.contextvars.bind_contextvars(job=job_id, user=record.user, **origin)
+        parent = carried.bind_origin(record.origin or {})
+        structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
         with tracing.span(
             f"job {record.kind}",
             kind="consumer",

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from cli.backup import Summary, backup
 from cli.databases import service_database
 from cli.restore import restore
 from cli.suite import SERVICES, ServicePlace, SuiteSettings
+from services.common.config import StorageSettings
 from services.common.errors import StemTubeError
 from services.common.telemetry import HealthServer
 from tests.common.postgres import create_database
+from tests.common.s3_server import S3Server
 from tests.suite.running import free_ports
 
 OBJECTS = {"originals/ab": b"a song" * 100_000, "stems/j/l/vocals.flac": b"", "peaks/ab": b"\x00\x01"}
@@ -139,6 +142,31 @@ async def test_an_object_that_goes_meanwhile_is_told(
     assert (await backup(settings, tmp_path / "backup", forget)).gone == 1
     shutil.rmtree(settings.data_dir)
     assert (await restore(settings, tmp_path / "backup", untold, force=False)).object_count == len(OBJECTS) - 1
+
+
+async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
+    server = S3Server()
+    runner = web.AppRunner(server.app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    bucket = StorageSettings(
+        url="s3://songs/here",
+        endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}",
+        access_key=SecretStr("a"),
+        secret_key=SecretStr("b"),
+    )
+    settings = settings.model_copy(update={"storage": bucket})
+    await fill(settings)
+    kept = dict(server.objects)
+    assert set(kept) == {f"here/{key}" for key in OBJECTS}
+    await backup(settings, tmp_path / "backup", untold)
+    shutil.rmtree(settings.data_dir)
+    assert await refusal(settings, tmp_path / "backup") == "NOT_EMPTY"
+    server.objects.clear()
+    await restore(settings, tmp_path / "backup", untold, force=False)
+    assert server.objects == kept
+    await expect_all(settings)
+    await runner.cleanup()
 
 
 @pytest.fixture

@@ -24,11 +24,12 @@ async def told(client: Client, error: dict[str, Any], **headers: str) -> int:
 
 async def test_it_is_a_line_of_the_log_with_page_browser_and_request(stranger: Client) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
-        where = {"page": "/songs/a?q=secret#b"}
+        where = {"page": "/songs/a?q=secret#b", "message": ERROR["message"] + "\x1b[2J"}
         assert await told(stranger, ERROR | where, **{"User-Agent": "Browser/1", "X-Request-Id": "r-7"}) == 204
     (line,) = (line for line in lines if line["event"] == "page error")
     assert line["log_level"] == "warning"
-    assert {name: line[name] for name in ERROR} == ERROR
+    assert (line["kind"], line["page"], line["thrown_at"]) == ("error", "/songs/a", ERROR["stack"])
+    assert line["message"] == ERROR["message"] + "[2J"
     assert (line["agent"], line["request"]) == ("Browser/1", "r-7")
     assert "secret" not in str(lines)
 

@@ -22,7 +22,6 @@ import structlog
 
 from services.common import telemetry, tracing, work_metrics
 from services.common.config import LogSettings
-from services.common.devices import gpu_memory
 from services.common.errors import Code, StemTubeError, StoppedError
 
 log = structlog.get_logger(__name__)
@@ -299,7 +298,7 @@ def _child(
             except Exception:
                 log.exception("task failed")
                 answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
-        for what, size in gpu_memory().items():
+        for what, size in work_metrics.gpu_memory().items():
             report.measure("gpu_memory", size, engine=name, what=what)
         connection.send(answer)
     connection.close()  # at once, or the parent would give a task to a process that is about to end

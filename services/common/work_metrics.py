@@ -1,6 +1,7 @@
 """Prometheus metrics of models at work. Child processes compute, and their parents, which are looked at, count."""
 
 import os
+import sys
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,6 +37,29 @@ def note(metric: str, value: float, labels: dict[str, str]) -> None:
         labels: all of the metric's.
     """
     MEASURED[metric](value, labels)
+
+
+def gpu_memory() -> dict[str, int]:
+    """Bytes of the GPU's memory, nothing where this process has not used one.
+
+    `held` is what torch has in this process now, `most` the most that it needed since this was asked last; `used` and
+    `total` are of the whole GPU, whoever uses it. Does not import torch.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    try:
+        free, total = torch.cuda.mem_get_info()
+        found = {
+            "held": torch.cuda.memory_reserved(),
+            "most": torch.cuda.max_memory_allocated(),
+            "used": total - free,
+            "total": total,
+        }
+        torch.cuda.reset_peak_memory_stats()
+    except RuntimeError:  # a fault of an earlier kernel is told by whatever is called next
+        return {}
+    return found
 
 
 def watch_engine(engine: str, pid: int) -> None:

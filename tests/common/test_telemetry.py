@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common import devices, tracing, work_metrics
+from services.common import tracing, work_metrics
 from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
 
@@ -95,8 +95,8 @@ def test_a_gpu_tells_its_memory_unless_a_task_has_broken_it(monkeypatch: pytest.
         reset_peak_memory_stats=lambda: None,
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert devices.gpu_memory() == {"held": 10, "most": 15, "used": 20, "total": 80}
+    assert work_metrics.gpu_memory() == {"held": 10, "most": 15, "used": 20, "total": 80}
     cuda.mem_get_info = broken
-    assert devices.gpu_memory() == {}
+    assert work_metrics.gpu_memory() == {}
     cuda.is_initialized = lambda: False
-    assert devices.gpu_memory() == {}
+    assert work_metrics.gpu_memory() == {}

@@ -14,7 +14,10 @@ from playwright.sync_api import Browser
 
 from tests.suite.running import ROOT, free_ports
 
-THROW = "setTimeout(() => { throw new TypeError('thrown by a test') }); void Promise.reject(new Error('left by a test'))"
+THROW = """
+setTimeout(() => { throw new TypeError("thrown by a test") });
+void Promise.reject(new Error("left by a test"));
+"""
 
 
 @pytest.fixture

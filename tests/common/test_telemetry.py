@@ -71,7 +71,10 @@ def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.Monke
 
 
 def test_memory_is_told_as_long_as_its_process_lives() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
         work_metrics.watch_engine("engine", child.pid)
         work_metrics.note("gpu_memory", 7.0, {"engine": "engine", "what": "held"})
         labels = {"engine": "engine"}

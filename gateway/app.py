@@ -21,6 +21,7 @@ from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
+from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
 from services.common.limits import TokenBuckets
@@ -60,6 +61,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app = web.Application(
         middlewares=[
             middleware.request_id,
+            middleware.traced,
             middleware.access_log,
             errors,
             middleware.limits,
@@ -87,6 +89,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.add_routes(tus.routes)
     app.add_routes(media.routes)
     add_exports(app, config)
+    add_page_errors(app)
     app.add_routes(transcoder.routes(services.values()))
     app.add_routes(_documentation(services, config.gateway.public_url))
     app.add_routes(frontend.routes())
@@ -200,6 +203,7 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
             loop=loop,
             lingering_time=LINGERING_SECONDS,
             keepalive_timeout=config.gateway.keepalive_seconds,
+            access_log=None,  # the application's own does without queries
         )
 
     health_runner: web.AppRunner | None = None

@@ -23,7 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services.common import peers, telemetry, tls
+from services.common import carried, peers, telemetry, tls, tracing
 from services.common.auth import Identity, TokenVerifier, require_scope, set_caller
 from services.common.config import NetworkSettings, split_address
 from services.common.errors import Code, PreconditionError, StemTubeError, UnauthenticatedError, UnavailableError
@@ -36,7 +36,6 @@ ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_CONCURRENT_STREAMS = 10_000
-MAX_REQUEST_ID = 64
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -52,6 +51,9 @@ SERVER_OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
 ALWAYS_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+AUTH = "/stemtube.auth.v1.AuthService/"
+# Services ask the latter every half minute, by themselves.
+UNTRACED = (*ALWAYS_PUBLIC, *(AUTH + name for name in ("IssueServiceToken", "ListEndedSessions", "ListSigningKeys")))
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -100,7 +102,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
                 behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-                async with _statuses(method, context):
+                async with _statuses(method, metadata, context):
                     identity = await self._begin(method, metadata, context)
                     responses = behaviour(request, context)
                     if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
@@ -125,7 +127,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            async with _statuses(method, context, timed=not handler.request_streaming):
+            async with _statuses(method, metadata, context, timed=not handler.request_streaming):
                 await self._begin(method, metadata, context)
                 return await behaviour(request, context)
 
@@ -138,8 +140,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]
     ) -> Identity | None:
         """Finds out who calls, and whether they may; None in public RPCs."""
-        request_id = metadata.get("x-request-id", "")[:MAX_REQUEST_ID] or uuid.uuid4().hex
-        structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
+        structlog.contextvars.bind_contextvars(request=uuid.uuid4().hex, rpc=method)
+        carried.bind(metadata)
         if method.startswith(ALWAYS_PUBLIC):
             return None
         client = self._client(metadata, context)
@@ -175,30 +177,42 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 @contextlib.asynccontextmanager
 async def _statuses(
-    method: str, context: grpc.aio.ServicerContext[Any, Any], timed: bool = False
+    method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any], timed: bool = False
 ) -> AsyncIterator[None]:
     started = time.perf_counter()
     code = "OK"
-    try:
-        yield
-    except StemTubeError as error:
-        code = error.code.name
-        log.info("refused", code=code, reason=error.reason, detail=error.message)
-        await _abort(context, error)
-    except (asyncio.CancelledError, GeneratorExit):
-        code = Code.CANCELLED.name
-        raise
-    except grpc.aio.AbortError:
-        code = Code.UNKNOWN.name
-        raise
-    except Exception:
-        code = Code.INTERNAL.name
-        log.exception("failed")
-        await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
-    finally:
-        telemetry.RPCS.labels(method, code).inc()
-        if timed:
-            telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+    with _span(method, metadata) as span:
+        try:
+            yield
+        except StemTubeError as error:
+            code = error.code.name
+            span.fail(error.reason)
+            log.info("refused", code=code, reason=error.reason, detail=error.message)
+            await _abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = Code.CANCELLED.name
+            raise
+        except grpc.aio.AbortError:
+            code = Code.UNKNOWN.name
+            raise
+        except Exception:
+            code = Code.INTERNAL.name
+            span.fail(code)
+            log.exception("failed")
+            await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
+        finally:
+            span.set(rpc__response__status_code=code)
+            telemetry.RPCS.labels(method, code).inc()
+            if timed:
+                telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+
+
+def _span(method: str, metadata: Mapping[str, str]) -> contextlib.AbstractContextManager[tracing.Span]:
+    """The span of an RPC; nobody wants to see what is asked again and again."""
+    if method.startswith(UNTRACED):
+        return tracing.NO_SPAN
+    name = method.lstrip("/")
+    return tracing.span(name, kind="server", parent=metadata.get(carried.TRACE_KEY, ""), rpc__method=name)
 
 
 class InternalError(StemTubeError):

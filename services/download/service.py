@@ -6,6 +6,8 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import structlog
+
 from services.common import audio
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
@@ -251,6 +253,7 @@ class DownloadService(
         return plan
 
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
+        structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
         if only_missing:
             data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import Gauge
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select, update
 
 from services.common.database import Database
@@ -14,6 +15,9 @@ from services.download.tables import Access, Playlist, Stem, StoredKind, Track
 
 # What one look measures: the rest is measured by the regular housekeeping.
 MEASURED_AT_ONCE = 500
+
+STORED_OBJECTS = Gauge("stemtube_storage_objects", "Objects in the store, as last counted.", ["prefix"])
+STORED_BYTES = Gauge("stemtube_storage_bytes", "What they take, as last counted.", ["prefix"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ class Usage:
                 StoredKind(prefix=prefix, object_count=count, size_bytes=size, count_time=now)
                 for prefix, (count, size) in kinds.items()
             )
+        for prefix, (count, size) in kinds.items():
+            STORED_OBJECTS.labels(prefix).set(count)
+            STORED_BYTES.labels(prefix).set(size)
 
     async def statistics(self) -> Statistics:
         """The library in numbers."""

@@ -39,7 +39,7 @@ def test_an_image_has_the_packages_of_its_extra_and_no_root(process: str) -> Non
     assert stage.base == "runtime"
     assert f"--from={process}-packages /app /app" in stage.arguments("COPY")
     (install,) = packages.arguments("RUN")
-    assert install.endswith(f"pip install -c constraints.txt '.[{process}]'")
+    assert install.endswith(f"pip install -c constraints.txt '.[{process},tracing]'")
     assert json.loads(stage.arguments("CMD")[0]) == ["python", "-m", PACKAGES[process]]
     assert [name for name, _ in stage.instructions][-3:] == ["USER", "EXPOSE", "CMD"]
     (deployment, *_) = (

@@ -73,7 +73,8 @@ async def test_open_streams_are_counted(client: Client) -> None:
 
 async def test_one_log_line_per_request_and_no_secret_in_it(client: Client) -> None:
     with structlog.testing.capture_logs() as lines:
-        await client.json("GET", "/api/v1/tracks/a?colour=red", headers={"X-Request-Id": "r-1"})
+        headers = {"X-Request-Id": "r-1", "User-Agent": "Browser/1 (a\xe4)"}
+        await client.json("GET", "/api/v1/tracks/a?colour=red", headers=headers)
     (line,) = [line for line in lines if line["event"] == "request"]
     assert {name: line[name] for name in ("method", "route", "path", "status")} == {
         "method": "GET",
@@ -82,6 +83,7 @@ async def test_one_log_line_per_request_and_no_secret_in_it(client: Client) -> N
         "status": 400,
     }
     assert line["ms"] >= 0
+    assert line["agent"] == "Browser/1 (a)"
     assert token_of("ann")[:20] not in str(lines)
 
 

@@ -119,7 +119,8 @@ async def test_every_route_but_the_public_ones_refuses_a_stranger(suite: Suite) 
         # What the server can do, which tus asks by OPTIONS, is no secret.
         operations = [one for one in operations if one[0] != "OPTIONS"]
         public = {path for _, path, operation in operations if operation.get("security") == []}
-        assert public == {f"/api/v1/auth/{name}" for name in ("login", "logout", "register", "registration")}
+        names = ("auth/login", "auth/logout", "auth/register", "auth/registration", "page/errors")
+        assert public == {f"/api/v1/{name}" for name in names}
         for verb, path, operation in operations:
             if path in public or not path.startswith("/api/v1/"):
                 continue

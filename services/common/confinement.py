@@ -15,8 +15,6 @@ import signal
 import struct
 import sys
 
-UNLIMITED = resource.RLIM_INFINITY
-
 _SYSTEM_CALLS = {
     # name: numbers on x86_64 and aarch64
     "read": (0, 63),
@@ -73,20 +71,13 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def limit_resources(
-    *, memory_bytes: int = UNLIMITED, cpu_seconds: int = UNLIMITED, file_bytes: int = UNLIMITED
-) -> None:
-    """Limits this process and those that it starts; never above what limits it already. There are no core dumps.
+def limit_memory(memory_bytes: int) -> None:
+    """Limits the data (RLIMIT_DATA) of this process, and of those that it starts; they leave no core dumps.
 
-    Args:
-        memory_bytes: of data (RLIMIT_DATA, for which macOS counts a small part only).
-        cpu_seconds: of all threads; the process gets SIGXCPU then, and SIGKILL a second later.
-        file_bytes: of each file that it writes.
+    macOS counts a small part of it only.
     """
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_DATA, memory_bytes)
-    _lower(resource.RLIMIT_CPU, cpu_seconds, 1)
-    _lower(resource.RLIMIT_FSIZE, file_bytes)
 
 
 def confine(memory_bytes: int, cpu_seconds: int) -> str:
@@ -95,13 +86,15 @@ def confine(memory_bytes: int, cpu_seconds: int) -> str:
     Whatever it needs must be imported: from now on it opens nothing.
 
     Args:
-        memory_bytes: see `limit_resources`.
-        cpu_seconds: see `limit_resources`.
+        memory_bytes: see `limit_memory`.
+        cpu_seconds: that it may compute; it gets SIGXCPU then, and SIGKILL a second later.
 
     Returns:
         What this system leaves unlimited, in words; empty on Linux.
     """
-    limit_resources(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, file_bytes=0)
+    limit_memory(memory_bytes)
+    _lower(resource.RLIMIT_CPU, cpu_seconds, grace=1)
+    _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NPROC, 0)
     _lower(resource.RLIMIT_NOFILE, 0)  # no number is left for a file or a socket; those that are open stay
     return _filter_system_calls()
@@ -109,8 +102,8 @@ def confine(memory_bytes: int, cpu_seconds: int) -> str:
 
 def _lower(kind: int, limit: int, grace: int = 0) -> None:
     _, hard = resource.getrlimit(kind)
-    if limit == UNLIMITED or (hard != UNLIMITED and hard < limit + grace):
-        return
+    if hard != resource.RLIM_INFINITY and hard < limit + grace:
+        return  # it is limited more than that already
     resource.setrlimit(kind, (limit, limit + grace))
 
 

@@ -121,11 +121,11 @@ async def _crash_decoder(suite: Suite, service: str) -> None:
                     if "sandbox_child" in " ".join(process.cmdline()):
                         process.send_signal(signal.SIGSEGV)
                         return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
 
 async def test_a_decoder_that_crashes_costs_its_file_alone(suite: Suite, client: Client, tmp_path: Path) -> None:
-    song = with_soundfile(tmp_path / "crash.flac", music(30, seed=77))
+    song = with_soundfile(tmp_path / "crash.flac", music(20, seed=77))
     before = await _everything(suite, client)
     crashing = asyncio.create_task(_crash_decoder(suite, "download"))
     status, answer = await client.upload(song, KEY_ONLY)
@@ -137,9 +137,6 @@ async def test_a_decoder_that_crashes_costs_its_file_alone(suite: Suite, client:
     await crashing
     job = await client.end_of(added["job"]["job"]["id"])
     assert (states(job)["key"], part_of(job, "key")["error"]["reason"]) == ("failed", "DECODER_CRASHED"), job
-    again = await client.call("POST", f"/tracks/{added['track']['id']}/process", json={"options": KEY_ONLY})
-    job = await client.end_of(again[1]["job"]["job"]["id"])
-    assert states(job)["key"] == "succeeded", job
 
 
 async def test_refusals_by_grpc(client: Client, grpc_client: GrpcClient, tmp_path: Path) -> None:

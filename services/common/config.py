@@ -95,7 +95,7 @@ class LimitSettings(Section):
 class DecoderSettings(Section):
     """What the process may take that decodes one file; more than any song of the largest size needs."""
 
-    memory_mib: int = Field(512, ge=64, description="memory that decoding a file may take")
+    memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
     cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
     wall_seconds: float = Field(900.0, gt=0, description="time that is waited for a file's decoder")
 

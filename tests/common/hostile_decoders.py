@@ -69,10 +69,6 @@ def fail(_wire: Wire, _size: int, _limits: Limits) -> None:
     raise KeyError("no such thing")
 
 
-def die_as_if_out_of_memory(_wire: Wire, _size: int, _limits: Limits) -> None:
-    raise MemoryError
-
-
 def never_listen(wire: Wire, _size: int, _limits: Limits) -> None:
     while True:
         wire.send(READ, WANTED.pack(0, 100_000))

@@ -85,6 +85,12 @@ def test_a_decoder_that_takes_too_much(song: Path, task: Callable[..., None], li
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "DECODER_LIMIT")
 
 
+def test_a_song_that_needs_more_memory_than_there_is(song: Path) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        decode(song, LIMITS, sandbox=Sandbox(memory_mib=50))
+    assert caught.value.reason == "DECODER_LIMIT"
+
+
 @pytest.mark.parametrize("task", [hostile.crash, hostile.give_up, hostile.leave, hostile.fail])
 def test_a_decoder_that_crashes(song: Path, task: Callable[..., None]) -> None:
     error = refusal(song, task)

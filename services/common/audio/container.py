@@ -111,6 +111,8 @@ def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container
         container = av.open(
             file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_errors="replace"
         )
+    except MemoryError:
+        raise  # one of FFmpeg's errors too, and not the file's fault
     except FFmpegError as error:
         raise _unreadable(file, error, is_whole=is_cut is False) from error
     with container:

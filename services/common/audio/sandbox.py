@@ -127,6 +127,7 @@ class SandboxedReader:
         self._on_progress = on_progress
         self._progress = 0.0
         self._waited = 0.0
+        self._buffer = bytearray()
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
@@ -137,7 +138,7 @@ class SandboxedReader:
             box = self._sandbox
             task = pickle.dumps((box.task, size, self._limits, box.memory_mib * 2**20, box.cpu_seconds))
             self._send(struct.pack("<I", len(task)) + task)
-            _warn_once(self._receive(READY)[1].decode())
+            _warn_once(bytes(self._receive(READY)[1]).decode(errors="replace"))
             self.info = _info(_facts(self._receive(HEADER)[1]))
             self._resources = resources.pop_all()
         return self
@@ -200,8 +201,8 @@ class SandboxedReader:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _receive(self, *wanted: bytes) -> tuple[bytes, bytearray]:
-        """The next frame of a wanted kind; what the process wants to read on the way, it gets."""
+    def _receive(self, *wanted: bytes) -> tuple[bytes, memoryview]:
+        """The next frame of a wanted kind, good until the one after it; what the process wants to read, it gets."""
         while True:
             kind, length = FRAME.unpack(self._exactly(FRAME.size))
             if length > _MAX_FRAME_BYTES:
@@ -223,9 +224,10 @@ class SandboxedReader:
         data = self._file.read(min(size, sandbox_child.CHUNK_BYTES))
         self._send(struct.pack("<I", len(data)) + data)
 
-    def _exactly(self, size: int) -> bytearray:
-        data = bytearray(size)
-        left = memoryview(data)
+    def _exactly(self, size: int) -> memoryview:
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+        left = data = memoryview(self._buffer)[:size]
         while left:
             received = self._patiently(self._socket.recv_into, left)
             if not received:
@@ -310,9 +312,9 @@ def _warn_once(unlimited: str) -> None:
         structlog.get_logger(__name__).warning("decoders are confined in part", detail=unlimited[:_MAX_TEXT])
 
 
-def _facts(content: bytes | bytearray) -> dict[str, Any]:
+def _facts(content: bytes | memoryview) -> dict[str, Any]:
     try:
-        facts = json.loads(content)
+        facts = json.loads(bytes(content))
     except (ValueError, RecursionError):
         raise _untrue() from None
     if not isinstance(facts, dict):

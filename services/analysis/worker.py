@@ -102,6 +102,7 @@ class AnalysisWork:
         self._weights = settings.weight_store()
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         self._device = resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
         self._backends: dict[tuple[str, str, str], Backend] = {}
@@ -170,6 +171,7 @@ class AnalysisWork:
                 sample_rate_hz=SAMPLE_RATE_HZ,
                 channels=2,
                 on_progress=lambda done: report("decoding", DECODED * done),
+                sandbox=self._sandbox,
             )
         return Audio(samples, SAMPLE_RATE_HZ)
 
@@ -180,7 +182,9 @@ class AnalysisWork:
 
         def decode() -> Audio:
             with self._objects.open(choice["mix_key"]) as source:
-                samples = audio.decode(source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1)
+                samples = audio.decode(
+                    source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1, sandbox=self._sandbox
+                )
             return Audio(samples, SPEECH_RATE_HZ)
 
         return decode

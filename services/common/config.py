@@ -111,6 +111,14 @@ class LimitSettings(Section):
     max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
 
 
+class DecoderSettings(Section):
+    """What the process may take that decodes one file; more than any song of the largest size needs."""
+
+    memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
+    cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
+    wall_seconds: float = Field(900.0, gt=0, description="time that is waited for a file's decoder")
+
+
 class NetworkSettings(Section):
     """How processes talk with each other, and how much their clients may ask."""
 
@@ -152,6 +160,7 @@ class Settings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
     address: AddressSettings = AddressSettings()
     limit: LimitSettings = LimitSettings()
+    decoder: DecoderSettings = DecoderSettings()
     network: NetworkSettings = NetworkSettings()
 
     @property

@@ -11,6 +11,7 @@ import structlog
 from services.common import audio
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
+from services.common.file_names import file_name
 from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
@@ -322,4 +323,4 @@ def _cover(data: TrackData) -> pb.GetMediaResponse:
 
 def _file_name(data: TrackData) -> str:
     name = f"{data.artist} - {data.title}" if data.artist else data.title
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "track"
+    return file_name(name)

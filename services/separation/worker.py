@@ -111,6 +111,7 @@ class SeparationWork:
         self._weights = settings.weight_store()
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         section = settings.separation
         self._hardware = Hardware(
             resolve_device(section.device),
@@ -145,7 +146,7 @@ class SeparationWork:
 
     def _decode(self, audio_key: str, sample_rate_hz: int) -> Samples:
         with self._objects.open(audio_key) as source:
-            return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2)
+            return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2, sandbox=self._sandbox)
 
     def _choose(self, task: dict[str, Any], report: Report) -> tuple[dict[str, str], Separator]:
         """The model of the task; of an automatic choice whose weights do not come after all, the substitute."""

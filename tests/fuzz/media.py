@@ -1,0 +1,221 @@
+"""Spoiled media files: each is decoded, or refused by an error of our domain, and soon.
+
+They are read in a child process, as the suite does it, which an input may end.
+"""
+
+import concurrent.futures
+import functools
+import io
+import multiprocessing
+import random
+import resource
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from mutagen.flac import FLAC, Picture
+from mutagen.id3 import APIC, ID3, PictureType
+from mutagen.mp4 import MP4, MP4Cover
+
+from services.common import audio
+from services.common.errors import StemTubeError
+from services.download.pictures import picture_suffix
+from tests.common.audio_files import music, png, with_ffmpeg, with_soundfile
+from tests.fuzz.findings import Tally
+from tests.fuzz.mutations import mutated
+
+SECONDS = 0.4
+HANG_SECONDS = 30.0  # the slowest takes 0.3 s on a quiet machine
+MEMORY_BYTES = 4 << 30
+LIMITS = audio.Limits(max_seconds=60, max_bytes=2_000_000)
+
+_SONG = music(SECONDS)
+_SONG_48K = music(SECONDS, rate=48000)
+
+
+def _ffmpeg(codec: str, **more: object) -> Callable[[Path], Path]:
+    return lambda path: with_ffmpeg(path, _SONG, codec, **more)  # type: ignore[arg-type]
+
+
+def _opus(path: Path) -> Path:
+    return with_ffmpeg(path, _SONG_48K, "libopus", rate=48000)
+
+
+def _wav(subtype: str) -> Callable[[Path], Path]:
+    return lambda path: with_soundfile(path, _SONG, subtype=subtype)
+
+
+def _flac_with_cover(path: Path) -> Path:
+    cover = Picture()
+    cover.data, cover.mime, cover.type = png(), "image/png", PictureType.COVER_FRONT
+    song = FLAC(with_soundfile(path, _SONG))
+    song.add_picture(cover)
+    song.save()
+    return path
+
+
+def _mp3_with_cover(path: Path) -> Path:
+    tags = ID3()
+    tags.add(APIC(mime="image/png", type=PictureType.COVER_FRONT, data=png()))
+    tags.save(with_ffmpeg(path, _SONG, "libmp3lame"))
+    return path
+
+
+def _m4a_with_cover(path: Path) -> Path:
+    song = MP4(with_ffmpeg(path, _SONG, "aac"))
+    song["covr"] = [MP4Cover(png(), MP4Cover.FORMAT_PNG)]
+    song["\xa9nam"] = "Morning Light"
+    song.save()
+    return path
+
+
+KINDS: Mapping[str, Callable[[Path], Path]] = {
+    "8bit.wav": _wav("PCM_U8"),
+    "16bit.wav": _wav("PCM_16"),
+    "float.wav": _wav("DOUBLE"),
+    "ima.wav": _ffmpeg("adpcm_ima_wav"),
+    "gsm.wav": lambda path: with_soundfile(path, music(SECONDS, rate=8000, channels=1), 8000, "GSM610"),
+    "large.w64": lambda path: with_ffmpeg(path, _SONG, "pcm_s16le", muxer="w64"),
+    "song.aiff": lambda path: with_soundfile(path, _SONG),
+    "song.au": _ffmpeg("pcm_s16be", muxer="au"),
+    "song.caf": _ffmpeg("alac", muxer="caf"),
+    "cover.flac": _flac_with_cover,
+    "vorbis.ogg": lambda path: with_soundfile(path, _SONG),
+    "song.opus": _opus,
+    "cover.mp3": _mp3_with_cover,
+    "layer2.mp2": _ffmpeg("mp2"),
+    "song.aac": _ffmpeg("aac", muxer="adts"),
+    "cover.m4a": _m4a_with_cover,
+    "alac.m4a": _ffmpeg("alac"),
+    "fragments.mp4": _ffmpeg("aac", options={"movflags": "+frag_keyframe+empty_moov", "frag_duration": "100000"}),
+    "clip.mp4": _ffmpeg("aac", video=True),
+    "clip.mkv": _ffmpeg("aac", video=True),
+    "song.webm": _opus,
+    "song.ts": _ffmpeg("aac", muxer="mpegts"),
+    "song.mpg": _ffmpeg("mp2", muxer="mpeg"),
+    "clip.flv": _ffmpeg("aac", muxer="flv"),
+    "clip.avi": _ffmpeg("libmp3lame", muxer="avi"),
+    "song.wma": _ffmpeg("wmav2", muxer="asf"),
+    "song.wv": _ffmpeg("wavpack"),
+    "song.tta": _ffmpeg("tta"),
+    "song.ac3": _ffmpeg("ac3"),
+    "song.eac3": _ffmpeg("eac3"),
+}
+
+
+@functools.cache
+def originals() -> Mapping[str, bytes]:
+    """A whole file of each kind that is accepted, half a second long."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {name: make(Path(folder) / name).read_bytes() for name, make in KINDS.items()}
+
+
+def verdict(content: bytes) -> str:
+    """What becomes of a file.
+
+    Returns:
+        `decoded`, or the reason of the refusal.
+
+    Raises:
+        Exception: a fault of ours.
+    """
+    picture = audio.picture(io.BytesIO(content))
+    picture_suffix(picture)
+    reasons = set()
+    for work in (audio.inspect, audio.decode):
+        try:
+            result = work(io.BytesIO(content), LIMITS)
+        except StemTubeError as refusal:
+            reasons.add(refusal.reason)
+            continue
+        if isinstance(result, np.ndarray):
+            assert result.dtype == np.float32
+            assert result.shape[0] == 2
+            assert np.isfinite(result).all()
+            reasons.add("decoded")
+        else:
+            assert np.isfinite(result.loudness_lufs)
+            assert 0 < result.info.duration_seconds <= LIMITS.max_seconds
+    (reason,) = reasons
+    try:
+        audio.probe(io.BytesIO(content), LIMITS)
+    except StemTubeError:
+        assert reason != "decoded"
+    return reason
+
+
+def _read(content: bytes) -> str:
+    """`verdict` in the child; a traceback if it fails."""
+    try:
+        return verdict(content)
+    except Exception:
+        return traceback.format_exc()
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+class Reader:
+    """A child process that reads files; there is another one after each that an input has ended."""
+
+    def __init__(self) -> None:
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+
+    def read(self, content: bytes) -> str:
+        """What `verdict` says of a file.
+
+        Raises:
+            TimeoutError: nothing, in HANG_SECONDS.
+            BrokenProcessPool: the process died.
+        """
+        if self._pool is None:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                1, multiprocessing.get_context("spawn"), initializer=_limit_memory
+            )
+        try:
+            return self._pool.submit(_read, content).result(HANG_SECONDS)
+        except (TimeoutError, BrokenProcessPool):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._pool is not None:
+            for process in self._pool._processes.values():  # one that hangs ends by force only
+                process.kill()
+            self._pool.shutdown()
+            self._pool = None
+
+
+def fuzz(seed: int, count: int, tally: Tally, names: Sequence[str] = tuple(KINDS)) -> dict[str, int]:
+    """Reads `count` spoiled files.
+
+    Returns:
+        How many of them were decoded or refused, by reason.
+    """
+    dice, reader = random.Random(seed), Reader()
+    files = [originals()[name] for name in names]
+    verdicts: dict[str, int] = {}
+    try:
+        for number in range(count):
+            name = names[number % len(names)]
+            content = mutated(dice, originals()[name], files)
+            tally.inputs += 1
+            try:
+                reason = reader.read(content)
+            except TimeoutError:
+                tally.note("hangs", f"reading {name}", content)
+            except BrokenProcessPool:
+                tally.note("crashes", f"the process that read {name} died", content)
+            else:
+                if "\n" in reason:
+                    tally.note("crashes", f"{name}: {reason.splitlines()[-1]}", content, reason)
+                else:
+                    verdicts[reason] = verdicts.get(reason, 0) + 1
+    finally:
+        reader.close()
+    return verdicts

@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
 EXTRA_WORKERS = ("separation-work", "analysis-work")
 # A role, and where several play it a number: service-role[-number].
-ROLES = (*EXTRA_WORKERS, "separation-serve", "separation-work-2")
+ROLES = (*EXTRA_WORKERS, "separation-serve", "analysis-serve", "separation-work-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
 

@@ -1,0 +1,117 @@
+"""Requests that the gateway's own description allows, and some that it does not: each answer is one that it describes."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gateway import tus
+from tests.fuzz.examples import each
+from tests.fuzz.findings import Tally
+from tests.fuzz.messages import ENDING, LEFT_OUT
+from tests.fuzz.target import Account, Target
+
+ANSWER_SECONDS = 30.0
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@schemathesis.serializer(tus.BODY_TYPE)
+def _tus_body(_context: schemathesis.SerializationContext, value: Any) -> dict[str, Any]:
+    return {"data": value if isinstance(value, bytes) else json.dumps(value).encode()}
+
+
+def _cases(operation: Any, ids: Mapping[str, str]) -> st.SearchStrategy[Any]:
+    """Requests of an operation: as described, and not; about what the caller owns, and about anything."""
+    names = {name for place in operation.path_parameters for name in [place.name]}
+    own = {name: value for name, value in ids.items() if name in names}
+    positive = operation.as_strategy(generation_mode=GenerationMode.POSITIVE, path_parameters=own or None)
+    negative = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return st.one_of(positive, positive, positive, negative)
+
+
+class Fuzzer:
+    """Sends requests to the gateway of a target.
+
+    Args:
+        target: what gets them.
+        tally: what it does is noted there.
+    """
+
+    def __init__(self, target: Target, tally: Tally) -> None:
+        self._target = target
+        self._tally = tally
+        self._http = requests.Session()
+        self._http.trust_env = False
+        schema = schemathesis.openapi.from_dict(target.openapi())
+        found = [result.ok() for result in schema.get_all_operations()]
+        named = [(one.definition.raw["operationId"], one) for one in found]
+        named = [(name, one) for name, one in named if name not in LEFT_OUT]
+        self._operations = sorted(named, key=lambda one: (one[0] in ENDING, one[0].startswith("Delete")))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def run(self, seed: int, count: int) -> Counter[str]:
+        """Sends up to `count` requests of each operation, those with odd numbers by an admin.
+
+        Returns:
+            How many were answered with each status.
+        """
+        accounts = (self._target.account(), self._target.account(admin=True))
+        statuses: Counter[str] = Counter()
+        dice = random.Random(seed)
+        for name, operation in self._operations:
+            account = dice.choice(accounts)
+
+            def send(case: Any, name: str = name, account: Account = account) -> None:
+                statuses[name + " " + self._send(name, case, account)] += 1
+
+            each(_cases(operation, account.ids), seed, count, send)
+        self._target.check(self._tally, "requests")
+        return statuses
+
+    def _send(self, name: str, case: Any, account: Account) -> str:
+        headers = {"Authorization": f"Bearer {account.token}"}
+        try:
+            response = case.call(
+                base_url=self._target.suite.url, session=self._http, headers=headers, timeout=ANSWER_SECONDS
+            )
+        except (requests.exceptions.InvalidHeader, UnicodeEncodeError, ValueError):
+            return "not to be sent"
+        except requests.Timeout as error:
+            self._note("hangs", name, case, repr(error))
+            return "none"
+        except requests.ConnectionError as error:
+            self._note("crashes", name, case, repr(error))
+            return "none"
+        self._tally.inputs += 1
+        try:
+            case.validate_response(response, checks=CHECKS)
+        except FailureGroup as failures:
+            told = "\n\n".join(f"{type(one).__name__}: {one}" for one in failures.exceptions)
+            self._note("5xx", f"{name} {response.status_code} {type(failures.exceptions[0]).__name__}", case, told)
+        return str(response.status_code)
+
+    def _note(self, kind: Any, what: str, case: Any, more: str) -> None:
+        self._tally.note(kind, what, case.as_curl_command().encode(), more)

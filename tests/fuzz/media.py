@@ -11,7 +11,8 @@ import random
 import resource
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -160,16 +161,23 @@ def _limit_memory() -> None:
 
 
 class Reader:
-    """A child process that reads files; there is another one after each that an input has ended."""
+    """A child process that reads files; there is another one after each that an input has ended.
 
-    def __init__(self) -> None:
+    Args:
+        work: what it does with a file.
+        seconds: how long that may take.
+    """
+
+    def __init__(self, work: Callable[[bytes], str] = _read, seconds: float = HANG_SECONDS) -> None:
+        self._work = work
+        self._seconds = seconds
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     def read(self, content: bytes) -> str:
         """What `verdict` says of a file.
 
         Raises:
-            TimeoutError: nothing, in HANG_SECONDS.
+            TimeoutError: nothing, in that time.
             BrokenProcessPool: the process died.
         """
         if self._pool is None:
@@ -177,7 +185,7 @@ class Reader:
                 1, multiprocessing.get_context("spawn"), initializer=_limit_memory
             )
         try:
-            return self._pool.submit(_read, content).result(HANG_SECONDS)
+            return self._pool.submit(self._work, content).result(self._seconds)
         except (TimeoutError, BrokenProcessPool):
             self.close()
             raise
@@ -191,19 +199,19 @@ class Reader:
             self._pool = None
 
 
-def fuzz(seed: int, count: int, tally: Tally, names: Sequence[str] = tuple(KINDS)) -> dict[str, int]:
-    """Reads `count` spoiled files.
+def fuzz(seed: int, count: int, tally: Tally, reader: Reader | None = None) -> Counter[str]:
+    """Has `count` spoiled files read.
 
     Returns:
-        How many of them were decoded or refused, by reason.
+        How many of them were decoded, and how many refused for each reason.
     """
-    dice, reader = random.Random(seed), Reader()
-    files = [originals()[name] for name in names]
-    verdicts: dict[str, int] = {}
+    dice, reader = random.Random(seed), reader or Reader()
+    files = list(originals().items())
+    verdicts: Counter[str] = Counter()
     try:
         for number in range(count):
-            name = names[number % len(names)]
-            content = mutated(dice, originals()[name], files)
+            name, whole = files[number % len(files)]
+            content = mutated(dice, whole, [other for _, other in files])
             tally.inputs += 1
             try:
                 reason = reader.read(content)
@@ -212,10 +220,10 @@ def fuzz(seed: int, count: int, tally: Tally, names: Sequence[str] = tuple(KINDS
             except BrokenProcessPool:
                 tally.note("crashes", f"the process that read {name} died", content)
             else:
-                if "\n" in reason:
+                if reason.startswith("Traceback"):
                     tally.note("crashes", f"{name}: {reason.splitlines()[-1]}", content, reason)
                 else:
-                    verdicts[reason] = verdicts.get(reason, 0) + 1
+                    verdicts[reason] += 1
     finally:
         reader.close()
     return verdicts

@@ -52,9 +52,7 @@ def methods() -> list[MethodDescriptor]:
 def messages(descriptor: Descriptor, ids: Mapping[str, str], depth: int = DEPTH) -> st.SearchStrategy[Message]:
     """Messages of a type, some of their texts being ids of what the caller owns."""
     fields = {
-        field.name: _several(field, ids, depth)
-        for field in descriptor.fields
-        if depth or field.message_type is None
+        field.name: _several(field, ids, depth) for field in descriptor.fields if depth or field.message_type is None
     }
     # Without the id of something that is there most requests would end at once.
     wanted = {name: field for name, field in fields.items() if name in ids and depth == DEPTH}
@@ -137,7 +135,7 @@ class Fuzzer:
             requests = st.one_of(*(_requests(method, caller) for caller in callers))
 
             def send(request: tuple[str, Sequence[bytes]], method: MethodDescriptor = method) -> None:
-                codes[method.name+" "+self._send(method, *request)] += 1
+                codes[self._send(method, *request)] += 1
 
             each(requests, seed, count, send)
             for _ in range(count // 4 + 1):

@@ -22,7 +22,7 @@ from tests.fuzz.findings import Tally
 from tests.suite.client import Client
 from tests.suite.running import PASSWORD, Suite
 
-# Nobody takes jobs: what is asked for is checked, kept and queued, and a second of fuzzing does not make a minute's work.
+# Nobody takes jobs: what is asked for is checked, kept and queued, and a second's fuzzing makes no minute's work.
 PROCESSES = ("auth", "separation-serve", "analysis-serve", "download", "gateway")
 SETTINGS: Mapping[str, object] = {
     "NETWORK__REQUESTS_PER_SECOND": 1e6,
@@ -148,7 +148,9 @@ class Target:
                 continue
             for at in _places(told, _FAULT):
                 more = told[at : at + 5000].decode(errors="replace")
-                tally.note("crashes", f"traceback in the log of {name} after {after}", told[max(at - 3000, 0) : at], more)
+                tally.note(
+                    "crashes", f"traceback in the log of {name} after {after}", told[max(at - 3000, 0) : at], more
+                )
             port = self.suite.ports["gateway" if name == "gateway" else f"{name}-health"]
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30):
@@ -171,9 +173,14 @@ async def _done(client: Client, method: str, path: str, content: dict[str, Any])
 
 
 @contextmanager
-def running_target(data: Path) -> Iterator[Target]:
-    """A suite that starts and ends; its logs lie in `data`."""
-    suite = Suite(data, settings=dict(SETTINGS))
+def running_target(data: Path, databases: Mapping[str, str] | None = None) -> Iterator[Target]:
+    """A suite that starts and ends.
+
+    Args:
+        data: where its logs lie.
+        databases: settings that name other databases than SQLite's files.
+    """
+    suite = Suite(data, settings={**SETTINGS, **(databases or {})})
     try:
         suite.start(*PROCESSES)
         yield Target(suite)

@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Writes a fault of ours to the log; the rest of a body that nobody wanted can be garbage like anything else."""
+        """Logs a fault of ours with its traceback; the rest of a body that nobody wanted is garbage like any other."""
         error = kw.get("exc_info")
         if isinstance(error, web.RequestPayloadError):
             log.info("not http", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Requests that the gateway's own description allows, and some that it does not: each answer is one that it describes."""
+"""Requests that the gateway's own description allows, and some that it does not: answers are as it describes them."""
 
 import json
 import random

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from tests.common.postgres import create_database
-from tests.fuzz import api, imports, media, messages, protocols
+from tests.fuzz import api, imports, media, messages, protocols, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
 # Of one round, a minute or so.
-FILES, IMPORTS, MESSAGES, REQUESTS, EXCHANGES = 1500, 500, 25, 20, 150
+FILES, IMPORTS, MESSAGES, REQUESTS, EXCHANGES, UPLOADS = 1500, 500, 25, 20, 150, 40
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
@@ -36,6 +36,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
         (messages.Fuzzer(target, tally), MESSAGES),
         (api.Fuzzer(target, tally), REQUESTS),
         (protocols.Fuzzer(target, tally), EXCHANGES),
+        (uploads.Fuzzer(target, tally), UPLOADS),
     )
     try:
         for number in itertools.count(seed):

@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, ID3, PictureType
@@ -37,12 +39,28 @@ _SONG = music(SECONDS)
 _SONG_48K = music(SECONDS, rate=48000)
 
 
-def _ffmpeg(codec: str, **more: object) -> Callable[[Path], Path]:
-    return lambda path: with_ffmpeg(path, _SONG, codec, **more)  # type: ignore[arg-type]
+# Without random ids, so that a seed means the same inputs again.
+_EXACT = {"fflags": "+bitexact"}
+
+
+def _ffmpeg(codec: str, options: Mapping[str, str] = _EXACT, **more: Any) -> Callable[[Path], Path]:
+    return lambda path: with_ffmpeg(path, _SONG, codec, options={**options, **_EXACT}, **more)
 
 
 def _opus(path: Path) -> Path:
-    return with_ffmpeg(path, _SONG_48K, "libopus", rate=48000)
+    return with_ffmpeg(path, _SONG_48K, "libopus", rate=48000, options=_EXACT)
+
+
+def _vorbis(path: Path) -> Path:
+    """FFmpeg has no good encoder of Vorbis, and libsndfile writes random ids."""
+    encoded = with_soundfile(path.with_name(f"random-{path.name}"), _SONG)
+    with av.open(str(encoded)) as source, av.open(str(path), "w", container_options=_EXACT) as copy:
+        stream = copy.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    return path
 
 
 def _wav(subtype: str) -> Callable[[Path], Path]:
@@ -76,15 +94,15 @@ def _m4a_with_cover(path: Path) -> Path:
 KINDS: Mapping[str, Callable[[Path], Path]] = {
     "8bit.wav": _wav("PCM_U8"),
     "16bit.wav": _wav("PCM_16"),
-    "float.wav": _wav("DOUBLE"),
+    "float.wav": _ffmpeg("pcm_f64le"),
     "ima.wav": _ffmpeg("adpcm_ima_wav"),
     "gsm.wav": lambda path: with_soundfile(path, music(SECONDS, rate=8000, channels=1), 8000, "GSM610"),
-    "large.w64": lambda path: with_ffmpeg(path, _SONG, "pcm_s16le", muxer="w64"),
+    "large.w64": _ffmpeg("pcm_s16le", muxer="w64"),
     "song.aiff": lambda path: with_soundfile(path, _SONG),
     "song.au": _ffmpeg("pcm_s16be", muxer="au"),
     "song.caf": _ffmpeg("alac", muxer="caf"),
     "cover.flac": _flac_with_cover,
-    "vorbis.ogg": lambda path: with_soundfile(path, _SONG),
+    "vorbis.ogg": _vorbis,
     "song.opus": _opus,
     "cover.mp3": _mp3_with_cover,
     "layer2.mp2": _ffmpeg("mp2"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import api, messages, protocols
+from tests.fuzz import api, messages, protocols, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 
@@ -44,6 +44,16 @@ def test_garbage_is_answered_or_its_connection_closed(target: Target, tmp_path: 
     answered = protocols.Fuzzer(target, tally).run(7, 80)
     assert tally.found == []
     assert min(answered[kind] for kind in ("HTTP", "a form", "tus", "WebSocket", "HTTP/2")) > 20
+
+
+def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    fuzzer = uploads.Fuzzer(target, tally)
+    outcomes = fuzzer.run(7, 20)
+    fuzzer.close()
+    assert tally.found == []
+    assert outcomes["accepted"] > 3
+    assert len(outcomes) > 2
 
 
 def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 They are read in a child process, as the suite does it, which an input may end.
 """
 
-import concurrent.futures
 import functools
 import io
 import multiprocessing
@@ -13,7 +12,8 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.fuzz.findings import Tally
 from tests.fuzz.mutations import mutated
 
 SECONDS = 0.4
-HANG_SECONDS = 30.0  # the slowest takes 0.3 s on a quiet machine
+HANG_SECONDS = 60.0  # the slowest takes 0.3 s on a quiet machine
 MEMORY_BYTES = 4 << 30
 LIMITS = audio.Limits(max_seconds=60, max_bytes=2_000_000)
 
@@ -143,27 +143,27 @@ def verdict(content: bytes) -> str:
     """
     picture = audio.picture(io.BytesIO(content))
     picture_suffix(picture)
-    reasons = set()
+    outcomes = set()
     for work in (audio.inspect, audio.decode):
         try:
             result = work(io.BytesIO(content), LIMITS)
         except StemTubeError as refusal:
-            reasons.add(refusal.reason)
+            outcomes.add(refusal.reason)
             continue
+        outcomes.add("decoded")
         if isinstance(result, np.ndarray):
             assert result.dtype == np.float32
             assert result.shape[0] == 2
             assert np.isfinite(result).all()
-            reasons.add("decoded")
         else:
             assert np.isfinite(result.loudness_lufs)
             assert 0 < result.info.duration_seconds <= LIMITS.max_seconds
-    (reason,) = reasons
+    (outcome,) = outcomes
     try:
         audio.probe(io.BytesIO(content), LIMITS)
     except StemTubeError:
-        assert reason != "decoded"
-    return reason
+        assert outcome != "decoded"
+    return outcome
 
 
 def _read(content: bytes) -> str:
@@ -174,8 +174,14 @@ def _read(content: bytes) -> str:
         return traceback.format_exc()
 
 
-def _limit_memory() -> None:
+def _serve(work: Callable[[bytes], str], pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    while True:
+        pipe.send(work(pipe.recv_bytes()))
+
+
+class DiedError(Exception):
+    """The process that read a file has ended."""
 
 
 class Reader:
@@ -189,32 +195,38 @@ class Reader:
     def __init__(self, work: Callable[[bytes], str] = _read, seconds: float = HANG_SECONDS) -> None:
         self._work = work
         self._seconds = seconds
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
 
     def read(self, content: bytes) -> str:
-        """What `verdict` says of a file.
+        """What the child says of a file.
 
         Raises:
             TimeoutError: nothing, in that time.
-            BrokenProcessPool: the process died.
+            DiedError: the process has ended.
         """
-        if self._pool is None:
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), initializer=_limit_memory
-            )
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, childs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(self._work, childs), daemon=True)
+            self._process.start()
+            childs.close()
         try:
-            return self._pool.submit(self._work, content).result(self._seconds)
-        except (TimeoutError, BrokenProcessPool):
+            self._pipe.send_bytes(content)
+            if self._pipe.poll(self._seconds):
+                return str(self._pipe.recv())
+        except (EOFError, OSError):
             self.close()
-            raise
+            raise DiedError from None
+        self.close()
+        raise TimeoutError
 
     def close(self) -> None:
         """Ends the process."""
-        if self._pool is not None:
-            for process in self._pool._processes.values():  # one that hangs ends by force only
-                process.kill()
-            self._pool.shutdown()
-            self._pool = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+            self._process = None
 
 
 def fuzz(seed: int, count: int, tally: Tally, reader: Reader | None = None) -> Counter[str]:
@@ -235,7 +247,7 @@ def fuzz(seed: int, count: int, tally: Tally, reader: Reader | None = None) -> C
                 reason = reader.read(content)
             except TimeoutError:
                 tally.note("hangs", f"reading {name}", content)
-            except BrokenProcessPool:
+            except DiedError:
                 tally.note("crashes", f"the process that read {name} died", content)
             else:
                 if reason.startswith("Traceback"):

@@ -42,5 +42,5 @@ def sleep(_content: bytes) -> str:
 
 def test_old_results_of_any_content_are_read_or_refused(tmp_path: Path) -> None:
     tally = Tally(tmp_path)
-    imports.fuzz(7, 150, tally)
+    imports.fuzz(7, 60, tally)
     assert tally.found == []

@@ -1,6 +1,7 @@
 """Hostile input at every port of a running suite; the same in each run, `make fuzz` has other. One suite for all."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 def test_messages_of_every_rpc_get_a_proper_status(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
-    fuzzer = messages.Fuzzer(target, tally)
-    codes = fuzzer.run(7, 8)
-    fuzzer.close()
+    with closing(messages.Fuzzer(target, tally)) as fuzzer:
+        codes = fuzzer.run(7, 8)
     assert tally.found == []
     # Whoever is refused at the door shows nothing: many get in, and every service finds something to object to.
     assert codes["OK"] > 50
@@ -30,9 +30,8 @@ def test_messages_of_every_rpc_get_a_proper_status(target: Target, tmp_path: Pat
 
 def test_requests_of_every_operation_are_answered_as_described(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
-    fuzzer = api.Fuzzer(target, tally)
-    statuses = fuzzer.run(7, 6)
-    fuzzer.close()
+    with closing(api.Fuzzer(target, tally)) as fuzzer:
+        statuses = fuzzer.run(7, 6)
     assert tally.found == []
     assert statuses["200"] > 50
     assert statuses["400"] > 50
@@ -48,9 +47,8 @@ def test_garbage_is_answered_or_its_connection_closed(target: Target, tmp_path: 
 
 def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
-    fuzzer = uploads.Fuzzer(target, tally)
-    outcomes = fuzzer.run(7, 20)
-    fuzzer.close()
+    with closing(uploads.Fuzzer(target, tally)) as fuzzer:
+        outcomes = fuzzer.run(7, 20)
     assert tally.found == []
     assert outcomes["accepted"] > 3
     assert len(outcomes) > 2
@@ -61,9 +59,8 @@ def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path:
     document["paths"] = {"/api/v1/me": document["paths"]["/api/v1/me"]}
     document["components"]["schemas"]["stemtube.auth.v1.User"]["required"].append("colour")
     tally = Tally(tmp_path)
-    fuzzer = api.Fuzzer(target, tally, document)
-    fuzzer.run(7, 1)
-    fuzzer.close()
+    with closing(api.Fuzzer(target, tally, document)) as fuzzer:
+        fuzzer.run(7, 1)
     assert str(tally) == "inputs=1 crashes=0 5xx=1 hangs=0"
     assert "colour" in next(tmp_path.glob("*.txt")).read_text()
 

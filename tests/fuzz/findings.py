@@ -1,6 +1,7 @@
 """What fuzzing counts, and how an input that broke something is kept."""
 
 import re
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,10 @@ class Tally:
     inputs: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
     found: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, kind: Kind, what: str, content: bytes, more: str = "") -> None:
-        """Counts one and saves its input.
+        """Counts one and saves its input; several threads may do so.
 
         Args:
             kind: what it is.
@@ -36,9 +38,10 @@ class Tally:
             content: the input.
             more: an answer, or the end of a log.
         """
-        self.counts[kind] += 1
-        name = f"{len(self.found) + 1:04}-{re.sub(r'[^A-Za-z0-9.]+', '-', what)[:80]}"
-        self.found.append(f"{kind}: {what} ({name})")
+        with self._lock:
+            self.counts[kind] += 1
+            name = f"{len(self.found) + 1:04}-{re.sub(r'[^A-Za-z0-9.]+', '-', what)[:80]}"
+            self.found.append(f"{kind}: {what} ({name})")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_bytes(content)
         (self.folder / f"{name}.txt").write_text(f"{kind}: {what}\n\n{more}\n")

@@ -78,8 +78,20 @@ images-check: protos ## What the images' stages install, in fresh virtual enviro
 chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
 
+fuzz: protos ## Hostile input of all kinds (MINUTES=10, SEED=a number, as an earlier run has told it)
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+AUDIT := .venv-audit/bin
+# By themselves, as checkov is.
+$(AUDIT)/pip-audit:
+	@$(PYTHON) -m venv .venv-audit && $(AUDIT)/pip install --quiet --disable-pip-version-check \
+		pip-audit==2.10.1 bandit==1.9.4 cyclonedx-bom==7.5.0
+
+audit: protos $(AUDIT)/pip-audit ## Known vulnerabilities, bandit, licences (docs/licences.md), a bill of materials
+	@$(BIN)/python -m tests.audit $(AUDIT)
+
 clean: ## Remove what was made, but not data
-	rm -rf $(VENV) .venv-checkov protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .venv-checkov .venv-audit protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
 		.pytest_cache .import_linter_cache
 
-.PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos clean
+.PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos fuzz audit clean

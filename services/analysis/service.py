@@ -14,7 +14,7 @@ from services.analysis.backends.language_model import Endpoint
 from services.analysis.backends.lyric_text import check_text
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import STATES, error_message, job_message, queue_priority
+from services.common.job_messages import STATES, check_ids, error_message, job_message, queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -27,7 +27,6 @@ from stemtube.job.v1 import job_pb2
 
 NAME = "stemtube.analysis.v1.AnalysisService"
 KIND = "analysis"
-ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 LANGUAGE = re.compile(r"([a-z]{2,3})?")
 PART_NUMBERS: "dict[Part, pb.Part.ValueType]" = {
     "beats": pb.PART_BEATS,
@@ -70,9 +69,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
     async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
         require_service()
-        for name, value in (("request_id", request.request_id), ("on_behalf_of", request.on_behalf_of)):
-            if not ID.fullmatch(value):
-                raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+        check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         asked = [part.part for part in request.parts]
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
             raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
@@ -120,6 +117,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
     async def CancelAnalysis(self, request: pb.CancelAnalysisRequest, _context: Any) -> pb.CancelAnalysisResponse:
         require_service()
+        check_ids(request_id=request.request_id)
         await self._jobs.cancel_request(request.request_id)
         return pb.CancelAnalysisResponse()
 

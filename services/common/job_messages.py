@@ -1,5 +1,6 @@
 """Jobs as the contracts tell them."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,19 @@ PRIORITIES = {
     job_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
     job_pb2.PRIORITY_BATCH: BATCH,
 }
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def check_ids(**ids: str) -> None:
+    """Refuses ids that a caller chose and that cannot be kept: `check_ids(request_id=request.request_id)`.
+
+    Raises:
+        InvalidInputError: one is empty, too long, or has other characters (reason BAD_REQUEST).
+    """
+    for name, value in ids.items():
+        if not _ID.fullmatch(value):
+            raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
 
 
 def queue_priority(number: "job_pb2.Priority.ValueType") -> int:

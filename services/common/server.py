@@ -18,6 +18,7 @@ import grpc.aio
 import structlog
 from aiohttp import web
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -26,7 +27,14 @@ from grpc_status import rpc_status
 from services.common import carried, peers, telemetry, tls, tracing
 from services.common.auth import Identity, TokenVerifier, require_scope, set_caller
 from services.common.config import NetworkSettings, split_address
-from services.common.errors import Code, PreconditionError, StemTubeError, UnauthenticatedError, UnavailableError
+from services.common.errors import (
+    Code,
+    InvalidInputError,
+    PreconditionError,
+    StemTubeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from services.common.limits import Slots, TokenBuckets
 
 log = structlog.get_logger(__name__)
@@ -107,7 +115,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
                 async with _statuses(method, metadata, context):
                     identity = await self._begin(method, metadata, context)
-                    responses = behaviour(request, context)
+                    responses = behaviour(_parsed(handler, request), context)
                     if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
                         await responses
                         return
@@ -124,20 +132,16 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                                 yield response
 
             wrap = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
-            return (wrap or grpc.unary_stream_rpc_method_handler)(
-                stream, handler.request_deserializer, handler.response_serializer
-            )
+            return (wrap or grpc.unary_stream_rpc_method_handler)(stream, None, handler.response_serializer)
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             async with _statuses(method, metadata, context, timed=not handler.request_streaming):
                 await self._begin(method, metadata, context)
-                return await behaviour(request, context)
+                return await behaviour(_parsed(handler, request), context)
 
         wrap = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
-        return (wrap or grpc.unary_unary_rpc_method_handler)(
-            answer, handler.request_deserializer, handler.response_serializer
-        )
+        return (wrap or grpc.unary_unary_rpc_method_handler)(answer, None, handler.response_serializer)
 
     async def _begin(
         self, method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]
@@ -176,6 +180,28 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         if scheme.lower() != "bearer" or not token:
             raise UnauthenticatedError("This needs a valid access token.")
         return await self._verifier.verify(token)
+
+
+def _parsed(handler: Any, request: Any) -> Any:
+    """The request as its handler takes it: a message, or an iterator of messages.
+
+    gRPC itself would parse before anybody has asked who calls, and answer UNKNOWN with Python's own words.
+
+    Raises (or the iterator does):
+        InvalidInputError: the bytes are no such message (reason BAD_REQUEST).
+    """
+
+    def parse(content: bytes) -> Any:
+        try:
+            return handler.request_deserializer(content)
+        except DecodeError:
+            raise InvalidInputError("The request is not the message that this RPC takes.", "BAD_REQUEST") from None
+
+    async def parse_all(contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for content in contents:
+            yield parse(content)
+
+    return parse_all(request) if handler.request_streaming else parse(request)
 
 
 @contextlib.asynccontextmanager

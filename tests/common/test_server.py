@@ -202,6 +202,28 @@ async def test_every_kind_of_rpc_refuses_who_has_none(client: Client, metadata: 
         assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_what_is_no_message_is_refused_after_who_calls_is_known(client: Client) -> None:
+    def calls(metadata: Any) -> list[Any]:
+        options = {"metadata": metadata, "timeout": 10}
+        garbage = b"\x0a\xff"
+        return [
+            client.channel.unary_unary("/test.Echo/Say")(garbage, **options),
+            texts(client.channel.unary_stream("/test.Echo/Repeat")(garbage, **options)),
+            client.channel.stream_unary("/test.Echo/Join")(iter([garbage]), **options),
+            texts(client.channel.stream_stream("/test.Echo/Chat")(iter([garbage]), **options)),
+        ]
+
+    for metadata, code, reason in (
+        (TOKEN, Code.INVALID_ARGUMENT, "BAD_REQUEST"),
+        ((), Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    ):
+        for call in calls(metadata):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call
+            error = domain_error(refusal.value)
+            assert (error.code, error.reason) == (code, reason)
+
+
 async def test_a_public_name_makes_no_longer_name_public(client: Client) -> None:
     assert await client.say("hello", "/test.Echo/Any", metadata=()) == "hello"
     with pytest.raises(grpc.aio.AioRpcError) as refusal:

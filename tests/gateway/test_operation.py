@@ -119,6 +119,30 @@ async def test_what_is_not_http_is_answered_without_a_page_or_a_traceback(client
     assert (await client.json("GET", "/healthz"))[0] == 200
 
 
+ABANDONED = {
+    "gone": b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+    "spoiled body": b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 40\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", ABANDONED)
+async def test_who_goes_away_or_sends_a_spoiled_body_fills_no_log(
+    client: Client, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
+        writer.write(ABANDONED[kind])
+        if kind == "spoiled body":
+            assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+            writer.write(bytes(20))
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        assert (await client.json("GET", "/healthz"))[0] == 200
+    assert [line for line in lines if line["log_level"] == "error"] == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize(
     "wrong", [{"listen": "nowhere"}, {"public_url": "stems.example.org"}, {"allowed_origins": ("https://a/b",)}]
 )

@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
 EXTRA_WORKERS = ("separation-work", "analysis-work")
 # Further processes: service[-role][-number], the number where several play a role.
-ROLES = (*EXTRA_WORKERS, "separation-serve", "separation-work-2")
+ROLES = (*EXTRA_WORKERS, "separation-serve", "analysis-serve", "separation-work-2")
 SECOND = ("auth-2", "download-2", "separation-serve-2", "analysis-serve-2", "gateway-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
@@ -44,7 +44,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         served = (*SERVICES, "gateway", *SECOND)
-        names = [*served, *(f"{name}-health" for name in (*SERVICES, *ROLES, *SECOND, "analysis-serve"))]
+        names = [*served, *(f"{name}-health" for name in (*SERVICES, *ROLES, *SECOND))]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         variables = {
             "DATA_DIR": self.data,

@@ -1,0 +1,86 @@
+/** Files by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload): what has arrived is never sent again. */
+
+import { errorOf, noAnswer, renew, request } from "../api/client.ts";
+
+const PATH = "/uploads";
+const VERSION = { "Tus-Resumable": "1.0.0" };
+const UNAUTHENTICATED = 401;
+
+/** How far an upload is at the server; with the last byte, what it has become. */
+export interface Arrived {
+  bytes: number;
+  trackId: string | undefined;
+}
+
+/**
+ * Announces a file.
+ *
+ * @param metadata what the server shall know of it, and keep.
+ * @returns the upload's id.
+ * @throws ApiError what it is refused with, a quota for instance.
+ */
+export async function create(file: File, metadata: Record<string, string>): Promise<string> {
+  const pairs = Object.entries(metadata).map(([name, value]) => `${name} ${base64(value)}`);
+  const headers = { ...VERSION, "Upload-Length": String(file.size), "Upload-Metadata": pairs.join(",") };
+  const response = await request("POST", PATH, { headers });
+  return response.headers.get("Location")!.split("/").at(-1)!;
+}
+
+/** How much has arrived. @throws ApiError no such upload (status 404): it has expired, or was refused. */
+export async function look(id: string): Promise<Arrived> {
+  const { headers } = await request("HEAD", `${PATH}/${id}`, { headers: VERSION });
+  return arrived((name) => headers.get(name));
+}
+
+/** Ends an upload; what has arrived goes. */
+export async function end(id: string): Promise<void> {
+  await request("DELETE", `${PATH}/${id}`, { headers: VERSION });
+}
+
+/**
+ * Sends a file from a byte on, to its end.
+ *
+ * @param progress told how many of the file's bytes are on their way or there.
+ * @throws ApiError what it is refused with; status 0 if the connection breaks.
+ * @throws DOMException it was aborted.
+ */
+export async function send(
+  id: string,
+  file: File,
+  offset: number,
+  progress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<Arrived> {
+  let answer = await patch(id, file, offset, progress, signal);
+  if (answer.status === UNAUTHENTICATED && (await renew())) answer = await patch(id, file, offset, progress, signal);
+  if (answer.status >= 300) throw errorOf(answer.status, answer.getResponseHeader("Retry-After"), answer.responseText);
+  return arrived((name) => answer.getResponseHeader(name));
+}
+
+/** One request; XMLHttpRequest, because fetch does not tell how much it has sent. */
+function patch(id: string, file: File, offset: number, progress: (bytes: number) => void, signal: AbortSignal) {
+  return new Promise<XMLHttpRequest>((resolve, reject) => {
+    signal.throwIfAborted();
+    const call = new XMLHttpRequest();
+    call.open("PATCH", `/api/v1${PATH}/${id}`);
+    const headers = { ...VERSION, "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
+    for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
+    const abort = () => call.abort();
+    signal.addEventListener("abort", abort);
+    call.upload.onprogress = ({ loaded }) => progress(offset + loaded);
+    call.onload = () => resolve(call);
+    call.onerror = () => reject(noAnswer());
+    call.onabort = () => reject(signal.reason);
+    call.onloadend = () => signal.removeEventListener("abort", abort);
+    call.send(file.slice(offset));
+  });
+}
+
+function arrived(header: (name: string) => string | null): Arrived {
+  return { bytes: Number(header("Upload-Offset")), trackId: header("Stemtube-Track-Id") ?? undefined };
+}
+
+/** UTF-8 in Base64. */
+function base64(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+}

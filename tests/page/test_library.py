@@ -10,13 +10,14 @@ import pytest
 from playwright.sync_api import Locator, Page, Request, expect
 
 from services.common import audio
+from tests.page.bad_line import BadLine
 from tests.page.conftest import RATE_HZ, elsewhere
 from tests.page.test_page import AXE
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
-QUOTA_BYTES = 4_000_000
-SLOW_BYTES_PER_SECOND = 300_000
+QUOTA_BYTES = 20_000_000
+SLOW_BYTES_PER_SECOND = 3_000_000
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def suite(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def noise(path: Path, seed: int, seconds: float = 1.0) -> Path:
-    """A file of noise, a song of its own for the library: about 90 kB a second."""
+    """A file of noise, a song of its own for the library: about 130 kB a second."""
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, int(seconds * RATE_HZ))).astype(np.float32)
     audio.encode(samples, RATE_HZ, path, "flac")
     return path
@@ -68,67 +69,66 @@ def titles(page: Page) -> Locator:
     return page.locator(".card h2")
 
 
-class Line:
-    """The way from a page to the gateway: as slow as wanted, broken, and what went over it."""
+class Requests:
+    """The pieces of files that a page sends: at which byte each begins, and how many are on their way at a time."""
 
     def __init__(self, page: Page) -> None:
-        self._session = page.context.new_cdp_session(page)
-        self._context = page.context
         self.offsets: list[int] = []
         self.most = 0
-        open_requests: set[Request] = set()
+        under_way: set[Request] = set()
 
         def begin(request: Request) -> None:
             if request.method == "PATCH":
                 self.offsets.append(int(request.headers["upload-offset"]))
-                open_requests.add(request)
-                self.most = max(self.most, len(open_requests))
+                under_way.add(request)
+                self.most = max(self.most, len(under_way))
 
         page.on("request", begin)
-        for end in ("requestfinished", "requestfailed"):
-            page.on(end, lambda request: open_requests.discard(request))  # type: ignore[call-overload]
-
-    def limit(self, bytes_per_second: int) -> None:
-        """Sets the speed of what is sent; -1 for no limit."""
-        self._session.send("Network.enable")
-        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second}
-        self._session.send("Network.emulateNetworkConditions", conditions)
+        page.on("requestfinished", lambda request: under_way.discard(request))
+        page.on("requestfailed", lambda request: under_way.discard(request))
 
 
-def under_way(page: Page, name: str) -> None:
-    """Waits until a good part of a file has been sent."""
+@pytest.fixture(scope="module")
+def line(suite: Suite) -> Iterator[BadLine]:
+    """A slow line to the gateway."""
+    with BadLine(suite.ports["gateway"]).running() as line:
+        line.bytes_per_second = SLOW_BYTES_PER_SECOND
+        yield line
+
+
+def under_way(page: Page, name: str, fraction: float) -> None:
+    """Waits until so much of a file has been sent."""
     bar = page.get_by_role("progressbar", name=f"Upload of {name}")
-    page.wait_for_function("bar => bar.value > 150000", arg=bar.element_handle(timeout=10_000))
+    page.wait_for_function("([bar, share]) => bar.value > share * bar.max", arg=[bar.element_handle(), fraction])
 
 
-def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, tmp_path: Path) -> None:
-    line = Line(page)
-    page.goto("/")
-    expect(page.get_by_label("Song files")).to_be_attached()
-    line.limit(SLOW_BYTES_PER_SECOND)
-    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 8))
-    under_way(page, "Dolce.flac")
-    page.context.set_offline(True)
+def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line: BadLine, tmp_path: Path) -> None:
+    requests = Requests(page)
+    page.goto(line.url)
+    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 90))
+    under_way(page, "Dolce.flac", 0.1)
+    line.break_off()
     expect(page.get_by_label("Uploads")).to_contain_text("goes on by itself")
-    page.context.set_offline(False)
-    under_way(page, "Dolce.flac")
+    line.broken = False
+    under_way(page, "Dolce.flac", 0.3)
     page.get_by_role("button", name="Pause Dolce.flac").click()
     expect(page.get_by_label("Uploads")).to_contain_text(re.compile(r"paused at \d+ %"))
     page.get_by_role("button", name="Go on with Dolce.flac").click()
-    under_way(page, "Dolce.flac")
+    under_way(page, "Dolce.flac", 0.5)
     page.reload()
     expect(card(page, "Dolce")).to_be_visible()
     expect(page.get_by_label("Uploads")).to_have_count(0)
-    assert line.offsets == sorted(line.offsets)
-    assert len(line.offsets) >= 4
-    assert min(line.offsets[1:]) > 0, "what had arrived was sent again"
+    assert requests.offsets == sorted(requests.offsets)
+    assert len(requests.offsets) >= 4
+    assert min(requests.offsets[1:]) > 0, "what had arrived was sent again"
 
 
-def test_a_folder_is_dropped_two_files_go_at_a_time_and_the_rest_is_left_out(page: Page, tmp_path: Path) -> None:
-    line = Line(page)
-    page.goto("/")
+def test_a_folder_is_dropped_two_files_go_at_a_time_and_the_rest_is_left_out(
+    page: Page, line: BadLine, tmp_path: Path
+) -> None:
+    requests = Requests(page)
+    page.goto(line.url)
     expect(page.get_by_label("Song files")).to_be_attached()
-    line.limit(SLOW_BYTES_PER_SECOND)
     folder = tmp_path / "folder"
     (folder / "deeper").mkdir(parents=True)
     names = ["Eco", "Fado", "Gala", "Hora"]
@@ -142,13 +142,14 @@ def test_a_folder_is_dropped_two_files_go_at_a_time_and_the_rest_is_left_out(pag
     for name in names:
         expect(card(page, name)).to_be_visible()
     expect(page.get_by_label("Uploads")).to_have_count(0)
-    assert line.most == 2
-    assert len(line.offsets) == len(names)
+    assert requests.most == 2
+    assert len(requests.offsets) == len(names)
 
 
 def test_what_does_not_fit_or_is_no_song_is_refused_in_plain_words(page: Page, tmp_path: Path) -> None:
     page.goto("/")
-    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Long.flac", 30, 60))
+    (tmp_path / "Long.flac").write_bytes(bytes(QUOTA_BYTES + 1))
+    page.get_by_label("Song files").set_input_files(tmp_path / "Long.flac")
     row = page.get_by_label("Uploads").get_by_role("listitem")
     expect(row.get_by_role("alert")).to_have_text(re.compile("quota is used up"))
     page.get_by_role("button", name="Do not send Long.flac").click()
@@ -157,7 +158,7 @@ def test_what_does_not_fit_or_is_no_song_is_refused_in_plain_words(page: Page, t
     expect(row.get_by_role("alert")).to_have_text(re.compile("."))
     expect(page.get_by_role("button", name="Send broken.flac again")).to_be_visible()
     page.reload()
-    expect(page.get_by_label("Songs")).to_be_visible()
+    expect(page.get_by_role("list", name="Songs")).to_be_attached()
     expect(row).to_have_count(0)
 
 
@@ -231,14 +232,15 @@ def test_a_playlist_is_made_arranged_renamed_and_deleted_with_keys_and_a_pointer
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_uploads_and_playlists_are_accessible(page: Page, songs: list[Json], scheme: str, width: int) -> None:
+def test_uploads_and_playlists_are_accessible(
+    page: Page, line: BadLine, songs: list[Json], scheme: str, width: int
+) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": 800})
-    page.goto("/")
+    page.goto(line.url)
     page.get_by_label("Playlist", exact=True).select_option(label="Encore (2)")
     expect(page.get_by_role("heading", name="Encore")).to_be_visible()
-    Line(page).limit(1000)
-    page.get_by_label("Song files").set_input_files({"name": "x.flac", "mimeType": "audio/flac", "buffer": bytes(9000)})
+    page.get_by_label("Song files").set_input_files({"name": "x.flac", "mimeType": "audio/flac", "buffer": bytes(900_000)})
     expect(page.get_by_label("Uploads")).to_be_visible()
     check_accessible(page)
 

@@ -5,6 +5,8 @@ import { errorOf, noAnswer, renew, request } from "../api/client.ts";
 const PATH = "/uploads";
 const VERSION = { "Tus-Resumable": "1.0.0" };
 const UNAUTHENTICATED = 401;
+// A proxy on the way may pass a request on only when it has all of it: no more than a piece is lost with the connection.
+const PIECE_BYTES = 4 * 1024 * 1024;
 
 /** How far an upload is at the server; with the last byte, what it has become. */
 export interface Arrived {
@@ -38,7 +40,7 @@ export async function end(id: string): Promise<void> {
 }
 
 /**
- * Sends a file from a byte on, to its end.
+ * Sends a file from a byte on, to its end, piece by piece.
  *
  * @param progress told how many of the file's bytes are on their way or there.
  * @throws ApiError what it is refused with; status 0 if the connection breaks.
@@ -51,14 +53,21 @@ export async function send(
   progress: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<Arrived> {
-  let answer = await patch(id, file, offset, progress, signal);
-  if (answer.status === UNAUTHENTICATED && (await renew())) answer = await patch(id, file, offset, progress, signal);
-  if (answer.status >= 300) throw errorOf(answer.status, answer.getResponseHeader("Retry-After"), answer.responseText);
-  return arrived((name) => answer.getResponseHeader(name));
+  let now: Arrived = { bytes: offset, trackId: undefined };
+  while (!now.trackId) {
+    const start = now.bytes;
+    const piece = file.slice(start, start + PIECE_BYTES);
+    const sendPiece = () => patch(id, piece, start, (sent) => progress(start + sent), signal);
+    let answer = await sendPiece();
+    if (answer.status === UNAUTHENTICATED && (await renew())) answer = await sendPiece();
+    if (answer.status >= 300) throw errorOf(answer.status, answer.getResponseHeader("Retry-After"), answer.responseText);
+    now = arrived((name) => answer.getResponseHeader(name));
+  }
+  return now;
 }
 
 /** One request; XMLHttpRequest, because fetch does not tell how much it has sent. */
-function patch(id: string, file: File, offset: number, progress: (bytes: number) => void, signal: AbortSignal) {
+function patch(id: string, piece: Blob, offset: number, progress: (sent: number) => void, signal: AbortSignal) {
   return new Promise<XMLHttpRequest>((resolve, reject) => {
     signal.throwIfAborted();
     const call = new XMLHttpRequest();
@@ -67,12 +76,12 @@ function patch(id: string, file: File, offset: number, progress: (bytes: number)
     for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
     const abort = () => call.abort();
     signal.addEventListener("abort", abort);
-    call.upload.onprogress = ({ loaded }) => progress(offset + loaded);
+    call.upload.onprogress = ({ loaded }) => progress(loaded);
     call.onload = () => resolve(call);
     call.onerror = () => reject(noAnswer());
     call.onabort = () => reject(signal.reason);
     call.onloadend = () => signal.removeEventListener("abort", abort);
-    call.send(file.slice(offset));
+    call.send(piece);
   });
 }
 

@@ -105,7 +105,7 @@ def under_way(page: Page, name: str, fraction: float) -> None:
 def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line: BadLine, tmp_path: Path) -> None:
     requests = Requests(page)
     page.goto(line.url)
-    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 90))
+    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 60))
     under_way(page, "Dolce.flac", 0.1)
     line.break_off()
     expect(page.get_by_label("Uploads")).to_contain_text("goes on by itself")

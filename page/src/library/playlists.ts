@@ -71,7 +71,16 @@ export function moved(ids: string[], id: string, to: string): string[] {
   return ids.toSpliced(from, 1).toSpliced(place, 0, id);
 }
 
-async function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
+let lastChange: Promise<unknown> = Promise.resolve();
+
+/** Changes the order of a playlist, after earlier changes: each begins with what the last one has left. */
+function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
+  const turn = lastChange.then(() => rearrangeNow(playlistId, change));
+  lastChange = turn.catch(() => undefined);
+  return turn;
+}
+
+async function rearrangeNow(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
   const { revision, trackIds } = await get(playlistId);
   try {
     await call("PATCH", `/playlists/${playlistId}`, { tracks: { trackIds: change(trackIds) }, revision });

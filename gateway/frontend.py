@@ -52,8 +52,10 @@ async def _notice(_request: web.Request) -> web.Response:
 
 
 def _headers(path: Path) -> dict[str, str]:
-    headers = {hdrs.CACHE_CONTROL: ASSET_CACHING if path.parent.name == "assets" else "no-cache"}
-    return headers | {"Content-Security-Policy": POLICY} if path.name == WORKER else headers
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: ASSET_CACHING if path.parent.name == "assets" else "no-cache"}
+    if path.name == WORKER:
+        headers["Content-Security-Policy"] = POLICY
+    return headers
 
 
 def _file(path: Path, headers: dict[str, str]) -> Handler:

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
+from services.common import recent_log
 from services.common.config import LogSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
@@ -48,6 +49,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_secrets,
         _remember_errors,
+        recent_log.remember,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()

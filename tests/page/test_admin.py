@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.test_library import check_accessible
-from tests.suite.running import PASSWORD, Suite
+from tests.page.test_library import check_accessible, noise
+from tests.suite.running import Suite
 
 OWN_PASSWORD = "three quiet rivers"
 SECTIONS = ("", "/work", "/storage", "/models", "/logs", "/keys")
@@ -69,7 +70,8 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     expect(secret).to_have_count(0)  # it is shown once
     page.get_by_role("button", name="New password for nina").click()
     again = page.get_by_role("status").filter(has_text="one-time password of nina").locator("code").inner_text()
-    stranger.goto("/account")
+    # The page hears by itself that its session has ended.
+    expect(stranger.get_by_role("button", name="Sign in")).to_be_visible()
     sign_in(stranger, "nina", OWN_PASSWORD)
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("wrong password"))
     sign_in(stranger, "nina", again)
@@ -78,7 +80,7 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     expect(stranger.get_by_role("heading", name="nina")).to_be_visible()
     page.get_by_role("button", name="Disable nina").click()
     expect(page.get_by_role("button", name="Enable nina")).to_be_visible()
-    stranger.reload()
+    expect(stranger.get_by_role("button", name="Sign in")).to_be_visible()
     sign_in(stranger, "nina", OWN_PASSWORD)
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("disabled"))
 
@@ -112,7 +114,9 @@ def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(
     stranger.get_by_label("Name").fill("my script")
     stranger.get_by_label("may change things").check()
     stranger.get_by_role("button", name="Make a token").click()
-    expect(stranger.get_by_role("status").filter(has_text="The new token").locator("code")).to_have_text(re.compile(".{20}"))
+    expect(stranger.get_by_role("status").filter(has_text="The new token").locator("code")).to_have_text(
+        re.compile(".{20}")
+    )
     stranger.get_by_role("button", name="Delete the token my script").click()
     expect(stranger.get_by_text("read, write")).to_have_count(0)
     expect(stranger.get_by_role("row").filter(has_text="here")).to_have_count(1)
@@ -131,6 +135,30 @@ def test_storage_is_told_and_cleaned_and_a_new_key_is_made(page: Page) -> None:
     assert page.url.endswith("/admin/keys")
     page.get_by_role("button", name="Make a new key", exact=True).click()
     expect(page.get_by_text("There is a new key")).to_be_visible()
+
+
+def test_work_models_and_logs_of_all_processes_are_shown(page: Page, suite: Suite, tmp_path: Path) -> None:
+    suite.kill("separation")  # so that a job stays in sight
+    page.goto("/")
+    page.get_by_label("Song files").set_input_files(noise(tmp_path / "Nova.flac", 40))
+    page.get_by_role("link", name="Admin").click()
+    page.get_by_role("link", name="Work").click()
+    expect(page.get_by_role("region", name="Songs")).to_contain_text("this server is at 1 of at most")
+    expect(page.get_by_role("region", name="Songs").get_by_role("row").filter(has_text="admin")).to_be_visible()
+    suite.start("separation")
+    page.get_by_role("link", name="Models").click()
+    bundled = page.get_by_role("row").filter(has_text="spleeter_2stems")
+    expect(bundled).to_contain_text(re.compile(r"\d+ MB.*here"))
+    expect(page.get_by_role("row").filter(has_text="htdemucs_6s")).to_contain_text("offline")
+    page.get_by_role("link", name="Logs").click()
+    expect(page.get_by_role("row").filter(has_text="path=/api/v1/tracks").first).to_be_visible()
+    page.get_by_label("Of", exact=True).select_option("download")
+    page.get_by_label("With the words").fill("signed in")
+    page.get_by_label("With the words").press("Tab")
+    expect(page.get_by_text("There is none")).to_be_visible()
+    page.get_by_label("Of", exact=True).select_option("auth")
+    expect(page.get_by_role("row").filter(has_text="signed in").first).to_be_visible()
+    assert PASSWORD not in page.inner_text("main")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

@@ -240,7 +240,9 @@ def test_uploads_and_playlists_are_accessible(
     page.goto(line.url)
     page.get_by_label("Playlist", exact=True).select_option(label="Encore (2)")
     expect(page.get_by_role("heading", name="Encore")).to_be_visible()
-    page.get_by_label("Song files").set_input_files({"name": "x.flac", "mimeType": "audio/flac", "buffer": bytes(900_000)})
+    page.get_by_label("Song files").set_input_files(
+        {"name": "x.flac", "mimeType": "audio/flac", "buffer": bytes(900_000)}
+    )
     expect(page.get_by_label("Uploads")).to_be_visible()
     check_accessible(page)
 

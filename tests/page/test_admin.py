@@ -85,6 +85,22 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("disabled"))
 
 
+def test_a_user_is_given_less_room(page: Page) -> None:
+    page.goto("/admin")
+    row = page.get_by_role("row", name=re.compile("^admin"))
+    row.get_by_label("Gigabytes that admin may take").fill("0.25")
+    with page.expect_response("**/admin/storage"):  # after the change it is asked for again
+        row.get_by_label("Gigabytes that admin may take").press("Tab")
+    page.goto("/account")
+    expect(page.get_by_role("region", name="Storage")).to_contain_text("of 250 MB")
+    page.goto("/admin")
+    row.get_by_label("Gigabytes that admin may take").fill("")
+    with page.expect_response("**/admin/storage"):  # after the change it is asked for again
+        row.get_by_label("Gigabytes that admin may take").press("Tab")
+    page.goto("/account")
+    expect(page.get_by_role("region", name="Storage")).not_to_contain_text("of")
+
+
 def test_whoever_guesses_is_told_how_long_to_wait(stranger: Page) -> None:
     stranger.goto("/")
     for _attempt in range(13):

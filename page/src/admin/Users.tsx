@@ -124,9 +124,9 @@ function stateOf({ admin, disabled, mustChangePassword }: Account): string {
 function Room({ account, storage, again }: { account: Account; storage: UserStorage | undefined; again: () => void }) {
   const quota = Number(storage?.quotaBytes ?? 0);
   function keep(event: Event) {
-    const gigabytes = Number((event.currentTarget as HTMLInputElement).value);
-    const quotaBytes = String(Math.round(gigabytes * GIGABYTE));
-    then(call("PUT", `/admin/storage/${account.id}`, { quotaBytes }), again);
+    const text = (event.currentTarget as HTMLInputElement).value;
+    const quota = text === "" ? {} : { quotaBytes: String(Math.round(Number(text) * GIGABYTE)) };
+    then(call("PUT", `/admin/storage/${account.id}`, quota), again);
   }
   return (
     <label class="inline">
@@ -136,7 +136,7 @@ function Room({ account, storage, again }: { account: Account; storage: UserStor
         min={0}
         step="any"
         size={5}
-        aria-label={`Gigabytes that ${account.username} may take; empty for no limit`}
+        aria-label={`Gigabytes that ${account.username} may take; 0 for no limit, empty for what the settings say`}
         placeholder="no limit"
         value={quota ? quota / GIGABYTE : ""}
         onChange={keep}

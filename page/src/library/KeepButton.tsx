@@ -14,9 +14,8 @@ export function KeepButton({ track }: { track: Track }) {
     <button
       aria-label={`Keep ${track.title} on this device`}
       aria-pressed={song !== undefined}
-      disabled={isFetching}
       title={song ? `On this device: ${bytes(song.bytes)}` : "Keep it on this device, to play it without a connection"}
-      onClick={() => (song ? drop(track.id) : keep(track.id)).catch(fail)}
+      onClick={() => (song || isFetching ? drop(track.id) : keep(track.id)).catch(fail)}
     >
       {isFetching ? `${Math.round(100 * fraction)} %` : "⤓"}
     </button>

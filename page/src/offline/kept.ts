@@ -26,6 +26,7 @@ export const fetching = signal<ReadonlyMap<string, number>>(new Map());
 // The list of kept songs lies among them, under an address that the server does not have.
 const INDEX = "/kept.json";
 const ME = "/api/v1/me";
+const running = new Map<string, { controller: AbortController; end: Promise<void> }>();
 // Songs that have changed while they were being fetched.
 const outdated = new Set<string>();
 
@@ -54,6 +55,7 @@ export async function findKept(userId: string): Promise<void> {
 /** Removes all songs from this device. */
 export async function dropAll(): Promise<void> {
   if (!canKeep) return;
+  await Promise.all([...running.keys()].map(stop));
   await caches.delete(SONGS);
   kept.value = new Map();
 }
@@ -62,39 +64,44 @@ export async function dropAll(): Promise<void> {
  * Keeps a song, or what is new of one that is kept.
  *
  * @throws ApiError it cannot be fetched.
+ * @throws DOMException it was dropped meanwhile.
  * @throws Error there is no room on this device.
  */
 export async function keep(id: string): Promise<void> {
-  if (fetching.value.has(id)) {
+  if (running.has(id)) {
     outdated.add(id);
     return;
   }
-  fetching.value = set(fetching.value, id, 0);
+  const controller = new AbortController();
+  const end = fetchSong(id, controller.signal);
+  running.set(id, { controller, end });
   try {
-    // Asked for once, the browser does not clear it away when the disk is full.
-    await navigator.storage.persist();
-    const { track, bytes } = await fetchSong(id);
-    kept.value = set(kept.value, id, { id, title: track.title, bytes });
-    await writeIndex();
-  } catch (error) {
-    if (!kept.value.has(id)) await drop(id);
-    if (error instanceof DOMException && error.name === "QuotaExceededError") {
-      throw new Error("There is no room on this device for this song. Remove another one, then try again.");
-    }
-    throw error;
+    await end;
   } finally {
-    fetching.value = set(fetching.value, id, undefined);
+    running.delete(id);
   }
   if (outdated.delete(id)) await keep(id);
 }
 
-/** Removes a song from this device. */
+/** Removes a song from this device, or stops fetching it. */
 export async function drop(id: string): Promise<void> {
+  await stop(id);
+  await remove(id);
+}
+
+/** Has the fetching of a song end, if it goes on. */
+async function stop(id: string): Promise<void> {
+  outdated.delete(id);
+  running.get(id)?.controller.abort();
+  await running.get(id)?.end.catch(() => undefined);
+}
+
+async function remove(id: string): Promise<void> {
   const cache = await caches.open(SONGS);
   const own = (await cache.keys()).filter(({ url }) => `${new URL(url).pathname}/`.startsWith(`${address(id)}/`));
   await Promise.all(own.map((each) => cache.delete(each)));
   kept.value = set(kept.value, id, undefined);
-  await writeIndex();
+  await writeIndex(cache);
 }
 
 /** Fetches what has changed of all kept songs; those that the library no longer has go. */
@@ -119,39 +126,58 @@ export async function keptTracks(): Promise<Track[]> {
   return (await Promise.all(answers)).filter((track) => track !== undefined);
 }
 
-async function writeIndex(): Promise<void> {
+async function writeIndex(cache: Cache): Promise<void> {
   const index: Index = { userId: user.value!.id, songs: [...kept.value.values()] };
-  await (await caches.open(SONGS)).put(INDEX, Response.json(index));
+  await cache.put(INDEX, Response.json(index));
 }
 
-async function fetchSong(id: string): Promise<{ track: Track; bytes: number }> {
-  const cache = await caches.open(SONGS);
-  await renew(cache, ME);
-  await renew(cache, address(id));
+async function fetchSong(id: string, signal: AbortSignal): Promise<void> {
+  fetching.value = set(fetching.value, id, 0);
+  try {
+    // Asked for once, the browser does not clear it away when the disk is full.
+    await navigator.storage.persist();
+    const cache = await caches.open(SONGS);
+    const song = await fetchAll(cache, id, signal);
+    kept.value = set(kept.value, id, song);
+    await writeIndex(cache);
+  } catch (error) {
+    if (!kept.value.has(id)) await remove(id);
+    if (error instanceof DOMException && error.name === "QuotaExceededError") {
+      throw new Error("There is no room on this device for this song. Remove another one, then try again.");
+    }
+    throw error;
+  } finally {
+    fetching.value = set(fetching.value, id, undefined);
+  }
+}
+
+async function fetchAll(cache: Cache, id: string, signal: AbortSignal): Promise<KeptSong> {
+  await renew(cache, ME, signal);
+  await renew(cache, address(id), signal);
   const { track } = (await (await cache.match(address(id)))!.json()) as { track: Track };
   const media = mediaOf(track);
   let bytes = 0;
   for (const [done, path] of media.entries()) {
     fetching.value = set(fetching.value, id, done / media.length);
-    bytes += await renew(cache, path);
+    bytes += await renew(cache, path, signal);
   }
   const own = (await cache.keys()).filter(({ url }) => new URL(url).pathname.startsWith(`${address(id)}/`));
   await Promise.all(own.filter(({ url }) => !media.includes(new URL(url).pathname)).map((each) => cache.delete(each)));
-  return { track, bytes };
+  return { id, title: track.title, bytes };
 }
 
 /** What is heard and seen of a song: its stems, or the mix as long as there are none. */
 function mediaOf(track: Track): string[] {
   const sound = track.stems.length ? track.stems : [track];
-  return [track.peaks, track.cover, ...sound.flatMap(({ audio, peaks }) => [audio, peaks])].filter((path, index, all) => path && all.indexOf(path) === index);
+  return [...new Set([track.peaks, track.cover, ...sound.flatMap(({ audio, peaks }) => [audio, peaks])])].filter(Boolean);
 }
 
 /** Has the newest version of a path kept; how many bytes that are. */
-async function renew(cache: Cache, path: string): Promise<number> {
+async function renew(cache: Cache, path: string, signal: AbortSignal): Promise<number> {
   const known = await cache.match(path, { ignoreVary: true });
   const tag = known?.headers.get("ETag");
   const headers: Record<string, string> = tag ? { "If-None-Match": tag } : {};
-  const answer = await request("GET", path.slice("/api/v1".length), { headers, cache: "no-store" });
+  const answer = await request("GET", path.slice("/api/v1".length), { headers, cache: "no-store", signal });
   if (answer.status !== 304) await cache.put(path, answer.clone());
   return Number((answer.status === 304 ? known! : answer).headers.get("Content-Length"));
 }

@@ -1,5 +1,6 @@
 """The last log records of this process, in memory, for admins who look from afar."""
 
+import sys
 from collections import deque
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -41,9 +42,8 @@ def remember(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
     """A structlog processor that keeps what passes; it comes after what hides secrets and adds time and level."""
     known = {name: value for name, value in event.items() if name[0] != "_" and name not in NOT_FIELDS}
     fields = {name: str(value)[:MAX_VALUE] for name, value in known.items()}
-    fault = event.get("exc_info")
-    if isinstance(fault, tuple) and fault[0] is not None:
-        fields["fault"] = fault[0].__name__
+    if event.get("exc_info") and (kind := sys.exc_info()[0]):
+        fields["fault"] = kind.__name__
     time = datetime.fromisoformat(event["timestamp"])
     _records.append(LogRecord(time, event["level"], str(event["event"])[:MAX_VALUE], fields))
     return event

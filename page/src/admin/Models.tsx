@@ -1,4 +1,5 @@
 import { useState } from "preact/hooks";
+import { call } from "../api/client.ts";
 import type { Availability, Backend, Model } from "../api/types.ts";
 import { bytes, words } from "../parts/format.ts";
 import { Panel, useAnswer } from "../parts/Panel.tsx";
@@ -77,7 +78,9 @@ function State({ row, again }: { row: Row; again: () => void }) {
       aria-label={`Fetch ${row.name}`}
       onClick={() => {
         setFraction(0);
-        pull(row, setFraction)
+        // The stream takes the access token as it is; a call has it renewed first.
+        call("GET", "/me")
+          .then(() => pull(row, setFraction))
           .then(() => tell(`${row.name} is here.`))
           .catch(fail)
           .finally(() => {

@@ -37,9 +37,11 @@ export async function load(): Promise<void> {
 
 /** The songs on this device, in place of those of a server that does not answer. */
 async function keptInstead(error: unknown) {
-  if (!isOffline(error) || !kept.value.size) throw error;
+  if (!isOffline(error)) throw error;
+  const songs = await keptTracks();
+  if (!songs.length) throw error;
   const words = filters.value.query.toLowerCase();
-  const fitting = (await keptTracks()).filter(({ title, artist }) => `${title} ${artist}`.toLowerCase().includes(words));
+  const fitting = songs.filter(({ title, artist }) => `${title} ${artist}`.toLowerCase().includes(words));
   return { tracks: fitting, nextPageToken: "", offline: true };
 }
 
@@ -89,10 +91,10 @@ function reloadSoon(id: string): void {
 }
 
 async function reloadTrack(id: string): Promise<void> {
+  if (tracks.value?.some((track) => track.id === id)) {
+    replace((await call<{ track: Track }>("GET", `/tracks/${id}`)).track);
+  }
   if (kept.value.has(id)) await keep(id);
-  if (!tracks.value?.some((track) => track.id === id)) return;
-  const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
-  replace(track);
 }
 
 function replace(track: Track): void {

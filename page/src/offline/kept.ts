@@ -5,7 +5,7 @@
  */
 
 import { signal } from "@preact/signals";
-import { ApiError, request, user } from "../api/client.ts";
+import { ApiError, request } from "../api/client.ts";
 import type { Track } from "../api/types.ts";
 import { tell } from "../parts/toasts.tsx";
 import { SONGS } from "./names.ts";
@@ -44,9 +44,17 @@ function set<Value>(map: ReadonlyMap<string, Value>, id: string, value: Value | 
   return next;
 }
 
+let owner = "";
+let finding: Promise<void> = Promise.resolve();
+
 /** Finds what is kept of a user; what another one kept goes. */
-export async function findKept(userId: string): Promise<void> {
-  if (!canKeep) return;
+export function findKept(userId: string): Promise<void> {
+  owner = userId;
+  finding = canKeep ? find(userId) : finding;
+  return finding;
+}
+
+async function find(userId: string): Promise<void> {
   const index = (await (await caches.match(INDEX, { cacheName: SONGS }))?.json()) as Index | undefined;
   if (index && index.userId !== userId) await dropAll();
   else kept.value = new Map((index?.songs ?? []).map((song) => [song.id, song]));
@@ -119,6 +127,7 @@ export async function renewKept(): Promise<void> {
 
 /** The kept songs as the library tells them. */
 export async function keptTracks(): Promise<Track[]> {
+  await finding;
   const answers = [...kept.value.keys()].map(async (id) => {
     const answer = await caches.match(address(id), { cacheName: SONGS });
     return answer && ((await answer.json()) as { track: Track }).track;
@@ -127,7 +136,7 @@ export async function keptTracks(): Promise<Track[]> {
 }
 
 async function writeIndex(cache: Cache): Promise<void> {
-  const index: Index = { userId: user.value!.id, songs: [...kept.value.values()] };
+  const index: Index = { userId: owner, songs: [...kept.value.values()] };
   await cache.put(INDEX, Response.json(index));
 }
 

@@ -140,8 +140,7 @@ async function sendThrough(work: Work): Promise<void> {
     try {
       const trackId = await send(kept, stop.signal);
       forget(kept.id);
-      await showTrack(trackId);
-      return;
+      return void showTrack(trackId).catch(fail);
     } catch (error) {
       if (stop.signal.aborted) return;
       if (!isPassing(error)) return refuse(kept, error);

@@ -14,7 +14,20 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import api_tokens, frontend, health, media, middleware, origins, pages, session, transcoder, tus, uploads
+from gateway import (
+    api_tokens,
+    frontend,
+    health,
+    media,
+    middleware,
+    origins,
+    pages,
+    processes,
+    session,
+    transcoder,
+    tus,
+    uploads,
+)
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
 from gateway.errors import errors
@@ -88,6 +101,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.add_routes(uploads.routes)
     app.add_routes(tus.routes)
     app.add_routes(media.routes)
+    app.add_routes(processes.routes)
     add_exports(app, config)
     add_page_errors(app)
     app.add_routes(transcoder.routes(services.values()))

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
 
-from gateway import media, page_errors, session, tus_openapi, uploads
+from gateway import media, page_errors, processes, session, tus_openapi, uploads
 from gateway.bindings import Binding, bindings, resolve
 from gateway.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE
@@ -90,10 +90,10 @@ class _Document:
             operation_id = name if seen[name] == 1 else f"{name}{seen[name]}"
             path = paths.setdefault(binding.template.path, {})
             path[binding.verb.lower()] = self._operation(binding, operation_id)
-        for module in (session, uploads, tus_openapi, media, exports, page_errors):
+        for module in (session, uploads, tus_openapi, media, processes, exports, page_errors):
             for address, operations in module.OPENAPI.items():
                 paths.setdefault(address, {}).update(operations)
-        for message in (uploads.HEADER_OPTIONS, uploads.RESPONSE, session.USER):
+        for message in (uploads.HEADER_OPTIONS, uploads.RESPONSE, session.USER, *processes.MESSAGES):
             self._reference(message)
         return {
             "openapi": "3.1.0",

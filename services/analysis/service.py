@@ -14,7 +14,14 @@ from services.analysis.backends.language_model import Endpoint
 from services.analysis.backends.lyric_text import check_text
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import STATES, check_ids, error_message, job_message, queue_priority
+from services.common.job_messages import (
+    STATES,
+    availability_message,
+    check_ids,
+    error_message,
+    job_message,
+    queue_priority,
+)
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -22,7 +29,6 @@ from services.common.storage import ObjectStore
 from services.common.weights import Availability, WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
 from stemtube.analysis.v1 import analysis_pb2_grpc
-from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2
 
 NAME = "stemtube.analysis.v1.AnalysisService"
@@ -230,13 +236,13 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                     models=[
                         pb.BackendModel(
                             name=model,
-                            availability=_availability(registry.availability(part, name, weights, model)),
+                            availability=availability_message(registry.availability(part, name, weights, model)),
                             default=is_default and model == default.model,
                             languages=whisper_models.languages(model) if part == "lyrics" else (),
                         )
                         for model in entry.models
                     ],
-                    availability=_availability(
+                    availability=availability_message(
                         NO_LANGUAGE_MODEL
                         if entry.asks_language_model and language_model is None
                         else registry.availability(part, name, weights)
@@ -245,9 +251,3 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                 )
             )
     return messages
-
-
-def _availability(found: Availability) -> provenance_pb2.Availability:
-    return provenance_pb2.Availability(
-        available=found.available, unavailable_reason="" if found.available else found.reason
-    )

@@ -10,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.common.errors import InvalidInputError
 from services.common.job_store import JobRecord
 from services.common.jobs import BATCH, INTERACTIVE
+from services.common.weights import Availability
+from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2
 
 STATES = {
@@ -71,6 +73,16 @@ def duration(seconds: float | None) -> Duration | None:
 def error_message(error: dict[str, Any] | None) -> job_pb2.JobError | None:
     """An error as a job keeps it, as a message."""
     return job_pb2.JobError(**error) if error else None
+
+
+def availability_message(found: Availability) -> provenance_pb2.Availability:
+    """Whether a model can be used, as a message."""
+    return provenance_pb2.Availability(
+        available=found.available,
+        unavailable_reason="" if found.available else found.reason,
+        present=found.present,
+        size_bytes=found.size_bytes,
+    )
 
 
 def job_message(record: JobRecord) -> job_pb2.Job:

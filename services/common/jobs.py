@@ -406,6 +406,16 @@ class JobQueue:
         """The service whose jobs they are."""
         return self._service
 
+    @property
+    def slots(self) -> int:
+        """Jobs that this process can do at a time."""
+        return self._slots
+
+    @property
+    def busy(self) -> int:
+        """Jobs that this process is at."""
+        return len(self._active)
+
     def look(self) -> Backlog:
         """What there is to do now, for this process and all others. Blocks.
 

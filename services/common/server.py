@@ -308,12 +308,14 @@ class Service:
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
+        further: full names of what `register` adds besides.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
 
 
 class RunningServer:
@@ -375,7 +377,7 @@ async def start(
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (service.name, *service.further, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
         port = (

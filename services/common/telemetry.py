@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from services.common import tracing
+from services.common import recent_log, tracing
 from services.common.config import LogSettings, TracingSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
@@ -126,14 +126,15 @@ def _configure(settings: LogSettings, service: str, file_handler: logging.Handle
         _add_trace,
         _hide_secrets,
     ]
+    remembered = [*shared, _remember_errors, recent_log.remember]
     structlog.configure(
-        processors=[*shared, _remember_errors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*remembered, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(settings.format, [*shared, _remember_errors], colours=sys.stderr.isatty()))
+    handler.setFormatter(_formatter(settings.format, remembered, colours=sys.stderr.isatty()))
     root = logging.getLogger()
     root.handlers = [handler]
     if file_handler:

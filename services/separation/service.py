@@ -7,7 +7,7 @@ from typing import Any
 
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import check_ids, job_message, queue_priority
+from services.common.job_messages import availability_message, check_ids, job_message, queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -139,9 +139,7 @@ def _models(weights: WeightStore) -> list[pb.Model]:
                 stems=entry.stems,
                 license=entry.licence,
                 version=entry.version,
-                availability=provenance_pb2.Availability(
-                    available=usable.available, unavailable_reason="" if usable.available else usable.reason
-                ),
+                availability=availability_message(usable),
                 default=name == default,
             )
         )

@@ -147,7 +147,14 @@ def arguments(verb: str, path: str, operation: Json) -> dict[str, Any]:
 
 def fill(path: str, ids: dict[str, str]) -> str:
     """A path with ids for its variables."""
-    others = {"part": "PART_KEY", "model": "spleeter_2stems", "stem": "vocals", "number": "0", "format": "json"}
+    others = {
+        "part": "PART_KEY",
+        "model": "spleeter_2stems",
+        "stem": "vocals",
+        "number": "0",
+        "format": "json",
+        "service": "download",
+    }
     # Nobody is asked for an upload whose id cannot be one.
     others["upload_id"] = "0" * 32
     return re.sub(r"\{(\w+)\}", lambda variable: ids.get(variable[1]) or others.get(variable[1], "x"), path)

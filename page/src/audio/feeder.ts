@@ -66,7 +66,11 @@ export class Feeder {
     this.#run = run;
     this.#origin = this.#start = this.#end = sample;
     await this.#deck.dropBuffers();
-    if (!run.signal.aborted) this.#feed(run.signal).catch((error) => run.signal.aborted || this.#fail(error));
+    this.#follow(run.signal);
+  }
+
+  #follow(signal: AbortSignal): void {
+    if (!signal.aborted) this.#feed(signal).catch((error) => signal.aborted || this.#fail(error));
   }
 
   stop(): void {
@@ -74,10 +78,13 @@ export class Feeder {
     this.#run = undefined;
   }
 
-  /** Takes other sources of the same stems from the next `begin` on: complete ones for those that were being made. */
+  /** Reads on from other sources of the same stems: complete ones for those that were being made. */
   use(sources: Source[]): void {
-    this.stop();
     this.#sources = sources;
+    if (!this.#run) return;
+    this.stop();
+    this.#run = new AbortController();
+    this.#follow(this.#run.signal);
   }
 
   #fail(error: unknown): void {
@@ -93,9 +100,11 @@ export class Feeder {
       const sounds = await Promise.all(this.#sources.map((source) => source.read(this.#end, count, signal)));
       signal.throwIfAborted();
       const channels = sounds.flat();
-      await this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
-      signal.throwIfAborted();
+      const added = this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
+      // Counted at once: whoever goes on with other sources must not add it again.
       this.#end += count;
+      await added;
+      signal.throwIfAborted();
       this.onProgress();
       seconds = PIECE_SECONDS;
     }

@@ -25,9 +25,6 @@ export interface Trainer {
   last: number;
 }
 
-/** This browser, or this address, has no AudioWorklet. */
-export class NoSoundError extends Error {}
-
 export class Player {
   readonly duration: number;
   readonly strips: Strip[];
@@ -40,11 +37,12 @@ export class Player {
   readonly semitones = signal(0);
   readonly loop = signal<Loop | null>(null);
   readonly trainer = signal<Trainer | null>(null);
-  /** Beats that are counted before the song begins. */
+  /** Bars that are counted before the song begins. */
   readonly countIn = signal(0);
   readonly bufferedUntil = signal(0);
   onError: (error: unknown) => void = () => {};
 
+  #error: unknown;
   readonly #context: AudioContext;
   readonly #deck: StretchNode;
   readonly #feeder: Feeder;
@@ -54,17 +52,18 @@ export class Player {
   #place = 0;
   #leg: Leg | undefined;
   #next: Leg | undefined;
+  #barsToCount = 0;
   #timer = 0;
   #dispose: () => void;
 
   /**
    * @param sources stems of one length and rate, mixed as they are numbered.
    * @param duration seconds.
-   * @throws NoSoundError the browser offers no AudioWorklet here.
+   * @throws Error the browser offers no AudioWorklet here.
    */
   static async open(sources: Source[], duration: number, sampleRateHz: number): Promise<Player> {
     if (!globalThis.AudioWorkletNode || !window.isSecureContext) {
-      throw new NoSoundError(
+      throw new Error(
         "Browsers allow this page's sound over https, or on the machine where StemTube runs, only. Open it over https to play.",
       );
     }
@@ -98,6 +97,7 @@ export class Player {
     this.#feeder.keepFrom = () => this.loop.value?.start ?? Infinity;
     this.#feeder.onProgress = () => this.#onSound();
     this.#feeder.onError = (error) => {
+      this.#error = error;
       this.pause();
       this.onError(error);
     };
@@ -110,23 +110,68 @@ export class Player {
 
   close(): void {
     clearInterval(this.#timer);
+    this.playing.value = false;
     this.#dispose();
     this.#feeder.stop();
     void this.#context.close();
   }
 
-  /** Seconds of the song that are heard now. */
-  position(): number {
+  /** Seconds of the song that are heard now, or `ahead` seconds from now. */
+  position(ahead = 0): number {
     if (!this.#leg) return this.#place;
-    const now = this.#context.currentTime - (this.#context.outputLatency || 0);
-    const leg = this.#next && now >= this.#next.output ? this.#next : this.#leg;
-    return Math.min(placeAt(leg, now), this.duration);
+    const time = this.#context.currentTime - (this.#context.outputLatency || 0) + ahead;
+    const leg = this.#next && time >= this.#next.output ? this.#next : this.#leg;
+    return Math.min(placeAt(leg, time), this.duration);
   }
 
   /** Goes on with other sources of the same stems. */
-  async use(sources: Source[]): Promise<void> {
+  use(sources: Source[]): void {
     this.#feeder.use(sources);
-    await this.seek(this.position());
+  }
+
+  /** Is set as another player is, its strips as those of the same names. */
+  copy(other: Player): void {
+    batch(() => {
+      this.rate.value = other.rate.value;
+      this.semitones.value = other.semitones.value;
+      this.loop.value = other.loop.value;
+      this.countIn.value = other.countIn.value;
+      this.trainer.value = other.trainer.value;
+      this.clicks.copy(other.clicks);
+      for (const strip of this.strips) {
+        const same = other.strips.find(({ name }) => name === strip.name);
+        if (same) strip.copy(same);
+      }
+    });
+  }
+
+  /**
+   * Loads sound where another player is, until that is enough to go on with, or the other one stands still.
+   *
+   * @throws ApiError it cannot be fetched.
+   */
+  async catchUp(other: Player): Promise<void> {
+    if (other.playing.value) await this.#context.resume();
+    for (;;) {
+      const place = other.position();
+      await this.#feeder.begin(place);
+      if (this.#error) throw this.#error;
+      if (!other.playing.value || this.#hasSoundAt(other.position(this.#lead))) return;
+      await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    }
+  }
+
+  /** Plays on where another player is, or stands there; the other one ends when this one is heard. */
+  async relieve(other: Player): Promise<void> {
+    if (!other.playing.value) {
+      await this.seek(other.position());
+      other.close();
+      return;
+    }
+    this.playing.value = true;
+    await this.#run(other.position(this.#lead + (this.#context.outputLatency || 0)));
+    this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
+    setTimeout(() => other.close(), this.#lead * 1000);
   }
 
   async play(): Promise<void> {
@@ -134,7 +179,8 @@ export class Player {
     this.playing.value = true;
     await this.#context.resume();
     if (this.#place >= this.duration - 0.05) this.#place = this.loop.value?.start ?? 0;
-    await this.#run(this.#place, this.countIn.value);
+    this.#barsToCount = this.countIn.value;
+    await this.#run(this.#place);
     this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -188,12 +234,13 @@ export class Player {
   /** The song runs on as it is set now, from where it is. */
   #change(): void {
     if (!this.#leg) return;
-    const output = this.#context.currentTime + this.#lead;
+    // Nothing shortens a count-in.
+    const output = Math.max(this.#context.currentTime + this.#lead, this.#leg.output);
     const leg = this.#next && output >= this.#next.output ? this.#next : this.#leg;
     this.#schedule({ output, input: placeAt(leg, output), rate: this.rate.value, loop: this.loop.value });
   }
 
-  async #run(place: number, countIn = 0): Promise<void> {
+  async #run(place: number): Promise<void> {
     this.#place = place;
     if (this.#leg && !this.#feeder.has(place)) this.#halt();
     await this.#feeder.begin(place);
@@ -203,12 +250,14 @@ export class Player {
       return;
     }
     this.waiting.value = false;
-    const begin = this.#context.currentTime + this.#lead;
-    const secondsPerBeat = this.clicks.secondsPerBeat / this.rate.value;
-    const output = begin + countIn * secondsPerBeat;
+    const clicks = this.clicks.countIn(place, this.#barsToCount);
+    this.#barsToCount = 0;
+    const wait = (place - (clicks[0]?.time ?? place)) / this.rate.value;
+    const output = this.#context.currentTime + this.#lead + wait;
+    const leg = { output, input: place, rate: this.rate.value, loop: this.loop.value };
     this.#master.gain.setTargetAtTime(1, this.#context.currentTime, FADE_SECONDS);
-    this.#schedule({ output, input: place, rate: this.rate.value, loop: this.loop.value });
-    this.clicks.countIn(begin, countIn, secondsPerBeat);
+    this.#schedule(leg);
+    this.clicks.lead(clicks, leg);
   }
 
   #hasSoundAt(place: number): boolean {

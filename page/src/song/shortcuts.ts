@@ -3,7 +3,8 @@
 import { useEffect } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
 import type { Practice } from "./practice.ts";
-import { setEnd, toggleLoop } from "./Transport.tsx";
+import { setEnd, toggleLoop } from "./loops.ts";
+import { toggleStand } from "./stand.ts";
 
 const SOLO_MS = 1500;
 
@@ -19,6 +20,8 @@ export const SHORTCUTS: [string, string][] = [
   ["[ ]", "loop begins, ends here"],
   ["M", "metronome"],
   ["Home", "to the beginning"],
+  ["F", "music stand: large chords and words alone"],
+  ["E, L on a section", "correct it, repeat it"],
   ["?", "this list"],
 ];
 
@@ -84,6 +87,10 @@ function obey(practice: Practice, event: KeyboardEvent, isSolo: boolean): boolea
     case "m":
     case "M":
       player.clicks.on.value = !player.clicks.on.value;
+      return true;
+    case "f":
+    case "F":
+      toggleStand(practice);
       return true;
     case "s":
     case "S":

@@ -32,7 +32,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
     return {
       key: `stems ${stems.map(({ audio }) => audio).join()}`,
       kind: "stems",
-      sources: stems.map(({ name, audio }) => new FlacFile(name, audio)),
+      sources: stems.map(({ name, audio, gain }) => new FlacFile(name, audio, gain || 1)),
       peaks: stems.map(({ peaks }) => peaks),
       sampleRateHz: stems[0]!.sampleRateHz,
     };

@@ -149,7 +149,7 @@ def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
 
 
 def heard_since(page: Page) -> list[tuple[float, npt.NDArray[np.float32]]]:
-    """What was heard since `listen()`, for each audio context when that began, in seconds of one clock, and the sound."""
+    """What was heard since `listen()`, by audio context: when that began, in seconds of one clock, and the sound."""
     found = []
     for begin, text in page.evaluate("heard()"):
         blocks = np.frombuffer(base64.b64decode(text), np.float32).reshape(-1, 2, 128)

@@ -5,9 +5,7 @@ occupies the thread as long as the browser is open.
 """
 
 import asyncio
-import base64
 import io
-import json
 import os
 import shutil
 from collections.abc import Coroutine, Iterator
@@ -24,13 +22,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from cli.demo_song import short_song
 from gateway.frontend import BUILT
 from services.common import audio
+from tests.page.hearing import RATE_HZ, put_tap
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
-RATE_HZ = 44_100
 TITLE = "Morning Light"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OWN = Path(__file__).parent
 # No sandbox: it needs rights that containers do not give, and all that is loaded here is our own. Without the rest a
 # browser asks Google's hosts for updates, in vain.
 FLAGS = (
@@ -124,8 +121,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
     """The same with a tap at its sound, which the page's policy would not let in."""
     context = browser.new_context(base_url=suite.url, bypass_csp=True)
-    tap = (OWN / "tap.js").read_text()
-    context.add_init_script((OWN / "listen.js").read_text().replace("TAP_SOURCE", json.dumps(tap)))
+    put_tap(context)
     yield from _signed_in(context)
     context.close()
 
@@ -138,20 +134,3 @@ def _signed_in(context: BrowserContext) -> Iterator[Page]:
     assert answer.ok
     yield page
     assert not errors
-
-
-def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
-    """What the page plays from now on: float32 [channels, samples]."""
-    page.evaluate("listen()")
-    page.wait_for_function(f"heardSeconds({RATE_HZ}) >= {seconds}")
-    _, sound = heard_since(page)[-1]
-    return sound[:, : int(seconds * RATE_HZ)]
-
-
-def heard_since(page: Page) -> list[tuple[float, npt.NDArray[np.float32]]]:
-    """What was heard since `listen()`, by audio context: when that began, in seconds of one clock, and the sound."""
-    found = []
-    for begin, text in page.evaluate("heard()"):
-        blocks = np.frombuffer(base64.b64decode(text), np.float32).reshape(-1, 2, 128)
-        found.append((float(begin), blocks.swapaxes(0, 1).reshape(2, -1)))
-    return found

@@ -11,7 +11,7 @@
       taps.set(context, { input, blocks });
       context.audioWorklet.addModule(module).then(() => {
         const tap = new AudioWorkletNode(context, "tap", { channelCount: 2, channelCountMode: "explicit" });
-        tap.port.onmessage = ({ data }) => blocks.push(data);
+        tap.port.onmessage = ({ data }) => blocks.push({ ...data, arrived: performance.now() / 1000 });
         connect.call(input, tap);
         connect.call(tap, context.destination);
       });
@@ -32,10 +32,10 @@
   // What has been heard since: for each context, when that began in seconds of the page's clock, and the sound as base64
   // of float32, left and right after one another in blocks of 128.
   window.heard = async () => {
-    const found = [...taps].filter(([, { blocks }]) => blocks.length > 0);
-    return Promise.all(found.map(async ([context, { blocks }]) => {
-      const { contextTime, performanceTime } = context.getOutputTimestamp();
-      const begin = blocks[0].time - contextTime + performanceTime / 1000;
+    const found = all().filter((blocks) => blocks.length > 0);
+    return Promise.all(found.map(async (blocks) => {
+      // Some messages are late, none is early; a context that is closed tells nothing more itself.
+      const begin = blocks[0].time + blocks.reduce((least, { time, arrived }) => Math.min(least, arrived - time), Infinity);
       const bytes = new Uint8Array(await new Blob(blocks.flatMap(({ sound }) => sound)).arrayBuffer());
       let text = "";
       for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));

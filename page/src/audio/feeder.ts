@@ -56,21 +56,25 @@ export class Feeder {
     return sample >= this.#start && (sample < this.#end || this.isComplete);
   }
 
-  /** Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it. */
-  async begin(seconds: number): Promise<void> {
+  /**
+   * Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it.
+   *
+   * @param from where to begin instead, not behind the place: where a loop around it comes round to.
+   */
+  async begin(seconds: number, from = seconds): Promise<void> {
     const sample = Math.floor(seconds * this.#sampleRateHz);
     const isNear = sample >= this.#start && sample <= this.#end + FIRST_SECONDS * this.#sampleRateHz;
     if (this.#run && isNear) return;
     this.stop();
     const run = new AbortController();
     this.#run = run;
-    this.#origin = this.#start = this.#end = sample;
+    this.#origin = this.#start = this.#end = Math.floor(from * this.#sampleRateHz);
     await this.#deck.dropBuffers();
-    this.#follow(run.signal);
+    this.#follow(run.signal, seconds - from + FIRST_SECONDS);
   }
 
-  #follow(signal: AbortSignal): void {
-    if (!signal.aborted) this.#feed(signal).catch((error) => signal.aborted || this.#fail(error));
+  #follow(signal: AbortSignal, firstSeconds: number): void {
+    if (!signal.aborted) this.#feed(signal, firstSeconds).catch((error) => signal.aborted || this.#fail(error));
   }
 
   stop(): void {
@@ -84,7 +88,7 @@ export class Feeder {
     if (!this.#run) return;
     this.stop();
     this.#run = new AbortController();
-    this.#follow(this.#run.signal);
+    this.#follow(this.#run.signal, FIRST_SECONDS);
   }
 
   #fail(error: unknown): void {
@@ -92,8 +96,8 @@ export class Feeder {
     this.onError(error);
   }
 
-  async #feed(signal: AbortSignal): Promise<void> {
-    let seconds = FIRST_SECONDS;
+  async #feed(signal: AbortSignal, firstSeconds: number): Promise<void> {
+    let seconds = firstSeconds;
     while (this.#end < this.#totalSamples) {
       await this.#makeRoom(signal);
       const count = Math.min(Math.round(seconds * this.#sampleRateHz), this.#totalSamples - this.#end);

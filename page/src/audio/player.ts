@@ -16,6 +16,8 @@ const TICK_MS = 40;
 const FADE_SECONDS = 0.01;
 // Sound that must be there to begin, and to go on.
 const READY_SECONDS = 0.5;
+// A loop is loaded from its beginning, unless that is too long to wait for.
+const LOOP_SECONDS = 40;
 const MOST_CHANNELS = 32;
 
 /** After every so many rounds of the loop the tempo rises by a step, up to the last. */
@@ -57,6 +59,8 @@ export class Player {
   #dispose: () => void;
 
   /**
+   * Loads nothing before it is told where: by `seek`, or by another player.
+   *
    * @param sources stems of one length and rate, mixed as they are numbered.
    * @param duration seconds.
    * @throws Error the browser offers no AudioWorklet here.
@@ -105,7 +109,6 @@ export class Player {
       const anySolo = this.strips.some((strip) => strip.solo.value);
       for (const strip of this.strips) strip.apply(anySolo);
     });
-    void this.#feeder.begin(0);
   }
 
   close(): void {
@@ -153,8 +156,8 @@ export class Player {
   async catchUp(other: Player): Promise<void> {
     if (other.playing.value) await this.#context.resume();
     for (;;) {
-      const place = other.position();
-      await this.#feeder.begin(place);
+      this.loop.value = other.loop.value;
+      await this.#load(other.position());
       if (this.#error) throw this.#error;
       if (!other.playing.value || this.#hasSoundAt(other.position(this.#lead))) return;
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
@@ -207,7 +210,7 @@ export class Player {
     if (this.playing.value) await this.#run(place);
     else {
       this.#place = place;
-      await this.#feeder.begin(place);
+      await this.#load(place);
       this.#onSound();
     }
   }
@@ -243,7 +246,7 @@ export class Player {
   async #run(place: number): Promise<void> {
     this.#place = place;
     if (this.#leg && !this.#feeder.has(place)) this.#halt();
-    await this.#feeder.begin(place);
+    await this.#load(place);
     if (!this.playing.value) return;
     if (!this.#hasSoundAt(place)) {
       this.waiting.value = true;
@@ -258,6 +261,11 @@ export class Player {
     this.#master.gain.setTargetAtTime(1, this.#context.currentTime, FADE_SECONDS);
     this.#schedule(leg);
     this.clicks.lead(clicks, leg);
+  }
+
+  async #load(place: number): Promise<void> {
+    const start = this.loop.value?.start ?? place;
+    await this.#feeder.begin(place, start < place && place - start < LOOP_SECONDS ? start : place);
   }
 
   #hasSoundAt(place: number): boolean {
@@ -308,10 +316,10 @@ export class Player {
       this.pause();
       return;
     }
-    if (!this.#feeder.isComplete && place + READY_SECONDS / 2 > this.#feeder.end) {
+    // The song has caught up with what is loaded, or a loop has come round to what is not.
+    if (!this.#feeder.has(Math.min(place + READY_SECONDS / 2, this.duration - 0.01))) {
       this.#halt();
-      this.#place = place;
-      this.waiting.value = true;
+      void this.#run(place);
       return;
     }
     this.#train(now);

@@ -33,8 +33,7 @@ export function readAddress(practice: Practice, player?: Player): void {
     readNumber(wanted.get("volume"), strip, strip.volume, 0, 1.5);
     readNumber(wanted.get("pan"), strip, strip.pan, -1, 1);
   }
-  const place = Number(wanted.get("t"));
-  if (place > 0) void player.seek(place);
+  void player.seek(Number(wanted.get("t")) || player.position());
 }
 
 /** Takes over a strip's number from a list such as "vocals:0.5,drums:1.2". */

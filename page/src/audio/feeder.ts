@@ -22,6 +22,8 @@ export class Feeder {
   #origin = 0;
   #start = 0;
   #end = 0;
+  /** Where it will end with the piece that is fetched first. */
+  #soon = 0;
   /** Where the song is played, in seconds, and from where it may be played again soon. */
   position: () => number = () => 0;
   keepFrom: () => number = () => Infinity;
@@ -63,14 +65,16 @@ export class Feeder {
    */
   async begin(seconds: number, from = seconds): Promise<void> {
     const sample = Math.floor(seconds * this.#sampleRateHz);
-    const isNear = sample >= this.#start && sample <= this.#end + FIRST_SECONDS * this.#sampleRateHz;
+    const isNear = sample >= this.#start && sample <= Math.max(this.#end + FIRST_SECONDS * this.#sampleRateHz, this.#soon);
     if (this.#run && isNear) return;
     this.stop();
     const run = new AbortController();
     this.#run = run;
     this.#origin = this.#start = this.#end = Math.floor(from * this.#sampleRateHz);
+    const firstSeconds = seconds - from + FIRST_SECONDS;
+    this.#soon = this.#end + firstSeconds * this.#sampleRateHz;
     await this.#deck.dropBuffers();
-    this.#follow(run.signal, seconds - from + FIRST_SECONDS);
+    this.#follow(run.signal, firstSeconds);
   }
 
   #follow(signal: AbortSignal, firstSeconds: number): void {

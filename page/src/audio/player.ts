@@ -151,11 +151,12 @@ export class Player {
   /**
    * Loads sound where another player is, until that is enough to go on with, or the other one stands still.
    *
+   * @param isWanted asked again and again; if not, nothing more is waited for.
    * @throws ApiError it cannot be fetched.
    */
-  async catchUp(other: Player): Promise<void> {
+  async catchUp(other: Player, isWanted: () => boolean): Promise<void> {
     if (other.playing.value) await this.#context.resume();
-    for (;;) {
+    while (isWanted()) {
       this.loop.value = other.loop.value;
       await this.#load(other.position());
       if (this.#error) throw this.#error;

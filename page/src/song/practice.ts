@@ -58,6 +58,8 @@ export class Practice {
   #picture = 0;
   #reloading: number | undefined;
   #opening: Promise<void> = Promise.resolve();
+  /** What the player plays: `sound`, unless that is still being opened. */
+  #heard: Sound | undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -136,39 +138,53 @@ export class Practice {
     return modelsOf(this.track.value);
   }
 
-  /** Opens a sound in place of the one that there is, one change after the other. */
+  /** Opens a sound in place of the one that there is, one change after the other; what is out of date by then is left out. */
   #open(sound: Sound, duration: number): void {
-    const before = this.sound.peek();
     this.sound.value = sound;
     this.#opening = this.#opening.then(async () => {
+      if (!this.#isWanted(sound)) return;
       const old = this.player.peek();
-      const sameStems = before?.sources.map(({ name }) => name).join() === sound.sources.map(({ name }) => name).join();
-      if (old && sameStems && before?.sampleRateHz === sound.sampleRateHz) {
+      if (old && this.#heard && haveSameStems(this.#heard, sound)) {
         old.use(sound.sources);
+        this.#heard = sound;
         return;
       }
       try {
         const player = await Player.open(sound.sources, duration, sound.sampleRateHz);
-        await this.#takeOver(old, player);
+        await this.#takeOver(old, player, sound);
       } catch (error) {
         if (!this.#isOver) this.notice.value = messageOf(error);
       }
     });
   }
 
+  /** Whether the song is still shown, and nothing better has come meanwhile. */
+  #isWanted(sound: Sound): boolean {
+    return !this.#isOver && this.sound.peek() === sound;
+  }
+
   /** Has a new player do what the old one does, without a gap if the old one plays. */
-  async #takeOver(old: Player | undefined, player: Player): Promise<void> {
+  async #takeOver(old: Player | undefined, player: Player, sound: Sound): Promise<void> {
     player.onError = fail;
     try {
-      if (old) await player.catchUp(old);
-      if (this.#isOver) throw new DOMException("The song is no longer shown.", "AbortError");
+      if (old) await player.catchUp(old, () => this.#isWanted(sound));
     } catch (error) {
       player.close();
       throw error;
     }
+    if (!this.#isWanted(sound)) {
+      player.close();
+      return;
+    }
     if (!old) readAddress(this, player);
     else player.copy(old);
+    this.#heard = sound;
     this.player.value = player;
     if (old) await player.relieve(old);
   }
+}
+
+function haveSameStems(one: Sound, other: Sound): boolean {
+  const names = ({ sources }: Sound) => sources.map(({ name }) => name).join();
+  return names(one) === names(other) && one.sampleRateHz === other.sampleRateHz;
 }

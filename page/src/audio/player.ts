@@ -1,24 +1,18 @@
 /** Plays the stems of a song together: tempo, pitch, loops, and what belongs to practising with them. */
 
-import { batch, effect, signal } from "@preact/signals";
-import createStretch, { type StretchNode } from "signalsmith-stretch";
+import { batch, signal } from "@preact/signals";
 import { Clicks } from "./clicks.ts";
 import { Feeder } from "./feeder.ts";
+import { Rack } from "./rack.ts";
 import type { Source } from "./sources.ts";
-import { Strip } from "./strip.ts";
+import type { Strip } from "./strip.ts";
 import { placeAt, timeOfRound, type Leg, type Loop } from "./timeline.ts";
-import deckUrl from "./worklet/deck.ts?worker&url";
 
-// Blocks as signalsmith-stretch chooses them for music; the work is spread over an interval, or the stems' Fourier
-// transforms would all fall into one quantum of 3 ms.
-const STRETCHING = { blockMs: 120, intervalMs: 30, splitComputation: true };
 const TICK_MS = 40;
-const FADE_SECONDS = 0.01;
 // Sound that must be there to begin, and to go on.
 const READY_SECONDS = 0.5;
 // A loop is loaded from its beginning, unless that is too long to wait for.
 const LOOP_SECONDS = 40;
-const MOST_CHANNELS = 32;
 
 /** After every so many rounds of the loop the tempo rises by a step, up to the last. */
 export interface Trainer {
@@ -29,7 +23,6 @@ export interface Trainer {
 
 export class Player {
   readonly duration: number;
-  readonly strips: Strip[];
   readonly clicks: Clicks;
   readonly playing = signal(false);
   /** Pressed play, but the sound is not there yet. */
@@ -45,18 +38,14 @@ export class Player {
   onError: (error: unknown) => void = () => {};
 
   #error: unknown;
-  readonly #context: AudioContext;
-  readonly #deck: StretchNode;
+  readonly #rack: Rack;
   readonly #feeder: Feeder;
-  readonly #master: GainNode;
-  #lead = 0;
   /** Where the song stands while it does not run. */
   #place = 0;
   #leg: Leg | undefined;
   #next: Leg | undefined;
   #barsToCount = 0;
   #timer = 0;
-  #dispose: () => void;
 
   /**
    * Loads nothing before it is told where: by `seek`, or by another player.
@@ -66,37 +55,16 @@ export class Player {
    * @throws Error the browser offers no AudioWorklet here.
    */
   static async open(sources: Source[], duration: number, sampleRateHz: number): Promise<Player> {
-    if (!globalThis.AudioWorkletNode || !window.isSecureContext) {
-      throw new Error(
-        "Browsers allow this page's sound over https, or on the machine where StemTube runs, only. Open it over https to play.",
-      );
-    }
-    const context = new AudioContext({ sampleRate: sampleRateHz, latencyHint: "interactive" });
-    createStretch.moduleUrl = deckUrl;
-    const channels = Math.min(2 * sources.length, MOST_CHANNELS);
-    const deck = await createStretch(context, {
-      numberOfInputs: 1,
-      numberOfOutputs: 1,
-      outputChannelCount: [channels],
-    });
-    await deck.configure(STRETCHING);
-    const player = new Player(context, deck, sources.slice(0, channels / 2), duration);
-    player.#lead = await deck.latency();
-    return player;
+    const rack = await Rack.open(sources.map(({ name }) => name), sampleRateHz);
+    return new Player(rack, sources.slice(0, rack.strips.length), duration);
   }
 
-  private constructor(context: AudioContext, deck: StretchNode, sources: Source[], duration: number) {
+  private constructor(rack: Rack, sources: Source[], duration: number) {
     this.duration = duration;
-    this.#context = context;
-    this.#deck = deck;
-    this.#master = new GainNode(context, { gain: 0 });
-    this.#master.connect(context.destination);
-    this.clicks = new Clicks(context);
-    this.strips = sources.map(({ name }) => new Strip(name));
-    const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 * sources.length });
-    deck.connect(splitter);
-    this.strips.forEach((strip, index) => strip.connect(splitter, index, this.#master));
-    this.#feeder = new Feeder(deck, sources, context.sampleRate, Math.round(duration * context.sampleRate));
+    this.#rack = rack;
+    this.clicks = new Clicks(rack.context);
+    const { sampleRate } = rack.context;
+    this.#feeder = new Feeder(rack.deck, sources, sampleRate, Math.round(duration * sampleRate));
     this.#feeder.position = () => this.position();
     this.#feeder.keepFrom = () => this.loop.value?.start ?? Infinity;
     this.#feeder.onProgress = () => this.#onSound();
@@ -105,24 +73,23 @@ export class Player {
       this.pause();
       this.onError(error);
     };
-    this.#dispose = effect(() => {
-      const anySolo = this.strips.some((strip) => strip.solo.value);
-      for (const strip of this.strips) strip.apply(anySolo);
-    });
+  }
+
+  get strips(): Strip[] {
+    return this.#rack.strips;
   }
 
   close(): void {
     clearInterval(this.#timer);
     this.playing.value = false;
-    this.#dispose();
     this.#feeder.stop();
-    void this.#context.close();
+    this.#rack.close();
   }
 
   /** Seconds of the song that are heard now, or `ahead` seconds from now. */
   position(ahead = 0): number {
     if (!this.#leg) return this.#place;
-    const time = this.#context.currentTime - (this.#context.outputLatency || 0) + ahead;
+    const time = this.#rack.now - this.#rack.latency + ahead;
     const leg = this.#next && time >= this.#next.output ? this.#next : this.#leg;
     return Math.min(placeAt(leg, time), this.duration);
   }
@@ -155,12 +122,12 @@ export class Player {
    * @throws ApiError it cannot be fetched.
    */
   async catchUp(other: Player, isWanted: () => boolean): Promise<void> {
-    if (other.playing.value) await this.#context.resume();
+    if (other.playing.value) await this.#rack.context.resume();
     while (isWanted()) {
       this.loop.value = other.loop.value;
       await this.#load(other.position());
       if (this.#error) throw this.#error;
-      if (!other.playing.value || this.#hasSoundAt(other.position(this.#lead))) return;
+      if (!other.playing.value || this.#hasSoundAt(other.position(this.#rack.lead))) return;
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     }
   }
@@ -173,15 +140,15 @@ export class Player {
       return;
     }
     this.playing.value = true;
-    await this.#run(other.position(this.#lead + (this.#context.outputLatency || 0)));
+    await this.#run(other.position(this.#rack.lead + this.#rack.latency));
     this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
-    setTimeout(() => other.close(), this.#lead * 1000);
+    setTimeout(() => other.close(), this.#rack.lead * 1000);
   }
 
   async play(): Promise<void> {
     if (this.playing.value) return;
     this.playing.value = true;
-    await this.#context.resume();
+    await this.#rack.context.resume();
     if (this.#place >= this.duration - 0.05) this.#place = this.loop.value?.start ?? 0;
     this.#barsToCount = this.countIn.value;
     await this.#run(this.#place);
@@ -239,7 +206,7 @@ export class Player {
   #change(): void {
     if (!this.#leg) return;
     // Nothing shortens a count-in.
-    const output = Math.max(this.#context.currentTime + this.#lead, this.#leg.output);
+    const output = Math.max(this.#rack.now + this.#rack.lead, this.#leg.output);
     const leg = this.#next && output >= this.#next.output ? this.#next : this.#leg;
     this.#schedule({ output, input: placeAt(leg, output), rate: this.rate.value, loop: this.loop.value });
   }
@@ -257,9 +224,9 @@ export class Player {
     const clicks = this.clicks.countIn(place, this.#barsToCount);
     this.#barsToCount = 0;
     const wait = (place - (clicks[0]?.time ?? place)) / this.rate.value;
-    const output = this.#context.currentTime + this.#lead + wait;
+    const output = this.#rack.now + this.#rack.lead + wait;
     const leg = { output, input: place, rate: this.rate.value, loop: this.loop.value };
-    this.#master.gain.setTargetAtTime(1, this.#context.currentTime, FADE_SECONDS);
+    this.#rack.fade(true);
     this.#schedule(leg);
     this.clicks.lead(clicks, leg);
   }
@@ -276,20 +243,20 @@ export class Player {
   #halt(): void {
     this.#leg = this.#next = undefined;
     this.clicks.cancel();
-    this.#master.gain.setTargetAtTime(0, this.#context.currentTime, FADE_SECONDS);
-    void this.#deck.schedule({ active: false, output: this.#context.currentTime });
+    this.#rack.fade(false);
+    void this.#rack.deck.schedule({ active: false, output: this.#rack.now });
   }
 
   #schedule(leg: Leg): void {
     const isFirst = !this.#leg;
-    const isLater = leg.output > this.#context.currentTime + this.#lead + 0.001;
+    const isLater = leg.output > this.#rack.now + this.#rack.lead + 0.001;
     if (isFirst || !isLater) {
       this.#leg = leg;
       this.#next = undefined;
       this.clicks.cancel();
     } else this.#next = leg;
     const { origin } = this.#feeder;
-    void this.#deck.schedule({
+    void this.#rack.deck.schedule({
       active: true,
       output: leg.output,
       input: leg.input - origin,
@@ -307,7 +274,7 @@ export class Player {
 
   #tick(): void {
     if (!this.#leg) return;
-    const now = this.#context.currentTime;
+    const now = this.#rack.now;
     if (this.#next && now >= this.#next.output) {
       this.#leg = this.#next;
       this.#next = undefined;
@@ -334,7 +301,7 @@ export class Player {
     if (!trainer || !leg.loop || this.#next || leg.rate >= trainer.last) return;
     // A leg that began within the loop's first round counts that one too.
     const output = timeOfRound(leg, trainer.rounds);
-    if (output - now > this.#lead + 0.15) return;
+    if (output - now > this.#rack.lead + 0.15) return;
     this.rate.value = Math.min(Math.round((leg.rate + trainer.step) * 100) / 100, trainer.last, 2);
     this.#schedule({ output, input: leg.loop.start, rate: this.rate.value, loop: leg.loop });
   }

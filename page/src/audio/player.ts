@@ -118,16 +118,19 @@ export class Player {
   /**
    * Loads sound where another player is, until that is enough to go on with, or the other one stands still.
    *
+   * @param ahead seconds of sound that are enough, if the loop does not end before.
    * @param isWanted asked again and again; if not, nothing more is waited for.
    * @throws ApiError it cannot be fetched.
    */
-  async catchUp(other: Player, isWanted: () => boolean): Promise<void> {
+  async catchUp(other: Player, ahead: number, isWanted: () => boolean): Promise<void> {
     if (other.playing.value) await this.#rack.context.resume();
     while (isWanted()) {
       this.loop.value = other.loop.value;
       await this.#load(other.position());
       if (this.#error) throw this.#error;
-      if (!other.playing.value || this.#hasSoundAt(other.position(this.#rack.lead))) return;
+      const place = other.position(this.#rack.lead);
+      const end = Math.min(place + Math.max(ahead, READY_SECONDS), this.loop.value?.end ?? Infinity, this.duration);
+      if (!other.playing.value || this.#feeder.has(end - 0.01)) return;
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     }
   }

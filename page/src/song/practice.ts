@@ -15,6 +15,8 @@ import { modelsOf, soundOf, type Sound } from "./sound.ts";
 
 // A word is shown a little early: eyes need to be there before the voice.
 export const EARLY_SECONDS = 0.06;
+// Stems may come slower than the song runs: what is heard of it goes on until so much of them is there.
+const LIVE_SECONDS = 10;
 const RELOAD_MS = 200;
 
 function messageOf(error: unknown): string {
@@ -167,7 +169,8 @@ export class Practice {
   async #takeOver(old: Player | undefined, player: Player, sound: Sound): Promise<void> {
     player.onError = fail;
     try {
-      if (old) await player.catchUp(old, () => this.#isWanted(sound));
+      const ahead = sound.kind === "live" ? LIVE_SECONDS : 0;
+      if (old) await player.catchUp(old, ahead, () => this.#isWanted(sound));
     } catch (error) {
       player.close();
       throw error;

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PLACE_SECONDS = 21
 LOADING_MS = 2500
 
@@ -22,7 +23,7 @@ def main(url: str, password: str, title: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         for scheme in ("light", "dark"):
             context = browser.new_context(base_url=url, color_scheme="dark" if scheme == "dark" else "light")
             answer = context.request.post("/api/v1/auth/login", data={"username": "admin", "password": password})
@@ -34,6 +35,7 @@ def main(url: str, password: str, title: str) -> None:
             for name, path in (("library", "/"), ("song", f"{song}?t={PLACE_SECONDS}"), ("admin", "/admin")):
                 _take(page, path, DESK, f"{name}-{scheme}")
             _take(page, f"{song}?t={PLACE_SECONDS}", PHONE, f"phone-{scheme}")
+            _take(page, f"{song}?t={PLACE_SECONDS}&stand=1", PHONE, f"stand-{scheme}")
         browser.close()
 
 

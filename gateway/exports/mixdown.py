@@ -18,7 +18,7 @@ LOWEST_DB, HIGHEST_DB = -60.0, 12.0
 
 
 def make(track: Track, options: Options) -> Rendering:
-    """The stems that are asked for, at their gains.
+    """The stems that are asked for, at their gains and places.
 
     Raises:
         NotFoundError: no stems, or not these (reason NO_STEMS, NO_SUCH_STEM).
@@ -26,10 +26,10 @@ def make(track: Track, options: Options) -> Rendering:
     """
     known = {stem.name: stem for stem in stems_of(track, options)}
     stems: list[TrackStem] = []
-    factors = []
+    factors, pans = [], []
     for wish in options["stems"].split(","):
-        name, _, decibels = wish.strip().partition(":")
-        if not name:
+        name, decibels, pan, *more = *wish.strip().split(":"), "", ""
+        if not name or any(more):
             raise _bad_request("stems names what is to be heard, such as stems=vocals:-3,drums.")
         if name not in known:
             raise NotFoundError(f"There is no stem {name!r}, only {', '.join(known)}.", "NO_SUCH_STEM")
@@ -37,23 +37,26 @@ def make(track: Track, options: Options) -> Rendering:
             raise _bad_request(f"The stem {name} is named twice.")
         stems.append(known[name])
         # Stems are kept at one gain so that none clips: without it they add up to the mix.
-        factors.append(10 ** (_decibels(decibels) / 20) / (known[name].gain or 1.0))
+        gain_db = _number(decibels, LOWEST_DB, HIGHEST_DB, "A gain is between {} and {} dB.")
+        factors.append(10 ** (gain_db / 20) / (known[name].gain or 1.0))
+        pans.append(_number(pan, -1, 1, "A pan is between {} (left) and {} (right)."))
     parameters = {
         "encoding": options["encoding"],
         "factors": factors,
+        "pans": pans,
         "sample_rate_hz": stems[0].sample_rate_hz,
     }
     return Rendering(named("mixdown", options["encoding"]), stems, parameters=parameters)
 
 
-def _decibels(text: str) -> float:
+def _number(text: str, lowest: float, highest: float, refusal: str) -> float:
     try:
-        decibels = float(text or 0)
+        number = float(text or 0)
     except ValueError:
-        decibels = math.nan
-    if not LOWEST_DB <= decibels <= HIGHEST_DB:
-        raise _bad_request(f"A gain is between {LOWEST_DB:g} and {HIGHEST_DB:g} dB.")
-    return decibels
+        number = math.nan
+    if not lowest <= number <= highest:
+        raise _bad_request(refusal.format(f"{lowest:g}", f"{highest:g}"))
+    return number
 
 
 def _bad_request(message: str) -> InvalidInputError:
@@ -70,19 +73,36 @@ def render(
     """Stereo. What would exceed full scale is turned down as a whole, for which the stems are read twice."""
     from services.common import audio
 
-    rate, factors = parameters["sample_rate_hz"], parameters["factors"]
+    rate = parameters["sample_rate_hz"]
+    pairs = zip(parameters["factors"], parameters["pans"], strict=True)
+    matrices = [_matrix(factor, pan) for factor, pan in pairs]
     peak = 0.0
-    for block in _mixed(sources, factors, rate, lambda done: on_progress(done / 2)):
+    for block in _mixed(sources, matrices, rate, lambda done: on_progress(done / 2)):
         peak = max(peak, float(abs(block).max(initial=0)))
     if peak > 1:
-        factors = [factor / peak for factor in factors]
+        matrices = [matrix / peak for matrix in matrices]
     with audio.writing(path, parameters["encoding"], rate, 2) as writer:
-        for block in _mixed(sources, factors, rate, lambda done: on_progress((1 + done) / 2)):
+        for block in _mixed(sources, matrices, rate, lambda done: on_progress((1 + done) / 2)):
             writer.write(block)
 
 
+def _matrix(factor: float, pan: float) -> "Samples":
+    """What makes left and right of a stem's left and right: a gain and a pan, as Web Audio's StereoPannerNode has it.
+
+    Equal power: at the far left, both channels are heard there (https://www.w3.org/TR/webaudio/#stereopanner-algorithm).
+    """
+    import numpy as np
+
+    near, far = math.cos(abs(pan) * math.pi / 2), math.sin(abs(pan) * math.pi / 2)
+    placed = [[1, far], [0, near]] if pan < 0 else [[near, 0], [far, 1]]
+    return np.asarray(placed, np.float32) * np.float32(factor)
+
+
 def _mixed(
-    sources: Sequence[BinaryIO], factors: Sequence[float], sample_rate_hz: int, on_progress: Callable[[float], None]
+    sources: Sequence[BinaryIO],
+    matrices: "Sequence[Samples]",
+    sample_rate_hz: int,
+    on_progress: Callable[[float], None],
 ) -> "Iterator[Samples]":
     """The sum of the stems, block by block; they are equally long, as one separation makes them."""
     import numpy as np
@@ -97,7 +117,7 @@ def _mixed(
             readers.append(resources.enter_context(Reader(source, NO_LIMITS, None if number else on_progress)))
         for blocks in zip(*(reader.blocks(sample_rate_hz, 2) for reader in readers), strict=True):
             yield sum(
-                (np.float32(factor) * block for factor, block in zip(factors, blocks, strict=True)),
+                (matrix @ block for matrix, block in zip(matrices, blocks, strict=True)),
                 start=np.zeros_like(blocks[0]),
             )
 
@@ -109,8 +129,8 @@ EXPORT = Export(
     options=(
         Option(
             "stems",
-            f"The stems to be heard, each with its gain in dB if that is not 0 ({LOWEST_DB:g} to {HIGHEST_DB:g}): "
-            "`vocals:-3,drums`.",
+            f"The stems to be heard, each with its gain in dB if that is not 0 ({LOWEST_DB:g} to {HIGHEST_DB:g}), and "
+            "its pan from -1 (left) to 1 (right): `vocals:-3,drums,bass:0:0.5`.",
         ),
         MODEL,
         ENCODING,

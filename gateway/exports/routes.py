@@ -181,6 +181,14 @@ def _option_parameters() -> list[dict[str, Any]]:
     ]
 
 
+def _format(export: Export) -> dict[str, Any]:
+    options = [
+        {"name": option.name, "description": option.description, "choices": list(option.choices)}
+        for option in export.options
+    ]
+    return {"name": export.name, "summary": export.summary, "options": options}
+
+
 _ERROR = {"$ref": "#/components/responses/Error"}
 OPENAPI: dict[str, Any] = {
     PATH: {
@@ -189,6 +197,8 @@ OPENAPI: dict[str, Any] = {
             "tags": ["DownloadService"],
             "summary": "A track as a file for another program.",
             "description": "\n".join(f"* `{export.name}`: {export.summary}" for export in EXPORTS.values()),
+            # For programs that offer them to people.
+            "x-formats": [_format(export) for export in EXPORTS.values()],
             "parameters": [
                 {"name": "track_id", "in": "path", "required": True, "schema": {"type": "string"}},
                 {

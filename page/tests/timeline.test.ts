@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { clicksOf } from "../src/audio/clicks.ts";
+import { clicksOf, countInTo } from "../src/audio/clicks.ts";
 import { placeAt, roundsAt, timeOfRound, timesOf } from "../src/audio/timeline.ts";
 import { nearest, spanAt } from "../src/music/find.ts";
 
@@ -31,6 +31,19 @@ test("clicks at half and twice the pace", () => {
   const beats = [4, 1, 2, 3, 4, 1].map((position, index) => ({ time: index, position }));
   assert.deepEqual(clicksOf(beats, 0.5).map(({ time }) => time), [0, 1, 3, 5]);
   assert.deepEqual(clicksOf(beats, 2).map(({ time }) => time), [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]);
+});
+
+test("a count-in runs on into the song's beats", () => {
+  const beats = Array.from({ length: 12 }, (_, index) => ({ time: 2 + index / 2, position: ((index + 2) % 4) + 1 }));
+  const counted = (place: number, bars = 1) => countInTo(beats, place, bars).map(({ time, isAccent }) => [time, isAccent]);
+  // The beat at 3 is a “one”, the one at 3.5 a “two”; between them, the last click is on the former.
+  assert.deepEqual(counted(3), [[1, true], [1.5, false], [2, false], [2.5, false]]);
+  assert.deepEqual(counted(3.2), [[1.5, false], [2, false], [2.5, false], [3, true]]);
+  // Far from all beats, the place itself is the first of a bar.
+  assert.deepEqual(counted(0), [[-2, true], [-1.5, false], [-1, false], [-0.5, false]]);
+  assert.equal(counted(9, 2).length, 8);
+  assert.deepEqual(countInTo([], 1, 1).map(({ time }) => time), [-1, -0.5, 0, 0.5]);
+  assert.deepEqual(countInTo(beats, 3, 0), []);
 });
 
 test("places are found", () => {

@@ -99,6 +99,15 @@ def test_gains_are_decibels(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-6
 
 
+def test_a_pan_moves_a_stem_with_equal_power(tmp_path: Path) -> None:
+    left, right = STEMS["vocals"]
+    found = mixed(tmp_path / "mix", "vocals:-6:-0.5")
+    expected = np.stack([left + right * np.sqrt(0.5), right * np.sqrt(0.5)]) * 10 ** (-6 / 20)
+    assert np.abs(found - expected).max() < 1e-6
+    found = mixed(tmp_path / "mix", "vocals::1")
+    assert np.abs(found - np.stack([left * 0, left + right])).max() < 1e-6
+
+
 def test_what_would_clip_is_turned_down_as_a_whole(tmp_path: Path) -> None:
     found = mixed(tmp_path / "mix", "drums:12,bass:12,other:12,vocals:12")
     assert np.abs(MIX).max() * 10 ** (12 / 20) > 1.2
@@ -116,7 +125,7 @@ def test_lossy_mixdowns_keep_their_time(tmp_path: Path, encoding: str) -> None:
 
 
 def test_silence_can_be_mixed(tmp_path: Path) -> None:
-    parameters = {"encoding": "flac", "factors": [1.0], "sample_rate_hz": RATE}
+    parameters = {"encoding": "flac", "factors": [1.0], "pans": [0.0], "sample_rate_hz": RATE}
     path = rendered("mixdown", [flac(np.zeros((2, RATE), np.float32))], parameters, tmp_path / "mix")
     assert not soundfile.read(path)[0].any()
 
@@ -126,7 +135,7 @@ def test_a_mixdown_that_is_stopped_leaves_no_file(tmp_path: Path) -> None:
         if done > 0.7:
             raise StoppedError("stopped")
 
-    parameters = {"encoding": "flac", "factors": [1.0], "sample_rate_hz": RATE}
+    parameters = {"encoding": "flac", "factors": [1.0], "pans": [0.0], "sample_rate_hz": RATE}
     with pytest.raises(StoppedError):
         mixdown.render([flac(MIX)], parameters, tmp_path / "mix", stop, audio.Sandbox())
     assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,11 @@
 """A running suite, a song in it, and a browser; skipped where there is no Chromium or the page is not built.
 
-All of it goes at the end of the module: Playwright's event loop occupies the thread as long as the browser is open.
+All of it goes at the end of the folder, whose tests share a process (`tests/conftest.py`): Playwright's event loop
+occupies the thread as long as the browser is open.
 """
 
 import asyncio
-import base64
 import io
-import json
 import os
 import shutil
 from collections.abc import Coroutine, Iterator
@@ -23,13 +22,18 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from cli.demo_song import short_song
 from gateway.frontend import BUILT
 from services.common import audio
+from tests.page.hearing import RATE_HZ, put_tap
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
-RATE_HZ = 44_100
 TITLE = "Morning Light"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OWN = Path(__file__).parent
+# No sandbox: it needs rights that containers do not give, and all that is loaded here is our own. Without the rest a
+# browser asks Google's hosts for updates, in vain.
+FLAGS = (
+    *("--no-sandbox", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
 expect.set_options(timeout=20_000)
 
 
@@ -39,7 +43,7 @@ def elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
         return thread.submit(asyncio.run, work).result()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = os.environ.get("STEMTUBE_TEST_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
@@ -47,13 +51,12 @@ def browser() -> Iterator[Browser]:
     if not (BUILT / "index.html").is_file():
         pytest.skip("the page is not built: `make page`")
     with sync_playwright() as playwright:
-        # A sandbox needs rights that containers do not give; all that is loaded here is our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     suite = Suite(tmp_path_factory.mktemp("suite"))
     try:
@@ -63,14 +66,14 @@ def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         suite.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("song") / f"{TITLE}.flac"
     audio.encode(short_song().mix, RATE_HZ, path, "flac")
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def track(suite: Suite, song_file: Path) -> Json:
     """The song, with everything that is made of it."""
 
@@ -84,7 +87,7 @@ def track(suite: Suite, song_file: Path) -> Json:
     return elsewhere(processed())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stems(suite: Suite, track: Json) -> dict[str, npt.NDArray[np.float32]]:
     """The stems as the library keeps them: float32 [channels, samples]."""
 
@@ -118,8 +121,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
     """The same with a tap at its sound, which the page's policy would not let in."""
     context = browser.new_context(base_url=suite.url, bypass_csp=True)
-    tap = (OWN / "tap.js").read_text()
-    context.add_init_script((OWN / "listen.js").read_text().replace("TAP_SOURCE", json.dumps(tap)))
+    put_tap(context)
     yield from _signed_in(context)
     context.close()
 
@@ -132,9 +134,3 @@ def _signed_in(context: BrowserContext) -> Iterator[Page]:
     assert answer.ok
     yield page
     assert not errors
-
-
-def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
-    """What the page plays from now on: float32 [channels, samples]."""
-    data = base64.b64decode(page.evaluate(f"heard({seconds}, {RATE_HZ})"))
-    return np.frombuffer(data, np.float32).reshape(-1, 2, 128).swapaxes(0, 1).reshape(2, -1)

@@ -1,22 +1,22 @@
 // Puts a tap beside the destination of every audio context that the page makes.
 {
   const module = URL.createObjectURL(new Blob([TAP_SOURCE], { type: "text/javascript" }));
-  const blocks = [];
-  const taps = new WeakMap();
+  const taps = new Map();
   const connect = AudioNode.prototype.connect;
 
   function tapOf(context) {
     if (!taps.has(context)) {
       const input = new GainNode(context);
-      taps.set(context, input);
+      const blocks = [];
+      taps.set(context, { input, blocks });
       context.audioWorklet.addModule(module).then(() => {
         const tap = new AudioWorkletNode(context, "tap", { channelCount: 2, channelCountMode: "explicit" });
-        tap.port.onmessage = ({ data }) => blocks.push(data);
+        tap.port.onmessage = ({ data }) => blocks.push({ ...data, arrived: performance.now() / 1000 });
         connect.call(input, tap);
         connect.call(tap, context.destination);
       });
     }
-    return taps.get(context);
+    return taps.get(context).input;
   }
 
   AudioNode.prototype.connect = function (target, ...rest) {
@@ -24,14 +24,25 @@
     return connect.call(this, target, ...rest);
   };
 
-  // The next seconds of sound as base64 of float32, left and right after one another in blocks of 128.
-  window.heard = async (seconds, sampleRate) => {
-    blocks.length = 0;
-    const count = Math.ceil((seconds * sampleRate) / 128);
-    for (let waited = 0; blocks.length < count && waited < 1500; waited++) await new Promise((resolve) => setTimeout(resolve, 20));
-    const bytes = new Uint8Array(await new Blob(blocks.slice(0, count).flat()).arrayBuffer());
-    let text = "";
-    for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-    return btoa(text);
+  const all = () => [...taps.values()].map(({ blocks }) => blocks);
+
+  // Forgets what was heard so far.
+  window.listen = () => all().forEach((blocks) => (blocks.length = 0));
+
+  // What has been heard since: for each context, when that began in seconds of the page's clock, and the sound as base64
+  // of float32, left and right after one another in blocks of 128.
+  window.heard = async () => {
+    const found = all().filter((blocks) => blocks.length > 0);
+    return Promise.all(found.map(async (blocks) => {
+      // Some messages are late, none is early; a context that is closed tells nothing more itself.
+      const begin = blocks[0].time + blocks.reduce((least, { time, arrived }) => Math.min(least, arrived - time), Infinity);
+      const bytes = new Uint8Array(await new Blob(blocks.flatMap(({ sound }) => sound)).arrayBuffer());
+      let text = "";
+      for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+      return [begin, btoa(text)];
+    }));
   };
+
+  // How many seconds have been heard since, in the context that was made last.
+  window.heardSeconds = (sampleRate) => ((all().at(-1)?.length ?? 0) * 128) / sampleRate;
 }

@@ -18,7 +18,8 @@ def residual_db(heard: Mono, song: Mono) -> float:
     """What is left of `heard` when the same stretch of `song` is taken away, in dB of the latter."""
     start = place_of(heard, song)
     expected = song[start : start + len(heard)]
-    return float(10 * np.log10(np.sum((heard - expected) ** 2) / np.sum(expected**2)))
+    left = max(float(np.sum((heard - expected) ** 2)), 1e-20)
+    return float(10 * np.log10(left / np.sum(expected**2)))
 
 
 def semitones_between(heard: Mono, song: Mono, sample_rate_hz: int) -> float:
@@ -69,3 +70,16 @@ def _band_levels(sound: Mono, hop: int, sample_rate_hz: int) -> Mono:
     bands = np.digitize(np.fft.rfftfreq(size, 1 / sample_rate_hz), (60, 200, 600, 1800, 5400, 15000))
     levels = 10 * np.log10(np.stack([power[:, bands == band].sum(axis=1) for band in range(1, 6)]) + 1e-4)
     return np.asarray((levels - levels.mean(axis=1, keepdims=True)) / levels.std(axis=1, keepdims=True))
+
+
+def onsets(sound: Mono, sample_rate_hz: int) -> list[float]:
+    """Seconds at which something loud begins after a tenth of a second without."""
+    loud = np.flatnonzero(np.abs(sound) > 0.2)
+    begins = np.diff(loud, prepend=-sample_rate_hz) > sample_rate_hz // 10
+    return [float(at / sample_rate_hz) for at in loud[begins]]
+
+
+def longest_silence(sound: Mono, sample_rate_hz: int) -> float:
+    """Seconds of the longest stretch below -80 dB."""
+    loud = np.flatnonzero(np.abs(sound) > 1e-4)
+    return float(np.diff(loud, prepend=0, append=len(sound)).max() / sample_rate_hz)

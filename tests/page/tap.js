@@ -2,7 +2,7 @@
 class Tap extends AudioWorkletProcessor {
   process([input]) {
     const [left, right] = input;
-    if (left) this.port.postMessage([left.slice(), (right ?? left).slice()]);
+    if (left) this.port.postMessage({ time: currentTime, sound: [left.slice(), (right ?? left).slice()] });
     return true;
   }
 }

@@ -69,10 +69,26 @@ export interface Beat {
   position: number;
 }
 
+/** The tempo around a time, where it drifts. */
+export interface TempoPoint {
+  time: number;
+  bpm: number;
+}
+
+export interface KeyRegion {
+  start: number;
+  end: number;
+  tonic: string;
+  mode: string;
+  confidence: number;
+}
+
 export interface Key {
   tonic: string;
   mode: string;
   confidence: number;
+  /** Which key the song is in where; none in what was analysed before they were known, or corrected. */
+  regions?: KeyRegion[];
   madeBy?: Provenance;
 }
 
@@ -81,6 +97,8 @@ export interface Chord {
   end: number;
   label: string;
   confidence: number;
+  /** The label without extensions, additions and bass. */
+  triad?: string;
 }
 
 export interface Section {
@@ -142,7 +160,7 @@ export interface Track {
   audio: string;
   peaks: string;
   cover: string;
-  tempo?: { bpm: number; confidence: number };
+  tempo?: { bpm: number; confidence: number; curve?: TempoPoint[] };
   beatsPerBar: number;
   beats: Beat[];
   key?: Key;

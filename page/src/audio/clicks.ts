@@ -10,6 +10,7 @@ const ACCENT_HZ = 1760;
 const BEAT_HZ = 1175;
 const CLICK_SECONDS = 0.05;
 const USUAL_SECONDS_PER_BEAT = 0.5;
+const USUAL_BEATS_PER_BAR = 4;
 
 export interface Click {
   time: number;
@@ -33,6 +34,28 @@ export function clicksOf(beats: readonly Beat[], pace: number): Click[] {
     });
   }
   return clicks;
+}
+
+/**
+ * Clicks that lead into a place, on the song's beats continued backwards, so that whoever has counted plays on in time.
+ *
+ * @param bars how many bars are counted; a place between two beats gets its own beginning of a beat with the last.
+ * @returns times in the song, which may lie before its start.
+ */
+export function countInTo(beats: readonly Beat[], place: number, bars: number): Click[] {
+  const perBar = Math.max(...beats.map(({ position }) => position), 0) || USUAL_BEATS_PER_BAR;
+  const index = beats.findIndex(({ time }) => time >= place - 0.01);
+  const [one, other] = index < 0 ? beats.slice(-2) : beats.slice(Math.max(Math.min(index, beats.length - 2), 0));
+  const seconds = one && other ? other.time - one.time : USUAL_SECONDS_PER_BEAT;
+  const next = beats[index];
+  // Where no beat is near, as before the band comes in, the place itself is the first.
+  const isNear = next !== undefined && next.time - place < seconds;
+  const end = isNear ? next.time : place;
+  const first = isNear && next.position > 0 ? next.position : 1;
+  return Array.from({ length: bars * perBar }, (_, count) => ({
+    time: end - (bars * perBar - count) * seconds,
+    isAccent: (first - 1 + count) % perBar === 0,
+  }));
 }
 
 export class Clicks {
@@ -68,15 +91,21 @@ export class Clicks {
     this.#until = to;
   }
 
-  /** The song's tempo at its beginning. */
-  get secondsPerBeat(): number {
-    const [first, second] = this.#beats;
-    return first && second ? second.time - first.time : USUAL_SECONDS_PER_BEAT;
+  /** Clicks that lead into a place. */
+  countIn(place: number, bars: number): Click[] {
+    return countInTo(this.#beats, place, bars);
   }
 
-  /** Counts beats in from a time of the context on. */
-  countIn(begin: number, beats: number, secondsPerBeat: number): void {
-    for (let beat = 0; beat < beats; beat++) this.#click(begin + beat * secondsPerBeat, beat === 0);
+  /** Sets clicks that lead into the beginning of a leg. */
+  lead(clicks: Click[], { output, input, rate }: Leg): void {
+    for (const { time, isAccent } of clicks) this.#click(output + (time - input) / rate, isAccent);
+  }
+
+  /** Is set as another metronome is. */
+  copy(other: Clicks): void {
+    this.on.value = other.on.value;
+    this.pace.value = other.pace.value;
+    this.volume.value = other.volume.value;
   }
 
   /** Takes back what has not sounded yet. */

@@ -22,6 +22,8 @@ export class Feeder {
   #origin = 0;
   #start = 0;
   #end = 0;
+  /** Where it will end with the piece that is fetched first. */
+  #soon = 0;
   /** Where the song is played, in seconds, and from where it may be played again soon. */
   position: () => number = () => 0;
   keepFrom: () => number = () => Infinity;
@@ -56,17 +58,27 @@ export class Feeder {
     return sample >= this.#start && (sample < this.#end || this.isComplete);
   }
 
-  /** Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it. */
-  async begin(seconds: number): Promise<void> {
+  /**
+   * Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it.
+   *
+   * @param from where to begin instead, not behind the place: where a loop around it comes round to.
+   */
+  async begin(seconds: number, from = seconds): Promise<void> {
     const sample = Math.floor(seconds * this.#sampleRateHz);
-    const isNear = sample >= this.#start && sample <= this.#end + FIRST_SECONDS * this.#sampleRateHz;
+    const isNear = sample >= this.#start && sample <= Math.max(this.#end + FIRST_SECONDS * this.#sampleRateHz, this.#soon);
     if (this.#run && isNear) return;
     this.stop();
     const run = new AbortController();
     this.#run = run;
-    this.#origin = this.#start = this.#end = sample;
+    this.#origin = this.#start = this.#end = Math.floor(from * this.#sampleRateHz);
+    const firstSeconds = seconds - from + FIRST_SECONDS;
+    this.#soon = this.#end + firstSeconds * this.#sampleRateHz;
     await this.#deck.dropBuffers();
-    if (!run.signal.aborted) this.#feed(run.signal).catch((error) => run.signal.aborted || this.#fail(error));
+    this.#follow(run.signal, firstSeconds);
+  }
+
+  #follow(signal: AbortSignal, firstSeconds: number): void {
+    if (!signal.aborted) this.#feed(signal, firstSeconds).catch((error) => signal.aborted || this.#fail(error));
   }
 
   stop(): void {
@@ -74,10 +86,13 @@ export class Feeder {
     this.#run = undefined;
   }
 
-  /** Takes other sources of the same stems from the next `begin` on: complete ones for those that were being made. */
+  /** Reads on from other sources of the same stems: complete ones for those that were being made. */
   use(sources: Source[]): void {
-    this.stop();
     this.#sources = sources;
+    if (!this.#run) return;
+    this.stop();
+    this.#run = new AbortController();
+    this.#follow(this.#run.signal, FIRST_SECONDS);
   }
 
   #fail(error: unknown): void {
@@ -85,17 +100,19 @@ export class Feeder {
     this.onError(error);
   }
 
-  async #feed(signal: AbortSignal): Promise<void> {
-    let seconds = FIRST_SECONDS;
+  async #feed(signal: AbortSignal, firstSeconds: number): Promise<void> {
+    let seconds = firstSeconds;
     while (this.#end < this.#totalSamples) {
       await this.#makeRoom(signal);
       const count = Math.min(Math.round(seconds * this.#sampleRateHz), this.#totalSamples - this.#end);
       const sounds = await Promise.all(this.#sources.map((source) => source.read(this.#end, count, signal)));
       signal.throwIfAborted();
       const channels = sounds.flat();
-      await this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
-      signal.throwIfAborted();
+      const added = this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
+      // Counted at once: whoever goes on with other sources must not add it again.
       this.#end += count;
+      await added;
+      signal.throwIfAborted();
       this.onProgress();
       seconds = PIECE_SECONDS;
     }

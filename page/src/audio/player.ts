@@ -1,22 +1,18 @@
 /** Plays the stems of a song together: tempo, pitch, loops, and what belongs to practising with them. */
 
-import { batch, effect, signal } from "@preact/signals";
-import createStretch, { type StretchNode } from "signalsmith-stretch";
+import { batch, signal } from "@preact/signals";
 import { Clicks } from "./clicks.ts";
 import { Feeder } from "./feeder.ts";
+import { Rack } from "./rack.ts";
 import type { Source } from "./sources.ts";
-import { Strip } from "./strip.ts";
+import type { Strip } from "./strip.ts";
 import { placeAt, timeOfRound, type Leg, type Loop } from "./timeline.ts";
-import deckUrl from "./worklet/deck.ts?worker&url";
 
-// Blocks as signalsmith-stretch chooses them for music; the work is spread over an interval, or the stems' Fourier
-// transforms would all fall into one quantum of 3 ms.
-const STRETCHING = { blockMs: 120, intervalMs: 30, splitComputation: true };
 const TICK_MS = 40;
-const FADE_SECONDS = 0.01;
 // Sound that must be there to begin, and to go on.
 const READY_SECONDS = 0.5;
-const MOST_CHANNELS = 32;
+// A loop is loaded from its beginning, unless that is too long to wait for.
+const LOOP_SECONDS = 40;
 
 /** After every so many rounds of the loop the tempo rises by a step, up to the last. */
 export interface Trainer {
@@ -25,12 +21,8 @@ export interface Trainer {
   last: number;
 }
 
-/** This browser, or this address, has no AudioWorklet. */
-export class NoSoundError extends Error {}
-
 export class Player {
   readonly duration: number;
-  readonly strips: Strip[];
   readonly clicks: Clicks;
   readonly playing = signal(false);
   /** Pressed play, but the sound is not there yet. */
@@ -40,101 +32,129 @@ export class Player {
   readonly semitones = signal(0);
   readonly loop = signal<Loop | null>(null);
   readonly trainer = signal<Trainer | null>(null);
-  /** Beats that are counted before the song begins. */
+  /** Bars that are counted before the song begins. */
   readonly countIn = signal(0);
   readonly bufferedUntil = signal(0);
   onError: (error: unknown) => void = () => {};
 
-  readonly #context: AudioContext;
-  readonly #deck: StretchNode;
+  #error: unknown;
+  readonly #rack: Rack;
   readonly #feeder: Feeder;
-  readonly #master: GainNode;
-  #lead = 0;
   /** Where the song stands while it does not run. */
   #place = 0;
   #leg: Leg | undefined;
   #next: Leg | undefined;
+  #barsToCount = 0;
   #timer = 0;
-  #dispose: () => void;
 
   /**
+   * Loads nothing before it is told where: by `seek`, or by another player.
+   *
    * @param sources stems of one length and rate, mixed as they are numbered.
    * @param duration seconds.
-   * @throws NoSoundError the browser offers no AudioWorklet here.
+   * @throws Error the browser offers no AudioWorklet here.
    */
   static async open(sources: Source[], duration: number, sampleRateHz: number): Promise<Player> {
-    if (!globalThis.AudioWorkletNode || !window.isSecureContext) {
-      throw new NoSoundError(
-        "Browsers allow this page's sound over https, or on the machine where StemTube runs, only. Open it over https to play.",
-      );
-    }
-    const context = new AudioContext({ sampleRate: sampleRateHz, latencyHint: "interactive" });
-    createStretch.moduleUrl = deckUrl;
-    const channels = Math.min(2 * sources.length, MOST_CHANNELS);
-    const deck = await createStretch(context, {
-      numberOfInputs: 1,
-      numberOfOutputs: 1,
-      outputChannelCount: [channels],
-    });
-    await deck.configure(STRETCHING);
-    const player = new Player(context, deck, sources.slice(0, channels / 2), duration);
-    player.#lead = await deck.latency();
-    return player;
+    const rack = await Rack.open(sources.map(({ name }) => name), sampleRateHz);
+    return new Player(rack, sources.slice(0, rack.strips.length), duration);
   }
 
-  private constructor(context: AudioContext, deck: StretchNode, sources: Source[], duration: number) {
+  private constructor(rack: Rack, sources: Source[], duration: number) {
     this.duration = duration;
-    this.#context = context;
-    this.#deck = deck;
-    this.#master = new GainNode(context, { gain: 0 });
-    this.#master.connect(context.destination);
-    this.clicks = new Clicks(context);
-    this.strips = sources.map(({ name }) => new Strip(name));
-    const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 * sources.length });
-    deck.connect(splitter);
-    this.strips.forEach((strip, index) => strip.connect(splitter, index, this.#master));
-    this.#feeder = new Feeder(deck, sources, context.sampleRate, Math.round(duration * context.sampleRate));
+    this.#rack = rack;
+    this.clicks = new Clicks(rack.context);
+    const { sampleRate } = rack.context;
+    this.#feeder = new Feeder(rack.deck, sources, sampleRate, Math.round(duration * sampleRate));
     this.#feeder.position = () => this.position();
     this.#feeder.keepFrom = () => this.loop.value?.start ?? Infinity;
     this.#feeder.onProgress = () => this.#onSound();
     this.#feeder.onError = (error) => {
+      this.#error = error;
       this.pause();
       this.onError(error);
     };
-    this.#dispose = effect(() => {
-      const anySolo = this.strips.some((strip) => strip.solo.value);
-      for (const strip of this.strips) strip.apply(anySolo);
-    });
-    void this.#feeder.begin(0);
+  }
+
+  get strips(): Strip[] {
+    return this.#rack.strips;
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#dispose();
+    this.playing.value = false;
     this.#feeder.stop();
-    void this.#context.close();
+    this.#rack.close();
   }
 
-  /** Seconds of the song that are heard now. */
-  position(): number {
+  /** Seconds of the song that are heard now, or `ahead` seconds from now. */
+  position(ahead = 0): number {
     if (!this.#leg) return this.#place;
-    const now = this.#context.currentTime - (this.#context.outputLatency || 0);
-    const leg = this.#next && now >= this.#next.output ? this.#next : this.#leg;
-    return Math.min(placeAt(leg, now), this.duration);
+    const time = this.#rack.now - this.#rack.latency + ahead;
+    const leg = this.#next && time >= this.#next.output ? this.#next : this.#leg;
+    return Math.min(placeAt(leg, time), this.duration);
   }
 
   /** Goes on with other sources of the same stems. */
-  async use(sources: Source[]): Promise<void> {
+  use(sources: Source[]): void {
     this.#feeder.use(sources);
-    await this.seek(this.position());
+  }
+
+  /** Is set as another player is, its strips as those of the same names. */
+  copy(other: Player): void {
+    batch(() => {
+      this.rate.value = other.rate.value;
+      this.semitones.value = other.semitones.value;
+      this.loop.value = other.loop.value;
+      this.countIn.value = other.countIn.value;
+      this.trainer.value = other.trainer.value;
+      this.clicks.copy(other.clicks);
+      for (const strip of this.strips) {
+        const same = other.strips.find(({ name }) => name === strip.name);
+        if (same) strip.copy(same);
+      }
+    });
+  }
+
+  /**
+   * Loads sound where another player is, until that is enough to go on with, or the other one stands still.
+   *
+   * @param ahead seconds of sound that are enough, if the loop does not end before.
+   * @param isWanted asked again and again; if not, nothing more is waited for.
+   * @throws ApiError it cannot be fetched.
+   */
+  async catchUp(other: Player, ahead: number, isWanted: () => boolean): Promise<void> {
+    if (other.playing.value) await this.#rack.context.resume();
+    while (isWanted()) {
+      this.loop.value = other.loop.value;
+      await this.#load(other.position());
+      if (this.#error) throw this.#error;
+      const place = other.position(this.#rack.lead);
+      const end = Math.min(place + Math.max(ahead, READY_SECONDS), this.loop.value?.end ?? Infinity, this.duration);
+      if (!other.playing.value || this.#feeder.has(end - 0.01)) return;
+      await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+    }
+  }
+
+  /** Plays on where another player is, or stands there; the other one ends when this one is heard. */
+  async relieve(other: Player): Promise<void> {
+    if (!other.playing.value) {
+      await this.seek(other.position());
+      other.close();
+      return;
+    }
+    this.playing.value = true;
+    await this.#run(other.position(this.#rack.lead + this.#rack.latency));
+    this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
+    setTimeout(() => other.close(), this.#rack.lead * 1000);
   }
 
   async play(): Promise<void> {
     if (this.playing.value) return;
     this.playing.value = true;
-    await this.#context.resume();
+    await this.#rack.context.resume();
     if (this.#place >= this.duration - 0.05) this.#place = this.loop.value?.start ?? 0;
-    await this.#run(this.#place, this.countIn.value);
+    this.#barsToCount = this.countIn.value;
+    await this.#run(this.#place);
     this.#timer = window.setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -161,7 +181,7 @@ export class Player {
     if (this.playing.value) await this.#run(place);
     else {
       this.#place = place;
-      await this.#feeder.begin(place);
+      await this.#load(place);
       this.#onSound();
     }
   }
@@ -188,27 +208,35 @@ export class Player {
   /** The song runs on as it is set now, from where it is. */
   #change(): void {
     if (!this.#leg) return;
-    const output = this.#context.currentTime + this.#lead;
+    // Nothing shortens a count-in.
+    const output = Math.max(this.#rack.now + this.#rack.lead, this.#leg.output);
     const leg = this.#next && output >= this.#next.output ? this.#next : this.#leg;
     this.#schedule({ output, input: placeAt(leg, output), rate: this.rate.value, loop: this.loop.value });
   }
 
-  async #run(place: number, countIn = 0): Promise<void> {
+  async #run(place: number): Promise<void> {
     this.#place = place;
     if (this.#leg && !this.#feeder.has(place)) this.#halt();
-    await this.#feeder.begin(place);
+    await this.#load(place);
     if (!this.playing.value) return;
     if (!this.#hasSoundAt(place)) {
       this.waiting.value = true;
       return;
     }
     this.waiting.value = false;
-    const begin = this.#context.currentTime + this.#lead;
-    const secondsPerBeat = this.clicks.secondsPerBeat / this.rate.value;
-    const output = begin + countIn * secondsPerBeat;
-    this.#master.gain.setTargetAtTime(1, this.#context.currentTime, FADE_SECONDS);
-    this.#schedule({ output, input: place, rate: this.rate.value, loop: this.loop.value });
-    this.clicks.countIn(begin, countIn, secondsPerBeat);
+    const clicks = this.clicks.countIn(place, this.#barsToCount);
+    this.#barsToCount = 0;
+    const wait = (place - (clicks[0]?.time ?? place)) / this.rate.value;
+    const output = this.#rack.now + this.#rack.lead + wait;
+    const leg = { output, input: place, rate: this.rate.value, loop: this.loop.value };
+    this.#rack.fade(true);
+    this.#schedule(leg);
+    this.clicks.lead(clicks, leg);
+  }
+
+  async #load(place: number): Promise<void> {
+    const start = this.loop.value?.start ?? place;
+    await this.#feeder.begin(place, start < place && place - start < LOOP_SECONDS ? start : place);
   }
 
   #hasSoundAt(place: number): boolean {
@@ -218,20 +246,20 @@ export class Player {
   #halt(): void {
     this.#leg = this.#next = undefined;
     this.clicks.cancel();
-    this.#master.gain.setTargetAtTime(0, this.#context.currentTime, FADE_SECONDS);
-    void this.#deck.schedule({ active: false, output: this.#context.currentTime });
+    this.#rack.fade(false);
+    void this.#rack.deck.schedule({ active: false, output: this.#rack.now });
   }
 
   #schedule(leg: Leg): void {
     const isFirst = !this.#leg;
-    const isLater = leg.output > this.#context.currentTime + this.#lead + 0.001;
+    const isLater = leg.output > this.#rack.now + this.#rack.lead + 0.001;
     if (isFirst || !isLater) {
       this.#leg = leg;
       this.#next = undefined;
       this.clicks.cancel();
     } else this.#next = leg;
     const { origin } = this.#feeder;
-    void this.#deck.schedule({
+    void this.#rack.deck.schedule({
       active: true,
       output: leg.output,
       input: leg.input - origin,
@@ -249,7 +277,7 @@ export class Player {
 
   #tick(): void {
     if (!this.#leg) return;
-    const now = this.#context.currentTime;
+    const now = this.#rack.now;
     if (this.#next && now >= this.#next.output) {
       this.#leg = this.#next;
       this.#next = undefined;
@@ -259,10 +287,10 @@ export class Player {
       this.pause();
       return;
     }
-    if (!this.#feeder.isComplete && place + READY_SECONDS / 2 > this.#feeder.end) {
+    // The song has caught up with what is loaded, or a loop has come round to what is not.
+    if (!this.#feeder.has(Math.min(place + READY_SECONDS / 2, this.duration - 0.01))) {
       this.#halt();
-      this.#place = place;
-      this.waiting.value = true;
+      void this.#run(place);
       return;
     }
     this.#train(now);
@@ -276,7 +304,7 @@ export class Player {
     if (!trainer || !leg.loop || this.#next || leg.rate >= trainer.last) return;
     // A leg that began within the loop's first round counts that one too.
     const output = timeOfRound(leg, trainer.rounds);
-    if (output - now > this.#lead + 0.15) return;
+    if (output - now > this.#rack.lead + 0.15) return;
     this.rate.value = Math.min(Math.round((leg.rate + trainer.step) * 100) / 100, trainer.last, 2);
     this.#schedule({ output, input: leg.loop.start, rate: this.rate.value, loop: leg.loop });
   }

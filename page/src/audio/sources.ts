@@ -52,13 +52,16 @@ const SPARE = 1.2;
 export class FlacFile implements Source {
   readonly name: string;
   readonly #path: string;
+  readonly #gain: number;
   #opening: Promise<StreamInfo> | undefined;
   #size = 0;
   #anchors: Anchor[] = [];
 
-  constructor(name: string, path: string) {
+  /** @param gain that its samples were kept at: without it the stems add up to the mix. */
+  constructor(name: string, path: string, gain: number) {
     this.name = name;
     this.#path = path;
+    this.#gain = gain;
   }
 
   async read(first: number, count: number, signal: AbortSignal): Promise<Stereo> {
@@ -80,6 +83,7 @@ export class FlacFile implements Source {
     const samples = wanted.reduce((sum, frame) => sum + frame.samples, 0);
     const piece = pieceOf(info, bytes.subarray(head.offset, next?.offset), samples);
     paste(await decode(piece, info.sampleRateHz), head.sample, stretch, first);
+    if (this.#gain !== 1) for (const channel of stretch) channel.forEach((value, at) => (channel[at] = value / this.#gain));
     return stretch;
   }
 

@@ -42,6 +42,14 @@ export class Strip {
     this.#panner!.pan.setTargetAtTime(this.pan.value, context.currentTime, GLIDE_SECONDS);
   }
 
+  /** Is set as another strip of the same stem is. */
+  copy(other: Strip): void {
+    this.volume.value = other.volume.value;
+    this.pan.value = other.pan.value;
+    this.muted.value = other.muted.value;
+    this.solo.value = other.solo.value;
+  }
+
   /** The greatest level within the last 23 ms, full scale at 1. */
   level(): number {
     if (!this.#meter) return 0;

@@ -1,5 +1,6 @@
 /** Chord labels in Harte syntax (C:maj7/3; Harte et al., ISMIR 2005): read, transposed, and written as players do. */
 
+import type { Chord } from "../api/types.ts";
 import { modulo, pitchClass, spell } from "./keys.ts";
 
 export interface ParsedChord {
@@ -28,6 +29,7 @@ const QUALITIES: Record<string, Quality> = {
   min7: { tones: [0, 3, 7, 10], suffix: "m7" },
   "7": { tones: [0, 4, 7, 10], suffix: "7" },
   dim7: { tones: [0, 3, 6, 9], suffix: "dim7" },
+  aug7: { tones: [0, 4, 8, 10], suffix: "+7" },
   hdim7: { tones: [0, 3, 6, 10], suffix: "m7♭5" },
   minmaj7: { tones: [0, 3, 7, 11], suffix: "m(maj7)" },
   maj6: { tones: [0, 4, 7, 9], suffix: "6" },
@@ -78,15 +80,6 @@ export function tonesOf(chord: ParsedChord): number[] {
   return [...new Set([chord.bass, ...[...tones].map((tone) => modulo(chord.root + tone, 12))])];
 }
 
-/** The major, minor, diminished or augmented triad that a chord is made on, without its bass. */
-export function simplified(chord: ParsedChord): ParsedChord {
-  const tones = QUALITIES[chord.quality]!.tones;
-  const isMinor = tones.includes(3);
-  const isDiminished = isMinor && tones.includes(6);
-  const quality = isDiminished ? "dim" : isMinor ? "min" : tones.includes(8) ? "aug" : "maj";
-  return { root: chord.root, quality, degrees: [], bass: chord.root };
-}
-
 export function transposed(chord: ParsedChord, semitones: number): ParsedChord {
   return { ...chord, root: modulo(chord.root + semitones, 12), bass: modulo(chord.bass + semitones, 12) };
 }
@@ -105,18 +98,16 @@ export interface ChordView {
   flats: boolean;
 }
 
-/** The chord that is to be played for a label: as it sounds after transposition, less the capo's semitones. */
-export function shownChord(label: string, view: ChordView): ParsedChord | undefined {
-  const chord = parseChord(label);
-  if (!chord) return undefined;
-  const moved = transposed(chord, view.semitones - view.capo);
-  return view.simple ? simplified(moved) : moved;
+/** The chord that is to be played: as it sounds after transposition, less the capo's semitones; or its triad alone. */
+export function shownChord({ label, triad }: Pick<Chord, "label" | "triad">, view: ChordView): ParsedChord | undefined {
+  const chord = parseChord((view.simple && triad) || label);
+  return chord && transposed(chord, view.semitones - view.capo);
 }
 
 /** The same as text; "N.C." where there is no chord. */
-export function shownName(label: string, view: ChordView): string {
-  const chord = shownChord(label, view);
-  return chord ? chordName(chord, view.flats) : label === "N" ? "N.C." : label;
+export function shownName(chord: Pick<Chord, "label" | "triad">, view: ChordView): string {
+  const shown = shownChord(chord, view);
+  return shown ? chordName(shown, view.flats) : chord.label === "N" ? "N.C." : chord.label;
 }
 
 /** A label from what a person types: F#m7, Bb/D, or Harte syntax itself; undefined if it is no chord. */

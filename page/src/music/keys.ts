@@ -1,6 +1,7 @@
 /** Keys, and how their notes are spelt. */
 
 import type { Key } from "../api/types.ts";
+import { spanAt } from "./find.ts";
 
 export const TONICS = ["C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
 const SHARPS = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
@@ -21,8 +22,17 @@ export function modulo(value: number, by: number): number {
   return ((value % by) + by) % by;
 }
 
+/** A tonic and a mode. */
+export type Tonality = Pick<Key, "tonic" | "mode">;
+
+/** The key at a time: the main one where no regions are known. */
+export function keyAt(key: Key | undefined, time: number): Tonality | undefined {
+  const regions = key?.regions ?? [];
+  return regions[spanAt(regions, time)] ?? key;
+}
+
 /** Whether music in a key, transposed by semitones, is written with flats. */
-export function usesFlats(key: Key | undefined, semitones: number): boolean {
+export function usesFlats(key: Tonality | undefined, semitones: number): boolean {
   const tonic = key && pitchClass(key.tonic);
   if (tonic === undefined) return false;
   const relativeMajor = key!.mode === "minor" ? tonic + 3 : tonic;
@@ -35,7 +45,7 @@ export function spell(pitch: number, flats: boolean): string {
 }
 
 /** A key as people write it, transposed by semitones: "B♭ minor"; empty if nothing tonal was found. */
-export function keyName(key: Key | undefined, semitones = 0): string {
+export function keyName(key: Tonality | undefined, semitones = 0): string {
   const tonic = key && pitchClass(key.tonic);
   if (tonic === undefined) return "";
   return `${spell(tonic + semitones, usesFlats(key, semitones))} ${key!.mode}`;

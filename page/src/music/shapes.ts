@@ -1,6 +1,6 @@
 /** How chords are held on a guitar, from the collection chords-db. */
 
-import guitar from "@tombatossals/chords-db/lib/guitar.json";
+import guitar from "@tombatossals/chords-db/lib/guitar.json" with { type: "json" };
 import type { ParsedChord } from "./harte.ts";
 
 export interface Shape {
@@ -21,16 +21,37 @@ const SUFFIXES: Record<string, string> = {
   min6: "m6",
   min9: "m9",
   min11: "m11",
+  "maj(9)": "add9",
+  "min(9)": "madd9",
+  "maj6(9)": "69",
+  "min6(9)": "m69",
+  "7(b9)": "7b9",
+  "7(#9)": "7#9",
+  "sus4(b7)": "7sus4",
 };
+const BASSES = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "Bb", "B"];
 
 interface Entry {
   suffix: string;
   positions: Shape[];
 }
 
-/** The usual ways to hold a chord, the easiest first; its bass is left to the bass player. None if it has no name there. */
+/**
+ * The usual ways to hold a chord, the easiest first. What the collection lacks is left out, the bass before added tones;
+ * none if it does not know the chord at all.
+ */
 export function guitarShapes(chord: ParsedChord): Shape[] {
   const entries = (guitar.chords as Record<string, Entry[]>)[KEYS[chord.root]!] ?? [];
-  const suffix = SUFFIXES[chord.quality] ?? chord.quality;
-  return entries.find((entry) => entry.suffix === suffix)?.positions ?? [];
+  const { quality, degrees, bass, root } = chord;
+  const overBass = bass === root ? [] : [`${quality === "min" ? "m" : ""}/${BASSES[bass]}`];
+  const names = [
+    ...(degrees.length === 0 && (quality === "maj" || quality === "min") ? overBass : []),
+    ...(degrees.length > 0 ? [SUFFIXES[`${quality}(${degrees.join()})`]] : []),
+    SUFFIXES[quality] ?? quality,
+  ];
+  for (const name of names) {
+    const entry = entries.find(({ suffix }) => suffix === name);
+    if (entry) return entry.positions;
+  }
+  return [];
 }

@@ -1,6 +1,7 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
-import { useRef } from "preact/hooks";
-import { shownChord, shownName } from "../music/harte.ts";
+import { useMemo, useRef } from "preact/hooks";
+import { isCalm } from "../parts/motion.ts";
+import type { Beat, Chord } from "../api/types.ts";
 import { fail } from "../parts/toasts.tsx";
 import { ChordDialog } from "./EditDialogs.tsx";
 import { GuitarDiagram, PianoDiagram } from "./diagrams.tsx";
@@ -64,14 +65,14 @@ function NowAndNext({ practice, onEdit }: { practice: Practice; onEdit: (index: 
       {[now, now + 1].map((index) => {
         const chord = chords[index];
         if (!chord) return <div key={index} class="big-chord" />;
-        const name = shownName(chord.label, practice.chordView.value);
+        const name = practice.nameOf(chord);
         return (
           <div key={index} class={index === now ? "big-chord now" : "big-chord"}>
             <span class="faint">{index === now ? "now" : "next"}</span>
             <button class="plain" aria-label={`${name}. Correct this chord`} onClick={() => onEdit(index)}>
               {name}
             </button>
-            <Diagram practice={practice} label={chord.label} name={name} />
+            <Diagram practice={practice} chord={chord} name={name} />
           </div>
         );
       })}
@@ -79,40 +80,61 @@ function NowAndNext({ practice, onEdit }: { practice: Practice; onEdit: (index: 
   );
 }
 
-function Diagram({ practice, label, name }: { practice: Practice; label: string; name: string }) {
-  const chord = shownChord(label, practice.chordView.value);
-  if (!chord) return null;
+function Diagram({ practice, chord, name }: { practice: Practice; chord: Chord; name: string }) {
+  const tones = practice.tonesOf(chord);
+  if (!tones) return null;
   return practice.instrument.value === "guitar" ? (
-    <GuitarDiagram chord={chord} name={name} />
+    <GuitarDiagram chord={tones} name={name} />
   ) : (
-    <PianoDiagram chord={chord} name={name} />
+    <PianoDiagram chord={tones} name={name} />
   );
 }
 
 /** For the pointer; keys go from beat to beat, and the chord that sounds is corrected above. */
 function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number) => void }) {
-  const lane = useRef<HTMLOListElement>(null);
-  const { chords } = practice.track.value!;
+  const lane = useRef<HTMLDivElement>(null);
+  const { chords, beats } = practice.track.value!;
   const current = practice.chord.value;
   useSignalEffect(() => {
-    if (lane.current) lane.current.style.transform = `translateX(${-practice.position.value * PIXELS_PER_SECOND}px)`;
+    // Whoever wants no motion sees it change with the chords.
+    const seconds = isCalm() ? (practice.track.value!.chords[practice.chord.value]?.start ?? 0) : practice.position.value;
+    if (lane.current) lane.current.style.transform = `translateX(${-seconds * PIXELS_PER_SECOND}px)`;
   });
   return (
     <div class="lane">
-      <ol ref={lane} aria-label="All chords">
-        {chords.map(({ start, end, label }, index) => (
-          <li
-            key={index}
-            aria-current={index === current ? "true" : undefined}
-            title="Click: go there. Double-click: correct"
-            style={{ width: `${(end - start) * PIXELS_PER_SECOND}px` }}
-            onClick={() => practice.player.value?.seek(start).catch(fail)}
-            onDblClick={() => onEdit(index)}
-          >
-            {shownName(label, practice.chordView.value)}
-          </li>
-        ))}
-      </ol>
+      <div class="run" ref={lane}>
+        <ol aria-label="All chords">
+          {chords.map((chord, index) => (
+            <li
+              key={index}
+              aria-current={index === current ? "true" : undefined}
+              title="Click: go there. Double-click: correct"
+              style={{ width: `${(chord.end - chord.start) * PIXELS_PER_SECOND}px` }}
+              onClick={() => practice.player.value?.seek(chord.start).catch(fail)}
+              onDblClick={() => onEdit(index)}
+            >
+              {practice.nameOf(chord)}
+            </li>
+          ))}
+        </ol>
+        <Grid beats={beats} />
+      </div>
     </div>
   );
+}
+
+/** The beats below the chords, and the bars with their numbers. */
+function Grid({ beats }: { beats: readonly Beat[] }) {
+  return useMemo(() => {
+    let bar = 0;
+    return (
+      <div class="beats" aria-hidden="true">
+        {beats.map(({ time, position }, index) => (
+          <span key={index} class={position === 1 ? "bar-line" : ""} style={{ left: `${time * PIXELS_PER_SECOND}px` }}>
+            {position === 1 && ++bar}
+          </span>
+        ))}
+      </div>
+    );
+  }, [beats]);
 }

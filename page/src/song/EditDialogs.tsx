@@ -63,10 +63,10 @@ export function ChordDialog(properties: Properties & { index: number }) {
   const { practice, index } = properties;
   const { chords } = practice.track.value!;
   const chord = chords[index]!;
-  const text = useSignal(shownName(chord.label, AS_WRITTEN));
+  const text = useSignal(shownName(chord, AS_WRITTEN));
   const everywhere = useSignal(false);
   const label = labelFromText(text.value);
-  const here = practice.snap(practice.position.value);
+  const here = practice.beatHere;
   const isInside = here > chord.start && here < chord.end;
   return (
     <Edit {...properties} title={`Chord at ${clock(chord.start, true)}`} part="PART_CHORDS">
@@ -107,7 +107,7 @@ export function SectionDialog(properties: Properties & { index: number }) {
   const { sections } = practice.track.value!;
   const section = sections[index]!;
   const label = useSignal(section.label);
-  const here = practice.snap(practice.position.value);
+  const here = practice.beatHere;
   const send = (changed: object[]) => save(properties, { structure: { sections: changed } });
   return (
     <Edit {...properties} title={`Section from ${clock(section.start, true)} on`} part="PART_STRUCTURE">

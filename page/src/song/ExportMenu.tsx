@@ -1,79 +1,155 @@
-import { useSignal } from "@preact/signals";
-import { call } from "../api/client.ts";
+import { useSignal, type Signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useRef } from "preact/hooks";
+import { Dialog } from "../parts/Dialog.tsx";
 import { words } from "../parts/format.ts";
+import { saveFile } from "../parts/saving.ts";
 import { fail } from "../parts/toasts.tsx";
+import { offer, presentMix, type Format, type Offer, type Option } from "./exports.ts";
 import type { Practice } from "./practice.ts";
 
-const ENCODINGS = ["flac", "wav", "mp3", "opus"];
-const EXPORTS = "/api/v1/tracks/{track_id}/exports/{format}";
 const MIXDOWN = "mixdown";
-
-interface Description {
-  paths: Record<string, { get?: { parameters?: { name: string; schema?: { enum?: string[] } }[] } }>;
-}
-
-/** The files for other programs that this server makes, from its own description. */
-async function exportFormats(): Promise<string[]> {
-  const { paths } = await call<Description>("GET", "/openapi.json");
-  return paths[EXPORTS]?.get?.parameters?.find(({ name }) => name === "format")?.schema?.enum ?? [];
-}
 
 /** Everything that can be saved of a song. */
 export function ExportMenu({ practice }: { practice: Practice }) {
-  const formats = useSignal<string[] | undefined>(undefined);
-  const track = practice.track.value!;
-  const path = (format: string) => `/api/v1/tracks/${track.id}/exports/${format}`;
+  const offered = useSignal<Offer | undefined>(undefined);
+  const isOpen = useSignal(false);
   async function open() {
-    if (!formats.value) formats.value = await exportFormats();
+    offered.value ??= await offer();
+    isOpen.value = true;
   }
   return (
-    <details class="menu" onToggle={() => open().catch(fail)}>
-      <summary>Save</summary>
-      <ul>
-        <li>
-          <a href={`${track.audio}?download=1`} download>
-            The song as it came
-          </a>
-        </li>
-        {track.stems.map(({ name, model, audio }) => (
-          <li key={audio}>
-            {words(name)} <span class="faint">({model})</span>{" "}
-            {ENCODINGS.map((encoding) => (
-              <a key={encoding} href={`${audio}?format=${encoding}&download=1`} download>
-                {encoding}
-              </a>
-            ))}
-          </li>
-        ))}
-        {formats.value?.includes(MIXDOWN) && track.stems.length > 0 && (
-          <li>
-            The mix as it is set:{" "}
-            {["wav", "mp3"].map((encoding) => (
-              <a key={encoding} href={`${path(MIXDOWN)}?${presentMix(practice)}&encoding=${encoding}`} download>
-                {encoding}
-              </a>
-            ))}
-          </li>
-        )}
-        {formats.value
-          ?.filter((format) => format !== MIXDOWN)
-          .map((format) => (
-            <li key={format}>
-              <a href={path(format)} download>
-                {format}
-              </a>
-            </li>
-          ))}
-      </ul>
-    </details>
+    <>
+      <button aria-haspopup="dialog" onClick={() => open().catch(fail)}>
+        Save
+      </button>
+      {isOpen.value && offered.value && (
+        <SaveDialog practice={practice} offered={offered.value} onClose={() => (isOpen.value = false)} />
+      )}
+    </>
   );
 }
 
-/** The stems that are heard now with their gains in dB, as the mixdown's query. */
-function presentMix(practice: Practice): string {
-  const strips = practice.player.value?.strips ?? [];
-  const anySolo = strips.some(({ solo }) => solo.value);
-  const heard = strips.filter(({ muted, solo, volume }) => !muted.value && (!anySolo || solo.value) && volume.value > 0);
-  const stems = heard.map(({ name, volume }) => `${name}:${(20 * Math.log10(volume.value)).toFixed(1)}`).join();
-  return new URLSearchParams({ stems, ...(practice.model.value && { model: practice.model.value }) }).toString();
+function SaveDialog({ practice, offered, onClose }: { practice: Practice; offered: Offer; onClose: () => void }) {
+  const track = practice.track.value!;
+  const encoding = useSignal(offered.encodings[0] ?? "");
+  const stems = track.stems.filter(({ silent }) => !silent);
+  const path = (format: string, values: Record<string, string>) =>
+    `/api/v1/tracks/${track.id}/exports/${format}?${new URLSearchParams(values)}`;
+  const mix = presentMix(practice.player.value);
+  const model = practice.sound.value?.model ?? "";
+  return (
+    <Dialog title="Save" onClose={onClose}>
+      <label class="inline">
+        Sound as
+        <select value={encoding} onChange={(event) => (encoding.value = event.currentTarget.value)}>
+          {offered.encodings.map((each) => (
+            <option key={each}>{each}</option>
+          ))}
+        </select>
+      </label>
+      <ul class="files" aria-label="Sound">
+        <Saved name="The song as it came" path={`${track.audio}?download=1`} />
+        {offered.formats.some(({ name }) => name === MIXDOWN) && stems.length > 0 && mix && (
+          <Saved name="The mix as it is set" path={path(MIXDOWN, { stems: mix, model, encoding: encoding.value })} />
+        )}
+        {stems.map(({ name, model, audio }) => (
+          <Saved key={audio} name={words(name)} detail={model} path={`${audio}?format=${encoding.value}&download=1`} />
+        ))}
+      </ul>
+      <h3>For other programs</h3>
+      <ul class="files" aria-label="For other programs">
+        {offered.formats
+          .filter(({ name }) => name !== MIXDOWN)
+          .map((format) => (
+            <ExportFile
+              key={format.name}
+              format={format}
+              known={{ model, encoding: encoding.value }}
+              pathOf={(values) => path(format.name, values)}
+            />
+          ))}
+      </ul>
+    </Dialog>
+  );
+}
+
+/** @param known values of options that are chosen elsewhere. */
+function ExportFile(properties: {
+  format: Format;
+  known: Record<string, string>;
+  pathOf: (values: Record<string, string>) => string;
+}) {
+  const { format, known, pathOf } = properties;
+  const chosen = useSignal<Record<string, string>>({});
+  const values = Object.fromEntries(
+    format.options
+      .map(({ name }) => [name, known[name] ?? chosen.value[name] ?? ""] as const)
+      .filter(([, value]) => value !== ""),
+  );
+  return (
+    <Saved name={format.summary.replace(/\.$/, "")} detail={format.name} path={pathOf(values)}>
+      {format.options
+        .filter(({ name, choices }) => !(name in known) && choices.length > 0)
+        .map((option) => (
+          <Choice key={option.name} option={option} chosen={chosen} />
+        ))}
+    </Saved>
+  );
+}
+
+function Choice({ option, chosen }: { option: Option; chosen: Signal<Record<string, string>> }) {
+  const { name, choices, description } = option;
+  const set = (value: string) => (chosen.value = { ...chosen.value, [name]: value });
+  const isSwitch = choices.join() === "0,1";
+  return (
+    <label class="inline faint">
+      {isSwitch ? (
+        <input type="checkbox" onChange={(event) => set(event.currentTarget.checked ? "1" : "0")} />
+      ) : (
+        <select onChange={(event) => set(event.currentTarget.value)}>
+          {choices.map((choice) => (
+            <option key={choice}>{choice}</option>
+          ))}
+        </select>
+      )}
+      {(isSwitch ? description.replace(/^1: /, "") : description).replace(/\.$/, "")}
+    </label>
+  );
+}
+
+/** A file to save; while it is made and fetched, how far that is. */
+function Saved(properties: { name: string; detail?: string; path: string; children?: ComponentChildren }) {
+  const { name, detail, path, children } = properties;
+  /** The share that has arrived; null: nothing is under way. */
+  const share = useSignal<number | null>(null);
+  const stop = useRef<AbortController | undefined>(undefined);
+  async function save() {
+    if (stop.current) return stop.current.abort();
+    stop.current = new AbortController();
+    share.value = 0;
+    try {
+      await saveFile(path, (arrived) => (share.value = arrived), stop.current.signal);
+    } catch (error) {
+      fail(error);
+    } finally {
+      stop.current = undefined;
+      share.value = null;
+    }
+  }
+  return (
+    <li>
+      <span class="what">
+        {name} {detail && <span class="faint">({detail})</span>}
+      </span>
+      {children}
+      {share.value !== null && (
+        // Without a value it moves: until the first byte the server is at work, and nobody knows for how long.
+        <progress aria-label={`${name}: on its way`} {...(share.value > 0 && { value: share.value })} />
+      )}
+      <button aria-label={share.value === null ? `Save ${name}` : `Stop saving ${name}`} onClick={save}>
+        {share.value === null ? "Save" : "Stop"}
+      </button>
+    </li>
+  );
 }

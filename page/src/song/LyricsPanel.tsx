@@ -2,30 +2,35 @@ import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Line } from "../api/types.ts";
 import { lastBefore } from "../music/find.ts";
+import { scrollToMiddle } from "../parts/motion.ts";
 import { fail } from "../parts/toasts.tsx";
 import { LineDialog } from "./EditDialogs.tsx";
-import type { Practice } from "./practice.ts";
+import { EARLY_SECONDS, type Practice } from "./practice.ts";
 import { Songbook } from "./Songbook.tsx";
 
-// A word is shown a little early: eyes need to be there before the voice.
-const EARLY_SECONDS = 0.06;
-
-/** The words: as karaoke that follows the song, or as a songbook with chords above them. */
+/** The words: as karaoke that follows the song, or as a songbook with chords above them; chords alone where nobody sings. */
 export function LyricsPanel({ practice }: { practice: Practice }) {
-  const lines = practice.track.value!.lyrics?.lines ?? [];
-  const asBook = useSignal(false);
-  if (!lines.length) return null;
+  const { lyrics, chords } = practice.track.value!;
+  const { words } = practice;
+  const lines = lyrics?.lines ?? [];
+  if (!lines.length && !chords.length) return null;
   return (
     <section class="panel lyrics" aria-label="Words">
-      <div class="row">
-        <button aria-pressed={!asBook.value} onClick={() => (asBook.value = false)}>
-          Karaoke
-        </button>
-        <button aria-pressed={asBook.value} onClick={() => (asBook.value = true)}>
-          Songbook
-        </button>
-      </div>
-      {asBook.value ? <Songbook practice={practice} /> : <Karaoke practice={practice} lines={lines} />}
+      {lines.length > 0 && (
+        <div class="row">
+          <button aria-pressed={words.value === "karaoke"} onClick={() => (words.value = "karaoke")}>
+            Karaoke
+          </button>
+          <button aria-pressed={words.value === "book"} onClick={() => (words.value = "book")}>
+            Songbook
+          </button>
+        </div>
+      )}
+      {lines.length > 0 && words.value === "karaoke" ? (
+        <Karaoke practice={practice} lines={lines} />
+      ) : (
+        <Songbook practice={practice} />
+      )}
     </section>
   );
 }
@@ -33,19 +38,8 @@ export function LyricsPanel({ practice }: { practice: Practice }) {
 function Karaoke({ practice, lines }: { practice: Practice; lines: Line[] }) {
   const box = useRef<HTMLOListElement>(null);
   const editing = useSignal<number | null>(null);
-  const place = useComputed(() => {
-    const time = practice.position.value + EARLY_SECONDS;
-    return lastBefore(practice.track.value?.lyrics?.lines ?? [], time, ({ start }) => start);
-  });
-  const current = place.value;
-  useEffect(() => {
-    const line = box.current?.children[Math.max(current, 0)] as HTMLElement | undefined;
-    const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (line) {
-      const top = line.offsetTop - box.current!.clientHeight / 2 + line.clientHeight / 2;
-      box.current!.scrollTo({ top, behavior: isCalm ? "auto" : "smooth" });
-    }
-  }, [current]);
+  const current = practice.line.value;
+  useEffect(() => scrollToMiddle(box.current, box.current?.children[Math.max(current, 0)] as HTMLElement), [current]);
   return (
     <>
       <ol class="karaoke" ref={box} tabIndex={0} aria-label="Lines">

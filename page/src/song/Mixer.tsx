@@ -1,6 +1,7 @@
 import type { Player } from "../audio/player.ts";
 import type { Strip } from "../audio/strip.ts";
 import { words } from "../parts/format.ts";
+import { ChangeBars } from "./ChangeBars.tsx";
 import { Meter } from "./Meter.tsx";
 import type { Practice } from "./practice.ts";
 import { SectionBar } from "./SectionBar.tsx";
@@ -20,6 +21,7 @@ export function Mixer({ practice }: { practice: Practice }) {
       </div>
       <Timeline practice={practice}>
         <SectionBar practice={practice} />
+        <ChangeBars practice={practice} />
         {sound?.sources.map((source, index) => (
           <div class="strip" key={source.name} role="group" aria-label={words(source.name)}>
             {player?.strips[index]?.name === source.name ? (

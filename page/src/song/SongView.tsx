@@ -8,6 +8,7 @@ import { ExportMenu } from "./ExportMenu.tsx";
 import { LyricsPanel } from "./LyricsPanel.tsx";
 import { Mixer } from "./Mixer.tsx";
 import { Practice } from "./practice.ts";
+import { useStand } from "./stand.ts";
 import { useShortcuts } from "./shortcuts.ts";
 import { ShortcutList } from "./ShortcutList.tsx";
 import { Transport } from "./Transport.tsx";
@@ -21,11 +22,12 @@ export function SongView({ id }: { id: string }) {
   useEffect(() => practice.start(), [practice]);
   useShortcuts(practice, () => (help.value = !help.value));
   useMediaSession(practice);
+  useStand(practice);
   const track = practice.track.value;
-  if (!track) return <p class="empty">Loading …</p>;
+  if (!track) return <p class="empty">{practice.notice.value || "Loading …"}</p>;
   const job = jobs.value.get(id);
   return (
-    <article class="song" aria-label={track.title}>
+    <article class={practice.stand.value ? "song stand" : "song"} aria-label={track.title} onClick={giveFocusBack}>
       <Title practice={practice} />
       {job && <JobBars job={job} />}
       {practice.notice.value && (
@@ -44,11 +46,19 @@ export function SongView({ id }: { id: string }) {
   );
 }
 
+/** A button that was clicked gives the focus back, or the space bar would press it again in place of playing. */
+function giveFocusBack(event: MouseEvent) {
+  const isPointer = event instanceof PointerEvent && event.pointerType !== "";
+  const button = (event.target as Element).closest<HTMLElement>("button, summary");
+  if (isPointer && !button?.closest("dialog")) button?.blur();
+}
+
 function Title({ practice }: { practice: Practice }) {
   const track = practice.track.value!;
   const player = practice.player.value;
   const dialog = useSignal<"" | "beats" | "key">("");
-  const bpm = (track.tempo?.bpm ?? 0) * (player?.rate.value ?? 1);
+  const bpm = practice.bpm.value;
+  const key = keyName(practice.key.value, player?.semitones.value) || "no key";
   const close = () => (dialog.value = "");
   return (
     <header class="title">
@@ -58,13 +68,13 @@ function Title({ practice }: { practice: Practice }) {
       </div>
       <div class="row">
         {track.key && (
-          <button onClick={() => (dialog.value = "key")} aria-label={`Key: ${keyName(track.key, player?.semitones.value)}. Correct it`}>
-            {keyName(track.key, player?.semitones.value) || "no key"}
+          <button onClick={() => (dialog.value = "key")} aria-label={`Key: ${key}. Correct it`}>
+            {key}
           </button>
         )}
         {track.beats.length > 0 && (
-          <button onClick={() => (dialog.value = "beats")} aria-label={`Tempo: ${Math.round(bpm)} BPM. Correct the beats`}>
-            {Math.round(bpm)} BPM
+          <button onClick={() => (dialog.value = "beats")} aria-label={`Tempo: ${bpm} BPM. Correct the beats`}>
+            {bpm} BPM
             {track.beatsPerBar > 0 && `, ${track.beatsPerBar} beats a bar`}
           </button>
         )}

@@ -1,21 +1,25 @@
-import type { Line, Section, Track } from "../api/types.ts";
-import { shownName } from "../music/harte.ts";
+import { useEffect, useRef } from "preact/hooks";
+import type { Chord, Line, Section, Track } from "../api/types.ts";
 import { words } from "../parts/format.ts";
+import { scrollToMiddle } from "../parts/motion.ts";
 import type { Practice } from "./practice.ts";
 
 interface Piece {
-  chord: string;
+  chord: Chord | undefined;
   text: string;
 }
 
 /** The words with the chords above them, section by section: a page to play from. */
 export function Songbook({ practice }: { practice: Practice }) {
   const track = practice.track.value!;
+  const box = useRef<HTMLDivElement>(null);
+  const now = practice.line.value;
+  useEffect(() => scrollToMiddle(box.current, box.current?.querySelector<HTMLElement>(".now")), [now]);
   const sections: Pick<Section, "start" | "end" | "label">[] = track.sections.length
     ? track.sections
     : [{ start: 0, end: track.durationSeconds, label: "" }];
   return (
-    <div class="songbook" tabIndex={0} role="region" aria-label="Songbook">
+    <div class="songbook" ref={box} tabIndex={0} role="region" aria-label="Songbook">
       {sections.map((section, index) => (
         <div key={index}>
           {section.label && <h3>{words(section.label)}</h3>}
@@ -27,19 +31,22 @@ export function Songbook({ practice }: { practice: Practice }) {
 }
 
 function Lines({ practice, track, section }: { practice: Practice; track: Track; section: { start: number; end: number } }) {
-  const name = (label: string) => shownName(label, practice.chordView.value);
-  const lines = (track.lyrics?.lines ?? []).filter(({ start }) => start >= section.start && start < section.end);
+  // By its middle: a line may begin with a pick-up to its section.
+  const lines = (track.lyrics?.lines ?? []).filter(({ start, end }) => {
+    const middle = (start + end) / 2;
+    return middle >= section.start && middle < section.end;
+  });
   if (!lines.length) {
     const chords = track.chords.filter(({ start }) => start >= section.start && start < section.end);
-    return <p class="only-chords">{chords.map(({ label }) => name(label)).join("  ")}</p>;
+    return <p class="only-chords">{chords.map((chord) => practice.nameOf(chord)).join("  ")}</p>;
   }
   return (
     <>
       {lines.map((line, index) => (
-        <p key={index} class="book-line">
+        <p key={index} class={line === track.lyrics!.lines[practice.line.value] ? "book-line now" : "book-line"}>
           {piecesOf(track, line, lines[index + 1]?.start ?? section.end).map(({ chord, text }, at) => (
             <span key={at} class="piece">
-              <b>{chord ? name(chord) : "\u00a0"}</b>
+              <b>{chord ? practice.nameOf(chord) : "\u00a0"}</b>
               <span>{text}</span>
             </span>
           ))}
@@ -58,8 +65,8 @@ function piecesOf(track: Track, line: Line, until: number): Piece[] {
     const from = index === 0 ? Math.min(start, line.start) - 0.2 : start - 0.1;
     const chords = track.chords.filter((chord) => chord.start >= from && chord.start < end - 0.1 && chord.label !== "N");
     const held = index === 0 && !chords.length ? track.chords.findLast((chord) => chord.start <= start) : undefined;
-    pieces.push({ chord: chords[0]?.label ?? held?.label ?? "", text: `${text} ` });
-    for (const { label } of chords.slice(1)) pieces.push({ chord: label, text: "  " });
+    pieces.push({ chord: chords[0] ?? held, text: `${text} ` });
+    for (const chord of chords.slice(1)) pieces.push({ chord, text: "  " });
   });
   return pieces;
 }

@@ -2,13 +2,14 @@ import { useSignalEffect } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
+import { snappedSpan } from "../music/snap.ts";
 import type { Practice } from "./practice.ts";
 
 const DRAG_PIXELS = 6;
 
 /**
  * What lies over the song's length: the playhead, the loop, and what is loaded. A click goes to a place, a drag makes a
- * loop from beat to beat. Its children's last column is the song's length.
+ * loop from beat to beat, or from section to section. Its children's last column is the song's length.
  */
 export function Timeline({ practice, children }: { practice: Practice; children: ComponentChildren }) {
   const area = useRef<HTMLDivElement>(null);
@@ -38,8 +39,9 @@ export function Timeline({ practice, children }: { practice: Practice; children:
     const { pixel } = placeOf(event);
     if (from === null || !player || Math.abs(pixel - from) < DRAG_PIXELS) return;
     const { width } = area.current!.getBoundingClientRect();
-    const [start, end] = [from, pixel].toSorted((one, other) => one - other).map((at) => practice.snap((at / width) * duration));
-    if (start! < end!) player.loop.value = { start: Math.max(start!, 0), end: Math.min(end!, duration) };
+    const [first, last] = [from, pixel].toSorted((one, other) => one - other).map((at) => (at / width) * duration);
+    const { start, end } = snappedSpan(practice.track.value!, first!, last!, practice.snapTo.value);
+    if (start < end) player.loop.value = { start: Math.max(start, 0), end: Math.min(end, duration) };
   }
 
   function up(event: PointerEvent) {

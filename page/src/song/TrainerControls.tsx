@@ -1,15 +1,24 @@
 import type { Player, Trainer } from "../audio/player.ts";
+import { toggleLoop } from "./loops.ts";
+import type { Practice } from "./practice.ts";
 
 const STANDARD: Trainer = { rounds: 2, step: 0.05, last: 1 };
+const FIRST_RATE = 0.7;
 
 /** The speed trainer: the tempo rises with the rounds of a loop. */
-export function TrainerControls({ player }: { player: Player }) {
+export function TrainerControls({ practice, player }: { practice: Practice; player: Player }) {
   const trainer = player.trainer.value;
+  /** It begins with what it needs: a loop, and a tempo that can rise. */
+  const start = () => {
+    if (!player.loop.value) toggleLoop(practice);
+    if (player.rate.value >= STANDARD.last) player.setRate(FIRST_RATE);
+    player.trainer.value = STANDARD;
+  };
   const set = (change: Partial<Trainer>) => (player.trainer.value = { ...(trainer ?? STANDARD), ...change });
   return (
     <fieldset class="row tight">
       <legend class="hidden">Speed trainer</legend>
-      <button aria-pressed={trainer !== null} onClick={() => (player.trainer.value = trainer ? null : STANDARD)}>
+      <button aria-pressed={trainer !== null} onClick={() => (trainer ? (player.trainer.value = null) : start())}>
         Speed trainer
       </button>
       {trainer && (

@@ -3,7 +3,9 @@ import type { Player } from "../audio/player.ts";
 import { clock } from "../parts/format.ts";
 import { fail } from "../parts/toasts.tsx";
 import type { Practice } from "./practice.ts";
-import { TrainerControls } from "./TrainerControls.tsx";
+import { setEnd, toggleLoop } from "./loops.ts";
+import { toggleStand } from "./stand.ts";
+import { MoreControls } from "./MoreControls.tsx";
 
 /** Play, place, loop, tempo, pitch, metronome. */
 export function Transport({ practice, onHelp }: { practice: Practice; onHelp: () => void }) {
@@ -46,54 +48,18 @@ export function Transport({ practice, onHelp }: { practice: Practice; onHelp: ()
         <button aria-expanded={more.value} onClick={() => (more.value = !more.value)}>
           More
         </button>
+        <button
+          title="Music stand: large chords and words alone (F)"
+          aria-pressed={practice.stand}
+          onClick={() => toggleStand(practice)}
+        >
+          Stand
+        </button>
         <button aria-label="Keyboard shortcuts" onClick={onHelp}>
           ?
         </button>
       </div>
-      {more.value && (
-        <div class="more row">
-          <label>
-            Clicks per beat
-            <select
-              value={player.clicks.pace}
-              onChange={(event) => (player.clicks.pace.value = Number(event.currentTarget.value))}
-            >
-              <option value={0.5}>½</option>
-              <option value={1}>1</option>
-              <option value={2}>2</option>
-            </select>
-          </label>
-          <label>
-            Click volume
-            <input
-              type="range"
-              min={0.05}
-              max={1}
-              step={0.05}
-              value={player.clicks.volume}
-              onInput={(event) => (player.clicks.volume.value = event.currentTarget.valueAsNumber)}
-            />
-          </label>
-          <label>
-            Count-in
-            <select
-              value={player.countIn}
-              onChange={(event) => (player.countIn.value = Number(event.currentTarget.value))}
-            >
-              <option value={0}>none</option>
-              {[1, 2].map((bars) => {
-                const beats = bars * (practice.track.value!.beatsPerBar || 4);
-                return (
-                  <option key={bars} value={beats}>
-                    {beats} beats
-                  </option>
-                );
-              })}
-            </select>
-          </label>
-          <TrainerControls player={player} />
-        </div>
-      )}
+      {more.value && <MoreControls practice={practice} player={player} />}
     </section>
   );
 }
@@ -136,28 +102,6 @@ function LoopControls({ practice, player }: { practice: Practice; player: Player
       </button>
     </div>
   );
-}
-
-/** Sets one end of the loop to the beat nearest to what is heard now; the other end stays, or is four bars away. */
-export function setEnd(practice: Practice, which: "start" | "end"): void {
-  const player = practice.player.value;
-  if (!player) return;
-  const here = practice.snap(player.position());
-  const loop = player.loop.value;
-  const span = 8;
-  const start = which === "start" ? here : Math.min(loop?.start ?? Math.max(here - span, 0), here);
-  const end = which === "end" ? here : Math.max(loop?.end ?? 0, here) > here ? loop!.end : Math.min(here + span, player.duration);
-  player.setLoop({ start: practice.snap(start), end: practice.snap(end) });
-}
-
-/** Repeats the section that is heard now, or nothing any more. */
-export function toggleLoop(practice: Practice): void {
-  const player = practice.player.value;
-  if (!player) return;
-  if (player.loop.value) return player.setLoop(null);
-  const section = practice.track.value!.sections[practice.section.value];
-  if (section) player.setLoop({ start: section.start, end: section.end });
-  else setEnd(practice, "start");
 }
 
 interface AmountProperties {

@@ -1,29 +1,61 @@
-import { effect } from "@preact/signals";
+import { computed, effect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
 import type { Practice } from "./practice.ts";
+import { nextSection } from "./steps.ts";
 
-/** Has a lock screen, a headset and media keys know the song and play it. */
+const STEP_SECONDS = 10;
+
+/**
+ * Has a lock screen, a headset and media keys know the song and play it.
+ *
+ * Browsers give these to pages with a media element that plays, which Web Audio is not; so a silent one does.
+ */
 export function useMediaSession(practice: Practice): void {
   useEffect(() => {
     const session = navigator.mediaSession;
     if (!session) return undefined;
+    const silence = new Audio("/silence.flac");
+    silence.loop = true;
     const player = () => practice.player.value;
-    session.setActionHandler("play", () => player()?.play().catch(fail));
-    session.setActionHandler("pause", () => player()?.pause());
-    session.setActionHandler("seekto", ({ seekTime }) => player()?.seek(seekTime ?? 0).catch(fail));
-    session.setActionHandler("previoustrack", () => player()?.seek(0).catch(fail));
-    const stop = effect(() => {
+    const seek = (seconds: number) => player()?.seek(seconds).catch(fail);
+    const handlers: Partial<Record<MediaSessionAction, MediaSessionActionHandler>> = {
+      play: () => player()?.play().catch(fail),
+      pause: () => player()?.pause(),
+      seekto: ({ seekTime }) => seek(seekTime ?? 0),
+      seekbackward: ({ seekOffset }) => seek(practice.position.value - (seekOffset ?? STEP_SECONDS)),
+      seekforward: ({ seekOffset }) => seek(practice.position.value + (seekOffset ?? STEP_SECONDS)),
+      previoustrack: () => seek(nextSection(practice, -1)),
+      nexttrack: () => seek(nextSection(practice, 1)),
+    };
+    for (const [action, handler] of Object.entries(handlers)) session.setActionHandler(action as MediaSessionAction, handler);
+    const stopTelling = effect(() => {
       const track = practice.track.value;
       if (!track) return;
       const artwork = track.cover ? [{ src: track.cover }] : [];
       session.metadata = new MediaMetadata({ title: track.title, artist: track.artist, artwork });
-      session.playbackState = player()?.playing.value ? "playing" : "paused";
+    });
+    const stopPlaying = effect(() => {
+      const isPlaying = player()?.playing.value ?? false;
+      session.playbackState = isPlaying ? "playing" : "paused";
+      // Without it there are no keys, and that is all.
+      if (isPlaying) silence.play().catch(() => {});
+      else silence.pause();
+    });
+    const second = computed(() => Math.floor(practice.position.value));
+    const stopMoving = effect(() => {
+      const duration = practice.track.value?.durationSeconds;
+      if (!duration) return;
+      // Told once a second: between, the system reckons by the rate.
+      const position = Math.min(second.value, duration);
+      session.setPositionState({ duration, position, playbackRate: player()?.rate.value ?? 1 });
     });
     return () => {
-      stop();
+      for (const stop of [stopTelling, stopPlaying, stopMoving]) stop();
+      silence.pause();
       session.metadata = null;
-      for (const action of ["play", "pause", "seekto", "previoustrack"] as const) session.setActionHandler(action, null);
+      session.setPositionState();
+      for (const action of Object.keys(handlers)) session.setActionHandler(action as MediaSessionAction, null);
     };
   }, [practice]);
 }

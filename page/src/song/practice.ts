@@ -1,27 +1,34 @@
 /** A song as somebody practises with it: the track, its sound, and how both are shown. */
 
-import { batch, computed, effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { call } from "../api/client.ts";
-import type { Track } from "../api/types.ts";
-import { NoSoundError, Player } from "../audio/player.ts";
+import type { Chord, Track } from "../api/types.ts";
+import { Player } from "../audio/player.ts";
 import { jobs, trackChanges } from "../library/state.ts";
-import type { ChordView } from "../music/harte.ts";
-import { nearest, spanAt } from "../music/find.ts";
-import { usesFlats } from "../music/keys.ts";
+import { shownChord, shownName, type ChordView, type ParsedChord } from "../music/harte.ts";
+import { lastBefore, spanAt } from "../music/find.ts";
+import { keyAt, usesFlats } from "../music/keys.ts";
+import { snapped, type Snap } from "../music/snap.ts";
 import { fail } from "../parts/toasts.tsx";
 import { readAddress, writeAddress } from "./address.ts";
 import { modelsOf, soundOf, type Sound } from "./sound.ts";
 
-// A loop's ends go to the nearest beat, unless the beats are further apart than a slow bar.
-const SNAP_SECONDS = 2;
+// A word is shown a little early: eyes need to be there before the voice.
+export const EARLY_SECONDS = 0.06;
+// Stems may come slower than the song runs: what is heard of it goes on until so much of them is there.
+const LIVE_SECONDS = 10;
 const RELOAD_MS = 200;
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
 
 export class Practice {
   readonly id: string;
   readonly track = signal<Track | undefined>(undefined);
   readonly player = signal<Player | undefined>(undefined);
   readonly sound = signal<Sound | undefined>(undefined);
-  /** Why there is no sound; empty if there is. */
+  /** Why there is no song, or no sound; empty if there is. */
   readonly notice = signal("");
   /** Seconds of the song that are heard now, renewed with every picture. */
   readonly position = signal(0);
@@ -29,19 +36,32 @@ export class Practice {
   readonly simple = signal(false);
   readonly instrument = signal<"guitar" | "piano">("guitar");
   readonly model = signal("");
+  readonly snapTo = signal<Snap>("beat");
+  /** Nothing is shown but what one plays from. */
+  readonly stand = signal(false);
+  readonly words = signal<"karaoke" | "book">("karaoke");
 
-  readonly chordView = computed<ChordView>(() => {
-    const semitones = this.player.value?.semitones.value ?? 0;
-    const flats = usesFlats(this.track.value?.key, semitones - this.capo.value);
-    return { semitones, capo: this.capo.value, simple: this.simple.value, flats };
+  /** Beats per minute as they are heard now; 0 where there is no pulse. */
+  readonly bpm = computed(() => {
+    const { bpm = 0, curve = [] } = this.track.value?.tempo ?? {};
+    const point = curve[lastBefore(curve, this.position.value, ({ time }) => time)];
+    return Math.round((point?.bpm ?? bpm) * (this.player.value?.rate.value ?? 1));
   });
+  readonly key = computed(() => keyAt(this.track.value?.key, this.position.value));
   readonly chord = computed(() => spanAt(this.track.value?.chords ?? [], this.position.value));
+  /** The line that is sung, or was sung last; -1 before the first. */
+  readonly line = computed(() => {
+    const lines = this.track.value?.lyrics?.lines ?? [];
+    return lastBefore(lines, this.position.value + EARLY_SECONDS, ({ start }) => start);
+  });
   readonly section = computed(() => spanAt(this.track.value?.sections ?? [], this.position.value));
 
   #isOver = false;
   #picture = 0;
   #reloading: number | undefined;
   #opening: Promise<void> = Promise.resolve();
+  /** What the player plays: `sound`, unless that is still being opened. */
+  #heard: Sound | undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -54,7 +74,7 @@ export class Practice {
     };
     trackChanges.add(onChange);
     readAddress(this);
-    this.load().catch(fail);
+    this.load().catch((error: unknown) => (this.notice.value = messageOf(error)));
     const stopChoosing = effect(() => {
       const track = this.track.value;
       if (!track?.durationSeconds) return;
@@ -94,9 +114,25 @@ export class Practice {
     this.load().catch(fail);
   }
 
-  /** Seconds of the beat that is nearest to a time. */
-  snap(seconds: number): number {
-    return nearest(this.track.value?.beats.map(({ time }) => time) ?? [], seconds, SNAP_SECONDS);
+  /** Seconds of the beat that is heard now. */
+  get beatHere(): number {
+    return snapped(this.track.value!, this.position.value, "beat");
+  }
+
+  /** A chord as it is to be played, by its name and its tones; spelt by the key that the song is in there. */
+  nameOf(chord: Chord): string {
+    return shownName(chord, this.#viewAt(chord.start));
+  }
+
+  tonesOf(chord: Chord): ParsedChord | undefined {
+    return shownChord(chord, this.#viewAt(chord.start));
+  }
+
+  #viewAt(time: number): ChordView {
+    const semitones = this.player.value?.semitones.value ?? 0;
+    const capo = this.capo.value;
+    const flats = usesFlats(keyAt(this.track.value?.key, time), semitones - capo);
+    return { semitones, capo, simple: this.simple.value, flats };
   }
 
   /** Models that have made stems of this song. */
@@ -104,47 +140,54 @@ export class Practice {
     return modelsOf(this.track.value);
   }
 
-  /** Opens a sound in place of the one that there is, one change after the other. */
+  /** Opens a sound in place of the one that there is, one change after the other; what is out of date by then is left out. */
   #open(sound: Sound, duration: number): void {
-    const before = this.sound.peek();
     this.sound.value = sound;
     this.#opening = this.#opening.then(async () => {
+      if (!this.#isWanted(sound)) return;
       const old = this.player.peek();
-      const sameStems = before?.sources.map(({ name }) => name).join() === sound.sources.map(({ name }) => name).join();
-      if (old && sameStems && before?.sampleRateHz === sound.sampleRateHz) {
-        await old.use(sound.sources);
+      if (old && this.#heard && haveSameStems(this.#heard, sound)) {
+        old.use(sound.sources);
+        this.#heard = sound;
         return;
       }
       try {
         const player = await Player.open(sound.sources, duration, sound.sampleRateHz);
-        if (this.#isOver) player.close();
-        else this.#takeOver(old, player);
+        await this.#takeOver(old, player, sound);
       } catch (error) {
-        if (error instanceof NoSoundError) this.notice.value = error.message;
-        else fail(error);
+        if (!this.#isOver) this.notice.value = messageOf(error);
       }
     });
   }
 
-  /** Has a new player do what the old one does. */
-  #takeOver(old: Player | undefined, player: Player): void {
-    player.onError = fail;
-    const isPlaying = old?.playing.value;
-    batch(() => {
-      if (old) {
-        player.setRate(old.rate.value);
-        player.setSemitones(old.semitones.value);
-        player.setLoop(old.loop.value);
-        player.countIn.value = old.countIn.value;
-        player.trainer.value = old.trainer.value;
-        player.clicks.on.value = old.clicks.on.value;
-        player.clicks.pace.value = old.clicks.pace.value;
-      } else readAddress(this, player);
-      this.player.value = player;
-    });
-    const place = old?.position();
-    old?.close();
-    if (place) player.seek(place).catch(fail);
-    if (isPlaying) player.play().catch(fail);
+  /** Whether the song is still shown, and nothing better has come meanwhile. */
+  #isWanted(sound: Sound): boolean {
+    return !this.#isOver && this.sound.peek() === sound;
   }
+
+  /** Has a new player do what the old one does, without a gap if the old one plays. */
+  async #takeOver(old: Player | undefined, player: Player, sound: Sound): Promise<void> {
+    player.onError = fail;
+    try {
+      const ahead = sound.kind === "live" ? LIVE_SECONDS : 0;
+      if (old) await player.catchUp(old, ahead, () => this.#isWanted(sound));
+    } catch (error) {
+      player.close();
+      throw error;
+    }
+    if (!this.#isWanted(sound)) {
+      player.close();
+      return;
+    }
+    if (!old) readAddress(this, player);
+    else player.copy(old);
+    this.#heard = sound;
+    this.player.value = player;
+    if (old) await player.relieve(old);
+  }
+}
+
+function haveSameStems(one: Sound, other: Sound): boolean {
+  const names = ({ sources }: Sound) => sources.map(({ name }) => name).join();
+  return names(one) === names(other) && one.sampleRateHz === other.sampleRateHz;
 }

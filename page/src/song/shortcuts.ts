@@ -3,7 +3,9 @@
 import { useEffect } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
 import type { Practice } from "./practice.ts";
-import { setEnd, toggleLoop } from "./Transport.tsx";
+import { setEnd, toggleLoop } from "./loops.ts";
+import { nextBeat, nextSection } from "./steps.ts";
+import { toggleStand } from "./stand.ts";
 
 const SOLO_MS = 1500;
 
@@ -19,6 +21,8 @@ export const SHORTCUTS: [string, string][] = [
   ["[ ]", "loop begins, ends here"],
   ["M", "metronome"],
   ["Home", "to the beginning"],
+  ["F", "music stand: large chords and words alone"],
+  ["E, L on a section", "correct it, repeat it"],
   ["?", "this list"],
 ];
 
@@ -85,6 +89,10 @@ function obey(practice: Practice, event: KeyboardEvent, isSolo: boolean): boolea
     case "M":
       player.clicks.on.value = !player.clicks.on.value;
       return true;
+    case "f":
+    case "F":
+      toggleStand(practice);
+      return true;
     case "s":
     case "S":
       return true;
@@ -94,24 +102,4 @@ function obey(practice: Practice, event: KeyboardEvent, isSolo: boolean): boolea
   const state = isSolo ? strip.solo : strip.muted;
   state.value = !state.value;
   return true;
-}
-
-// A step back from just behind a beat goes to the beat before: whoever presses twice means it.
-const BEHIND_SECONDS = 0.3;
-
-function nextBeat(practice: Practice, direction: number): number {
-  const times = practice.track.value!.beats.map(({ time }) => time);
-  const here = practice.player.value!.position();
-  if (!times.length) return here + direction;
-  return next([0, ...times, practice.player.value!.duration], here, direction);
-}
-
-function nextSection(practice: Practice, direction: number): number {
-  const { sections, durationSeconds } = practice.track.value!;
-  return next([0, ...sections.map(({ start }) => start), durationSeconds], practice.player.value!.position(), direction);
-}
-
-function next(times: number[], here: number, direction: number): number {
-  if (direction > 0) return times.find((time) => time > here + 0.01) ?? here;
-  return times.findLast((time) => time < here - BEHIND_SECONDS) ?? 0;
 }

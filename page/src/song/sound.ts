@@ -10,6 +10,8 @@ export interface Sound {
   /** Equal for equal sounds. */
   key: string;
   kind: "stems" | "live" | "mix";
+  /** That made the stems; empty if they are not complete. */
+  model: string;
   sources: Source[];
   /** Paths of the waveforms, one per source; empty where there is none yet. */
   peaks: string[];
@@ -32,7 +34,8 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
     return {
       key: `stems ${stems.map(({ audio }) => audio).join()}`,
       kind: "stems",
-      sources: stems.map(({ name, audio }) => new FlacFile(name, audio)),
+      model: stems[0]!.model,
+      sources: stems.map(({ name, audio, gain }) => new FlacFile(name, audio, gain || 1)),
       peaks: stems.map(({ peaks }) => peaks),
       sampleRateHz: stems[0]!.sampleRateHz,
     };
@@ -42,6 +45,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
     return {
       key: `live ${live.stems.map(({ playlist }) => playlist).join()}`,
       kind: "live",
+      model: "",
       sources: live.stems.map(({ name, playlist }) => new LiveStem(name, playlist, STEM_RATE_HZ)),
       peaks: live.stems.map(() => ""),
       sampleRateHz: STEM_RATE_HZ,
@@ -50,6 +54,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
   return {
     key: `mix ${track.audio}`,
     kind: "mix",
+    model: "",
     sources: [new WholeFile("mix", track.audio, track.sampleRateHz)],
     peaks: [track.peaks],
     sampleRateHz: track.sampleRateHz,

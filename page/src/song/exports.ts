@@ -1,0 +1,59 @@
+/** What can be saved of a song, as this server's description of its API tells. */
+
+import { call } from "../api/client.ts";
+import type { Player } from "../audio/player.ts";
+
+const TRACK = "/api/v1/tracks/{track_id}";
+const EXPORTS = `${TRACK}/exports/{format}`;
+const STEM = `${TRACK}/stems/{model}/{stem}`;
+
+export interface Option {
+  name: string;
+  description: string;
+  /** What it can be, the default first; none: any text. */
+  choices: string[];
+}
+
+export interface Format {
+  name: string;
+  summary: string;
+  options: Option[];
+}
+
+interface Operation {
+  parameters?: { name: string; schema?: { enum?: string[] } }[];
+  "x-formats"?: Format[];
+}
+
+interface Description {
+  paths: Record<string, { get?: Operation }>;
+}
+
+export interface Offer {
+  /** Of stems. */
+  encodings: string[];
+  /** Files for other programs. */
+  formats: Format[];
+}
+
+/** Asks the server what it makes. */
+export async function offer(): Promise<Offer> {
+  const { paths } = await call<Description>("GET", "/openapi.json");
+  const encodings = paths[STEM]?.get?.parameters?.find(({ name }) => name === "format")?.schema?.enum ?? [];
+  return { encodings, formats: paths[EXPORTS]?.get?.["x-formats"] ?? [] };
+}
+
+/** The stems that are heard now, each with its gain in dB and its pan, as a mixdown is asked for. */
+export function presentMix(player: Player | undefined): string {
+  const strips = player?.strips ?? [];
+  const anySolo = strips.some(({ solo }) => solo.value);
+  const heard = strips.filter(({ muted, solo, volume }) => !muted.value && (!anySolo || solo.value) && volume.value > 0);
+  return heard.map(({ name, volume, pan }) => `${name}:${decibels(volume.value)}:${Number(pan.value.toFixed(2))}`).join();
+}
+
+// A mixdown has no lower gain.
+const LOWEST_DB = -60;
+
+function decibels(volume: number): number {
+  return Number(Math.max(20 * Math.log10(volume), LOWEST_DB).toFixed(1));
+}

@@ -1,0 +1,46 @@
+/** A phone or tablet on a music stand: large chords and words alone, and a screen that stays on. */
+
+import { effect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { Practice } from "./practice.ts";
+
+/** Shows what one plays from alone, on the whole screen where the browser has that; or everything again. */
+export function toggleStand(practice: Practice): void {
+  practice.stand.value = !practice.stand.value;
+  const root = document.documentElement;
+  // iPhones have no full screen for pages; a refusal elsewhere leaves the large view in the window.
+  if (practice.stand.value) root.requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement) void document.exitFullscreen();
+}
+
+/** Leaves the large view with the full screen, and keeps the screen on while the song plays or is on the stand. */
+export function useStand(practice: Practice): void {
+  useEffect(() => {
+    const onFullscreen = () => {
+      if (!document.fullscreenElement) practice.stand.value = false;
+    };
+    let lock: Promise<WakeLockSentinel | undefined> | undefined;
+    const keepOn = (isWanted: boolean) => {
+      if (isWanted) {
+        // A system that is short of power refuses.
+        lock ??= navigator.wakeLock?.request("screen").catch(() => undefined);
+      } else {
+        void lock?.then((held) => held?.release());
+        lock = undefined;
+      }
+    };
+    const isInUse = () => practice.stand.value || !!practice.player.value?.playing.value;
+    // The lock goes whenever the page is hidden, and has to be asked for again.
+    const onVisibility = () => keepOn(document.visibilityState === "visible" && isInUse());
+    const stop = effect(() => keepOn(isInUse()));
+    document.addEventListener("fullscreenchange", onFullscreen);
+    document.addEventListener("visibilitychange", onVisibility);
+    return () => {
+      stop();
+      keepOn(false);
+      document.removeEventListener("fullscreenchange", onFullscreen);
+      document.removeEventListener("visibilitychange", onVisibility);
+      if (document.fullscreenElement) void document.exitFullscreen();
+    };
+  }, [practice]);
+}

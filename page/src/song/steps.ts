@@ -1,0 +1,28 @@
+/** Steps along a song. */
+
+import type { Practice } from "./practice.ts";
+
+// A step back from just behind a beat goes to the beat before: whoever presses twice means it.
+const BEHIND_SECONDS = 0.3;
+
+/** Where a step to the next beat leads, or (direction -1) to the one before. */
+export function nextBeat(practice: Practice, direction: number): number {
+  const times = practice.track.value!.beats.map(({ time }) => time);
+  if (!times.length) return hereIn(practice) + direction;
+  return next([0, ...times, practice.track.value!.durationSeconds], hereIn(practice), direction);
+}
+
+/** Likewise by sections. */
+export function nextSection(practice: Practice, direction: number): number {
+  const { sections, durationSeconds } = practice.track.value!;
+  return next([0, ...sections.map(({ start }) => start), durationSeconds], hereIn(practice), direction);
+}
+
+function hereIn(practice: Practice): number {
+  return practice.player.value?.position() ?? 0;
+}
+
+function next(times: number[], here: number, direction: number): number {
+  if (direction > 0) return times.find((time) => time > here + 0.01) ?? here;
+  return times.findLast((time) => time < here - BEHIND_SECONDS) ?? 0;
+}

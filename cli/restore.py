@@ -26,7 +26,7 @@ from cli.backup import (
 )
 from cli.demo import LOCK
 from cli.suite import SuiteSettings
-from services.common.errors import InvalidInputError, PreconditionError
+from services.common.errors import InvalidInputError, PreconditionError, StemTubeError
 from services.common.storage import ObjectStore, check_key
 
 
@@ -93,6 +93,8 @@ def read(folder: Path) -> Backup:
             raise InvalidInputError(f"{folder / OBJECT_LIST} is damaged.", "BAD_BACKUP")
         copies = [(Entry(each["name"], each["size"], each["sha256"]), str(each["kind"])) for each in about["databases"]]
         objects = [Entry(**json.loads(line)) for line in (folder / OBJECT_LIST).read_text().splitlines()]
+    except StemTubeError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInputError(f"{folder} is not a backup that was finished: {error}.", "BAD_BACKUP") from error
     for entry in objects:

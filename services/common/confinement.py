@@ -110,7 +110,7 @@ def _lower(kind: int, limit: int, grace: int = 0) -> None:
 def _filter_system_calls() -> str:
     if sys.platform != "linux":
         return f"memory and system calls are not limited on {platform.system()}"
-    if platform.machine() not in _MACHINES:
+    if platform.machine() not in _MACHINES or sys.maxsize < 2**32:  # 32-bit programs call by other numbers
         return f"system calls are not limited on {platform.machine()}"
     column, machine, seccomp = _MACHINES[platform.machine()]
     program = filter_program(machine, [numbers[column] for numbers in _SYSTEM_CALLS.values()])

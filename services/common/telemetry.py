@@ -102,19 +102,18 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         OSError: the file cannot be written.
     """
     global _file
+    _configure(settings, service, None)
     _file = Path(settings.file.replace("{process}", service)).absolute() if settings.file else None
-    handler: logging.Handler | None = None
     if _file:
         _file.parent.mkdir(parents=True, exist_ok=True)
-        lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-        handler = QueueHandler(lines)
-        writer = QueueListener(
-            lines,
-            RotatingFileHandler(_file, maxBytes=settings.file_bytes, backupCount=settings.files_kept, encoding="utf-8"),
+        file = RotatingFileHandler(
+            _file, maxBytes=settings.file_bytes, backupCount=settings.files_kept, encoding="utf-8"
         )
+        lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        writer = QueueListener(lines, file)
         writer.start()
         atexit.register(writer.stop)
-    _configure(settings, service, handler)
+        _configure(settings, service, QueueHandler(lines))
 
 
 def _configure(settings: LogSettings, service: str, file_handler: logging.Handler | None) -> None:

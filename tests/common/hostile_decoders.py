@@ -74,6 +74,13 @@ def never_listen(wire: Wire, _size: int, _limits: Limits) -> None:
         wire.send(READ, WANTED.pack(0, 100_000))
 
 
+def drip(wire: Wire, _size: int, _limits: Limits) -> None:
+    while True:
+        wire.send(READ, WANTED.pack(0, 1))
+        wire.receive(5)
+        time.sleep(0.2)
+
+
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "read a file": lambda: os.open(__file__, os.O_RDONLY),
     "write a file": lambda: os.open("/tmp/written-by-a-song", os.O_WRONLY | os.O_CREAT),
@@ -159,10 +166,24 @@ def send_no_numbers(wire: Wire, _size: int, _limits: Limits) -> None:
     _block(wire, 2, float("nan"))
 
 
+def send_half_a_number(wire: Wire, _size: int, _limits: Limits) -> None:
+    _told(wire)
+    wire.send(BLOCK, BLOCK_HEAD.pack(0.0, 2), bytes(9))
+
+
+def ask_half_a_question(wire: Wire, _size: int, _limits: Limits) -> None:
+    wire.send(READ, b"?")
+
+
 def play_for_ever(wire: Wire, _size: int, _limits: Limits) -> None:
     _told(wire)
     while True:
         _block(wire, 2, 0.5, 10_000)
+
+
+def refuse_with_another_message(wire: Wire, _size: int, _limits: Limits) -> None:
+    facts = {"message": "no", "reason": "DECODER_CRASHED", "metadata": {"message": "yes", "reason": "YES"}}
+    wire.send(REFUSED, json.dumps(facts).encode())
 
 
 def refuse_with_a_page(wire: Wire, _size: int, _limits: Limits) -> None:

@@ -77,6 +77,7 @@ def test_the_decoders_own_refusals_come_through(tmp_path: Path, song: Path) -> N
         (hostile.spin, {"cpu_seconds": 1}),
         (hostile.hang, {"wall_seconds": 1.0}),
         (hostile.never_listen, {"wall_seconds": 1.0}),
+        (hostile.drip, {"wall_seconds": 1.0}),
         (hostile.eat_memory, {"memory_mib": 200}),
     ],
 )
@@ -117,8 +118,11 @@ def test_a_decoder_can_do_nothing_but_decode(song: Path) -> None:
         hostile.skip_ahead,
         hostile.send_other_channels,
         hostile.send_no_numbers,
+        hostile.send_half_a_number,
+        hostile.ask_half_a_question,
         hostile.play_for_ever,
         hostile.refuse_with_a_page,
+        hostile.refuse_with_another_message,
     ],
 )
 def test_a_decoder_is_not_believed(song: Path, task: Callable[..., None]) -> None:

@@ -4,6 +4,7 @@ Everything is float32 [channels, samples] in memory. All functions block; call t
 """
 
 from services.common.audio.conversion import resample
+from services.common.audio.covers import picture
 from services.common.audio.decoding import Inspection, check, decode, inspect, probe
 from services.common.audio.encoding import encode, transcode, writing
 from services.common.audio.peaks import PeakMeter, Peaks, peaks_of
@@ -43,6 +44,7 @@ __all__ = [
     "encode",
     "inspect",
     "peaks_of",
+    "picture",
     "probe",
     "resample",
     "transcode",

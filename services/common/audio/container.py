@@ -100,7 +100,8 @@ def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container
     """The container and its best audio stream; all other streams are skipped.
 
     Raises:
-        InvalidInputError: reasons NOT_AUDIO, NO_AUDIO_STREAM, NO_SAMPLES, TRUNCATED, CORRUPT, UNSUPPORTED_CODEC.
+        InvalidInputError: reasons NOT_AUDIO, NO_AUDIO_STREAM, NO_SAMPLES, TRUNCATED, CORRUPT, UNSUPPORTED_CODEC,
+            DECODER_LIMIT.
         LimitExceededError: reason TOO_MANY_CHANNELS.
     """
     is_cut = is_cut_off(file.raw)
@@ -111,8 +112,8 @@ def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container
         container = av.open(
             file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_errors="replace"
         )
-    except MemoryError:
-        raise  # one of FFmpeg's errors too, and not the file's fault
+    except MemoryError as error:
+        raise InvalidInputError("the file needs more memory than a decoder has", "DECODER_LIMIT") from error
     except FFmpegError as error:
         raise _unreadable(file, error, is_whole=is_cut is False) from error
     with container:

@@ -219,8 +219,6 @@ class Reader:
         for packet in self._packets_of_stream():
             try:
                 frames = packet.decode()
-            except MemoryError:
-                raise
             except FFmpegError:
                 self._fail()
                 if layout is not None and packet.duration and packet.time_base is not None:
@@ -259,8 +257,6 @@ class Reader:
                 yield packet
         except PatchWelcomeError as error:
             raise InvalidInputError("the sound changes its format on the way", "UNSUPPORTED_CODEC") from error
-        except MemoryError:
-            raise
         except FFmpegError:
             self._broken_end = True
         except IndexError:

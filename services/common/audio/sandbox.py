@@ -38,7 +38,7 @@ _MAX_FRAME_BYTES = 64 * 1024 * 1024
 _SPARE_SECONDS = 10.0
 """Of sound beyond the longest, which the process itself refuses: a block, and what a resampler held."""
 _MAX_TEXT = 500
-_MAX_FACTS = 32
+_MAX_FACTS, _MAX_FACTS_BYTES = 32, 1024 * 1024
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _MAX_COUNT = 2**63
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -160,9 +160,12 @@ class SandboxedReader:
             kind, content = self._receive(BLOCK, DONE)
             if kind == DONE:
                 break
-            fraction, channels_sent = sandbox_child.BLOCK_HEAD.unpack_from(content)
-            block = np.frombuffer(content, np.float32, offset=sandbox_child.BLOCK_HEAD.size)
-            if channels_sent != rows or block.size % rows or not np.isfinite(block).all():
+            head = sandbox_child.BLOCK_HEAD.size
+            fraction, channels_sent = _unpacked(sandbox_child.BLOCK_HEAD, content[:head])
+            if channels_sent != rows or (len(content) - head) % (rows * 4):
+                raise _untrue()
+            block = np.frombuffer(content, np.float32, offset=head)
+            if not np.isfinite(block).all():
                 raise _untrue()
             left -= block.size // rows
             if left < 0:
@@ -209,7 +212,7 @@ class SandboxedReader:
                 raise _untrue()
             content = self._exactly(length)
             if kind == READ:
-                self._give(*sandbox_child.WANTED.unpack(content))
+                self._give(*_unpacked(sandbox_child.WANTED, content))
             elif kind == REFUSED:
                 raise _refusal(_facts(content))
             elif kind == FAILED:
@@ -243,6 +246,8 @@ class SandboxedReader:
     def _patiently(self, exchange: Callable[[memoryview], int], data: memoryview) -> int:
         """Sends or receives; whoever waits for it can stop it, and its time is limited."""
         while True:
+            if self._waited > self._sandbox.wall_seconds:
+                raise _over_limit(f"{self._sandbox.wall_seconds:g} s")
             began = time.monotonic()
             try:
                 return exchange(data)
@@ -252,8 +257,6 @@ class SandboxedReader:
                 raise self._death() from None
             finally:
                 self._waited += time.monotonic() - began
-            if self._waited > self._sandbox.wall_seconds:
-                raise _over_limit(f"{self._sandbox.wall_seconds:g} s")
 
     def _tell(self, fraction: float) -> None:
         self._progress = max(self._progress, min(fraction, 1.0))
@@ -288,8 +291,9 @@ def _refusal(told: dict[str, Any]) -> StemTubeError:
     metadata = told.get("metadata")
     if not isinstance(metadata, dict) or len(metadata) > _MAX_FACTS:
         raise _untrue()
-    more = {_text(name): _text(value) for name, value in metadata.items()}
-    return kind(_text(told.get("message")), _text(told.get("reason")), **more)
+    refusal = kind(_text(told.get("message")), _text(told.get("reason")))
+    refusal.metadata = {_text(name): _text(value) for name, value in metadata.items()}
+    return refusal
 
 
 def _failure(told: dict[str, Any]) -> StemTubeError:
@@ -312,7 +316,15 @@ def _warn_once(unlimited: str) -> None:
         structlog.get_logger(__name__).warning("decoders are confined in part", detail=unlimited[:_MAX_TEXT])
 
 
+def _unpacked(structure: struct.Struct, content: memoryview) -> tuple[Any, ...]:
+    if len(content) != structure.size:
+        raise _untrue()
+    return structure.unpack(content)
+
+
 def _facts(content: bytes | memoryview) -> dict[str, Any]:
+    if len(content) > _MAX_FACTS_BYTES:
+        raise _untrue()
     try:
         facts = json.loads(bytes(content))
     except (ValueError, RecursionError):
@@ -339,7 +351,7 @@ def _info(told: Any) -> AudioInfo:
 
 def _number(facts: dict[str, Any], name: str, least: _Number, most: _Number) -> _Number:
     number = facts.get(name)
-    if not isinstance(number, type(least)) or not least <= number <= most:
+    if type(number) is not type(least) or not least <= number <= most:
         raise _untrue()
     return number
 

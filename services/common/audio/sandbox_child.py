@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,7 @@ WISH = struct.Struct("<II")
 BLOCK_HEAD = struct.Struct("<dI")
 CHUNK_BYTES = 256 * 1024
 MAX_PICTURE_BYTES = 16_000_000
+MAX_ERROR = 400
 
 
 class Wire:
@@ -136,7 +136,7 @@ def main(socket_number: int, parent: int) -> None:
     length = int.from_bytes(wire.receive(4), "little")
     task, size, limits, memory_bytes, cpu_seconds = pickle.loads(wire.receive(length))
     nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, sys.stderr.fileno())  # nor may it write into the log
+    os.dup2(nothing, 2)  # nor may it write into the log
     os.close(nothing)
     wire.send(READY, confine(memory_bytes, cpu_seconds).encode())
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -146,5 +146,5 @@ def main(socket_number: int, parent: int) -> None:
             facts = {"code": int(error.code), "message": error.message, "reason": error.reason}
             _tell(wire, REFUSED, facts, metadata=error.metadata)
         except Exception as error:
-            _tell(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": f"{type(error).__name__}: {error}"})
+            _tell(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": repr(error)[:MAX_ERROR]})
     os._exit(0)

@@ -91,7 +91,7 @@ audit: protos $(AUDIT)/pip-audit ## Known vulnerabilities, bandit, licences (doc
 	@$(BIN)/python -m tests.audit $(AUDIT)
 
 clean: ## Remove what was made, but not data
-	rm -rf $(VENV) .venv-checkov .venv-audit protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
-		.pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov .venv-audit protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache \
+		.ruff_cache .pytest_cache .import_linter_cache
 
 .PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos fuzz audit clean

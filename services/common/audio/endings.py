@@ -91,6 +91,8 @@ def _mp4(file: BinaryIO, size: int) -> bool | None:
 def _matroska(file: BinaryIO, head: bytes, size: int) -> bool | None:
     header_size, length = _ebml_size(head, 4)
     segment_at = 4 + length + header_size
+    if segment_at > size:
+        return None
     file.seek(segment_at)
     segment = file.read(12)
     if segment[:4] != b"\x18\x53\x80\x67":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
-from tests.page.practising import open_song, play
+from tests.page.practising import open_song, play, violations
 from tests.suite.client import Json
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -180,6 +180,7 @@ BEGINNINGS = {
 def test_all_that_the_server_offers_is_saved(page: Page, track: Json) -> None:
     open_song(page, track)
     page.get_by_role("button", name="Save", exact=True).click()
+    assert not violations(page)
     sounds = page.get_by_role("list", name="Sound")
     expect(sounds.get_by_role("listitem")).to_have_text([re.compile(name) for name in ("came", "set", "vocals", "acc")])
     assert saved(page, "Save vocals")[:4] == b"fLaC"

@@ -64,14 +64,34 @@ k8s-check: protos $(CHECKOV) ## What is under deploy/: rendered, valid from Kube
 	$(CHECKOV) --config-file deploy/k8s/checkov.yaml --directory "$$folder"
 	@.venv-checkov/bin/hadolint deploy/docker/Dockerfile
 
+DOCKERFILE := deploy/docker/Dockerfile
+# Writes it into the Dockerfile, to be committed: everybody then builds on the same base until the next time.
+images-pin: ## The digest of the images' base as the registry has it today, in place of the one in the Dockerfile
+	@set -euo pipefail; base=$$(sed -nE 's/^ARG PYTHON_IMAGE=([^@]+)@.*/\1/p' $(DOCKERFILE)); \
+	digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$base"); \
+	[[ $$digest =~ ^sha256:[0-9a-f]{64}$$ ]] || { echo "The registry tells no digest of $$base." >&2; exit 1; }; \
+	sed -i.old -E "s/^(ARG PYTHON_IMAGE=[^@]+@).*/\1$$digest/" $(DOCKERFILE); rm $(DOCKERFILE).old; echo "$$base@$$digest"
+
 images-check: protos ## What the images' stages install, in fresh virtual environments (IMAGES="gateway auth")
 	@$(BIN)/python -m tests.deploy.build_images $(IMAGES)
 
 chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
 
+fuzz: protos ## Hostile input of all kinds (MINUTES=10, SEED=a number, as an earlier run has told it)
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+AUDIT := .venv-audit/bin
+# By themselves, as checkov is.
+$(AUDIT)/pip-audit:
+	@$(PYTHON) -m venv .venv-audit && $(AUDIT)/pip install --quiet --disable-pip-version-check \
+		pip-audit==2.10.1 bandit==1.9.4 cyclonedx-bom==7.5.0
+
+audit: protos $(AUDIT)/pip-audit ## Known vulnerabilities, bandit, licences (docs/licences.md), a bill of materials
+	@$(BIN)/python -m tests.audit $(AUDIT)
+
 clean: ## Remove what was made, but not data
-	rm -rf $(VENV) .venv-checkov protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .venv-checkov .venv-audit protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache .ruff_cache \
 		.pytest_cache .import_linter_cache
 
-.PHONY: help venv protos page demo run test lint k8s-check images-check chaos clean
+.PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos fuzz audit clean

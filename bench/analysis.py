@@ -172,6 +172,9 @@ class _Silent:
     def keep(self, name: str, content: Any) -> None:
         pass
 
+    def measure(self, metric: str, value: float, **labels: str) -> None:
+        pass
+
 
 def total(folder: Path, repeats: int) -> None:
     """Prints what all parts of a song take, one decode for each task: the second chords are a task of their own."""
@@ -179,7 +182,7 @@ def total(folder: Path, repeats: int) -> None:
     asyncio.run(settings.object_store().put("originals/song", folder / "song.wav"))
     work = AnalysisWork(settings)
     began = time.perf_counter()
-    for _ in work.preparations():
+    for _ in work.preparations(_Silent()):
         pass
     print(f"\nmade ready in {time.perf_counter() - began:.1f} s, {peak_mb():.0f} MB")
     for parts in (TOTAL, SECOND_CHORDS):

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from cli import status
 from cli.add import Added, add
-from cli.admin import cleanup, show_cleanup
+from cli.admin import cleanup, copying, show_backup, show_cleanup
 from cli.api import Api, ApiError
+from cli.backup import backup
 from cli.certs import make_certificates
 from cli.demo import LOCK, run_demo
 from cli.export import export
@@ -25,10 +26,12 @@ from cli.forerunner import OldInstallation
 from cli.import_services import ImportServices
 from cli.import_stemtube import import_stemtube, show_report
 from cli.process import make_options, process
+from cli.restore import restore
 from cli.suite import SERVICES, SuiteSettings, is_this_machine, log_file
 from cli.supervisor import CannotStartError, Supervisor
 from cli.users import add_user, all_users, change_user, reset_password, show_users
 from services.common.config import load
+from services.common.errors import StemTubeError
 
 app = typer.Typer(
     help="Stems, beats, tempo, key, chords, lyrics and structure of songs.",
@@ -169,7 +172,7 @@ def demo(
 
 @app.command("status")
 def status_command(
-    as_json: Annotated[bool, typer.Option("--json", help="States and errors as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
     """Processes, queues, workers, GPUs and last errors of this machine's suite; ends with 1 if one is not ready."""
     processes = _run(status.ask(load(SuiteSettings).health_urls))
@@ -223,6 +226,23 @@ def cleanup_command(
         show_cleanup(await cleanup(api, dry_run=dry_run), console)
 
     _run(_signed_in(url, user, password, work))
+
+
+@admin_app.command("backup")
+def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
+    """Copies all databases and objects into a folder, while the suite runs; with the settings of the suite."""
+    with copying(console) as tell:
+        show_backup(_run(backup(load(SuiteSettings), folder, tell)), folder, console)
+
+
+@admin_app.command("restore")
+def restore_command(
+    folder: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the databases and objects that are there.")] = False,
+) -> None:
+    """Puts a backup back, once its checksums are found right. The suite must be stopped."""
+    with copying(console) as tell:
+        show_backup(_run(restore(load(SuiteSettings), folder, tell, force=force)), folder, console)
 
 
 @admin_app.command("import-stemtube")
@@ -478,7 +498,7 @@ def _run(work: Coroutine[Any, Any, T], *, ends_with_signal: bool = False) -> T:
     except asyncio.CancelledError:
         number = received[0] if received else signal.SIGINT
         sys.exit(0 if ends_with_signal else ENDED_BY_SIGNAL + number)
-    except (ApiError, CannotStartError, OSError) as error:
+    except (ApiError, CannotStartError, StemTubeError, OSError) as error:
         _fail(str(error), *getattr(error, "__notes__", ()))
 
 

@@ -1,10 +1,16 @@
-"""What administrators ask of a running suite."""
+"""What administrators ask of a suite, and what they see."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 
+from rich import filesize
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.api import FINAL, Api, ApiError, Json
+from cli.backup import Summary, Tell
 
 POLL_SECONDS = 0.5
 
@@ -39,3 +45,32 @@ def show_cleanup(found: Json, console: Console) -> None:
     for record in report["records"]:
         show(f"  {record}")
     show(f"deleted tracks past their grace period: {report['expiredTrackCount']} {done}")
+
+
+@contextlib.contextmanager
+def copying(console: Console) -> Iterator[Tell]:
+    """Shows how far a backup or its return is; where there is no terminal, a line when something else is begun."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        shown = ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if what != shown:
+                shown = what
+                progress.reset(task)
+                if not console.is_terminal:
+                    console.print(what, markup=False, highlight=False)
+            progress.update(task, description=what, completed=done, total=total or None)
+
+        yield tell
+
+
+def show_backup(summary: Summary, folder: Path, console: Console) -> None:
+    """Prints what a backup holds."""
+    names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
+    line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
+    if summary.gone:
+        line += f" {summary.gone} more were deleted meanwhile."
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

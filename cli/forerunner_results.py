@@ -219,7 +219,7 @@ def _first(entry: dict[str, Any], *names: str) -> object:
 def _number(value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{str(value)[:MAX_LABEL]!r} is no number")

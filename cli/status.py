@@ -1,9 +1,9 @@
-"""`stemtube status`: how the processes on this machine are, what waits and runs, the last errors, the GPUs."""
+"""`stemtube status`: how the processes on this machine are, what waits and runs, workers, GPUs, the last errors."""
 
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import aiohttp
@@ -42,6 +42,12 @@ class Process:
         found = [number for (name, own), number in self.values.items() if name == metric and wanted <= set(own)]
         return sum(found) if found else None
 
+    def by(self, label: str, metric: str, **labels: str) -> dict[str, float]:
+        """The sums likewise, by the values of one label."""
+        values = {dict(own)[label] for name, own in self.values if name == metric}
+        sums = {value: self.value(metric, **{label: value}, **labels) for value in sorted(values)}
+        return {value: number for value, number in sums.items() if number is not None}
+
 
 async def ask(places: Mapping[str, str]) -> list[Process]:
     """Asks all processes side by side.
@@ -71,10 +77,13 @@ async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
 
 def show(processes: list[Process], console: Console) -> None:
     """Prints tables of the processes, their queues and workers, the GPUs, and the last errors."""
-    console.print(_processes(processes))
-    console.print(_queues(processes))
-    for gpu in find_gpus():
+    for table in (_processes(processes), _queues(processes), _workers(processes)):
+        console.print(table)
+    gpus = find_gpus()
+    for gpu in gpus:
         console.print(_describe(gpu), highlight=False, markup=False)
+    if not gpus:
+        console.print("No NVIDIA GPU is found here: models run on the CPU.", highlight=False)
     errors = sorted((error for process in processes for error in process.errors), key=lambda error: error["timestamp"])
     for error in errors[-ERRORS_SHOWN:]:
         rest = " ".join(f"{name}={value}" for name, value in error.items() if name not in ("timestamp", "event"))
@@ -103,22 +112,53 @@ def _processes(processes: list[Process]) -> Table:
 
 
 def _queues(processes: list[Process]) -> Table:
-    table = Table("queue", "waiting", "running", "oldest", "workers here", "done", "failed")
+    table = Table("queue", "waiting", "running", "oldest", "done here", "failed", "kept results used")
     for process in processes:
         queued = process.value("stemtube_queue_jobs", state="queued")
         if queued is None:
             continue
-        busy, slots = (process.value(f"stemtube_worker_{name}") for name in ("jobs", "slots"))
         ended = (process.value("stemtube_jobs_ended_total", state=state) or 0 for state in ("succeeded", "failed"))
         table.add_row(
             process.name,
             f"{queued:.0f}",
             f"{process.value('stemtube_queue_jobs', state='running') or 0:.0f}",
             _duration(process.value("stemtube_queue_oldest_seconds") or 0.0),
-            f"{busy or 0:.0f} of {slots:.0f} busy" if slots else "none",
             *(f"{count:.0f}" for count in ended),
+            f"{process.value('stemtube_job_submissions_total', outcome='kept') or 0:.0f}",
         )
     return table
+
+
+def _workers(processes: list[Process]) -> Table:
+    table = Table("worker", "busy", "last sign of life", "memory of its children", "GPU memory", "models loaded")
+    for process in processes:
+        told = _worker(process)
+        if told:
+            table.add_row(
+                process.name,
+                f"{told['busy']} of {told['slots']}",
+                f"{_duration(told['silentSeconds'])} ago" if told["silentSeconds"] is not None else "",
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["memoryBytes"].items()),
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["gpuBytes"].items()),
+                ", ".join(told["models"]),
+            )
+    return table
+
+
+def _worker(process: Process) -> dict[str, Any]:
+    """What the worker in a process has and does; empty if there is none."""
+    slots = process.value("stemtube_worker_slots")
+    if not slots:
+        return {}
+    beat = process.value("stemtube_worker_beat_timestamp_seconds")
+    return {
+        "slots": int(slots),
+        "busy": int(process.value("stemtube_worker_jobs") or 0),
+        "silentSeconds": round(max(time.time() - beat, 0.0), 1) if beat else None,
+        "memoryBytes": process.by("engine", "stemtube_engine_memory_bytes"),
+        "gpuBytes": process.by("engine", "stemtube_gpu_memory_bytes", what="held"),
+        "models": list(process.by("model", "stemtube_model_load_seconds_count")),
+    }
 
 
 def _describe(gpu: Gpu) -> str:
@@ -136,5 +176,14 @@ def _duration(seconds: float) -> str:
 
 
 def as_json(processes: list[Process]) -> dict[str, Any]:
-    """The same for programs: states and errors; numbers are on each process's /metrics."""
-    return {process.name: {"state": process.state, "errors": list(process.errors)} for process in processes}
+    """The same for programs; more numbers are on each process's /metrics."""
+    told: dict[str, Any] = {}
+    for process in processes:
+        told[process.name] = {"state": process.state, "errors": list(process.errors)}
+        if (queued := process.value("stemtube_queue_jobs", state="queued")) is not None:
+            running = process.value("stemtube_queue_jobs", state="running") or 0
+            oldest = process.value("stemtube_queue_oldest_seconds") or 0.0
+            told[process.name]["queue"] = {"queued": int(queued), "running": int(running), "oldestSeconds": oldest}
+        if worker := _worker(process):
+            told[process.name]["worker"] = worker
+    return {"processes": told, "gpus": [asdict(gpu) for gpu in find_gpus()]}

@@ -44,6 +44,7 @@ class ServicePlace(Place):
     """Where a service listens."""
 
     health_listen: ListenAddress
+    database_url: SecretStr = SecretStr("")
 
 
 class WorkPlace(ServicePlace):
@@ -56,7 +57,6 @@ class WorkPlace(ServicePlace):
 class AuthPlace(ServicePlace):
     """What the supervisor needs to know of auth."""
 
-    database_url: SecretStr = SecretStr("")
     admin_username: str = "admin"
 
 

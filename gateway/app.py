@@ -4,6 +4,7 @@ It keeps no state: any replica can serve any request or WebSocket.
 """
 
 import asyncio
+import contextlib
 import json
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,13 +14,27 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import api_tokens, frontend, health, media, middleware, origins, pages, session, transcoder, tus, uploads
+from gateway import (
+    api_tokens,
+    frontend,
+    health,
+    media,
+    middleware,
+    origins,
+    pages,
+    processes,
+    session,
+    transcoder,
+    tus,
+    uploads,
+)
 from gateway.config import GatewaySettings
-from gateway.connection import Connection, Doorkeeper, meeting_expectations
+from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
 from gateway.openapi import document
+from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
 from services.common.limits import TokenBuckets
@@ -39,6 +54,10 @@ SERVICES = {
     "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
 }
 LINGERING_SECONDS = 5.0
+LAST_ANSWERS_SECONDS = 0.5
+"""Of a gateway that stops, in which connections in use get an answer that says that it is their last."""
+CANCELLED_SECONDS = 1.0
+"""In which requests end that took too long when the gateway stops."""
 
 
 def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> web.Application:
@@ -55,6 +74,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app = web.Application(
         middlewares=[
             middleware.request_id,
+            middleware.traced,
             middleware.access_log,
             errors,
             middleware.limits,
@@ -75,14 +95,15 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(middleware.add_headers)
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
-    app.on_shutdown.append(_announce_stop)
     if config.gateway.health_listen is None:
         app.add_routes(health.routes)
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
     app.add_routes(tus.routes)
     app.add_routes(media.routes)
+    app.add_routes(processes.routes)
     add_exports(app, config)
+    add_page_errors(app)
     app.add_routes(transcoder.routes(services.values()))
     app.add_routes(_documentation(services, config.gateway.public_url))
     app.add_routes(frontend.routes())
@@ -102,10 +123,6 @@ def _channels(
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     return connected
-
-
-async def _announce_stop(app: web.Application) -> None:
-    app[STOPPING].set()
 
 
 def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
@@ -136,16 +153,33 @@ class RunningGateway:
         port: where it listens.
     """
 
-    def __init__(self, runner: web.AppRunner, listener: asyncio.Server, health_runner: web.AppRunner | None) -> None:
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        listener: asyncio.Server,
+        health_runner: web.AppRunner | None,
+        requests: Requests,
+        shutdown_seconds: float,
+    ) -> None:
         self._runner = runner
         self._listener = listener
         self._health_runner = health_runner
+        self._requests = requests
+        self._shutdown_seconds = shutdown_seconds
         self.app = runner.app
         self.port: int = listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Takes no more requests, has clients of open streams connect elsewhere, and ends running requests."""
+        """Has clients of open streams connect elsewhere, answers what is being asked, and takes no more requests.
+
+        aiohttp's own shutdown comes after that: it drops the rest of a body that is on its way.
+        """
+        self.app[STOPPING].set()
+        await asyncio.sleep(LAST_ANSWERS_SECONDS)
         self._listener.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._shutdown_seconds):
+                await self._requests.ended()
         await self._runner.cleanup()
         if self._health_runner:
             await self._health_runner.cleanup()
@@ -165,12 +199,13 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
         init_app(config, services),
         # A client that goes away ends its RPC at once.
         handler_cancellation=True,
-        shutdown_timeout=config.gateway.shutdown_seconds,
+        shutdown_timeout=CANCELLED_SECONDS,
     )
     await runner.setup()
     manager = runner.server
     assert manager is not None
-    manager.request_handler = meeting_expectations(manager.request_handler)
+    requests = Requests()
+    manager.request_handler = requests.counting(meeting_expectations(manager.request_handler))
     loop = asyncio.get_running_loop()
 
     doorkeeper = Doorkeeper(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
@@ -182,6 +217,7 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
             loop=loop,
             lingering_time=LINGERING_SECONDS,
             keepalive_timeout=config.gateway.keepalive_seconds,
+            access_log=None,  # the application's own does without queries
         )
 
     health_runner: web.AppRunner | None = None
@@ -195,7 +231,7 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
         for started in (runner, *([health_runner] if health_runner else [])):
             await started.cleanup()
         raise
-    gateway = RunningGateway(runner, listener, health_runner)
+    gateway = RunningGateway(runner, listener, health_runner, requests, config.gateway.shutdown_seconds)
     log.info("serving", address=config.gateway.listen, port=gateway.port)
     return gateway
 

@@ -1,5 +1,6 @@
 """Settings of the gateway."""
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -42,6 +43,9 @@ class GatewaySection(Section):
     )
     stream_seconds: float = Field(1800.0, gt=0, description="lifetime of an event stream; clients then connect again")
     heartbeat_seconds: float = Field(20.0, gt=0, description="a ping, or a comment line, on quiet event streams")
+    page_errors: Literal["off", "debug", "info", "warning", "error"] = Field(
+        "warning", description="level at which errors of the page in a browser are logged; off: they are not taken"
+    )
     shutdown_seconds: float = Field(3.0, gt=0, description="how long running requests may take to end at shutdown")
 
     @field_validator("public_url")

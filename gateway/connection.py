@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientConnectionResetError, hdrs, web
 
 from gateway.errors import HttpError, error_response
 from services.common.errors import Code
@@ -94,8 +94,10 @@ class Connection(web.RequestHandler):
         """The answer to a request that could not be read or handled; the connection ends with it.
 
         Raises:
-            ConnectionError: part of another answer has been sent.
+            ConnectionError: part of another answer has been sent, or the client has gone.
         """
+        if isinstance(exc, ClientConnectionResetError):
+            raise exc
         if status < 500:
             log.info("not http", remote=request.remote, error=type(exc).__name__)
             error = HttpError(status, Code.INVALID_ARGUMENT, "This is not a valid HTTP request.", "BAD_REQUEST")
@@ -108,6 +110,14 @@ class Connection(web.RequestHandler):
         response.headers["Server"] = "stemtube"
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Logs a fault of ours with its traceback; the rest of a body that nobody wanted is garbage like any other."""
+        error = kw.get("exc_info")
+        if isinstance(error, web.RequestPayloadError):
+            log.info("not http", error=type(error).__name__)
+        else:
+            super().log_exception(*args, **kw)
 
 
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -126,3 +136,31 @@ def meeting_expectations(handler: RequestHandler) -> RequestHandler:
         return await handler(request)
 
     return handle
+
+
+class Requests:
+    """Knows when no request is being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def counting(self, handler: RequestHandler) -> RequestHandler:
+        """Counts the requests that a handler answers."""
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            self._count += 1
+            self._quiet.clear()
+            try:
+                return await handler(request)
+            finally:
+                self._count -= 1
+                if not self._count:
+                    self._quiet.set()
+
+        return handle
+
+    async def ended(self) -> None:
+        """Returns once there is none."""
+        await self._quiet.wait()

@@ -7,8 +7,8 @@ travels only to the routes that need it.
 
 from aiohttp import hdrs, web
 
-from gateway.keys import ADDRESS, AUTHORIZATION, REQUEST_ID, SETTINGS
-from services.common import peers
+from gateway.keys import ADDRESS, AUTHORIZATION, SETTINGS
+from services.common import carried, peers
 from services.common.auth import bearer
 from services.common.errors import UnauthenticatedError
 
@@ -42,12 +42,17 @@ def call_metadata(request: web.Request) -> Metadata:
 
 def trace_metadata(request: web.Request) -> Metadata:
     """Where a request comes from, for RPCs that need no token: an old one must not stand in the way of a new one."""
-    name = request.headers.get(hdrs.USER_AGENT, "")[: peers.MAX_CLIENT_NAME]
     return (
-        ("x-request-id", request[REQUEST_ID]),
+        *carried.metadata(),
         (peers.ADDRESS_KEY, request[ADDRESS]),
-        (peers.CLIENT_KEY, "".join(character for character in name if " " <= character <= "~")),
+        (peers.CLIENT_KEY, user_agent(request)),
     )
+
+
+def user_agent(request: web.Request) -> str:
+    """What the client calls itself, shortened, in printable ASCII."""
+    name = request.headers.get(hdrs.USER_AGENT, "")[: peers.MAX_CLIENT_NAME]
+    return "".join(character for character in name if " " <= character <= "~")
 
 
 def keep_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str, seconds: float) -> None:

@@ -30,7 +30,9 @@ POLICY = "; ".join(
 # Their names change with their content.
 ASSET_CACHING = "public, max-age=31536000, immutable"
 # The addresses of the page's views.
-VIEWS = ("/", "/songs/{track_id}", "/account", "/admin")
+VIEWS = ("/", "/songs/{track_id}", "/account", "/admin", "/admin/{section}", "/register")
+# The service worker fetches for the page, by its own policy; what is said of caching decides when a new one is seen.
+WORKER = "sw.js"
 
 
 def routes(folder: Path = BUILT) -> list[web.RouteDef]:
@@ -42,7 +44,7 @@ def routes(folder: Path = BUILT) -> list[web.RouteDef]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "index.html")
     return [
         *(web.get(view, document) for view in VIEWS),
-        *(web.get(f"/{path.relative_to(folder).as_posix()}", _file(path, _caching(path))) for path in files),
+        *(web.get(f"/{path.relative_to(folder).as_posix()}", _file(path, _headers(path))) for path in files),
     ]
 
 
@@ -50,8 +52,11 @@ async def _notice(_request: web.Request) -> web.Response:
     return pages.page_response(pages.start_page())
 
 
-def _caching(path: Path) -> dict[str, str]:
-    return {hdrs.CACHE_CONTROL: ASSET_CACHING if path.parent.name == "assets" else "no-cache"}
+def _headers(path: Path) -> dict[str, str]:
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: ASSET_CACHING if path.parent.name == "assets" else "no-cache"}
+    if path.name == WORKER:
+        headers["Content-Security-Policy"] = POLICY
+    return headers
 
 
 def _file(path: Path, headers: dict[str, str]) -> Handler:

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.keys import AUTH, CHANNELS, STOPPING
 from gateway.uploads import DOWNLOAD
-from services.common.telemetry import metrics
+from services.common.telemetry import errors, metrics
 
 # Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
 NEEDED = (AUTH, DOWNLOAD)
@@ -43,10 +43,10 @@ async def _state(channel: grpc.aio.Channel, service: str) -> str:
 
 
 def health_app(gateway: web.Application) -> web.Application:
-    """The same on an address of its own, about a running gateway."""
+    """The same, and /errors, on an address of its own, about a running gateway."""
     app = web.Application()
     app[CHANNELS], app[STOPPING] = gateway[CHANNELS], gateway[STOPPING]
-    app.add_routes(routes)
+    app.add_routes([*routes, web.get("/errors", errors)])
     return app
 
 

@@ -10,8 +10,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS
-from services.common import peers
+from gateway.credentials import user_agent
+from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS, STOPPING
+from services.common import carried, peers, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +40,29 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @web.middleware
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives the request an id, its own if it brings a decent one; logs and services tell it."""
+    """Gives the request an id, its own if it brings a decent one; logs and services tell it, and the track's id."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
-    with structlog.contextvars.bound_contextvars(request=request[REQUEST_ID]):
+    track = request.match_info.get("track_id", "")
+    ids = {"request": request[REQUEST_ID]} | ({"track": track} if carried.is_decent(track) else {})
+    with structlog.contextvars.bound_contextvars(**ids):
         return await handler(request)
+
+
+@web.middleware
+async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Begins a trace, or goes on with that of a trusted proxy; nobody else decides what is kept."""
+    route = _route(request)
+    if route in QUIET_ROUTES:
+        return await handler(request)
+    parent = request.headers.get(carried.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
+    facts = {"http__request__method": request.method, "http__route": route, "request": request[REQUEST_ID]}
+    with tracing.span(f"{request.method} {route}", kind="server", parent=parent, **facts) as span:
+        response = await handler(request)
+        span.set(http__response__status_code=response.status)
+        if response.status >= 500:
+            span.fail(str(response.status))
+        return response
 
 
 @web.middleware
@@ -69,7 +88,16 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         if not stream:
             REQUEST_SECONDS.labels(method, route).observe(seconds)
         write = log.debug if route in QUIET_ROUTES else log.info
-        write("request", method=method, route=route, path=request.path, status=status, ms=round(seconds * 1000, 1))
+        # The path as it was sent, for a terminal obeys some characters; not the query, which may be nobody's business.
+        write(
+            "request",
+            method=method,
+            route=route,
+            path=request.rel_url.raw_path,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            agent=user_agent(request),
+        )
 
 
 def _route(request: web.Request) -> str:
@@ -101,6 +129,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if request_id := request.get(REQUEST_ID):
         response.headers[REQUEST_ID_HEADER] = request_id
     response.headers["Server"] = "stemtube"  # aiohttp's own tells versions
+    if request.app[STOPPING].is_set():
+        response.force_close()
+        response.headers.setdefault(hdrs.CONNECTION, "close")  # aiohttp has set what it would by now
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Content-Security-Policy", API_POLICY)

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
 
-from gateway import media, session, tus_openapi, uploads
+from gateway import media, page_errors, processes, session, tus_openapi, uploads
 from gateway.bindings import Binding, bindings, resolve
 from gateway.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.credentials import ACCESS_COOKIE, REFRESH_COOKIE
@@ -90,10 +90,10 @@ class _Document:
             operation_id = name if seen[name] == 1 else f"{name}{seen[name]}"
             path = paths.setdefault(binding.template.path, {})
             path[binding.verb.lower()] = self._operation(binding, operation_id)
-        for module in (session, uploads, tus_openapi, media, exports):
+        for module in (session, uploads, tus_openapi, media, processes, exports, page_errors):
             for address, operations in module.OPENAPI.items():
                 paths.setdefault(address, {}).update(operations)
-        for message in (uploads.HEADER_OPTIONS, uploads.RESPONSE, session.USER):
+        for message in (uploads.HEADER_OPTIONS, uploads.RESPONSE, session.USER, *processes.MESSAGES):
             self._reference(message)
         return {
             "openapi": "3.1.0",
@@ -104,7 +104,8 @@ class _Document:
                 {"name": service.name, "description": self._comments.get(service.full_name, "")}
                 for service in self._services
                 if any(service.name in operation["tags"] for path in paths.values() for operation in path.values())
-            ],
+            ]
+            + [page_errors.TAG],
             "paths": dict(sorted(paths.items())),
             "components": {
                 "schemas": dict(sorted({**self._schemas, **session.OPENAPI_SCHEMAS, "Status": _STATUS}.items())),

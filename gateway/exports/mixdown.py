@@ -12,7 +12,7 @@ from gateway.exports.track import MODEL, stems_of
 from services.common.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from services.common.audio import Samples
+    from services.common.audio import Samples, Sandbox
 
 LOWEST_DB, HIGHEST_DB = -60.0, 12.0
 
@@ -64,7 +64,11 @@ def _bad_request(message: str) -> InvalidInputError:
 
 
 def render(
-    sources: Sequence[BinaryIO], parameters: dict[str, Any], path: Path, on_progress: Callable[[float], None]
+    sources: Sequence[BinaryIO],
+    parameters: dict[str, Any],
+    path: Path,
+    on_progress: Callable[[float], None],
+    _sandbox: "Sandbox",
 ) -> None:
     """Stereo. What would exceed full scale is turned down as a whole, for which the stems are read twice."""
     from services.common import audio

@@ -1,6 +1,6 @@
 """Sound for exports is made in a child process, one file at a time, and never in the gateway's own.
 
-So FFmpeg's decoders see users' files where no token is, and the event loop stays awake.
+So the event loop stays awake, and FFmpeg's decoders see users' files where no token is.
 """
 
 import asyncio
@@ -20,7 +20,10 @@ class RenderWork:
     """In the child: makes the file of an export."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        from services.common import audio  # with PyAV and NumPy, which the gateway's own process does without
+
         self._objects = settings.object_store()
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Has `export` make the file `path` from the objects `keys` with `parameters`."""
@@ -28,7 +31,13 @@ class RenderWork:
         assert render is not None
         with contextlib.ExitStack() as resources:
             sources = [resources.enter_context(self._objects.open(key)) for key in task["keys"]]
-            render(sources, task["parameters"], Path(task["path"]), lambda done: report("rendering", done))
+            render(
+                sources,
+                task["parameters"],
+                Path(task["path"]),
+                lambda done: report("rendering", done),
+                self._sandbox,
+            )
         return {}
 
 

@@ -14,7 +14,7 @@ from gateway.exports.export import Archive, Document, Export, Option, Options, R
 from gateway.exports.registry import EXPORTS
 from gateway.exports.rendering import Renderer
 from gateway.exports.stems import zipped
-from gateway.exports.track import file_name
+from gateway.exports.track import named_after
 from gateway.keys import CHANNELS, SETTINGS, STORE
 from gateway.media import CACHING, TRACK, break_off, disposition
 from gateway.messages import bad_request, query_of
@@ -60,7 +60,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
     made = await asyncio.to_thread(export.make, track, options)
     response = web.StreamResponse(headers={hdrs.CACHE_CONTROL: CACHING})
     response.headers[hdrs.CONTENT_TYPE] = _content_type(made.type.content_type)
-    response.headers[hdrs.CONTENT_DISPOSITION] = disposition(file_name(track) + made.type.suffix, attachment=True)
+    response.headers[hdrs.CONTENT_DISPOSITION] = disposition(named_after(track) + made.type.suffix, attachment=True)
     async with _body(library, export, made) as (length, pieces):
         response.content_length = length
         await response.prepare(request)

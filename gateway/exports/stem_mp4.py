@@ -17,8 +17,8 @@ from gateway.exports.track import MODEL, one_line, stems_of
 from services.common.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from services.common.audio import Samples
-    from services.common.audio.reader import Reader
+    from services.common.audio import Samples, Sandbox
+    from services.common.audio.sandbox import SoundReader
 
 TYPE = FileType(".stem.mp4", "audio/mp4")
 SAMPLE_RATE_HZ = 44_100
@@ -72,7 +72,11 @@ def make(track: Track, options: Options) -> Rendering:
 
 
 def render(
-    sources: Sequence[BinaryIO], parameters: dict[str, Any], path: Path, on_progress: Callable[[float], None]
+    sources: Sequence[BinaryIO],
+    parameters: dict[str, Any],
+    path: Path,
+    on_progress: Callable[[float], None],
+    sandbox: "Sandbox",
 ) -> None:
     """The mix is the original, as long as the stems are."""
     import av
@@ -81,9 +85,11 @@ def render(
     from services.common.audio.reader import Reader
 
     with contextlib.ExitStack() as resources:
-        mix, *stems = [
-            resources.enter_context(Reader(source, NO_LIMITS, on_progress if place == 1 else None))
-            for place, source in enumerate(sources)
+        original, *separated = sources
+        mix = resources.enter_context(sandbox.reader(original, NO_LIMITS))
+        stems = [
+            resources.enter_context(Reader(source, NO_LIMITS, None if place else on_progress))
+            for place, source in enumerate(separated)
         ]
         container = resources.enter_context(av.open(str(path), "w", format="ipod"))
         container.metadata.update({name: parameters[name] for name in ("title", "artist") if parameters[name]})
@@ -128,7 +134,7 @@ def _parts(blocks: "Sequence[Samples]", parameters: dict[str, Any]) -> "list[Sam
 class _Feed:
     """A file's sound in pieces of the wanted lengths; silence follows its end."""
 
-    def __init__(self, reader: "Reader") -> None:
+    def __init__(self, reader: "SoundReader") -> None:
         self._blocks = reader.blocks(SAMPLE_RATE_HZ, 2)
         self._rest: Samples | None = None
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from gateway.exports.export import Archive, Export, FileType, Options, Track
-from gateway.exports.track import MODEL, file_name, stems_of
+from gateway.exports.track import MODEL, named_after, stems_of
+from services.common.file_names import file_name
 from services.common.storage import ObjectInfo, ObjectStore
 
 TYPE = FileType(".stems.zip", "application/zip")
@@ -20,10 +21,12 @@ def make(track: Track, options: Options) -> Archive:
     Raises:
         NotFoundError: there are none, or none of that model (reason NO_STEMS).
     """
-    folder = file_name(track)
+    folder = named_after(track)
     if options["model"] or len({stem.model for stem in track.stems}) <= 1:
-        return Archive(TYPE, {f"{folder}/{stem.name}.flac": stem for stem in stems_of(track, options)})
-    return Archive(TYPE, {f"{folder}/{stem.model}/{stem.name}.flac": stem for stem in track.stems})
+        return Archive(TYPE, {f"{folder}/{file_name(stem.name)}.flac": stem for stem in stems_of(track, options)})
+    return Archive(
+        TYPE, {f"{folder}/{file_name(stem.model)}/{file_name(stem.name)}.flac": stem for stem in track.stems}
+    )
 
 
 async def zipped(store: ObjectStore, entries: Mapping[str, ObjectInfo]) -> AsyncIterator[bytes]:

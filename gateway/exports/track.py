@@ -1,6 +1,5 @@
 """What exports ask of a track: its parts, or a clear word on what is missing; and names for files."""
 
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +8,12 @@ from typing import NoReturn
 
 from gateway.exports.export import Option, Options, Track, TrackStem
 from services.common.errors import InvalidInputError, NotFoundError
+from services.common.file_names import file_name
 from stemtube.analysis.v1 import music_pb2
 
 MODEL = Option(
     "model", "The separation model whose stems are meant; to be named if there are several, except for stems."
 )
-MAX_NAME_BYTES = 180
-"""File systems take 255, endings included."""
 USUAL_BPM = 120.0
 USUAL_METRE = 4
 
@@ -126,9 +124,6 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def file_name(track: Track) -> str:
-    """`Artist - Title`, without what file systems refuse, at most 180 bytes of UTF-8."""
-    name = f"{track.artist} - {track.title}" if track.artist else track.title
-    safe = "".join(character if character.isprintable() else "_" for character in one_line(name))
-    legal = re.sub(r'[<>:"/\\|?*]+', "_", safe).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-    return legal.strip(". ") or "track"
+def named_after(track: Track) -> str:
+    """`Artist - Title` as a name for files, without an ending."""
+    return file_name(f"{track.artist} - {track.title}" if track.artist else track.title)

@@ -1,32 +1,48 @@
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { findUser, user } from "./api/client.ts";
 import { connected, watchEvents } from "./api/events.ts";
-import { AccountView, PasswordForm } from "./admin/AccountView.tsx";
-import { AdminView } from "./admin/AdminView.tsx";
+import { ChoosePassword } from "./entry/ChoosePassword.tsx";
+import { Register } from "./entry/Register.tsx";
+import { SignIn } from "./entry/SignIn.tsx";
 import { LibraryView } from "./library/LibraryView.tsx";
 import * as library from "./library/state.ts";
+import { findKept } from "./offline/kept.ts";
+import { UpdateNotice } from "./offline/UpdateNotice.tsx";
+import { later } from "./parts/later.tsx";
 import { fail, Toasts } from "./parts/toasts.tsx";
 import { route } from "./router.ts";
-import { SignIn } from "./SignIn.tsx";
-import { SongView } from "./song/SongView.tsx";
+import { resumeUploads } from "./uploads/queue.ts";
+
+const SongView = later(async () => (await import("./song/SongView.tsx")).SongView);
+const AccountView = later(async () => (await import("./account/AccountView.tsx")).AccountView);
+const AdminView = later(async () => (await import("./admin/AdminView.tsx")).AdminView);
 
 /** The whole page: who is signed in sees a view, anybody else the way in. */
 export function App() {
-  useEffect(() => void findUser().catch(fail), []);
+  return (
+    <>
+      <Page />
+      <UpdateNotice />
+      <Toasts />
+    </>
+  );
+}
+
+function Page() {
+  const error = useSignal("");
+  const find = () => {
+    error.value = "";
+    findUser().catch((caught: Error) => (error.value = caught.message));
+  };
+  useEffect(find, []);
   const mustChange = user.value?.mustChangePassword ?? false;
   const id = mustChange ? undefined : user.value?.id;
-  useEffect(() => (id ? watchEvents(library.listener) : undefined), [id]);
-  if (user.value === undefined) return <Toasts />;
-  if (user.value === null) return <SignIn />;
-  if (mustChange) {
-    return (
-      <main>
-        <h1>Choose a password</h1>
-        <PasswordForm onDone={() => findUser().catch(fail)} />
-        <Toasts />
-      </main>
-    );
-  }
+  useEffect(() => (id ? enter(id) : undefined), [id]);
+  if (error.value) return <NoAnswer error={error.value} onAgain={find} />;
+  if (user.value === undefined) return null;
+  if (user.value === null) return route.value[0] === "register" ? <Register /> : <SignIn />;
+  if (mustChange) return <ChoosePassword />;
   return (
     <>
       <a class="skip" href="#main">
@@ -36,8 +52,30 @@ export function App() {
       <main id="main" tabIndex={-1}>
         <View />
       </main>
-      <Toasts />
     </>
+  );
+}
+
+/** Begins what goes on as long as somebody is signed in; the function that it gives ends it. */
+function enter(userId: string): () => void {
+  findKept(userId).catch(fail);
+  resumeUploads(userId).catch(fail);
+  const stop = watchEvents(library.listener);
+  return () => {
+    stop();
+    library.clear();
+  };
+}
+
+function NoAnswer({ error, onAgain }: { error: string; onAgain: () => void }) {
+  return (
+    <main class="empty">
+      <h1>StemTube</h1>
+      <p role="alert">{error}</p>
+      <button class="primary" onClick={onAgain}>
+        Try again
+      </button>
+    </main>
   );
 }
 
@@ -52,7 +90,7 @@ function Head() {
       </a>
       {!connected.value && (
         <span class="faint" role="status">
-          Connecting …
+          {navigator.onLine ? "Connecting …" : "Offline"}
         </span>
       )}
       <nav aria-label="Views">
@@ -74,7 +112,7 @@ function View() {
   if (view === undefined) return <LibraryView />;
   if (view === "songs" && id) return <SongView key={id} id={id} />;
   if (view === "account") return <AccountView />;
-  if (view === "admin") return <AdminView />;
+  if (view === "admin" && user.value?.admin) return <AdminView section={id ?? ""} />;
   return (
     <p class="empty">
       There is nothing here. <a href="/">To the library</a>

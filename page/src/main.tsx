@@ -1,9 +1,16 @@
 import { render } from "preact";
+import { reportErrors } from "./api/errors.ts";
 import { App } from "./App.tsx";
+import { installWorker } from "./offline/updates.ts";
+import { fail } from "./parts/toasts.tsx";
 import { followLinks } from "./router.ts";
 import "./styles/base.css";
 import "./styles/library.css";
 import "./styles/song.css";
 
+reportErrors();
+// Code of this version is gone from the server: a newer one is there.
+window.addEventListener("vite:preloadError", () => location.reload());
 followLinks();
 render(<App />, document.getElementById("page")!);
+installWorker().catch(fail);

@@ -1,8 +1,18 @@
 /** Which view is shown: the address says it, so that it can be kept, shared and gone back to. */
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 
 const address = signal(location.pathname + location.search);
+
+/** Counts the steps to a view, also to the one that is shown already. */
+export const visits = signal(0);
+
+function arrive(): void {
+  batch(() => {
+    address.value = location.pathname + location.search;
+    visits.value += 1;
+  });
+}
 
 /** The path's first two words: ["songs", id], ["account"], ["admin"], or none for the library. */
 export const route = computed(() => new URL(address.value, location.origin).pathname.split("/").filter(Boolean));
@@ -15,7 +25,7 @@ export function parameters(): URLSearchParams {
 /** Goes to another view. */
 export function go(path: string): void {
   history.pushState(null, "", path);
-  address.value = path;
+  arrive();
   window.scrollTo(0, 0);
 }
 
@@ -32,7 +42,7 @@ export function remember(values: Record<string, string | undefined>): void {
 
 /** Has links of this page change the view in place of loading the page again. */
 export function followLinks(): void {
-  window.addEventListener("popstate", () => (address.value = location.pathname + location.search));
+  window.addEventListener("popstate", arrive);
   document.addEventListener("click", (event) => {
     const link = (event.target as Element).closest?.("a");
     const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;

@@ -1,9 +1,11 @@
 """Runs the analysis service: `python -m services.analysis [all|serve|work]`."""
 
 from services.analysis.config import AnalysisSettings
+from services.analysis.pull import find
 from services.analysis.service import KIND, NAME, AnalysisService
 from services.analysis.worker import AnalysisWorker
 from services.common.jobs import JobQueue
+from services.common.operations_service import Models
 from services.common.process import run
 from services.common.runtime import Callers, run_with_jobs
 from services.common.server import Draining, Service
@@ -24,9 +26,8 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
     if worker and section.prepare:
         await worker.prepare()
     draining = Draining()
-    servicer = AnalysisService(
-        jobs, objects, settings.weight_store(), section.device, draining, section.language_model.endpoint
-    )
+    weights = settings.weight_store()
+    servicer = AnalysisService(jobs, objects, weights, section.device, draining, section.language_model.endpoint)
     await run_with_jobs(
         Callers(settings, "analysis"),
         jobs,
@@ -38,6 +39,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
+        models=Models(weights, find),
     )
 
 

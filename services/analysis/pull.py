@@ -10,16 +10,22 @@ from services.common.weights import Weights, pull
 
 def main() -> None:
     """Fetches what the command line names; ends with status 1 and one line if that cannot be."""
-    pull(load(Settings).weight_store(), _weights)
+    pull(load(Settings).weight_store(), lambda: find(sys.argv[1]))
 
 
-def _weights() -> Weights:
-    if sys.argv[1] == btc_weights.LARGE_VOCABULARY.name:
+def find(name: str) -> Weights:
+    """The weights of what can be fetched: btc, or a model of Whisper, with or without `whisper/` before it.
+
+    Raises:
+        InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
+    """
+    if name == btc_weights.LARGE_VOCABULARY.name:
         return btc_weights.LARGE_VOCABULARY
-    if sys.argv[1] not in whisper_models.MODELS:
+    model = name.removeprefix("whisper/")
+    if model not in whisper_models.MODELS:
         known = ", ".join(whisper_models.MODELS)
-        raise InvalidInputError(f"there is no Whisper model {sys.argv[1]!r}; choose one of {known}", "UNKNOWN_MODEL")
-    return whisper_models.weights(sys.argv[1])
+        raise InvalidInputError(f"there is no Whisper model {model!r}; choose one of {known}", "UNKNOWN_MODEL")
+    return whisper_models.weights(model)
 
 
 if __name__ == "__main__":

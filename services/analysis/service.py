@@ -14,7 +14,14 @@ from services.analysis.backends.language_model import Endpoint
 from services.analysis.backends.lyric_text import check_text
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import STATES, error_message, job_message, queue_priority
+from services.common.job_messages import (
+    STATES,
+    availability_message,
+    check_ids,
+    error_message,
+    job_message,
+    queue_priority,
+)
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -22,12 +29,10 @@ from services.common.storage import ObjectStore
 from services.common.weights import Availability, WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
 from stemtube.analysis.v1 import analysis_pb2_grpc
-from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2
 
 NAME = "stemtube.analysis.v1.AnalysisService"
 KIND = "analysis"
-ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 LANGUAGE = re.compile(r"([a-z]{2,3})?")
 PART_NUMBERS: "dict[Part, pb.Part.ValueType]" = {
     "beats": pb.PART_BEATS,
@@ -70,9 +75,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
     async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
         require_service()
-        for name, value in (("request_id", request.request_id), ("on_behalf_of", request.on_behalf_of)):
-            if not ID.fullmatch(value):
-                raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+        check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         asked = [part.part for part in request.parts]
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
             raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
@@ -120,6 +123,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
     async def CancelAnalysis(self, request: pb.CancelAnalysisRequest, _context: Any) -> pb.CancelAnalysisResponse:
         require_service()
+        check_ids(request_id=request.request_id)
         await self._jobs.cancel_request(request.request_id)
         return pb.CancelAnalysisResponse()
 
@@ -232,13 +236,13 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                     models=[
                         pb.BackendModel(
                             name=model,
-                            availability=_availability(registry.availability(part, name, weights, model)),
+                            availability=availability_message(registry.availability(part, name, weights, model)),
                             default=is_default and model == default.model,
                             languages=whisper_models.languages(model) if part == "lyrics" else (),
                         )
                         for model in entry.models
                     ],
-                    availability=_availability(
+                    availability=availability_message(
                         NO_LANGUAGE_MODEL
                         if entry.asks_language_model and language_model is None
                         else registry.availability(part, name, weights)
@@ -247,9 +251,3 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                 )
             )
     return messages
-
-
-def _availability(found: Availability) -> provenance_pb2.Availability:
-    return provenance_pb2.Availability(
-        available=found.available, unavailable_reason="" if found.available else found.reason
-    )

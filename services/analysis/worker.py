@@ -3,8 +3,10 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from services.analysis.backends.base import Audio, Backend, Beats, Context, Part
 from services.analysis.backends.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
-from services.common import audio
+from services.common import audio, tracing
 from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
 from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
@@ -27,6 +29,7 @@ SAMPLE_RATE_HZ = 44_100
 SPEECH_RATE_HZ = 16_000
 DECODED = 0.05
 LOADED = 0.05  # of a part
+QUEUE = "analysis"
 # What `auto` chooses, and long enough for every function to be compiled that a song needs.
 PREPARED_PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure")
 PREPARED_SECONDS = 6
@@ -99,13 +102,14 @@ class AnalysisWork:
         self._weights = settings.weight_store()
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         self._device = resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
         self._backends: dict[tuple[str, str, str], Backend] = {}
         self._loading = threading.Lock()
         self._cores = _cores()
 
-    def preparations(self) -> Iterator[None]:
+    def preparations(self, report: Report) -> Iterator[None]:
         """Loads the backends that `auto` chooses, and runs each once; a step is one backend."""
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, PREPARED_SECONDS * SAMPLE_RATE_HZ)
         # Noise that swells twice a second, with a chord, so that nothing ends early for want of a pulse or of pitches.
@@ -114,7 +118,7 @@ class AnalysisWork:
         mix = 0.2 * chord + noise * np.exp(-20 * (seconds % 0.5))
         sound = Audio(np.stack([mix, mix]).astype(np.float32), SAMPLE_RATE_HZ)
         for part in PREPARED_PARTS:
-            _, backend = self._choose({"part": part, "asked": (registry.AUTO, registry.AUTO)}, _untold, {})
+            _, backend = self._choose({"part": part, "asked": (registry.AUTO, registry.AUTO)}, _untold, {}, report)
             backend.analyze(sound, Context(), _untold)
             log.info("part prepared", part=part)
             yield
@@ -149,7 +153,8 @@ class AnalysisWork:
             # Those that wait come last, so that they hold no thread that another could have.
             for choice in sorted(wanted, key=lambda choice: _order(choice["part"], _needs(choice))):
                 needed = [running[part] for part in _needs(choice) if part in running]
-                running[choice["part"]] = pool.submit(analyse, choice, needed)
+                # Lines and spans of a part are the job's.
+                running[choice["part"]] = pool.submit(copy_context().run, analyse, choice, needed)
             try:
                 for future in running.values():
                     future.result()
@@ -159,13 +164,14 @@ class AnalysisWork:
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
-        with self._objects.open(audio_key) as source:
+        with tracing.span("decode"), self._objects.open(audio_key) as source:
             samples = audio.decode(
                 source,
                 self._limits,
                 sample_rate_hz=SAMPLE_RATE_HZ,
                 channels=2,
                 on_progress=lambda done: report("decoding", DECODED * done),
+                sandbox=self._sandbox,
             )
         return Audio(samples, SAMPLE_RATE_HZ)
 
@@ -176,7 +182,9 @@ class AnalysisWork:
 
         def decode() -> Audio:
             with self._objects.open(choice["mix_key"]) as source:
-                samples = audio.decode(source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1)
+                samples = audio.decode(
+                    source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1, sandbox=self._sandbox
+                )
             return Audio(samples, SPEECH_RATE_HZ)
 
         return decode
@@ -186,9 +194,10 @@ class AnalysisWork:
         failed: dict[tuple[str, str], str] = {}
         try:
             while True:
-                chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed)
+                chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed, run.report)
                 try:
-                    return run.analyse(choice, sound, mix, backend, chosen.made_by)
+                    with tracing.span("analyse", part=part, model=_model_name(chosen)):
+                        return run.analyse(choice, sound, mix, backend, chosen)
                 except LanguageModelError as error:
                     if choice["asked"][0] != registry.AUTO:
                         raise
@@ -202,7 +211,7 @@ class AnalysisWork:
             run.fail(part, INTERNAL_ERROR)
 
     def _choose(
-        self, choice: dict[str, Any], progress: Progress, failed: dict[tuple[str, str], str]
+        self, choice: dict[str, Any], progress: Progress, failed: dict[tuple[str, str], str], report: Report
     ) -> tuple[registry.Chosen, Backend]:
         """What a part is made with: the backend that was named, or the best that can really be had on this device.
 
@@ -212,20 +221,26 @@ class AnalysisWork:
         while True:
             chosen = registry.choose(part, backend, model, self._weights, self._device, failed, self._language_model)
             try:
-                return chosen, self._backend(part, chosen, progress)
+                return chosen, self._backend(part, chosen, progress, report)
             except WeightsMissingError as error:
                 failed[chosen.backend, chosen.model] = error.message
 
-    def _backend(self, part: Part, chosen: registry.Chosen, progress: Progress) -> Backend:
+    def _backend(self, part: Part, chosen: registry.Chosen, progress: Progress, report: Report) -> Backend:
         key = (part, chosen.backend, chosen.model)
         # One at a time: some libraries can only be imported while something is put in their way (see `compat`).
         with self._loading:
             if key not in self._backends:
                 progress(0.0)
-                self._backends[key] = registry.load(
-                    part, chosen.backend, self._weights, chosen.model, self._device, progress
+                began = time.perf_counter()
+                with tracing.span("load model", part=part, model=_model_name(chosen)):
+                    self._backends[key] = registry.load(
+                        part, chosen.backend, self._weights, chosen.model, self._device, progress
+                    )
+                seconds = time.perf_counter() - began
+                report.measure("load_seconds", seconds, queue=QUEUE, part=part, model=_model_name(chosen))
+                log.info(
+                    "backend loaded", part=part, backend=chosen.backend, model=chosen.model, seconds=round(seconds, 1)
                 )
-                log.info("backend loaded", part=part, backend=chosen.backend, model=chosen.model)
             return self._backends[key]
 
 
@@ -242,7 +257,7 @@ class _Run:
     def __init__(
         self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report, language_model: Endpoint | None
     ) -> None:
-        self._report = report
+        self.report = report
         self._lock = threading.Lock()
         self._language_model = language_model
         self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
@@ -266,7 +281,7 @@ class _Run:
         sound: Audio,
         mix: Callable[[], Audio] | None,
         backend: Backend,
-        made_by: dict[str, str],
+        chosen: registry.Chosen,
     ) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
@@ -283,10 +298,14 @@ class _Run:
             },
         )
         self._show(part, "running", LOADED)
+        began = time.perf_counter()
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
+        labels = {"queue": QUEUE, "part": part, "model": _model_name(chosen)}
+        self.report.measure("model_seconds", time.perf_counter() - began, **labels)
+        self.report.measure("model_audio_seconds", sound.duration, **labels)
         if isinstance(result, Beats):
             self._beats = result
-        self._report.keep(part, content(result, made_by))
+        self.report.keep(part, content(result, chosen.made_by))
         self._show(part, "succeeded", 1.0)
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
@@ -316,7 +335,7 @@ class _Run:
                 for name, entry in self._parts.items()
             )
             fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-            self._report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+            self.report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
 
 
 def _needs(choice: dict[str, Any]) -> tuple[Part, ...]:
@@ -333,6 +352,11 @@ def _cores() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _model_name(chosen: registry.Chosen) -> str:
+    """What made a part, as metrics and traces name it: madmom, whisper/small."""
+    return f"{chosen.backend}/{chosen.model}" if chosen.model else chosen.backend
 
 
 def _untold(_done: float) -> None:

@@ -20,6 +20,7 @@ from services.auth.store import Store
 from services.auth.throttle import Throttle
 from services.common.auth import TokenVerifier
 from services.common.database import Database, migrate
+from services.common.operations_service import with_operations
 from services.common.server import Service
 from stemtube.auth.v1 import auth_pb2_grpc
 
@@ -69,7 +70,7 @@ async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, Toke
                 keys.public_keys, sessions.ended, refresh_seconds=REFRESH_SECONDS, retry_seconds=REFRESH_SECONDS
             )
             try:
-                yield Service(NAME, register, PUBLIC, SCOPES), verifier
+                yield with_operations(Service(NAME, register, PUBLIC, SCOPES)), verifier
             finally:
                 tidying.cancel()
                 await asyncio.wait({tidying})

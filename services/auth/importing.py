@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -85,4 +86,8 @@ def _email(address: str) -> str:
 
 
 def _create_time(wanted: pb.UserToImport) -> datetime:
-    return wanted.create_time.ToDatetime(UTC) if wanted.HasField("create_time") else datetime.now(UTC)
+    """When the account was made; now, where that is unknown or no time."""
+    if wanted.HasField("create_time"):
+        with suppress(ValueError, OverflowError):
+            return wanted.create_time.ToDatetime(UTC)
+    return datetime.now(UTC)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import bcrypt
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.auth.old_passwords import is_old, matches_old
 from services.common.errors import InvalidInputError, LimitExceededError
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 MIN_PASSWORD = 8
 MAX_PASSWORD = 1024
+# The most frequent ones of those that were breached and published: 11,611 are long enough to be chosen.
+COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_PASSWORD)
 BCRYPT_MAX_BYTES = 72
 # With two threads the last of them waits for about ten seconds; further ones are better told to come back.
 MOST_WAITING = 100
@@ -26,12 +29,14 @@ def checked_password(password: str, username: str) -> str:
     """A password that somebody chose.
 
     Raises:
-        InvalidInputError: too short, too long, or the user's name (reason BAD_PASSWORD).
+        InvalidInputError: too short, too long, the user's name, or a common one (reason BAD_PASSWORD).
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise InvalidInputError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.", "BAD_PASSWORD")
     if password.casefold() == username.casefold():
         raise InvalidInputError("A password must not be the user's name.", "BAD_PASSWORD")
+    if password.casefold() in COMMON:
+        raise InvalidInputError("This password is one of those that are tried first; choose another.", "BAD_PASSWORD")
     return password
 
 

@@ -74,6 +74,25 @@ class LogSettings(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     format: Literal["console", "json"] = Field("console", description="for people or for machines")
+    file: str = Field(
+        "",
+        description="file that lines are written to as well, {process} stands for the process's name, e.g. "
+        "/var/log/stemtube/{process}.log; processes of one name on one machine need different ones",
+    )
+    file_bytes: int = Field(10_000_000, ge=10_000, description="size at which the file is put aside as FILE.1")
+    files_kept: int = Field(5, ge=1, description="files that are kept beside the present one")
+
+
+class TracingSettings(Section):
+    """Traces by OpenTelemetry."""
+
+    otlp_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="collector of OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: no traces. Headers that it wants "
+        "are read from OTEL_EXPORTER_OTLP_HEADERS",
+    )
+    share: float = Field(1.0, ge=0, le=1, description="of the traces that are kept")
 
 
 class AddressSettings(Section):
@@ -90,6 +109,14 @@ class LimitSettings(Section):
 
     max_seconds: float = Field(1800.0, gt=0, description="longest song")
     max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
+
+
+class DecoderSettings(Section):
+    """What the process may take that decodes one file; more than any song of the largest size needs."""
+
+    memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
+    cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
+    wall_seconds: float = Field(900.0, gt=0, description="time that is waited for a file's decoder")
 
 
 class NetworkSettings(Section):
@@ -130,8 +157,10 @@ class Settings(BaseSettings):
     )
     storage: StorageSettings = StorageSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     address: AddressSettings = AddressSettings()
     limit: LimitSettings = LimitSettings()
+    decoder: DecoderSettings = DecoderSettings()
     network: NetworkSettings = NetworkSettings()
 
     @property

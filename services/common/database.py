@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import aiosqlite
 import psycopg
 import structlog
 from alembic import command, context
@@ -133,8 +134,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
-        self.engine = create_async_engine(parsed, pool_pre_ping=True, **_engine_options(parsed))
-        self._sqlite = self.engine.dialect.name == "sqlite"
+        self._sqlite = parsed.get_backend_name() == "sqlite"
+        options = _engine_options(parsed)
+        if self._sqlite:
+            options["connect_args"]["async_creator_fn"] = _connect
+        self.engine = create_async_engine(parsed, pool_pre_ping=True, **options)
         writing = self.engine
         if self._sqlite:
             _prepare_file(parsed)
@@ -265,6 +269,30 @@ def _migrating(url: URL, tables: str) -> Iterator[Connection]:
                 raise RuntimeError(f"a migration left a row of {broken[0]} that refers to none of {broken[2]}")
     except Timeout as error:
         raise UnavailableError(f"Another process keeps migrating the database ({tables}).") from error
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """Can be stopped more than once.
+
+    SQLAlchemy stops the connection of a call that is cancelled twice while it closes it. The second stop would wait for
+    a thread that has ended, for ever, and the loop at its end for the second stop.
+    """
+
+    _stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Has the thread end; a future of that at the first time."""
+        if self._stopped:
+            return None
+        self._stopped = True
+        return super().stop()
+
+
+def _connect(path: str, **options: Any) -> _SqliteConnection:
+    """As `aiosqlite.connect`; the thread does not outlive the process."""
+    connection = _SqliteConnection(lambda: sqlite3.connect(path, **options), iter_chunk_size=64)
+    connection._thread.daemon = True
+    return connection
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

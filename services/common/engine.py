@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from services.common import telemetry, tracing, work_metrics
 from services.common.config import LogSettings
 from services.common.errors import Code, StemTubeError, StoppedError
-from services.common.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,10 @@ class Report(Protocol):
         """Hands over a part of the result (JSON) that is ready before the task ends."""
         ...
 
+    def measure(self, metric: str, value: float, **labels: str) -> None:
+        """Has the parent, whose metrics are looked at, note a value of one of `work_metrics.MEASURED`."""
+        ...
+
 
 class Work(Protocol):
     """Does tasks in the child; made there once, so what it loads stays loaded."""
@@ -66,6 +70,9 @@ class Work(Protocol):
             StemTubeError: it cannot be done.
         """
         ...
+
+
+Preparations = Callable[[Any, Report], Iterator[None]]
 
 
 class WorkerDiedError(StemTubeError):
@@ -92,8 +99,8 @@ class Engine:
         settings: picklable.
         log_settings: the child logs like its parent.
         idle_seconds: a child without a task for so long ends.
-        preparations: importable function that does with the `Work` what would hold up a first task, a step at each
-            turn; for `prepare`.
+        preparations: importable function that does with the `Work`, and a `Report`, what would hold up a first task, a
+            step at each turn; for `prepare`.
     """
 
     def __init__(
@@ -103,7 +110,7 @@ class Engine:
         settings: Any,
         log_settings: LogSettings,
         idle_seconds: float = 600.0,
-        preparations: Callable[[Any], Iterator[None]] | None = None,
+        preparations: Preparations | None = None,
     ) -> None:
         self._name = name
         self._make_work = make_work
@@ -153,19 +160,21 @@ class Engine:
         """Ends the child."""
         await asyncio.to_thread(self._kill)
 
-    def _start(self, preparations: Callable[[Any], Iterator[None]] | None = None) -> None:
+    def _start(self, preparations: Preparations | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._stop = context.Event()
+        inherited = telemetry.for_child(self._log_settings)
         self._process = context.Process(
             target=_child,
-            args=(theirs, self._stop, self._name, self._make_work, self._settings, self._log_settings),
+            args=(theirs, self._stop, self._name, self._make_work, self._settings, inherited),
             kwargs={"idle_seconds": self._idle_seconds, "preparations": preparations},
             name=self._name,
             daemon=True,
         )
         self._process.start()
         theirs.close()
+        work_metrics.watch_engine(self._name, self._process.pid or 0)
         log.info("engine started", engine=self._name, pid=self._process.pid)
 
     def _kill(self) -> None:
@@ -173,6 +182,7 @@ class Engine:
             self._process.kill()
             self._process.join()
             self._connection.close()
+            work_metrics.forget_engine(self._name, self._process.pid or 0)
             self._process = None
 
     def _exchange(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
@@ -207,6 +217,8 @@ class Engine:
                     tell(content.pop("stage"), content.pop("fraction"), **content)
                 except StoppedError as error:
                     stopped = stopped or error
+            elif kind == "measure":
+                work_metrics.note(*content)
             elif kind == "part":
                 if keep and not stopped:
                     keep(*content)
@@ -220,15 +232,15 @@ class Engine:
 
     def _send(self, task: dict[str, Any]) -> None:
         # The child's log lines tell of the job as this process's do.
-        ids = {name: value for name, value in structlog.contextvars.get_contextvars().items() if name != "service"}
+        ids = structlog.contextvars.get_contextvars()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._process is not None and self._process.is_alive():
                 self._stop.clear()
-                self._connection.send((task, ids))
+                self._connection.send((task, ids, tracing.traceparent()))
                 return
         self._kill()
         self._start()
-        self._connection.send((task, ids))
+        self._connection.send((task, ids, tracing.traceparent()))
 
     def _receive(self) -> tuple[str, Any] | None:
         try:
@@ -251,41 +263,45 @@ def _child(
     name: str,
     make_work: Callable[[Any], Work],
     settings: Any,
-    log_settings: LogSettings,
+    inherited: telemetry.Inherited,
     *,
     idle_seconds: float,
-    preparations: Callable[[Any], Iterator[None]] | None,
+    preparations: Preparations | None,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    configure_logging(log_settings, name)
+    telemetry.configure_child(inherited, name)
     report = _ChildReport(connection, stop)
     work: Work | None = None
     if preparations:
         try:
             work = make_work(settings)
-            for _ in preparations(work):
+            for _ in preparations(work, report):
                 if connection.poll():
                     break
         except Exception:
             log.exception("preparations failed")
     while connection.poll(idle_seconds):
         try:
-            task, ids = connection.recv()
+            task, ids, parent = connection.recv()
         except EOFError:
             return
         with structlog.contextvars.bound_contextvars(**ids):
             try:
-                if work is None:
-                    work = make_work(settings)
-                answer: tuple[str, Any] = ("result", work(task, report))
+                with tracing.span("work", parent=parent):
+                    if work is None:
+                        work = make_work(settings)
+                    answer: tuple[str, Any] = ("result", work(task, report))
                 report.flush()
             except StemTubeError as error:
                 answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
             except Exception:
                 log.exception("task failed")
                 answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
+        for what, size in work_metrics.gpu_memory().items():
+            report.measure("gpu_memory", size, engine=name, what=what)
         connection.send(answer)
+    connection.close()  # at once, or the parent would give a task to a process that is about to end
 
 
 def _end_with_parent() -> None:
@@ -325,6 +341,10 @@ class _ChildReport:
         with self._lock:
             self.flush()
             self._send(("part", (name, content)))
+
+    def measure(self, metric: str, value: float, **labels: str) -> None:
+        with self._lock:
+            self._send(("measure", (metric, value, labels)))
 
     def flush(self) -> None:
         with self._lock:

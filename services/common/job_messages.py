@@ -1,5 +1,6 @@
 """Jobs as the contracts tell them."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.common.errors import InvalidInputError
 from services.common.job_store import JobRecord
 from services.common.jobs import BATCH, INTERACTIVE
+from services.common.weights import Availability
+from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2
 
 STATES = {
@@ -23,7 +26,19 @@ PRIORITIES = {
     job_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
     job_pb2.PRIORITY_BATCH: BATCH,
 }
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def check_ids(**ids: str) -> None:
+    """Refuses ids that a caller chose and that cannot be kept: `check_ids(request_id=request.request_id)`.
+
+    Raises:
+        InvalidInputError: one is empty, too long, or has other characters (reason BAD_REQUEST).
+    """
+    for name, value in ids.items():
+        if not _ID.fullmatch(value):
+            raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
 
 
 def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
@@ -58,6 +73,16 @@ def duration(seconds: float | None) -> Duration | None:
 def error_message(error: dict[str, Any] | None) -> job_pb2.JobError | None:
     """An error as a job keeps it, as a message."""
     return job_pb2.JobError(**error) if error else None
+
+
+def availability_message(found: Availability) -> provenance_pb2.Availability:
+    """Whether a model can be used, as a message."""
+    return provenance_pb2.Availability(
+        available=found.available,
+        unavailable_reason="" if found.available else found.reason,
+        present=found.present,
+        size_bytes=found.size_bytes,
+    )
 
 
 def job_message(record: JobRecord) -> job_pb2.Job:

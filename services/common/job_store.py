@@ -60,6 +60,7 @@ job_table = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("changed_at", sa.Float, nullable=False, index=True),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("origin", sa.JSON(none_as_null=True)),
     sa.UniqueConstraint("key", "generation"),
     sa.Index("job_user_created", "user", "created_at"),
     sa.Index("job_state", "state", "beat_at"),
@@ -88,7 +89,10 @@ output_table = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job as the table has it; `fraction` in [0, 1], times in seconds since 1970."""
+    """One job as the table has it; `fraction` in [0, 1], times in seconds since 1970.
+
+    `origin` is what its first request came along with (`carried`); earlier versions kept none.
+    """
 
     id: str
     key: str
@@ -109,6 +113,7 @@ class JobRecord:
     detail: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    origin: dict[str, str] | None = None
     queue_position: int = 0
 
     @property
@@ -184,6 +189,7 @@ class JobStore:
         enqueue: Enqueue,
         move: Enqueue,
         outdated: str,
+        origin: dict[str, str],
     ) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
 
@@ -198,6 +204,7 @@ class JobStore:
             enqueue: hands a new job's id and turn to the engine within the same transaction; the lowest runs first.
             move: tells the engine, likewise, that a queued job has got an earlier turn.
             outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
+            origin: kept with a new job.
 
         Raises:
             PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
@@ -206,7 +213,7 @@ class JobStore:
             try:
                 with self.engine.begin() as connection:
                     return self._submit(
-                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, move, outdated
+                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, move, outdated, origin
                     )
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
@@ -224,6 +231,7 @@ class JobStore:
         enqueue: Enqueue,
         move: Enqueue,
         outdated: str,
+        origin: dict[str, str],
     ) -> JobRecord:
         if self._sqlite:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 would begin at the first change, after the look
@@ -263,6 +271,7 @@ class JobStore:
                 detail={},
                 created_at=self._now,
                 changed_at=self._now,
+                origin=origin,
             )
             .returning(job_table.c.turn)
         ).scalar_one()

@@ -26,7 +26,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from services.common import metrics
+from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
 from services.common.job_store import Backlog, JobRecord, JobStore, State
@@ -127,7 +127,8 @@ class JobContext:
 
         async def outcome() -> dict[str, Any]:
             try:
-                return {"result": await work()}
+                with tracing.span(f"step {name}"):
+                    return {"result": await work()}
             except StoppedError:
                 raise asyncio.CancelledError from None
             except StemTubeError as error:
@@ -351,6 +352,7 @@ class JobQueue:
             enqueue=enqueue,
             move=move,
             outdated=outdated,
+            origin=carried.origin(),
         )
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()
         log.info("job accepted", job=record.id, kind=kind, user=user, state=record.state)
@@ -403,6 +405,16 @@ class JobQueue:
     def name(self) -> str:
         """The service whose jobs they are."""
         return self._service
+
+    @property
+    def slots(self) -> int:
+        """Jobs that this process can do at a time."""
+        return self._slots
+
+    @property
+    def busy(self) -> int:
+        """Jobs that this process is at."""
+        return len(self._active)
 
     def look(self) -> Backlog:
         """What there is to do now, for this process and all others. Blocks.
@@ -482,7 +494,20 @@ class JobQueue:
         if record is None:
             return
         context = JobContext(record, lease, self._store)
+        parent = carried.bind_origin(record.origin or {})
         structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
+        with tracing.span(
+            f"job {record.kind}",
+            kind="consumer",
+            parent=parent,
+            job=job_id,
+            queue=self._service,
+            attempt=record.attempts,
+        ) as span:
+            await self._work(context, record, span)
+
+    async def _work(self, context: JobContext, record: JobRecord, span: tracing.Span) -> None:
+        job_id, lease = context.job_id, context.lease
         task = asyncio.current_task()
         assert task is not None
         self._active[job_id] = (context, task)
@@ -503,6 +528,9 @@ class JobQueue:
             if self._active.get(job_id, (None,))[0] is context:
                 del self._active[job_id]
             self._poke.set()
+        span.set(state=state if finished else "lease lost")
+        if error:
+            span.fail(error["reason"])
         if finished:
             metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
             metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()

@@ -1,6 +1,6 @@
 """Prometheus metrics of jobs: what a queue has before it, what its workers do, how long that takes.
 
-Those of RPCs are in `telemetry`, those of HTTP requests in the gateway. Names end in their unit.
+Those of models are in `work_metrics`, of RPCs in `telemetry`, of HTTP requests in the gateway. Names end in their unit.
 """
 
 import contextlib
@@ -13,10 +13,9 @@ from prometheus_client.registry import Collector
 
 from services.common.errors import UnavailableError
 from services.common.job_store import Backlog
+from services.common.work_metrics import SECONDS
 
 log = structlog.get_logger(__name__)
-
-SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)
 
 SUBMISSIONS = Counter(
     "stemtube_job_submissions_total",
@@ -31,17 +30,6 @@ WAIT_SECONDS = Histogram(
 )
 WORK_SECONDS = Histogram(
     "stemtube_job_work_seconds", "An attempt, from its start to the job's end.", ["queue", "kind"], buckets=SECONDS
-)
-MODEL_SECONDS = Histogram(
-    "stemtube_model_work_seconds",
-    "Work of one model on one song, loading included.",
-    ["queue", "model"],
-    buckets=SECONDS,
-)
-MODEL_AUDIO_SECONDS = Counter(
-    "stemtube_model_audio_seconds_total",
-    "Music that a model has worked on; per second of work this is the real-time factor.",
-    ["queue", "model"],
 )
 TAKEN_OVER = Counter("stemtube_jobs_taken_over_total", "Jobs taken from workers that had fallen silent.", ["queue"])
 SLOTS = Gauge("stemtube_worker_slots", "Jobs that this worker can do at a time.", ["queue"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from services.common import tracing
 from services.common.config import SettingsType, describe, load
 from services.common.errors import StemTubeError
 from services.common.telemetry import configure_logging
@@ -46,11 +47,15 @@ def run(
     role = parser.parse_args(arguments).role
     settings = load(settings_class)
     service = name.rpartition(".")[2]
-    configure_logging(settings.log, service if len(roles) == 1 else f"{service}-{role}")
+    process = service if len(roles) == 1 else f"{service}-{role}"
     try:
+        configure_logging(settings.log, process)
+        tracing.configure_tracing(settings.tracing, process)
         asyncio.run(roles[role](settings))
     except (OSError, StemTubeError) as error:
         structlog.get_logger(__name__).error("cannot start", error=str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        tracing.close()

@@ -10,8 +10,13 @@ from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
 from services.common.errors import UnavailableError
+from services.common.job_messages import job_message
 from services.common.jobs import JobQueue
+from services.common.operations_service import Models, with_operations
 from services.common.server import Draining, Service, serve, stop_signal
+from stemtube.operations.v1 import operations_pb2
+
+MAX_WORK_ITEMS = 200
 
 
 class Worker(Protocol):
@@ -65,6 +70,26 @@ def queue_route(jobs: JobQueue) -> web.RouteDef:
     return web.get("/queue", queue)
 
 
+async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
+    """What waits and runs, for admins.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    backlog = await asyncio.to_thread(jobs.look)
+    records = sorted(await jobs.unfinished(), key=lambda record: (record.state != "running", record.queue_position))
+    return operations_pb2.GetWorkResponse(
+        waiting=backlog.queued,
+        running=backlog.running,
+        oldest_seconds=backlog.oldest_seconds,
+        slots=jobs.slots,
+        busy=jobs.busy,
+        jobs=[
+            operations_pb2.WorkItem(job=job_message(record), user_id=record.user) for record in records[:MAX_WORK_ITEMS]
+        ],
+    )
+
+
 async def run_with_jobs(
     callers: Callers,
     jobs: JobQueue,
@@ -75,6 +100,7 @@ async def run_with_jobs(
     health_listen: str,
     draining: Draining,
     grace_seconds: float,
+    models: Models | None = None,
 ) -> None:
     """Runs until SIGTERM or SIGINT.
 
@@ -87,6 +113,7 @@ async def run_with_jobs(
         health_listen: host:port of /healthz, /readyz and /metrics.
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
+        models: that admins can have fetched here.
 
     Raises:
         OSError: an address is taken.
@@ -97,7 +124,7 @@ async def run_with_jobs(
         if service:
             with metrics.shown(jobs.name, jobs.look):
                 await serve(
-                    service,
+                    with_operations(service, lambda: work_of(jobs), models),
                     listen=listen,
                     health_listen=health_listen,
                     verifier=callers.verifier,

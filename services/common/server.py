@@ -18,15 +18,23 @@ import grpc.aio
 import structlog
 from aiohttp import web
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services.common import peers, telemetry, tls
+from services.common import carried, peers, telemetry, tls, tracing
 from services.common.auth import Identity, TokenVerifier, require_scope, set_caller
 from services.common.config import NetworkSettings, split_address
-from services.common.errors import Code, PreconditionError, StemTubeError, UnauthenticatedError, UnavailableError
+from services.common.errors import (
+    Code,
+    InvalidInputError,
+    PreconditionError,
+    StemTubeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from services.common.limits import Slots, TokenBuckets
 
 log = structlog.get_logger(__name__)
@@ -36,7 +44,6 @@ ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_CONCURRENT_STREAMS = 10_000
-MAX_REQUEST_ID = 64
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -47,11 +54,17 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Who pings more often is told to calm down at the third time, and who says nothing at first is not waited for.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
 ALWAYS_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+AUTH = "/stemtube.auth.v1.AuthService/"
+# Services ask the latter every half minute, by themselves.
+UNTRACED = (*ALWAYS_PUBLIC, *(AUTH + name for name in ("IssueServiceToken", "ListEndedSessions", "ListSigningKeys")))
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -100,9 +113,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
                 behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-                async with _statuses(method, context):
+                async with _statuses(method, metadata, context):
                     identity = await self._begin(method, metadata, context)
-                    responses = behaviour(request, context)
+                    responses = behaviour(_parsed(handler, request), context)
                     if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
                         await responses
                         return
@@ -119,27 +132,23 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                                 yield response
 
             wrap = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
-            return (wrap or grpc.unary_stream_rpc_method_handler)(
-                stream, handler.request_deserializer, handler.response_serializer
-            )
+            return (wrap or grpc.unary_stream_rpc_method_handler)(stream, None, handler.response_serializer)
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            async with _statuses(method, context, timed=not handler.request_streaming):
+            async with _statuses(method, metadata, context, timed=not handler.request_streaming):
                 await self._begin(method, metadata, context)
-                return await behaviour(request, context)
+                return await behaviour(_parsed(handler, request), context)
 
         wrap = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
-        return (wrap or grpc.unary_unary_rpc_method_handler)(
-            answer, handler.request_deserializer, handler.response_serializer
-        )
+        return (wrap or grpc.unary_unary_rpc_method_handler)(answer, None, handler.response_serializer)
 
     async def _begin(
         self, method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]
     ) -> Identity | None:
         """Finds out who calls, and whether they may; None in public RPCs."""
-        request_id = metadata.get("x-request-id", "")[:MAX_REQUEST_ID] or uuid.uuid4().hex
-        structlog.contextvars.bind_contextvars(request=request_id, rpc=method)
+        structlog.contextvars.bind_contextvars(request=uuid.uuid4().hex, rpc=method)
+        carried.bind(metadata)
         if method.startswith(ALWAYS_PUBLIC):
             return None
         client = self._client(metadata, context)
@@ -173,32 +182,66 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return await self._verifier.verify(token)
 
 
+def _parsed(handler: Any, request: Any) -> Any:
+    """The request as its handler takes it: a message, or an iterator of messages.
+
+    gRPC itself would parse before anybody has asked who calls, and answer UNKNOWN with Python's own words.
+
+    Raises (or the iterator does):
+        InvalidInputError: the bytes are no such message (reason BAD_REQUEST).
+    """
+
+    def parse(content: bytes) -> Any:
+        try:
+            return handler.request_deserializer(content)
+        except DecodeError:
+            raise InvalidInputError("The request is not the message that this RPC takes.", "BAD_REQUEST") from None
+
+    async def parse_all(contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for content in contents:
+            yield parse(content)
+
+    return parse_all(request) if handler.request_streaming else parse(request)
+
+
 @contextlib.asynccontextmanager
 async def _statuses(
-    method: str, context: grpc.aio.ServicerContext[Any, Any], timed: bool = False
+    method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any], timed: bool = False
 ) -> AsyncIterator[None]:
     started = time.perf_counter()
     code = "OK"
-    try:
-        yield
-    except StemTubeError as error:
-        code = error.code.name
-        log.info("refused", code=code, reason=error.reason, detail=error.message)
-        await _abort(context, error)
-    except (asyncio.CancelledError, GeneratorExit):
-        code = Code.CANCELLED.name
-        raise
-    except grpc.aio.AbortError:
-        code = Code.UNKNOWN.name
-        raise
-    except Exception:
-        code = Code.INTERNAL.name
-        log.exception("failed")
-        await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
-    finally:
-        telemetry.RPCS.labels(method, code).inc()
-        if timed:
-            telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+    with _span(method, metadata) as span:
+        try:
+            yield
+        except StemTubeError as error:
+            code = error.code.name
+            span.fail(error.reason)
+            log.info("refused", code=code, reason=error.reason, detail=error.message)
+            await _abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = Code.CANCELLED.name
+            raise
+        except grpc.aio.AbortError:
+            code = Code.UNKNOWN.name
+            raise
+        except Exception:
+            code = Code.INTERNAL.name
+            span.fail(code)
+            log.exception("failed")
+            await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
+        finally:
+            span.set(rpc__response__status_code=code)
+            telemetry.RPCS.labels(method, code).inc()
+            if timed:
+                telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+
+
+def _span(method: str, metadata: Mapping[str, str]) -> contextlib.AbstractContextManager[tracing.Span]:
+    """The span of an RPC; nobody wants to see what is asked again and again."""
+    if method.startswith(UNTRACED):
+        return tracing.NO_SPAN
+    name = method.lstrip("/")
+    return tracing.span(name, kind="server", parent=metadata.get(carried.TRACE_KEY, ""), rpc__method=name)
 
 
 class InternalError(StemTubeError):
@@ -265,12 +308,14 @@ class Service:
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
+        further: full names of what `register` adds besides.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
 
 
 class RunningServer:
@@ -332,7 +377,7 @@ async def start(
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (service.name, *service.further, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
         port = (

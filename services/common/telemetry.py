@@ -1,18 +1,24 @@
 """Logs, metrics, and the small HTTP server on which each process shows its health."""
 
 import asyncio
+import atexit
 import logging
+import queue
 import re
 import sys
 from collections import deque
 from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, WatchedFileHandler
+from pathlib import Path
 from typing import Any, Self
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from services.common.config import LogSettings, split_address
+from services.common import recent_log, tracing
+from services.common.config import LogSettings, TracingSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
 
@@ -40,48 +46,117 @@ def _remember_errors(_logger: Any, _method: str, event: MutableMapping[str, Any]
     return event
 
 
+def _naming(service: str) -> Any:
+    """A processor that names the process; not a context variable, which the job engine's threads would not have."""
+
+    def name(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)
+        return event
+
+    return name
+
+
+def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if trace := tracing.trace_id():
+        event["trace"] = trace
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a child process needs to log and trace as its parent does; picklable.
+
+    Args:
+        log: settings.
+        file: where the parent writes its lines to as well.
+        tracing: settings.
+    """
+
+    log: LogSettings
+    file: Path | None
+    tracing: TracingSettings
+
+
+_file: Path | None = None
+
+
+def for_child(settings: LogSettings) -> Inherited:
+    """What a child of this process is given."""
+    return Inherited(settings, _file, tracing.present_settings())
+
+
+def configure_child(inherited: Inherited, name: str) -> None:
+    """Has a child process log and trace as its parent does, by a name of its own."""
+    tracing.configure_tracing(inherited.tracing, name)
+    # It follows when the parent, who watches the size, puts the file aside. A line is one write at the file's end.
+    handler = WatchedFileHandler(inherited.file, encoding="utf-8") if inherited.file else None
+    _configure(inherited.log, name, handler)
+
+
 def configure_logging(settings: LogSettings, service: str) -> None:
-    """Sends this process's logs, those of libraries included, to standard error, each line naming the service."""
+    """Sends this process's logs, those of libraries included, to standard error, each line naming the service.
+
+    And to a file, if one is set: a thread writes it, so that a slow disk holds up nobody.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    global _file
+    _file = Path(settings.file.replace("{process}", service)).absolute() if settings.file else None
+    handler: logging.Handler | None = None
+    if _file:
+        _file.parent.mkdir(parents=True, exist_ok=True)
+        lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        handler = QueueHandler(lines)
+        writer = QueueListener(
+            lines,
+            RotatingFileHandler(_file, maxBytes=settings.file_bytes, backupCount=settings.files_kept, encoding="utf-8"),
+        )
+        writer.start()
+        atexit.register(writer.stop)
+    _configure(settings, service, handler)
+
+
+def _configure(settings: LogSettings, service: str, file_handler: logging.Handler | None) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _naming(service),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
         _hide_secrets,
-        _remember_errors,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.format == "json"
-        # Not its default traceback, which prints local variables: passwords and tokens are among them.
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
+    remembered = [*shared, _remember_errors, recent_log.remember]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*remembered, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ]
-            if settings.format == "json"
-            else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_formatter(settings.format, remembered, colours=sys.stderr.isatty()))
     root = logging.getLogger()
     root.handlers = [handler]
+    if file_handler:
+        file_handler.setFormatter(_formatter(settings.format, shared, colours=False))
+        root.addHandler(file_handler)
     root.setLevel(settings.level.upper())
-    for chatty in ("aiosqlite", "httpx", "alembic", "numba", "matplotlib"):
+    for chatty in ("aiosqlite", "httpx", "alembic", "numba", "matplotlib", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging.Formatter:
+    """Lines of one style; `of_libraries` are the processors of records that do not come by structlog."""
+    # Not the console's default traceback, which prints local variables: passwords and tokens are among them.
+    rendering: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=of_libraries,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+    )
 
 
 class HealthServer:
@@ -115,9 +190,6 @@ class HealthServer:
         async def readyz(_request: web.Request) -> web.Response:
             return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
-        async def errors(_request: web.Request) -> web.Response:
-            return web.json_response({"errors": list(ERRORS)})
-
         app = web.Application()
         app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
         app.add_routes([web.get("/errors", errors), *routes])
@@ -130,6 +202,11 @@ class HealthServer:
     async def stop(self) -> None:
         """Ends it."""
         await self._runner.cleanup()
+
+
+async def errors(_request: web.Request) -> web.Response:
+    """The process's last errors; not for strangers."""
+    return web.json_response({"errors": list(ERRORS)})
 
 
 async def metrics(_request: web.Request) -> web.Response:

@@ -66,11 +66,13 @@ class Availability:
         available: its weights are here or can be fetched now.
         reason: a sentence for a person: where they are, or what is missing and how to get it.
         present: its weights are here.
+        size_bytes: of its weights on disk; 0 while they are not here.
     """
 
     available: bool
     reason: str
     present: bool = False
+    size_bytes: int = 0
 
 
 class WeightStore:
@@ -125,11 +127,13 @@ class WeightStore:
 
         Blocks for up to `hub_timeout` per unknown host, so keep it off an event loop.
         """
-        missing = [file for file in weights.files if self.find(file) is None]
+        found = [self.find(file) for file in weights.files]
+        missing = [file for file, path in zip(weights.files, found, strict=True) if path is None]
         if not missing:
+            size = sum(path.stat().st_size for path in found if path)
             shipped = [file.package[0] for file in weights.files if file.package and not self._own(file).is_file()]
             place = f"come with the Python package {shipped[0]}" if shipped else "are in the models directory"
-            return Availability(True, f"its weights {place}", present=True)
+            return Availability(True, f"its weights {place}", present=True, size_bytes=size)
         for file in missing:
             if fault := self._fault(file.url):
                 return Availability(False, _advice(weights, file, fault))

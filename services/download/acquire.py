@@ -96,10 +96,9 @@ class Acquirer:
         """
         async with self._drafted(chunks) as (draft, digest, _size):
             facts, _tags = await self._check(draft, digest, lambda _stage, _done: None)
-            flac = draft
-            if facts.suffix != "flac":
-                flac = _flac_of(draft)
-                await self.convert(draft, "flac", flac)
+            # A FLAC too is written anew: so all that lies below stems/ was made here, and its readers may trust it.
+            flac = _flac_of(draft)
+            await self.convert(draft, "flac", flac)
             key = f"stems/imported/{digest}.flac"
             keys = {"audio_key": key, "peaks_key": f"{key}.peaks"}
             async with self._keeping({key: flac, keys["peaks_key"]: _peaks_of(draft)}):

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc.aio
 
+from services.common import carried
 from services.common.auth import ServiceIdentity
 from services.common.client import CALL_SECONDS, domain_error
 from services.common.errors import InvalidInputError
@@ -93,6 +94,7 @@ class Choices:
 
     async def _ask(self, call: Any, request: Any) -> Any:
         try:
-            return await call(request, metadata=await self._identity.metadata(), timeout=CALL_SECONDS)
+            metadata = (*await self._identity.metadata(), *carried.metadata())
+            return await call(request, metadata=metadata, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise domain_error(error) from error

@@ -19,6 +19,7 @@ class FileWork:
     def __init__(self, settings: DownloadSettings) -> None:
         self._objects = settings.object_store()
         self._limits = settings.limits
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Does a task, `{"do": "inspect" | "transcode", …}`."""
@@ -30,8 +31,8 @@ class FileWork:
         A picture in it is stored as `cover_key`; the answer has its name, empty if there is none, as `cover`.
         """
         with self._objects.open(task["key"]) as source:
-            found = audio.inspect(source, self._limits, lambda done: report("checking", done))
-            picture = audio.picture(source)
+            found = audio.inspect(source, self._limits, lambda done: report("checking", done), self._sandbox)
+        picture = found.picture
         asyncio.run(self._objects.put(task["peaks_key"], found.peaks.to_bytes(), PEAKS_TYPE))
         if not picture_suffix(picture) or len(picture) > MAX_PICTURE_BYTES:
             picture = b""
@@ -54,6 +55,12 @@ class FileWork:
         """Makes the object `key` in `format` as the object `to`."""
         with tempfile.TemporaryDirectory() as folder, self._objects.open(task["key"]) as source:
             path = Path(folder) / "audio"
-            audio.transcode(source, path, task["format"], on_progress=lambda done: report("converting", done))
+            audio.transcode(
+                source,
+                path,
+                task["format"],
+                on_progress=lambda done: report("converting", done),
+                sandbox=self._sandbox,
+            )
             asyncio.run(self._objects.put(task["to"], path, audio.CONTENT_TYPES[task["format"]]))
         return {}

@@ -8,6 +8,7 @@ from typing import Any
 import grpc.aio
 import structlog
 
+from services.common import carried
 from services.common.auth import ServiceIdentity
 from services.common.client import CALL_SECONDS, domain_error
 from services.common.errors import Code, StemTubeError
@@ -81,9 +82,8 @@ class RemoteJobs:
         return latest
 
     async def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Who calls, and for which job of ours: logs over there name it as the request."""
-        job = structlog.contextvars.get_contextvars().get("job")
-        return (*await self._identity.metadata(), *((("x-request-id", str(job)),) if job else ()))
+        """Who calls, and for which request and track: logs over there name them, too."""
+        return (*await self._identity.metadata(), *carried.metadata())
 
     async def cancel(self, part: str, request_id: str) -> None:
         """Withdraws a request; a service that does not answer is left alone, its work is only for nothing."""

@@ -6,9 +6,12 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import structlog
+
 from services.common import audio
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
+from services.common.file_names import file_name
 from services.common.job_messages import queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
@@ -251,6 +254,7 @@ class DownloadService(
         return plan
 
     async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
+        structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
         if only_missing:
             data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}
@@ -319,4 +323,4 @@ def _cover(data: TrackData) -> pb.GetMediaResponse:
 
 def _file_name(data: TrackData) -> str:
     name = f"{data.artist} - {data.title}" if data.artist else data.title
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "track"
+    return file_name(name)

@@ -215,6 +215,15 @@ class StoredKind(Base):
     count_time: Mapped[datetime]
 
 
+class Quota(Base):
+    """What one user's tracks may take, where that is not what the settings say; 0: no limit."""
+
+    __tablename__ = "quotas"
+
+    user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    quota_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class Lookup(Base):
     """What a site answered; `content` is the answer, as `LookupWork` gives it."""
 

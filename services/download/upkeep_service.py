@@ -4,11 +4,14 @@ from typing import Any
 
 from services.common import audit
 from services.common.auth import require_admin, require_user
+from services.common.errors import InvalidInputError
 from services.common.job_messages import STATES, timestamp
 from services.common.jobs import JobQueue
 from services.download.cleanup import cleanup_message, get_cleanup, start_cleanup
 from services.download.usage import Usage
 from stemtube.download.v1 import upkeep_pb2 as pb
+
+MAX_USER_ID = 100
 
 
 class UpkeepRpcs:
@@ -22,6 +25,27 @@ class UpkeepRpcs:
         return pb.GetStorageUseResponse(
             used_bytes=use.used_bytes, quota_bytes=use.quota_bytes, track_count=use.track_count
         )
+
+    async def ListUserStorage(self, _request: pb.ListUserStorageRequest, _context: Any) -> pb.ListUserStorageResponse:
+        require_admin()
+        uses = await self._usage.of_all()
+        return pb.ListUserStorageResponse(
+            users=[
+                pb.UserStorage(
+                    user_id=user, used_bytes=use.used_bytes, quota_bytes=use.quota_bytes, track_count=use.track_count
+                )
+                for user, use in uses.items()
+            ]
+        )
+
+    async def SetUserQuota(self, request: pb.SetUserQuotaRequest, _context: Any) -> pb.SetUserQuotaResponse:
+        require_admin()
+        if not 0 < len(request.user_id) <= MAX_USER_ID or request.quota_bytes < 0:
+            raise InvalidInputError("A quota is of a user, and 0 bytes or more.", "BAD_REQUEST")
+        quota = request.quota_bytes if request.HasField("quota_bytes") else None
+        await self._usage.set_quota(request.user_id, quota)
+        audit.record("quota set", user=request.user_id, quota_bytes=quota)
+        return pb.SetUserQuotaResponse()
 
     async def GetStatistics(self, _request: pb.GetStatisticsRequest, _context: Any) -> pb.GetStatisticsResponse:
         require_admin()

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import Gauge
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select, update
 
 from services.common.database import Database
 from services.common.errors import LimitExceededError, NotFoundError
 from services.common.storage import ObjectStore
-from services.download.tables import Access, Playlist, Stem, StoredKind, Track
+from services.download.tables import Access, Playlist, Quota, Stem, StoredKind, Track
 
 # What one look measures: the rest is measured by the regular housekeeping.
 MEASURED_AT_ONCE = 500
+
+STORED_OBJECTS = Gauge("stemtube_storage_objects", "Objects in the store, as last counted.", ["prefix"])
+STORED_BYTES = Gauge("stemtube_storage_bytes", "What they take, as last counted.", ["prefix"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Usage:
     Args:
         database: the library's.
         objects: where the objects are.
-        quota_bytes: that each user may take; 0 for no limit.
+        quota_bytes: that each user may take for whom nothing else is set; 0 for no limit.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, quota_bytes: int) -> None:
@@ -62,7 +66,38 @@ class Usage:
         async with self._database.read() as session:
             originals, count = (await session.execute(tracks.where(Access.user_id == user_id))).one()
             separated = await session.scalar(stems.where(Access.user_id == user_id))
-        return StorageUse(int(originals or 0) + int(separated or 0), self._quota_bytes, count)
+            own = await session.get(Quota, user_id)
+        quota = own.quota_bytes if own else self._quota_bytes
+        return StorageUse(int(originals or 0) + int(separated or 0), quota, count)
+
+    async def of_all(self) -> dict[str, StorageUse]:
+        """What is taken by each user who has tracks or a quota of their own, as far as it has been measured."""
+        tracks = select(Access.user_id, func.sum(Track.size_bytes), func.count()).join(Track).group_by(Access.user_id)
+        stems = select(Access.user_id, func.sum(Stem.size_bytes)).join(Stem, Access.track_id == Stem.track_id)
+        async with self._database.read() as session:
+            originals = {user: (int(size or 0), count) for user, size, count in await session.execute(tracks)}
+            grouped = await session.execute(stems.group_by(Access.user_id))
+            separated = {user: int(size or 0) for user, size in grouped}
+            quotas = {own.user_id: own.quota_bytes for own in await session.scalars(select(Quota))}
+        uses = {}
+        for user in sorted(originals.keys() | quotas.keys()):
+            size, count = originals.get(user, (0, 0))
+            quota = quotas.get(user, self._quota_bytes)
+            uses[user] = StorageUse(size + separated.get(user, 0), quota, count)
+        return uses
+
+    async def set_quota(self, user_id: str, quota_bytes: int | None) -> None:
+        """Sets what a user may take, 0 for no limit; None: what the settings say."""
+        async with self._database.write() as session:
+            await session.execute(delete(Quota).where(Quota.user_id == user_id))
+            if quota_bytes is not None:
+                session.add(Quota(user_id=user_id, quota_bytes=quota_bytes))
+
+    async def has_limit(self, user_id: str) -> bool:
+        """Whether there is a limit to what a user may take."""
+        async with self._database.read() as session:
+            own = await session.get(Quota, user_id)
+        return (own.quota_bytes if own else self._quota_bytes) > 0
 
     async def expect_room(self, user_id: str, size_bytes: int = 1) -> None:
         """Raises if a user's tracks cannot take so much more.
@@ -70,7 +105,7 @@ class Usage:
         Raises:
             LimitExceededError: reason QUOTA_EXCEEDED.
         """
-        if not self._quota_bytes:
+        if not await self.has_limit(user_id):
             return
         use = await self.of(user_id)
         if use.used_bytes + size_bytes > use.quota_bytes:
@@ -124,6 +159,9 @@ class Usage:
                 StoredKind(prefix=prefix, object_count=count, size_bytes=size, count_time=now)
                 for prefix, (count, size) in kinds.items()
             )
+        for prefix, (count, size) in kinds.items():
+            STORED_OBJECTS.labels(prefix).set(count)
+            STORED_BYTES.labels(prefix).set(size)
 
     async def statistics(self) -> Statistics:
         """The library in numbers."""

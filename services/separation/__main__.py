@@ -1,10 +1,12 @@
 """Runs the separation service: `python -m services.separation [all|serve|work]`."""
 
 from services.common.jobs import JobQueue
+from services.common.operations_service import Models
 from services.common.process import run
 from services.common.runtime import Callers, run_with_jobs
 from services.common.server import Draining, Service
 from services.separation.config import SeparationSettings
+from services.separation.models import registry
 from services.separation.service import KIND, NAME, SeparationService
 from services.separation.sweep import sweep
 from services.separation.worker import SeparationWorker
@@ -26,7 +28,8 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     if works:
         jobs.add_chore(lambda: sweep(objects, jobs))
     draining = Draining()
-    servicer = SeparationService(jobs, objects, settings.weight_store(), draining)
+    weights = settings.weight_store()
+    servicer = SeparationService(jobs, objects, weights, draining)
     await run_with_jobs(
         Callers(settings, "separation"),
         jobs,
@@ -38,6 +41,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
+        models=Models(weights, lambda name: registry.entry(name, weights).weights),
     )
 
 

@@ -1,14 +1,13 @@
 """The separation service's RPCs: they check and queue; the work is `worker.py`'s."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.job_messages import job_message, queue_priority
+from services.common.job_messages import availability_message, check_ids, job_message, queue_priority
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -24,7 +23,6 @@ from stemtube.separation.v1 import separation_pb2_grpc
 
 NAME = "stemtube.separation.v1.SeparationService"
 KIND = "separation"
-ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 MAX_SHIFTS, MAX_OVERLAP = 20, 0.9
 RESTS: "dict[pb.Rest.ValueType, Rest]" = {
     pb.REST_UNSPECIFIED: "sum",
@@ -44,9 +42,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
 
     async def CreateSeparation(self, request: pb.CreateSeparationRequest, _context: Any) -> pb.CreateSeparationResponse:
         require_service()
-        for name, value in (("request_id", request.request_id), ("on_behalf_of", request.on_behalf_of)):
-            if not ID.fullmatch(value):
-                raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+        check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         if request.quality not in PRESETS:
             raise InvalidInputError("unknown quality", "BAD_REQUEST")
         choice = await asyncio.to_thread(registry.resolve, request.model or registry.AUTO, self._weights)
@@ -88,6 +84,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
 
     async def CancelSeparation(self, request: pb.CancelSeparationRequest, _context: Any) -> pb.CancelSeparationResponse:
         require_service()
+        check_ids(request_id=request.request_id)
         await self._jobs.cancel_request(request.request_id)
         return pb.CancelSeparationResponse()
 
@@ -142,9 +139,7 @@ def _models(weights: WeightStore) -> list[pb.Model]:
                 stems=entry.stems,
                 license=entry.licence,
                 version=entry.version,
-                availability=provenance_pb2.Availability(
-                    available=usable.available, unavailable_reason="" if usable.available else usable.reason
-                ),
+                availability=availability_message(usable),
                 default=name == default,
             )
         )

@@ -6,22 +6,22 @@ import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from services.common import audio, metrics
+from services.common import audio, tracing, work_metrics
 from services.common.devices import resolve_device
-from services.common.engine import Engine, Report
+from services.common.engine import Engine, Report, Work
 from services.common.errors import WeightsMissingError
 from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Hardware, Options, Progress, Samples, Separator, Stretch
+from services.separation.models.base import Hardware, Options, Samples, Separator, Stretch
 from services.separation.provenance import made_by
 from services.separation.stems import (
     LiveStem,
@@ -36,20 +36,32 @@ from services.separation.stems import (
 log = structlog.get_logger(__name__)
 
 WARM_MODELS = 2
+LABELS = {"queue": "separation", "part": "separation"}
 LOADED, SEPARATED = 0.05, 0.95
 PENDING_STRETCHES = 2
 
 
 class SeparationWorker:
-    """Handles separation jobs, one at a time on each device."""
+    """Handles separation jobs, one at a time on each device.
 
-    def __init__(self, settings: SeparationSettings, objects: ObjectStore) -> None:
+    Args:
+        settings: of the process.
+        objects: where mixes and stems are.
+        make_work: importable; makes in each child what does the work.
+    """
+
+    def __init__(
+        self,
+        settings: SeparationSettings,
+        objects: ObjectStore,
+        make_work: Callable[[SeparationSettings], Work] | None = None,
+    ) -> None:
         self._objects = objects
         section = settings.separation
         self._engines = [
             Engine(
                 f"separation-engine-{device}",
-                SeparationWork,
+                make_work or SeparationWork,
                 settings.model_copy(update={"separation": section.model_copy(update={"device": device})}),
                 settings.log,
                 section.idle_seconds,
@@ -74,8 +86,9 @@ class SeparationWorker:
             try:
                 result = await engine.run({**job.payload, "prefix": prefix}, job.report)
                 model = result["made_by"]["model"]
-                metrics.MODEL_SECONDS.labels("separation", model).observe(time.perf_counter() - began)
-                metrics.MODEL_AUDIO_SECONDS.labels("separation", model).inc(result["stems"][0]["duration_seconds"])
+                labels = {**LABELS, "model": model}
+                work_metrics.note("model_seconds", time.perf_counter() - began, labels)
+                work_metrics.note("model_audio_seconds", result["stems"][0]["duration_seconds"], labels)
                 return result
             except BaseException:
                 await asyncio.shield(self._objects.delete_prefix(prefix))
@@ -98,6 +111,7 @@ class SeparationWork:
         self._weights = settings.weight_store()
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
+        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         section = settings.separation
         self._hardware = Hardware(
             resolve_device(section.device),
@@ -111,8 +125,9 @@ class SeparationWork:
         """Splits one mix; see `SeparationService.CreateSeparation` for the task."""
         report("loading", 0.0)
         with _freed_memory():
-            maker, model = self._choose(task, lambda done: report("loading", LOADED * done))
-            mix = self._decode(task["audio_key"], model.sample_rate_hz)
+            maker, model = self._choose(task, report)
+            with tracing.span("decode"):
+                mix = self._decode(task["audio_key"], model.sample_rate_hz)
             report("separating", LOADED)
             needed = needed_sources(wanted_stems(task["stems"], model.stems), model.stems, task["rest"])
             stretches = model.separate(
@@ -121,8 +136,9 @@ class SeparationWork:
                 lambda done: report("separating", LOADED + (SEPARATED - LOADED) * done),
             )
             with _Output(task, model, self._objects, report) as output:
-                for stretch in stretches:
-                    output.write(stretch, mix)
+                with tracing.span("separate", model=maker["model"]):
+                    for stretch in stretches:
+                        output.write(stretch, mix)
                 del mix
                 stems = output.finish()
         report("storing", 1.0, stems=stems, live=None)
@@ -130,24 +146,30 @@ class SeparationWork:
 
     def _decode(self, audio_key: str, sample_rate_hz: int) -> Samples:
         with self._objects.open(audio_key) as source:
-            return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2)
+            return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2, sandbox=self._sandbox)
 
-    def _choose(self, task: dict[str, Any], progress: Progress) -> tuple[dict[str, str], Separator]:
+    def _choose(self, task: dict[str, Any], report: Report) -> tuple[dict[str, str], Separator]:
         """The model of the task; of an automatic choice whose weights do not come after all, the substitute."""
         try:
-            return task["made_by"], self._model(task["made_by"]["model"], progress)
+            return task["made_by"], self._model(task["made_by"]["model"], report)
         except WeightsMissingError:
             if not task["auto"]:
                 raise
         choice = registry.resolve(registry.AUTO, self._weights)
-        return made_by(registry.entry(choice.name, self._weights), choice.why), self._model(choice.name, progress)
+        return made_by(registry.entry(choice.name, self._weights), choice.why), self._model(choice.name, report)
 
-    def _model(self, name: str, progress: Progress) -> Separator:
+    def _model(self, name: str, report: Report) -> Separator:
         if name not in self._models:
             while len(self._models) >= WARM_MODELS:
                 self._models.popitem(last=False)
-            self._models[name] = registry.load(name, self._weights, progress, self._hardware)
-            log.info("model loaded", model=name, device=self._hardware.device)
+            began = time.perf_counter()
+            with tracing.span("load model", model=name):
+                self._models[name] = registry.load(
+                    name, self._weights, lambda done: report("loading", LOADED * done), self._hardware
+                )
+            seconds = time.perf_counter() - began
+            report.measure("load_seconds", seconds, **LABELS, model=name)
+            log.info("model loaded", model=name, device=self._hardware.device, seconds=round(seconds, 1))
         self._models.move_to_end(name)
         return self._models[name]
 
@@ -235,11 +257,12 @@ class _Output:
             self._report.note(live=live)
 
     def _store(self, name: str, file: StemFile, gain: float) -> dict[str, Any]:
-        path, peaks = file.finish(gain)
         audio_key, peaks_key = f"{self._prefix}/{name}.flac", f"{self._prefix}/{name}.peaks"
-        asyncio.run(self._objects.put(audio_key, path, audio.CONTENT_TYPES["flac"]))
-        path.unlink()
-        asyncio.run(self._objects.put(peaks_key, peaks.to_bytes(), "application/octet-stream"))
+        with tracing.span("store stem", stem=name):
+            path, peaks = file.finish(gain)
+            asyncio.run(self._objects.put(audio_key, path, audio.CONTENT_TYPES["flac"]))
+            path.unlink()
+            asyncio.run(self._objects.put(peaks_key, peaks.to_bytes(), "application/octet-stream"))
         return {
             "name": name,
             "audio_key": audio_key,

@@ -80,6 +80,14 @@ async def test_an_automatic_choice_is_no_job_of_who_named_the_same_model(request
     assert (await requests.submit("beats")) != (await requests.submit("beats", backend="madmom"))
 
 
+@pytest.mark.parametrize("request_id", ["", "x" * 101, "a\0", "a b"])
+async def test_no_request_with_an_id_that_none_can_have_is_withdrawn(requests: Requests, request_id: str) -> None:
+    set_caller(Identity("download", "download", "service"))
+    service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining())
+    with pytest.raises(InvalidInputError, match="request_id"):
+        await service.CancelAnalysis(pb.CancelAnalysisRequest(request_id=request_id), None)
+
+
 async def test_a_named_model_is_never_replaced(requests: Requests) -> None:
     with pytest.raises(WeightsMissingError, match="small is not here"):
         await requests.submit(model="small")

@@ -55,6 +55,7 @@ class Reports:
     def __init__(self) -> None:
         self.stages: list[tuple[str, float]] = []
         self.kept: dict[str, Any] = {}
+        self.measured: list[tuple[str, float, dict[str, str]]] = []
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         parts = detail.get("parts", {})
@@ -62,6 +63,9 @@ class Reports:
 
     def keep(self, name: str, content: Any) -> None:
         self.kept[name] = content
+
+    def measure(self, metric: str, value: float, **labels: str) -> None:
+        self.measured.append((metric, value, labels))
 
 
 class Stub:
@@ -188,10 +192,13 @@ async def test_what_auto_chooses_is_run_on_music_before_the_first_job(settings: 
         return listen
 
     does.update({part: analyze(part) for part in ("beats", "key", "chords", "structure")})
-    steps = AnalysisWork(settings).preparations()
+    reports = Reports()
+    steps = AnalysisWork(settings).preparations(reports)
     for number, _ in enumerate(steps):
         assert len(ran) == number + 1, "a step is one backend"
     assert ran == ["beats", "key", "chords", "structure"]
+    loads = [(metric, labels["part"]) for metric, _, labels in reports.measured]
+    assert loads == [("load_seconds", part) for part in ran]
 
 
 def choice(part: str, backend: str = "auto", model: str = "auto", **more: Any) -> dict[str, Any]:

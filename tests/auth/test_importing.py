@@ -1,7 +1,7 @@
 """Users of the forerunner sign in with their old passwords."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc.aio
 import pytest
@@ -128,6 +128,15 @@ async def test_admins_only(auth: RunningAuth) -> None:
         await auth.stub.ImportUsers(pb.ImportUsersRequest(), metadata=bearer(token), timeout=20)
     error = domain_error(refused.value)
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "ADMIN_REQUIRED")
+
+
+async def test_a_time_that_is_none_is_now(auth: RunningAuth) -> None:
+    await imported(
+        auth, user("ann", create_time=Timestamp(seconds=2**62)), user("ben", create_time=Timestamp(nanos=-1))
+    )
+    for name in ("ann", "ben"):
+        created = (await auth.login(name, "guitar hero")).user.create_time.ToDatetime(UTC)
+        assert abs(datetime.now(UTC) - created) < timedelta(hours=1)
 
 
 async def test_addresses_go_along_and_what_is_none_is_told(auth: RunningAuth) -> None:

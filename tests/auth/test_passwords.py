@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.auth.passwords import MAX_PASSWORD, PasswordHasher
+from services.auth.passwords import MAX_PASSWORD, PasswordHasher, checked_password
+from services.common.errors import InvalidInputError
 
 
 @pytest.fixture
@@ -14,6 +15,14 @@ def hasher() -> Iterator[PasswordHasher]:
     hasher = PasswordHasher(cost=4, threads=2)
     yield hasher
     hasher.close()
+
+
+@pytest.mark.parametrize("password", ["password", "Password1", "1q2w3e4r", "qwertyuiop", "iloveyou"])
+def test_a_password_that_is_tried_first_is_not_taken(password: str) -> None:
+    with pytest.raises(InvalidInputError, match="tried first") as refused:
+        checked_password(password, "anna")
+    assert refused.value.reason == "BAD_PASSWORD"
+    assert checked_password(f"{password} on the hill", "anna")
 
 
 @pytest.mark.parametrize("password", ["hunter2!", "pä55wört", "x" * 72, "x" * 73, "x" * MAX_PASSWORD, "a\0b", ""])

@@ -74,14 +74,18 @@ async def test_it_shows_processes_queues_and_the_last_errors(monkeypatch: pytest
         processes = await status.ask({"separation": f"http://127.0.0.1:{health.port}", "auth": away})
     await health.stop()
     lines = printed(processes).splitlines()
-    row, queue = [line.split("│")[1:-1] for line in lines if "│ separation" in line]
+    row, queue, worker = [line.split("│")[1:-1] for line in lines if "│ separation" in line]
     assert row[1].strip() == "ready"
-    assert [cell.strip() for cell in queue[1:5]] == ["3", "1", "1 min 15 s", "0 of 1 busy"]
+    assert [cell.strip() for cell in queue[1:4]] == ["3", "1", "1 min 15 s"]
+    assert worker[1].strip() == "0 of 1"
     assert any("auth" in line and "away" in line for line in lines)
     (error,) = (line for line in lines if "job given up" in line)
     assert "job=j7" in error
     assert "hunter2" not in "".join(lines)
-    assert status.as_json(processes)["auth"] == {"state": "away", "errors": []}
+    told = status.as_json(processes)["processes"]
+    assert told["auth"] == {"state": "away", "errors": []}
+    assert told["separation"]["queue"] == {"queued": 3, "running": 1, "oldestSeconds": 75.0}
+    assert told["separation"]["worker"]["slots"] == 1
 
 
 def test_it_tells_what_uses_a_gpu(gpu: None) -> None:
@@ -104,5 +108,5 @@ def test_without_a_suite_everything_is_away(tmp_path: Path) -> None:
     places = {f"STEMTUBE_{name}_LISTEN": f"127.0.0.1:{port}" for port, name in enumerate(names, start=1)}
     done = stemtube("status", "--json", cwd=tmp_path, **places)
     assert done.returncode == 1
-    states = {name: told["state"] for name, told in json.loads(done.stdout).items()}
+    states = {name: told["state"] for name, told in json.loads(done.stdout)["processes"].items()}
     assert states == dict.fromkeys(("auth", "download", "separation", "analysis", "gateway"), "away")

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.common.engine import Report
 from services.common.errors import InvalidInputError
 
@@ -20,7 +22,7 @@ class Work:
         self._tasks += 1
         return {"pid": os.getpid(), "tasks": self._tasks, **getattr(self, task["do"])(report)}
 
-    def preparations(self) -> Iterator[None]:
+    def preparations(self, report: Report) -> Iterator[None]:
         """Three steps, each of which waits for its turn to be allowed by a file; `settings` is their folder."""
         for number in range(3):
             while not (Path(self._settings) / f"go-{number}").exists():
@@ -28,7 +30,7 @@ class Work:
             (Path(self._settings) / f"done-{number}").touch()
             yield
 
-    def broken_preparations(self) -> Iterator[None]:
+    def broken_preparations(self, report: Report) -> Iterator[None]:
         yield
         raise RuntimeError("no such model")
 
@@ -38,6 +40,10 @@ class Work:
             report("counting", (number + 1) / 10, number=number)
         report.keep("half", {"value": 5})
         return {"settings": self._settings}
+
+    def say(self, report: Report) -> dict[str, Any]:
+        structlog.get_logger("here").info("from the child")
+        return {}
 
     def refuse(self, report: Report) -> dict[str, Any]:
         raise InvalidInputError("This is no audio.", "NOT_AUDIO")

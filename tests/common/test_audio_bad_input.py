@@ -1,5 +1,6 @@
 """Every file that is not a song ends in one clear error, soon and without reading anything but itself."""
 
+import io
 import random
 import socket
 import struct
@@ -227,6 +228,34 @@ def test_a_header_cannot_make_the_decoder_reserve_memory(tmp_path: Path) -> None
     data = bytearray(with_soundfile(tmp_path / "song.flac", SONG).read_bytes())
     data[21:26] = bytes([data[21] | 0x0F]) + b"\xff" * 4
     assert refusal(written(tmp_path / "boast.flac", bytes(data))) == "TOO_LONG"
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\xff\xff\xff\x7fWAVE",
+        b"RIFF\xff\xff\xff\x7fWAVEfmt \x10\0\0\0\x01\0\x02\0\x44\xac\0\0\x10\xb1\x02\0\x04\0\x10\0",
+        b"\0\0\0\x10ftypisomisom" + b"\0\0\0\x08free" * 500_000,
+    ],
+)
+def test_boxes_without_end_are_not_all_looked_at(head: bytes) -> None:
+    """FFmpeg would, with a third of a second for each megabyte of them."""
+    file = Counted(head + bytes(4_000_000))
+    with pytest.raises(InvalidInputError) as caught:
+        probe(file, LIMITS)
+    assert caught.value.reason == "TRUNCATED"
+    assert file.count < 10_000
 
 
 def playlists(target: Path, port: int) -> dict[str, str]:

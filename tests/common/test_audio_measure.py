@@ -31,6 +31,12 @@ def lufs(samples: Samples, rate: int, names: tuple[str, ...] = STEREO, block: in
     return meter.lufs()
 
 
+@pytest.mark.parametrize("rate", [1, 70, 1000, 3300])
+def test_sound_of_a_rate_below_what_the_filters_weight_has_a_loudness(rate: int) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, (2, 60 * rate)).astype(np.float32)
+    assert -40 < lufs(noise, rate) < 0
+
+
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000, 192000])
 @pytest.mark.parametrize("level", [-23.0, -33.0])
 def test_a_stereo_tone_is_as_loud_as_its_level(rate: int, level: float) -> None:

@@ -308,3 +308,24 @@ async def test_a_migration_does_not_hold_up_the_event_loop(sqlite_url: str, sche
         longest, last = max(longest, time.monotonic() - last), time.monotonic()
     await migrating
     assert longest < 0.5
+
+
+async def test_a_call_that_is_cancelled_twice_leaves_nothing_that_waits_for_ever(tmp_path: Path) -> None:
+    """A gRPC server cancels so at its end. What closed the connection waited for a thread that had ended."""
+    before = asyncio.all_tasks()
+
+    async def wait_for_turn(database: Database) -> None:
+        async with database.write() as session:
+            await session.execute(text("SELECT 1"))
+
+    async with Database(f"sqlite:///{tmp_path / 'shared.sqlite'}") as database, database.write() as session:
+        await session.execute(text("SELECT 1"))
+        waiting = asyncio.create_task(wait_for_turn(database))
+        for _ in range(2):
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    async with asyncio.timeout(10):
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0.02)

@@ -57,7 +57,7 @@ async def test_errors_of_a_task_keep_code_and_reason_and_faults_tell_nothing(eng
 
 async def test_the_childs_logs_name_the_job(capfd: pytest.CaptureFixture[str]) -> None:
     engine = Engine("test-engine", Work, "plain", LogSettings(format="json"))
-    with structlog.contextvars.bound_contextvars(service="parent", job="j1", user="anna"), pytest.raises(StemTubeError):
+    with structlog.contextvars.bound_contextvars(job="j1", user="anna"), pytest.raises(StemTubeError):
         await engine.run({"do": "fault"}, ignore)
     await engine.close()
     (line,) = (json.loads(line) for line in capfd.readouterr().err.splitlines() if "task failed" in line)

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -18,11 +20,20 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from services.common import server as server_module
 from services.common.auth import TokenVerifier, bearer, caller
 from services.common.client import RemoteError, domain_error, open_channel
 from services.common.config import NetworkSettings
 from services.common.errors import Code, LimitExceededError, NotFoundError, UnavailableError
-from services.common.server import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, Draining, RunningServer, Service, start
+from services.common.server import (
+    MAX_CONCURRENT_STREAMS,
+    MAX_MESSAGE_BYTES,
+    MAX_METADATA_BYTES,
+    Draining,
+    RunningServer,
+    Service,
+    start,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = Ed25519PrivateKey.generate()
@@ -189,6 +200,28 @@ async def test_every_kind_of_rpc_refuses_who_has_none(client: Client, metadata: 
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await call
         assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_what_is_no_message_is_refused_after_who_calls_is_known(client: Client) -> None:
+    def calls(metadata: Any) -> list[Any]:
+        options = {"metadata": metadata, "timeout": 10}
+        garbage = b"\x0a\xff"
+        return [
+            client.channel.unary_unary("/test.Echo/Say")(garbage, **options),
+            texts(client.channel.unary_stream("/test.Echo/Repeat")(garbage, **options)),
+            client.channel.stream_unary("/test.Echo/Join")(iter([garbage]), **options),
+            texts(client.channel.stream_stream("/test.Echo/Chat")(iter([garbage]), **options)),
+        ]
+
+    for metadata, code, reason in (
+        (TOKEN, Code.INVALID_ARGUMENT, "BAD_REQUEST"),
+        ((), Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    ):
+        for call in calls(metadata):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call
+            error = domain_error(refusal.value)
+            assert (error.code, error.reason) == (code, reason)
 
 
 async def test_a_public_name_makes_no_longer_name_public(client: Client) -> None:
@@ -400,6 +433,68 @@ async def test_metadata_beyond_the_limit_is_refused(client: Client) -> None:
         await client.say("hello", metadata=(*TOKEN, ("x-much", "x" * MAX_METADATA_BYTES)))
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert await client.say("still here") == "still here"
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, PING, GOAWAY = 4, 6, 7
+MAX_CONCURRENT_STREAMS_ID, ENHANCE_YOUR_CALM = 3, 11
+
+
+def http2_frame(kind: int, content: bytes = b"") -> bytes:
+    """RFC 9113, section 4.1; of stream 0, without flags."""
+    return len(content).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + content
+
+
+async def next_http2_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = await reader.readexactly(9)
+    return head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
+
+
+async def test_a_connection_has_so_many_streams_and_is_closed_if_it_pings_too_often(
+    server: RunningServer, client: Client
+) -> None:
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(PREFACE + http2_frame(SETTINGS))
+        kind, content = await next_http2_frame(reader)
+        assert kind == SETTINGS
+        settings = dict(struct.iter_unpack(">HI", content))
+        assert settings[MAX_CONCURRENT_STREAMS_ID] == MAX_CONCURRENT_STREAMS
+        writer.write(http2_frame(PING, bytes(8)) * 20)
+        while kind != GOAWAY:
+            kind, content = await next_http2_frame(reader)
+        assert int.from_bytes(content[4:8], "big") == ENHANCE_YOUR_CALM
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(1000):
+                pass
+        writer.close()
+    assert await client.say("others do not notice") == "others do not notice"
+
+
+async def test_a_connection_on_which_nothing_comes_is_closed(monkeypatch: pytest.MonkeyPatch, echo: Echo) -> None:
+    name = "grpc.server_handshake_timeout_ms"
+    options = dict(server_module.SERVER_OPTIONS)
+    assert options[name] <= 20_000
+    monkeypatch.setattr(server_module, "SERVER_OPTIONS", tuple((options | {name: 500}).items()))
+
+    async def keys() -> Any:
+        return {}
+
+    running = await start(
+        Service("test.Echo", echo.register),
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        verifier=TokenVerifier(keys),
+        draining=echo.draining,
+    )
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(PREFACE[:10])
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(1000):
+                pass
+        writer.close()
+    await running.stop(0)
 
 
 async def test_a_taken_address_is_an_error(server: RunningServer, echo: Echo) -> None:

@@ -1,7 +1,10 @@
 """The images and the compose files: a target for each process, its own packages only, settings that exist."""
 
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +39,7 @@ def test_an_image_has_the_packages_of_its_extra_and_no_root(process: str) -> Non
     assert stage.base == "runtime"
     assert f"--from={process}-packages /app /app" in stage.arguments("COPY")
     (install,) = packages.arguments("RUN")
-    assert install.endswith(f"pip install -c constraints.txt '.[{process}]'")
+    assert install.endswith(f"pip install -c constraints.txt '.[{process},tracing]'")
     assert json.loads(stage.arguments("CMD")[0]) == ["python", "-m", PACKAGES[process]]
     assert [name for name, _ in stage.instructions][-3:] == ["USER", "EXPOSE", "CMD"]
     (deployment, *_) = (
@@ -110,3 +113,22 @@ def test_the_gpu_is_for_the_separation_and_its_image_has_cuda() -> None:
     separation = GPU["services"]["separation"]
     assert f"torch-{separation['build']['args']['ACCELERATOR']}" in STAGES
     assert separation["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+
+
+@pytest.mark.parametrize("told", ["sha256:" + 64 * "a", "", "no such manifest"])
+def test_the_base_is_pinned_to_what_the_registry_tells(told: str, tmp_path: Path) -> None:
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '{told}'\n")
+    docker.chmod(0o755)
+    file = tmp_path / "Dockerfile"
+    file.write_text((DOCKER / "Dockerfile").read_text())
+    environment = os.environ | {"PATH": f"{docker.parent}:{os.environ['PATH']}"}
+    command = ["make", "images-pin", f"DOCKERFILE={file}"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    tag, _, before = DEFAULTS["PYTHON_IMAGE"].partition("@")
+    assert (tmp_path / "asked").read_text().split()[-1] == tag
+    good = told.startswith("sha256:")
+    assert (run.returncode == 0) == good, run.stderr
+    pinned, _ = stages(file.read_text())
+    assert pinned["PYTHON_IMAGE"] == f"{tag}@{told if good else before}"

@@ -132,7 +132,7 @@ def test_processes_listen_where_the_pod_says(overlay: str, name: str, settings_o
     listening = {"health": section.health_listen}
     if not name.endswith("-work"):
         listening["http" if name == "gateway" else "grpc"] = section.listen
-    container = main_container(deployment)
+    container, environment = main_container(deployment), manifests.environment(deployment)
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
         port: split_address(address)[1] for port, address in listening.items()
     }
@@ -140,8 +140,9 @@ def test_processes_listen_where_the_pod_says(overlay: str, name: str, settings_o
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         check = container[probe]
         port_number(deployment, check["grpc"]["port"] if "grpc" in check else check["httpGet"]["port"])
-        assert ("grpc" in check) == ("grpc" in listening)
-    if "grpc" in listening:
+        # The kubelet's own gRPC probes speak no TLS.
+        assert ("grpc" in check) == ("grpc" in listening and "STEMTUBE_NETWORK__TLS_DIR" not in environment)
+    if "grpc" in container["readinessProbe"]:
         service = module_of(deployment).rpartition(".")[2]
         full_name = f"stemtube.{service}.v1.{service.capitalize()}Service"
         assert container["readinessProbe"]["grpc"]["service"] == full_name

@@ -1,6 +1,7 @@
 """The alerts and the dashboard ask for metrics and labels that the processes' code has."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 
@@ -9,7 +10,8 @@ from prometheus_client import REGISTRY
 
 import gateway.events
 import gateway.middleware  # noqa: F401
-from services.common import metrics, telemetry  # noqa: F401
+import services.download.usage  # noqa: F401
+from services.common import metrics, telemetry, work_metrics  # noqa: F401
 from services.common.job_store import Backlog
 from tests.deploy.manifests import base_with
 
@@ -33,8 +35,11 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 def in_code() -> tuple[set[str], set[str]]:
     """Names of samples, and names of labels, of all that the processes export."""
+    work_metrics.watch_engine("test", os.getpid())
+    work_metrics.note("gpu_memory", 1.0, {"engine": "test", "what": "held"})
     with metrics.shown("separation", lambda: Backlog(1, 1, 1.0)):
         families = list(REGISTRY.collect())
+    work_metrics.forget_engine("test", os.getpid())
     shown = {sample.name for family in families for sample in family.samples}
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     for family in families:  # those with labels have no samples before they are used

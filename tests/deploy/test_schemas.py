@@ -8,13 +8,14 @@ from typing import Any
 import jsonschema
 import kubernetes_validate.utils
 import pytest
+from cloudcoil.models.cert_manager.v1 import Certificate, Issuer
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 
 from tests.deploy.manifests import COMPONENTS, OVERLAYS, Manifests, base_with, rendered
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
-CUSTOM = {"ScaledObject": ScaledObject, "PodMonitor": PodMonitor, "PrometheusRule": PrometheusRule}
+CUSTOM = {kind.__name__: kind for kind in (Certificate, Issuer, ScaledObject, PodMonitor, PrometheusRule)}
 # No package has its schema; what it refers to is checked with the meaning.
 WITHOUT_SCHEMA = {"HTTPRoute"}
 

@@ -1,6 +1,7 @@
 """What yt-dlp makes of links, through the child processes that run it, from a real web site on this machine."""
 
 import asyncio
+import gzip
 import io
 import sys
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 import yt_dlp
 from yt_dlp.networking.common import Response
@@ -21,7 +23,7 @@ from services.download.config import DownloadSection, DownloadSettings
 from services.download.fetcher import FetchWork
 from services.download.lookups import Lookups
 from services.download.messages import song_message
-from services.download.sites import Sites, deno_path, song_of
+from services.download.sites import MEMORY_BYTES, Sites, deno_path, song_of
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 
@@ -178,6 +180,19 @@ async def test_where_nothing_is_or_no_song_is_told(fetching: Fetching, site: Sit
     assert await refusal(fetching, f"{site.url}/page") == (Code.FAILED_PRECONDITION, "UNSUPPORTED_SITE")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sets another process' limit")
+async def test_a_page_that_unpacks_to_more_than_there_is_memory(fetching: Fetching, site: Site, tmp_path: Path) -> None:
+    assert await refusal(fetching, f"{site.url}/missing.mp3") == (Code.NOT_FOUND, "NO_SUCH_PAGE")
+    (child,) = (process for process in psutil.Process().children() if "spawn_main" in process.cmdline()[-2])
+    assert child.rlimit(psutil.RLIMIT_DATA) == (MEMORY_BYTES, MEMORY_BYTES)
+    child.rlimit(psutil.RLIMIT_DATA, (300_000_000, 300_000_000))
+    bomb = tmp_path / "page.html"
+    bomb.write_bytes(gzip.compress(b"<!DOCTYPE html><html>" + bytes(400_000_000), 1))
+    site.put(bomb)
+    site.headers |= {"Content-Type": "text/html", "Content-Encoding": "gzip"}
+    assert await refusal(fetching, f"{site.url}/page.html") == (Code.RESOURCE_EXHAUSTED, "TOO_LARGE")
+
+
 async def test_a_site_that_is_not_there_may_be_tried_again(fetching: Fetching, site: Site) -> None:
     await site.stop()
     assert await refusal(fetching, f"{site.url}/song.flac") == (Code.UNAVAILABLE, "SITE_UNAVAILABLE")
@@ -314,6 +329,7 @@ def test_each_refusal_of_a_site_has_its_reason(
     error: ExtractorError, reason: str, settings: DownloadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.download.sites.Guard.install", lambda _guard: None)
+    monkeypatch.setattr("services.download.sites.limit_memory", lambda _bytes: None)
     monkeypatch.setitem(sys.modules, "curl_cffi", None)
 
     def extract(_downloader: Any, _url: str, **_options: Any) -> Any:
@@ -339,6 +355,7 @@ def test_what_is_no_song_is_refused(
     found: dict[str, Any], reason: str, settings: DownloadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.download.sites.Guard.install", lambda _guard: None)
+    monkeypatch.setattr("services.download.sites.limit_memory", lambda _bytes: None)
     with pytest.raises(StemTubeError) as refused:
         Sites(settings).check(found)
     assert refused.value.reason == reason

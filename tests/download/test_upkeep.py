@@ -162,6 +162,33 @@ async def test_what_a_user_takes_is_measured_and_limited(
         await Usage(database, acquiring.objects, 0).expect_room("ben", 10**15)
 
 
+async def test_a_user_may_have_another_quota_than_the_rest(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path
+) -> None:
+    track = await acquiring.upload("anna", song)
+    await keep_stem(acquiring, track.id)
+    async with Database(settings.database_url) as database:
+        usage = Usage(database, acquiring.objects, 1)
+        for user in ("anna", "ben"):
+            with pytest.raises(LimitExceededError):
+                await usage.expect_room(user, 10**6)
+        await usage.set_quota("anna", 0)
+        await usage.set_quota("ben", 10**6)
+        await usage.expect_room("anna", 10**15)
+        await usage.expect_room("ben", 10**6)
+        with pytest.raises(LimitExceededError):
+            await usage.expect_room("ben", 10**6 + 1)
+        await usage.measure_all()
+        uses = await usage.of_all()
+        assert uses == {"anna": await usage.of("anna"), "ben": await usage.of("ben")}
+        assert (uses["anna"].quota_bytes, uses["ben"].quota_bytes) == (0, 10**6)
+        assert uses["anna"].used_bytes > uses["ben"].used_bytes == 0
+        await usage.set_quota("anna", None)
+        await usage.set_quota("ben", None)
+        assert (await usage.of("anna")).quota_bytes == 1
+        assert list(await usage.of_all()) == ["anna"]
+
+
 async def test_statistics_count_the_library(acquiring: Acquiring, settings: DownloadSettings, song: Path) -> None:
     track = await acquiring.upload("anna", song)
     gone = await acquiring.upload("ben", song)

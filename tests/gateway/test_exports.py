@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientPayloadError
 
 from gateway.exports.registry import EXPORTS
-from gateway.exports.track import file_name
+from gateway.exports.track import named_after
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.exported import exported, full_track
@@ -169,21 +169,18 @@ async def test_a_rendering_that_takes_too_long(connect: Connect, client: Client)
     assert (status, answer["details"][0]["reason"]) == (503, "EXPORT_TIMEOUT")
 
 
-@pytest.mark.parametrize(
-    ("artist", "title", "expected"),
-    [
-        ("", "Song", "Song"),
-        ("", "", "track"),
-        ("", " ..", "track"),
-        ("AC/DC", 'What?\r\n"No"', "AC_DC - What_ _No_"),
-        ("", "../../etc/passwd", "_.._etc_passwd"),
-        ("東京", "夜\u202etxt", "東京 - 夜_txt"),
-        ("", "x" * 300, "x" * 180),
-        ("", "夜" * 100, "夜" * 60),
-    ],
-)
-def test_names_of_files(artist: str, title: str, expected: str) -> None:
-    assert file_name(download_pb2.Track(artist=artist, title=title)) == expected
+def test_files_are_named_after_artist_and_title() -> None:
+    assert named_after(download_pb2.Track(artist="AC/DC", title='What?\r\n"No"')) == "AC_DC - What_ _No_"
+    assert named_after(download_pb2.Track(title="Song")) == "Song"
+    assert named_after(download_pb2.Track()) == "track"
+
+
+def test_names_in_a_zip_are_names_on_any_system() -> None:
+    stems = [download_pb2.TrackStem(model=model, name=name) for model in ("aux.pt", "x.") for name in ("con", "a:b")]
+    track = download_pb2.Track(title="..\\..", stems=stems)
+    assert list(EXPORTS["stems"].make(track, {"model": ""}).stems) == [
+        f"_/{model}/{name}.flac" for model in ("_aux.pt", "x") for name in ("_con", "a_b")
+    ]
 
 
 def test_the_gateway_itself_loads_no_sound_libraries() -> None:

@@ -70,7 +70,7 @@ def rendered(name: str, sources: Sequence[io.BytesIO], parameters: dict[str, Any
     render = EXPORTS[name].render
     assert render is not None
     seen: list[float] = []
-    render(sources, json.loads(json.dumps(parameters)), path, seen.append)
+    render(sources, json.loads(json.dumps(parameters)), path, seen.append, audio.Sandbox())
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     return path
@@ -137,7 +137,7 @@ def test_a_mixdown_that_is_stopped_leaves_no_file(tmp_path: Path) -> None:
 
     parameters = {"encoding": "flac", "factors": [1.0], "pans": [0.0], "sample_rate_hz": RATE}
     with pytest.raises(StoppedError):
-        mixdown.render([flac(MIX)], parameters, tmp_path / "mix", stop)
+        mixdown.render([flac(MIX)], parameters, tmp_path / "mix", stop, audio.Sandbox())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,10 +20,11 @@ async def test_every_view_is_the_same_document_with_a_strict_policy(tmp_path: Pa
     (tmp_path / "assets").mkdir()
     (tmp_path / "index.html").write_text("<title>the page</title>")
     (tmp_path / "icon.svg").write_text("<svg/>")
+    (tmp_path / "sw.js").write_text("1")
     (tmp_path / "assets" / "index-abc.js").write_text("1")
     client = await _client(tmp_path)
     try:
-        for view in ("/", "/songs/some-track", "/account", "/admin"):
+        for view in ("/", "/songs/some-track", "/account", "/admin", "/admin/logs", "/register"):
             answer = await client.get(view)
             assert "the page" in await answer.text()
             policy = answer.headers["Content-Security-Policy"]
@@ -33,6 +34,9 @@ async def test_every_view_is_the_same_document_with_a_strict_policy(tmp_path: Pa
         assert script.content_type.endswith("/javascript")  # Python 3.12 has another one than 3.11
         assert "immutable" in script.headers["Cache-Control"]
         assert (await client.get("/icon.svg")).headers["Cache-Control"] == "no-cache"
+        worker = await client.get("/sw.js")  # it fetches by its own policy, and a new one must be seen at once
+        assert "connect-src 'self'" in worker.headers["Content-Security-Policy"]
+        assert worker.headers["Cache-Control"] == "no-cache"
         assert (await client.get("/assets/../index.html")).status == 404
         assert (await client.get("/assets/..%2findex.html")).status == 404
     finally:

@@ -73,7 +73,8 @@ async def test_open_streams_are_counted(client: Client) -> None:
 
 async def test_one_log_line_per_request_and_no_secret_in_it(client: Client) -> None:
     with structlog.testing.capture_logs() as lines:
-        await client.json("GET", "/api/v1/tracks/a?colour=red", headers={"X-Request-Id": "r-1"})
+        headers = {"X-Request-Id": "r-1", "User-Agent": "Browser/1 (a\xe4)"}
+        await client.json("GET", "/api/v1/tracks/a?colour=red", headers=headers)
     (line,) = [line for line in lines if line["event"] == "request"]
     assert {name: line[name] for name in ("method", "route", "path", "status")} == {
         "method": "GET",
@@ -82,6 +83,7 @@ async def test_one_log_line_per_request_and_no_secret_in_it(client: Client) -> N
         "status": 400,
     }
     assert line["ms"] >= 0
+    assert line["agent"] == "Browser/1 (a)"
     assert token_of("ann")[:20] not in str(lines)
 
 
@@ -115,6 +117,30 @@ async def test_what_is_not_http_is_answered_without_a_page_or_a_traceback(client
         head, _, body = answer.partition(b"\r\n\r\n")
         assert not head or (head.startswith(b"HTTP/1.") and json.loads(body)["code"] == Code.INVALID_ARGUMENT)
     assert (await client.json("GET", "/healthz"))[0] == 200
+
+
+ABANDONED = {
+    "gone": b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
+    "spoiled body": b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 40\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", ABANDONED)
+async def test_who_goes_away_or_sends_a_spoiled_body_fills_no_log(
+    client: Client, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
+        writer.write(ABANDONED[kind])
+        if kind == "spoiled body":
+            assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+            writer.write(bytes(20))
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        assert (await client.json("GET", "/healthz"))[0] == 200
+    assert [line for line in lines if line["log_level"] == "error"] == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize(

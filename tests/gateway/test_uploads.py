@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.app import LAST_ANSWERS_SECONDS
 from gateway.uploads import display_name
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of, until
@@ -206,6 +207,25 @@ async def test_bytes_that_stop_coming(connect: Connect) -> None:
         await asyncio.sleep(1)
 
     assert await client.refused("POST", PATH, data=stalled(), headers=WAV) == (408, "BODY_TIMEOUT")
+
+
+async def test_a_gateway_that_stops_takes_what_is_on_its_way_and_says_that_it_is_the_last(connect: Connect) -> None:
+    client = await connect(shutdown_seconds=5.0)
+    stopping: list[asyncio.Task[None]] = []
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield bytes(MIB)
+        await until(lambda: bool(client.suite.library.uploads))
+        stopping.append(asyncio.create_task(client.gateway.stop()))
+        # By then it takes no more connections.
+        await asyncio.sleep(LAST_ANSWERS_SECONDS + 0.1)
+        yield bytes(MIB)
+
+    async with client.http.post(PATH, data=slow(), headers=WAV) as response:
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+    await stopping[0]
+    (upload,) = client.suite.library.uploads
+    assert (upload.size, upload.ended) == (2 * MIB, "complete")
 
 
 BAD_FORMS = {

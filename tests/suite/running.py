@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
 EXTRA_WORKERS = ("separation-work", "analysis-work")
-# A role, and where several play it a number: service-role[-number].
-ROLES = (*EXTRA_WORKERS, "separation-serve", "separation-work-2")
+# Further processes: service[-role][-number], the number where several play a role.
+ROLES = (*EXTRA_WORKERS, "separation-serve", "analysis-serve", "separation-work-2")
+SECOND = ("auth-2", "download-2", "separation-serve-2", "analysis-serve-2", "gateway-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
+PATIENCE_SECONDS = 120  # far more than a process takes to start or to end, unless the machine is overloaded
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,7 +43,8 @@ class Suite:
     settings: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [*SERVICES, "gateway", *(f"{name}-health" for name in (*SERVICES, *ROLES))]
+        served = (*SERVICES, "gateway", *SECOND)
+        names = [*served, *(f"{name}-health" for name in (*SERVICES, *ROLES, *SECOND))]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         variables = {
             "DATA_DIR": self.data,
@@ -70,24 +73,25 @@ class Suite:
     def start(self, *names: str) -> None:
         for name in names:
             log = (self.data / f"{name}.log").open("ab")
-            service, role = (*name.split("-"), "")[:2]
+            service, role = (*(word for word in name.split("-") if not word.isdigit()), "")[:2]
             command = [
                 sys.executable,
                 "-m",
-                name if name == "gateway" else f"services.{service}",
+                service if service == "gateway" else f"services.{service}",
                 *([role] if role else []),
             ]
-            environment = self.environment
-            if role:
-                place = f"127.0.0.1:{self.ports[f'{name}-health']}"
-                environment = environment | {f"STEMTUBE_{service.upper()}__HEALTH_LISTEN": place}
+            environment, section = self.environment, f"STEMTUBE_{service.upper()}__"
+            if name in self.ports:
+                environment = environment | {f"{section}LISTEN": f"127.0.0.1:{self.ports[name]}"}
+            if service != "gateway" and name != service:
+                environment = environment | {f"{section}HEALTH_LISTEN": f"127.0.0.1:{self.ports[f'{name}-health']}"}
             self.processes[name] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             log.close()
         for name in names:
-            port = self.ports["gateway"] if name == "gateway" else self.ports[f"{name}-health"]
+            port = self.ports[name if name.startswith("gateway") else f"{name}-health"]
             self._await(f"http://127.0.0.1:{port}/readyz", name)
 
-    def _await(self, url: str, name: str, seconds: float = 60) -> None:
+    def _await(self, url: str, name: str, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -97,16 +101,21 @@ class Suite:
                 time.sleep(0.1)
         raise TimeoutError(f"{name} is not ready:\n" + (self.data / f"{name}.log").read_text()[-3000:])
 
+    def end(self, name: str) -> int:
+        """Asks a process to end, as Kubernetes does, and waits for it; its exit status."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        return self.processes[name].wait(PATIENCE_SECONDS)
+
     def kill(self, name: str) -> None:
         self.processes[name].kill()
         self.processes[name].wait()
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 15) -> None:
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for name, process in self.processes.items():
             try:
-                process.wait(15)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
-                raise AssertionError(f"{name} did not end within 15 s of SIGTERM") from None
+                raise AssertionError(f"{name} did not end within {seconds:.0f} s of SIGTERM") from None

@@ -119,7 +119,8 @@ async def test_every_route_but_the_public_ones_refuses_a_stranger(suite: Suite) 
         # What the server can do, which tus asks by OPTIONS, is no secret.
         operations = [one for one in operations if one[0] != "OPTIONS"]
         public = {path for _, path, operation in operations if operation.get("security") == []}
-        assert public == {f"/api/v1/auth/{name}" for name in ("login", "logout", "register", "registration")}
+        names = ("auth/login", "auth/logout", "auth/register", "auth/registration", "page/errors")
+        assert public == {f"/api/v1/{name}" for name in names}
         for verb, path, operation in operations:
             if path in public or not path.startswith("/api/v1/"):
                 continue
@@ -146,7 +147,14 @@ def arguments(verb: str, path: str, operation: Json) -> dict[str, Any]:
 
 def fill(path: str, ids: dict[str, str]) -> str:
     """A path with ids for its variables."""
-    others = {"part": "PART_KEY", "model": "spleeter_2stems", "stem": "vocals", "number": "0", "format": "json"}
+    others = {
+        "part": "PART_KEY",
+        "model": "spleeter_2stems",
+        "stem": "vocals",
+        "number": "0",
+        "format": "json",
+        "service": "download",
+    }
     # Nobody is asked for an upload whose id cannot be one.
     others["upload_id"] = "0" * 32
     return re.sub(r"\{(\w+)\}", lambda variable: ids.get(variable[1]) or others.get(variable[1], "x"), path)

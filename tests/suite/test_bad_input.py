@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from services.common.errors import Code
@@ -15,7 +17,7 @@ from stemtube.auth.v1 import auth_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
 from tests.download.site import Site
-from tests.suite.client import Client, reason, states
+from tests.suite.client import Client, part_of, reason, states
 from tests.suite.grpc_client import GrpcClient, refusal
 from tests.suite.running import MAX_BYTES, MAX_SECONDS, Suite
 
@@ -107,6 +109,34 @@ async def test_a_bad_file_behind_a_link_fails_its_job_and_leaves_nothing(
     assert (status, reason(answer)) == (404, "NO_SUCH_TRACK")
     after = await _everything(suite, client)
     assert after | {"job": before["job"]} == before
+
+
+async def _crash_decoder(suite: Suite, service: str) -> None:
+    """Does to a service's next decoder what a file could that makes it read where nothing is."""
+    parent = psutil.Process(suite.processes[service].pid)
+    async with asyncio.timeout(60):
+        while True:
+            for process in parent.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "sandbox_child" in " ".join(process.cmdline()):
+                        process.send_signal(signal.SIGSEGV)
+                        return
+            await asyncio.sleep(0.03)
+
+
+async def test_a_decoder_that_crashes_costs_its_file_alone(suite: Suite, client: Client, tmp_path: Path) -> None:
+    song = with_soundfile(tmp_path / "crash.flac", music(20, seed=77))
+    before = await _everything(suite, client)
+    crashing = asyncio.create_task(_crash_decoder(suite, "download"))
+    status, answer = await client.upload(song, KEY_ONLY)
+    await crashing
+    assert (status, reason(answer)) == (400, "DECODER_CRASHED"), answer
+    assert await _everything(suite, client) == before
+    crashing = asyncio.create_task(_crash_decoder(suite, "analysis"))
+    added = await client.uploaded(song, KEY_ONLY)
+    await crashing
+    job = await client.end_of(added["job"]["job"]["id"])
+    assert (states(job)["key"], part_of(job, "key")["error"]["reason"]) == ("failed", "DECODER_CRASHED"), job
 
 
 async def test_refusals_by_grpc(client: Client, grpc_client: GrpcClient, tmp_path: Path) -> None:

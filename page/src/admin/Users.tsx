@@ -1,20 +1,36 @@
 import { useState } from "preact/hooks";
-import { call } from "../api/client.ts";
+import { call, user } from "../api/client.ts";
 import type { User } from "../api/types.ts";
+import { bytes } from "../parts/format.ts";
+import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
+import { Secret } from "../parts/Secret.tsx";
 import { fail } from "../parts/toasts.tsx";
-import { Panel, then, useAnswer } from "./Panel.tsx";
 
 interface Account extends User {
   email: string;
+  createTime: string;
   disabled: boolean;
 }
 
-/** All accounts; nothing on a server that has no such list. */
+/** What the tracks of one user take, and may take; 0: no limit. */
+interface UserStorage {
+  userId: string;
+  usedBytes: string;
+  quotaBytes: string;
+  trackCount: string;
+}
+
+const GIGABYTE = 1e9;
+
+/** All accounts: made, disabled, given new passwords, rights and room. */
 export function Users() {
-  const [answer, again] = useAnswer<{ users: Account[] }>("/admin/users");
-  const [password, setPassword] = useState("");
+  const [answer, again] = useAnswer<{ users: Account[] }>("/admin/users?pageSize=1000");
+  const [storage, measureAgain] = useAnswer<{ users: UserStorage[] }>("/admin/storage");
+  const [made, setMade] = useState({ text: "", secret: "" });
   if (!answer) return null;
   const change = (account: Account, what: object) => then(call("PATCH", `/admin/users/${account.id}`, what), again);
+  const tellPassword = (name: unknown, password: string) =>
+    setMade({ text: `The one-time password of ${name}, good for choosing another`, secret: password });
 
   async function create(event: SubmitEvent) {
     event.preventDefault();
@@ -22,8 +38,8 @@ export function Users() {
     const fields = new FormData(form);
     const wanted = { username: fields.get("username"), admin: fields.get("admin") !== null };
     try {
-      const made = await call<{ oneTimePassword: string }>("POST", "/admin/users", wanted);
-      setPassword(`${fields.get("username")} signs in once with ${made.oneTimePassword}`);
+      const { oneTimePassword } = await call<{ oneTimePassword: string }>("POST", "/admin/users", wanted);
+      tellPassword(wanted.username, oneTimePassword);
       form.reset();
       again();
     } catch (error) {
@@ -32,35 +48,55 @@ export function Users() {
   }
 
   function reset(account: Account) {
-    call<{ oneTimePassword: string }>("POST", `/admin/users/${account.id}/reset-password`)
-      .then((made) => setPassword(`${account.username} signs in once with ${made.oneTimePassword}`))
-      .catch(fail);
+    const { id, username } = account;
+    const done = call<{ oneTimePassword: string }>("POST", `/admin/users/${id}/reset-password`);
+    then(done.then(({ oneTimePassword }) => tellPassword(username, oneTimePassword)), again);
   }
 
   return (
     <Panel title="Users">
-      {password && <p role="status">{password}</p>}
+      <Secret {...made} />
       <table>
         <thead>
           <tr>
             <th>Name</th>
+            <th>Since</th>
             <th>State</th>
+            <th>Storage</th>
             <th>Change</th>
           </tr>
         </thead>
         <tbody>
           {answer.users.map((account) => (
             <tr key={account.id}>
-              <td>{account.username}</td>
-              <td>{[account.admin && "admin", account.disabled && "disabled"].filter(Boolean).join(", ")}</td>
-              <td class="row">
-                <button onClick={() => change(account, { disabled: !account.disabled })}>
-                  {account.disabled ? "Enable" : "Disable"}
-                </button>
-                <button onClick={() => change(account, { admin: !account.admin })}>
-                  {account.admin ? "No longer admin" : "Make admin"}
-                </button>
-                <button onClick={() => reset(account)}>New password</button>
+              <th scope="row">{account.username}</th>
+              <td>{when(account.createTime)}</td>
+              <td>{stateOf(account)}</td>
+              <td>
+                <Room account={account} storage={storage?.users.find(({ userId }) => userId === account.id)} again={measureAgain} />
+              </td>
+              <td>
+                <div class="row">
+                  <button aria-label={`New password for ${account.username}`} onClick={() => reset(account)}>
+                    New password
+                  </button>
+                  {account.id !== user.value?.id && (
+                    <>
+                      <button
+                        aria-label={`${account.disabled ? "Enable" : "Disable"} ${account.username}`}
+                        onClick={() => change(account, { disabled: !account.disabled })}
+                      >
+                        {account.disabled ? "Enable" : "Disable"}
+                      </button>
+                      <button
+                        aria-label={account.admin ? `Take admin rights from ${account.username}` : `Make ${account.username} admin`}
+                        onClick={() => change(account, { admin: !account.admin })}
+                      >
+                        {account.admin ? "No longer admin" : "Make admin"}
+                      </button>
+                    </>
+                  )}
+                </div>
               </td>
             </tr>
           ))}
@@ -77,5 +113,35 @@ export function Users() {
         <button>Make an account</button>
       </form>
     </Panel>
+  );
+}
+
+function stateOf({ admin, disabled, mustChangePassword }: Account): string {
+  return [admin && "admin", disabled && "disabled", mustChangePassword && "has a one-time password"].filter(Boolean).join(", ");
+}
+
+/** What a user takes, and a field for how much it may be. */
+function Room({ account, storage, again }: { account: Account; storage: UserStorage | undefined; again: () => void }) {
+  const quota = Number(storage?.quotaBytes ?? 0);
+  function keep(event: Event) {
+    const text = (event.currentTarget as HTMLInputElement).value;
+    const quota = text === "" ? {} : { quotaBytes: String(Math.round(Number(text) * GIGABYTE)) };
+    then(call("PUT", `/admin/storage/${account.id}`, quota), again);
+  }
+  return (
+    <label class="inline">
+      {bytes(Number(storage?.usedBytes ?? 0))} of
+      <input
+        type="number"
+        min={0}
+        step="any"
+        size={5}
+        aria-label={`Gigabytes that ${account.username} may take; 0 for no limit, empty for what the settings say`}
+        placeholder="no limit"
+        value={quota ? quota / GIGABYTE : ""}
+        onChange={keep}
+      />
+      GB
+    </label>
   );
 }

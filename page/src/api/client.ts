@@ -4,27 +4,37 @@ import { signal } from "@preact/signals";
 import type { User } from "./types.ts";
 
 const BASE = "/api/v1";
+const NOT_MODIFIED = 304;
 
 /** Who is signed in: null for nobody, undefined while it is not known yet. */
 export const user = signal<User | null | undefined>(undefined);
 
 /** The API refused, or nobody answers; the message is for a person, the reason for programs. */
 export class ApiError extends Error {
+  /** 0 if nobody answers. */
   readonly status: number;
   readonly reason: string;
+  /** When the same request may be made again; 0 if nothing is said about that. */
+  readonly retrySeconds: number;
 
-  constructor(status: number, reason: string, message: string) {
+  constructor(status: number, reason: string, message: string, retrySeconds = 0) {
     super(message);
     this.status = status;
     this.reason = reason;
+    this.retrySeconds = retrySeconds;
   }
+}
+
+/** Nobody answers, or something in between says so. */
+export function isOffline(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 0 || error.status >= 502);
 }
 
 let renewal: Promise<boolean> | undefined;
 
 /** Exchanges the refresh cookie for new tokens, once for all who ask at the same time; false if nobody is signed in. */
 export function renew(): Promise<boolean> {
-  renewal ??= send("POST", "/auth/refresh")
+  renewal ??= send("POST", "/auth/refresh", { json: {} })
     .then((response) => {
       if (response.status === 401) user.value = null;
       return response.ok;
@@ -38,8 +48,9 @@ export function renew(): Promise<boolean> {
  *
  * @throws ApiError what the API refuses it with; status 0 if nobody answers.
  */
-export async function call<Answer>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Answer> {
-  const response = await sendSignedIn(method, path, body, signal);
+export async function call<Answer>(method: string, path: string, json?: unknown, signal?: AbortSignal): Promise<Answer> {
+  const options = method === "GET" ? {} : { json: json ?? {} };
+  const response = await request(method, path, { ...options, ...(signal && { signal }) });
   return (await response.json()) as Answer;
 }
 
@@ -50,52 +61,61 @@ export async function call<Answer>(method: string, path: string, body?: unknown,
  * @throws ApiError likewise.
  */
 export async function fetchBytes(path: string, range?: [number, number], signal?: AbortSignal): Promise<Response> {
-  const headers = range ? { Range: `bytes=${range[0]}-${range[1]}` } : undefined;
-  return sendSignedIn("GET", path.slice(BASE.length), undefined, signal, headers);
+  const headers: Record<string, string> = range ? { Range: `bytes=${range[0]}-${range[1]}` } : {};
+  return request("GET", path.slice(BASE.length), { headers, ...(signal && { signal }) });
 }
 
-async function sendSignedIn(
-  method: string,
-  path: string,
-  body?: unknown,
-  signal?: AbortSignal,
-  headers?: HeadersInit,
-): Promise<Response> {
-  let response = await send(method, path, body, signal, headers);
-  if (response.status === 401 && (await renew())) response = await send(method, path, body, signal, headers);
-  if (!response.ok) throw await errorOf(response);
+interface RequestOptions {
+  json?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+  /** "no-store": not what this device keeps, either. */
+  cache?: RequestCache;
+}
+
+/**
+ * Sends a request below /api/v1 and gives its answer: a good one, or that nothing has changed (304).
+ *
+ * @throws ApiError likewise.
+ */
+export async function request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
+  let response = await send(method, path, options);
+  if (response.status === 401 && (await renew())) response = await send(method, path, options);
+  if (!response.ok && response.status !== NOT_MODIFIED) throw await refusal(response);
   return response;
 }
 
-async function send(
-  method: string,
-  path: string,
-  body?: unknown,
-  signal?: AbortSignal,
-  headers: HeadersInit = {},
-): Promise<Response> {
-  const isForm = body instanceof FormData;
-  const init: RequestInit = { method, headers: new Headers(headers) };
+async function send(method: string, path: string, { json, headers, signal, cache }: RequestOptions): Promise<Response> {
+  const init: RequestInit = { method, headers: { ...headers, ...(json !== undefined && { "Content-Type": "application/json" }) } };
+  if (json !== undefined) init.body = JSON.stringify(json);
   if (signal) init.signal = signal;
-  if (isForm) init.body = body;
-  else if (method !== "GET") {
-    init.body = JSON.stringify(body ?? {});
-    (init.headers as Headers).set("Content-Type", "application/json");
-  }
+  if (cache) init.cache = cache;
   try {
     return await fetch(BASE + path, init);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "OFFLINE", "StemTube does not answer. Check the network, then try again.");
+    throw noAnswer();
   }
 }
 
-async function errorOf(response: Response): Promise<ApiError> {
+async function refusal(response: Response): Promise<ApiError> {
+  return errorOf(response.status, response.headers.get("Retry-After"), await response.text());
+}
+
+/** The error that there is no answer. */
+export function noAnswer(): ApiError {
+  return new ApiError(0, "OFFLINE", "StemTube does not answer. Check the network, then try again.");
+}
+
+/** What an answer other than a good one says. */
+export function errorOf(status: number, retryAfter: string | null, body: string): ApiError {
+  const seconds = Number(retryAfter ?? 0) || 0;
   try {
-    const status = (await response.json()) as { message: string; details?: { reason?: string }[] };
-    return new ApiError(response.status, status.details?.[0]?.reason ?? "", status.message);
+    const { message, details } = JSON.parse(body) as { message: string; details?: { reason?: string }[] };
+    return new ApiError(status, details?.[0]?.reason ?? "", message, seconds);
   } catch {
-    return new ApiError(response.status, "", `The server answered with ${response.status}.`);
+    const waiting = status >= 502 ? "StemTube is starting or too busy; try again in a moment." : `The server answered with ${status}.`;
+    return new ApiError(status, "", waiting, seconds);
   }
 }
 
@@ -109,20 +129,35 @@ export async function findUser(): Promise<void> {
   }
 }
 
-/** @throws ApiError wrong name or password (reason BAD_CREDENTIALS). */
-export async function signIn(username: string, password: string): Promise<void> {
-  const response = await send("POST", "/auth/login", { username, password });
-  if (!response.ok) throw await errorOf(response);
+/** @throws ApiError wrong name or password (reason BAD_CREDENTIALS), or too many attempts (TOO_MANY_ATTEMPTS). */
+export function signIn(username: string, password: string): Promise<void> {
+  return enter("/auth/login", { username, password });
+}
+
+/** Makes an account and signs in. @throws ApiError what it is refused with. */
+export function register(username: string, password: string, invitation: string): Promise<void> {
+  return enter("/auth/register", { username, password, invitation });
+}
+
+/** Changes the password; all other sessions end. @throws ApiError what it is refused with. */
+export async function changePassword(oldPassword: string, newPassword: string): Promise<void> {
+  user.value = (await call<{ user: User }>("POST", "/auth/password", { oldPassword, newPassword })).user;
+}
+
+async function enter(path: string, json: object): Promise<void> {
+  const response = await send("POST", path, { json });
+  if (!response.ok) throw await refusal(response);
   user.value = ((await response.json()) as { user: User }).user;
 }
 
+/** @throws ApiError nobody answers: the session goes on. */
 export async function signOut(): Promise<void> {
-  await send("POST", "/auth/logout");
+  await send("POST", "/auth/logout", { json: {} });
   user.value = null;
 }
 
 /** A query string of what is set. */
 export function query(values: Record<string, string | number | boolean | undefined>): string {
-  const set = Object.entries(values).filter(([, value]) => value !== undefined && value !== "" && value !== false);
+  const set = Object.entries(values).filter(([, value]) => value !== undefined && value !== "" && value !== false && value !== 0);
   return set.length ? "?" + new URLSearchParams(set.map(([name, value]) => [name, String(value)])) : "";
 }

@@ -186,6 +186,10 @@ export interface Song {
 export interface Availability {
   available: boolean;
   unavailableReason: string;
+  /** Its weights are here. */
+  present: boolean;
+  /** Of its weights on the server's disk; 0 while they are not here. */
+  sizeBytes: string;
 }
 
 export interface Model {
@@ -201,6 +205,7 @@ export interface Backend {
   name: string;
   license: string;
   description: string;
+  models: { name: string; availability: Availability; default: boolean }[];
   availability: Availability;
   default: boolean;
 }
@@ -208,6 +213,7 @@ export interface Backend {
 export interface Playlist {
   id: string;
   name: string;
+  notes: string;
   trackCount: number;
   trackIds: string[];
   revision: string;

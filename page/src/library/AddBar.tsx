@@ -3,7 +3,7 @@ import { useRef } from "preact/hooks";
 import { call, query } from "../api/client.ts";
 import type { Song } from "../api/types.ts";
 import { fail } from "../parts/toasts.tsx";
-import { addFiles } from "./adding.ts";
+import { addFiles } from "../uploads/queue.ts";
 import { AddOptions, chosenOptions } from "./AddOptions.tsx";
 import { SongChoice } from "./SongChoice.tsx";
 import { addLink } from "./state.ts";
@@ -39,7 +39,7 @@ export function AddBar() {
   }
 
   function take(input: HTMLInputElement) {
-    addFiles(Array.from(input.files ?? []));
+    addFiles(Array.from(input.files ?? [])).catch(fail);
     input.value = "";
   }
 

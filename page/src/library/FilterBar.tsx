@@ -1,12 +1,12 @@
 import { useSignal } from "@preact/signals";
 import { fail } from "../parts/toasts.tsx";
 import { TONICS } from "../music/keys.ts";
-import { createPlaylist, filters, playlists, removePlaylist, type Filters } from "./state.ts";
+import { filters, narrow } from "./filters.ts";
+import { createPlaylist, playlists } from "./playlists.ts";
 
 /** What the list is narrowed down to, and its order. */
 export function FilterBar() {
   const { query, keyTonic, keyMode, minBpm, maxBpm, favourites, deleted, playlistId, order } = filters.value;
-  const set = (change: Partial<Filters>) => (filters.value = { ...filters.value, ...change });
   return (
     <section aria-label="Find songs" class="filters row">
       <input
@@ -14,33 +14,33 @@ export function FilterBar() {
         aria-label="Title or artist"
         placeholder="Title or artist"
         value={query}
-        onInput={(event) => set({ query: event.currentTarget.value })}
+        onInput={(event) => narrow({ query: event.currentTarget.value })}
       />
-      <select aria-label="Key" value={keyTonic} onChange={(event) => set({ keyTonic: event.currentTarget.value })}>
+      <select aria-label="Key" value={keyTonic} onChange={(event) => narrow({ keyTonic: event.currentTarget.value })}>
         <option value="">any key</option>
         {TONICS.map((tonic) => (
           <option key={tonic}>{tonic}</option>
         ))}
       </select>
-      <select aria-label="Mode" value={keyMode} onChange={(event) => set({ keyMode: event.currentTarget.value })}>
+      <select aria-label="Mode" value={keyMode} onChange={(event) => narrow({ keyMode: event.currentTarget.value })}>
         <option value="">any mode</option>
         <option>major</option>
         <option>minor</option>
       </select>
-      <Bpm label="Slowest tempo" placeholder="from BPM" value={minBpm} onChange={(minBpm) => set({ minBpm })} />
-      <Bpm label="Fastest tempo" placeholder="to BPM" value={maxBpm} onChange={(maxBpm) => set({ maxBpm })} />
-      <select aria-label="Order" value={order} onChange={(event) => set({ order: event.currentTarget.value })}>
-        <option value="">newest first</option>
+      <Bpm label="Slowest tempo" placeholder="from BPM" value={minBpm} onChange={(minBpm) => narrow({ minBpm })} />
+      <Bpm label="Fastest tempo" placeholder="to BPM" value={maxBpm} onChange={(maxBpm) => narrow({ maxBpm })} />
+      <select aria-label="Order" value={order} onChange={(event) => narrow({ order: event.currentTarget.value })}>
+        <option value="">{playlistId ? "in its own order" : "newest first"}</option>
         <option value="TRACK_ORDER_TITLE">by title</option>
         <option value="TRACK_ORDER_ARTIST">by artist</option>
         <option value="TRACK_ORDER_TEMPO">by tempo</option>
         <option value="TRACK_ORDER_DURATION">by length</option>
       </select>
-      <Playlists chosen={playlistId} onChoose={(playlistId) => set({ playlistId })} />
-      <button aria-pressed={favourites} onClick={() => set({ favourites: !favourites })}>
+      <Playlists chosen={playlistId} onChoose={(playlistId) => narrow({ playlistId })} />
+      <button aria-pressed={favourites} onClick={() => narrow({ favourites: !favourites })}>
         ★ Favourites
       </button>
-      <button aria-pressed={deleted} onClick={() => set({ deleted: !deleted })}>
+      <button aria-pressed={deleted} onClick={() => narrow({ deleted: !deleted })}>
         Deleted
       </button>
     </section>
@@ -63,40 +63,39 @@ function Bpm(properties: { label: string; placeholder: string; value: number; on
 
 function Playlists({ chosen, onChoose }: { chosen: string; onChoose: (id: string) => void }) {
   const naming = useSignal(false);
-  const playlist = playlists.value.find(({ id }) => id === chosen);
   function create(event: SubmitEvent) {
     event.preventDefault();
     const name = String(new FormData(event.target as HTMLFormElement).get("name")).trim();
     naming.value = false;
-    if (name) createPlaylist(name).catch(fail);
+    if (name) createPlaylist(name).then(onChoose).catch(fail);
   }
   if (naming.value) {
     return (
       <form class="row" onSubmit={create}>
         <input name="name" aria-label="Name of the new playlist" placeholder="Its name" maxLength={200} autoFocus />
         <button>Make it</button>
+        <button type="button" onClick={() => (naming.value = false)}>
+          Cancel
+        </button>
       </form>
     );
   }
   return (
-    <>
-      <select
-        aria-label="Playlist"
-        value={chosen}
-        onChange={(event) => {
-          naming.value = event.currentTarget.value === "new";
-          if (!naming.value) onChoose(event.currentTarget.value);
-        }}
-      >
-        <option value="">all songs</option>
-        {playlists.value.map(({ id, name, trackCount }) => (
-          <option key={id} value={id}>
-            {name} ({trackCount})
-          </option>
-        ))}
-        <option value="new">New playlist …</option>
-      </select>
-      {playlist && <button onClick={() => removePlaylist(playlist).catch(fail)}>Delete playlist</button>}
-    </>
+    <select
+      aria-label="Playlist"
+      value={chosen}
+      onChange={(event) => {
+        naming.value = event.currentTarget.value === "new";
+        if (!naming.value) onChoose(event.currentTarget.value);
+      }}
+    >
+      <option value="">all songs</option>
+      {playlists.value.map(({ id, name, trackCount }) => (
+        <option key={id} value={id}>
+          {name} ({trackCount})
+        </option>
+      ))}
+      <option value="new">New playlist …</option>
+    </select>
   );
 }

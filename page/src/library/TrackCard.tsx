@@ -1,15 +1,26 @@
-import { useSignal } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 import type { Track, TrackJob } from "../api/types.ts";
 import { keyName } from "../music/keys.ts";
 import { Dialog } from "../parts/Dialog.tsx";
 import { clock } from "../parts/format.ts";
 import { fail } from "../parts/toasts.tsx";
 import { JobBars } from "./JobBars.tsx";
+import { KeepButton } from "./KeepButton.tsx";
+import { Mover, useDrag } from "./Mover.tsx";
+import { addToPlaylist, playlists } from "./playlists.ts";
 import * as library from "./state.ts";
 
-/** One song: what is known of it, how far its work is, and what can be done with it. */
-export function TrackCard({ track }: { track: Track }) {
-  const job = library.jobs.value.get(track.id);
+/** The songs beside one in a playlist, by their ids; undefined at its ends. */
+export interface Place {
+  before: string | undefined;
+  after: string | undefined;
+}
+
+/** One song: what is known of it, how far its work is, and what can be done with it; in a playlist also moving it. */
+export function TrackCard({ track, place }: { track: Track; place?: Place }) {
+  // A card is drawn anew only when its own job changes, not with each of the others'.
+  const job = useComputed(() => library.jobs.value.get(track.id)).value;
+  const drag = useDrag(track, place !== undefined);
   const facts = [
     track.artist,
     keyName(track.key),
@@ -17,7 +28,8 @@ export function TrackCard({ track }: { track: Track }) {
     track.durationSeconds ? clock(track.durationSeconds) : "",
   ];
   return (
-    <li class="card">
+    <li class="card" {...drag}>
+      {place && <Mover track={track} place={place} />}
       {track.cover ? <img class="cover" src={track.cover} alt="" loading="lazy" /> : <div class="cover" aria-hidden="true" />}
       <div class="what">
         <h2>{track.deleteTime ? track.title : <a href={`/songs/${track.id}`}>{track.title || track.sourceUrl}</a>}</h2>
@@ -25,7 +37,9 @@ export function TrackCard({ track }: { track: Track }) {
         {job && !track.deleteTime && <JobBars job={job} />}
       </div>
       {track.deleteTime ? (
-        <button onClick={() => library.restore(track).catch(fail)}>Bring back</button>
+        <button aria-label={`Bring ${track.title} back`} onClick={() => library.restore(track).catch(fail)}>
+          Bring back
+        </button>
       ) : (
         <Actions track={track} job={job} />
       )}
@@ -58,6 +72,7 @@ function Actions({ track, job }: { track: Track; job: TrackJob | undefined }) {
       >
         {track.favourite ? "★" : "☆"}
       </button>
+      <KeepButton track={track} />
       <button aria-label={`Edit ${name}`} onClick={() => (editing.value = true)}>
         ✎
       </button>
@@ -94,18 +109,18 @@ function EditDialog({ track, onClose }: { track: Track; onClose: () => void }) {
           Notes
           <textarea name="notes" rows={4} maxLength={10000} defaultValue={track.notes} />
         </label>
-        {library.playlists.value.length > 0 && (
+        {playlists.value.length > 0 && (
           <label>
             Put into a playlist
             <select
               value=""
               onChange={(event) => {
-                const playlist = library.playlists.value.find(({ id }) => id === event.currentTarget.value);
-                if (playlist) library.addToPlaylist(playlist, track).catch(fail);
+                const playlist = playlists.value.find(({ id }) => id === event.currentTarget.value);
+                if (playlist) addToPlaylist(playlist, track).catch(fail);
               }}
             >
               <option value="">choose one</option>
-              {library.playlists.value.map(({ id, name }) => (
+              {playlists.value.map(({ id, name }) => (
                 <option key={id} value={id}>
                   {name}
                 </option>

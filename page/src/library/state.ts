@@ -1,44 +1,23 @@
 /** The library as it is shown: a list that the server filters and sorts, and the jobs that work on it. */
 
 import { batch, signal } from "@preact/signals";
-import { call, query } from "../api/client.ts";
+import { call, isOffline, query } from "../api/client.ts";
 import type { Listener } from "../api/events.ts";
-import type { Playlist, ProcessingOptions, Track, TrackJob } from "../api/types.ts";
+import { newId } from "../api/ids.ts";
+import type { ProcessingOptions, Track, TrackJob } from "../api/types.ts";
+import { keep, kept, keptTracks, renewKept } from "../offline/kept.ts";
 import { fail, tell } from "../parts/toasts.tsx";
+import { filters } from "./filters.ts";
 
 const PAGE_SIZE = 100;
 const CHANGE_MS = 150;
 
-export interface Filters {
-  query: string;
-  keyTonic: string;
-  keyMode: string;
-  minBpm: number;
-  maxBpm: number;
-  favourites: boolean;
-  deleted: boolean;
-  playlistId: string;
-  order: string;
-}
-
-export const NO_FILTERS: Filters = {
-  query: "",
-  keyTonic: "",
-  keyMode: "",
-  minBpm: 0,
-  maxBpm: 0,
-  favourites: false,
-  deleted: false,
-  playlistId: "",
-  order: "",
-};
-
-export const filters = signal<Filters>(NO_FILTERS);
 export const tracks = signal<Track[] | undefined>(undefined);
 export const nextPage = signal("");
 /** The newest job of each track, by the track's id. */
 export const jobs = signal<ReadonlyMap<string, TrackJob>>(new Map());
-export const playlists = signal<Playlist[]>([]);
+/** The list is of what this device keeps: the server does not answer. */
+export const offline = signal(false);
 /** Told the id of a track of which a part is new, and the part. */
 export const trackChanges = new Set<(trackId: string, part: string) => void>();
 
@@ -47,11 +26,31 @@ let asked = 0;
 /** Asks for the list from its beginning. */
 export async function load(): Promise<void> {
   const turn = ++asked;
-  const answer = await page("");
+  const answer = await page("").catch(keptInstead);
   if (turn !== asked) return;
   batch(() => {
     tracks.value = answer.tracks;
     nextPage.value = answer.nextPageToken;
+    offline.value = "offline" in answer;
+  });
+}
+
+/** The songs on this device, in place of those of a server that does not answer. */
+async function keptInstead(error: unknown) {
+  if (!isOffline(error)) throw error;
+  const songs = await keptTracks();
+  if (!songs.length) throw error;
+  const words = filters.value.query.toLowerCase();
+  const fitting = songs.filter(({ title, artist }) => `${title} ${artist}`.toLowerCase().includes(words));
+  return { tracks: fitting, nextPageToken: "", offline: true };
+}
+
+/** Forgets everything: somebody else may come. */
+export function clear(): void {
+  asked += 1;
+  batch(() => {
+    tracks.value = undefined;
+    jobs.value = new Map();
   });
 }
 
@@ -69,10 +68,6 @@ export async function loadMore(): Promise<void> {
 
 function page(pageToken: string): Promise<{ tracks: Track[]; nextPageToken: string }> {
   return call("GET", "/tracks" + query({ ...filters.value, pageSize: PAGE_SIZE, pageToken }));
-}
-
-export async function loadPlaylists(): Promise<void> {
-  playlists.value = (await call<{ playlists: Playlist[] }>("GET", "/playlists?pageSize=200")).playlists;
 }
 
 /** Keeps the newest job of a track: of two the one that was made later. */
@@ -96,9 +91,10 @@ function reloadSoon(id: string): void {
 }
 
 async function reloadTrack(id: string): Promise<void> {
-  if (!tracks.value?.some((track) => track.id === id)) return;
-  const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
-  replace(track);
+  if (tracks.value?.some((track) => track.id === id)) {
+    replace((await call<{ track: Track }>("GET", `/tracks/${id}`)).track);
+  }
+  if (kept.value.has(id)) await keep(id);
 }
 
 function replace(track: Track): void {
@@ -114,6 +110,7 @@ export const listener: Listener = {
   caughtUp() {
     load().catch(fail);
     findFailed().catch(fail);
+    renewKept().catch(fail);
     for (const { id } of tracks.value ?? []) for (const tellChange of trackChanges) tellChange(id, "");
   },
 };
@@ -125,7 +122,7 @@ async function findFailed(): Promise<void> {
 }
 
 /** Shows a track that was just added, at the head of the list. */
-function added({ track, job }: { track: Track; job: TrackJob }): void {
+function added({ track, job }: { track: Track; job?: TrackJob }): void {
   batch(() => {
     tracks.value = [track, ...(tracks.value ?? []).filter(({ id }) => id !== track.id)];
     if (job) keepJob(job);
@@ -136,12 +133,10 @@ export async function addLink(url: string, options?: ProcessingOptions): Promise
   added(await call("POST", "/tracks", { url, requestId: newId(), ...(options && { options }) }));
 }
 
-export async function addFile(file: File, options?: ProcessingOptions): Promise<void> {
-  const form = new FormData();
-  if (options) form.append("options", JSON.stringify(options));
-  form.append("requestId", newId());
-  form.append("file", file, file.name);
-  added(await call("POST", "/tracks/upload", form));
+/** Shows a track that has come in another way, by an upload for instance. */
+export async function showTrack(id: string): Promise<void> {
+  const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
+  added({ track });
 }
 
 export async function process(trackId: string, options: ProcessingOptions): Promise<void> {
@@ -178,37 +173,10 @@ export async function remove(track: Track): Promise<void> {
   await call("DELETE", `/tracks/${track.id}`);
   tracks.value = tracks.value?.filter(({ id }) => id !== track.id);
   const hasAudio = track.durationSeconds > 0;
-  tell(`“${track.title}” is deleted.`, hasAudio ? { label: "Undo", run: () => void restore(track).catch(fail) } : undefined);
+  tell(`“${track.title}” is deleted.`, hasAudio ? { label: "Undo", run: () => restore(track) } : undefined);
 }
 
 export async function restore(track: Track): Promise<void> {
   await call("POST", `/tracks/${track.id}/restore`);
   await load();
-}
-
-export async function createPlaylist(name: string, trackIds: string[] = []): Promise<void> {
-  await call("POST", "/playlists", { name, trackIds });
-  await loadPlaylists();
-}
-
-export async function addToPlaylist(playlist: Playlist, track: Track): Promise<void> {
-  await call("POST", `/playlists/${playlist.id}/tracks`, { trackIds: [track.id] });
-  await loadPlaylists();
-  tell(`“${track.title}” is in ${playlist.name}.`);
-}
-
-/** Deletes a playlist; its songs stay. */
-export async function removePlaylist(playlist: Playlist): Promise<void> {
-  await call("DELETE", `/playlists/${playlist.id}`);
-  if (filters.value.playlistId === playlist.id) filters.value = { ...filters.value, playlistId: "" };
-  await loadPlaylists();
-}
-
-/** A random UUID; crypto.randomUUID is there on secure pages only, and on a LAN this one may not be. */
-export function newId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

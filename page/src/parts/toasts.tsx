@@ -8,7 +8,7 @@ interface Toast {
   id: number;
   text: string;
   isError: boolean;
-  action?: { label: string; run: () => void };
+  action?: { label: string; run: () => unknown };
 }
 
 const toasts = signal<Toast[]>([]);
@@ -45,7 +45,7 @@ export function Toasts() {
             <button
               onClick={() => {
                 remove(id);
-                action.run();
+                Promise.resolve(action.run()).catch(fail);
               }}
             >
               {action.label}

@@ -4,10 +4,10 @@ Everything is float32 [channels, samples] in memory. All functions block; call t
 """
 
 from services.common.audio.conversion import resample
-from services.common.audio.covers import picture
 from services.common.audio.decoding import Inspection, check, decode, inspect, probe
 from services.common.audio.encoding import encode, transcode, writing
 from services.common.audio.peaks import PeakMeter, Peaks, peaks_of
+from services.common.audio.sandbox import Sandbox
 from services.common.audio.types import (
     CONTENT_TYPES,
     EXTENSIONS,
@@ -36,13 +36,13 @@ __all__ = [
     "Peaks",
     "Progress",
     "Samples",
+    "Sandbox",
     "Source",
     "check",
     "decode",
     "encode",
     "inspect",
     "peaks_of",
-    "picture",
     "probe",
     "resample",
     "transcode",

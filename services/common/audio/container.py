@@ -103,27 +103,30 @@ def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container
         InvalidInputError: reasons NOT_AUDIO, NO_AUDIO_STREAM, NO_SAMPLES, TRUNCATED, CORRUPT, UNSUPPORTED_CODEC.
         LimitExceededError: reason TOO_MANY_CHANNELS.
     """
+    is_cut = is_cut_off(file.raw)
+    if is_cut:
+        raise cut_off()
+    file.seek(0)
     try:
         container = av.open(
             file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_errors="replace"
         )
+    except MemoryError:
+        raise  # one of FFmpeg's errors too, and not the file's fault
     except FFmpegError as error:
-        raise _unreadable(file, error) from error
+        raise _unreadable(file, error, is_whole=is_cut is False) from error
     with container:
         stream = container.streams.best("audio")
         if stream is None:
             raise InvalidInputError("there is no sound in the file", "NO_AUDIO_STREAM")
         if not isinstance(stream, AudioStream) or not _can_decode(stream):
             raise InvalidInputError("the file's sound is in a format that is not supported", "UNSUPPORTED_CODEC")
-        if is_cut_off(file.raw):
-            raise cut_off()
         if stream.channels > limits.max_channels:
             raise LimitExceededError(
                 f"the file has more than {limits.max_channels} channels",
                 "TOO_MANY_CHANNELS",
                 max_channels=str(limits.max_channels),
             )
-        file.seek(file.position)
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -165,16 +168,13 @@ def _can_decode(stream: AudioStream) -> bool:
     return context is not None and context.name in _SUPPORTED
 
 
-def _unreadable(file: SourceFile, error: FFmpegError) -> StemTubeError:
+def _unreadable(file: SourceFile, error: FFmpegError, *, is_whole: bool) -> StemTubeError:
     not_audio = InvalidInputError("the file is neither audio nor video", "NOT_AUDIO")
     if not isinstance(error, InvalidDataError | FFmpegEOFError):
         return not_audio
-    cut = is_cut_off(file.raw)
-    if cut is None:
+    if not is_whole:
         file.raw.seek(0)
         return damaged() if file.raw.read(4) in _SIGNATURES else not_audio
-    if cut:
-        return cut_off()
     if isinstance(error, FFmpegEOFError):
         return InvalidInputError("there are no samples in the file", "NO_SAMPLES")
     return damaged()

@@ -1,4 +1,7 @@
-"""What callers do with a file: look at its header, check it, inspect it, decode it."""
+"""What callers do with a file: look at its header, check it, inspect it, decode it.
+
+Where strangers' files come, in a sandbox, whose errors come then beside those that are named here.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,8 @@ import numpy as np
 
 from services.common.audio.loudness import LoudnessMeter
 from services.common.audio.peaks import PeakMeter, Peaks
-from services.common.audio.reader import BLOCK_SAMPLES, Reader
+from services.common.audio.reader import BLOCK_SAMPLES
+from services.common.audio.sandbox import Sandbox, open_reader
 from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
 
 
@@ -19,12 +23,14 @@ class Inspection:
         content_hash: SHA-256 in hex of the sound, blind to tags; see `Reader.content_hash`.
         loudness_lufs: integrated loudness (EBU R 128), -70 for silence.
         peaks: for drawing the waveform.
+        picture: the cover, see `covers.picture`.
     """
 
     info: AudioInfo
     content_hash: str
     loudness_lufs: float
     peaks: Peaks
+    picture: bytes
 
 
 def probe(source: Source, limits: Limits) -> AudioInfo:
@@ -35,7 +41,7 @@ def probe(source: Source, limits: Limits) -> AudioInfo:
             UNSUPPORTED_CODEC.
         LimitExceededError: reasons TOO_LARGE, TOO_LONG, TOO_MANY_CHANNELS.
     """
-    with Reader(source, limits) as reader:
+    with open_reader(source, limits) as reader:
         return reader.info
 
 
@@ -49,14 +55,16 @@ def check(source: Source, limits: Limits, on_progress: Progress | None = None) -
         InvalidInputError, LimitExceededError: as `probe`.
         Exception: what `on_progress` raises.
     """
-    with Reader(source, limits, on_progress) as reader:
+    with open_reader(source, limits, on_progress) as reader:
         for _ in reader.blocks():
             pass
         return reader.info
 
 
-def inspect(source: Source, limits: Limits, on_progress: Progress | None = None) -> Inspection:
-    """`check`, content hash, loudness and peaks in one pass and bounded memory.
+def inspect(
+    source: Source, limits: Limits, on_progress: Progress | None = None, sandbox: Sandbox | None = None
+) -> Inspection:
+    """`check`, content hash, loudness, peaks and cover in one pass and bounded memory.
 
     Raises:
         InvalidInputError, LimitExceededError: as `probe`.
@@ -64,17 +72,17 @@ def inspect(source: Source, limits: Limits, on_progress: Progress | None = None)
     """
     loudness: LoudnessMeter | None = None
     peaks: PeakMeter | None = None
-    with Reader(source, limits, on_progress) as reader:
+    with open_reader(source, limits, on_progress, sandbox) as reader:
         for block in reader.blocks():
             if loudness is None or peaks is None:
-                loudness = LoudnessMeter(reader.layout.sample_rate_hz, reader.layout.channel_names)
-                peaks = PeakMeter(reader.layout.sample_rate_hz)
+                loudness = LoudnessMeter(reader.sample_rate_hz, reader.channel_names)
+                peaks = PeakMeter(reader.sample_rate_hz)
             if block.shape[1]:
                 loudness.add(block)
                 peaks.add(block)
         assert loudness is not None, "a file without samples was refused"
         assert peaks is not None
-        return Inspection(reader.info, reader.content_hash, loudness.lufs(), peaks.peaks())
+        return Inspection(reader.info, reader.content_hash, loudness.lufs(), peaks.peaks(), reader.picture)
 
 
 def decode(
@@ -84,6 +92,7 @@ def decode(
     sample_rate_hz: int = 44100,
     channels: int = 2,
     on_progress: Progress | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Samples:
     """The whole sound at one rate and number of channels, whatever the file has.
 
@@ -96,6 +105,7 @@ def decode(
         sample_rate_hz: of the result.
         channels: of the result, 1 or 2.
         on_progress: gets the share of the file that was read.
+        sandbox: where to decode; None for this process.
 
     Returns:
         float32 [channels, samples], contiguous.
@@ -104,7 +114,7 @@ def decode(
         InvalidInputError, LimitExceededError: as `probe`.
         Exception: what `on_progress` raises.
     """
-    with Reader(source, limits, on_progress) as reader:
+    with open_reader(source, limits, on_progress, sandbox) as reader:
         expected = min(reader.info.duration_seconds, limits.max_seconds)
         sound = _Sound(channels, round(expected * sample_rate_hz) + BLOCK_SAMPLES)
         for block in reader.blocks(sample_rate_hz, channels):

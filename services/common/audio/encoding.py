@@ -16,7 +16,8 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 
 from services.common.audio.conversion import Converter, Layout
-from services.common.audio.reader import BLOCK_SAMPLES, Reader
+from services.common.audio.reader import BLOCK_SAMPLES
+from services.common.audio.sandbox import Sandbox, open_reader
 from services.common.audio.types import NO_LIMITS, Destination, Format, Limits, Progress, Samples, Source
 from services.common.errors import InvalidInputError
 
@@ -77,6 +78,7 @@ def transcode(
     bits: int = 24,
     limits: Limits = NO_LIMITS,
     on_progress: Progress | None = None,
+    sandbox: Sandbox | None = None,
 ) -> None:
     """Turns a file into another format, block by block in bounded memory. More than two channels become stereo.
 
@@ -87,17 +89,18 @@ def transcode(
         bits: as in `encode`.
         limits: for the source.
         on_progress: gets the share of the source that was read.
+        sandbox: where to decode; None for this process.
 
     Raises:
         InvalidInputError, LimitExceededError: as `decode` and `encode`.
         Exception: what `on_progress` raises.
     """
-    with Reader(source, limits, on_progress) as reader, contextlib.ExitStack() as resources:
+    with open_reader(source, limits, on_progress, sandbox) as reader, contextlib.ExitStack() as resources:
         writer: Writer | None = None
         channels = min(reader.info.channels, 2)
         for block in reader.blocks(channels=channels):
             if writer is None:
-                rate = reader.layout.sample_rate_hz
+                rate = reader.sample_rate_hz
                 writer = resources.enter_context(writing(destination, format, rate, channels, bits))
             writer.write(block)
 

@@ -14,6 +14,8 @@ _RELATIVE_GATE_LU = -10.0
 _OFFSET_LUFS = -0.691
 _SURROUND = frozenset({"BL", "BR", "SL", "SR"})
 _SURROUND_WEIGHT = 1.41
+_SHELF_HZ = 1681.974450955533
+_HIGH_PASS_HZ = 38.13547087602444
 
 
 class LoudnessMeter:
@@ -26,7 +28,7 @@ class LoudnessMeter:
 
     def __init__(self, sample_rate_hz: int, channel_names: tuple[str, ...]) -> None:
         self._filter = _k_weighting(sample_rate_hz)
-        self._state = np.zeros((2, len(channel_names), 2))
+        self._state = np.zeros((len(self._filter), len(channel_names), 2))
         self._weights = np.array([_weight(name) for name in channel_names])
         self._length = max(round(sample_rate_hz / _SUBBLOCKS_PER_SECOND), 1)
         self._rest = np.zeros((len(channel_names), 0))
@@ -74,20 +76,30 @@ def _power(lufs: float) -> float:
 def _k_weighting(sample_rate_hz: int) -> npt.NDArray[np.float64]:
     """The two filters of BS.1770 for any rate, as second-order sections.
 
-    The standard gives coefficients for 48 kHz only; the analogue parameters behind them are libebur128's.
+    The standard gives coefficients for 48 kHz only; the analogue parameters behind them are libebur128's. A filter
+    above half of the rate is left out: it would be unstable, and there is nothing for it to weight.
     """
+    shelf, high_pass = _shelf(sample_rate_hz), _high_pass(sample_rate_hz)
+    if sample_rate_hz > 2 * _SHELF_HZ:
+        return np.array([shelf, high_pass])
+    return np.array([high_pass if sample_rate_hz > 2 * _HIGH_PASS_HZ else (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)])
+
+
+def _shelf(sample_rate_hz: int) -> tuple[float, ...]:
     shelf_gain = 10 ** (3.999843853973347 / 20)
-    tan, q = np.tan(np.pi * 1681.974450955533 / sample_rate_hz), 0.7071752369554196
+    tan, q = np.tan(np.pi * _SHELF_HZ / sample_rate_hz), 0.7071752369554196
     edge = shelf_gain**0.4996667741545416
     norm = 1 + tan / q + tan**2
     feedback = (1.0, 2 * (tan**2 - 1) / norm, (1 - tan / q + tan**2) / norm)
-    shelf = (
+    return (
         (shelf_gain + edge * tan / q + tan**2) / norm,
         2 * (tan**2 - shelf_gain) / norm,
         (shelf_gain - edge * tan / q + tan**2) / norm,
         *feedback,
     )
-    tan, q = np.tan(np.pi * 38.13547087602444 / sample_rate_hz), 0.5003270373238773
+
+
+def _high_pass(sample_rate_hz: int) -> tuple[float, ...]:
+    tan, q = np.tan(np.pi * _HIGH_PASS_HZ / sample_rate_hz), 0.5003270373238773
     norm = 1 + tan / q + tan**2
-    high_pass = (1.0, -2.0, 1.0, 1.0, 2 * (tan**2 - 1) / norm, (1 - tan / q + tan**2) / norm)
-    return np.array([shelf, high_pass])
+    return (1.0, -2.0, 1.0, 1.0, 2 * (tan**2 - 1) / norm, (1 - tan / q + tan**2) / norm)

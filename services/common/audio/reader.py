@@ -18,6 +18,7 @@ from av.packet import Packet
 from services.common.audio import mpeg
 from services.common.audio.container import container_name, cut_off, damaged, open_source, open_stream, read_tags
 from services.common.audio.conversion import Converter, Layout
+from services.common.audio.covers import picture
 from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
 from services.common.errors import InvalidInputError, LimitExceededError
 
@@ -99,6 +100,21 @@ class Reader:
         if self._first_layout is None:
             raise RuntimeError("nothing is decoded yet")
         return self._first_layout
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the first frame; known once the first block is there."""
+        return self.layout.sample_rate_hz
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """FFmpeg's, of the first frame; known once the first block is there. See `Layout`."""
+        return self.layout.channel_names
+
+    @property
+    def picture(self) -> bytes:
+        """The file's cover, see `covers.picture`; when all is read."""
+        return picture(self._source)
 
     @property
     def decoded_seconds(self) -> float:
@@ -203,6 +219,8 @@ class Reader:
         for packet in self._packets_of_stream():
             try:
                 frames = packet.decode()
+            except MemoryError:
+                raise
             except FFmpegError:
                 self._fail()
                 if layout is not None and packet.duration and packet.time_base is not None:
@@ -228,6 +246,8 @@ class Reader:
     def _packets_of_stream(self) -> "Iterator[Packet[AudioStream]]":
         # FLAC and others check the checksums of their frames only on demand.
         self._stream.codec_context.options = {"err_detect": "crccheck"}
+        # WavPack's and other decoders would start more, which a sandbox does not let them do.
+        self._stream.codec_context.thread_count = 1
         mpeg_audio = self._stream.codec_context.name in _MPEG_CODECS
         data = b""
         try:
@@ -239,6 +259,8 @@ class Reader:
                 yield packet
         except PatchWelcomeError as error:
             raise InvalidInputError("the sound changes its format on the way", "UNSUPPORTED_CODEC") from error
+        except MemoryError:
+            raise
         except FFmpegError:
             self._broken_end = True
         except IndexError:

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, call } from "../api/client.ts";
-import { fail } from "../parts/toasts.tsx";
+import { fail } from "./toasts.tsx";
 
 /**
  * What a path of the API answers, and a way to ask again; undefined until it has answered.

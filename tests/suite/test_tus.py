@@ -20,7 +20,7 @@ from services.common.storage import ObjectStore
 from services.download import uploads
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
-from tests.suite.running import MAX_BYTES, PASSWORD, Suite
+from tests.suite.running import MAX_BYTES, Suite
 
 PATH = "/uploads"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -39,20 +39,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         # Stopping in order is tested elsewhere, and takes its time.
         for name in suite.processes:
             suite.kill(name)
-
-
-@pytest.fixture
-async def client(suite: Suite) -> AsyncIterator[Client]:
-    async with Client(suite.url) as client:
-        await client.sign_in("admin", PASSWORD)
-        yield client
-
-
-@pytest.fixture
-async def ben(suite: Suite) -> AsyncIterator[Client]:
-    async with Client(suite.url) as client:
-        await client.sign_in("ben", PASSWORD)
-        yield client
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
-import { addFiles, droppedFiles, sending } from "./adding.ts";
+import { droppedFiles } from "./dropped.ts";
+import { addFiles } from "./queue.ts";
 
-/** Takes files that are dropped anywhere on the page, and tells which are on their way. */
+/** Takes files that are dropped anywhere on the page. */
 export function Drop() {
   const over = useSignal(false);
   useEffect(() => {
@@ -29,16 +30,5 @@ export function Drop() {
       document.removeEventListener("drop", drop);
     };
   }, []);
-  return (
-    <>
-      {over.value && <div class="drop">Drop songs or folders</div>}
-      <p class="faint" role="status">
-        {sending.value.length > 0 && `Sending ${sending.value[0]}${more(sending.value.length - 1)} …`}
-      </p>
-    </>
-  );
-}
-
-function more(count: number): string {
-  return count > 0 ? ` and ${count} more` : "";
+  return over.value ? <div class="drop">Drop songs or folders</div> : null;
 }

@@ -1,0 +1,145 @@
+"""What admins see of each process: its log, its work, the fetching of its models. One RPC service, at each address.
+
+The gateway's own log is told once a service has agreed that the caller is an admin.
+"""
+
+from typing import Any
+
+import grpc.aio
+from aiohttp import web
+
+from gateway import events
+from gateway.credentials import call_metadata
+from gateway.keys import AUTH, CHANNELS, SETTINGS
+from gateway.messages import json_response, query_of
+from gateway.uploads import DOWNLOAD
+from services.common.errors import NotFoundError
+from services.common.operations_service import list_log_records
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.operations.v1 import operations_pb2 as pb
+from stemtube.operations.v1 import operations_pb2_grpc
+from stemtube.separation.v1 import separation_pb2
+
+PATH = "/api/v1/admin/services/{service}"
+OWN = "gateway"
+SERVICES = {
+    "auth": AUTH,
+    "download": DOWNLOAD,
+    "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"].full_name,
+    "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"].full_name,
+}
+
+
+async def log(request: web.Request) -> web.Response:
+    """GET …/log: the last records, `?level=` and above, `?text=` in them.
+
+    Raises:
+        InvalidInputError: an unknown parameter or level (reason BAD_REQUEST).
+        NotFoundError: no such service (reason NO_SUCH_SERVICE).
+        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is no admin.
+    """
+    query = query_of(request, "level", "text")
+    asked = pb.ListLogRecordsRequest(level=query.get("level", ""), text=query.get("text", ""))
+    own = request.match_info["service"] == OWN
+    stub = _stub(request, "auth" if own else request.match_info["service"])
+    seconds = request.app[SETTINGS].call_seconds
+    answer = await stub.ListLogRecords(asked, timeout=seconds, metadata=call_metadata(request))
+    return await json_response(list_log_records(asked) if own else answer)
+
+
+async def work(request: web.Request) -> web.Response:
+    """GET …/work: what waits and what runs, for all users.
+
+    Raises:
+        InvalidInputError: an unknown parameter (reason BAD_REQUEST).
+        NotFoundError: no such service (reason NO_SUCH_SERVICE).
+        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is no admin; FAILED_PRECONDITION: it has no jobs.
+    """
+    query_of(request)
+    stub = _stub(request, request.match_info["service"])
+    seconds = request.app[SETTINGS].call_seconds
+    answer = await stub.GetWork(pb.GetWorkRequest(), timeout=seconds, metadata=call_metadata(request))
+    return await json_response(answer)
+
+
+async def weights(request: web.Request) -> web.StreamResponse:
+    """GET …/weights?model=: fetches a model's weights, as a stream of fractions."""
+
+    async def open_call() -> Any:
+        query = query_of(request, "model")
+        stub = _stub(request, request.match_info["service"])
+        asked = pb.PullModelRequest(model=query.get("model", ""))
+        seconds = request.app[SETTINGS].stream_seconds
+        return stub.PullModel(asked, timeout=seconds, metadata=call_metadata(request))
+
+    return await events.serve(request, open_call)
+
+
+def _stub(request: web.Request, service: str) -> Any:
+    if service not in SERVICES:
+        raise NotFoundError(f"There is no such service; there are {', '.join(SERVICES)}.", "NO_SUCH_SERVICE")
+    channel: grpc.aio.Channel = request.app[CHANNELS][SERVICES[service]]
+    return operations_pb2_grpc.OperationsServiceStub(channel)
+
+
+routes = [
+    web.get(f"{PATH}/log", log),
+    web.get(f"{PATH}/work", work),
+    web.get(f"{PATH}/weights", weights, allow_head=False),
+]
+
+_ERROR = {"$ref": "#/components/responses/Error"}
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+
+
+def _operation(
+    name: str, summary: str, response: str, services: tuple[str, ...], *parameters: dict[str, Any], stream: bool = False
+) -> dict[str, Any]:
+    service = {"name": "service", "in": "path", "required": True, "schema": {"type": "string", "enum": list(services)}}
+    schema = {"$ref": f"#/components/schemas/stemtube.operations.v1.{response}"}
+    media_type = "text/event-stream" if stream else "application/json"
+    responses: dict[str, Any] = {"200": {"description": "As told.", "content": {media_type: {"schema": schema}}}}
+    if stream:
+        responses["101"] = {"description": "A WebSocket that sends these messages as JSON texts."}
+    return {
+        "get": {
+            "operationId": name,
+            "tags": ["AuthService"],
+            "summary": summary,
+            "parameters": [service, *parameters],
+            "responses": {**responses, "404": _ERROR, "default": _ERROR},
+        }
+    }
+
+
+MESSAGES = [
+    pb.DESCRIPTOR.message_types_by_name[name]
+    for name in ("ListLogRecordsResponse", "GetWorkResponse", "PullModelResponse")
+]
+OPENAPI: dict[str, Any] = {
+    f"{PATH}/log": _operation(
+        "ListLogRecords",
+        "The last records that a process has logged, the newest first. For admins.",
+        "ListLogRecordsResponse",
+        (OWN, *SERVICES),
+        _parameter("level", "debug, info, warning, error or critical: of that level and above."),
+        _parameter("text", "What occurs in a record, in any case."),
+    ),
+    f"{PATH}/work": _operation(
+        "GetWork",
+        "What waits and what runs in a service, for all users. For admins.",
+        "GetWorkResponse",
+        tuple(SERVICES),
+    ),
+    f"{PATH}/weights": _operation(
+        "PullModel",
+        "Fetches the weights of a model, and tells how far that is, as a stream of events. For admins.",
+        "PullModelResponse",
+        ("separation", "analysis"),
+        _parameter("model", "A separation model, btc, or whisper/NAME."),
+        stream=True,
+    ),
+}

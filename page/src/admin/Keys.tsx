@@ -1,0 +1,25 @@
+import { call } from "../api/client.ts";
+import { Panel } from "../parts/Panel.tsx";
+import { fail, tell } from "../parts/toasts.tsx";
+
+/** The key that signs access tokens. */
+export function Keys() {
+  const rotate = (withdrawOlder: boolean) =>
+    call("POST", "/admin/signing-keys", { withdrawOlder })
+      .then(() => tell(withdrawOlder ? "Only the new key counts now." : "There is a new key; it signs in two minutes."))
+      .catch(fail);
+  return (
+    <Panel title="Signing key">
+      <p>
+        Access tokens are signed with a key, which can be replaced at any time: nobody notices. Older keys count until their last token
+        has expired.
+      </p>
+      <button onClick={() => rotate(false)}>Make a new key</button>
+      <p>
+        If a key has leaked, withdraw the older ones as well: all access tokens end at once, and everybody's page gets a new one by
+        itself.
+      </p>
+      <button onClick={() => rotate(true)}>Make a new key and withdraw the older ones</button>
+    </Panel>
+  );
+}

@@ -1,0 +1,79 @@
+import { useEffect } from "preact/hooks";
+import type { Job, User } from "../api/types.ts";
+import { clock, remaining, words } from "../parts/format.ts";
+import { Panel, useAnswer } from "../parts/Panel.tsx";
+
+/** What one service has to do. */
+interface ServiceWork {
+  waiting: number;
+  running: number;
+  oldestSeconds: number;
+  /** Jobs that the process that answered can do at a time, and does; 0 where the workers are others. */
+  slots: number;
+  busy: number;
+  jobs: { job: Job; userId: string }[];
+}
+
+const SERVICES = [
+  { name: "download", title: "Songs" },
+  { name: "separation", title: "Separations" },
+  { name: "analysis", title: "Analyses" },
+];
+const LOOK_MS = 2000;
+
+/** The jobs of all users, queue by queue, as they go. */
+export function Work() {
+  const [users] = useAnswer<{ users: User[] }>("/admin/users?pageSize=1000");
+  const names = new Map((users?.users ?? []).map(({ id, username }) => [id, username]));
+  return (
+    <>
+      {SERVICES.map(({ name, title }) => (
+        <Queue key={name} service={name} title={title} names={names} />
+      ))}
+    </>
+  );
+}
+
+function Queue({ service, title, names }: { service: string; title: string; names: Map<string, string> }) {
+  const [work, again] = useAnswer<ServiceWork>(`/admin/services/${service}/work`);
+  useEffect(() => {
+    const timer = setTimeout(again, LOOK_MS);
+    return () => clearTimeout(timer);
+  }, [work]);
+  if (!work) return null;
+  const { waiting, running, oldestSeconds, slots, busy, jobs } = work;
+  return (
+    <Panel title={title}>
+      <p>
+        {waiting} waiting{waiting > 0 && ` (the first for ${clock(oldestSeconds)})`}, {running} running;{" "}
+        {slots ? `this server is at ${busy} of at most ${slots}` : "the workers are other processes"}.
+      </p>
+      {jobs.length > 0 && (
+        <table>
+          <thead>
+            <tr>
+              <th>For</th>
+              <th>What</th>
+              <th>State</th>
+              <th>Left</th>
+            </tr>
+          </thead>
+          <tbody>
+            {jobs.map(({ job, userId }) => (
+              <tr key={job.id}>
+                <td>{names.get(userId) ?? (userId || "the library itself")}</td>
+                <td>{words(job.kind)}</td>
+                <td>{stateOf(job)}</td>
+                <td>{job.eta && remaining(job.eta)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </Panel>
+  );
+}
+
+function stateOf({ state, queuePosition, stage, progress }: Job): string {
+  return state === "JOB_STATE_QUEUED" ? `number ${queuePosition} in the queue` : `${words(stage)}, ${Math.round(100 * progress)} %`;
+}

@@ -1,0 +1,37 @@
+import { useEffect } from "preact/hooks";
+import { register } from "../api/client.ts";
+import { go } from "../router.ts";
+import { EntryForm, NewPassword, wantedPassword } from "./EntryForm.tsx";
+
+/** A new account, with an invitation where one is needed: its code may come in the address, behind a # as logs do not see it. */
+export function Register() {
+  useEffect(() => {
+    document.title = "Make an account – StemTube";
+  }, []);
+  return (
+    <EntryForm
+      title="Make an account"
+      action="Make it"
+      onSubmit={async (fields) => {
+        await register(fields.username!.trim(), wantedPassword(fields), fields.invitation!.trim());
+        go("/");
+      }}
+      below={
+        <p>
+          <a href="/">I have an account already</a>
+        </p>
+      }
+    >
+      <label>
+        Name
+        <input name="username" autocomplete="username" autocapitalize="none" maxLength={64} required autoFocus />
+      </label>
+      <label>
+        Invitation
+        <input name="invitation" autocomplete="off" defaultValue={location.hash.slice(1)} />
+        <span class="faint">The code that you were given; nothing where anybody may join.</span>
+      </label>
+      <NewPassword />
+    </EntryForm>
+  );
+}

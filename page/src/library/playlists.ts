@@ -1,0 +1,93 @@
+/** The user's playlists: songs in an order of their own. */
+
+import { signal } from "@preact/signals";
+import { ApiError, call } from "../api/client.ts";
+import type { Playlist, Track } from "../api/types.ts";
+import { tell } from "../parts/toasts.tsx";
+import { filters, narrow } from "./filters.ts";
+import { load, tracks } from "./state.ts";
+
+export const playlists = signal<Playlist[]>([]);
+
+export async function loadPlaylists(): Promise<void> {
+  playlists.value = (await call<{ playlists: Playlist[] }>("GET", "/playlists?pageSize=200")).playlists;
+}
+
+async function get(id: string): Promise<Playlist> {
+  return (await call<{ playlist: Playlist }>("GET", `/playlists/${id}`)).playlist;
+}
+
+/** Makes a playlist; its id. */
+export async function createPlaylist(name: string): Promise<string> {
+  const { playlist } = await call<{ playlist: Playlist }>("POST", "/playlists", { name });
+  await loadPlaylists();
+  return playlist.id;
+}
+
+export async function renamePlaylist(playlist: Playlist, name: string): Promise<void> {
+  await call("PATCH", `/playlists/${playlist.id}`, { name });
+  await loadPlaylists();
+}
+
+export async function addToPlaylist(playlist: Playlist, track: Track): Promise<void> {
+  await call("POST", `/playlists/${playlist.id}/tracks`, { trackIds: [track.id] });
+  await loadPlaylists();
+  tell(`“${track.title}” is in ${playlist.name}.`);
+}
+
+/** Deletes a playlist, and offers to make it again; its songs stay. */
+export async function removePlaylist(playlist: Playlist): Promise<void> {
+  const { name, notes, trackIds } = await get(playlist.id);
+  await call("DELETE", `/playlists/${playlist.id}`);
+  if (filters.value.playlistId === playlist.id) narrow({ playlistId: "" });
+  await loadPlaylists();
+  const undo = () => call("POST", "/playlists", { name, notes, trackIds }).then(loadPlaylists);
+  tell(`The playlist ${name} is deleted; its songs are not.`, { label: "Undo", run: undo });
+}
+
+/** Takes a song out of a playlist, and offers to undo that. */
+export async function takeOut(playlistId: string, track: Track): Promise<void> {
+  let before: string[] = [];
+  await rearrange(playlistId, (ids) => {
+    before = ids;
+    return ids.filter((id) => id !== track.id);
+  });
+  const undo = () => rearrange(playlistId, () => before);
+  tell(`“${track.title}” is no longer in this playlist.`, { label: "Undo", run: undo });
+}
+
+/** Moves a song of a playlist to the place of another one, at once in sight. */
+export async function move(playlistId: string, id: string, to: string): Promise<void> {
+  const shown = tracks.value ?? [];
+  const order = moved(shown.map((track) => track.id), id, to);
+  tracks.value = order.map((each) => shown.find((track) => track.id === each)!);
+  await rearrange(playlistId, (ids) => moved(ids, id, to));
+}
+
+/** The ids with one at the place that another has now. */
+export function moved(ids: string[], id: string, to: string): string[] {
+  const [from, place] = [ids.indexOf(id), ids.indexOf(to)];
+  if (from < 0 || place < 0) return ids;
+  return ids.toSpliced(from, 1).toSpliced(place, 0, id);
+}
+
+let lastChange: Promise<unknown> = Promise.resolve();
+
+/** Changes the order of a playlist, after earlier changes: each begins with what the last one has left. */
+function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
+  const turn = lastChange.then(() => rearrangeNow(playlistId, change));
+  lastChange = turn.catch(() => undefined);
+  return turn;
+}
+
+async function rearrangeNow(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
+  const { revision, trackIds } = await get(playlistId);
+  try {
+    await call("PATCH", `/playlists/${playlistId}`, { tracks: { trackIds: change(trackIds) }, revision });
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.reason !== "REVISION_CHANGED") throw error;
+    throw new Error("This playlist was changed elsewhere at the same moment. Here it is as it is now; try again.");
+  } finally {
+    await Promise.all([load(), loadPlaylists()]);
+  }
+}

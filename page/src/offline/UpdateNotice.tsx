@@ -1,0 +1,17 @@
+import { update, takeUpdate } from "./updates.ts";
+
+/** Says that there is a new version of the page, which takes over when somebody agrees. */
+export function UpdateNotice() {
+  return (
+    <div class="update" role="status">
+      {update.value && (
+        <>
+          <span>A new version of StemTube is ready.</span>
+          <button class="primary" onClick={takeUpdate}>
+            Load it
+          </button>
+        </>
+      )}
+    </div>
+  );
+}

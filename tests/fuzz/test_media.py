@@ -1,0 +1,46 @@
+"""Spoiled files and old results: read or refused. The same in each run; `make fuzz` has others."""
+
+import os
+import time
+from pathlib import Path
+
+from tests.fuzz import imports, media
+from tests.fuzz.findings import Tally
+
+
+def test_every_kind_of_file_is_read_before_it_is_spoiled() -> None:
+    assert {name: media.verdict(content) for name, content in media.originals().items()} == dict.fromkeys(
+        media.KINDS, "decoded"
+    )
+
+
+def test_spoiled_files_are_read_or_refused(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    verdicts = media.fuzz(7, 600, tally)
+    assert tally.found == []
+    # The inputs go deep: into decoders and through every kind of refusal.
+    assert verdicts["decoded"] > 100
+    assert {"NOT_AUDIO", "NO_AUDIO_STREAM", "NO_SAMPLES", "TRUNCATED", "CORRUPT"} < set(verdicts)
+
+
+def test_what_ends_the_reading_process_or_never_ends_is_counted(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    media.fuzz(7, 1, tally, media.Reader(die))
+    media.fuzz(7, 1, tally, media.Reader(sleep, 0.1))
+    assert str(tally) == "inputs=2 crashes=1 5xx=0 hangs=1"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def die(_content: bytes) -> str:
+    os.abort()
+
+
+def sleep(_content: bytes) -> str:
+    time.sleep(60)
+    return "decoded"
+
+
+def test_old_results_of_any_content_are_read_or_refused(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    imports.fuzz(7, 60, tally)
+    assert tally.found == []

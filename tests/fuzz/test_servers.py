@@ -1,0 +1,76 @@
+"""Hostile input at every port of a running suite; the same in each run, `make fuzz` has other. One suite for all."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import api, messages, protocols, uploads
+from tests.fuzz.findings import Tally
+from tests.fuzz.target import Target, running_target
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with running_target(tmp_path_factory.mktemp("suite")) as target:
+        yield target
+
+
+def test_messages_of_every_rpc_get_a_proper_status(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with closing(messages.Fuzzer(target, tally)) as fuzzer:
+        codes = fuzzer.run(7, 8)
+    assert tally.found == []
+    # Whoever is refused at the door shows nothing: many get in, and every service finds something to object to.
+    assert codes["OK"] > 50
+    assert codes["INVALID_ARGUMENT"] > 50
+    assert codes["NOT_FOUND"] > 10
+
+
+def test_requests_of_every_operation_are_answered_as_described(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with closing(api.Fuzzer(target, tally)) as fuzzer:
+        statuses = fuzzer.run(7, 6)
+    assert tally.found == []
+    assert statuses["200"] > 50
+    assert statuses["400"] > 50
+    assert statuses["404"] > 10
+
+
+def test_garbage_is_answered_or_its_connection_closed(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    answered = protocols.Fuzzer(target, tally).run(7, 80)
+    assert tally.found == []
+    assert min(answered[kind] for kind in ("HTTP", "a form", "tus", "WebSocket", "HTTP/2")) > 20
+
+
+def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with closing(uploads.Fuzzer(target, tally)) as fuzzer:
+        outcomes = fuzzer.run(7, 20)
+    assert tally.found == []
+    assert outcomes["accepted"] > 3
+    assert len(outcomes) > 2
+
+
+def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path: Path) -> None:
+    document = target.openapi()
+    document["paths"] = {"/api/v1/me": document["paths"]["/api/v1/me"]}
+    document["components"]["schemas"]["stemtube.auth.v1.User"]["required"].append("colour")
+    tally = Tally(tmp_path)
+    with closing(api.Fuzzer(target, tally, document)) as fuzzer:
+        fuzzer.run(7, 1)
+    assert str(tally) == "inputs=1 crashes=0 5xx=1 hangs=0"
+    assert "colour" in next(tmp_path.glob("*.txt")).read_text()
+
+
+def test_a_traceback_and_a_process_that_is_gone_are_counted(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with (target.suite.data / "download.log").open("a") as log:
+        log.write("Traceback (most recent call last)\n")
+    target.suite.kill("analysis-serve")
+    target.check(tally, "a test")
+    assert tally.counts["crashes"] == 2
+    target.check(tally, "nothing")
+    assert tally.counts["crashes"] == 2

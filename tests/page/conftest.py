@@ -114,7 +114,7 @@ def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page of somebody signed in; an error of a script fails the test."""
-    yield from _signed_in(context)
+    yield from signed_in(context)
 
 
 @pytest.fixture
@@ -122,11 +122,12 @@ def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
     """The same with a tap at its sound, which the page's policy would not let in."""
     context = browser.new_context(base_url=suite.url, bypass_csp=True)
     put_tap(context)
-    yield from _signed_in(context)
+    yield from signed_in(context)
     context.close()
 
 
-def _signed_in(context: BrowserContext) -> Iterator[Page]:
+def signed_in(context: BrowserContext) -> Iterator[Page]:
+    """A page of admin in a context; an error of a script fails the test."""
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

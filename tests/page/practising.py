@@ -1,6 +1,7 @@
 """What the tests of the song view have in common."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,3 +28,10 @@ def play(page: Page) -> None:
 
 def left(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return sound[0].astype(np.float64)
+
+
+def violations(page: Page) -> list[dict[str, Any]]:
+    """What axe-core finds against WCAG 2.2 AA: rules and elements."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
+    return [{"rule": each["id"], "elements": [node["html"] for node in each["nodes"]][:3]} for each in found]

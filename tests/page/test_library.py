@@ -1,6 +1,5 @@
 """Uploads, the list of songs and playlists in a real browser; no song is processed here."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from playwright.sync_api import Locator, Page, Request, expect
 from services.common import audio
 from tests.page.bad_line import BadLine
 from tests.page.conftest import RATE_HZ, elsewhere
-from tests.page.test_page import AXE
+from tests.page.practising import violations
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
@@ -250,8 +249,5 @@ def test_uploads_and_playlists_are_accessible(
 def check_accessible(page: Page) -> None:
     """WCAG 2.2 AA as far as axe can tell, and nothing that is wider than the screen."""
     page.wait_for_timeout(300)
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
-    violations = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found["violations"]]
-    assert not violations, json.dumps(violations, indent=1)
+    assert not violations(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"

@@ -1,6 +1,5 @@
 """The page as somebody meets it, in a real browser against a real suite."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.page.conftest import TITLE
-from tests.page.practising import AXE, RULES
+from tests.page.practising import violations
 from tests.suite.client import Json
 from tests.suite.running import PASSWORD
 
@@ -51,11 +50,8 @@ def test_every_view_is_accessible(page: Page, track: Json, path: str) -> None:
     page.goto(path.format(**track))
     expect(page.get_by_role("main")).not_to_contain_text("Loading")
     page.wait_for_timeout(300)
-    page.evaluate(AXE.read_text())
     for scheme, width in (("light", 1280), ("dark", 1280), ("dark", 390), ("light", 390)):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.set_viewport_size({"width": width, "height": 800})
-        found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
-        violations = [(each["id"], [node["html"] for node in each["nodes"]][:3]) for each in found["violations"]]
-        assert not violations, f"{scheme}, {width} pixels: {json.dumps(violations, indent=1)}"
+        assert not violations(page), f"{scheme}, {width} pixels"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"wider than {width} pixels"

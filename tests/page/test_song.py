@@ -1,13 +1,16 @@
 """A song's view: chords, words, sections, keys, corrections, what can be saved, and a phone on a music stand."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.page.practising import open_song, play
+from tests.page.conftest import signed_in
+from tests.page.practising import open_song, play, violations
 from tests.suite.client import Json
+from tests.suite.running import Suite
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
 # A phone's system, as far as a page tells it what it plays.
@@ -142,7 +145,16 @@ def drop_corrections(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_keys_and_tempo_are_shown_where_they_change(page: Page, track: Json) -> None:
+@pytest.fixture
+def misled(browser: Browser, suite: Suite) -> Iterator[Page]:
+    """A page whose requests can be answered by a test: none goes through its service worker."""
+    context = browser.new_context(base_url=suite.url, service_workers="block")
+    yield from signed_in(context)
+    context.close()
+
+
+def test_keys_and_tempo_are_shown_where_they_change(misled: Page, track: Json) -> None:
+    page = misled
     middle = track["durationSeconds"] / 2
     spans = ((0, middle, "G"), (middle, track["durationSeconds"], "A"))
     regions = [{"start": start, "end": end, "tonic": tonic, "mode": "major"} for start, end, tonic in spans]
@@ -180,6 +192,7 @@ BEGINNINGS = {
 def test_all_that_the_server_offers_is_saved(page: Page, track: Json) -> None:
     open_song(page, track)
     page.get_by_role("button", name="Save", exact=True).click()
+    assert not violations(page)
     sounds = page.get_by_role("list", name="Sound")
     expect(sounds.get_by_role("listitem")).to_have_text([re.compile(name) for name in ("came", "set", "vocals", "acc")])
     assert saved(page, "Save vocals")[:4] == b"fLaC"

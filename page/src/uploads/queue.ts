@@ -55,16 +55,22 @@ export async function addFiles(files: File[]): Promise<void> {
   }
 }
 
-/** Goes on with what an earlier page began, unless another page is at it; what somebody else began here ends. */
+/** Goes on with what earlier pages began; what somebody else began here ends. */
 export async function resumeUploads(userId: string): Promise<void> {
   for (const { kept, stop } of works.values()) {
     if (kept.userId === userId) continue;
     stop.abort();
     forget(kept.id);
   }
-  for (const kept of await shelf.keptOf(userId).catch(() => [])) {
-    if (!works.has(kept.id) && !(await isElsewhere(kept.id))) enqueue(kept);
-  }
+  for (const { id } of await shelf.keptOf(userId).catch(() => [])) void takeOver(id);
+}
+
+/** Goes on with an upload once no other page is at it, unless it has ended by then. */
+async function takeOver(id: string): Promise<void> {
+  // A page that is loaded again may hold its locks for a moment still.
+  await navigator.locks?.request(lockOf(id), () => undefined);
+  const kept = await shelf.find(id).catch(() => undefined);
+  if (kept && !works.has(id)) enqueue(kept);
 }
 
 function enqueue(kept: shelf.Kept): void {
@@ -124,11 +130,6 @@ function startNext(): void {
 async function run(work: Work): Promise<void> {
   if (!navigator.locks) return sendThrough(work); // pages without https have none
   await navigator.locks.request(lockOf(work.kept.id), () => sendThrough(work));
-}
-
-async function isElsewhere(id: string): Promise<boolean> {
-  const held = (await navigator.locks?.query())?.held ?? [];
-  return held.some(({ name }) => name === lockOf(id));
 }
 
 const lockOf = (id: string) => `upload ${id}`;

@@ -47,6 +47,11 @@ export async function drop(id: string): Promise<void> {
   await use("readwrite", (store) => store.delete(id));
 }
 
+/** What is kept under an id, if anything is. */
+export function find(id: string): Promise<Kept | undefined> {
+  return use("readonly", (store) => store.get(id) as IDBRequest<Kept | undefined>);
+}
+
 /** All of a user, in their order; those of others go, for nobody else can send them. */
 export async function keptOf(userId: string): Promise<Kept[]> {
   const all = await use("readonly", (store) => store.getAll() as IDBRequest<Kept[]>);

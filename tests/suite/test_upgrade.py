@@ -37,8 +37,8 @@ PRE_STOP_SECONDS = 0.2
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Suite]:
-    # As deploy/k8s gives them, but for the library: a pipeline goes on in the other one at once.
-    graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 10}
+    # As deploy/k8s gives them.
+    graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 60}
     graces |= {"SEPARATION__GRACE_SECONDS": 20, "ANALYSIS__GRACE_SECONDS": 20}
     suite = Suite(tmp_path / "cluster", settings=graces)
     suite.data.mkdir()

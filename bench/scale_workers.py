@@ -7,6 +7,7 @@ is simulated: it reads the mix, sleeps for a fixed time and stores two small ste
 import asyncio
 import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def place() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="stemtube-scale-") as folder:
         server = subprocess.Popen([sys.executable, "-m", "bench.scale_s3", str(port)], env=_environment({}))
         try:
+            _await_listening(port)
             yield {
                 "DATA_DIR": folder,
                 "OFFLINE": "true",
@@ -126,6 +128,14 @@ def place() -> Iterator[dict[str, str]]:
         finally:
             server.terminate()
             server.wait()
+
+
+def _await_listening(port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise TimeoutError("the S3 server does not listen")
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

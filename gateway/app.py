@@ -175,7 +175,9 @@ class RunningGateway:
         aiohttp's own shutdown comes after that: it drops the rest of a body that is on its way.
         """
         self.app[STOPPING].set()
-        await asyncio.sleep(LAST_ANSWERS_SECONDS)
+        server = self._runner.server
+        if server and server.connections:
+            await asyncio.sleep(LAST_ANSWERS_SECONDS)
         self._listener.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._shutdown_seconds):

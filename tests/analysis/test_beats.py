@@ -137,6 +137,8 @@ def test_librosa_chooses_the_level_by_what_is_on_and_between_beats(weak: float, 
     onsets[10::40], onsets[30::40] = 1.0, weak
     bass = np.zeros_like(onsets)
     bass[10::40] = 1.0
-    ways = [np.arange(10, 1590, step) for step in (10, 20, 40)]
+    ways = [(np.arange(10, 1590, step), 0.0) for step in (10, 20, 40)]
     np.testing.assert_array_equal(best_level(ways, onsets, bass), np.arange(10, 1590, beat))
+    # What speaks against one way counts.
+    assert best_level([(way, 9.0 * (len(way) == len(ways[1][0]))) for way, _ in ways], onsets, bass)[1] != 30
     assert best_level([], onsets, bass).size == 0

@@ -85,7 +85,7 @@ def synthetic_songs() -> list[Song]:
     ]
 
 
-def songs_of_chords(seed: int) -> list[Song]:
+def songs_of_chords(seed: int = CHORD_SONGS_SEED) -> list[Song]:
     """Those of `bench.chord_songs`, likewise."""
     version = _version(chord_songs, chord_names, key_songs)
     found = []
@@ -364,15 +364,14 @@ def main() -> None:
         print("\n".join(found), flush=True)
         lines += found
     if arguments.synthetic:
-        made = synthetic_songs()
-        for part, title, references in (
-            ("beats", "Beats of synthesised songs", made),
-            ("chords", "Chords of synthesised songs", made),
-            ("chords", "Chords of songs made for chords", songs_of_chords(CHORD_SONGS_SEED)),
+        for part, title, make in (
+            ("beats", "Beats of synthesised songs", synthetic_songs),
+            ("chords", "Chords of synthesised songs", synthetic_songs),
+            ("chords", "Chords of songs made for chords", songs_of_chords),
         ):
             if part in arguments.parts.split(","):
-                # The originals of chords give what ours do, and take an hour for these.
-                found = table(part, systems, references, originals=part == "beats")
+                # The originals of chords give what ours do, and would take an hour for these.
+                found = table(part, systems, make(), originals=part == "beats")
                 found[0] = f"## {title}"
                 print("\n".join(found), flush=True)
                 lines += found

@@ -7,8 +7,6 @@ from services.analysis.backends.base import (
     Beat,
     Beats,
     Chords,
-    Key,
-    KeyRegion,
     Line,
     Lyrics,
     Result,
@@ -43,12 +41,6 @@ def beats_of(kept: dict[str, Any]) -> Beats:
     beats = tuple(Beat(beat["time"], beat["position"]) for beat in kept["beats"])
     curve = tuple(TempoPoint(**point) for point in tempo.get("curve", []))
     return Beats(beats, tempo["bpm"], tempo["confidence"], kept["beats_per_bar"], curve)
-
-
-def key_of(kept: dict[str, Any]) -> Key:
-    """The key that `content` made into JSON."""
-    regions = tuple(KeyRegion(**region) for region in kept["regions"])
-    return Key(kept["tonic"], kept["mode"], kept["confidence"], regions)
 
 
 def structure_of(kept: dict[str, Any]) -> Structure:

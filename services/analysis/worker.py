@@ -11,10 +11,10 @@ import numpy as np
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Backend, Beats, Context, Key, Part, Progress
+from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Progress
 from services.analysis.backends.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
-from services.analysis.contents import beats_of, content, key_of, lyrics_of, structure_of
+from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common import audio
 from services.common.devices import resolve_device
 from services.common.engine import Engine, Report
@@ -255,7 +255,6 @@ class _Run:
             for choice in choices
         }
         self._beats = beats_of(done["beats"]) if "beats" in done else None
-        self._key = key_of(done["key"]) if "key" in done else None
 
     def show_loading(self, part: str, done: float) -> None:
         """Tells how much of a part's model is here."""
@@ -273,7 +272,6 @@ class _Run:
         part = choice["part"]
         context = Context(
             beats=self._beats,
-            key=self._key,
             structure=structure_of(choice["structure"]) if "structure" in choice else None,
             lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
             mix=mix,
@@ -288,8 +286,6 @@ class _Run:
         result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
         if isinstance(result, Beats):
             self._beats = result
-        if isinstance(result, Key):
-            self._key = result
         self._report.keep(part, content(result, made_by))
         self._show(part, "succeeded", 1.0)
 

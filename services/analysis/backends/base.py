@@ -196,7 +196,6 @@ class Context:
     """
 
     beats: Beats | None = None
-    key: Key | None = None
     structure: Structure | None = None
     lyrics: Lyrics | None = None
     mix: Callable[[], Audio] | None = None

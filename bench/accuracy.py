@@ -2,9 +2,9 @@
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
 (../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
-`--synthetic` adds the beats of the songs of `bench.synthetic_songs`, `--write` puts all into docs/accuracy.md. Results
-are kept in a folder of the system's temporary ones by song and version, so that a second run only does what has
-changed.
+`--synthetic` adds beats and chords of the songs of `bench.synthetic_songs` and chords of those of `bench.chord_songs`,
+`--write` puts all into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
+version, so that a second run only does what has changed.
 """
 
 import argparse
@@ -18,14 +18,16 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mir_eval
 import numpy as np
 
+from bench import chord_names, chord_songs, key_songs, synthetic_styles
 from bench import synthetic_songs as synthesis
-from bench import synthetic_styles
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
@@ -41,6 +43,7 @@ RATE = 44_100
 TEMPO_TOLERANCE = 0.04  # of the tempo, as MIREX has it
 WORD_SECONDS = 0.3
 ROUNDING_SECONDS = 1e-6
+CHORD_SONGS_SEED = 100  # others are for fitting
 PARTS = ("beats", "key", "chords", "structure", "lyrics")
 
 Scores = dict[str, float]
@@ -69,18 +72,46 @@ def songs(folder: Path) -> list[Song]:
 
 def synthetic_songs() -> list[Song]:
     """The songs that the project makes itself, rendered once for each version of their recipes."""
+
+    def sound_and_truth(recipe: synthetic_styles.Recipe) -> tuple[np.ndarray, int, dict[str, Any]]:
+        song = synthesis.render(recipe)
+        beats = {"beats": song.beats.tolist(), "downbeats": song.downbeats.tolist(), "tempo_bpm": song.bpm}
+        return song.mix[None], RATE, {**beats, "chords": _entries(song.chords)}
+
+    version = _version(synthesis, synthetic_styles)
+    return [
+        _made(f"{version} {recipe}", recipe.name, recipe.category, partial(sound_and_truth, recipe))
+        for recipe in synthesis.recipes()
+    ]
+
+
+def songs_of_chords(seed: int = CHORD_SONGS_SEED) -> list[Song]:
+    """Those of `bench.chord_songs`, likewise."""
+    version = _version(chord_songs, chord_names, key_songs)
     found = []
-    version = [_digest(Path(module.__file__)) for module in (synthesis, synthetic_styles)]
-    for recipe in synthesis.recipes():
-        name = hashlib.sha256(f"{version} {recipe}".encode()).hexdigest()[:16]
-        sound, truth = KEPT / f"{name}.flac", KEPT / f"{name}.json"
-        if not truth.exists():
-            song = synthesis.render(recipe)
-            audio.encode(song.mix[None], RATE, sound, "flac")
-            beats = {"beats": song.beats.tolist(), "downbeats": song.downbeats.tolist(), "tempo_bpm": song.bpm}
-            truth.write_text(json.dumps(beats))
-        found.append(Song(recipe.name, sound, json.loads(truth.read_text()), recipe.category))
+    for number, song in enumerate(chord_songs.chord_songs(seed)):
+        made = (song.audio.samples, song.audio.sample_rate_hz, {"chords": _entries(song.chords)})
+        found.append(_made(f"{version} {seed} {number}", f"{song.kind} {number}", song.kind, lambda made=made: made))  # type: ignore[misc]
     return found
+
+
+def _version(*modules: ModuleType) -> str:
+    return str([_digest(Path(str(module.__file__))) for module in modules])
+
+
+def _entries(chords: Iterable[chord_songs.TimedChord]) -> list[dict[str, Any]]:
+    return [{"start": start, "end": end, "label": label} for start, end, label in chords]
+
+
+def _made(recipe: str, name: str, group: str, make: Callable[[], tuple[np.ndarray, int, dict[str, Any]]]) -> Song:
+    """A song as files, made if they are not there."""
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    sound, truth = KEPT / f"{digest}.flac", KEPT / f"{digest}.json"
+    if not truth.exists():
+        mix, rate, known = make()
+        audio.encode(mix, rate, sound, "flac")
+        truth.write_text(json.dumps(known))
+    return Song(name, sound, json.loads(truth.read_text()), group)
 
 
 def score_beats(truth: dict[str, Any], found: Result) -> Scores:
@@ -207,17 +238,16 @@ class Systems:
         return self._kept(f"original {name}", song, lambda: self._load(name, ORIGINALS[name])(_wav(song.file)))
 
     def ours(self, name: str, song: Song) -> Result:
-        """What a backend finds; of the structure with the default's beats, of the lyrics in vocals and mix."""
+        """What a backend finds; given what the defaults find of parts that it uses; of the lyrics in vocals and mix."""
         part, backend = name.split(":")
         entry = registry.entry(part, backend)  # type: ignore[arg-type]
-        beats = self.ours(f"beats:{registry.names('beats')[0]}", song) if "beats" in entry.needs else None
+        needed: dict[str, Any] = {need: self.ours(f"{need}:{registry.names(need)[0]}", song) for need in entry.needs}
 
         def run() -> Result:
             loaded = self._load(f"ours {name}", lambda: registry.load(part, backend, self._store, self._model(part)))  # type: ignore[arg-type]
             sound = self._vocals(song) if part == "lyrics" else _decode(song.file)
-            assert beats is None or isinstance(beats, Beats)
             mix = (lambda: _decode(song.file)) if part == "lyrics" else None
-            context = Context(beats=beats, mix=mix, options={"language": "en"} if part == "lyrics" else {})
+            context = Context(**needed, mix=mix, options={"language": "en"} if part == "lyrics" else {})
             result: Result = loaded.analyze(sound, context, lambda _: None)
             return result
 
@@ -266,7 +296,7 @@ def _decode(file: Path) -> Audio:
     return Audio(audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2), RATE)
 
 
-def table(part: str, systems: Systems, references: Iterable[Song]) -> list[str]:
+def table(part: str, systems: Systems, references: Iterable[Song], originals: bool = True) -> list[str]:
     """Scores of one part as lines of Markdown: the mean over the songs that count, then by song or group of songs.
 
     Groups of several songs are shown for the default and its original, songs for the default alone.
@@ -278,7 +308,7 @@ def table(part: str, systems: Systems, references: Iterable[Song]) -> list[str]:
         if not registry.availability(part, name, systems._store, systems._model(part)).available:  # type: ignore[arg-type]
             continue
         ways[name] = lambda song, full=full: systems.ours(full, song)  # type: ignore[misc]
-        if full in ORIGINALS:
+        if originals and full in ORIGINALS:
             ways[f"{name}, as it comes"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
     songs_ = [song for song in references if has_truth(part, song.truth)]
     rows = {way: {song.name: SCORES[part](song.truth, run(song)) for song in songs_} for way, run in ways.items()}
@@ -334,10 +364,17 @@ def main() -> None:
         print("\n".join(found), flush=True)
         lines += found
     if arguments.synthetic:
-        found = table("beats", systems, synthetic_songs())
-        found[0] = "## Beats of synthesised songs"
-        print("\n".join(found), flush=True)
-        lines += found
+        for part, title, make in (
+            ("beats", "Beats of synthesised songs", synthetic_songs),
+            ("chords", "Chords of synthesised songs", synthetic_songs),
+            ("chords", "Chords of songs made for chords", songs_of_chords),
+        ):
+            if part in arguments.parts.split(","):
+                # The originals of chords give what ours do, and would take an hour for these.
+                found = table(part, systems, make(), originals=part == "beats")
+                found[0] = f"## {title}"
+                print("\n".join(found), flush=True)
+                lines += found
     if arguments.write:
         head = [
             "# Accuracy",

@@ -41,7 +41,7 @@ COMPARED = (
     ("chords", "chordia"),
     ("structure", "msaf"),
 )
-TOTAL = (("beats", "madmom"), ("key", "blend"), ("chords", "chordia"), ("structure", "barwise"))
+TOTAL = (("beats", "madmom"), ("key", "blend"), ("chords", "hybrid"), ("structure", "barwise"))
 SECOND_CHORDS = (("chords", "madmom"),)
 
 Output = npt.NDArray[Any]

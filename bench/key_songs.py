@@ -44,11 +44,14 @@ class KeySong:
     """A song, and its keys: `regions` are (start in seconds, pitch class of the tonic, "major" or "minor").
 
     The song's own key is the first region's: every song begins and, but for the last change of a pop song, ends in it.
+    `chords` are (start, end, pitch class of the root, semitones of the tones above it); `texture` says who plays them.
     """
 
     kind: str
     audio: Audio
     regions: tuple[tuple[float, int, str], ...]
+    chords: tuple[tuple[float, float, int, tuple[int, ...]], ...]
+    texture: str
 
 
 Form = tuple[Passage, ...]
@@ -193,6 +196,7 @@ def play(kind: str, form: Form, tonic: int, rng: np.random.Generator) -> KeySong
     bars = [(passage, numeral) for passage in form for _ in range(passage.times) for numeral in passage.chords.split()]
     mix = np.zeros(round((bar * len(bars) + 2.0) * RATE_HZ))
     regions: list[tuple[float, int, str]] = []
+    chords = []
     for number, (passage, numeral) in enumerate(bars):
         at = 0.3 + number * bar
         here = (tonic + passage.up) % 12
@@ -200,14 +204,23 @@ def play(kind: str, form: Form, tonic: int, rng: np.random.Generator) -> KeySong
         if not regions or regions[-1][1:] != (here, mode):
             regions.append((at if regions else 0.0, here, mode))
         root, tones = chord(numeral)
+        chords.append((at, 0.3 + (number + 1) * bar, (here + root) % 12, tones))
         pitches = [(here + root + tone) % 12 for tone in tones]
         _harmony(mix, texture, pitches, at, bar, rng)
         _melody(mix, texture, pitches, [(here + step) % 12 for step in SCALES[passage.mode]], at, bar, rng)
         if texture == "band":
             _drums(mix, at, bar)
-    cents = float(rng.uniform(-30, 30))
+    rate = round(RATE_HZ * 2 ** (float(rng.uniform(-30, 30)) / 1200))
     sound = (0.7 * mix / np.abs(mix).max()).astype(np.float32)
-    return KeySong(kind, Audio(sound[None], round(RATE_HZ * 2 ** (cents / 1200))), tuple(regions))
+    # What is out of tune is out of time as well.
+    scale = RATE_HZ / rate
+    return KeySong(
+        kind,
+        Audio(sound[None], rate),
+        tuple((start * scale, tonic, mode) for start, tonic, mode in regions),
+        tuple((start * scale, end * scale, root, tones) for start, end, root, tones in chords),
+        texture,
+    )
 
 
 def _add(mix: band.Signal, sound: band.Signal, at: float, level: float) -> None:

@@ -26,12 +26,13 @@ _PROGRESSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSong:
-    """`mix` is float32 [samples] at 44.1 kHz; `beats` and `downbeats` are seconds."""
+    """`mix` is float32 [samples] at 44.1 kHz; `beats` and `downbeats` are seconds, `chords` (start, end, label)."""
 
     mix: npt.NDArray[np.float32]
     bpm: float
     beats: Signal
     downbeats: Signal
+    chords: tuple[tuple[float, float, str], ...]
 
 
 def recipes() -> list[Recipe]:
@@ -91,4 +92,16 @@ def render(recipe: Recipe) -> SyntheticSong:
         60 / float(np.median(np.diff(beats))),
         beats,
         beats[recipe.upbeat :: recipe.beats_per_bar],
+        _chords(score),
+    )
+
+
+def _chords(score: Score) -> tuple[tuple[float, float, str], ...]:
+    """What each chord is called, from one to the next; before the first of them is silence, or an upbeat (X)."""
+    starts = [score.seconds(beat) for beat, _ in score.played]
+    ends = [*starts[1:], float(score.times[-1])]
+    before = [(0.0, float(score.times[0]), "N"), (float(score.times[0]), starts[0], "X")]
+    return (
+        *(chord for chord in before if chord[1] > chord[0]),
+        *((start, end, label) for start, end, (_, label) in zip(starts, ends, score.played, strict=True)),
     )

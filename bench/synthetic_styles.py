@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from bench.chord_names import NO_CHORD, harte
 from cli import demo_band as band
 
 SAMPLE_RATE_HZ = band.SAMPLE_RATE_HZ
@@ -46,7 +47,10 @@ class Recipe:
 
 @dataclass(slots=True)
 class Score:
-    """What a style plays on: sounds are placed in beats, counted from the first downbeat."""
+    """What a style plays on: sounds are placed in beats, counted from the first downbeat.
+
+    `played` is what chords there are, each from its beat on: those of the bars, unless the style plays others.
+    """
 
     recipe: Recipe
     times: Signal
@@ -55,8 +59,11 @@ class Score:
     tonic: int
     chords: list[int]
     sound: Signal = field(init=False)
+    played: list[tuple[float, str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        size = self.recipe.beats_per_bar
+        self.played = [(bar * size, self.label(degree)) for bar, degree in enumerate(self.chords)]
         self.sound = np.zeros(round((self.times[-1] + TAIL_SECONDS) * SAMPLE_RATE_HZ))
 
     def seconds(self, beat: float) -> float:
@@ -84,6 +91,12 @@ class Score:
     def triad(self, bar: int, around: int = 60) -> list[int]:
         """The chord of a bar, close to a pitch."""
         return [self.pitch(self.chords[bar] + step, around) for step in (0, 2, 4)]
+
+    def label(self, degree: int, tones: int = 3, inversion: int = 0) -> str:
+        """The chord of so many tones on a degree of the scale; its bass is `inversion` degrees above the root."""
+        root = self.scale[degree % 7]
+        above = [(self.scale[(degree + step) % 7] - root) % 12 for step in range(0, 2 * tones, 2)]
+        return harte(self.tonic + root, above, above[inversion // 2])
 
     def root(self, bar: int) -> int:
         """The bass of a bar."""
@@ -145,6 +158,7 @@ def _rock(score: Score, drums_alone: bool = False) -> None:
             for step in range(4):
                 score.add(band.snare(), at + size - 1 + step / 4, 0.5)
         if drums_alone:
+            score.played = [(0.0, NO_CHORD)]
             continue
         for step in range(2 * size):
             score.play(band.bass, [score.root(bar)], at + step / 2, 0.48, 0.5)
@@ -213,6 +227,7 @@ def _backbeat(score: Score) -> None:
 
 def _swing(score: Score) -> None:
     walk = [score.rng.integers(0, 5, 4) for _ in range(4)]
+    score.played = [(at, score.label(score.chords[bar], 4)) for bar, at in _bars(score)]
     for bar, at in _bars(score):
         for beat in range(4):
             score.add(band.hat(0.12), at + beat, 0.25)
@@ -265,6 +280,7 @@ def _chorale(score: Score) -> None:
     size, voice = score.recipe.beats_per_bar, (band.strings, band.piano, band.guitar)[score.recipe.seed % 3]
     upbeat, end = score.recipe.upbeat, 6 if size == 4 else 3
     degree = 0
+    score.played = []
     for beat in range(-upbeat, len(score.times) - 1 - upbeat):
         place = (beat + upbeat) % (2 * size) - upbeat
         if place > end:
@@ -277,6 +293,7 @@ def _chorale(score: Score) -> None:
         length = 2 * size - upbeat - end if place == end else 1
         inversion = 0 if place >= end - 1 else int(score.rng.choice((0, 0, 2)))
         tones = [score.pitch(degree + step, around) for step, around in ((inversion, 45), (4, 55), (2, 60), (0, 67))]
+        score.played.append((beat, score.label(degree, 3, inversion)))
         passing = place < end and score.rng.random() < (0.25 if heavy else 0.4)
         score.play(voice, tones[:3], beat, 0.97 * length, 0.25)
         score.play(voice, tones[3:], beat, 0.48 if passing else 0.97 * length, 0.3)

@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from services.analysis.backends import madmom_stages
 from services.analysis.backends.bar_decoder import BarDecoder
 from services.analysis.backends.base import Beat, Beats, Context, TempoPoint
-from services.analysis.backends.beats_librosa import periodicity
+from services.analysis.backends.beats_librosa import best_level, periodicity
 from services.analysis.backends.beats_madmom import MadmomBeats
 from services.analysis.backends.tempo import curve_of, in_range, tempo_of
 from services.analysis.contents import beats_of, content
@@ -128,3 +128,23 @@ def test_periodicity() -> None:
     assert periodicity(pulses, 20) > 0.95
     assert periodicity(pulses, 13) < 0.05
     assert periodicity(np.ones(1000, np.float32), 20) == 0
+
+
+@pytest.mark.parametrize(
+    ("weak", "price", "beat"), [(0.0, 0.0, 40), (0.3, 0.0, 40), (0.7, 0.0, 20), (1.0, 0.0, 20), (1.0, 9.0, 40)]
+)
+def test_librosa_chooses_the_level_by_what_is_on_and_between_beats(weak: float, price: float, beat: int) -> None:
+    """Onsets every 20 frames (129 BPM), every second one so strong against the others: weak ones are quavers at 65.
+
+    The price is of a beat on every onset.
+    """
+    onsets = np.zeros(1600, np.float32)
+    onsets[10::40], onsets[30::40] = 1.0, weak
+    bass = np.zeros_like(onsets)
+    bass[10::40] = 1.0
+    ways = [(np.arange(10, 1590, step), against) for step, against in ((10, 0.0), (20, price), (40, 0.0))]
+    np.testing.assert_array_equal(best_level(ways, onsets, bass), np.arange(10, 1590, beat))
+
+
+def test_librosa_has_no_level_where_nothing_was_tracked() -> None:
+    assert best_level([], np.ones(9, np.float32), np.ones(9, np.float32)).size == 0

@@ -25,11 +25,11 @@ def test_the_search_finds_the_best_of_all_sequences() -> None:
     assert len(set(best)) > 1
 
 
-def test_changes_are_cheap_around_beats() -> None:
+def test_changes_are_cheapest_around_downbeats_and_cheap_around_beats() -> None:
     beats = Beats((Beat(0.0, 1), Beat(0.5, 2)), 120, 1.0, 4)
-    assert prices_of_changes(8, 0.1, beats, 1, 3).tolist() == [1, 1, 3, 3, 1, 1, 1, 3]
-    assert prices_of_changes(3, 0.1, None, 1, 3).tolist() == [3, 3, 3]
-    assert prices_of_changes(3, 0.1, Beats((), 0, 0, 0), 1, 3).tolist() == [3, 3, 3]
+    assert prices_of_changes(8, 0.1, beats, 1, 2, 3).tolist() == [1, 1, 3, 3, 2, 2, 2, 3]
+    without_bars = Beats((Beat(0.0, 0), Beat(0.5, 0)), 120, 1.0, 0)
+    assert prices_of_changes(3, 0.1, without_bars, 1, 2, 3).tolist() == [2, 2, 3]
 
 
 def test_chords_change_on_the_beats_of_a_song(load_backend: LoadBackend, song: Song) -> None:
@@ -43,10 +43,13 @@ def test_chords_change_on_the_beats_of_a_song(load_backend: LoadBackend, song: S
     assert [chord.start for chord in heard] == pytest.approx([start for start, _, _ in expected], abs=0.1)
 
 
-def test_without_beats_it_gives_what_chordia_gives(load_backend: LoadBackend, excerpt: Excerpt) -> None:
+@pytest.mark.parametrize("context", [Context(), Context(beats=Beats((), 0.0, 0.0, 0))], ids=["none", "no pulse"])
+def test_without_beats_it_gives_what_chordia_gives(
+    load_backend: LoadBackend, excerpt: Excerpt, context: Context
+) -> None:
     audio = excerpt(10)
     alone, hybrid = (
-        cast(Chords, load_backend("chords", name).analyze(audio, Context(), lambda done: None)).chords
+        cast(Chords, load_backend("chords", name).analyze(audio, context, lambda done: None)).chords
         for name in ("chordia", "hybrid")
     )
     assert [chord.label for chord in hybrid] == [chord.label for chord in alone]

@@ -44,7 +44,7 @@ def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "best"), [("beats", "madmom"), ("key", "blend"), ("chords", "chordia"), ("structure", "barwise")]
+    ("part", "best"), [("beats", "madmom"), ("key", "blend"), ("chords", "hybrid"), ("structure", "barwise")]
 )
 def test_auto_is_what_measured_best(part: Part, best: str, store: WeightStore) -> None:
     chosen = registry.choose(part, registry.AUTO, registry.AUTO, store)

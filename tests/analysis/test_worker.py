@@ -122,7 +122,9 @@ async def test_parts_run_side_by_side_and_tell_in_order(settings: AnalysisSettin
     assert fractions[-1] == pytest.approx(1.0)
 
 
-async def test_the_structure_waits_for_the_beats_and_nothing_else_does(settings: AnalysisSettings, does: Does) -> None:
+async def test_chords_and_structure_wait_for_the_beats_and_nothing_else_does(
+    settings: AnalysisSettings, does: Does
+) -> None:
     others = threading.Event()
     beats = Beats((Beat(0.5, 1),), 120.0, 1.0, 4)
 
@@ -134,11 +136,15 @@ async def test_the_structure_waits_for_the_beats_and_nothing_else_does(settings:
         others.set()
         return c_major()
 
+    def chords(audio: Any, context: Context, progress: Any) -> Chords:
+        assert context.beats == beats
+        return no_chord()
+
     def structure(audio: Any, context: Context, progress: Any) -> Structure:
         assert context.beats == beats
         return Structure((Section(0.0, 1.0, "intro", 1.0),))
 
-    does.update(beats=beats_at_last, key=key, chords=no_chord, structure=structure)
+    does.update(beats=beats_at_last, key=key, chords=chords, structure=structure)
     result = await run(settings, Reports(), "structure", "chords", "key", "beats")
     assert {part["state"] for part in result["parts"].values()} == {"succeeded"}
 
@@ -147,11 +153,16 @@ async def test_a_part_that_fails_hurts_no_other(settings: AnalysisSettings, does
     def fault(*_: Any) -> Any:
         raise RuntimeError("a secret")
 
-    does.update(beats=fault, key=c_major, structure=lambda *_: Structure((Section(0.0, 1.0, "intro", 1.0),)))
+    def chords(audio: Any, context: Context, progress: Any) -> Chords:
+        assert context.beats is None
+        return no_chord()
+
+    sections = Structure((Section(0.0, 1.0, "intro", 1.0),))
+    does.update(beats=fault, key=c_major, chords=chords, structure=lambda *_: sections)
     reports = Reports()
-    result = await run(settings, reports, "beats", "key", "structure")
+    result = await run(settings, reports, "beats", "key", "chords", "structure")
     states = {part: shown["state"] for part, shown in result["parts"].items()}
-    assert states == {"beats": "failed", "key": "succeeded", "structure": "succeeded"}
+    assert states == {"beats": "failed", "key": "succeeded", "chords": "succeeded", "structure": "succeeded"}
     assert result["parts"]["beats"]["error"]["reason"] == "INTERNAL"
     assert "secret" not in str(result)
 

@@ -32,21 +32,24 @@ def likeliest(scores: Floats, prices: Floats) -> npt.NDArray[np.intp]:
 
 
 def prices_of_changes(
-    frames: int, seconds_per_frame: float, beats: Beats | None, on_beat: float, elsewhere: float
+    frames: int, seconds_per_frame: float, beats: Beats, on_downbeat: float, on_beat: float, elsewhere: float
 ) -> npt.NDArray[np.float64]:
-    """What a change costs in each frame: chords mostly change on beats, which are known to a frame or so.
+    """What a change costs in each frame: chords change on beats, mostly on the first of a bar, known to a frame or so.
 
     Args:
         frames: how many.
         seconds_per_frame: frame i begins at i times this.
-        beats: of the track, if they are known.
-        on_beat: within a frame of a beat.
-        elsewhere: off the beats, and in a track without any.
+        beats: of the track.
+        on_downbeat: within a frame of a downbeat.
+        on_beat: within a frame of another beat, or of any where the bars are not known.
+        elsewhere: off the beats.
     """
     prices = np.full(frames, elsewhere)
-    if beats is None:
-        return prices
-    nearest = np.round(np.array([beat.time for beat in beats.beats]) / seconds_per_frame).astype(int)
-    near = (nearest[:, None] + np.arange(-1, 2)).ravel()
-    prices[near[(near >= 0) & (near < frames)]] = on_beat
+    for times, price in (
+        ([beat.time for beat in beats.beats], on_beat),
+        ([beat.time for beat in beats.beats if beat.position == 1], on_downbeat),
+    ):
+        nearest = np.round(np.array(times) / seconds_per_frame).astype(int)
+        near = (nearest[:, None] + np.arange(-1, 2)).ravel()
+        prices[near[(near >= 0) & (near < frames)]] = price
     return prices

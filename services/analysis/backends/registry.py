@@ -80,9 +80,8 @@ _BTC_QUALITIES = (
 _NAMES = (*section_names.NAMES, section_names.SILENCE)
 _SECTIONS = (*_NAMES, "A", "B", "C")
 
-# In order of preference within each part: `auto` takes the first that can be had. The order is of docs/accuracy.md;
-# hybrid, a little better than chordia where the beats are right, comes after it. A language model is asked where there
-# is one.
+# In order of preference within each part: `auto` takes the first that can be had. The order is of docs/accuracy.md. A
+# language model is asked where there is one.
 _ENTRIES = (
     Entry(
         part="beats",
@@ -101,8 +100,8 @@ _ENTRIES = (
         packages=(_LIBROSA,),
         licence="ISC",
         description="Beats and tempo from onsets; quick, without bars",
-        cost=0.1,
-        revision=2,
+        cost=0.2,
+        revision=3,
     ),
     Entry(
         part="key",
@@ -138,6 +137,18 @@ _ENTRIES = (
     ),
     Entry(
         part="chords",
+        name="hybrid",
+        module="chords_hybrid",
+        packages=(_CHORDIA, _LIBROSA),
+        licence="MIT",
+        description="The chords of chordia's networks, in time with beats and bars",
+        vocabulary=_CHORDIA_QUALITIES,
+        cost=2.2,
+        needs=("beats",),
+        revision=2,
+    ),
+    Entry(
+        part="chords",
         name="chordia",
         module="chords_chordia",
         packages=(_CHORDIA, _LIBROSA),
@@ -145,17 +156,6 @@ _ENTRIES = (
         description="Sevenths, extensions and inversions by five networks and a Viterbi search",
         vocabulary=_CHORDIA_QUALITIES,
         cost=2.2,
-    ),
-    Entry(
-        part="chords",
-        name="hybrid",
-        module="chords_hybrid",
-        packages=(_CHORDIA, _LIBROSA),
-        licence="MIT",
-        description="The chords of chordia's networks, in time with the beats",
-        vocabulary=_CHORDIA_QUALITIES,
-        cost=2.2,
-        needs=("beats",),
     ),
     Entry(
         part="chords",

@@ -22,8 +22,6 @@ MOST_COMPRESSION = 2.4
 # What Whisper learned from subtitles: notes around sung text, and the bare word for music without any.
 NOTES = " \u266a\u266b\U0001f3b5\U0001f3b6"
 NOT_SUNG = "music"
-# Whisper's timestamp tokens.
-TIMESTAMP_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def is_believable(text: str, log_probability: float) -> bool:
     return log_probability >= LEAST_LOG_PROBABILITY and len(data) <= MOST_COMPRESSION * len(zlib.compress(data))
 
 
-def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[int]], float | None]:
+def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[int]], bool]:
     """The tokens of each phrase, which Whisper writes between timestamps, two of which part phrases.
 
     Args:
@@ -66,21 +64,19 @@ def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[i
         first_timestamp: the token of time 0; larger ones are later times.
 
     Returns:
-        The phrases' text tokens, and the time in the window from which on nothing was told (a phrase was begun and not
-        ended); None if all was.
+        The phrases' text tokens, without a last one that was begun and not ended if it is not the only one; and whether
+        that is all there is in the window, which a timestamp at the end says.
     """
     is_time = [token >= first_timestamp for token in tokens]
     cuts = [index for index in range(1, len(tokens)) if is_time[index - 1] and is_time[index]]
-    is_ended = len(tokens) >= 2 and not is_time[-2] and is_time[-1]
-    until = None
-    if cuts and not is_ended:
-        until = (tokens[cuts[-1] - 1] - first_timestamp) * TIMESTAMP_SECONDS
+    is_all = len(tokens) >= 2 and not is_time[-2] and is_time[-1]
+    if cuts and not is_all:
         tokens = tokens[: cuts[-1]]
     phrases = [
         [token for token in tokens[start:end] if token < first_timestamp]
         for start, end in pairwise([0, *cuts, len(tokens)])
     ]
-    return [phrase for phrase in phrases if phrase], until
+    return [phrase for phrase in phrases if phrase], is_all
 
 
 def words_of(parts: Sequence[Any], offset: float, language: str) -> list[Word]:

@@ -155,11 +155,11 @@ def test_only_what_is_sung_is_listened_to() -> None:
 def test_long_singing_is_cut_where_it_is_quiet() -> None:
     rate = lyric_windows.SAMPLE_RATE_HZ
     sound = (0.2 * np.sin(np.arange(100 * rate) / 20)).astype(np.float32)
-    for rest in (20, 45, 72):
+    for rest in (20, 45, 68, 90):
         sound[rest * rate : round((rest + 0.5) * rate)] *= 0.05
     windows = SungLevel(sound).windows()
     assert (windows[0][0], windows[-1][1]) == (0.0, 100.0)
-    assert [round(end, 1) for _, end in windows[:-1]] == pytest.approx([20.25, 45.25, 72.25], abs=0.3)
+    assert [round(end, 1) for _, end in windows[:-1]] == pytest.approx([20.25, 45.25, 68.25, 90.25], abs=0.3)
     for (_, end), (start, _) in pairwise(windows):
         assert start == end
 

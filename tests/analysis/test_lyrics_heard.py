@@ -61,7 +61,8 @@ def recognised(
 
 
 def test_windows_heard_together_are_heard_as_one_by_one(listener: Listener, voice: Samples) -> None:
-    sounds = [listener.sound(voice[start * SAMPLE_RATE_HZ :][: 7 * SAMPLE_RATE_HZ], start) for start in (0, 7, 14)]
+    windows = [(voice[start * SAMPLE_RATE_HZ :][: 7 * SAMPLE_RATE_HZ], float(start)) for start in (0, 7, 14)]
+    sounds = listener.sounds(windows, ignore)
     prompts = ["", "over the mountain", ""]
     done: list[int] = []
     together = listener.hear(sounds, "en", prompts, done.append)
@@ -88,7 +89,7 @@ def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
         return decode(self, sounds, *arguments)
 
     monkeypatch.setattr(Listener, "_decode", small)
-    sounds = [listener.sound(voice[: 3 * SAMPLE_RATE_HZ], offset) for offset in (0.0, 3.0)]
+    sounds = listener.sounds([(voice[: 3 * SAMPLE_RATE_HZ], offset) for offset in (0.0, 3.0)], ignore)
     first, second = listener.hear(sounds, "en", ["", ""], ignore)
     assert sizes == [2, 1, 1]
     assert [word.text for word in first.words] == [word.text for word in second.words] != []

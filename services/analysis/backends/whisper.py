@@ -63,10 +63,8 @@ class WhisperLyrics:
             progress(1.0)
             return Lyrics("", ())
         sources = [vocals, mono(context.mix(), SAMPLE_RATE_HZ)] if context.mix else [vocals]
-        language = asked or self._listener.language(
-            self._listener.sound(_piece(vocals, window), window[0])
-            for window in sorted(windows, key=_length, reverse=True)[:LANGUAGE_WINDOWS]
-        )
+        longest = sorted(windows, key=_length, reverse=True)[:LANGUAGE_WINDOWS]
+        language = asked or self._listener.language([_piece(vocals, window) for window in longest])
         wide = widened(windows, level)
         phrases = [
             [level.begun(word) for word in phrase if level.is_sung(word.start, word.end)]
@@ -97,7 +95,7 @@ class WhisperLyrics:
             if not share:
                 continue
             texts = [word.text for word in share]
-            aligned = self._listener.align(self._listener.sound(_piece(vocals, window), window[0]), language, texts)
+            aligned = self._listener.align(_piece(vocals, window), window[0], language, texts)
             words += [level.begun(word) for word in aligned]
             words += [Word(window[1], window[1], text, 0.0) for text in texts[len(aligned) :]]
         return words

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -14,17 +14,17 @@ from services.analysis.backends import whisper_models
 from services.analysis.backends.base import Samples, Word
 from services.analysis.backends.lyric_lines import UNSPACED
 from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ
+from services.analysis.backends.whisper_batches import alike, fitting
 from services.analysis.backends.whisper_hearing import LATE_SECONDS, Hearing, is_believable, phrases_of, words_of
 
-# Windows that are decoded together.
-BATCH_ON_CPU, BATCH_ON_GPU = 4, 16
+# Windows that are encoded and decoded together. On a CPU six windows of 20 s took 2.7 s to decode one by one, 2.0 s by
+# twos and 1.5 s all at once (tiny.en, CPU time), and to encode 1.7 s one by one and 2.0 s all at once.
+BATCHES_ON_CPU, BATCHES_ON_GPU = (1, 4), (8, 16)
 BEAM = 5
-# What CTranslate2 says of a GPU; on the CPU it is a MemoryError.
-OUT_OF_MEMORY = "out of memory"
 # The decoder's context is 448 tokens, of which a few are the start of the text.
 MOST_TOKENS = 440
-# Whisper takes up to 223. Half as many tell it much less of a song: the word error rate on three real songs was 0.19
-# with 60, 0.18 with 150, and from 0.15 to 0.16 with 200 to 223.
+# Whisper takes up to 223. With fewer it knows less of a song: the word error rate on three real songs after the second
+# pass was 0.18 with 220, 0.21 with 150 and with 60.
 PROMPT_TOKENS = 200
 # What is left of a window when Whisper stops before its end is listened to by itself, unless it is shorter.
 REST_SECONDS = 1.0
@@ -72,21 +72,21 @@ class Listener:
             local_files_only=True,
         )
         self._name = model
-        self._batch = BATCH_ON_GPU if on_gpu else BATCH_ON_CPU
+        self._encoded_at_once, self._decoded_at_once = BATCHES_ON_GPU if on_gpu else BATCHES_ON_CPU
 
-    def sound(self, samples: Samples, offset: float) -> Sound:
-        """A window that can be listened to, as often as needed.
+    def sounds(self, windows: Sequence[tuple[Samples, float]], done: Callable[[int], None]) -> list[Sound]:
+        """Windows that can be listened to, as often as needed.
 
         Args:
-            samples: float32 [samples] at 16 kHz, at least one.
-            offset: of the window in the track, in seconds.
+            windows: each one's float32 [samples] at 16 kHz, at least one, and its offset in the track in seconds.
+            done: called with the number of windows that were made ready since the last call.
         """
-        from faster_whisper.audio import pad_or_trim
-
-        features = pad_or_trim(self._model.feature_extractor(samples))
-        # On the CPU in any case: a GPU's memory is for the windows that are decoded now.
-        encoded = self._model.model.encode(_view(features[None]), to_cpu=True)
-        return Sound(samples, offset, np.array(encoded)[0])
+        sounds: list[Sound] = []
+        for start in range(0, len(windows), self._encoded_at_once):
+            batch = windows[start : start + self._encoded_at_once]
+            sounds += fitting(self._encode, batch)
+            done(len(batch))
+        return sounds
 
     def hear(
         self, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Callable[[int], None]
@@ -105,24 +105,38 @@ class Listener:
         tokenizer = self._tokenizer(language)
         told = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
         hearings = [Hearing()] * len(sounds)
-        rests: dict[int, Sound] = {}
-        for batch in self._batches(told):
-            found = self._fitting([sounds[index] for index in batch], [told[index] for index in batch], tokenizer)
+        rests: dict[int, tuple[Samples, float]] = {}
+
+        def decode(batch: Sequence[int]) -> list[tuple[Hearing, float | None]]:
+            return self._decode([sounds[index] for index in batch], [told[index] for index in batch], tokenizer)
+
+        for batch in alike([len(prompt) for prompt in told], self._decoded_at_once):
+            found = fitting(decode, batch)
             for index, (hearing, until) in zip(batch, found, strict=True):
                 sound = sounds[index]
                 hearings[index] = hearing
                 if until is not None and REST_SECONDS <= until <= sound.duration - REST_SECONDS:
-                    rest = sound.samples[round(until * SAMPLE_RATE_HZ) :]
-                    rests[index] = self.sound(rest, sound.offset + until)
+                    rests[index] = sound.samples[round(until * SAMPLE_RATE_HZ) :], sound.offset + until
             done(len(batch))
         if rests:
-            more = self.hear(list(rests.values()), language, [prompts[index] for index in rests], lambda _: done(0))
+            more = self.hear(
+                self.sounds(list(rests.values()), lambda _: done(0)),
+                language,
+                [prompts[index] for index in rests],
+                lambda _: done(0),
+            )
             for index, hearing in zip(rests, more, strict=True):
                 hearings[index] = hearings[index].followed_by(hearing)
         return hearings
 
-    def align(self, sound: Sound, language: str, words: Sequence[str]) -> list[Word]:
+    def align(self, samples: Samples, offset: float, language: str, words: Sequence[str]) -> list[Word]:
         """When the words of a window are said in it, in the track's time.
+
+        Args:
+            samples: float32 [samples] at 16 kHz.
+            offset: of the window in the track, in seconds.
+            language: of the words.
+            words: in order.
 
         Returns:
             As many as there are words, in order; fewer when the last ones are too many for the model.
@@ -135,6 +149,7 @@ class Listener:
         while sum(map(len, tokens)) > MOST_TOKENS:
             tokens.pop()
         flat = [token for word in tokens for token in word]
+        [sound] = self._encode([(samples, offset)])
         frames = self._frames(sound)
         found = self._model.model.align(_view(sound.encoded[None]), tokenizer.sot_sequence, [flat], frames)[0]
         firsts: dict[int, int] = {}
@@ -145,7 +160,7 @@ class Listener:
         for text, word in zip(words, tokens, strict=False):
             last = first + len(word)
             start, end = (
-                firsts.get(token, frames // 2) / self._model.tokens_per_second + sound.offset - LATE_SECONDS
+                firsts.get(token, frames // 2) / self._model.tokens_per_second + offset - LATE_SECONDS
                 for token in (first, last)
             )
             probability = sum(found.text_token_probs[first:last]) / len(word)
@@ -153,36 +168,24 @@ class Listener:
             first = last
         return aligned
 
-    def language(self, sounds: Iterable[Sound]) -> str:
+    def language(self, windows: Sequence[Samples]) -> str:
         """The language that is the most likely over some windows together."""
         if whisper_models.is_english_only(self._name):
             return "en"
         chances: defaultdict[str, float] = defaultdict(float)
-        for sound in sounds:
-            for language, probability in self._model.model.detect_language(_view(sound.encoded[None]))[0]:
-                chances[language.strip("<|>")] += probability
+        for window in windows:
+            _, _, found = self._model.detect_language(audio=window)
+            for language, probability in found:
+                chances[language] += probability
         return max(chances, key=lambda language: chances[language])
 
-    def _batches(self, prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Numbers of windows that are decoded together: CTranslate2 demands prompts of one length."""
-        alike: defaultdict[int, list[int]] = defaultdict(list)
-        for index, prompt in enumerate(prompts):
-            alike[len(prompt)].append(index)
-        for indexes in alike.values():
-            yield from (indexes[start : start + self._batch] for start in range(0, len(indexes), self._batch))
+    def _encode(self, windows: Sequence[tuple[Samples, float]]) -> list[Sound]:
+        from faster_whisper.audio import pad_or_trim
 
-    def _fitting(
-        self, sounds: Sequence[Sound], prompts: Sequence[list[int]], tokenizer: Any
-    ) -> list[tuple[Hearing, float | None]]:
-        """What `_decode` finds, in two halves if memory does not take it whole."""
-        try:
-            return self._decode(sounds, prompts, tokenizer)
-        except (RuntimeError, MemoryError) as error:
-            half = len(sounds) // 2
-            if not half or not (isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error)):
-                raise
-        first = self._fitting(sounds[:half], prompts[:half], tokenizer)
-        return first + self._fitting(sounds[half:], prompts[half:], tokenizer)
+        features = np.stack([pad_or_trim(self._model.feature_extractor(samples)) for samples, _ in windows])
+        # To the CPU in any case: a GPU's memory is for the windows that are decoded now.
+        encoded = np.array(self._model.model.encode(_view(features), to_cpu=True))
+        return [Sound(samples, offset, one) for (samples, offset), one in zip(windows, encoded, strict=True)]
 
     def _decode(
         self, sounds: Sequence[Sound], prompts: Sequence[list[int]], tokenizer: Any

@@ -12,8 +12,10 @@ from services.analysis.backends.lyric_lines import UNSPACED
 from services.analysis.backends.lyric_text import plain
 from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, Span
 from services.analysis.backends.whisper_hearing import Hearing
-from services.analysis.backends.whisper_listener import Listener, Sound
+from services.analysis.backends.whisper_listener import Listener
 
+# On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.17 and 0.16; a fourth makes some worse:
+# what was misheard then proves itself right.
 PASSES = 3
 # Windows that are kept in memory, about six minutes of singing: at most 150 MB of `Sound`s from two sources.
 BLOCK_WINDOWS = 16
@@ -74,13 +76,14 @@ def _block(
         done += count
         progress(done / total)
 
-    sounds: list[list[Sound]] = []
-    for start, end in wide:
-        sounds.append([])
-        for source in sources:
-            piece = source[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
-            sounds[-1].append(listener.sound(piece, start))
-            report(1)
+    sounds = listener.sounds(
+        [
+            (source[round(start * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)], start)
+            for start, end in wide
+            for source in sources
+        ],
+        report,
+    )
     best = [Hearing()] * len(windows)
     told: list[str | None] = [None] * len(windows)
     settled = [False] * len(windows)
@@ -93,7 +96,7 @@ def _block(
         again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != told[index]]
         report((len(windows) - len(again)) * len(sources))
         heard = listener.hear(
-            [sound for index in again for sound in sounds[index]],
+            [sounds[index * len(sources) + number] for index in again for number in range(len(sources))],
             language,
             [prompts[index] for index in again for _ in sources],
             report,

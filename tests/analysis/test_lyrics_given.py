@@ -77,7 +77,8 @@ def test_given_lines_stay_lines_and_no_word_is_lost() -> None:
 
 def test_given_words_come_when_they_are_sung(model: whisper.WhisperLyrics, song: DemoSong) -> None:
     text = " ".join(word for _, _, word in song.truth.words)
-    context = Context(mix=lambda: Audio(sum(song.stems.values()), RATE), options={"text": text})
+    mix = sum(song.stems.values())[:, : 15 * RATE]  # the rest of it is missing
+    context = Context(mix=lambda: Audio(mix, RATE), options={"text": text})
     lyrics = model.analyze(Audio(song.stems["vocals"], RATE), context, lambda _: None)
     words = [word for line in lyrics.lines for word in line.words]
     assert [re.sub(r"\W", "", word.text) for word in words] == [re.sub(r"\W", "", w) for _, _, w in song.truth.words]

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import structlog
 
 from services.analysis.backends import whisper_models
@@ -62,7 +63,7 @@ class WhisperLyrics:
         if not windows:
             progress(1.0)
             return Lyrics("", ())
-        sources = [vocals, mono(context.mix(), SAMPLE_RATE_HZ)] if context.mix else [vocals]
+        sources = [vocals, _as_long(mono(context.mix(), SAMPLE_RATE_HZ), vocals)] if context.mix else [vocals]
         longest = sorted(windows, key=_length, reverse=True)[:LANGUAGE_WINDOWS]
         language = asked or self._listener.language([_piece(vocals, window) for window in longest])
         wide = widened(windows, level)
@@ -131,6 +132,11 @@ def _known_words(
 
 def _piece(sound: Samples, span: Span) -> Samples:
     return sound[round(span[0] * SAMPLE_RATE_HZ) : round(span[1] * SAMPLE_RATE_HZ)]
+
+
+def _as_long(sound: Samples, other: Samples) -> Samples:
+    """The sound, ended where another ends."""
+    return np.pad(sound[: other.size], (0, max(other.size - sound.size, 0)))
 
 
 def _length(span: Span) -> float:

@@ -207,7 +207,7 @@ class Listener:
         for result in results:
             tokens = result.sequences_ids[0]
             found, is_all = phrases_of(tokens, tokenizer.timestamp_begin)
-            # CTranslate2 leaves the token that ends the text out of the count, as faster-whisper does not.
+            # A mean over the tokens and the one that ends them, as Whisper has it.
             scores.append(result.scores[0] * len(tokens) / (len(tokens) + 1))
             phrases.append(found if is_believable(tokenizer.decode(tokens), scores[-1]) else [])
             complete.append(is_all)

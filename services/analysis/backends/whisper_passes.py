@@ -14,12 +14,12 @@ from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, Span
 from services.analysis.backends.whisper_hearing import Hearing
 from services.analysis.backends.whisper_listener import Listener
 
-# On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.17 and 0.16; a fourth makes some worse:
+# On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.18 and 0.16; a fourth makes some worse:
 # what was misheard then proves itself right.
 PASSES = 3
 # Windows that are kept in memory, about six minutes of singing: at most 150 MB of `Sound`s from two sources.
 BLOCK_WINDOWS = 16
-# A little more than what a model takes as a prompt.
+# More than a model takes as a prompt.
 PROMPT_CHARACTERS = 1200
 
 

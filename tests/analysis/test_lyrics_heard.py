@@ -98,10 +98,38 @@ def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
         listener.hear(sounds, "en", ["", ""], ignore)
 
 
-def test_a_window_without_others_is_heard_once(listener: CountingListener, voice: Samples) -> None:
+@pytest.mark.parametrize(
+    ("sources", "windows", "asked"),
+    [
+        (1, [(0.0, 12.0)], 1),  # no others to tell of
+        (2, [(0.0, 6.0), (6.0, 12.0)], 4),  # vocals and mix say the same
+    ],
+)
+def test_windows_are_heard_again_only_if_that_may_tell_more(
+    listener: CountingListener, voice: Samples, sources: int, windows: list[Span], asked: int
+) -> None:
     before = listener.asked
-    assert recognised(listener, [voice], [(0.0, 20.0)], [(0.0, 20.0)])
-    assert listener.asked - before == 1
+    assert recognised(listener, [voice] * sources, windows, windows)
+    assert listener.asked - before == asked
+
+
+def test_a_window_that_was_misheard_is_heard_again_with_what_is_sung_around_it(
+    listener: CountingListener, voice: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, ...]] = []
+    hear = Listener.hear
+
+    def listen(self: Listener, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Any) -> Any:
+        told.append(tuple(prompts))
+        return hear(self, sounds, language, prompts, done)
+
+    monkeypatch.setattr(Listener, "hear", listen)
+    noise = np.random.default_rng(0).normal(0, 0.1, voice.size).astype(np.float32)
+    windows = [(0.0, 6.0), (6.0, 12.0)]
+    words = recognised(listener, [voice, noise], windows, windows)
+    assert told[0] == ("",) * 4
+    assert told[1][2] == told[1][3]
+    assert set(told[1][2].split()) & {word.text for word in words if word.start < 6.0}
 
 
 def test_a_word_across_a_joint_is_heard_once(listener: Listener, voice: Samples) -> None:

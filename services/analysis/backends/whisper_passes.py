@@ -1,7 +1,8 @@
 """How a track is recognised: in passes over all its windows, which are independent in each and so decoded together.
 
-The first pass tells roughly what the song is about. In those after it each window is decoded again with what the pass
-before heard around it, before and after: a song says its words more than once.
+The first pass tells roughly what the song is about. In those after it a window is decoded again with what the pass
+before heard around it, before and after: a song says its words more than once. A window in which vocals and mix say the
+same, or which says the same as in the pass before, is left at that.
 """
 
 from collections.abc import Callable, Sequence
@@ -104,7 +105,7 @@ def _block(
         for index, place in zip(again, range(0, len(heard), len(sources)), strict=True):
             hearings = heard[place : place + len(sources)]
             surest = max(hearings, key=lambda hearing: hearing.log_probability)
-            settled[index] = told[index] is not None and _same(surest, best[index])
+            settled[index] = _agree(hearings) or (told[index] is not None and _agree([surest, best[index]]))
             told[index] = prompts[index]
             best[index] = surest if surest.words else best[index]
     return best
@@ -121,5 +122,7 @@ def _text(words: Sequence[Word], language: str) -> str:
     return ("" if language in UNSPACED else " ").join(word.text for word in words)
 
 
-def _same(one: Hearing, other: Hearing) -> bool:
-    return [plain(word.text) for word in one.words] == [plain(word.text) for word in other.words]
+def _agree(hearings: Sequence[Hearing]) -> bool:
+    """Whether several hearings say the same."""
+    texts = [[plain(word.text) for word in hearing.words] for hearing in hearings]
+    return len(texts) > 1 and all(text == texts[0] for text in texts)

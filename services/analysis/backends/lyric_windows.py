@@ -23,8 +23,8 @@ LONGEST_REST_SECONDS = 3.0
 SHORTEST_SUNG_SECONDS = 0.3
 REST_BELOW_WORD_DB = 20.0
 REST_FRAMES = 3
-LONGEST_WINDOW_SECONDS = 28.0
-SHORTEST_WINDOW_SECONDS = 18.0
+LONGEST_WINDOW_SECONDS = 26.0
+SHORTEST_WINDOW_SECONDS = 16.0
 
 Span = tuple[float, float]
 
@@ -45,13 +45,19 @@ class SungLevel:
         padded = np.pad(sound, (0, count * frame - sound.size)).reshape(count, frame)
         self._duration = sound.size / SAMPLE_RATE_HZ
         self._level = 10 * np.log10(np.square(padded, dtype=np.float64).mean(axis=1) + 1e-12)
-        threshold = max(SILENCE_DBFS, float(np.percentile(self._level, 95)) - BELOW_LOUD_DB) if count else 0.0
-        self._sung: npt.NDArray[np.bool_] = self._level > threshold
+        self._loud = float(np.percentile(self._level, 95)) if count else 0.0
+        self._sung: npt.NDArray[np.bool_] = self._level > max(SILENCE_DBFS, self._loud - BELOW_LOUD_DB)
 
     def is_sung(self, start: float, end: float) -> bool:
         """Whether anything sounds between two times in seconds."""
         first = max(0, math.floor(start / FRAME_SECONDS))
         return bool(self._sung[first : math.ceil(end / FRAME_SECONDS)].any())
+
+    def is_rest(self, time: float) -> bool:
+        """Whether it is quiet enough around a time in seconds for no word to sound; see `begun`."""
+        at = math.floor(time / FRAME_SECONDS)
+        around = self._level[max(0, at - REST_FRAMES // 2) : at + REST_FRAMES // 2 + 1]
+        return bool((around < self._loud - REST_BELOW_WORD_DB).all())
 
     def begun(self, word: Word) -> Word:
         """A word without the rest before it, which Whisper counts to the first word after it.

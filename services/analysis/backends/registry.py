@@ -222,7 +222,7 @@ _ENTRIES = (
         licence="MIT (faster-whisper, Whisper's models)",
         description="Word-timed lyrics from the vocals stem and the mix; times for words that are given",
         cost=20.0,
-        revision=2,
+        revision=3,
         models=whisper_models.MODELS,
     ),
 )

@@ -1,0 +1,35 @@
+"""Batches for CTranslate2: what can be computed together, and as much of it as memory takes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+# What CTranslate2 says of a GPU; on the CPU it is a MemoryError.
+OUT_OF_MEMORY = "out of memory"
+
+
+def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indexes of items of one length, which CTranslate2 demands of the prompts of a batch, at most `size` at once."""
+    indexes: defaultdict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        indexes[length].append(index)
+    for group in indexes.values():
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def fitting(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[Item]) -> list[Found]:
+    """What `compute` finds for each item of a batch, in halves if memory does not take them together.
+
+    Raises:
+        RuntimeError, MemoryError: memory does not take a single one.
+    """
+    try:
+        return compute(batch)
+    except (RuntimeError, MemoryError) as error:
+        half = len(batch) // 2
+        if not half or not (isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error)):
+            raise
+    return fitting(compute, batch[:half]) + fitting(compute, batch[half:])

@@ -1,0 +1,217 @@
+"""How windows of singing are heard: several at once, in passes, across their joints, and what of it is believed."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.demo_song import short_song
+from services.analysis.backends import whisper_hearing, whisper_models, whisper_passes
+from services.analysis.backends.base import Audio, Samples, Word
+from services.analysis.backends.features import mono
+from services.analysis.backends.lyric_joints import OVERLAP_SECONDS, joined, widened
+from services.analysis.backends.lyric_text import plain
+from services.analysis.backends.lyric_windows import SAMPLE_RATE_HZ, Span, SungLevel
+from services.analysis.backends.whisper_hearing import Hearing, is_believable, phrases_of, words_of
+from services.analysis.backends.whisper_listener import Listener, Sound
+from services.common.weights import WeightStore
+
+TIME_ZERO = 1000
+
+
+class CountingListener(Listener):
+    """A real one that counts the windows it is asked to hear."""
+
+    asked = 0
+
+    def hear(self, sounds: Sequence[Sound], *arguments: Any) -> list[Hearing]:
+        self.asked += len(sounds)
+        return super().hear(sounds, *arguments)
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> CountingListener:
+    store = WeightStore(tmp_path_factory.mktemp("models"), offline=True)
+    return CountingListener(str(store.fetch(whisper_models.weights("tiny.en"))[0].parent), "tiny.en", "cpu")
+
+
+@pytest.fixture(scope="module")
+def voice() -> Samples:
+    """The vocals of the demo song at 16 kHz."""
+    return mono(Audio(short_song().stems["vocals"], 44_100), SAMPLE_RATE_HZ)
+
+
+def timed(text: str, start: float, each: float = 0.4) -> list[Word]:
+    return [
+        Word(start + index * each, start + (index + 0.9) * each, word, 0.9) for index, word in enumerate(text.split())
+    ]
+
+
+def ignore(_value: float) -> None:
+    pass
+
+
+def recognised(
+    listener: Listener, sources: Sequence[Samples], windows: Sequence[Span], wide: Sequence[Span]
+) -> list[Word]:
+    phrases = whisper_passes.recognise(listener, sources, windows, wide, "en", ignore)
+    return [word for phrase in phrases for word in phrase]
+
+
+def test_windows_heard_together_are_heard_as_one_by_one(listener: Listener, voice: Samples) -> None:
+    windows = [(voice[start * SAMPLE_RATE_HZ :][: 7 * SAMPLE_RATE_HZ], float(start)) for start in (0, 7, 14)]
+    sounds = listener.sounds(windows, ignore)
+    prompts = ["", "over the mountain", ""]
+    done: list[int] = []
+    together = listener.hear(sounds, "en", prompts, done.append)
+    alone = [listener.hear([sound], "en", [prompt], ignore)[0] for sound, prompt in zip(sounds, prompts, strict=True)]
+    assert sum(done) == 3
+    assert any(hearing.words for hearing in together)
+    for one, other in zip(together, alone, strict=True):
+        assert [word.text for word in one.words] == [word.text for word in other.words]
+        assert np.allclose([word.start for word in one.words], [word.start for word in other.words], atol=0.021)
+        assert one.log_probability == pytest.approx(other.log_probability, abs=0.01)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA failed with error out of memory"), MemoryError("bad_alloc")])
+def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
+    listener: Listener, voice: Samples, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    sizes: list[int] = []
+    decode = Listener._decode
+
+    def small(self: Listener, sounds: Sequence[Sound], *arguments: Any) -> Any:
+        sizes.append(len(sounds))
+        if len(sounds) > 1:
+            raise error
+        return decode(self, sounds, *arguments)
+
+    monkeypatch.setattr(Listener, "_decode", small)
+    sounds = listener.sounds([(voice[: 3 * SAMPLE_RATE_HZ], offset) for offset in (0.0, 3.0)], ignore)
+    first, second = listener.hear(sounds, "en", ["", ""], ignore)
+    assert sizes == [2, 1, 1]
+    assert [word.text for word in first.words] == [word.text for word in second.words] != []
+    monkeypatch.setattr(Listener, "_decode", lambda *_: (_ for _ in ()).throw(RuntimeError("another one")))
+    with pytest.raises(RuntimeError, match="another one"):
+        listener.hear(sounds, "en", ["", ""], ignore)
+
+
+@pytest.mark.parametrize(
+    ("sources", "windows", "asked"),
+    [
+        (1, [(0.0, 12.0)], 1),  # no others to tell of
+        (2, [(0.0, 6.0), (6.0, 12.0)], 4),  # vocals and mix say the same
+    ],
+)
+def test_windows_are_heard_again_only_if_that_may_tell_more(
+    listener: CountingListener, voice: Samples, sources: int, windows: list[Span], asked: int
+) -> None:
+    before = listener.asked
+    assert recognised(listener, [voice] * sources, windows, windows)
+    assert listener.asked - before == asked
+
+
+def test_a_window_that_was_misheard_is_heard_again_with_what_is_sung_around_it(
+    listener: CountingListener, voice: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    hear = Listener.hear
+
+    def listen(self: Listener, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Any) -> Any:
+        told.extend(prompts)
+        return hear(self, sounds, language, prompts, done)
+
+    monkeypatch.setattr(Listener, "hear", listen)
+    noise = np.random.default_rng(0).normal(0, 0.1, voice.size).astype(np.float32)
+    windows = [(0.0, 12.0), (12.0, 20.0)]
+    words = recognised(listener, [voice, noise], windows, windows)
+    assert told[:4] == [""] * 4
+    assert {word.text for word in words if word.start < 12.0} & set(" ".join(told[4:]).split())
+
+
+def test_a_word_across_a_joint_is_heard_once(listener: Listener, voice: Samples) -> None:
+    """The joint is in the middle of the middle word that is heard in the whole, so that a cut there would spoil it."""
+    end = voice.size / SAMPLE_RATE_HZ
+    whole = recognised(listener, [voice], [(0.0, end)], [(0.0, end)])
+    word = whole[len(whole) // 2]
+    joint = (word.start + word.end) / 2
+    windows = [(0.0, joint), (joint, end)]
+    wide = widened(windows, SungLevel(voice))
+    assert wide == [(0.0, joint + OVERLAP_SECONDS), (joint - OVERLAP_SECONDS, end)]
+    heard = recognised(listener, [voice], windows, wide)
+    around = [
+        [plain(one.text) for one in words if one.start < joint + OVERLAP_SECONDS and one.end > joint - OVERLAP_SECONDS]
+        for words in (whole, heard)
+    ]
+    assert around[0] == around[1]
+    assert plain(word.text) in around[1]
+    assert [one for one, _ in groupby(plain(one.text) for one in heard)] == [plain(one.text) for one in heard]
+
+
+def test_windows_that_meet_at_a_rest_do_not_overlap() -> None:
+    sound = np.full(20 * SAMPLE_RATE_HZ, 0.3, np.float32)
+    sound[10 * SAMPLE_RATE_HZ : 11 * SAMPLE_RATE_HZ] *= 0.01
+    level = SungLevel(sound)
+    assert widened([(0.0, 10.5), (10.5, 20.0)], level) == [(0.0, 10.5), (10.5, 20.0)]
+    assert widened([(0.0, 9.0), (9.0, 20.0)], level) == [(0.0, 9.0 + OVERLAP_SECONDS), (9.0 - OVERLAP_SECONDS, 20.0)]
+    assert widened([(0.0, 8.0), (9.0, 20.0)], level) == [(0.0, 8.0), (9.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("we walk along the river to", "the river to the sea"),  # both hear what is at the joint
+        ("we walk along the river two", "that river to the sea"),  # cut words at their edges
+        ("we walk along the river", "to the sea"),  # neither hears further than the joint
+    ],
+)
+def test_of_two_windows_each_gives_what_lies_further_inside_it(left: str, right: str) -> None:
+    after = {"the": 1.2, "that": 1.2, "to": 2.0}[right.split()[0]]
+    windows, wide = [(0.0, 2.0), (2.0, 5.0)], [(0.0, 3.0), (1.0, 5.0)]
+    phrases = joined([[timed(left, 0.0)], [timed(right, after)]], windows, wide)
+    assert " ".join(word.text for phrase in phrases for word in phrase) == "we walk along the river to the sea"
+
+
+def test_tokens_between_timestamps_are_phrases() -> None:
+    begun, ended, later = TIME_ZERO, TIME_ZERO + 100, TIME_ZERO + 150
+    assert phrases_of([begun, 1, 2, ended, ended, 3, later], TIME_ZERO) == ([[1, 2], [3]], True)
+    assert phrases_of([begun, 1, 2, ended, ended, 3], TIME_ZERO) == ([[1, 2]], False)  # a phrase that did not end
+    assert phrases_of([begun, 1, 2], TIME_ZERO) == ([[1, 2]], False)
+    assert phrases_of([], TIME_ZERO) == ([], False)
+
+
+def test_loops_and_what_the_model_is_unsure_of_are_not_believed() -> None:
+    assert is_believable("over the mountain, over the sea", -0.5)
+    assert not is_believable("over the mountain, over the sea", -1.2)
+    assert not is_believable("thank you so much " * 20, -0.1)
+    unsure = [{"word": " You", "start": 0.0, "end": 1.0, "probability": 0.05}]
+    assert words_of(unsure, 0.0, "en") == []
+
+
+def test_what_is_heard_after_a_phrase_that_did_not_end_follows() -> None:
+    one, two = Hearing((tuple(timed("a b c", 0.0)),), -0.2), Hearing((tuple(timed("d", 5.0)),), -0.6)
+    both = one.followed_by(two)
+    assert [word.text for word in both.words] == list("abcd")
+    assert both.log_probability == pytest.approx(-0.3)
+    assert one.followed_by(Hearing()) == one
+    assert Hearing().followed_by(two) == two
+
+
+def part(word: str, start: float, end: float, probability: float) -> dict[str, Any]:
+    return {"word": word, "start": start, "end": end, "probability": probability}
+
+
+def test_a_word_with_a_hyphen_stays_one_word() -> None:
+    heard = [part(" check", 1.1, 1.3, 0.9), part("-out", 1.3, 1.6, 0.5), part(" time", 1.6, 1.9, 0.8)]
+    found = words_of(heard, 10.0, "en")
+    assert [(word.text, word.confidence) for word in found] == [("check-out", 0.5), ("time", 0.8)]
+    late = whisper_hearing.LATE_SECONDS
+    assert (found[0].start, found[0].end) == pytest.approx((11.1 - late, 11.6 - late))
+
+
+def test_signs_of_subtitles_are_no_lyrics() -> None:
+    sung = [part(" \u266a", 1.0, 1.2, 0.5), part(" Hello", 1.2, 1.5, 0.9), part(" there\u266a", 1.5, 1.9, 0.9)]
+    assert [word.text for word in words_of(sung, 0.0, "en")] == ["Hello", "there"]
+    assert words_of([part(" \U0001f3b5Music", 1.0, 1.2, 0.6), part(" \U0001f3b5", 1.2, 1.5, 0.6)], 0.0, "en") == []

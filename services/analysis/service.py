@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
 
 from services.analysis.backends import registry, whisper_models
 from services.analysis.backends.base import PARTS, Part
@@ -161,6 +164,7 @@ def _choice(
         "made_by": chosen.made_by,
         **_given(request),
         **_heard_with(request),
+        **_beats(request),
     }
 
 
@@ -171,10 +175,23 @@ def _given(request: pb.PartRequest) -> dict[str, Any]:
         return {}
     if request.part != pb.PART_STRUCTURE or not request.structure.sections:
         raise InvalidInputError("structure and lyrics are for sections that shall be named anew", "BAD_REQUEST")
-    return {
-        name: MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        for name, message in given.items()
-    }
+    return {name: _as_json(message) for name, message in given.items()}
+
+
+def _beats(request: pb.PartRequest) -> dict[str, Any]:
+    """Beats that are known already, as JSON."""
+    if not request.HasField("beats"):
+        return {}
+    times = [beat.time for beat in request.beats.beats]
+    if request.part not in (pb.PART_CHORDS, pb.PART_STRUCTURE) or not request.beats.HasField("tempo"):
+        raise InvalidInputError("beats are for chords and structure, and have a tempo", "BAD_REQUEST")
+    if not all(map(math.isfinite, times)) or any(later <= time for time, later in pairwise(times)):
+        raise InvalidInputError("beats must come one after another", "BAD_REQUEST")
+    return {"beats": _as_json(request.beats)}
+
+
+def _as_json(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _heard_with(request: pb.PartRequest) -> dict[str, str]:
@@ -188,7 +205,7 @@ def _heard_with(request: pb.PartRequest) -> dict[str, str]:
 
 
 def _key(choice: dict[str, Any]) -> list[str]:
-    names = ("structure", "lyrics", "mix_key", "text", "found_text")
+    names = ("structure", "lyrics", "mix_key", "text", "found_text", "beats")
     given = [json.dumps([name, choice[name]], sort_keys=True) for name in names if name in choice]
     return [choice["part"], *choice["asked"], choice["model"], choice["language"], choice["made_by"]["version"], *given]
 

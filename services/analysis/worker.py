@@ -286,7 +286,7 @@ class _Run:
         """Runs one part and hands its result over."""
         part = choice["part"]
         context = Context(
-            beats=self._beats,
+            beats=self._beats or (beats_of(choice["beats"]) if "beats" in choice else None),
             structure=structure_of(choice["structure"]) if "structure" in choice else None,
             lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
             mix=mix,

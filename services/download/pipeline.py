@@ -212,6 +212,7 @@ class _Run:
             parts=[
                 analysis_pb2.PartRequest(
                     part=PART_NUMBERS[choice["part"]],
+                    beats=await self._known_beats(choice, names),
                     backend=choice["backend"],
                     model=choice["model"],
                     language=choice["language"],
@@ -267,6 +268,13 @@ class _Run:
             error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
             return {"parts": self._failed(["lyrics"], error)}
         return await self.analyse(vocals, choices)
+
+    async def _known_beats(self, choice: dict[str, Any], names: list[str]) -> music_pb2.Beats | None:
+        """The track's beats, for a part that goes by them and is made without them."""
+        data = await self._library.track(self.track_id) if choice["part"] in ("chords", "structure") else None
+        if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
+            return None
+        return ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
 
     async def _found_text(self, choice: dict[str, Any]) -> str:
         """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.analysis.backends import whisper_models
-from services.analysis.backends.base import Line, Section
+from services.analysis.backends.base import Beat, Beats, Line, Section
 from services.analysis.backends.language_model import Endpoint
-from services.analysis.contents import lyrics_of, structure_of
+from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.auth import Identity, set_caller
 from services.common.errors import InvalidInputError, StemTubeError, WeightsMissingError
@@ -130,6 +130,33 @@ async def test_sections_are_named_anew_for_each_text_and_division(requests: Requ
     kept = (await requests.jobs.get(jobs[3])).payload["parts"][0]
     assert structure_of(kept["structure"]).sections[1] == Section(10.0, 20.0, "B", 0.0, 1, -9.0)
     assert lyrics_of(kept["lyrics"]).lines == (Line(1.0, 2.0, "la la", ()),)
+
+
+def beats(*times: float) -> music_pb2.Beats:
+    return music_pb2.Beats(
+        tempo=music_pb2.Tempo(bpm=120), beats=[music_pb2.Beat(time=time, position=1) for time in times]
+    )
+
+
+async def test_chords_go_by_the_beats_that_are_given(requests: Requests) -> None:
+    jobs = [await requests.submit("chords", beats=given) for given in (None, beats(0.5, 1.0), beats(0.5, 1.1))]
+    assert len(set(jobs)) == 3
+    kept = (await requests.jobs.get(jobs[1])).payload["parts"][0]
+    assert beats_of(kept["beats"]) == Beats((Beat(0.5, 1), Beat(1.0, 1)), 120.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        ("key", beats(0.5)),
+        ("chords", beats(1.0, 0.5)),
+        ("chords", beats(0.5, float("nan"))),
+        ("chords", music_pb2.Beats(beats=[music_pb2.Beat(time=1.0)])),
+    ],
+)
+async def test_beats_that_nothing_can_go_by_are_refused(requests: Requests, part: str, given: music_pb2.Beats) -> None:
+    with pytest.raises(InvalidInputError, match="beats"):
+        await requests.submit(part, beats=given)
 
 
 async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Requests) -> None:

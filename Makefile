@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "On Debian and Ubuntu, install python3-venv first." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing StemTube and what it needs into $(VENV), for $$($(BIN)/python -V); some minutes the first time …"
-	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' \
+	@set -o pipefail; $(BIN)/python -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[all,dev]' \
 		| { grep --line-buffered -E 'Downloading .*\([0-9]{2,}\.?[0-9]* [MG]B\)' || true; }
 	@touch $@
 
@@ -37,8 +37,11 @@ run: protos page ## Run the suite until Ctrl-C
 	@$(BIN)/stemtube up
 
 # Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
-test: protos page ## All tests
+test: protos page ## All tests but the long ones
 	$(BIN)/pytest -n 3 --dist loadfile
+
+test-long: protos ## What takes minutes more: a rolling update, several machines, workers that die on PostgreSQL
+	$(BIN)/pytest -m long
 
 lint: protos ## Style, types, import rules, contracts, the page's types
 	$(BIN)/ruff check .
@@ -94,4 +97,4 @@ clean: ## Remove what was made, but not data
 	rm -rf $(VENV) .venv-checkov .venv-audit protos/gen gateway/web page/node_modules build *.egg-info .mypy_cache \
 		.ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help venv protos page demo run test lint k8s-check images-pin images-check chaos fuzz audit clean
+.PHONY: help venv protos page demo run test test-long lint k8s-check images-pin images-check chaos fuzz audit clean

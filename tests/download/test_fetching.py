@@ -37,7 +37,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_RETRIES", 1)
 
 
-@pytest.mark.parametrize("fetch_seconds", [12.0])
+@pytest.mark.parametrize("fetch_seconds", [20.0])
 @pytest.mark.usefixtures("soon")
 async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site: Site, song: Path) -> None:
     site.hanging = 1

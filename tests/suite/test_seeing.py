@@ -116,9 +116,10 @@ async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(see
             ("separation-engine-auto", "store stem"),
         ]
     (click,) = collector.named("POST /api/v1/tracks/upload", request=REQUEST)
+    assert stored.trace == click.trace
+    runs = await until(lambda: len(found := collector.named("job track")) == 2 and found)
+    assert [(run.trace, run.facts["attempt"]) for run in runs] == [(click.trace, "1")] * 2
     in_trace = [span for span in collector.spans.values() if span.trace == click.trace]
-    assert {stored.trace, click.trace} == {click.trace}
-    assert sorted(span.facts["attempt"] for span in in_trace if span.name == "job track") == ["1", "1"]
     (loaded,) = collector.named("load model", model="librosa")
     (analysed,) = collector.named("analyse", part="key")
     assert {loaded.trace, analysed.trace} == {click.trace}

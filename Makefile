@@ -38,7 +38,7 @@ run: protos page ## Run the suite until Ctrl-C
 
 # Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
 test: protos page ## All tests but the long ones
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: protos ## What takes minutes more: a rolling update, several machines, workers that die on PostgreSQL
 	$(BIN)/pytest -m long

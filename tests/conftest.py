@@ -11,15 +11,27 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{WORKER}")
 
 
+# All tests of the page share a browser, a suite and a song; those of the analysis what librosa and numba compile.
+TOGETHER = ("tests/page/", "tests/analysis/")
+# What is longest comes first, so that what is short fills the time until all processes have ended.
+FIRST = (*TOGETHER, "tests/suite/", "tests/fuzz/", "tests/cli/", "tests/download/", "tests/separation/")
+
+
 class _ByFile(LoadFileScheduling):
-    """Tests of a file go to one process, and so do all of the page, which share a browser, a suite and a song."""
+    """Tests of a file go to one process, and so do all of some folders."""
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = "tests/page/"
-        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+        folder = next(filter(nodeid.startswith, TOGETHER), "")
+        return folder or str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Takes part in `--dist loadfile` alone."""
     return _ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the folders in the order of `FIRST`."""
+    ranks = {folder: rank for rank, folder in enumerate(FIRST)}
+    items.sort(key=lambda item: next((ranks[folder] for folder in FIRST if item.nodeid.startswith(folder)), len(FIRST)))

@@ -53,7 +53,7 @@ class Suite:
             "ADMIN_PASSWORD": PASSWORD,
             "AUTH__BCRYPT_COST": 4,
             "NETWORK__AUTH_REFRESH_SECONDS": 2,
-            "DOWNLOAD__JOBS_PER_USER": 40,
+            "DOWNLOAD__JOBS_PER_USER": 20,
             "LIMIT__MAX_SECONDS": MAX_SECONDS,
             "LIMIT__MAX_BYTES": MAX_BYTES,
             "DOWNLOAD__ALLOWED_HOSTS": '["127.0.0.1"]',

@@ -40,7 +40,7 @@ run: protos page ## Run the suite until Ctrl-C
 test: protos page ## All tests but the long ones
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-long: protos ## What takes minutes more: a rolling update, several machines, workers that die on PostgreSQL
+test-long: protos ## The long ones: a rolling update, several machines, workers that die, sites that hang
 	$(BIN)/pytest -m long
 
 lint: protos ## Style, types, import rules, contracts, the page's types

@@ -66,6 +66,7 @@ def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.stderr == "stemtube: wrong setting STEMTUBE_GATEWAY__LISTEN: must be host:port\n"
 
 
+@pytest.mark.long
 def test_a_wrong_setting_of_a_service_ends_the_start(tmp_path: Path) -> None:
     done = stemtube("up", "--port-base", "0", "--quiet", cwd=tmp_path, STEMTUBE_AUTH__BCRYPT_COST="many")
     assert done.returncode == 1

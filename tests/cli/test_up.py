@@ -97,6 +97,7 @@ async def can_sign_in(url: str, name: str, password: str) -> bool:
         return bool((await api.get("/api/v1/me"))["user"]["admin"])
 
 
+@pytest.mark.long
 def test_the_suite_starts_lives_through_a_crash_and_ends(up: Command, tmp_path: Path) -> None:
     url = up.said(r"StemTube is at (http://127\.0\.0\.1:\d+)$")[1]
     name, password, file = up.said(r"Sign in as (\S+) with the one-time password (\S+) \(kept in (.+)\)\.").groups()

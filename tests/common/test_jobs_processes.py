@@ -106,6 +106,7 @@ async def test_a_killed_workers_job_goes_on_elsewhere_without_its_finished_steps
     assert fractions == sorted(fractions)
 
 
+@pytest.mark.long
 async def test_a_frozen_worker_that_wakes_up_cannot_touch_the_result(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ async def test_a_frozen_worker_that_wakes_up_cannot_touch_the_result(
     assert len(lines(tmp_path, "second")) == 1, "the work that lost its lease was not stopped"
 
 
+@pytest.mark.long
 async def test_a_job_that_kills_its_worker_three_times_is_given_up(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ async def test_a_worker_asked_to_end_gives_its_job_back_at_once(
     assert await asyncio.wait_for(leaving.wait(), 10) == 0
 
 
+@pytest.mark.long
 async def test_a_worker_asked_to_end_finishes_what_fits_into_its_grace(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
@@ -179,6 +182,7 @@ async def test_many_jobs_on_three_workers_are_each_done_once(queue: JobQueue, wo
     assert Counter(lines(tmp_path, "second")) == Counter(job.id for job in jobs)
 
 
+@pytest.mark.long
 async def test_one_users_long_queue_does_not_hold_up_another(queue: JobQueue, workers: Workers, tmp_path: Path) -> None:
     await asyncio.gather(*(queue.submit("count", {"seconds": 0.05}, key=f"a{n}", user="anna") for n in range(500)))
     await workers.start()

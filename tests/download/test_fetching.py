@@ -37,6 +37,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_RETRIES", 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fetch_seconds", [20.0])
 @pytest.mark.usefixtures("soon")
 async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site: Site, song: Path) -> None:
@@ -49,6 +50,7 @@ async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site:
     assert data.track.duration_seconds == pytest.approx(3, abs=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fetch_seconds", [4.0])
 @pytest.mark.usefixtures("soon")
 async def test_a_site_that_never_answers_ends_as_that_and_leaves_no_track(

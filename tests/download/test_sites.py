@@ -262,6 +262,7 @@ async def test_a_list_is_told_with_its_songs(lookups: Lookups, site: Site, song:
     assert song_message(answer["entries"][1]).title == "Song 1"
 
 
+@pytest.mark.long
 async def test_a_site_that_hangs_holds_up_a_lookup_for_a_limited_time(site: Site, song: Path, tmp_path: Path) -> None:
     section = DownloadSection(allowed_hosts=("127.0.0.1",), lookup_seconds=6)
     settings = DownloadSettings(data_dir=tmp_path / "data", download=section)

@@ -86,6 +86,7 @@ def test_json_is_all_that_is_printed_and_tells_where_the_stems_are(suite: Suite,
     assert "beats" in done.stderr
 
 
+@pytest.mark.long
 def test_accounts_from_the_command_line(suite: Suite, tmp_path: Path) -> None:
     def stemtube(*arguments: str, password: str = PASSWORD, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {"STEMTUBE_URL": suite.url, "STEMTUBE_PASSWORD": password, "PYTHONPATH": f"{ROOT}:{ROOT}/protos/gen"}

@@ -165,6 +165,7 @@ async def test_a_real_song_goes_through(client: Client) -> None:
     assert "with you" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["separation", "analysis", "download", "gateway"])
 async def test_a_job_survives_the_death_of_any_process(
     victim: str, suite: Suite, client: Client, tmp_path: Path

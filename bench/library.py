@@ -24,7 +24,7 @@ from services.download.listing import read_listing
 from services.download.messages import track_message
 from services.download.shelf import Shelf
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.store import summary_of
+from services.download.results import summary_of
 from services.download.tables import Access, Analysis, Playlist, PlaylistTrack, Stem, Track
 from stemtube.download.v1 import download_pb2 as pb
 

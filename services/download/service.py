@@ -33,10 +33,11 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.playlist_service import PlaylistRpcs
 from services.download.playlists import Playlists
 from services.download.removal import Trash, derived_key
+from services.download.results import TrackData
 from services.download.shelf import Shelf
 from services.download.shelf_service import ShelfRpcs
 from services.download.sites import deno_path
-from services.download.store import Library, TrackData
+from services.download.store import Library
 from services.download.upkeep_service import UpkeepRpcs
 from services.download.upload_service import UploadRpcs
 from services.download.uploads import Uploads
@@ -267,8 +268,8 @@ class DownloadService(
 
         return await self._jobs.submit(
             KIND,
-            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority)},
-            key=job_key(KIND, user, track_id, plan),
+            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority), "again": not only_missing},
+            key=job_key(KIND, user, track_id, plan, *([] if only_missing else ["again"])),
             user=user,
             subject=track_id,
             request_id=f"{user}:{request.request_id or uuid.uuid4().hex}",

@@ -155,7 +155,9 @@ async def add_results(
     for table in (Analysis, OwnAnalysis) if user_id is not None else (Analysis,):
         query = select(table.track_id, table.part, (table.content if whole else table.summary).label("known"))
         query = query.where(table.track_id.in_(found), *_of_user(table, user_id))
-        for row in await session.execute(query if whole else query.where(table.part.in_(SUMMARISED))):
+        # That there is an own version is told of all parts.
+        is_all = whole or table is OwnAnalysis
+        for row in await session.execute(query if is_all else query.where(table.part.in_(SUMMARISED))):
             found[row.track_id].analyses[row.part] = row.known
             if table is OwnAnalysis:
                 found[row.track_id].own.add(row.part)

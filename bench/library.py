@@ -22,9 +22,9 @@ from sqlalchemy.orm import DeclarativeBase
 from services.common.database import Database, migrate
 from services.download.listing import read_listing
 from services.download.messages import track_message
+from services.download.results import summary_of
 from services.download.shelf import Shelf
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.store import summary_of
 from services.download.tables import Access, Analysis, Playlist, PlaylistTrack, Stem, Track
 from stemtube.download.v1 import download_pb2 as pb
 

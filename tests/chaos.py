@@ -124,7 +124,7 @@ class Chaos:
         there = {str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file()}
         used = {
             key
-            for table in ("tracks", "stems")
+            for table in ("tracks", "stems", "own_stems")
             for row in self._query("download", f"SELECT audio_key, peaks_key FROM {table}")
             for key in row
         }

@@ -25,6 +25,7 @@ from services.common.job_messages import (
     job_message,
     queue_priority,
 )
+from services.common.job_requests import request_digest
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -91,6 +92,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
                 raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         # What was asked for counts too: only an automatic choice may end with a substitute, and says why.
         equal = sorted(_key(choice) for choice in choices)
+        digest = await asyncio.to_thread(request_digest, request)
         record = await self._jobs.submit(
             KIND,
             {"audio_key": request.audio_key, "parts": choices},
@@ -100,6 +102,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             request_id=request.request_id,
             priority=queue_priority(request.priority),
             reusable=self._is_good,
+            digest=digest,
         )
         return pb.CreateAnalysisResponse(analysis=_message(record, {}))
 

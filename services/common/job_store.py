@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
-from services.common.errors import PreconditionError
+from services.common.errors import AlreadyExistsError, PreconditionError
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED: tuple[State, ...] = ("queued", "running")
@@ -72,10 +72,15 @@ request_table = sa.Table(
     "job_request",
     metadata,
     sa.Column("request_id", sa.String(100), primary_key=True),
-    # None: it was withdrawn before it came.
+    # None: it was withdrawn before it came, or its job is not there yet.
     sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), index=True),
     sa.Column("user", sa.String(100), nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Of what it said, see `job_requests`; None for requests of earlier versions.
+    sa.Column("digest", sa.String(130)),
+    # Calls that hold the id while there is no job.
+    sa.Column("open_calls", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("created_at", sa.Float),
 )
 
 output_table = sa.Table(
@@ -172,6 +177,11 @@ class JobStore:
             else sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Float)
         )
 
+    @property
+    def clock(self) -> sa.ColumnElement[float]:
+        """The database's time, in seconds since 1970."""
+        return self._now
+
     def close(self) -> None:
         """Gives the connections back."""
         self.engine.dispose()
@@ -190,6 +200,7 @@ class JobStore:
         move: Enqueue,
         outdated: str,
         origin: dict[str, str],
+        digest: str = "",
     ) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
 
@@ -205,15 +216,29 @@ class JobStore:
             move: tells the engine, likewise, that a queued job has got an earlier turn.
             outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
             origin: kept with a new job.
+            digest: of what the request says (`job_requests`); empty: it is not compared.
 
         Raises:
             PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
+            AlreadyExistsError: another request came with its id (reason REQUEST_ID_REUSED).
         """
         while True:
             try:
                 with self.engine.begin() as connection:
                     return self._submit(
-                        connection, key, request_id, kind, user, subject, payload, lane, enqueue, move, outdated, origin
+                        connection,
+                        key,
+                        request_id,
+                        kind,
+                        user,
+                        subject,
+                        payload,
+                        lane,
+                        enqueue,
+                        move,
+                        outdated,
+                        origin,
+                        digest,
                     )
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
@@ -232,14 +257,18 @@ class JobStore:
         move: Enqueue,
         outdated: str,
         origin: dict[str, str],
+        digest: str,
     ) -> JobRecord:
         if self._sqlite:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 would begin at the first change, after the look
-        known = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        known = sa.select(request_table).where(request_table.c.request_id == request_id).with_for_update()
         if request := connection.execute(known).first():
-            if request.job_id is None:
+            if digest and request.digest not in (None, digest):
+                raise AlreadyExistsError("Another request came with this request_id.", "REQUEST_ID_REUSED")
+            if request.job_id is not None:
+                return self._get(connection, request.job_id)
+            if request.withdrawn:
                 raise PreconditionError("The request was withdrawn.", "WITHDRAWN")
-            return self._get(connection, request.job_id)
         equal = sa.select(*COLUMNS, job_table.c.generation).where(job_table.c.key == key).with_for_update()
         latest = connection.execute(equal.order_by(job_table.c.generation.desc()).limit(1)).mappings().first()
         generation = 1
@@ -248,7 +277,7 @@ class JobStore:
             generation = row.pop("generation") + 1
             record = JobRecord(**row)
             if not record.finished or (record.state == "succeeded" and record.id != outdated):
-                self._add_request(connection, request_id, record.id, user)
+                self._add_request(connection, request_id, record.id, user, digest, claimed=request is not None)
                 if record.state == "queued":
                     self._move_up(connection, record.id, user, lane, move)
                 return record
@@ -275,7 +304,7 @@ class JobStore:
             )
             .returning(job_table.c.turn)
         ).scalar_one()
-        self._add_request(connection, request_id, job_id, user)
+        self._add_request(connection, request_id, job_id, user, digest, claimed=request is not None)
         enqueue(connection, job_id, turn)
         return self._get(connection, job_id)
 
@@ -300,8 +329,15 @@ class JobStore:
             job_table.c.turn.between(first, first + LANE_TURNS - 1), sa.or_(own, job_table.c.started_at.is_not(None))
         ).scalar_subquery()
 
-    def _add_request(self, connection: Connection, request_id: str, job_id: str, user: str) -> None:
-        connection.execute(sa.insert(request_table).values(request_id=request_id, job_id=job_id, user=user))
+    def _add_request(
+        self, connection: Connection, request_id: str, job_id: str, user: str, digest: str, *, claimed: bool
+    ) -> None:
+        values = {"job_id": job_id, "user": user, "digest": digest or None, "created_at": self._now}
+        mine = request_table.c.request_id == request_id
+        if claimed:
+            connection.execute(sa.update(request_table).where(mine).values(values))
+        else:
+            connection.execute(sa.insert(request_table).values(request_id=request_id, **values))
 
     def _get(self, connection: Connection, job_id: str) -> JobRecord:
         return _record(connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().one())
@@ -497,8 +533,8 @@ class JobStore:
                 with self.engine.begin() as connection:
                     if row := connection.execute(query).first():
                         return row.job_id  # type: ignore[no-any-return]
-                    refused = {"request_id": request_id, "job_id": None, "user": "", "withdrawn": True}
-                    connection.execute(sa.insert(request_table).values(refused))
+                    refused = {"job_id": None, "user": "", "withdrawn": True, "created_at": self._now}
+                    connection.execute(sa.insert(request_table).values(request_id=request_id, **refused))
                     return None
             except IntegrityError:
                 continue  # it has just come

@@ -29,6 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
 from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
+from services.common.job_requests import RequestStore
 from services.common.job_store import Backlog, JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
@@ -194,6 +195,7 @@ class JobQueue:
         self._chore_seconds = chore_seconds
         self._chores: list[Callable[[], Awaitable[Any]]] = []
         self._store = JobStore(database_url)
+        self._requests = RequestStore(self._store.engine, self._store.clock)
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
@@ -301,6 +303,7 @@ class JobQueue:
         request_id: str = "",
         priority: int = INTERACTIVE,
         reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
+        digest: str = "",
     ) -> JobRecord:
         """Accepts a job, durable from here on, or joins an equal one.
 
@@ -313,6 +316,10 @@ class JobQueue:
             request_id: the caller's; the same again gives the same job.
             priority: `INTERACTIVE` runs before `BATCH`, whoever's it is.
             reusable: whether a job that has succeeded before still serves (its objects may be gone).
+            digest: of what the request says, see `request_digest`; empty: it is not compared.
+
+        Raises:
+            AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
         """
 
         def move(connection: Connection, job_id: str, turn: int) -> None:
@@ -353,11 +360,38 @@ class JobQueue:
             move=move,
             outdated=outdated,
             origin=carried.origin(),
+            digest=digest,
         )
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()
         log.info("job accepted", job=record.id, kind=kind, user=user, state=record.state)
         self._poke.set()
         return record
+
+    @contextlib.asynccontextmanager
+    async def claimed(self, request_id: str, digest: str, user: str) -> AsyncGenerator[JobRecord | None, None]:
+        """Claims a request's id for the block that makes its job; the job, if it is there already.
+
+        Args:
+            request_id: as for `submit`.
+            digest: as for `submit`.
+            user: whose request it is.
+
+        Raises:
+            AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
+        """
+        job_id = await self._ask(self._requests.claim, request_id, digest, user)
+        try:
+            yield await self.get(job_id) if job_id is not None else None
+        finally:
+            await asyncio.shield(self._ask(self._requests.release, request_id))
+
+    async def add_content(self, request_id: str, digest: str, content_digest: str) -> None:
+        """Notes what content came with a claimed request, before anything is made of it.
+
+        Raises:
+            AlreadyExistsError: another content came with this id (reason REQUEST_ID_REUSED).
+        """
+        await self._ask(self._requests.add_content, request_id, digest, content_digest)
 
     async def _ask(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Calls the store in a thread.
@@ -705,6 +739,7 @@ class JobQueue:
             await asyncio.sleep(self._chore_seconds)
 
     async def _delete_old(self) -> None:
+        await asyncio.to_thread(self._requests.forget_old, self._keep_seconds)
         while ids := await asyncio.to_thread(self._store.old_ids, self._keep_seconds):
             await asyncio.to_thread(self._client.delete_workflows, ids)
             await asyncio.to_thread(self._store.delete, ids)

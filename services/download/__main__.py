@@ -25,6 +25,7 @@ from services.download.store import Library
 from services.download.sweep import Sweeper
 from services.download.uploads import Uploads
 from services.download.usage import Usage
+from services.download.versions import Versions
 from stemtube.download.v1 import download_pb2_grpc
 
 
@@ -43,7 +44,9 @@ async def serve(settings: DownloadSettings) -> None:
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
         remote = RemoteJobs(separation, analysis, callers.identity)
-        pipeline = Pipeline(library, remover, acquirer, usage, remote, FoundLyrics(section.lyrics_url))
+        pipeline = Pipeline(
+            library, remover, acquirer, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
+        )
         jobs = JobQueue(
             settings.database_url,
             "download",

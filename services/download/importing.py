@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from services.common.database import Database
 from services.common.errors import InvalidInputError
+from services.download.results import relist, summary_of
 from services.download.shelf import no_such_track
-from services.download.store import AudioFacts, Library, SongFacts, relist, summary_of
+from services.download.store import AudioFacts, Library, SongFacts
 from services.download.tables import Access, Analysis, Stem, Track
 
 BACKEND = "stemtube-import"

@@ -9,8 +9,8 @@ from services.common.harte import triad
 from services.common.job_messages import STATES, duration, error_message, job_message, timestamp
 from services.common.job_store import JobRecord
 from services.download.options import PART_NUMBERS, part_names
-from services.download.store import TrackData
-from services.download.tables import Access
+from services.download.results import TrackData
+from services.download.tables import Access, OwnStem
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
@@ -38,6 +38,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
                 sample_rate_hz=stem.sample_rate_hz,
                 silent=stem.silent,
                 gain=stem.gain,
+                own=isinstance(stem, OwnStem),
                 audio=f"{path}/stems/{stem.model}/{stem.name}",
                 peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks",
                 made_by=ParseDict(stem.made_by, provenance_pb2.Provenance()),
@@ -70,6 +71,7 @@ def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:
             edit_time=timestamp(edit.edit_time.timestamp()),
             computed_since=edit.computed_since,
         )
+    message.own_parts.extend(sorted(PART_NUMBERS[part] for part in data.own))
     if access.remove_time is not None:
         message.delete_time.FromDatetime(access.remove_time)
 

@@ -97,6 +97,21 @@ def part_names(plan: Plan) -> list[str]:
     return ["acquire", *separations, *(name for name in PARTS.values() if name in asked)]
 
 
+def is_separated_by_hand(choice: dict[str, Any]) -> bool:
+    """Whether anything of a plan's separation was chosen."""
+    return choice["model"] != AUTO or bool(choice["stems"]) or has_named_quality(choice)
+
+
+def has_named_quality(choice: dict[str, Any]) -> bool:
+    """Whether it was chosen how a separation is made."""
+    return bool(choice["quality"] or choice["rest"] or choice["shifts"] is not None or choice["overlap"] is not None)
+
+
+def is_analysed_by_hand(choice: dict[str, Any]) -> bool:
+    """Whether anything of a plan's analysis was chosen or given. Plans of earlier versions have no text."""
+    return choice["backend"] != AUTO or choice["model"] != AUTO or bool(choice["language"] or choice.get("text"))
+
+
 def without(
     plan: Plan, stems: Mapping[str, Collection[str]], parts: Collection[str], known: Mapping[str, Collection[str]]
 ) -> Plan:
@@ -105,8 +120,8 @@ def without(
 
     Args:
         plan: what is wanted.
-        stems: that are there, by model.
-        parts: analyses that are there.
+        stems: that are there for the user, by model.
+        parts: analyses that are there for the user.
         known: stems that each model gives, as far as known.
     """
     return {
@@ -118,8 +133,7 @@ def without(
 def _is_separated(
     choice: dict[str, Any], stems: Mapping[str, Collection[str]], known: Mapping[str, Collection[str]]
 ) -> bool:
-    named = choice["quality"] or choice["rest"] or choice["shifts"] is not None or choice["overlap"] is not None
-    if named:
+    if has_named_quality(choice):
         return False
     models = stems if choice["model"] == AUTO else {choice["model"]} & set(stems)
     if choice["stems"]:
@@ -129,5 +143,4 @@ def _is_separated(
 
 
 def _is_analysed(choice: dict[str, Any], parts: Collection[str]) -> bool:
-    is_automatic = choice["backend"] == AUTO and choice["model"] == AUTO
-    return is_automatic and not choice["language"] and not choice.get("text") and choice["part"] in parts
+    return not is_analysed_by_hand(choice) and choice["part"] in parts

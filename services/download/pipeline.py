@@ -20,11 +20,22 @@ from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext,
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.found_lyrics import FoundLyrics
-from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
+from services.download.naming import SectionNaming
+from services.download.options import (
+    PART_NUMBERS,
+    Plan,
+    is_analysed_by_hand,
+    is_separated_by_hand,
+    part_names,
+    separation_part,
+)
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
+from services.download.sent_requests import as_first_made
 from services.download.store import Library
+from services.download.tables import OwnStem
 from services.download.usage import Usage
+from services.download.versions import Kept, Versions
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
@@ -35,6 +46,8 @@ KIND = "track"
 # A link's job is submitted within this time of its track.
 SUBMITTING = timedelta(minutes=10)
 Outcome = dict[str, Any]
+# Parts that are made by the beats.
+BY_BEATS = ("chords", "structure")
 
 
 class Pipeline:
@@ -48,7 +61,9 @@ class Pipeline:
         usage: Usage,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
+        versions: Versions,
     ) -> None:
+        self._versions = versions
         self._library = library
         self._remover = remover
         self._acquirer = acquirer
@@ -63,9 +78,7 @@ class Pipeline:
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
-        run = _Run(
-            job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote, self._found_lyrics
-        )
+        run = _Run(job, jobs, board, self._library, self._remover, self._remote, self._found_lyrics, self._versions)
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
@@ -88,7 +101,8 @@ class Pipeline:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
         if _names_sections(plan):
-            tasks.append(asyncio.create_task(job.step("names", _later(run.name_sections, list(tasks)))))
+            naming = SectionNaming(job, board, self._library, self._versions, self._remote)
+            tasks.append(asyncio.create_task(job.step("names", _later(naming.run, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
         finally:
@@ -153,21 +167,24 @@ class _Run:
         job: JobContext,
         jobs: JobQueue,
         board: Board,
-        track_id: str,
         library: Library,
         remover: Remover,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
+        versions: Versions,
     ) -> None:
         self.job = job
         self.board = board
-        self.track_id = track_id
+        self.track_id: str = job.payload["track_id"]
         self.audio_key = ""
         self._jobs = jobs
         self._library = library
         self._remover = remover
         self._remote = remote
         self._found_lyrics = found_lyrics
+        self._versions = versions
+        # Jobs of earlier versions do not tell.
+        self._again: bool = job.payload.get("again", True)
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
         """Has the mix separated and keeps the stems."""
@@ -196,36 +213,32 @@ class _Run:
             return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
         made_by = MessageToDict(separation.made_by)
-        replaced = await self._library.set_stems(self.track_id, separation.model, stems, made_by)
+        result = await self._versions.keep_stems(
+            self.job.user,
+            self.track_id,
+            separation.model,
+            stems,
+            made_by,
+            by_hand=is_separated_by_hand(choice),
+            again=self._again,
+        )
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
-            await self._remover.remove(replaced)
+            await self._remover.remove(result.replaced)
         self.board.succeed(part)
-        return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
+        keys = {stem.name: stem.audio_key for stem in separation.stems}
+        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}}
 
-    async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
+    async def analyse(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool = False) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""
         names = [choice["part"] for choice in choices]
-        request = analysis_pb2.CreateAnalysisRequest(
-            request_id=f"{self.job.job_id}.{_request(names[0])}",
-            audio_key=audio_key,
-            parts=[
-                analysis_pb2.PartRequest(
-                    part=PART_NUMBERS[choice["part"]],
-                    beats=await self._known_beats(choice, names),
-                    backend=choice["backend"],
-                    model=choice["model"],
-                    language=choice["language"],
-                    # Plans of earlier versions have no text.
-                    text=choice.get("text", ""),
-                    mix_key=self.audio_key if choice["part"] == "lyrics" else "",
-                    found_text=await self._found_text(choice),
-                )
-                for choice in choices
-            ],
-            on_behalf_of=self.job.user,
-            priority=self.job.payload["priority"],
-        )
+
+        async def make() -> dict[str, Any]:
+            return await self._analysis(audio_key, choices, is_own_audio)
+
+        asked = await as_first_made(self.job, _request(names[0]), make) or {}
+        request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
+        kept: dict[str, Kept] = {}
         ended: dict[str, dict[str, Any] | None] = {}
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
@@ -236,7 +249,9 @@ class _Run:
                     continue
                 if result:
                     content = MessageToDict(getattr(status, result))
-                    await self._library.set_analysis(self.track_id, name, content)
+                    kept[name] = await self._versions.keep_part(
+                        self.job.user, self.track_id, name, content, by_hand=name in asked["own"], again=self._again
+                    )
                     ended[name] = None
                     self.board.succeed(name)
                 elif status.state == job_pb2.JOB_STATE_FAILED:
@@ -255,26 +270,59 @@ class _Run:
             _expect_success(analysis.job)
         except StemTubeError as error:
             ended |= self._failed([name for name in names if name not in ended], error)
-        return {"parts": ended}
+        return {"parts": ended, "kept": kept}
+
+    async def _analysis(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool) -> dict[str, Any]:
+        """The request for parts, and the names of those that are the user's own whatever comes out (`versions`)."""
+        by_hand = {choice["part"] for choice in choices if is_own_audio or is_analysed_by_hand(choice)}
+        own = set(by_hand)
+        parts = []
+        for choice in choices:
+            name = choice["part"]
+            beats, are_own_beats = await self._known_beats(choice, {choice["part"] for choice in choices})
+            if name in BY_BEATS and (are_own_beats or "beats" in by_hand):
+                own.add(name)
+            parts.append(
+                analysis_pb2.PartRequest(
+                    part=PART_NUMBERS[name],
+                    beats=beats,
+                    backend=choice["backend"],
+                    model=choice["model"],
+                    language=choice["language"],
+                    # Plans of earlier versions have no text.
+                    text=choice.get("text", ""),
+                    mix_key=self.audio_key if name == "lyrics" else "",
+                    found_text=await self._found_text(choice),
+                )
+            )
+        request = analysis_pb2.CreateAnalysisRequest(
+            request_id=f"{self.job.job_id}.{_request(choices[0]['part'])}",
+            audio_key=audio_key,
+            parts=parts,
+            on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
+        )
+        return {"request": MessageToDict(request), "own": sorted(own)}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
-        """Has the lyrics made from the vocals that this job separates, else from those the track has."""
+        """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
         for separation in separations:
-            if vocals := (await asyncio.shield(separation))["stems"].get("vocals"):
-                return await self.analyse(vocals, choices)
-        data = await self._library.track(self.track_id)
-        vocals = next((stem.audio_key for stem in data.stems if stem.name == "vocals"), None) if data else None
-        if vocals is None:
+            outcome = await asyncio.shield(separation)
+            if vocals := outcome["stems"].get("vocals"):
+                return await self.analyse(vocals, choices, Kept.OWN in outcome.get("kept", {}).values())
+        data = await self._library.track(self.track_id, self.job.user)
+        if data is None or data.vocals is None:
             error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
             return {"parts": self._failed(["lyrics"], error)}
-        return await self.analyse(vocals, choices)
+        return await self.analyse(data.vocals.audio_key, choices, isinstance(data.vocals, OwnStem))
 
-    async def _known_beats(self, choice: dict[str, Any], names: list[str]) -> music_pb2.Beats | None:
-        """The track's beats, for a part that goes by them and is made without them."""
-        data = await self._library.track(self.track_id) if choice["part"] in ("chords", "structure") else None
+    async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
+        """The beats that the user has, for a part that goes by them and is made without them; whether they are own."""
+        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in BY_BEATS else None
         if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
-            return None
-        return ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
+            return None, False
+        beats = ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
+        return beats, "beats" in data.own or "beats" in data.edits
 
     async def _found_text(self, choice: dict[str, Any]) -> str:
         """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""
@@ -283,52 +331,6 @@ class _Run:
             return ""
         track = data.track
         return await self._found_lyrics.find(track.title, track.artist, track.duration_seconds or 0.0)
-
-    async def name_sections(self, others: list[asyncio.Task[Outcome]]) -> Outcome:
-        """Has the track's sections named anew by the singing, once all else of the job has ended.
-
-        They are what they were if that fails, or if vocals or sections are not there.
-        """
-        ended = [await asyncio.shield(task) for task in others]
-        data = await self._library.track(self.track_id)
-        structure = data.analyses.get("structure") if data else None
-        vocals = next((stem.audio_key for stem in data.stems if stem.name == "vocals"), None) if data else None
-        # Earlier versions did not keep what the names go by.
-        if not data or not structure or not vocals or not any("level" in found for found in structure["sections"]):
-            return {"parts": {}}
-        is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
-        part = analysis_pb2.PartRequest(
-            part=analysis_pb2.PART_STRUCTURE,
-            backend=structure["madeBy"]["backend"],
-            structure=ParseDict({"sections": structure["sections"]}, music_pb2.Structure()),
-        )
-        if lyrics := data.analyses.get("lyrics"):
-            ParseDict(lyrics, part.lyrics, ignore_unknown_fields=True)
-        request = analysis_pb2.CreateAnalysisRequest(
-            request_id=f"{self.job.job_id}.names",
-            audio_key=vocals,
-            parts=[part],
-            on_behalf_of=self.job.user,
-            priority=self.job.payload["priority"],
-        )
-
-        async def keep(analysis: analysis_pb2.Analysis) -> None:
-            for status in analysis.parts:
-                # An analysis of an earlier version would divide the vocals instead.
-                if _starts(status.structure) == _starts(part.structure):
-                    content = MessageToDict(status.structure) | {"madeBy": structure["madeBy"]}
-                    await self._library.set_analysis(self.track_id, "structure", content)
-
-        if is_part:
-            # Not done any more, so that its end is news once more.
-            self.board.update("structure", "running", stage="naming")
-        try:
-            await self._remote.analyse(request, keep, lambda: None)
-        except StemTubeError as error:
-            log.warning("sections keep their names", track_id=self.track_id, reason=error.reason)
-        if is_part:
-            self.board.succeed("structure")
-        return {"parts": {}}
 
     def _failed(self, names: list[str], error: StemTubeError) -> dict[str, dict[str, Any] | None]:
         detail = error_detail(error)
@@ -365,10 +367,6 @@ class _NothingMadeError(KeptError):
 def _names_sections(plan: Plan) -> bool:
     """Whether a plan makes what the names of sections go by."""
     return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])
-
-
-def _starts(structure: music_pb2.Structure) -> list[float]:
-    return [section.start for section in structure.sections]
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from services.common.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.file_names import file_name
 from services.common.job_messages import queue_priority
+from services.common.job_requests import request_digest, with_content
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -33,12 +34,13 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.playlist_service import PlaylistRpcs
 from services.download.playlists import Playlists
 from services.download.removal import Trash, derived_key
+from services.download.results import TrackData
 from services.download.shelf import Shelf
 from services.download.shelf_service import ShelfRpcs
 from services.download.sites import deno_path
-from services.download.store import Library, TrackData
+from services.download.store import Library
 from services.download.upkeep_service import UpkeepRpcs
-from services.download.upload_service import UploadRpcs
+from services.download.upload_service import UploadRpcs, own_request
 from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
@@ -102,12 +104,18 @@ class DownloadService(
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
         user = require_user().subject
+        async with self._claimed(user, request) as known:
+            record = known or await self._create_track(user, request)
+            return pb.CreateTrackResponse(
+                track=await self._message(user, record.subject), job=track_job_message(record)
+            )
+
+    async def _create_track(self, user: str, request: pb.CreateTrackRequest) -> JobRecord:
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
         await self._expect_room(user)
         track = await self._library.add_link(user, url)
-        record = await self._start(user, track.id, plan, request, only_missing=True)
-        return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+        return await self._start(user, track.id, plan, request, only_missing=True)
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
         require_user()
@@ -133,6 +141,11 @@ class DownloadService(
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
         user = require_user().subject
+        async with self._claimed(user, request) as known:
+            record = known or await self._process_track(user, request)
+            return pb.ProcessTrackResponse(job=track_job_message(record))
+
+    async def _process_track(self, user: str, request: pb.ProcessTrackRequest) -> JobRecord:
         data = await self._track(user, request.track_id)
         if not data.track.audio_key:
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
@@ -140,8 +153,7 @@ class DownloadService(
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
         plan = await self._plan(request)
         await self._expect_room(user)
-        record = await self._start(user, request.track_id, plan, request, only_missing=False)
-        return pb.ProcessTrackResponse(job=track_job_message(record))
+        return await self._start(user, request.track_id, plan, request, only_missing=False)
 
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
         """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for."""
@@ -246,14 +258,25 @@ class DownloadService(
             await changes.aclose()
 
     async def _plan(self, request: Any) -> Plan:
-        if request.request_id and not ID.fullmatch(request.request_id):
-            raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
         queue_priority(request.options.priority)
         plan = make_plan(request.options if request.HasField("options") else None)
         await self._choices.check(plan)
         return plan
 
-    async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
+    @asynccontextmanager
+    async def _claimed(self, user: str, request: Any) -> AsyncIterator[JobRecord | None]:
+        """Claims a request's id, if it has one, for the block that makes its job; the job, if it is there already."""
+        if not request.request_id:
+            yield None
+            return
+        if not ID.fullmatch(request.request_id):
+            raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
+        async with self._jobs.claimed(own_request(user, request), request_digest(request), user) as known:
+            yield known
+
+    async def _start(
+        self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool, content_digest: str = ""
+    ) -> JobRecord:
         structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
         if only_missing:
             data = await self._track(user, track_id, computed=True)
@@ -267,11 +290,12 @@ class DownloadService(
 
         return await self._jobs.submit(
             KIND,
-            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority)},
-            key=job_key(KIND, user, track_id, plan),
+            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority), "again": not only_missing},
+            key=job_key(KIND, user, track_id, plan, *([] if only_missing else ["again"])),
             user=user,
             subject=track_id,
-            request_id=f"{user}:{request.request_id or uuid.uuid4().hex}",
+            request_id=own_request(user, request),
+            digest=with_content(request_digest(request), content_digest),
             priority=queue_priority(request.options.priority),
             reusable=never,
         )

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.common.database import Database
 from services.common.errors import NotFoundError
 from services.download.listing import Listing
-from services.download.store import EDITS, TrackData, relist, summary_of, visible
-from services.download.tables import Access, Analysis, Edit, Stem, Track
+from services.download.results import TrackData, add_results, relist, summary_of
+from services.download.store import visible
+from services.download.tables import Access, Edit, OwnAnalysis, Track
 
-SUMMARISED = ("beats", "key")
 # A track that is removed for good was so long ago.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ class Shelf:
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
             found = {track.id: TrackData(track, access) for track, access, _ in rows}
-            await _summarise(session, user_id, found)
+            await add_results(session, user_id, found)
             return [(found[track.id], value) for track, _, value in rows]
 
     async def update(self, user_id: str, track_id: str, changes: Mapping[str, Any]) -> TrackData:
@@ -58,7 +58,7 @@ class Shelf:
             await session.flush()
             await relist(session, track, user_id)
             found = {track_id: TrackData(track, access)}
-            await _summarise(session, user_id, found)
+            await add_results(session, user_id, found)
             return found[track_id]
 
     async def remove(self, user_id: str, track_id: str, *, for_good: bool = False) -> None:
@@ -85,7 +85,7 @@ class Shelf:
             await session.flush()
             await relist(session, track, user_id)
             found = {track_id: TrackData(track, access)}
-            await _summarise(session, user_id, found)
+            await add_results(session, user_id, found)
             return found[track_id]
 
     async def edit(self, user_id: str, track_id: str, part: str, content: dict[str, Any]) -> None:
@@ -109,16 +109,17 @@ class Shelf:
             await session.flush()
             await relist(session, track, user_id)
 
-    async def revert(self, user_id: str, track_id: str, part: str) -> None:
-        """Drops a user's edit of a part, if there is one.
+    async def revert(self, user_id: str, track_id: str, part: str, *, to_shared: bool = False) -> None:
+        """Drops a user's edit of a part, if there is one; to get back to the shared one, the own version as well.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
         """
         async with self._database.write() as session:
             track, _ = await _locked(session, user_id, track_id)
-            own = delete(Edit).where(Edit.user_id == user_id, Edit.track_id == track_id, Edit.part == part)
-            await session.execute(own)
+            for table in (Edit, OwnAnalysis) if to_shared else (Edit,):
+                mine = (table.user_id == user_id, table.track_id == track_id, table.part == part)
+                await session.execute(delete(table).where(*mine))
             await relist(session, track, user_id)
 
     async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
@@ -146,17 +147,3 @@ async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed
     if track is None or access is None:
         raise no_such_track()
     return track, access
-
-
-async def _summarise(session: AsyncSession, user_id: str, found: Mapping[str, TrackData]) -> None:
-    """Adds stems and summaries to tracks, by id."""
-    ids = list(found)
-    for stem in await session.scalars(select(Stem).where(Stem.track_id.in_(ids)).order_by(Stem.model, Stem.position)):
-        found[stem.track_id].stems.append(stem)
-    computed = select(Analysis.track_id, Analysis.part, Analysis.summary).where(
-        Analysis.track_id.in_(ids), Analysis.part.in_(SUMMARISED)
-    )
-    for row in await session.execute(computed):
-        found[row.track_id].analyses[row.part] = row.summary
-    for row in await session.execute(EDITS.where(Edit.user_id == user_id, Edit.track_id.in_(ids))):
-        found[row.track_id].add_edit(row, row.summary)

@@ -14,8 +14,9 @@ from services.download.options import PARTS
 from services.download.paging import page_size
 from services.download.playlists import Playlists
 from services.download.removal import Trash
+from services.download.results import TrackData
 from services.download.shelf import Shelf, no_such_track
-from services.download.store import Library, TrackData
+from services.download.store import Library
 from services.download.tables import MAX_TITLE
 from services.download.text import checked_notes, checked_text
 from stemtube.download.v1 import download_pb2 as pb
@@ -87,7 +88,7 @@ class ShelfRpcs:
         user = require_user().subject
         if request.part not in PARTS:
             raise InvalidInputError("part is one of " + ", ".join(PARTS.values()), "BAD_REQUEST")
-        await self._shelf.revert(user, request.track_id, PARTS[request.part])
+        await self._shelf.revert(user, request.track_id, PARTS[request.part], to_shared=request.to_shared)
         return pb.RevertPartResponse(track=track_message(await self._track(user, request.track_id)))
 
     async def _track(self, user: str, track_id: str, *, computed: bool = False) -> TrackData:

@@ -3,16 +3,16 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, delete, exists, or_, select
+from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
-from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
+from services.download.results import STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist
+from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
 
 UPLOADS = "uploads"
 # What the loudness meter tells of silence.
@@ -47,48 +47,6 @@ class SongFacts:
     artist: str
     source: str = ""
     license: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PartEdit:
-    """When a user corrected a part, and whether it was computed anew after that."""
-
-    edit_time: datetime
-    computed_since: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TrackData:
-    """A track with its stems and analyses; as one user has it, with what that user has corrected, if asked for so."""
-
-    track: Track
-    access: Access | None = None
-    stems: list[Stem] = field(default_factory=list)
-    analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
-    edits: dict[str, PartEdit] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        """The title, or the user's own."""
-        return self.track.title if self.access is None or self.access.title is None else self.access.title
-
-    @property
-    def artist(self) -> str:
-        """The artist, or the user's own."""
-        return self.track.artist if self.access is None or self.access.artist is None else self.access.artist
-
-    def add_edit(self, row: Row[Any], content: dict[str, Any] | None) -> None:
-        """Puts a user's edit (a row of `EDITS`) over the computed part, or beside it (None)."""
-        if content is not None:
-            self.analyses[row.part] = content
-        since = row.create_time is not None and row.create_time > row.edit_time
-        self.edits[row.part] = PartEdit(row.edit_time, since)
-
-
-EDITS = select(Edit.track_id, Edit.part, Edit.summary, Edit.edit_time, Analysis.create_time).outerjoin(
-    Analysis, and_(Analysis.track_id == Edit.track_id, Analysis.part == Edit.part)
-)
-"""A user's edits, each with the time of the computed part."""
 
 
 class Library:
@@ -143,7 +101,7 @@ class Library:
 
         Args:
             track_id: of the track.
-            user_id: whose edits count; nobody's, and every track is found, unless given.
+            user_id: whose edits and versions count; nobody's, and every track is found, unless given.
             computed: the user's edits of parts do not count.
         """
         async with self._database.read() as session:
@@ -151,41 +109,23 @@ class Library:
             access = await visible(session, user_id, track_id) if user_id is not None else None
             if track is None or (user_id is not None and access is None):
                 return None
-            stems = select(Stem).where(Stem.track_id == track_id).order_by(Stem.model, Stem.position)
-            analyses = select(Analysis).where(Analysis.track_id == track_id)
-            data = TrackData(
-                track,
-                access,
-                list(await session.scalars(stems)),
-                {analysis.part: analysis.content for analysis in await session.scalars(analyses)},
-            )
-            mine = EDITS.add_columns(Edit.content).where(Edit.user_id == user_id, Edit.track_id == track_id)
-            for row in await session.execute(mine) if user_id is not None else ():
-                data.add_edit(row, None if computed else row.content)
+            data = TrackData(track, access)
+            await add_results(session, user_id, {track_id: data}, whole=True, computed=computed)
             return data
 
     async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a part, in place of an earlier one; users' edits of it stay."""
+        """Keeps a shared part, in place of an earlier one; users' edits and versions of it stay."""
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None:
                 return
-            await session.merge(
-                Analysis(
-                    track_id=track_id,
-                    part=part,
-                    content=content,
-                    summary=summary_of(content),
-                    create_time=datetime.now(UTC),
-                )
-            )
-            await session.flush()
+            await put_part(session, track_id, part, content)
             await relist(session, track)
 
     async def set_stems(
         self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
     ) -> list[str]:
-        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
+        """Keeps shared stems of a separation, in place of the same model's earlier ones of the same names.
 
         Returns:
             Keys of the earlier ones' objects, which other tracks may need.
@@ -193,31 +133,26 @@ class Library:
         async with self._database.write() as session:
             if await session.get(Track, track_id, with_for_update=True) is None:
                 return []
-            names = [stem["name"] for stem in stems]
-            earlier = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
-            keys = {key for stem in await session.scalars(earlier) for key in (stem.audio_key, stem.peaks_key)}
-            for position, stem in enumerate(stems):
-                row = Stem(track_id=track_id, model=model, position=position, made_by=made_by, size_bytes=None, **stem)
-                await session.merge(row)
-            return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
+            return await put_stems(session, track_id, model, stems, made_by)
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
         """Ends the access of a user who removed a track before a time; None if they did not.
 
         Returns:
-            Keys of the objects that nobody needs any more, if the user was the last to have the track.
+            Keys of the objects that nobody needs any more: of the user's own stems, and all others if the user was the
+            last to have the track.
         """
         async with self._database.write(lock=f"track {track_id}") as session:
             track = await session.get(Track, track_id, with_for_update=True)
             access = await session.get(Access, (user_id, track_id))
             if track is None or access is None or access.remove_time is None or access.remove_time > removed_before:
                 return None
-            if not await _take_away(session, user_id, track_id):
-                return []
-            stems = await session.scalars(select(Stem).where(Stem.track_id == track_id))
-            keys = {key for stem in stems for key in (stem.audio_key, stem.peaks_key)}
-            keys |= {key for key in (track.audio_key, track.peaks_key, track.cover_key) if key}
-            await session.execute(delete(Track).where(Track.id == track_id))
+            own = select(OwnStem).where(OwnStem.user_id == user_id, OwnStem.track_id == track_id)
+            keys = keys_of(await session.scalars(own))
+            if await _take_away(session, user_id, track_id):
+                keys |= keys_of(await session.scalars(select(Stem).where(Stem.track_id == track_id)))
+                keys |= {key for key in (track.audio_key, track.peaks_key, track.cover_key) if key}
+                await session.execute(delete(Track).where(Track.id == track_id))
             return [key for key in keys if not await _is_used(session, key)]
 
     async def discard_unfetched(self, user_id: str, track_id: str) -> None:
@@ -285,41 +220,10 @@ def _set_facts(track: Track, facts: AudioFacts) -> None:
     track.size_bytes = None
 
 
-def summary_of(content: dict[str, Any]) -> dict[str, Any]:
-    """A part's content without its lists, at any depth."""
-    return {
-        name: summary_of(value) if isinstance(value, dict) else value
-        for name, value in content.items()
-        if not isinstance(value, list)
-    }
-
-
 async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access | None:
     """A user's access to a track that is in their library; None if they do not have it, or have removed it."""
     access = await session.get(Access, (user_id, track_id))
     return None if access is None or access.remove_time is not None else access
-
-
-async def relist(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
-    """Renews what lists are sorted and filtered by, of one user or of all who have a track; its row is locked."""
-    parts = select(Analysis.part, Analysis.summary).where(Analysis.track_id == track.id)
-    parts = parts.where(Analysis.part.in_(("beats", "key")))
-    computed: dict[str, dict[str, Any]] = {row.part: row.summary for row in await session.execute(parts)}
-    edits = select(Edit.user_id, Edit.part, Edit.summary).where(Edit.track_id == track.id)
-    accesses = select(Access).where(Access.track_id == track.id)
-    if user_id is not None:
-        edits, accesses = edits.where(Edit.user_id == user_id), accesses.where(Access.user_id == user_id)
-    edited: dict[tuple[str, str], dict[str, Any]] = {
-        (row.user_id, row.part): row.summary for row in await session.execute(edits)
-    }
-    for access in await session.scalars(accesses):
-        beats, key = (edited.get((access.user_id, part), computed.get(part, {})) for part in ("beats", "key"))
-        data = TrackData(track, access)
-        access.sort_title, access.sort_artist = sort_title(data.title), sort_artist(data.artist, data.title)
-        access.search_text = search_text(data.title, data.artist)
-        access.tempo_bpm = float(beats.get("tempo", {}).get("bpm", 0.0))
-        access.key_number = key_number(key.get("tonic", ""), key.get("mode", ""))
-        access.duration_seconds = track.duration_seconds
 
 
 async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
@@ -346,5 +250,5 @@ async def _is_used(session: AsyncSession, key: str) -> bool:
         unfinished = select(Upload).where(Upload.id == key.split("/")[1], Upload.expire_time > datetime.now(UTC))
         return bool(await session.scalar(select(exists(unfinished))))
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
-    stems = select(Stem).where(or_(Stem.audio_key == key, Stem.peaks_key == key))
-    return bool(await session.scalar(select(exists(tracks)))) or bool(await session.scalar(select(exists(stems))))
+    needed = [tracks, *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS)]
+    return any([await session.scalar(select(exists(query))) for query in needed])

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, select, update
 
 from services.common.database import Database
 from services.common.errors import PreconditionError
 from services.common.storage import ObjectInfo, ObjectStore
 from services.download.removal import DERIVED, Remover, source_key
+from services.download.results import STEMS
 from services.download.store import Library
-from services.download.tables import Stem, Track
+from services.download.tables import OwnStem, Stem, Track
 from services.download.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -127,20 +128,16 @@ class Sweeper:
     async def _records_without_object(self, present: set[str], report: Report, *, dry_run: bool) -> None:
         known = 0
         lost_tracks: list[tuple[str, str]] = []
-        lost_stems: list[tuple[str, str, str, str]] = []
+        lost_stems: list[tuple[str, str]] = []
         async with self._database.read() as session:
             tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
             async for some in (await session.stream(tracks)).partitions(BATCH):
                 known += len(some)
                 lost_tracks += [(row.id, row.audio_key) for row in some if row.audio_key not in present]
-            stems = select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)
-            async for several in (await session.stream(stems)).partitions(BATCH):
-                known += len(several)
-                lost_stems += [
-                    (row.track_id, row.model, row.name, row.audio_key)
-                    for row in several
-                    if row.audio_key not in present
-                ]
+            for table in STEMS:
+                async for several in (await session.stream(select(table.track_id, table.audio_key))).partitions(BATCH):
+                    known += len(several)
+                    lost_stems += [(row.track_id, row.audio_key) for row in several if row.audio_key not in present]
         # What was made after the listing is there all the same.
         lost_tracks = [lost for lost in lost_tracks if not await self._objects.exists(lost[-1])]
         lost_stems = [lost for lost in lost_stems if not await self._objects.exists(lost[-1])]
@@ -155,16 +152,16 @@ class Sweeper:
         if not dry_run:
             await self._drop(lost_tracks, lost_stems)
 
-    async def _drop(self, tracks: list[tuple[str, str]], stems: list[tuple[str, str, str, str]]) -> None:
+    async def _drop(self, tracks: list[tuple[str, str]], stems: list[tuple[str, str]]) -> None:
         """Takes records back whose objects are gone, unless they have got others since."""
         async with self._database.write() as session:
             for track_id, key in tracks:
                 same = (Track.id == track_id, Track.audio_key == key)
                 gone = {"audio_key": "", "peaks_key": "", "cover_key": "", "size_bytes": None}
                 await session.execute(update(Track).where(*same).values(**gone))
-            place = tuple_(Stem.track_id, Stem.model, Stem.name, Stem.audio_key)
-            for stem in stems:
-                await session.execute(delete(Stem).where(place == tuple_(*stem)))
+            for track_id, key in stems:
+                for table in (Stem, OwnStem):
+                    await session.execute(delete(table).where(table.track_id == track_id, table.audio_key == key))
 
 
 def _needed(key: str) -> str:

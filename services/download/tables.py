@@ -98,12 +98,9 @@ class Access(Base):
     duration_seconds: Mapped[float] = mapped_column(default=0.0)
 
 
-class Stem(Base):
-    """A stem of a track; several tracks of equal audio may share its objects."""
+class StemColumns:
+    """What a stem is; several tracks of equal audio may share its objects."""
 
-    __tablename__ = "stems"
-
-    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True)
     model: Mapped[str] = mapped_column(String(100), primary_key=True)
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     position: Mapped[int]
@@ -118,8 +115,29 @@ class Stem(Base):
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class Stem(StemColumns, Base):
+    """A stem of a track that all who have the track share."""
+
+    __tablename__ = "stems"
+
+    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True)
+
+
+class OwnStem(StemColumns, Base):
+    """A stem that one user has beside or in place of the shared one (see `versions`)."""
+
+    __tablename__ = "own_stems"
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "track_id"], ["access.user_id", "access.track_id"], ondelete="CASCADE"),
+        Index("ix_own_stems_track_id", "track_id"),
+    )
+
+    user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    track_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class Analysis(Base):
-    """One part of what is known of a track's music; `content` is its message (`Beats`, `Key` …) as ProtoJSON.
+    """One part of what all who have a track know of its music; `content` is its message (`Beats` …) as ProtoJSON.
 
     `summary` is the content without its lists: what the many tracks of a page need.
     """
@@ -132,6 +150,23 @@ class Analysis(Base):
     summary: Mapped[dict[str, Any]] = mapped_column(JSON)
     # Null: before such times were kept.
     create_time: Mapped[datetime | None]
+
+
+class OwnAnalysis(Base):
+    """A part that one user has in place of the shared one (see `versions`); content and summary as in `Analysis`."""
+
+    __tablename__ = "own_analyses"
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "track_id"], ["access.user_id", "access.track_id"], ondelete="CASCADE"),
+        Index("ix_own_analyses_track_id", "track_id"),
+    )
+
+    user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    track_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    part: Mapped[str] = mapped_column(String(20), primary_key=True)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    summary: Mapped[dict[str, Any]] = mapped_column(JSON)
+    create_time: Mapped[datetime]
 
 
 class Edit(Base):

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import hashlib
+import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -11,7 +14,9 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from services.common.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
 from services.common.job_messages import timestamp
+from services.common.job_requests import request_digest
 from services.common.job_store import JobRecord
+from services.common.jobs import JobQueue
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.messages import track_job_message
@@ -32,6 +37,7 @@ class UploadRpcs:
     _acquirer: Acquirer
     _usage: Usage
     _uploads: Uploads
+    _jobs: JobQueue
 
     async def UploadTrack(
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
@@ -41,12 +47,37 @@ class UploadRpcs:
             first = await anext(requests, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
-            header = first.header
-            plan = await self._plan(header)
-            await self._expect_room(user)
-            track = await self._acquire(user, header.filename, chunks_of(requests))
-        record = await self._start(user, track.id, plan, header, only_missing=True)
-        return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
+            async with self._claimed(user, first.header) as known:
+                content = _Content(chunks_of(requests))
+                record = known or await self._upload_track(user, first.header, content)
+                if known:
+                    await self._expect_same_content(user, first.header, content)
+                message = await self._message(user, record.subject)
+        return pb.UploadTrackResponse(track=message, job=track_job_message(record))
+
+    async def _upload_track(self, user: str, header: pb.UploadHeader, content: "_Content") -> JobRecord:
+        plan = await self._plan(header)
+        await self._expect_room(user)
+
+        async def noted() -> AsyncIterator[bytes]:
+            async for chunk in content.chunks():
+                yield chunk
+            if header.request_id:
+                await self._note_content(user, header, content)
+
+        track = await self._acquire(user, header.filename, noted())
+        return await self._start(user, track.id, plan, header, only_missing=True, content_digest=content.digest)
+
+    async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
+        """Reads a file that has come before with the same header, and keeps nothing of it."""
+        limit = self._settings.limit.max_bytes
+        async for _ in content.chunks():
+            if content.size > limit:
+                raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
+        await self._note_content(user, header, content)
+
+    async def _note_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
+        await self._jobs.add_content(own_request(user, header), request_digest(header), content.digest)
 
     async def CreateUpload(self, request: pb.CreateUploadRequest, _context: Any) -> pb.CreateUploadResponse:
         user = require_user().subject
@@ -90,10 +121,13 @@ class UploadRpcs:
         """Makes a track of an upload that is whole; the ids of track and job."""
         # The upload's id as the request's: a piece that is sent again gives the same job.
         header = _header(upload.filename, upload.options, upload.id)
-        plan = await self._plan(header)
-        track = await self._acquire(upload.user_id, upload.filename, content)
-        record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
-        return track.id, record.id
+        async with self._claimed(upload.user_id, header) as known:
+            if known:
+                return known.subject, known.id
+            plan = await self._plan(header)
+            track = await self._acquire(upload.user_id, upload.filename, content)
+            record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
+            return track.id, record.id
 
     async def _acquire(self, user: str, filename: str, content: AsyncIterator[bytes]) -> Track:
         track, _new = await self._acquirer.upload(
@@ -108,10 +142,39 @@ class UploadRpcs:
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None: ...
 
     @abstractmethod
-    async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord: ...
+    def _claimed(self, user: str, request: Any) -> AbstractAsyncContextManager[JobRecord | None]: ...
+
+    @abstractmethod
+    async def _start(
+        self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool, content_digest: str = ""
+    ) -> JobRecord: ...
 
     @abstractmethod
     async def _message(self, user: str, track_id: str) -> pb.Track: ...
+
+
+class _Content:
+    """The bytes of a file as they come, with their number and their SHA-256 in hex so far."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            self._hash.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def own_request(user: str, request: Any) -> str:
+    """A request's id as the queue keeps it: ids of one user are nothing to another. A random one unless it has one."""
+    return f"{user}:{request.request_id or uuid.uuid4().hex}"
 
 
 def _options(request: pb.CreateUploadRequest) -> dict[str, Any] | None:

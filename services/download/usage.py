@@ -1,17 +1,19 @@
 """What tracks take of the object store, by user and by kind, and what users may take."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client import Gauge
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
 
 from services.common.database import Database
 from services.common.errors import LimitExceededError, NotFoundError
 from services.common.storage import ObjectStore
-from services.download.tables import Access, Playlist, Quota, Stem, StoredKind, Track
+from services.download.results import STEMS
+from services.download.tables import Access, OwnStem, Playlist, Quota, Stem, StoredKind, Track
 
 # What one look measures: the rest is measured by the regular housekeeping.
 MEASURED_AT_ONCE = 500
@@ -45,7 +47,7 @@ class Usage:
     """Measures and counts.
 
     A track counts in full for each user who has it, deleted ones as long as they can be restored: what one user has
-    left does not tell anything of another's.
+    left does not tell anything of another's. A user's own stems count for that user alone.
 
     Args:
         database: the library's.
@@ -63,27 +65,31 @@ class Usage:
         await self.measure(user_id)
         tracks = select(func.coalesce(func.sum(Track.size_bytes), 0), func.count()).join(Access)
         stems = select(func.coalesce(func.sum(Stem.size_bytes), 0)).join(Access, Access.track_id == Stem.track_id)
+        own_stems = select(func.coalesce(func.sum(OwnStem.size_bytes), 0)).where(OwnStem.user_id == user_id)
         async with self._database.read() as session:
             originals, count = (await session.execute(tracks.where(Access.user_id == user_id))).one()
             separated = await session.scalar(stems.where(Access.user_id == user_id))
+            separated_by_hand = await session.scalar(own_stems)
             own = await session.get(Quota, user_id)
         quota = own.quota_bytes if own else self._quota_bytes
-        return StorageUse(int(originals or 0) + int(separated or 0), quota, count)
+        return StorageUse(int(originals or 0) + int(separated or 0) + int(separated_by_hand or 0), quota, count)
 
     async def of_all(self) -> dict[str, StorageUse]:
         """What is taken by each user who has tracks or a quota of their own, as far as it has been measured."""
         tracks = select(Access.user_id, func.sum(Track.size_bytes), func.count()).join(Track).group_by(Access.user_id)
         stems = select(Access.user_id, func.sum(Stem.size_bytes)).join(Stem, Access.track_id == Stem.track_id)
+        own_stems = select(OwnStem.user_id, func.sum(OwnStem.size_bytes)).group_by(OwnStem.user_id)
         async with self._database.read() as session:
             originals = {user: (int(size or 0), count) for user, size, count in await session.execute(tracks)}
             grouped = await session.execute(stems.group_by(Access.user_id))
-            separated = {user: int(size or 0) for user, size in grouped}
+            separated = Counter({user: int(size or 0) for user, size in grouped})
+            separated.update({user: int(size or 0) for user, size in await session.execute(own_stems)})
             quotas = {own.user_id: own.quota_bytes for own in await session.scalars(select(Quota))}
         uses = {}
         for user in sorted(originals.keys() | quotas.keys()):
             size, count = originals.get(user, (0, 0))
             quota = quotas.get(user, self._quota_bytes)
-            uses[user] = StorageUse(size + separated.get(user, 0), quota, count)
+            uses[user] = StorageUse(size + separated[user], quota, count)
         return uses
 
     async def set_quota(self, user_id: str, quota_bytes: int | None) -> None:
@@ -121,29 +127,32 @@ class Usage:
         tracks = select(Track.id, Track.audio_key, Track.peaks_key).where(
             Track.audio_key != "", Track.size_bytes.is_(None)
         )
-        stems = select(Stem.track_id, Stem.model, Stem.name, Stem.audio_key, Stem.peaks_key).where(
-            Stem.size_bytes.is_(None)
-        )
         if user_id is not None:
             tracks = tracks.where(exists().where(Access.track_id == Track.id, Access.user_id == user_id))
-            stems = stems.where(exists().where(Access.track_id == Stem.track_id, Access.user_id == user_id))
         async with self._database.read() as session:
             new_tracks = (await session.execute(tracks.limit(MEASURED_AT_ONCE))).all()
-            new_stems = (await session.execute(stems.limit(MEASURED_AT_ONCE))).all()
-        for row in (*new_tracks, *new_stems):
-            size = await self._size(row.audio_key) + await self._size(row.peaks_key)
-            table: type[Track | Stem] = Track if len(row) == 3 else Stem
-            same: ColumnElement[bool] = (
-                Track.id == row.id
-                if table is Track
-                else and_(Stem.track_id == row.track_id, Stem.model == row.model, Stem.name == row.name)
-            )
-            async with self._database.write() as session:
-                # Not if another object has taken its place meanwhile.
-                await session.execute(
-                    update(table).where(same, table.audio_key == row.audio_key).values(size_bytes=size)
-                )
-        return len(new_tracks) + len(new_stems)
+        for row in new_tracks:
+            await self._note_size(row, Track, Track.id == row.id)
+        return len(new_tracks) + sum([await self._measure_stems(table, user_id) for table in STEMS])
+
+    async def _measure_stems(self, table: type[Stem | OwnStem], user_id: str | None) -> int:
+        place = tuple(table.__table__.primary_key)
+        stems = select(*place, table.audio_key, table.peaks_key).where(table.size_bytes.is_(None))
+        if user_id is not None and table is OwnStem:
+            stems = stems.where(OwnStem.user_id == user_id)
+        elif user_id is not None:
+            stems = stems.where(exists().where(Access.track_id == table.track_id, Access.user_id == user_id))
+        async with self._database.read() as session:
+            new = (await session.execute(stems.limit(MEASURED_AT_ONCE))).all()
+        for row in new:
+            await self._note_size(row, table, *(column == row[number] for number, column in enumerate(place)))
+        return len(new)
+
+    async def _note_size(self, row: Any, table: type[Track | Stem | OwnStem], *same: ColumnElement[bool]) -> None:
+        size = await self._size(row.audio_key) + await self._size(row.peaks_key)
+        async with self._database.write() as session:
+            # Not if another object has taken its place meanwhile.
+            await session.execute(update(table).where(*same, table.audio_key == row.audio_key).values(size_bytes=size))
 
     async def measure_all(self) -> None:
         """Measures all objects that have not been measured yet."""
@@ -176,7 +185,7 @@ class Usage:
                 user_count=await count(select(func.count(Access.user_id.distinct()))),
                 track_count=await count(select(func.count()).select_from(Track).where(shown)),
                 deleted_track_count=await count(select(func.count()).select_from(Track).where(~shown)),
-                stem_count=await count(select(func.count()).select_from(Stem)),
+                stem_count=sum([await count(select(func.count()).select_from(table)) for table in STEMS]),
                 playlist_count=await count(select(func.count()).select_from(Playlist)),
                 storage=list(await session.scalars(select(StoredKind).order_by(StoredKind.prefix))),
             )

@@ -8,6 +8,7 @@ from typing import Any
 from services.common.auth import require_service
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.job_messages import availability_message, check_ids, job_message, queue_priority
+from services.common.job_requests import request_digest
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue, job_key
 from services.common.server import Draining
@@ -53,6 +54,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
         maker = made_by(entry, choice.why if auto and choice.name != registry.PREFERRED else "")
+        digest = request_digest(request)
         record = await self._jobs.submit(
             KIND,
             {
@@ -68,6 +70,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
             request_id=request.request_id,
             priority=queue_priority(request.priority),
             reusable=self._is_good,
+            digest=digest,
         )
         return pb.CreateSeparationResponse(separation=_message(record))
 

@@ -13,7 +13,7 @@ from services.analysis.backends.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.auth import Identity, set_caller
-from services.common.errors import InvalidInputError, StemTubeError, WeightsMissingError
+from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
 from services.common.jobs import JobContext, JobQueue
 from services.common.server import Draining
 from services.common.storage import ObjectStore
@@ -206,3 +206,22 @@ async def test_each_text_and_mix_is_a_job_of_its_own_and_is_checked(requests: Re
         with pytest.raises(StemTubeError) as refusal:
             await requests.submit(part, **given)
         assert refusal.value.reason == reason
+
+
+async def test_another_request_with_the_id_of_one_is_refused(requests: Requests) -> None:
+    """The one's answer stays the same, also when equal work is asked for by another id."""
+    set_caller(Identity("download", "download", "service"))
+    service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining())
+
+    def request(user: str = "anna", **choice: Any) -> pb.CreateAnalysisRequest:
+        parts = [pb.PartRequest(part=pb.PART_BEATS, **choice)]
+        return pb.CreateAnalysisRequest(request_id="one", audio_key=AUDIO, parts=parts, on_behalf_of=user)
+
+    first = (await service.CreateAnalysis(request(), None)).analysis.job.id
+    assert (await service.CreateAnalysis(request(), None)).analysis.job.id == first
+    for other in (request(backend="librosa"), request("ben")):
+        with pytest.raises(AlreadyExistsError) as refused:
+            await service.CreateAnalysis(other, None)
+        assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert len(await requests.jobs.jobs_of("anna")) == 1
+    assert await requests.jobs.jobs_of("ben") == []

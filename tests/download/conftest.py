@@ -22,6 +22,7 @@ from services.download.shelf import Shelf
 from services.download.store import Library
 from services.download.tables import Track
 from services.download.usage import Usage
+from services.download.versions import Versions
 from tests.download.site import Site
 
 NOTHING: Plan = {"separations": [], "analyses": []}
@@ -36,6 +37,7 @@ class Acquiring:
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
+        self.versions = Versions(database)
         self.usage = Usage(database, self.objects, settings.download.quota_bytes)
         self.use(None)
         self.jobs = JobQueue(
@@ -49,7 +51,7 @@ class Acquiring:
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
         """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
         lyrics = found_lyrics or FoundLyrics("")
-        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, self.usage, services, lyrics)
+        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, self.usage, services, lyrics, self.versions)
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""

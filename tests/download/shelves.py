@@ -8,8 +8,9 @@ from typing import Any
 from services.common.database import Database
 from services.download.listing import read_listing
 from services.download.playlists import Playlists
+from services.download.results import TrackData
 from services.download.shelf import Shelf
-from services.download.store import AudioFacts, Library, SongFacts, TrackData
+from services.download.store import AudioFacts, Library, SongFacts
 from stemtube.download.v1 import download_pb2 as pb
 
 

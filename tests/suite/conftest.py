@@ -8,6 +8,7 @@ import pytest
 
 from cli.demo_song import DemoSong, short_song
 from services.common import audio
+from tests.download.site import Site
 from tests.suite.client import Client
 from tests.suite.grpc_client import GrpcClient
 from tests.suite.running import PASSWORD, Suite
@@ -48,6 +49,14 @@ async def ben(suite: Suite) -> AsyncIterator[Client]:
     async with Client(suite.url) as client:
         await client.sign_in("ben", PASSWORD)
         yield client
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from services.common.auth import bearer
 from services.common.client import domain_error, open_channel
 from services.common.errors import Code
 from tests.common.audio_files import music, with_soundfile
+from tests.download.site import Site
 from tests.suite.client import Client, Json, reason
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
@@ -162,14 +164,16 @@ def fill(path: str, ids: dict[str, str]) -> str:
 
 @dataclass
 class Belongings:
-    """What the admin has."""
+    """What the admin has; `shared` is a link's track that ben has too, with the admin's own stem and key."""
 
     ids: dict[str, str]
     track: Json
+    shared: Json
+    shared_job_id: str
 
 
 @pytest.fixture
-async def belongings(client: Client, suite: Suite, tmp_path: Path) -> AsyncIterator[Belongings]:
+async def belongings(client: Client, ben: Client, tmp_path: Path, site: Site) -> AsyncIterator[Belongings]:
     added = await client.uploaded(with_soundfile(tmp_path / "Mine.wav", music(3, seed=4242)), KEY_ONLY)
     await client.end_of(added["job"]["job"]["id"])
     track = (await client.get(f"/tracks/{added['track']['id']}"))["track"]
@@ -189,7 +193,15 @@ async def belongings(client: Client, suite: Suite, tmp_path: Path) -> AsyncItera
         "invitation_id": invitation["invitation"]["id"],
         "upload_id": await client.begin_upload(TUS),
     }
-    yield Belongings(ids, track)
+    url = site.put(with_soundfile(tmp_path / f"Ours {uuid.uuid4().hex}.wav", music(3, seed=77)))
+    body = {"url": url, "options": KEY_ONLY | {"separations": [{"model": "spleeter_2stems", "stems": ["vocals"]}]}}
+    _, linked = await client.call("POST", "/tracks", json=body)
+    await client.end_of(linked["job"]["job"]["id"])
+    status, _ = await ben.call("POST", "/tracks", json={"url": url, "options": {"analyses": [{"part": "PART_KEY"}]}})
+    assert status == 200
+    shared = (await client.get(f"/tracks/{linked['track']['id']}"))["track"]
+    assert (shared["ownParts"], [stem["own"] for stem in shared["stems"]]) == (["PART_KEY"], [True])
+    yield Belongings(ids, track, shared, linked["job"]["job"]["id"])
     await client.call("DELETE", f"/uploads/{ids['upload_id']}", headers=TUS)
     await client.call("DELETE", f"/me/tokens/{ids['api_token_id']}")
     await client.call("DELETE", f"/admin/invitations/{ids['invitation_id']}")
@@ -227,6 +239,10 @@ async def test_other_users_ids_are_not_found_by_any_rpc(suite: Suite, ben: Clien
                     json_format.ParseDict({field.name: value}, request)
                 code, why = await refusal(channel, method, request.SerializeToString(), ben.token)
                 tried.add(method.name)
+                if "job_id" in request.DESCRIPTOR.fields_by_name:
+                    json_format.ParseDict({"job_id": belongings.shared_job_id}, request)
+                    shared = await refusal(channel, method, request.SerializeToString(), ben.token)
+                    assert shared[0] is Code.NOT_FOUND, f"{method.name} of a shared track"
                 if why in ("ADMIN_REQUIRED", "SERVICE_REQUIRED"):
                     continue
                 if method.name == "ListJobs":
@@ -282,6 +298,42 @@ async def test_other_users_ids_are_not_found_on_any_route(
         await client.get(path + belongings.ids[name])
     status, _, _ = await client.bytes(f"/tracks/{belongings.ids['track_id']}/audio")
     assert status == 200
+
+
+async def test_a_second_owner_of_a_link_has_nothing_of_the_firsts_own_and_changes_nothing_of_it(
+    suite: Suite, client: Client, ben: Client, belongings: Belongings
+) -> None:
+    path = f"/tracks/{belongings.shared['id']}"
+    seen = (await ben.get(path))["track"]
+    assert (seen["stems"], seen["ownParts"]) == ([], [])
+    stem = belongings.shared["stems"][0]["audio"].removeprefix("/api/v1")
+    for below in (
+        stem,
+        f"{stem}?format=mp3",
+        f"{stem}/peaks",
+        f"{path}/exports/stems",
+        f"{path}/exports/mixdown?stems=vocals",
+    ):
+        status, _, _ = await ben.bytes(below)
+        assert status in (404, 409), below
+        if "mixdown" not in below:
+            status, _, _ = await client.bytes(below)
+            assert status == 200, below
+    # Whatever he sends for the track that is his as well, the first owner's is as it was.
+    sent = set()
+    async with open_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
+        for method in sorted(await reflected(channel), key=lambda method: method.name == "DeleteTrack"):
+            request = message_factory.GetMessageClass(method.input_type)()
+            if "track_id" not in request.DESCRIPTOR.fields_by_name or method.client_streaming:
+                continue
+            json_format.ParseDict(FURTHER.get(method.name, {}) | {"track_id": belongings.shared["id"]}, request)
+            code, why = await refusal(channel, method, request.SerializeToString(), ben.token)
+            assert (code, why) == (Code.UNKNOWN, ""), f"{method.name}: {code} {why}"
+            sent.add(method.name)
+            for job in (await ben.get("/jobs"))["jobs"]:
+                await ben.end_of(job["job"]["id"])
+            assert (await client.get(path))["track"] == belongings.shared, method.name
+    assert sent >= {"UpdateTrack", "EditPart", "RevertPart", "ProcessTrack", "DeleteTrack", "RestoreTrack"}
 
 
 async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suite: Suite, ben: Client) -> None:

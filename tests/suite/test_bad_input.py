@@ -282,6 +282,6 @@ async def _everything(suite: Suite, client: Client) -> dict[str, Any]:
     files = {str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file()}
     tracks = len((await client.get("/tracks?page_size=200"))["tracks"])
     with contextlib.closing(sqlite3.connect(suite.data / "databases" / "download.sqlite")) as database:
-        tables = ("tracks", "access", "stems", "analyses", "job")
+        tables = ("tracks", "access", "stems", "analyses", "own_stems", "own_analyses", "job", "job_request")
         rows = {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
     return {"objects": files, "listed": tracks, **rows}

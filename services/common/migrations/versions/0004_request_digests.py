@@ -1,0 +1,13 @@
+"""What a request said, to tell it from another one with its id; rows of earlier versions do not know."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column("job_request", sa.Column("digest", sa.String(130)))
+    op.add_column("job_request", sa.Column("open_calls", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("job_request", sa.Column("created_at", sa.Float))

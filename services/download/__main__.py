@@ -67,7 +67,7 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(sweeper.sweep)
         jobs.add_chore(usage.measure_all)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
-        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours))
+        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours), usage.reservations)
         jobs.add_chore(uploads.forget_expired)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)

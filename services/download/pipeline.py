@@ -15,7 +15,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
-from services.common.errors import Code, PreconditionError, StemTubeError
+from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError
 from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
@@ -64,7 +64,8 @@ class Pipeline:
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
         run = _Run(
-            job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote, self._found_lyrics
+            *(job, jobs, board, job.payload["track_id"]),
+            *(self._library, self._remover, self._usage, self._remote, self._found_lyrics),
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
@@ -136,11 +137,13 @@ class Pipeline:
         return error.code not in TRANSIENT or self._tries[job] >= tries
 
     async def _acquire(self, run: "_Run") -> Outcome:
-        audio_key = await self._acquirer.acquire(
-            run.track_id,
-            lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
-            lambda size: self._usage.expect_room(run.job.user, size),
-        )
+        async with self._usage.held(run.job.user) as room:
+            audio_key = await self._acquirer.acquire(
+                run.track_id,
+                lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
+                room.settle,
+                room.id,
+            )
         run.board.succeed("acquire")
         return {"audio_key": audio_key}
 
@@ -156,6 +159,7 @@ class _Run:
         track_id: str,
         library: Library,
         remover: Remover,
+        usage: Usage,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
     ) -> None:
@@ -166,6 +170,7 @@ class _Run:
         self._jobs = jobs
         self._library = library
         self._remover = remover
+        self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
 
@@ -190,18 +195,33 @@ class _Run:
             self.board.show_remote(part, separation.job, live)
 
         try:
-            separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
-            _expect_success(separation.job)
-        except StemTubeError as error:
+            # A full quota is told before anything is computed.
+            await self._usage.expect_room(self.job.user)
+            try:
+                separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+                _expect_success(separation.job)
+            except StemTubeError as error:
+                return {"stems": {}, "parts": self._failed([part], error)}
+            replaced = await self._keep_stems(separation)
+        except LimitExceededError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
-        stems = [_as_dict(stem) for stem in separation.stems]
-        made_by = MessageToDict(separation.made_by)
-        replaced = await self._library.set_stems(self.track_id, separation.model, stems, made_by)
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(replaced)
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
+
+    async def _keep_stems(self, separation: separation_pb2.Separation) -> list[str]:
+        """Keeps the stems if there is room for them; keys of the objects that they replace."""
+        stems = [_as_dict(stem) for stem in separation.stems]
+        made_by = MessageToDict(separation.made_by)
+        sizes, added = await self._usage.of_stems(self.track_id, separation.model, stems)
+        async with self._usage.held(self.job.user) as room:
+            if added > 0:
+                await room.settle(added)
+            return await self._library.set_stems(
+                self.track_id, separation.model, stems, made_by, sizes=sizes, reservation_id=room.id
+            )
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""

@@ -105,7 +105,10 @@ class DownloadService(
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
         await self._expect_room(user)
-        track = await self._library.add_link(user, url)
+        async with self._usage.held(user) as room:
+            # The audio of a link that others have is there already.
+            await room.settle(await self._usage.of_link(user, url))
+            track = await self._library.add_link(user, url, reservation_id=room.id)
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 

@@ -1,7 +1,7 @@
 """What the library keeps: tracks, who has them, their stems, and what is known of their music."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from sqlalchemy import Row, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.download.reservations import release_in
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
 
@@ -32,6 +33,8 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
+    # Of the original, its peaks and its picture.
+    size_bytes: int | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -97,8 +100,8 @@ class Library:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_link(self, user_id: str, url: str) -> Track:
-        """The track of a link, made if it is new; the user gets access."""
+    async def add_link(self, user_id: str, url: str, *, reservation_id: str = "") -> Track:
+        """The track of a link, made if it is new; the user gets access, for which room may be reserved."""
         async with self._database.write(lock=f"link {url}") as session:
             # Locked, so that nobody removes the track between the look at it and the access to it.
             track = await session.scalar(select(Track).where(Track.source_url == url).with_for_update())
@@ -108,10 +111,13 @@ class Library:
                 session.add(track)
                 await session.flush()
             await _grant(session, user_id, track)
+            await release_in(session, reservation_id)
             return track
 
-    async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
-        """The user's track with this content, and whether it is new."""
+    async def add_upload(
+        self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+    ) -> tuple[Track, bool]:
+        """The user's track with this content, for which room may be reserved, and whether it is new."""
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
@@ -124,10 +130,15 @@ class Library:
                 _set_facts(track, facts)
                 await session.flush()
             await _grant(session, user_id, track)
+            await release_in(session, reservation_id)
             return track, new
 
-    async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
-        """Notes that a link's audio has arrived; False if it had arrived before, or the track is gone."""
+    async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = "") -> bool:
+        """Notes that a link's audio has arrived, for which room may be reserved.
+
+        Returns:
+            False if it had arrived before, or the track is gone.
+        """
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or track.audio_key:
@@ -136,6 +147,7 @@ class Library:
                 _describe(track, song)
             _set_facts(track, facts)
             await relist(session, track)
+            await release_in(session, reservation_id)
             return True
 
     async def track(self, track_id: str, user_id: str | None = None, *, computed: bool = False) -> TrackData | None:
@@ -183,9 +195,24 @@ class Library:
             await relist(session, track)
 
     async def set_stems(
-        self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
+        self,
+        track_id: str,
+        model: str,
+        stems: list[dict[str, Any]],
+        made_by: dict[str, Any],
+        *,
+        sizes: Mapping[str, int] | None = None,
+        reservation_id: str = "",
     ) -> list[str]:
         """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
+
+        Args:
+            track_id: of the track.
+            model: that made them.
+            stems: name, keys and description of each.
+            made_by: provenance.
+            sizes: bytes of each with its peaks, by name; those of others are measured later.
+            reservation_id: of the room for them.
 
         Returns:
             Keys of the earlier ones' objects, which other tracks may need.
@@ -197,8 +224,10 @@ class Library:
             earlier = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
             keys = {key for stem in await session.scalars(earlier) for key in (stem.audio_key, stem.peaks_key)}
             for position, stem in enumerate(stems):
-                row = Stem(track_id=track_id, model=model, position=position, made_by=made_by, size_bytes=None, **stem)
+                size = (sizes or {}).get(stem["name"])
+                row = Stem(track_id=track_id, model=model, position=position, made_by=made_by, size_bytes=size, **stem)
                 await session.merge(row)
+            await release_in(session, reservation_id)
             return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
@@ -282,7 +311,6 @@ def _describe(track: Track, song: SongFacts) -> None:
 def _set_facts(track: Track, facts: AudioFacts) -> None:
     for name in AudioFacts.__dataclass_fields__:
         setattr(track, name, getattr(facts, name))
-    track.size_bytes = None
 
 
 def summary_of(content: dict[str, Any]) -> dict[str, Any]:

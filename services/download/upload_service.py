@@ -16,7 +16,7 @@ from services.download.acquire import Acquirer
 from services.download.config import DownloadSettings
 from services.download.messages import track_job_message
 from services.download.options import Plan
-from services.download.tables import Track, Upload
+from services.download.tables import Upload
 from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
@@ -44,7 +44,9 @@ class UploadRpcs:
             header = first.header
             plan = await self._plan(header)
             await self._expect_room(user)
-            track = await self._acquire(user, header.filename, chunks_of(requests))
+            async with self._usage.held(user) as room:
+                content = room.growing(chunks_of(requests))
+                track, _new = await self._acquirer.upload(user, header.filename, content, room.settle, room.id)
         record = await self._start(user, track.id, plan, header, only_missing=True)
         return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
@@ -60,7 +62,7 @@ class UploadRpcs:
                 f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
             )
         await self._plan(_header(request.filename, _options(request)))
-        await self._expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
+        await self._expect_room(user, request.size_bytes)
         upload = await self._uploads.create(
             user, request.filename, request.size_bytes, _options(request), request.metadata
         )
@@ -91,15 +93,13 @@ class UploadRpcs:
         # The upload's id as the request's: a piece that is sent again gives the same job.
         header = _header(upload.filename, upload.options, upload.id)
         plan = await self._plan(header)
-        track = await self._acquire(upload.user_id, upload.filename, content)
+
+        async def settle(size: int) -> None:
+            await self._usage.reservations.reserve(upload.user_id, upload.id, size)
+
+        track, _new = await self._acquirer.upload(upload.user_id, upload.filename, content, settle, upload.id)
         record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
         return track.id, record.id
-
-    async def _acquire(self, user: str, filename: str, content: AsyncIterator[bytes]) -> Track:
-        track, _new = await self._acquirer.upload(
-            user, filename, content, lambda size: self._usage.expect_room(user, size)
-        )
-        return track
 
     @abstractmethod
     async def _plan(self, request: Any) -> Plan: ...

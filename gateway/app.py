@@ -38,6 +38,7 @@ from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
 from services.common.limits import TokenBuckets
+from services.common.memory import return_freed_memory
 from services.common.peers import TrustedProxies
 from services.common.server import stop_signal
 from stemtube.analysis.v1 import analysis_pb2
@@ -245,6 +246,7 @@ async def serve(config: GatewaySettings) -> None:
         OSError: the address is taken or is not one of this machine's.
         StemTubeError: the object store cannot be opened.
     """
+    return_freed_memory()
     gateway = await start(config)
     try:
         await stop_signal()

@@ -45,7 +45,6 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_CONCURRENT_STREAMS = 10_000
 SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -309,6 +308,7 @@ class Service:
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
         further: full names of what `register` adds besides.
+        max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
     """
 
     name: str
@@ -316,6 +316,7 @@ class Service:
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     further: tuple[str, ...] = ()
+    max_request_bytes: int = MAX_MESSAGE_BYTES
 
 
 class RunningServer:
@@ -373,7 +374,8 @@ async def start(
             "or STEMTUBE_NETWORK__PLAIN=true where the network itself keeps others out.",
             "NO_TLS",
         )
-    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service, network)], options=SERVER_OPTIONS)
+    options = [*SERVER_OPTIONS, ("grpc.max_receive_message_length", service.max_request_bytes)]
+    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service, network)], options=options)
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

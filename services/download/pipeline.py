@@ -64,8 +64,15 @@ class Pipeline:
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
         run = _Run(
-            *(job, jobs, board, job.payload["track_id"]),
-            *(self._library, self._remover, self._usage, self._remote, self._found_lyrics),
+            job,
+            jobs,
+            board,
+            job.payload["track_id"],
+            self._library,
+            self._remover,
+            self._usage,
+            self._remote,
+            self._found_lyrics,
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))

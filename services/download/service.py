@@ -20,7 +20,9 @@ from services.common.storage import ObjectStore
 from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
+from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
+from services.download.conversions import Conversions
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
 from services.download.locks import Locks
@@ -98,6 +100,8 @@ class DownloadService(
         self._pipeline = pipeline
         self._lookups = lookups
         self._draining = draining
+        self._client_streams = ClientStreams(settings.download)
+        self._conversions = Conversions(objects, settings.download.conversion_bytes)
         self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
@@ -300,6 +304,7 @@ class DownloadService(
         async with self._converting.of(derived):
             if not await self._objects.exists(derived):
                 await self._acquirer.convert(key, wanted, derived)
+                await self._conversions.note(derived)
         return derived
 
 

@@ -1,7 +1,5 @@
 """The RPCs that bring files: in one call, or in pieces that survive broken connections."""
 
-import asyncio
-import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,10 +7,11 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
+from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.job_messages import timestamp
 from services.common.job_store import JobRecord
 from services.download.acquire import Acquirer
+from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
 from services.download.messages import track_job_message
 from services.download.options import Plan
@@ -22,7 +21,6 @@ from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
 
 MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
-READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 
 class UploadRpcs:
@@ -32,20 +30,21 @@ class UploadRpcs:
     _acquirer: Acquirer
     _usage: Usage
     _uploads: Uploads
+    _client_streams: ClientStreams
 
     async def UploadTrack(
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
     ) -> pb.UploadTrackResponse:
         user = require_user().subject
-        async with reading_on(requests):
-            first = await anext(requests, None)
+        async with self._client_streams.reading(user, requests) as messages:
+            first = await anext(messages, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
             header = first.header
             plan = await self._plan(header)
             await self._expect_room(user)
             async with self._usage.held(user) as room:
-                content = room.growing(chunks_of(requests))
+                content = room.growing(chunks_of(messages))
                 track, _new = await self._acquirer.upload(user, header.filename, content, room.settle, room.id)
         record = await self._start(user, track.id, plan, header, only_missing=True)
         return pb.UploadTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
@@ -72,12 +71,12 @@ class UploadRpcs:
         self, requests: AsyncIterator[pb.AppendUploadRequest], _context: Any
     ) -> pb.AppendUploadResponse:
         user = require_user().subject
-        async with reading_on(requests):
-            first = await anext(requests, None)
+        async with self._client_streams.reading(user, requests) as messages:
+            first = await anext(messages, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("What is added to an upload begins with its header.", "BAD_REQUEST")
             upload = await self._uploads.append(
-                user, first.header.upload_id, first.header.offset, chunks_of(requests), self._finish
+                user, first.header.upload_id, first.header.offset, chunks_of(messages), self._finish
             )
         return pb.AppendUploadResponse(upload=_message(upload))
 
@@ -149,21 +148,3 @@ async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
         if request.WhichOneof("content") != "chunk":
             raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
         yield request.chunk
-
-
-@contextlib.asynccontextmanager
-async def reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
-    """Takes what a client is still sending when it is refused, within reason: one that writes to an RPC that has ended
-    is told "Internal error from Core" by its own gRPC at times, in place of the refusal.
-    """
-    try:
-        yield
-    except StemTubeError:
-        left = READ_ON_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READ_ON_SECONDS):
-                async for request in requests:
-                    left -= len(request.chunk)
-                    if left < 0:
-                        break
-        raise

@@ -11,6 +11,7 @@ from services.common.database import Database, migrate
 from services.common.errors import LimitExceededError
 from services.common.storage import ObjectStore
 from services.download import reservations
+from services.download.conversions import Conversions
 from services.download.reservations import Reservations
 from services.download.store import AudioFacts, Library, SongFacts
 from services.download.uploads import Uploads
@@ -144,3 +145,31 @@ async def test_a_link_that_others_have_needs_room_too(databases: list[Database],
 
     assert await outcomes([asyncio.create_task(add(number)) for number in range(6)]) == (2, 4)
     assert (await usages[0].of("ann")).used_bytes == 2 * SIZE
+
+
+async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStore) -> None:
+    conversions = Conversions(objects, 30)
+
+    async def make(name: str, size: int = 10) -> None:
+        await objects.put(f"derived/originals/{name}.mp3", bytes(size))
+        await asyncio.sleep(0.02)  # so that they have an order
+        await conversions.note(f"derived/originals/{name}.mp3")
+
+    async def left() -> str:
+        return "".join(sorted([info.key[-5] async for info in objects.list("derived")]))
+
+    for name in "abcd":
+        await make(name)
+    assert await left() == "bcd"
+    await make("e", 100)
+    assert await left() == "e", "one that is larger than the cache is there for whoever asked for it"
+    await make("f")
+    assert await left() == "f"
+    # Another process makes some too: the housekeeping sees them.
+    for name in "ghij":
+        await objects.put(f"derived/originals/{name}.mp3", bytes(10))
+        await asyncio.sleep(0.02)
+    await objects.put("originals/a", bytes(1000))
+    await conversions.trim()
+    assert await left() == "hij"
+    assert await objects.exists("originals/a")

@@ -23,6 +23,7 @@ from gateway import (
     origins,
     pages,
     processes,
+    response_headers,
     session,
     transcoder,
     tus,
@@ -96,6 +97,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(middleware.add_headers)
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
+    app.on_response_prepare.append(response_headers.make_safe)
     if config.gateway.health_listen is None:
         app.add_routes(health.routes)
     app.add_routes(session.routes)

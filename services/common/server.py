@@ -43,6 +43,8 @@ T = TypeVar("T")
 ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+# Of a message, which metadata carry twice, up to three times as large.
+MAX_ERROR_BYTES = 1000
 MAX_CONCURRENT_STREAMS = 10_000
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -70,8 +72,14 @@ STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 def error_status(error: StemTubeError) -> status_pb2.Status:
     """The status that tells a domain error: code, message, and an `ErrorInfo` with reason and metadata."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata))
-    return status_pb2.Status(code=int(error.code), message=error.message, details=[detail])
+    metadata = {name: _told(value) for name, value in error.metadata.items()}
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
+    return status_pb2.Status(code=int(error.code), message=_told(error.message), details=[detail])
+
+
+def _told(text: str) -> str:
+    """Text of an error, which may repeat what somebody sent: short enough for metadata, and UTF-8."""
+    return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StemTubeError) -> None:

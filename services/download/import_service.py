@@ -13,12 +13,14 @@ from services.download.config import DownloadSettings
 from services.download.edits import checked_part
 from services.download.importing import Importer, Taken
 from services.download.store import SongFacts
+from services.download.text import checked_text
 from services.download.upload_service import chunks_of
 from stemtube.download.v1 import import_pb2 as pb
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_USERS = 10_000
+MAX_IMPORTED_TITLE = 1000
 
 
 class ImportRpcs:
@@ -48,6 +50,7 @@ class ImportRpcs:
         async with self._client_streams.reading(admin, requests) as messages:
             header = (await _first(messages)).header
             _check_users(header.user_ids)
+            checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
             url = await self._link(header.source_url) if header.source_url else ""
             taken = await self._import_track(header, url, chunks_of(messages))
         return pb.ImportTrackResponse(tracks=_tracks(taken))

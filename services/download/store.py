@@ -14,6 +14,7 @@ from services.common.database import Database
 from services.download.reservations import release_in
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
+from services.download.text import without_controls
 
 UPLOADS = "uploads"
 # What the loudness meter tells of silence.
@@ -304,8 +305,11 @@ def _new_track(*, source_url: str | None = None, owner_id: str | None = None) ->
 
 
 def _describe(track: Track, song: SongFacts) -> None:
-    track.title, track.artist, track.license = (text[:MAX_TITLE] for text in (song.title, song.artist, song.license))
-    track.source = song.source[:MAX_SOURCE]
+    # Tags and sites tell anything.
+    texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
+    title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
+    track.title = title or "Untitled"
+    track.source = source[:MAX_SOURCE]
 
 
 def _set_facts(track: Track, facts: AudioFacts) -> None:

@@ -16,6 +16,7 @@ from services.download.config import DownloadSettings
 from services.download.messages import track_job_message
 from services.download.options import Plan
 from services.download.tables import Upload
+from services.download.text import checked_header, checked_text
 from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
@@ -41,6 +42,7 @@ class UploadRpcs:
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
             header = first.header
+            checked_text("filename", header.filename, MAX_FILENAME, may_be_empty=True)
             plan = await self._plan(header)
             await self._expect_room(user)
             async with self._usage.held(user) as room:
@@ -56,10 +58,8 @@ class UploadRpcs:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        if len(request.metadata) > MAX_CLIENT_METADATA or len(request.filename) > MAX_FILENAME:
-            raise InvalidInputError(
-                f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
-            )
+        checked_header("metadata", request.metadata, MAX_CLIENT_METADATA)
+        checked_text("filename", request.filename, MAX_FILENAME, may_be_empty=True)
         await self._plan(_header(request.filename, _options(request)))
         await self._expect_room(user, request.size_bytes)
         upload = await self._uploads.create(

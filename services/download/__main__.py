@@ -72,7 +72,13 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(usage.measure_all)
         jobs.add_chore(Conversions(objects, section.conversion_bytes).trim)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
-        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours), usage.reservations)
+        uploads = Uploads(
+            database,
+            objects,
+            timedelta(hours=section.upload_hours),
+            usage.reservations,
+            section.unfinished_uploads_per_user,
+        )
         jobs.add_chore(uploads.forget_expired)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)

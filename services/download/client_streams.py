@@ -16,7 +16,7 @@ from services.common.limits import Slots
 from services.download.config import DownloadSection
 
 # Of one message; the contract asks for chunks of at most 1 MiB.
-MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
 READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 

@@ -59,7 +59,8 @@ class Reservations:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            await asyncio.shield(self.release(held.id))
+            if held.is_limited:
+                await asyncio.shield(self.release(held.id))
 
     async def reserve(self, user_id: str, reservation_id: str, size_bytes: int, *, growing: bool = False) -> None:
         """Makes a reservation, or changes its size.
@@ -84,7 +85,7 @@ class Reservations:
         now = datetime.now(UTC)
         row = await session.get(Reservation, reservation_id)
         if row is None:
-            row = Reservation(id=reservation_id, user_id=user_id, create_time=now, expire_time=now)
+            row = Reservation(id=reservation_id, user_id=user_id, growing=True, create_time=now, expire_time=now)
         await self._expect(session, row, size_bytes, now)
         row.size_bytes, row.growing = size_bytes, growing
         row.expire_time = max(row.expire_time, now + (lifetime or LIFETIME))
@@ -98,7 +99,8 @@ class Reservations:
         """
         now = datetime.now(UTC)
         async with self._database.read() as session:
-            await self._expect(session, Reservation(id="", user_id=user_id, create_time=now), size_bytes, now)
+            row = Reservation(id="", user_id=user_id, growing=True, create_time=now)
+            await self._expect(session, row, size_bytes, now)
 
     async def _expect(self, session: AsyncSession, row: Reservation, size_bytes: int, now: datetime) -> None:
         quota = await self.quota_of(session, row.user_id)
@@ -147,6 +149,7 @@ class HeldRoom:
 
     Attributes:
         id: of the reservation.
+        is_limited: whether the user has a quota; None before anything was reserved.
     """
 
     def __init__(self, reservations: Reservations, user_id: str) -> None:
@@ -154,7 +157,7 @@ class HeldRoom:
         self._reservations = reservations
         self._user_id = user_id
         self._noted_bytes = 0
-        self._limited: bool | None = None
+        self.is_limited: bool | None = None
 
     async def growing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Passes on what arrives, with room for it.
@@ -182,13 +185,14 @@ class HeldRoom:
         """Keeps the reservation from expiring, until cancelled."""
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
-            with contextlib.suppress(UnavailableError):
-                await self._reservations.renew(self.id)
+            if self.is_limited:
+                with contextlib.suppress(UnavailableError):
+                    await self._reservations.renew(self.id)
 
     async def _reserve(self, size_bytes: int, *, growing: bool) -> None:
-        if self._limited is None:
-            self._limited = await self._reservations.has_limit(self._user_id)
-        if self._limited:
+        if self.is_limited is None:
+            self.is_limited = await self._reservations.has_limit(self._user_id)
+        if self.is_limited:
             await self._reservations.reserve(self._user_id, self.id, size_bytes, growing=growing)
 
 
@@ -198,7 +202,11 @@ async def release_in(session: AsyncSession, reservation_id: str) -> None:
 
 
 def _taken(row: Reservation, now: datetime) -> Select[Any]:
-    """Bytes that count when a reservation is made: kept ones, and other reservations that it does not go before."""
+    """Bytes that count when a reservation is made or changed: kept ones, and other reservations.
+
+    Of those that grow only older ones count, and none for a reservation that has been settled: others may have been
+    refused because of it.
+    """
     mine = Access.user_id == row.user_id
     tracks = select(func.coalesce(func.sum(Track.size_bytes), 0)).join(Access).where(mine)
     stems = select(func.coalesce(func.sum(Stem.size_bytes), 0)).join(Access, Access.track_id == Stem.track_id)
@@ -206,10 +214,11 @@ def _taken(row: Reservation, now: datetime) -> Select[Any]:
         Reservation.create_time < row.create_time,
         and_(Reservation.create_time == row.create_time, Reservation.id < row.id),
     )
+    counts = or_(~Reservation.growing, older) if row.growing else ~Reservation.growing
     others = select(func.coalesce(func.sum(Reservation.size_bytes), 0)).where(
         Reservation.user_id == row.user_id,
         Reservation.id != row.id,
         Reservation.expire_time > now,
-        or_(~Reservation.growing, older),
+        counts,
     )
     return select(tracks.scalar_subquery() + stems.where(mine).scalar_subquery() + others.scalar_subquery())

@@ -21,7 +21,6 @@ from services.download.tables import Reservation, Upload
 PART_BYTES = 8 * 1024 * 1024
 # Each takes some memory, two or three times the part of an S3 upload.
 PUTS_AT_ONCE = 2
-MAX_UNFINISHED = 1000
 
 # Takes a whole file; the ids of its track and job.
 Finish = Callable[[Upload, AsyncIterator[bytes]], Awaitable[tuple[str, str]]]
@@ -37,15 +36,22 @@ class Uploads:
         objects: where the pieces wait.
         lifetime: an upload to which nothing was added for so long is forgotten.
         reservations: where room for them is reserved.
+        most_unfinished: that a user may have.
     """
 
     def __init__(
-        self, database: Database, objects: ObjectStore, lifetime: timedelta, reservations: Reservations
+        self,
+        database: Database,
+        objects: ObjectStore,
+        lifetime: timedelta,
+        reservations: Reservations,
+        most_unfinished: int = 1000,
     ) -> None:
         self._database = database
         self._objects = objects
         self._lifetime = lifetime
         self._reservations = reservations
+        self._most_unfinished = most_unfinished
         self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
 
     async def create(
@@ -59,9 +65,10 @@ class Uploads:
         """
         async with self._database.write(lock=quota_lock(user_id)) as session:
             unfinished = select(func.count()).select_from(Upload).where(*_unfinished(user_id))
-            if int(await session.scalar(unfinished) or 0) >= MAX_UNFINISHED:
+            if int(await session.scalar(unfinished) or 0) >= self._most_unfinished:
                 raise LimitExceededError(
-                    f"There are {MAX_UNFINISHED} unfinished uploads already: end some of them.", "TOO_MANY_UPLOADS"
+                    f"There are {self._most_unfinished} unfinished uploads already: end some of them.",
+                    "TOO_MANY_UPLOADS",
                 )
             upload = Upload(
                 id=uuid.uuid4().hex,

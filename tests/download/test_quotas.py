@@ -19,7 +19,7 @@ from services.download.usage import Usage
 from tests.common.postgres import create_database
 
 DAY = timedelta(days=1)
-SIZE = 1000
+SIZE, PEAKS = 1000, 20
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -59,7 +59,7 @@ async def test_of_many_uploads_at_once_exactly_those_succeed_for_which_there_is_
     databases: list[Database], objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, room: int, count: int
 ) -> None:
     monkeypatch.setattr(reservations, "STEP_BYTES", SIZE // 5)
-    usages = [Usage(database, objects, room * SIZE + SIZE // 2) for database in databases]
+    usages = [Usage(database, objects, room * (SIZE + PEAKS) + SIZE // 2) for database in databases]
 
     async def upload(number: int) -> None:
         usage, library = usages[number % 2], Library(databases[number % 2])
@@ -67,12 +67,13 @@ async def test_of_many_uploads_at_once_exactly_those_succeed_for_which_there_is_
             size = sum([len(chunk) async for chunk in held.growing(chunks(10, SIZE // 10))])
             await held.settle(size)
             await asyncio.sleep(0.01)
+            await held.settle(size + PEAKS)
             song = SongFacts(f"{number}", "")
-            await library.add_upload("ann", song, facts(f"{number}"), reservation_id=held.id)
+            await library.add_upload("ann", song, facts(f"{number}", size + PEAKS), reservation_id=held.id)
 
     assert await outcomes([asyncio.create_task(upload(number)) for number in range(count)]) == (room, count - room)
     use = await usages[0].of("ann")
-    assert (use.used_bytes, use.track_count) == (room * SIZE, room)
+    assert (use.used_bytes, use.track_count) == (room * (SIZE + PEAKS), room)
     # Those that were refused hold no room.
     await usages[1].expect_room("ann", SIZE // 2)
     await usages[1].expect_room("ben", room * SIZE)
@@ -173,3 +174,16 @@ async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStor
     await conversions.trim()
     assert await left() == "hij"
     assert await objects.exists("originals/a")
+
+
+async def test_a_settled_reservation_does_not_yield_to_one_that_grows(
+    databases: list[Database], objects: ObjectStore
+) -> None:
+    usage = Usage(databases[0], objects, 2 * SIZE)
+    async with usage.held("ann") as older, usage.held("ann") as younger:
+        arriving = older.growing(chunks(1, SIZE // 2))
+        assert await anext(arriving)
+        await younger.settle(SIZE + SIZE // 2)
+        await younger.settle(SIZE + SIZE // 2 + PEAKS)
+        with pytest.raises(LimitExceededError):
+            await older.settle(SIZE)

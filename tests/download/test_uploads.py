@@ -192,11 +192,8 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
         assert await session.get(Upload, left.id) is None
 
 
-async def test_no_user_has_uploads_without_end(
-    database: Database, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "MAX_UNFINISHED", 2)
-    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0), most_unfinished=2)
     first = await kept.create("ann", "a.wav", 5, None, "")
     await kept.create("ann", "a.wav", 7, None, "")
     with pytest.raises(Exception, match="unfinished") as told:

@@ -81,6 +81,11 @@ async def test_stored_titles_spoil_no_header_of_media_and_exports(
     suite: Suite, ben: Client, grpc_client: GrpcClient, tmp_path: Any
 ) -> None:
     track = (await grpc_client.upload(with_soundfile(tmp_path / "song.flac", music(1, seed=77)))).track
+    with sqlite3.connect(suite.data / "databases" / "download.sqlite", timeout=30) as database:
+        key = '{"tonic": "C", "mode": "major"}'
+        database.execute(
+            "INSERT INTO analyses (track_id, part, content, summary) VALUES (?, 'key', ?, ?)", (track.id, key, key)
+        )
     for character in (*CONTROLS[1:], "\U0001f3b8" * 200):
         title = f'a{character}Injected: yes"; x'
         with sqlite3.connect(suite.data / "databases" / "download.sqlite", timeout=30) as database:

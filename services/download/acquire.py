@@ -12,8 +12,6 @@ from typing import Any
 
 from services.common.engine import Engine
 from services.common.errors import (
-    InvalidInputError,
-    LimitExceededError,
     NotFoundError,
     StemTubeError,
     UnavailableError,
@@ -21,14 +19,13 @@ from services.common.errors import (
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
+from services.download.drafts import Drafts
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
 from services.download.pictures import picture_name
-from services.download.spool import Spool
 from services.download.store import AudioFacts, Library, SongFacts
 from services.download.tables import Track
-from services.download.uploads import PART_BYTES, PUTS_AT_ONCE
 
 OnStage = Callable[..., None]
 ExpectRoom = Callable[[int], Awaitable[None]]
@@ -47,7 +44,7 @@ class Acquirer:
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
         self._fetching = Locks()
-        self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
+        self._drafts = Drafts(objects, settings.limit.max_bytes)
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
@@ -62,6 +59,8 @@ class Acquirer:
         chunks: AsyncIterator[bytes],
         expect_room: ExpectRoom,
         reservation_id: str = "",
+        *,
+        stored: bool = False,
     ) -> tuple[Track, bool]:
         """Keeps an uploaded file, and tells whether its track is new to the user.
 
@@ -72,26 +71,27 @@ class Acquirer:
             expect_room: called with what is to be kept, in bytes, twice: when the file is there, and when its peaks and
                 picture are; raises if there is no room for that.
             reservation_id: of the room, which the track takes.
+            stored: the bytes come from the store, not from a client, who may be slow.
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
             LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
         """
-        async with self.checked(chunks, expect_room) as (facts, tags):
+        async with self.checked(chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             # Of the same sound in another file, a track keeps the file that it has.
             return await self._library.add_upload(user_id, song, facts, reservation_id=reservation_id)
 
     @asynccontextmanager
     async def checked(
-        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom, *, stored: bool = False
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
         """What a file holds, and its tags; it is kept for the tracks that the block gives it to.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
-        async with self._drafted(chunks) as (draft, digest, size):
+        async with self._drafted(chunks, stored=stored) as (draft, digest, size):
             await expect_room(size)
             facts, tags = await self._check(draft, digest, lambda _stage, _done: None)
             await expect_room(facts.size_bytes or size)
@@ -116,54 +116,16 @@ class Acquirer:
                 yield facts, keys
 
     @asynccontextmanager
-    async def _drafted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, str, int]]:
+    async def _drafted(
+        self, chunks: AsyncIterator[bytes], *, stored: bool = False
+    ) -> AsyncIterator[tuple[str, str, int]]:
         """An object with these bytes for the time of the block, their SHA-256 in hex, and their number."""
         draft = f"uploads/{uuid.uuid4().hex}"
-        digest = hashlib.sha256()
-        size = 0
-        parts: list[str] = []
-        arrived = Spool()
-
-        async def measured() -> AsyncIterator[bytes]:
-            nonlocal size
-            async for chunk in chunks:
-                size += len(chunk)
-                limit = self._settings.limit.max_bytes
-                if size > limit:
-                    raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-                digest.update(chunk)
-                yield chunk
-
-        async def whole() -> AsyncIterator[bytes]:
-            for part in parts:
-                async for piece in self._objects.stream(part):
-                    yield piece
-            async for piece in arrived.pieces():
-                yield piece
-
         try:
-            async for chunk in measured():
-                await arrived.add(chunk)
-                if arrived.size >= PART_BYTES:
-                    parts.append(f"{draft}-part{len(parts)}")
-                    async with self._puts:
-                        await self._objects.put(parts[-1], arrived.pieces())
-                    await arrived.clear()
-            if not size:
-                raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-            async with self._puts:
-                await self._objects.put(draft, whole())
-            await self._forget_parts(parts)
-            yield draft, digest.hexdigest(), size
+            digest, size = await self._drafts.put(draft, chunks, stored=stored)
+            yield draft, digest, size
         finally:
-            await asyncio.shield(arrived.clear())
-            await asyncio.shield(self._forget_parts(parts))
             await asyncio.shield(self._forget(draft))
-
-    async def _forget_parts(self, parts: list[str]) -> None:
-        while parts:
-            await self._objects.delete(parts[-1])
-            parts.pop()
 
     async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom, reservation_id: str = "") -> str:
         """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.

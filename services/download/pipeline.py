@@ -20,6 +20,7 @@ from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext,
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.found_lyrics import FoundLyrics
+from services.download.kept_stems import keep_stems
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
@@ -63,16 +64,9 @@ class Pipeline:
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
+        track_id: str = job.payload["track_id"]
         run = _Run(
-            job,
-            jobs,
-            board,
-            job.payload["track_id"],
-            self._library,
-            self._remover,
-            self._usage,
-            self._remote,
-            self._found_lyrics,
+            job, jobs, board, track_id, self._library, self._remover, self._usage, self._remote, self._found_lyrics
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
@@ -209,7 +203,7 @@ class _Run:
                 _expect_success(separation.job)
             except StemTubeError as error:
                 return {"stems": {}, "parts": self._failed([part], error)}
-            replaced = await self._keep_stems(separation)
+            replaced = await keep_stems(self._library, self._usage, self.job.user, self.track_id, separation)
         except LimitExceededError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
         # Another job may be listening to the former vocals: the sweep removes them then.
@@ -217,18 +211,6 @@ class _Run:
             await self._remover.remove(replaced)
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
-
-    async def _keep_stems(self, separation: separation_pb2.Separation) -> list[str]:
-        """Keeps the stems if there is room for them; keys of the objects that they replace."""
-        stems = [_as_dict(stem) for stem in separation.stems]
-        made_by = MessageToDict(separation.made_by)
-        sizes, added = await self._usage.of_stems(self.track_id, separation.model, stems)
-        async with self._usage.held(self.job.user) as room:
-            if added > 0:
-                await room.settle(added)
-            return await self._library.set_stems(
-                self.track_id, separation.model, stems, made_by, sizes=sizes, reservation_id=room.id
-            )
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""

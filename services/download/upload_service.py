@@ -96,7 +96,9 @@ class UploadRpcs:
         async def settle(size: int) -> None:
             await self._usage.reservations.reserve(upload.user_id, upload.id, size)
 
-        track, _new = await self._acquirer.upload(upload.user_id, upload.filename, content, settle, upload.id)
+        track, _new = await self._acquirer.upload(
+            upload.user_id, upload.filename, content, settle, upload.id, stored=True
+        )
         record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
         return track.id, record.id
 

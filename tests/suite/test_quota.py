@@ -19,7 +19,7 @@ from tests.suite.grpc_client import GrpcClient
 from tests.suite.running import PASSWORD, Suite
 
 ROOM, COUNT, SECONDS = 2, 8, 3
-SIZE = SECONDS * 44_100 * 4
+SIZE = SECONDS * 44_100 * 2 * 3  # stereo, 24 bit
 
 
 @pytest.fixture(scope="module")

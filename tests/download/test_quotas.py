@@ -12,10 +12,12 @@ from services.common.errors import LimitExceededError
 from services.common.storage import ObjectStore
 from services.download import reservations
 from services.download.conversions import Conversions
+from services.download.kept_stems import keep_stems
 from services.download.reservations import Reservations
 from services.download.store import AudioFacts, Library, SongFacts
 from services.download.uploads import Uploads
 from services.download.usage import Usage
+from stemtube.separation.v1 import separation_pb2
 from tests.common.postgres import create_database
 
 DAY = timedelta(days=1)
@@ -187,3 +189,31 @@ async def test_a_settled_reservation_does_not_yield_to_one_that_grows(
         await younger.settle(SIZE + SIZE // 2 + PEAKS)
         with pytest.raises(LimitExceededError):
             await older.settle(SIZE)
+
+
+async def test_of_many_separations_at_once_those_keep_their_stems_for_which_there_is_room(
+    databases: list[Database], objects: ObjectStore
+) -> None:
+    usages = [Usage(database, objects, 5 + 2 * (SIZE + PEAKS) + PEAKS) for database in databases]
+    tracks = [
+        (await Library(databases[0]).add_upload("ann", SongFacts("a", ""), facts(f"{n}", 1)))[0] for n in range(5)
+    ]
+    separations = {}
+    for track in tracks:
+        key = f"stems/{track.id}/vocals.flac"
+        await objects.put(key, bytes(SIZE))
+        await objects.put(f"{key}.peaks", bytes(PEAKS))
+        stem = separation_pb2.Stem(name="vocals", audio_key=key, peaks_key=f"{key}.peaks", gain=1.0)
+        separations[track.id] = separation_pb2.Separation(model="m", stems=[stem])
+
+    async def keep(number: int) -> None:
+        track_id, process = tracks[number].id, number % 2
+        own = Library(databases[process])
+        assert await keep_stems(own, usages[process], "ann", track_id, separations[track_id]) == []
+
+    assert await outcomes([asyncio.create_task(keep(number)) for number in range(5)]) == (2, 3)
+    assert (await usages[0].of("ann")).used_bytes == 5 + 2 * (SIZE + PEAKS)
+    # The same stems once more take nothing.
+    data = [await Library(databases[0]).track(track.id) for track in tracks]
+    kept = next(number for number, found in enumerate(data) if found is not None and found.stems)
+    await keep(kept)

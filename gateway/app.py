@@ -23,6 +23,7 @@ from gateway import (
     origins,
     pages,
     processes,
+    response_headers,
     session,
     transcoder,
     tus,
@@ -38,6 +39,7 @@ from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
 from services.common.limits import TokenBuckets
+from services.common.memory import return_freed_memory
 from services.common.peers import TrustedProxies
 from services.common.server import stop_signal
 from stemtube.analysis.v1 import analysis_pb2
@@ -95,6 +97,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(middleware.add_headers)
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
+    app.on_response_prepare.append(response_headers.make_safe)
     if config.gateway.health_listen is None:
         app.add_routes(health.routes)
     app.add_routes(session.routes)
@@ -245,6 +248,7 @@ async def serve(config: GatewaySettings) -> None:
         OSError: the address is taken or is not one of this machine's.
         StemTubeError: the object store cannot be opened.
     """
+    return_freed_memory()
     gateway = await start(config)
     try:
         await stop_signal()

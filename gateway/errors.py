@@ -40,6 +40,7 @@ HTTP_STATUS = {
 TOO_LARGE = "TOO_LARGE"
 # Of a file: sending it again later will not help, which is what 429 would say.
 TOO_MUCH = (TOO_LARGE, "TOO_LONG", "TOO_MANY_CHANNELS")
+TOO_SLOW = "TOO_SLOW"
 # Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -98,9 +99,11 @@ def from_http(error: web.HTTPException) -> HttpError:
 
 
 def http_status(error: StemTubeError) -> int:
-    """The HTTP status of an error: google.rpc's mapping, but 413 for a file that is too much."""
+    """The HTTP status of an error: google.rpc's mapping, but 413 for too large a file, and 408 for a slow one."""
     if isinstance(error, HttpError):
         return error.status
+    if error.reason == TOO_SLOW:
+        return 408
     return 413 if error.reason in TOO_MUCH else HTTP_STATUS[error.code]
 
 

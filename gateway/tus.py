@@ -23,6 +23,7 @@ from gateway.credentials import call_metadata
 from gateway.errors import HttpError
 from gateway.keys import CHANNELS, LIMIT, SETTINGS
 from gateway.messages import bad_request, fill, parse_json, unsupported_media_type
+from gateway.response_headers import is_header_text
 from gateway.uploads import DOWNLOAD, display_name, expect, in_time, stream_up
 from services.common.errors import Code, NotFoundError
 from stemtube.download.v1 import download_pb2 as pb
@@ -82,7 +83,7 @@ async def tell(request: web.Request) -> web.Response:
     seconds = request.app[SETTINGS].call_seconds
     upload = (await _stub(request).GetUpload(asked, timeout=seconds, metadata=call_metadata(request))).upload
     headers = {"Upload-Length": str(upload.size_bytes)}
-    if upload.metadata:
+    if upload.metadata and is_header_text(upload.metadata):
         headers["Upload-Metadata"] = upload.metadata
     return _response(200, upload, **headers)
 
@@ -205,7 +206,7 @@ def _number(request: web.Request, name: str) -> int:
 
 def _parse_metadata(text: str) -> dict[str, str]:
     """Keys with values in Base64, with commas between."""
-    if not (text.isascii() and text.isprintable()):
+    if not is_header_text(text):
         raise bad_request("Upload-Metadata has characters that no header has.")
     values: dict[str, str] = {}
     for pair in filter(None, (pair.strip() for pair in text.split(","))):

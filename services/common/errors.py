@@ -115,6 +115,13 @@ class UnavailableError(StemTubeError, ConnectionError):
     reason = "UNAVAILABLE"
 
 
+class TooSlowError(StemTubeError, TimeoutError):
+    """The client sends so slowly that it is not waited for any longer."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "TOO_SLOW"
+
+
 class StoppedError(StemTubeError):
     """The work was asked to stop (cancelled, or its worker is going away); raised by progress callbacks."""
 

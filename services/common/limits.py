@@ -55,10 +55,13 @@ class Slots:
 
     Args:
         most: for each key.
+        in_all: for all keys together; None for no limit. A key gets no more than it leaves free, so that one key, or a
+            few, never take them all.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, in_all: int | None = None) -> None:
         self._most = most
+        self._in_all = in_all
         self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
@@ -68,9 +71,10 @@ class Slots:
         Raises:
             LimitExceededError: all are taken (reason TOO_MANY_STREAMS).
         """
-        if self._taken[key] >= self._most:
+        most = self._most if self._in_all is None else min(self._most, self._in_all - self._taken.total())
+        if self._taken[key] >= most:
             raise LimitExceededError(
-                f"Too many streams are open at once; there can be {self._most}.",
+                f"Too many streams are open at once; there can be {most}.",
                 "TOO_MANY_STREAMS",
                 retry_after_seconds="5",
             )

@@ -43,9 +43,10 @@ T = TypeVar("T")
 ERROR_DOMAIN = "stemtube"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+# Of a message, which metadata carry twice, up to three times as large.
+MAX_ERROR_BYTES = 1000
 MAX_CONCURRENT_STREAMS = 10_000
 SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -71,8 +72,14 @@ STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 def error_status(error: StemTubeError) -> status_pb2.Status:
     """The status that tells a domain error: code, message, and an `ErrorInfo` with reason and metadata."""
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata))
-    return status_pb2.Status(code=int(error.code), message=error.message, details=[detail])
+    metadata = {name: _told(value) for name, value in error.metadata.items()}
+    detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
+    return status_pb2.Status(code=int(error.code), message=_told(error.message), details=[detail])
+
+
+def _told(text: str) -> str:
+    """Text of an error, which may repeat what somebody sent: short enough for metadata, and UTF-8."""
+    return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StemTubeError) -> None:
@@ -309,6 +316,7 @@ class Service:
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
         further: full names of what `register` adds besides.
+        max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
     """
 
     name: str
@@ -316,6 +324,7 @@ class Service:
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     further: tuple[str, ...] = ()
+    max_request_bytes: int = MAX_MESSAGE_BYTES
 
 
 class RunningServer:
@@ -373,7 +382,8 @@ async def start(
             "or STEMTUBE_NETWORK__PLAIN=true where the network itself keeps others out.",
             "NO_TLS",
         )
-    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service, network)], options=SERVER_OPTIONS)
+    options = [*SERVER_OPTIONS, ("grpc.max_receive_message_length", service.max_request_bytes)]
+    server = grpc.aio.server(interceptors=[RpcInterceptor(verifier, service, network)], options=options)
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

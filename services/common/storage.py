@@ -148,8 +148,10 @@ class ObjectStore:
 
     async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
         attributes = {"Content-Type": content_type} if content_type and self._root is None else None
+        # A directory has no least size of parts.
+        part = _PART_BYTES if self._root is None else CHUNK_BYTES
         writer = obstore.open_writer_async(
-            self._store, key, attributes=attributes, buffer_size=_PART_BYTES, max_concurrency=_PARTS_IN_FLIGHT
+            self._store, key, attributes=attributes, buffer_size=part, max_concurrency=_PARTS_IN_FLIGHT
         )
         size = 0
         try:

@@ -22,6 +22,9 @@ from services.common.config import LogSettings, TracingSettings, split_address
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
 
+# A text with one of these is quoted, and escaped, by the console's renderer.
+_QUOTED = frozenset(" \t=\r\n\"'")
+
 REMEMBERED = ("timestamp", "event", "service", "rpc", "request", "job", "track", "error")
 ERRORS: deque[dict[str, str]] = deque(maxlen=20)
 
@@ -150,12 +153,23 @@ def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging
     rendering: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            _escape_controls,
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=of_libraries,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
+
+
+def _escape_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escapes characters that a terminal obeys; the console's renderer does so only in texts with spaces or quotes."""
+    for name, text in event.items():
+        if isinstance(text, str) and not text.isprintable() and (name == "event" or not _QUOTED.intersection(text)):
+            event[name] = text.encode("unicode_escape").decode()
+    return event
 
 
 class HealthServer:

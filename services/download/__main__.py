@@ -5,13 +5,16 @@ from datetime import timedelta
 from services.common.client import open_channel
 from services.common.database import Database, migrate
 from services.common.jobs import JobQueue
+from services.common.memory import return_freed_memory
 from services.common.process import run
 from services.common.runtime import Callers, run_with_jobs
 from services.common.server import Draining, Service
 from services.download import cleanup
 from services.download.acquire import Acquirer
 from services.download.choices import Choices
+from services.download.client_streams import MAX_REQUEST_BYTES
 from services.download.config import DownloadSettings
+from services.download.conversions import Conversions
 from services.download.found_lyrics import FoundLyrics
 from services.download.importing import Importer
 from services.download.lookups import Lookups
@@ -31,6 +34,7 @@ from stemtube.download.v1 import download_pb2_grpc
 
 async def serve(settings: DownloadSettings) -> None:
     """Serves, and runs the pipelines, until SIGTERM or SIGINT."""
+    return_freed_memory()
     await migrate(settings.database_url, "services.download")
     callers = Callers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)
@@ -69,8 +73,15 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(trash.empty)
         jobs.add_chore(sweeper.sweep)
         jobs.add_chore(usage.measure_all)
+        jobs.add_chore(Conversions(objects, section.conversion_bytes).trim)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
-        uploads = Uploads(database, objects, timedelta(hours=section.upload_hours))
+        uploads = Uploads(
+            database,
+            objects,
+            timedelta(hours=section.upload_hours),
+            usage.reservations,
+            section.unfinished_uploads_per_user,
+        )
         jobs.add_chore(uploads.forget_expired)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
@@ -98,7 +109,11 @@ async def serve(settings: DownloadSettings) -> None:
                 callers,
                 jobs,
                 acquirer,
-                Service(NAME, lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server)),
+                Service(
+                    NAME,
+                    lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server),
+                    max_request_bytes=MAX_REQUEST_BYTES,
+                ),
                 listen=settings.download.listen,
                 health_listen=settings.download.health_listen,
                 draining=draining,

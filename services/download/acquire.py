@@ -12,8 +12,6 @@ from typing import Any
 
 from services.common.engine import Engine
 from services.common.errors import (
-    InvalidInputError,
-    LimitExceededError,
     NotFoundError,
     StemTubeError,
     UnavailableError,
@@ -21,6 +19,7 @@ from services.common.errors import (
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
+from services.download.drafts import Drafts
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
@@ -45,6 +44,7 @@ class Acquirer:
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
         self._fetching = Locks()
+        self._drafts = Drafts(objects, settings.limit.max_bytes)
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
@@ -53,7 +53,14 @@ class Acquirer:
         await asyncio.to_thread(self._partial.cleanup)
 
     async def upload(
-        self, user_id: str, filename: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+        self,
+        user_id: str,
+        filename: str,
+        chunks: AsyncIterator[bytes],
+        expect_room: ExpectRoom,
+        reservation_id: str = "",
+        *,
+        stored: bool = False,
     ) -> tuple[Track, bool]:
         """Keeps an uploaded file, and tells whether its track is new to the user.
 
@@ -61,29 +68,33 @@ class Acquirer:
             user_id: whose it is.
             filename: gives the title if the file has no tags.
             chunks: the file's bytes.
-            expect_room: called with their number; raises if there is no room for them.
+            expect_room: called with what is to be kept, in bytes, twice: when the file is there, and when its peaks and
+                picture are; raises if there is no room for that.
+            reservation_id: of the room, which the track takes.
+            stored: the bytes come from the store, not from a client, who may be slow.
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
             LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
         """
-        async with self.checked(chunks, expect_room) as (facts, tags):
+        async with self.checked(chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             # Of the same sound in another file, a track keeps the file that it has.
-            return await self._library.add_upload(user_id, song, facts)
+            return await self._library.add_upload(user_id, song, facts, reservation_id=reservation_id)
 
     @asynccontextmanager
     async def checked(
-        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom, *, stored: bool = False
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
         """What a file holds, and its tags; it is kept for the tracks that the block gives it to.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
-        async with self._drafted(chunks) as (draft, digest, size):
+        async with self._drafted(chunks, stored=stored) as (draft, digest, size):
             await expect_room(size)
             facts, tags = await self._check(draft, digest, lambda _stage, _done: None)
+            await expect_room(facts.size_bytes or size)
             async with self._keeping(_copies(draft, facts)):
                 yield facts, tags
 
@@ -105,37 +116,25 @@ class Acquirer:
                 yield facts, keys
 
     @asynccontextmanager
-    async def _drafted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, str, int]]:
+    async def _drafted(
+        self, chunks: AsyncIterator[bytes], *, stored: bool = False
+    ) -> AsyncIterator[tuple[str, str, int]]:
         """An object with these bytes for the time of the block, their SHA-256 in hex, and their number."""
         draft = f"uploads/{uuid.uuid4().hex}"
-        digest = hashlib.sha256()
-        size = 0
-
-        async def measured() -> AsyncIterator[bytes]:
-            nonlocal size
-            async for chunk in chunks:
-                size += len(chunk)
-                limit = self._settings.limit.max_bytes
-                if size > limit:
-                    raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-                digest.update(chunk)
-                yield chunk
-
         try:
-            await self._objects.put(draft, measured())
-            if not size:
-                raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-            yield draft, digest.hexdigest(), size
+            digest, size = await self._drafts.put(draft, chunks, stored=stored)
+            yield draft, digest, size
         finally:
             await asyncio.shield(self._forget(draft))
 
-    async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom, reservation_id: str = "") -> str:
         """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
 
         Args:
             track_id: whose it is.
             on_stage: called with what is being done and how much of it is done.
             expect_room: called with the bytes of what was fetched; raises if there is no room for them.
+            reservation_id: of the room, which the track takes.
 
         Returns:
             The key of the original.
@@ -152,7 +151,8 @@ class Acquirer:
         on_stage("fetching", 0.0)
         async with self._fetching.of(track_id):
             track = await self._track(track_id)
-            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage, expect_room)
+            url = track.source_url or ""
+            return track.audio_key or await self._fetch(track_id, url, on_stage, expect_room, reservation_id)
 
     async def _track(self, track_id: str) -> Track:
         data = await self._library.track(track_id)
@@ -160,7 +160,9 @@ class Acquirer:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
         return data.track
 
-    async def _fetch(self, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def _fetch(
+        self, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom, reservation_id: str
+    ) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         # Where a transient error breaks off, the next attempt goes on.
@@ -180,6 +182,7 @@ class Acquirer:
             facts, tags = await self._check(
                 draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done), cover
             )
+            await expect_room(facts.size_bytes or 0)
             song = SongFacts(
                 found["title"] or tags["title"] or url,
                 found["artist"] or tags["artist"],
@@ -187,7 +190,7 @@ class Acquirer:
                 found["license"],
             )
             async with self._keeping(_copies(draft, facts)):
-                is_first = await self._library.set_audio(track_id, song, facts)
+                is_first = await self._library.set_audio(track_id, song, facts, reservation_id=reservation_id)
         except TimeoutError:
             raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
         except StemTubeError as error:
@@ -250,6 +253,7 @@ class Acquirer:
         if cover is not None:
             picture = await asyncio.to_thread(_picture_name, cover)
             await self._objects.put(_cover_of(draft), cover)
+        kept = (draft, _peaks_of(draft), *((_cover_of(draft),) if picture else ()))
         facts = AudioFacts(
             audio_key=f"originals/{digest}",
             peaks_key=f"peaks/{digest}",
@@ -260,6 +264,7 @@ class Acquirer:
             sample_rate_hz=found["sample_rate_hz"],
             channels=found["channels"],
             loudness_lufs=found["loudness_lufs"],
+            size_bytes=sum([(await self._objects.head(key)).size for key in kept]),
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
 

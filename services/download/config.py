@@ -41,6 +41,20 @@ class DownloadSection(Section):
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
     chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
     upload_hours: float = Field(24.0, gt=0, description="an upload that has broken off can be gone on with for so long")
+    unfinished_uploads_per_user: int = Field(1000, ge=1, description="uploads that a user may have begun in pieces")
+    upload_streams_per_user: int = Field(32, ge=1, description="uploads that a user may be sending at once")
+    upload_streams: int = Field(
+        128, ge=2, description="uploads that all may be sending at once to a process; each takes 8 MiB on disk"
+    )
+    upload_bytes_per_second: float = Field(
+        2000.0, ge=0, description="least rate of an upload; one that is slower is ended, 0: none is"
+    )
+    upload_rate_seconds: float = Field(30.0, gt=0, description="time over which that rate is measured")
+    conversion_bytes: int = Field(
+        10 * 1024**3,
+        ge=0,
+        description="copies of originals and stems in other formats that are kept; beyond, the oldest go",
+    )
     draft_hours: float = Field(24.0, ge=0, description="objects without a track are removed when they are so old")
     stem_days: float = Field(
         30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"
@@ -50,7 +64,7 @@ class DownloadSection(Section):
         7.0, ge=0, le=3650, description="a deleted track can be restored for so long; 0: not at all"
     )
     quota_bytes: int = Field(
-        0, ge=0, description="originals, stems and peaks that a user's tracks may take; 0: no limit"
+        0, ge=0, description="originals, pictures, stems and peaks that a user's tracks may take; 0: no limit"
     )
     jobs_per_user: int = Field(1000, ge=1, description="unfinished jobs that a user may have")
 

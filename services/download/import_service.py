@@ -8,16 +8,19 @@ from services.common.auth import require_admin
 from services.common.errors import InvalidInputError
 from services.download.acquire import Acquirer
 from services.download.addresses import check_link
+from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
 from services.download.edits import checked_part
 from services.download.importing import Importer, Taken
 from services.download.store import SongFacts
-from services.download.upload_service import chunks_of, reading_on
+from services.download.text import checked_text
+from services.download.upload_service import chunks_of
 from stemtube.download.v1 import import_pb2 as pb
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_USERS = 10_000
+MAX_IMPORTED_TITLE = 1000
 
 
 class ImportRpcs:
@@ -26,6 +29,7 @@ class ImportRpcs:
     _settings: DownloadSettings
     _acquirer: Acquirer
     _importer: Importer
+    _client_streams: ClientStreams
 
     async def LookUpImport(self, request: pb.LookUpImportRequest, _context: Any) -> pb.LookUpImportResponse:
         require_admin()
@@ -42,22 +46,23 @@ class ImportRpcs:
     async def ImportTrack(
         self, requests: AsyncIterator[pb.ImportTrackRequest], _context: Any
     ) -> pb.ImportTrackResponse:
-        require_admin()
-        async with reading_on(requests):
-            header = (await _first(requests)).header
+        admin = require_admin().subject
+        async with self._client_streams.reading(admin, requests) as messages:
+            header = (await _first(messages)).header
             _check_users(header.user_ids)
+            checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
             url = await self._link(header.source_url) if header.source_url else ""
-            taken = await self._import_track(header, url, chunks_of(requests))
+            taken = await self._import_track(header, url, chunks_of(messages))
         return pb.ImportTrackResponse(tracks=_tracks(taken))
 
     async def ImportStem(self, requests: AsyncIterator[pb.ImportStemRequest], _context: Any) -> pb.ImportStemResponse:
-        require_admin()
-        async with reading_on(requests):
-            header = (await _first(requests)).header
+        admin = require_admin().subject
+        async with self._client_streams.reading(admin, requests) as messages:
+            header = (await _first(messages)).header
             if not (NAME.fullmatch(header.model) and NAME.fullmatch(header.name)):
                 raise InvalidInputError("model and name have 1 to 40 letters, digits, _, - or .", "BAD_REQUEST")
             await self._importer.duration_of(header.track_ids)
-            async with self._acquirer.checked_stem(chunks_of(requests)) as (facts, keys):
+            async with self._acquirer.checked_stem(chunks_of(messages)) as (facts, keys):
                 await self._importer.add_stem(header.track_ids, header.model, header.name, header.position, keys, facts)
         return pb.ImportStemResponse()
 

@@ -15,11 +15,12 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
-from services.common.errors import Code, PreconditionError, StemTubeError
+from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError
 from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.found_lyrics import FoundLyrics
+from services.download.kept_stems import keep_stems
 from services.download.naming import SectionNaming
 from services.download.options import (
     PART_NUMBERS,
@@ -78,7 +79,17 @@ class Pipeline:
         plan: Plan = job.payload["plan"]
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
-        run = _Run(job, jobs, board, self._library, self._remover, self._remote, self._found_lyrics, self._versions)
+        run = _Run(
+            job,
+            jobs,
+            board,
+            self._library,
+            self._remover,
+            self._usage,
+            self._remote,
+            self._found_lyrics,
+            self._versions,
+        )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
@@ -150,11 +161,13 @@ class Pipeline:
         return error.code not in TRANSIENT or self._tries[job] >= tries
 
     async def _acquire(self, run: "_Run") -> Outcome:
-        audio_key = await self._acquirer.acquire(
-            run.track_id,
-            lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
-            lambda size: self._usage.expect_room(run.job.user, size),
-        )
+        async with self._usage.held(run.job.user) as room:
+            audio_key = await self._acquirer.acquire(
+                run.track_id,
+                lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
+                room.settle,
+                room.id,
+            )
         run.board.succeed("acquire")
         return {"audio_key": audio_key}
 
@@ -169,6 +182,7 @@ class _Run:
         board: Board,
         library: Library,
         remover: Remover,
+        usage: Usage,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
         versions: Versions,
@@ -180,6 +194,7 @@ class _Run:
         self._jobs = jobs
         self._library = library
         self._remover = remover
+        self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
         self._versions = versions
@@ -207,21 +222,24 @@ class _Run:
             self.board.show_remote(part, separation.job, live)
 
         try:
-            separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
-            _expect_success(separation.job)
-        except StemTubeError as error:
+            # A full quota is told before anything is computed.
+            await self._usage.expect_room(self.job.user)
+            try:
+                separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+                _expect_success(separation.job)
+            except StemTubeError as error:
+                return {"stems": {}, "parts": self._failed([part], error)}
+            result = await keep_stems(
+                self._versions,
+                self._usage,
+                self.job.user,
+                self.track_id,
+                separation,
+                by_hand=is_separated_by_hand(choice),
+                again=self._again,
+            )
+        except LimitExceededError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
-        stems = [_as_dict(stem) for stem in separation.stems]
-        made_by = MessageToDict(separation.made_by)
-        result = await self._versions.keep_stems(
-            self.job.user,
-            self.track_id,
-            separation.model,
-            stems,
-            made_by,
-            by_hand=is_separated_by_hand(choice),
-            again=self._again,
-        )
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)

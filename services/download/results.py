@@ -113,14 +113,19 @@ async def put_stems(
     stems: list[dict[str, Any]],
     made_by: dict[str, Any],
     user_id: str | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Writes shared stems, or a user's own, in place of earlier ones; keys of the earlier ones' objects."""
+    """Writes shared stems, or a user's own, in place of earlier ones; keys of the earlier ones' objects.
+
+    `sizes` are the bytes of each with its peaks, by name; those of others are measured later.
+    """
     table: type[Stem | OwnStem] = Stem if user_id is None else OwnStem
     place = {"track_id": track_id, "model": model} | ({} if user_id is None else {"user_id": user_id})
     names = [stem["name"] for stem in stems]
     earlier = keys_of(await session.scalars(select(table).filter_by(**place).where(table.name.in_(names))))
     for position, stem in enumerate(stems):
-        await session.merge(table(**place, position=position, made_by=made_by, size_bytes=None, **stem))
+        size = (sizes or {}).get(stem["name"])
+        await session.merge(table(**place, position=position, made_by=made_by, size_bytes=size, **stem))
     return sorted(earlier - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
 
 

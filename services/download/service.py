@@ -21,7 +21,9 @@ from services.common.storage import ObjectStore
 from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
+from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
+from services.download.conversions import Conversions
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
 from services.download.locks import Locks
@@ -100,6 +102,8 @@ class DownloadService(
         self._pipeline = pipeline
         self._lookups = lookups
         self._draining = draining
+        self._client_streams = ClientStreams(settings.download)
+        self._conversions = Conversions(objects, settings.download.conversion_bytes)
         self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
@@ -114,7 +118,10 @@ class DownloadService(
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
         await self._expect_room(user)
-        track = await self._library.add_link(user, url)
+        async with self._usage.held(user) as room:
+            # The audio of a link that others have is there already.
+            await room.settle(await self._usage.of_link(user, url))
+            track = await self._library.add_link(user, url, reservation_id=room.id)
         return await self._start(user, track.id, plan, request, only_missing=True)
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
@@ -321,6 +328,7 @@ class DownloadService(
         async with self._converting.of(derived):
             if not await self._objects.exists(derived):
                 await self._acquirer.convert(key, wanted, derived)
+                await self._conversions.note(derived)
         return derived
 
 

@@ -11,8 +11,10 @@ from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.download.reservations import release_in
 from services.download.results import STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
+from services.download.text import without_controls
 
 UPLOADS = "uploads"
 # What the loudness meter tells of silence.
@@ -32,6 +34,8 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
+    # Of the original, its peaks and its picture.
+    size_bytes: int | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -55,8 +59,8 @@ class Library:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_link(self, user_id: str, url: str) -> Track:
-        """The track of a link, made if it is new; the user gets access."""
+    async def add_link(self, user_id: str, url: str, *, reservation_id: str = "") -> Track:
+        """The track of a link, made if it is new; the user gets access, for which room may be reserved."""
         async with self._database.write(lock=f"link {url}") as session:
             # Locked, so that nobody removes the track between the look at it and the access to it.
             track = await session.scalar(select(Track).where(Track.source_url == url).with_for_update())
@@ -66,10 +70,13 @@ class Library:
                 session.add(track)
                 await session.flush()
             await _grant(session, user_id, track)
+            await release_in(session, reservation_id)
             return track
 
-    async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
-        """The user's track with this content, and whether it is new."""
+    async def add_upload(
+        self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+    ) -> tuple[Track, bool]:
+        """The user's track with this content, for which room may be reserved, and whether it is new."""
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
@@ -82,10 +89,15 @@ class Library:
                 _set_facts(track, facts)
                 await session.flush()
             await _grant(session, user_id, track)
+            await release_in(session, reservation_id)
             return track, new
 
-    async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
-        """Notes that a link's audio has arrived; False if it had arrived before, or the track is gone."""
+    async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = "") -> bool:
+        """Notes that a link's audio has arrived, for which room may be reserved.
+
+        Returns:
+            False if it had arrived before, or the track is gone.
+        """
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or track.audio_key:
@@ -94,6 +106,7 @@ class Library:
                 _describe(track, song)
             _set_facts(track, facts)
             await relist(session, track)
+            await release_in(session, reservation_id)
             return True
 
     async def track(self, track_id: str, user_id: str | None = None, *, computed: bool = False) -> TrackData | None:
@@ -123,9 +136,19 @@ class Library:
             await relist(session, track)
 
     async def set_stems(
-        self, track_id: str, model: str, stems: list[dict[str, Any]], made_by: dict[str, Any]
+        self,
+        track_id: str,
+        model: str,
+        stems: list[dict[str, Any]],
+        made_by: dict[str, Any],
     ) -> list[str]:
         """Keeps shared stems of a separation, in place of the same model's earlier ones of the same names.
+
+        Args:
+            track_id: of the track.
+            model: that made them.
+            stems: name, keys and description of each.
+            made_by: provenance.
 
         Returns:
             Keys of the earlier ones' objects, which other tracks may need.
@@ -210,14 +233,16 @@ def _new_track(*, source_url: str | None = None, owner_id: str | None = None) ->
 
 
 def _describe(track: Track, song: SongFacts) -> None:
-    track.title, track.artist, track.license = (text[:MAX_TITLE] for text in (song.title, song.artist, song.license))
-    track.source = song.source[:MAX_SOURCE]
+    # Tags and sites tell anything.
+    texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
+    title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
+    track.title = title or "Untitled"
+    track.source = source[:MAX_SOURCE]
 
 
 def _set_facts(track: Track, facts: AudioFacts) -> None:
     for name in AudioFacts.__dataclass_fields__:
         setattr(track, name, getattr(facts, name))
-    track.size_bytes = None
 
 
 async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access | None:

@@ -63,7 +63,7 @@ class Track(Base):
     channels: Mapped[int]
     loudness_lufs: Mapped[float]
     create_time: Mapped[datetime]
-    # Of the original and its peaks; null until measured.
+    # Of the original, its peaks and its picture; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
@@ -257,6 +257,20 @@ class Quota(Base):
 
     user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     quota_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class Reservation(Base):
+    """Room in a user's quota for something on its way; an upload in pieces has one with its own id."""
+
+    __tablename__ = "reservations"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(100), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # The size is what has arrived so far of a stream.
+    growing: Mapped[bool]
+    create_time: Mapped[datetime]
+    expire_time: Mapped[datetime] = mapped_column(index=True)
 
 
 class Lookup(Base):

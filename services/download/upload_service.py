@@ -1,7 +1,5 @@
 """The RPCs that bring files: in one call, or in pieces that survive broken connections."""
 
-import asyncio
-import contextlib
 import hashlib
 import uuid
 from abc import abstractmethod
@@ -12,22 +10,23 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
+from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.job_messages import timestamp
 from services.common.job_requests import request_digest
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue
 from services.download.acquire import Acquirer
+from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
 from services.download.messages import track_job_message
 from services.download.options import Plan
-from services.download.tables import Track, Upload
+from services.download.tables import Upload
+from services.download.text import checked_header, checked_text
 from services.download.uploads import Uploads
 from services.download.usage import Usage
 from stemtube.download.v1 import download_pb2 as pb
 
 MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
-READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 
 class UploadRpcs:
@@ -37,21 +36,24 @@ class UploadRpcs:
     _acquirer: Acquirer
     _usage: Usage
     _uploads: Uploads
+    _client_streams: ClientStreams
     _jobs: JobQueue
 
     async def UploadTrack(
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
     ) -> pb.UploadTrackResponse:
         user = require_user().subject
-        async with reading_on(requests):
-            first = await anext(requests, None)
+        async with self._client_streams.reading(user, requests) as messages:
+            first = await anext(messages, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
-            async with self._claimed(user, first.header) as known:
-                content = _Content(chunks_of(requests))
-                record = known or await self._upload_track(user, first.header, content)
+            header = first.header
+            checked_text("filename", header.filename, MAX_FILENAME, may_be_empty=True)
+            async with self._claimed(user, header) as known:
+                content = _Content(chunks_of(messages))
+                record = known or await self._upload_track(user, header, content)
                 if known:
-                    await self._expect_same_content(user, first.header, content)
+                    await self._expect_same_content(user, header, content)
                 message = await self._message(user, record.subject)
         return pb.UploadTrackResponse(track=message, job=track_job_message(record))
 
@@ -65,7 +67,9 @@ class UploadRpcs:
             if header.request_id:
                 await self._note_content(user, header, content)
 
-        track = await self._acquire(user, header.filename, noted())
+        async with self._usage.held(user) as room:
+            arriving = room.growing(noted())
+            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.settle, room.id)
         return await self._start(user, track.id, plan, header, only_missing=True, content_digest=content.digest)
 
     async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
@@ -86,12 +90,10 @@ class UploadRpcs:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        if len(request.metadata) > MAX_CLIENT_METADATA or len(request.filename) > MAX_FILENAME:
-            raise InvalidInputError(
-                f"metadata has at most {MAX_CLIENT_METADATA} characters, filename {MAX_FILENAME}", "BAD_REQUEST"
-            )
+        checked_header("metadata", request.metadata, MAX_CLIENT_METADATA)
+        checked_text("filename", request.filename, MAX_FILENAME, may_be_empty=True)
         await self._plan(_header(request.filename, _options(request)))
-        await self._expect_room(user, request.size_bytes + await self._uploads.reserved_bytes(user))
+        await self._expect_room(user, request.size_bytes)
         upload = await self._uploads.create(
             user, request.filename, request.size_bytes, _options(request), request.metadata
         )
@@ -101,12 +103,12 @@ class UploadRpcs:
         self, requests: AsyncIterator[pb.AppendUploadRequest], _context: Any
     ) -> pb.AppendUploadResponse:
         user = require_user().subject
-        async with reading_on(requests):
-            first = await anext(requests, None)
+        async with self._client_streams.reading(user, requests) as messages:
+            first = await anext(messages, None)
             if first is None or first.WhichOneof("content") != "header":
                 raise InvalidInputError("What is added to an upload begins with its header.", "BAD_REQUEST")
             upload = await self._uploads.append(
-                user, first.header.upload_id, first.header.offset, chunks_of(requests), self._finish
+                user, first.header.upload_id, first.header.offset, chunks_of(messages), self._finish
             )
         return pb.AppendUploadResponse(upload=_message(upload))
 
@@ -125,15 +127,15 @@ class UploadRpcs:
             if known:
                 return known.subject, known.id
             plan = await self._plan(header)
-            track = await self._acquire(upload.user_id, upload.filename, content)
+
+            async def settle(size: int) -> None:
+                await self._usage.reservations.reserve(upload.user_id, upload.id, size)
+
+            track, _new = await self._acquirer.upload(
+                upload.user_id, upload.filename, content, settle, upload.id, stored=True
+            )
             record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
             return track.id, record.id
-
-    async def _acquire(self, user: str, filename: str, content: AsyncIterator[bytes]) -> Track:
-        track, _new = await self._acquirer.upload(
-            user, filename, content, lambda size: self._usage.expect_room(user, size)
-        )
-        return track
 
     @abstractmethod
     async def _plan(self, request: Any) -> Plan: ...
@@ -212,21 +214,3 @@ async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
         if request.WhichOneof("content") != "chunk":
             raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
         yield request.chunk
-
-
-@contextlib.asynccontextmanager
-async def reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
-    """Takes what a client is still sending when it is refused, within reason: one that writes to an RPC that has ended
-    is told "Internal error from Core" by its own gRPC at times, in place of the refusal.
-    """
-    try:
-        yield
-    except StemTubeError:
-        left = READ_ON_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READ_ON_SECONDS):
-                async for request in requests:
-                    left -= len(request.chunk)
-                    if left < 0:
-                        break
-        raise

@@ -12,12 +12,15 @@ from services.common.database import Database
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
+from services.download.reservations import Reservations, quota_lock, release_in
+from services.download.spool import Spool
 from services.download.store import UPLOADS
-from services.download.tables import Upload
+from services.download.tables import Reservation, Upload
 
-# What a dying process loses at most, and holds in memory for each upload.
+# What a dying process loses at most, and has of each upload in a temporary file.
 PART_BYTES = 8 * 1024 * 1024
-MAX_UNFINISHED = 1000
+# Each takes some memory, two or three times the part of an S3 upload.
+PUTS_AT_ONCE = 2
 
 # Takes a whole file; the ids of its track and job.
 Finish = Callable[[Upload, AsyncIterator[bytes]], Awaitable[tuple[str, str]]]
@@ -32,26 +35,40 @@ class Uploads:
         database: the library's.
         objects: where the pieces wait.
         lifetime: an upload to which nothing was added for so long is forgotten.
+        reservations: where room for them is reserved.
+        most_unfinished: that a user may have.
     """
 
-    def __init__(self, database: Database, objects: ObjectStore, lifetime: timedelta) -> None:
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        lifetime: timedelta,
+        reservations: Reservations,
+        most_unfinished: int = 1000,
+    ) -> None:
         self._database = database
         self._objects = objects
         self._lifetime = lifetime
+        self._reservations = reservations
+        self._most_unfinished = most_unfinished
+        self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
 
     async def create(
         self, user_id: str, filename: str, size_bytes: int, options: dict[str, Any] | None, client_metadata: str
     ) -> Upload:
-        """Begins an upload.
+        """Begins an upload, and reserves the room that it will take.
 
         Raises:
-            LimitExceededError: the user has too many unfinished ones (reason TOO_MANY_UPLOADS).
+            LimitExceededError: the user has too many unfinished ones (reason TOO_MANY_UPLOADS), or no room (reason
+                QUOTA_EXCEEDED).
         """
-        async with self._database.write(lock=f"uploads {user_id}") as session:
+        async with self._database.write(lock=quota_lock(user_id)) as session:
             unfinished = select(func.count()).select_from(Upload).where(*_unfinished(user_id))
-            if int(await session.scalar(unfinished) or 0) >= MAX_UNFINISHED:
+            if int(await session.scalar(unfinished) or 0) >= self._most_unfinished:
                 raise LimitExceededError(
-                    f"There are {MAX_UNFINISHED} unfinished uploads already: end some of them.", "TOO_MANY_UPLOADS"
+                    f"There are {self._most_unfinished} unfinished uploads already: end some of them.",
+                    "TOO_MANY_UPLOADS",
                 )
             upload = Upload(
                 id=uuid.uuid4().hex,
@@ -66,6 +83,7 @@ class Uploads:
                 job_id="",
                 expire_time=datetime.now(UTC) + self._lifetime,
             )
+            await self._reservations.reserve_in(session, user_id, upload.id, size_bytes, lifetime=self._lifetime)
             session.add(upload)
         return upload
 
@@ -80,12 +98,6 @@ class Uploads:
         if upload is None or upload.user_id != user_id or upload.expire_time <= datetime.now(UTC):
             raise NotFoundError("There is no such upload, or it has expired.", "NO_SUCH_UPLOAD")
         return upload
-
-    async def reserved_bytes(self, user_id: str) -> int:
-        """What the user's unfinished uploads will take."""
-        async with self._database.read() as session:
-            sizes = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(*_unfinished(user_id))
-            return int(await session.scalar(sizes) or 0)
 
     async def append(
         self, user_id: str, upload_id: str, offset: int, chunks: AsyncIterator[bytes], finish: Finish
@@ -108,23 +120,23 @@ class Uploads:
         """
         upload = await self.get(user_id, upload_id)
         _expect_offset(upload, offset)
-        arrived = bytearray()
+        arrived = Spool()
         try:
             async for chunk in chunks:
-                if upload.offset_bytes + len(arrived) + len(chunk) > upload.size_bytes:
+                if upload.offset_bytes + arrived.size + len(chunk) > upload.size_bytes:
                     raise InvalidInputError(
                         f"More bytes come than the {upload.size_bytes} that were announced.", "TOO_MANY_BYTES"
                     )
-                arrived += chunk
-                if len(arrived) >= PART_BYTES and upload.offset_bytes + len(arrived) < upload.size_bytes:
-                    part, arrived = bytes(arrived), bytearray()
-                    upload = await asyncio.shield(self._keep(upload, part))
+                await arrived.add(chunk)
+                if arrived.size >= PART_BYTES and upload.offset_bytes + arrived.size < upload.size_bytes:
+                    part, arrived = arrived, Spool()
+                    upload = await asyncio.shield(self._keep(upload, part, part.size))
         except BaseException:
             await self._keep_rest(upload, arrived)
             raise
-        if upload.offset_bytes + len(arrived) < upload.size_bytes:
-            return await asyncio.shield(self._keep(upload, bytes(arrived))) if arrived else upload
-        return upload if upload.track_id else await self._finish(upload, bytes(arrived), finish)
+        if upload.offset_bytes + arrived.size < upload.size_bytes:
+            return await asyncio.shield(self._keep(upload, arrived, arrived.size))
+        return upload if upload.track_id else await self._finish(upload, arrived, finish)
 
     async def delete(self, user_id: str, upload_id: str) -> None:
         """Forgets an upload with all that has arrived.
@@ -137,43 +149,54 @@ class Uploads:
 
     async def forget_expired(self) -> None:
         """Forgets uploads to which nothing was added for long; a sweep takes their objects."""
+        await self._reservations.forget_expired()
         async with self._database.write() as session:
             await session.execute(delete(Upload).where(Upload.expire_time <= datetime.now(UTC)))
 
-    async def _finish(self, upload: Upload, last: bytes, finish: Finish) -> Upload:
+    async def _finish(self, upload: Upload, last: Spool, finish: Finish) -> Upload:
         try:
             track_id, job_id = await finish(upload, self._whole(upload, last))
         except BaseException as error:
             if isinstance(error, StemTubeError) and error.code not in TRANSIENT:
+                await last.clear()
                 await self._discard(upload, *_as_it_was(upload))
             else:
                 await self._keep_rest(upload, last)
             raise
+        await last.clear()
         done = await self._change(upload, parts=[], offset_bytes=upload.size_bytes, track_id=track_id, job_id=job_id)
         await self._objects.delete_prefix(_prefix(upload))
         return done
 
-    async def _whole(self, upload: Upload, last: bytes) -> AsyncIterator[bytes]:
+    async def _whole(self, upload: Upload, last: Spool) -> AsyncIterator[bytes]:
         for part in upload.parts:
             async for piece in self._objects.stream(f"{_prefix(upload)}/{part}"):
                 yield piece
-        yield last
+        async for piece in last.pieces():
+            yield piece
 
-    async def _keep_rest(self, upload: Upload, arrived: bytes | bytearray) -> None:
+    async def _keep_rest(self, upload: Upload, arrived: Spool) -> None:
         """Keeps what has arrived when it does not go on.
 
         Never the last byte: clients take an upload with all bytes for a track, and it is the last one that makes it so.
         """
-        if part := bytes(arrived[: upload.size_bytes - 1 - upload.offset_bytes]):
-            await asyncio.shield(self._keep(upload, part))
+        size = max(0, min(arrived.size, upload.size_bytes - 1 - upload.offset_bytes))
+        await asyncio.shield(self._keep(upload, arrived, size))
 
-    async def _keep(self, upload: Upload, part: bytes) -> Upload:
-        """Adds what has arrived, unless another call did so first."""
+    async def _keep(self, upload: Upload, part: Spool, size: int) -> Upload:
+        """Adds the first `size` bytes of what has arrived, unless another call did so first; clears the spool."""
+        if not size:
+            await part.clear()
+            return upload
         # Not named after the offset: of two calls that race, the slower one must not replace what the faster one kept.
         name = uuid.uuid4().hex
-        await self._objects.put(f"{_prefix(upload)}/{name}", part)
         try:
-            return await self._change(upload, parts=[*upload.parts, name], offset_bytes=upload.offset_bytes + len(part))
+            async with self._puts:
+                await self._objects.put(f"{_prefix(upload)}/{name}", part.pieces(size))
+        finally:
+            await part.clear()
+        try:
+            return await self._change(upload, parts=[*upload.parts, name], offset_bytes=upload.offset_bytes + size)
         except AbortedError:
             await self._objects.delete(f"{_prefix(upload)}/{name}")
             raise
@@ -188,11 +211,16 @@ class Uploads:
             )
             if changed.first() is None:
                 raise _offset_mismatch("Another connection was faster, or the upload has been ended.")
+            # Its room lasts as long as it does.
+            until = datetime.now(UTC) + self._lifetime
+            await session.execute(update(Reservation).where(Reservation.id == upload.id).values(expire_time=until))
         return await self.get(upload.user_id, upload.id)
 
     async def _discard(self, upload: Upload, *conditions: Any) -> None:
         async with self._database.write() as session:
             gone = (await session.execute(delete(Upload).where(*conditions).returning(Upload.id))).first()
+            if gone is not None:
+                await release_in(session, upload.id)
         if gone is not None:
             await self._objects.delete_prefix(_prefix(upload))
 

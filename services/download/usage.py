@@ -1,7 +1,8 @@
 """What tracks take of the object store, by user and by kind, and what users may take."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +11,12 @@ from prometheus_client import Gauge
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
 
 from services.common.database import Database
-from services.common.errors import LimitExceededError, NotFoundError
+from services.common.errors import NotFoundError
 from services.common.storage import ObjectStore
+from services.download.reservations import HeldRoom, Reservations
 from services.download.results import STEMS
 from services.download.tables import Access, OwnStem, Playlist, Quota, Stem, StoredKind, Track
+from services.download.versions import Kept
 
 # What one look measures: the rest is measured by the regular housekeeping.
 MEASURED_AT_ONCE = 500
@@ -47,7 +50,8 @@ class Usage:
     """Measures and counts.
 
     A track counts in full for each user who has it, deleted ones as long as they can be restored: what one user has
-    left does not tell anything of another's. A user's own stems count for that user alone.
+    left does not tell anything of another's. A user's own stems count for that user alone. Originals, peaks, pictures
+    and stems count. Copies in other formats (`derived/`) count for nobody: they are a cache with a size of its own.
 
     Args:
         database: the library's.
@@ -59,6 +63,52 @@ class Usage:
         self._database = database
         self._objects = objects
         self._quota_bytes = quota_bytes
+        self.reservations = Reservations(database, quota_bytes)
+
+    @asynccontextmanager
+    async def held(self, user_id: str) -> AsyncIterator[HeldRoom]:
+        """Room in a user's quota for the time of the block, none at first."""
+        # What is not measured yet would not count.
+        await self.measure(user_id)
+        async with self.reservations.held(user_id) as held:
+            yield held
+
+    async def of_link(self, user_id: str, url: str) -> int:
+        """Bytes that the track of a link adds to what a user has; 0 if its audio is still to be fetched."""
+        track = select(Track.id, Track.size_bytes).where(Track.source_url == url)
+        async with self._database.read() as session:
+            row = (await session.execute(track)).first()
+            if row is None or await session.get(Access, (user_id, row.id)) is not None:
+                return 0
+            stems = select(func.coalesce(func.sum(Stem.size_bytes), 0)).where(Stem.track_id == row.id)
+            return (row.size_bytes or 0) + int(await session.scalar(stems) or 0)
+
+    async def sizes_of(self, stems: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Bytes of each stem with its peaks, by name."""
+        return {
+            stem["name"]: await self._size(stem["audio_key"]) + await self._size(stem["peaks_key"]) for stem in stems
+        }
+
+    async def added_by(self, user_id: str, track_id: str, model: str, sizes: Mapping[str, int], kept: Kept) -> int:
+        """Bytes that new stems add to what a user has, those that they replace taken off.
+
+        Args:
+            user_id: whose quota counts them.
+            track_id: of the track.
+            model: that made them.
+            sizes: of each, by name.
+            kept: whose version they are.
+        """
+        if kept is Kept.NOT:
+            return 0
+        table: type[Stem | OwnStem] = OwnStem if kept is Kept.OWN else Stem
+        replaced = select(func.coalesce(func.sum(table.size_bytes), 0)).where(
+            table.track_id == track_id, table.model == model, table.name.in_(sizes)
+        )
+        if kept is Kept.OWN:
+            replaced = replaced.where(OwnStem.user_id == user_id)
+        async with self._database.read() as session:
+            return sum(sizes.values()) - int(await session.scalar(replaced) or 0)
 
     async def of(self, user_id: str) -> StorageUse:
         """What a user's tracks take now."""
@@ -101,30 +151,21 @@ class Usage:
 
     async def has_limit(self, user_id: str) -> bool:
         """Whether there is a limit to what a user may take."""
-        async with self._database.read() as session:
-            own = await session.get(Quota, user_id)
-        return (own.quota_bytes if own else self._quota_bytes) > 0
+        return await self.reservations.has_limit(user_id)
 
     async def expect_room(self, user_id: str, size_bytes: int = 1) -> None:
-        """Raises if a user's tracks cannot take so much more.
+        """Raises if a user's tracks cannot take so much more, besides what is on its way; reserves nothing.
 
         Raises:
             LimitExceededError: reason QUOTA_EXCEEDED.
         """
-        if not await self.has_limit(user_id):
-            return
-        use = await self.of(user_id)
-        if use.used_bytes + size_bytes > use.quota_bytes:
-            raise LimitExceededError(
-                "Your quota is used up: delete tracks permanently to make room.",
-                "QUOTA_EXCEEDED",
-                used=str(use.used_bytes),
-                quota=str(use.quota_bytes),
-            )
+        if await self.has_limit(user_id):
+            await self.measure(user_id)
+            await self.reservations.expect(user_id, size_bytes)
 
     async def measure(self, user_id: str | None = None) -> int:
         """Measures objects (of one user) that have not been measured yet, some at a time; their number."""
-        tracks = select(Track.id, Track.audio_key, Track.peaks_key).where(
+        tracks = select(Track.id, Track.audio_key, Track.peaks_key, Track.cover_key).where(
             Track.audio_key != "", Track.size_bytes.is_(None)
         )
         if user_id is not None:
@@ -150,6 +191,7 @@ class Usage:
 
     async def _note_size(self, row: Any, table: type[Track | Stem | OwnStem], *same: ColumnElement[bool]) -> None:
         size = await self._size(row.audio_key) + await self._size(row.peaks_key)
+        size += await self._size(row.cover_key) if table is Track else 0
         async with self._database.write() as session:
             # Not if another object has taken its place meanwhile.
             await session.execute(update(table).where(*same, table.audio_key == row.audio_key).values(size_bytes=size))

@@ -6,6 +6,7 @@ the version of the user who asked for it, in that user's sight in place of the s
 its results are the track's.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.download.reservations import release_in
 from services.download.results import keys_of, put_part, put_stems, relist
 from services.download.tables import Access, Analysis, OwnAnalysis, OwnStem, Stem, Track
 
@@ -92,6 +94,8 @@ class Versions:
         *,
         by_hand: bool,
         again: bool,
+        sizes: Mapping[str, int] | None = None,
+        reservation_id: str = "",
     ) -> KeptStems:
         """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
 
@@ -103,27 +107,48 @@ class Versions:
             made_by: their provenance.
             by_hand: something about the separation was chosen.
             again: the user asked for it although there were stems.
+            sizes: bytes of each with its peaks, by name; those of others are measured later.
+            reservation_id: of the room for them.
         """
         names = [stem["name"] for stem in stems]
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None:
                 return KeptStems(Kept.NOT)
-            same = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
-            known = {stem.name: stem.audio_key for stem in await session.scalars(same)} or None
+            await release_in(session, reservation_id)
             made = {stem["name"]: stem["audio_key"] for stem in stems}
+            known = await self._shared_stems(session, track_id, model, made)
             kept = await self._place(session, user_id, track, known, made, by_hand=by_hand, again=again)
             if kept is Kept.OWN:
-                return KeptStems(kept, await put_stems(session, track_id, model, stems, made_by, user_id))
+                return KeptStems(kept, await put_stems(session, track_id, model, stems, made_by, user_id, sizes))
             replaced: set[str] = set()
             if kept is Kept.SHARED:
-                replaced |= set(await put_stems(session, track_id, model, stems, made_by))
+                replaced |= set(await put_stems(session, track_id, model, stems, made_by, sizes=sizes))
             if kept is Kept.SHARED or known == made:
                 own = (OwnStem.user_id == user_id, OwnStem.track_id == track_id, OwnStem.model == model)
                 hiding = (*own, OwnStem.name.in_(names))
                 replaced |= keys_of(await session.scalars(select(OwnStem).where(*hiding)))
                 await session.execute(delete(OwnStem).where(*hiding))
             return KeptStems(kept, sorted(replaced))
+
+    async def place_of_stems(
+        self, user_id: str, track_id: str, model: str, stems: list[dict[str, Any]], *, by_hand: bool, again: bool
+    ) -> Kept:
+        """What `keep_stems` would make of these stems now."""
+        made = {stem["name"]: stem["audio_key"] for stem in stems}
+        async with self._database.read() as session:
+            track = await session.get(Track, track_id)
+            if track is None:
+                return Kept.NOT
+            known = await self._shared_stems(session, track_id, model, made)
+            return await self._place(session, user_id, track, known, made, by_hand=by_hand, again=again)
+
+    async def _shared_stems(
+        self, session: AsyncSession, track_id: str, model: str, names: Collection[str]
+    ) -> dict[str, str] | None:
+        """Keys of a track's shared stems of these names; None if there are none."""
+        same = select(Stem).where(Stem.track_id == track_id, Stem.model == model, Stem.name.in_(names))
+        return {stem.name: stem.audio_key for stem in await session.scalars(same)} or None
 
     async def _place(
         self, session: AsyncSession, user_id: str, track: Track, known: Any, made: Any, *, by_hand: bool, again: bool

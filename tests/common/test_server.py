@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import grpc
@@ -24,7 +25,7 @@ from services.common import server as server_module
 from services.common.auth import TokenVerifier, bearer, caller
 from services.common.client import RemoteError, domain_error, final_answer, open_channel
 from services.common.config import NetworkSettings
-from services.common.errors import Code, LimitExceededError, NotFoundError, UnavailableError
+from services.common.errors import Code, InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
 from services.common.server import (
     MAX_CONCURRENT_STREAMS,
     MAX_MESSAGE_BYTES,
@@ -32,6 +33,7 @@ from services.common.server import (
     Draining,
     RunningServer,
     Service,
+    error_status,
     start,
 )
 
@@ -266,6 +268,14 @@ async def test_an_error_within_a_stream_comes_after_what_was_sent(client: Client
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await stream.read()
     assert domain_error(refusal.value).reason == "TOO_MANY"
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "\U0001f3b8" * 50_000, "\0\r\n" * 20_000, "\ud800"])
+async def test_an_error_that_repeats_any_text_is_an_answer(text: str) -> None:
+    status = error_status(InvalidInputError(f"not {text}", "BAD_REQUEST", text=text))
+    assert status.message.startswith("not ")
+    # As metadata have it: percent-encoded, and once more in base64.
+    assert len(quote(status.message)) + len(status.SerializeToString()) * 4 / 3 < MAX_METADATA_BYTES
 
 
 async def test_a_fault_of_ours_is_internal_and_tells_nothing(client: Client, echo: Echo) -> None:

@@ -93,7 +93,9 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     class SlowLibrary(Library):
         """That of a process which notes its audio when the other one has done so."""
 
-        async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
+        async def set_audio(
+            self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+        ) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
             taken.append(await faster.acquire(track_id, ignore, any_size))
             return await super().set_audio(track_id, song, facts)

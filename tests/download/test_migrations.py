@@ -9,6 +9,8 @@ from sqlalchemy import text
 
 from services.common import database as database_module
 from services.common.database import Database, migrate
+from services.common.errors import LimitExceededError
+from services.download.reservations import Reservations
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tables import Base
 from tests.common.postgres import create_database
@@ -92,3 +94,27 @@ async def test_a_first_library_is_whole_after_the_upgrade(url: str, monkeypatch:
         summary = await session.scalar(text("SELECT summary FROM analyses WHERE part = 'beats'"))
         kept = json.loads(summary) if isinstance(summary, str) else summary
         assert kept == {"tempo": {"bpm": 98.5, "confidence": 0.9}, "beatsPerBar": 4}
+
+
+async def test_uploads_that_have_begun_keep_their_room(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        upgrade = command.upgrade
+        patch.setattr(database_module.command, "upgrade", lambda config, _head: upgrade(config, "0005"))
+        await migrate(url, "services.download")
+    async with Database(url) as database:
+        async with database.write() as session:
+            for name, track in (("begun", ""), ("done", "t")):
+                await session.execute(
+                    text(
+                        "INSERT INTO uploads (id, user_id, filename, client_metadata, size_bytes, offset_bytes, parts, "
+                        "track_id, job_id, expire_time) VALUES (:id, 'anna', 'a', '', 7, 0, '[]', :track, '', :time)"
+                    ),
+                    {"id": name, "track": track, "time": "2099-10-01 12:00:00+00:00"},
+                )
+        await migrate(url, "services.download")
+        async with database.read() as session:
+            rows = (await session.execute(text("SELECT id, user_id, size_bytes FROM reservations"))).all()
+        assert [tuple(row) for row in rows] == [("begun", "anna", 7)]
+        with pytest.raises(LimitExceededError):
+            await Reservations(database, 10).expect("anna", 4)
+        await Reservations(database, 10).expect("anna", 3)

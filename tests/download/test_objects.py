@@ -46,7 +46,9 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
     class SlowLibrary(Library):
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
-        async def add_upload(self, user_id: str, song: SongFacts, facts: AudioFacts) -> tuple[Track, bool]:
+        async def add_upload(
+            self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+        ) -> tuple[Track, bool]:
             await acquiring.shelf.remove("anna", first.id, for_good=True)
             assert await acquiring.trash.empty() == 1
             assert facts.audio_key not in await acquiring.keys()

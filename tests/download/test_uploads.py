@@ -12,6 +12,7 @@ from services.common.database import Database, migrate
 from services.common.errors import AbortedError, InvalidInputError, NotFoundError, UnavailableError
 from services.common.storage import ObjectStore
 from services.download import uploads
+from services.download.reservations import Reservations
 from services.download.sweep import Sweeper
 from services.download.tables import Upload
 from services.download.uploads import Uploads
@@ -79,7 +80,7 @@ async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
     database: Database, objects: ObjectStore, finishing: Finishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "PART_BYTES", 4)
-    kept = Uploads(database, objects, DAY)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 12, None, "")
     taken = asyncio.Event()
 
@@ -103,7 +104,7 @@ async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
 async def test_where_the_end_fails_for_now_it_can_be_sent_again(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    kept = Uploads(database, objects, DAY)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
     finishing.error = UnavailableError("not now")
@@ -121,7 +122,7 @@ async def test_where_the_end_fails_for_now_it_can_be_sent_again(
 async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sent(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    kept = Uploads(database, objects, DAY)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 3, None, "")
 
     async def broken() -> AsyncIterator[bytes]:
@@ -138,7 +139,7 @@ async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sen
 async def test_what_is_refused_at_the_end_is_gone(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    kept = Uploads(database, objects, DAY)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
     finishing.error = InvalidInputError("no song", "NOT_AUDIO")
@@ -152,7 +153,7 @@ async def test_what_is_refused_at_the_end_is_gone(
 async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    kept = Uploads(database, objects, DAY)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
 
     async def late() -> AsyncIterator[bytes]:
@@ -169,7 +170,9 @@ async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
 async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    kept, short = Uploads(database, objects, DAY), Uploads(database, objects, timedelta(seconds=0.01))
+    kept, short = (
+        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.01))
+    )
     going_on = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", going_on.id, 0, pieces(b"abc"), finishing)
     left = await kept.create("ann", "b.wav", 6, None, "")
@@ -189,14 +192,10 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
         assert await session.get(Upload, left.id) is None
 
 
-async def test_no_user_has_uploads_without_end(
-    database: Database, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "MAX_UNFINISHED", 2)
-    kept = Uploads(database, objects, DAY)
+async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0), most_unfinished=2)
     first = await kept.create("ann", "a.wav", 5, None, "")
     await kept.create("ann", "a.wav", 7, None, "")
-    assert await kept.reserved_bytes("ann") == 12
     with pytest.raises(Exception, match="unfinished") as told:
         await kept.create("ann", "a.wav", 5, None, "")
     assert told.value.reason == "TOO_MANY_UPLOADS"  # type: ignore[attr-defined]

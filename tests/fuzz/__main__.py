@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from tests.common.postgres import create_database
-from tests.fuzz import api, imports, media, messages, protocols, uploads
+from tests.fuzz import api, imports, media, messages, protocols, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
 # Of one round, a minute or so.
-FILES, IMPORTS, MESSAGES, REQUESTS, EXCHANGES, UPLOADS = 1500, 500, 25, 20, 150, 40
+FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS = 1500, 500, 25, 15, 20, 150, 40
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
@@ -34,6 +34,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
     until = time.monotonic() + seconds
     fuzzers = (
         (messages.Fuzzer(target, tally), MESSAGES),
+        (texts.Fuzzer(target, tally), TEXTS),
         (api.Fuzzer(target, tally), REQUESTS),
         (protocols.Fuzzer(target, tally), EXCHANGES),
         (uploads.Fuzzer(target, tally), UPLOADS),

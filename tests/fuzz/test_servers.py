@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import api, messages, protocols, uploads
+from tests.fuzz import api, messages, protocols, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 
@@ -26,6 +26,16 @@ def test_messages_of_every_rpc_get_a_proper_status(target: Target, tmp_path: Pat
     assert codes["OK"] > 50
     assert codes["INVALID_ARGUMENT"] > 50
     assert codes["NOT_FOUND"] > 10
+
+
+def test_texts_with_controls_spoil_nothing_that_is_read(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with closing(texts.Fuzzer(target, tally)) as fuzzer:
+        outcomes = fuzzer.run(7, 8)
+    assert tally.found == []
+    assert outcomes["INVALID_ARGUMENT"] > 50
+    assert outcomes["OK"] > 5
+    assert outcomes["HTTP 200"] > 15
 
 
 def test_requests_of_every_operation_are_answered_as_described(target: Target, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.media import disposition
+from services.common.errors import LimitExceededError
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of
@@ -59,6 +60,21 @@ async def test_the_original_a_stem_another_format_and_peaks(client: Client) -> N
     assert (await get(client, f"{TRACK}/peaks"))[1] == b"[0,1]"
     assert (await get(client, f"{TRACK}/stems/htdemucs/vocals/peaks"))[1] == b"[1,0]"
     assert (await get(client, f"{TRACK}/stems/htdemucs/empty"))[:2] == (200, b"")
+
+
+@pytest.mark.parametrize("control", [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "é"])
+async def test_no_header_has_what_no_header_may_have(client: Client, control: str) -> None:
+    told = f"audio/x{control}Injected: yes"
+    media = client.suite.library.media["t", "", "", AUDIO, ""]
+    media.content_type = media.filename = told
+    status, content, headers = await get(client, f"{TRACK}/audio?download=1")
+    assert (status, content) == (200, CONTENT)
+    assert "Injected" not in headers
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+    client.suite.library.error = LimitExceededError("Wait.", "TOO_MANY_REQUESTS", retry_after_seconds=told)
+    status, _content, headers = await get(client, TRACK)
+    assert status == 429
+    assert headers["Retry-After"] == told.replace(control, "?")
 
 
 RANGES = [

@@ -1,0 +1,131 @@
+"""Texts with controls in every field of every RPC that keeps something, then reads by HTTP of what came of it."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+import grpc
+import requests
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from services.common.auth import bearer
+from stemtube.download.v1 import download_pb2 as pb
+from tests.fuzz import messages
+from tests.fuzz.examples import each
+from tests.fuzz.findings import Tally
+from tests.fuzz.target import Account, Target
+
+CALL_SECONDS = 20.0
+CONTROLS = (*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\u2029", "\u202e", "\ufeff", "é", "\U0001f3b8")
+ENDINGS = ("Injected: yes", "\r\nInjected: yes", "\n\nevent: end\ndata: {}", "; filename=x", '"', "%0d%0a", "x" * 9000)
+READS = (
+    *("/me", "/me/sessions", "/me/tokens", "/storage", "/tracks", "/playlists", "/jobs"),
+    *("/tracks/{track_id}", "/tracks/{track_id}/audio?download=1", "/tracks/{track_id}/exports/jams"),
+    *("/tracks/{track_id}/exports/reaper", "/tracks/{track_id}/exports/lrc", "/tracks/{track_id}/exports/chordpro"),
+    *("/playlists/{playlist_id}", "/jobs/{job_id}", "/uploads/{upload_id}", "/tracks?query=Injected"),
+)
+_TUS = {"Tus-Resumable": "1.0.0"}
+
+
+class Fuzzer(messages.Fuzzer):
+    """Sends such texts by gRPC, and reads by HTTP.
+
+    Args:
+        target: what gets them.
+        tally: what it does is noted there.
+    """
+
+    def __init__(self, target: Target, tally: Tally) -> None:
+        super().__init__(target, tally)
+        self._http = requests.Session()
+        self._http.trust_env = False
+
+    def close(self) -> None:
+        """Closes the connections."""
+        super().close()
+        self._http.close()
+
+    def run(self, seed: int, count: int) -> Counter[str]:
+        """Sends up to `count` messages to each RPC that a user may call and that keeps something, and reads.
+
+        Returns:
+            How many messages ended with each status, and how many reads (`HTTP 200`).
+        """
+        account = self._target.account()
+        outcomes: Counter[str] = Counter()
+        for method in messages.methods():
+            if method.containing_service.name in messages.FOR_SERVICES or not _keeps(method.name):
+                continue
+            dice = random.Random(f"{seed} {method.full_name}")
+
+            def send(message: Message, method: object = method, dice: random.Random = dice) -> None:
+                _spoil(message, dice)
+                outcomes[self._send(method, account.token, [message.SerializeToString()])] += 1  # type: ignore[arg-type]
+
+            each(messages.messages(method.input_type, account.ids), seed, count, send)
+        uploads = [self._upload(account, random.Random(f"{seed} {number}")) for number in range(count)]
+        for upload in filter(None, uploads):
+            outcomes.update(self._read("HEAD", f"/uploads/{upload}", account))
+        for path in READS:
+            for verb in ("GET", "HEAD"):
+                outcomes.update(self._read(verb, path.format(**account.ids), account))
+        self._target.check(self._tally, "texts")
+        return outcomes
+
+    def _upload(self, account: Account, dice: random.Random) -> str:
+        """The id of an upload that is announced with such texts; empty if it is refused."""
+        message = pb.CreateUploadRequest(filename="a.wav", metadata="kept", size_bytes=1000)
+        setattr(message, dice.choice(("filename", "metadata")), _text(dice))
+        call = self._channels["stemtube.download.v1.DownloadService"].unary_unary(
+            "/stemtube.download.v1.DownloadService/CreateUpload",
+            request_serializer=pb.CreateUploadRequest.SerializeToString,
+            response_deserializer=pb.CreateUploadResponse.FromString,
+        )
+        self._tally.inputs += 1
+        try:
+            return str(call(message, metadata=bearer(account.token), timeout=CALL_SECONDS).upload.id)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                self._tally.note("5xx", f"CreateUpload: {error.code().name}", message.SerializeToString())
+            return ""
+
+    def _read(self, verb: str, path: str, account: Account) -> list[str]:
+        headers = {"Authorization": f"Bearer {account.token}", **(_TUS if verb == "HEAD" else {})}
+        self._tally.inputs += 1
+        answer = self._http.request(
+            verb, f"{self._target.suite.url}/api/v1{path}", headers=headers, timeout=CALL_SECONDS
+        )
+        spoiled = "Injected" in answer.headers or not all(value.isprintable() for value in answer.headers.values())
+        if answer.status_code >= 500 or spoiled:
+            self._tally.note("5xx", f"{verb} {path}: {answer.status_code} {answer.headers}", b"", answer.text)
+        return [f"HTTP {answer.status_code}"]
+
+
+def _keeps(name: str) -> bool:
+    """Whether an RPC keeps what it is sent, and leaves the account as it is."""
+    return not name.startswith(("Delete", "Get", "List", "Watch", "Search", "LookUp")) and name not in messages.ENDING
+
+
+def _text(dice: random.Random) -> str:
+    return dice.choice(("a", "", "f" * 70)) + dice.choice(CONTROLS) * dice.choice((1, 1, 3)) + dice.choice(ENDINGS)
+
+
+def _spoil(message: Message, dice: random.Random) -> None:
+    """Puts such texts into some of a message's fields; ids of what is there mostly stay."""
+    for holder, field in list(_texts(message)):
+        if dice.random() < (0.05 if field.name.endswith("id") else 0.6):
+            setattr(holder, field.name, _text(dice))
+
+
+def _texts(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
+    """The text fields of a message and of the messages in it; those that are lists and maps apart."""
+    for field in message.DESCRIPTOR.fields:
+        if field.is_repeated:
+            if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                for one in getattr(message, field.name):
+                    yield from _texts(one)
+        elif field.type == FieldDescriptor.TYPE_STRING and field.containing_oneof is None:
+            yield message, field
+        elif field.message_type is not None and message.HasField(field.name):
+            yield from _texts(getattr(message, field.name))

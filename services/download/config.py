@@ -18,8 +18,22 @@ class DownloadSection(Section):
         SecretStr(""),
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/download.sqlite",
     )
-    pipelines: int = Field(32, description="tracks that are processed side by side (the services queue the work)")
-    fetch_seconds: float = Field(1800.0, description="longest time that a link may take to fetch")
+    pipelines: int = Field(
+        1000, ge=1, description="tracks in hand; all but those that are fetched wait for other services, at little cost"
+    )
+    pipelines_per_user: int = Field(
+        16, ge=1, description="tracks in hand of one user, and as many more of batch priority; others stay queued"
+    )
+    fetches: int = Field(
+        16, ge=1, description="links that are fetched at a time, by two processes each of at most 1 GiB"
+    )
+    fetches_per_user: int = Field(
+        2, ge=1, description="links of one user that are fetched at a time; the second only while half of all are free"
+    )
+    fetch_seconds: float = Field(1800.0, gt=0, description="longest time that a link may take to fetch")
+    fetch_stall_seconds: float = Field(
+        60.0, gt=0, description="a fetch ends when it brings less than 64 KiB in this time; it is tried again later"
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="hosts that links may lead to although not public, JSON list"
     )

@@ -42,6 +42,7 @@ class FetchWork:
             report(
                 "fetching",
                 min(done / total, 1.0) if total else 0.0,
+                bytes_done=done,
                 bytes_per_second=progress.get("speed"),
                 eta_seconds=progress.get("eta"),
             )
@@ -50,6 +51,7 @@ class FetchWork:
         with self._sites.downloader(folder, **options) as downloader:
             found = downloader.extract_info(task["url"], download=False)
             self._sites.check(found)
+            report("fetching", 0.0)
             found = downloader.process_ie_result(found, download=True)
             song = song_of(found)
             if song.source == "Generic":  # a file somewhere; its site is in the link

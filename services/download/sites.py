@@ -33,7 +33,7 @@ TRIES = 5
 LONGEST_PAUSE_SECONDS = 20
 MAX_ENTRIES = 200
 # Pages and lists unpack to any size. yt-dlp takes 45 MB, its JavaScript runtime 230 MB with three million objects.
-MEMORY_BYTES = 2 * 1024**3
+MEMORY_BYTES = 1024**3
 # What yt-dlp fetches itself; for others it would start programs that know nothing of the guard.
 PROTOCOLS = "https?|m3u8(_native)?|http_dash_segments(_generator)?"
 BEST_AUDIO = f"bestaudio[protocol~='^({PROTOCOLS})$']/best[protocol~='^({PROTOCOLS})$']"

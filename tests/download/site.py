@@ -18,6 +18,7 @@ class Site:
 
     Attributes:
         hanging: so many requests are not answered.
+        asleep: requests whose names begin with "hang" that have not been answered, and will not be.
         resets: so many times the connection breaks off in the middle of a file.
         headers: of every file, in place of what its name says.
         redirects: addresses by name.
@@ -30,6 +31,7 @@ class Site:
         self.sent: Counter[str] = Counter()
         self.slow_seconds = slow_seconds
         self.hanging = 0
+        self.asleep = 0
         self.resets = 0
         self.headers: dict[str, str] = {}
         self.redirects: dict[str, str] = {}
@@ -56,9 +58,24 @@ class Site:
         self.files[path.name] = path
         return f"{self.url}/{path.name}"
 
+    async def _trickle(self, request: web.Request) -> web.StreamResponse:
+        """A byte now and then, of a file that would take years."""
+        headers = {"Content-Type": "audio/flac", "Content-Length": "8000000"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        self.asleep += 1
+        while True:
+            await response.write(b"f")
+            await asyncio.sleep(0.5)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         self.asked.append((name, request.headers.get("Range", "")))
+        if name.startswith("hang"):
+            self.asleep += 1
+            await asyncio.sleep(600)
+        if name.startswith("trickle"):
+            return await self._trickle(request)
         if name in self.redirects:
             raise web.HTTPFound(self.redirects[name])
         if name in self.pages:

@@ -246,6 +246,7 @@ class JobQueue:
         engine_log = logging.getLogger("dbos")
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
+        engine_log.addFilter(_is_no_cancellation)
         await migrate(self._url, "services.common", tables="jobs")
         await asyncio.to_thread(DBOS.migrate, self._url)
         self._client = await asyncio.to_thread(
@@ -795,6 +796,11 @@ async def _take(subscription: _Subscription, seconds: float | None = None) -> li
     records = list(subscription.pending.values())
     subscription.pending.clear()
     return records
+
+
+def _is_no_cancellation(line: logging.LogRecord) -> bool:
+    """Leaves out what the engine says of each job that goes back to the queue."""
+    return not str(line.msg).startswith("Asyncio task cancelled")
 
 
 def error_detail(error: StemTubeError) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from services.common.errors import (
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
+from services.download.cookies import CookieRules
 from services.download.fetch_pace import moving
 from services.download.fetch_turns import FetchTurns, Turn
 from services.download.fetcher import FetchWork
@@ -67,6 +68,7 @@ class Acquirer:
         self._files = Engine("download-files", FileWork, settings, settings.log)
         section = settings.download
         self._turns = FetchTurns(section.fetches, section.fetches_per_user)
+        self._cookies = CookieRules(section)
         self._fetching = Locks()
         self._partial = tempfile.TemporaryDirectory()
 
@@ -192,7 +194,9 @@ class Acquirer:
     async def _fetch(
         self, track: Track, requester: Requester, turn: Turn, on_stage: OnStage, expect_room: ExpectRoom
     ) -> str:
-        track_id, url = track.id, track.source_url or ""
+        track_id, url = track.id, track.url
+        # Not for a track that others have, too.
+        use_cookies = requester.use_cookies and track.private_url is not None and self._cookies.allow("fetches", url)
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         # Where a transient error breaks off, the next attempt goes on.
@@ -206,7 +210,7 @@ class Acquirer:
                     bytes_are_there(bytes_done)
                     on_stage(stage, FETCHED * fraction, **detail)
 
-                found = await engine.run({"url": url, "folder": str(folder)}, tell)
+                found = await engine.run({"url": url, "folder": str(folder), "use_cookies": use_cookies}, tell)
             await engine.close()
             turn.end()
             path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None

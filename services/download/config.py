@@ -1,12 +1,15 @@
 """Settings of the download service."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
 from services.common.audio import Limits
 from services.common.config import ListenAddress, Section, Settings
 from services.common.database import DatabaseUrl
+
+CookieUsers = Literal["nobody", "admins", "everybody"]
 
 
 class DownloadSection(Section):
@@ -38,7 +41,21 @@ class DownloadSection(Section):
         (), description="hosts that links may lead to although not public, JSON list"
     )
     cookies_file: Path | None = Field(
-        None, description="a browser's cookies in Netscape's format, for sites that want to see a person signed in"
+        None,
+        description="the operator's cookies in Netscape's format, for sites that want to see a person signed in; they "
+        "serve nobody until the next three settings say whom",
+    )
+    cookies_hosts: tuple[str, ...] = Field(
+        (), description='hosts, with all below them, that get these cookies, JSON list such as ["youtube.com"]'
+    )
+    cookies_fetches: CookieUsers = Field(
+        "nobody",
+        description="nobody, admins or everybody: whose links to these hosts are fetched with the cookies; such a "
+        "track is its user's own, not shared with others who add the link",
+    )
+    cookies_lookups: CookieUsers = Field(
+        "nobody",
+        description="likewise whose searches and look-ups of links; they show what the operator's account sees",
     )
     proxy: SecretStr = Field(
         SecretStr(""),

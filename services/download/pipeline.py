@@ -131,8 +131,10 @@ class Pipeline:
                 await self.discard_unfetched(jobs, "", user, track_id)
 
     async def _acquire(self, run: "_Run") -> Outcome:
-        priority = run.job.payload["priority"]
-        requester = Requester(run.job.user, BATCH if priority == job_pb2.PRIORITY_BATCH else INTERACTIVE)
+        payload = run.job.payload
+        lane = BATCH if payload["priority"] == job_pb2.PRIORITY_BATCH else INTERACTIVE
+        # Earlier versions asked for no cookies.
+        requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
         audio_key = await self._acquirer.acquire(
             run.track_id,
             requester,

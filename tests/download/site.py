@@ -24,6 +24,7 @@ class Site:
         redirects: addresses by name.
         pages: HTML by name.
         asked: names of all requests, with their ranges.
+        cookies: that came with them, by host. Names that begin with "private" need the cookie `session=operator`.
     """
 
     def __init__(self, slow_seconds: float = 0.0) -> None:
@@ -37,6 +38,7 @@ class Site:
         self.redirects: dict[str, str] = {}
         self.pages: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
+        self.cookies: list[tuple[str, dict[str, str]]] = []
         self._runner = web.AppRunner(self._app(), shutdown_timeout=0.1)
         self.url = ""
 
@@ -71,6 +73,9 @@ class Site:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         self.asked.append((name, request.headers.get("Range", "")))
+        self.cookies.append((request.host.partition(":")[0], dict(request.cookies)))
+        if name.startswith("private") and request.cookies.get("session") != "operator":
+            raise web.HTTPForbidden
         if name.startswith("hang"):
             self.asleep += 1
             await asyncio.sleep(600)

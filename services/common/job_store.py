@@ -521,15 +521,10 @@ class JobStore:
             values = {"state": "failed", "error": error, "ended_at": self._now}
             return connection.execute(statement.values(**values)).rowcount == 1
 
-    def queued_among(self, ids: Sequence[str], older_than_seconds: float) -> list[str]:
-        """Those of these jobs that have been queued for some time and may start."""
-        query = sa.select(job_table.c.id).where(
-            job_table.c.id.in_(ids),
-            job_waiting.READY,
-            job_table.c.changed_at < self._now - older_than_seconds,
-        )
-        with self.engine.connect() as connection:
-            return list(connection.execute(query).scalars())
+    def take_forgotten(self, older_than_seconds: float) -> list[str]:
+        """Ids of jobs that the engine will not hand out by itself, each told to one caller, which resumes them."""
+        with self.engine.begin() as connection:
+            return job_waiting.take_forgotten(connection, older_than_seconds, self._now)
 
     def old_ids(self, older_than_seconds: float) -> list[str]:
         """Jobs that ended long ago."""

@@ -93,6 +93,28 @@ def take_due(connection: Connection, now: sa.ColumnElement[float]) -> list[str]:
     return list(connection.execute(taken).scalars())
 
 
+def take_forgotten(connection: Connection, older_than_seconds: float, now: sa.ColumnElement[float]) -> list[str]:
+    """Ids of jobs that may start, but that the engine holds to be running: whoever took them died before they began.
+
+    Each is told to one caller, which resumes it.
+    """
+    engine = sa.table(
+        "workflow_status",
+        *map(sa.column, ("workflow_uuid", "status", "updated_at")),
+        schema=None if connection.dialect.name == "sqlite" else "dbos",
+    )
+    since = now - older_than_seconds
+    query = sa.select(job_table.c.id).join(engine, engine.c.workflow_uuid == job_table.c.id)
+    query = query.where(READY, job_table.c.changed_at < since)
+    query = query.where(engine.c.status == "PENDING", engine.c.updated_at < since * 1000)
+    ids = connection.execute(query.limit(AT_ONCE)).scalars().all()
+    if not ids:
+        return []
+    still = sa.and_(READY, job_table.c.changed_at < since)
+    taken = _change(now).where(job_table.c.id.in_(ids), still).returning(job_table.c.id)
+    return list(connection.execute(taken).scalars())
+
+
 def places(connection: Connection) -> dict[str, int]:
     """The places of all queued jobs, 1 for the next to start.
 

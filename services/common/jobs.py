@@ -656,9 +656,7 @@ class JobQueue:
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
-                        await asyncio.to_thread(self._resume_forgotten)
-                        if self._per_user:
-                            await self._resume(await asyncio.to_thread(self._store.admit_all, self._per_user))
+                        await self._resume_forgotten()
                 metrics.BEAT.labels(self._service).set_to_current_time()
             except DBAPIError as error:
                 awake_since = time.monotonic()
@@ -672,19 +670,14 @@ class JobQueue:
         context.stop()
         task.cancel()
 
-    def _resume_forgotten(self) -> None:
-        """Resumes jobs that wait while the engine holds them to be running: whoever took them died before it began."""
-        pending = self._client.list_workflows(
-            queue_name=self._queue, status="PENDING", load_input=False, load_output=False
-        )
-        silent = [
-            status.workflow_id
-            for status in pending
-            if time.time() - (status.updated_at or 0) / 1000 > self._lease_seconds
-        ]
-        for job_id in self._store.queued_among(silent, self._lease_seconds) if silent else ():
-            log.warning("job resumed", job=job_id)
-            self._client.resume_workflow(job_id, queue_name=self._queue)
+    async def _resume_forgotten(self) -> None:
+        """Resumes jobs that wait while nobody is about to begin them: whoever took them, or let them start, died."""
+        forgotten = await asyncio.to_thread(self._store.take_forgotten, self._lease_seconds)
+        if forgotten:
+            log.warning("jobs resumed", count=len(forgotten))
+        await self._resume(forgotten)
+        if self._per_user:
+            await self._resume(await asyncio.to_thread(self._store.admit_all, self._per_user))
 
     async def _take_over(self, record: JobRecord) -> None:
         metrics.TAKEN_OVER.labels(self._service).inc()

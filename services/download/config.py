@@ -28,7 +28,7 @@ class DownloadSection(Section):
         16, ge=1, description="tracks in hand of one user, and as many more of batch priority; others stay queued"
     )
     fetches: int = Field(
-        16, ge=1, description="links that are fetched at a time, by two processes each of at most 1 GiB"
+        12, ge=1, description="links that are fetched at a time, by two processes each of at most 1 GiB"
     )
     fetches_per_user: int = Field(
         2, ge=1, description="links of one user that are fetched at a time; the second only while half of all are free"

@@ -354,7 +354,7 @@ class JobStore:
             lease: of this attempt.
             at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
         """
-        is_due = sa.or_(job_table.c.not_before.is_(None), job_table.c.not_before <= self._now)
+        is_due = sa.or_(job_table.c.not_before.is_(None), job_waiting.is_due(self._now))
         statement = (
             self._change(job_id)
             .where(job_table.c.state.in_(UNFINISHED), is_due)

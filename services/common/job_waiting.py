@@ -14,10 +14,17 @@ from sqlalchemy.engine import Connection, RowMapping
 from services.common.job_tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
+# No next attempt is due later than this: the clock has gone back.
+LONGEST_WAIT_SECONDS = 900.0
 LANES = (0, 1)
 
 READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_table.c.not_before.is_(None))
 """Jobs that start when it is their turn."""
+
+
+def is_due(now: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
+    """Jobs for whose next attempt it is time."""
+    return sa.or_(job_table.c.not_before <= now, job_table.c.not_before > now + LONGEST_WAIT_SECONDS)
 
 
 def lane_of(turn: int) -> int:
@@ -85,7 +92,7 @@ def users_held_back(connection: Connection) -> list[str]:
 
 def take_due(connection: Connection, now: sa.ColumnElement[float]) -> list[str]:
     """Ids of jobs whose next attempt is due, each for one caller, which resumes them."""
-    due = sa.and_(job_table.c.not_before <= now, job_table.c.state == "queued")
+    due = sa.and_(is_due(now), job_table.c.state == "queued")
     ids = connection.execute(sa.select(job_table.c.id).where(due).limit(AT_ONCE)).scalars().all()
     if not ids:
         return []

@@ -143,3 +143,13 @@ async def test_attempts_end_at_last_and_the_log_says_why(
     (line,) = [line for line in (printed.out + printed.err).splitlines() if "job failed" in line]
     assert "warning" in line
     assert "The other side sleeps." in line
+
+
+async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 86400)
+    monkeypatch.setattr(jobs, "MAX_RETRIES", 1)
+    job = await queue.submit("unlucky", {}, key="u", user="anna")
+    ended = await end_of(queue, job.id)
+    assert (ended.state, ended.attempts) == ("failed", 2)

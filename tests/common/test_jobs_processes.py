@@ -228,6 +228,7 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot_and_outlives_
     assert len(lines(tmp_path, "flaky")) == 3
 
 
+@pytest.mark.long
 async def test_a_user_has_so_many_jobs_running_in_all_processes_and_none_is_forgotten(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
@@ -248,7 +249,7 @@ async def test_a_user_has_so_many_jobs_running_in_all_processes_and_none_is_forg
 async def test_of_many_jobs_that_begin_at_once_no_more_of_a_user_than_allowed_run(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
-    jobs = [await queue.submit("busy", {}, key=f"k{n}", user="anna") for n in range(16)]
+    jobs = [await queue.submit("busy", {}, key=f"k{n}", user="anna") for n in range(10)]
     await asyncio.gather(*(workers.start(slots=20, per_user=3) for _ in range(2)))
     for job in jobs:
         assert (await end_of(queue, job.id))[-1].state == "succeeded"

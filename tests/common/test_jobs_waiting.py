@@ -106,7 +106,9 @@ async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
         assert (told.state, told.queue_position, told.attempts) == (job_pb2.JOB_STATE_QUEUED, 0, 1)
         assert told.last_error.message == "The other side sleeps."
         assert 300 < told.next_attempt_time.seconds - told.create_time.seconds < 900
-    assert queue.busy == 0
+    async with asyncio.timeout(30):
+        while queue.busy:
+            await asyncio.sleep(0.05)
     lucky = await queue.submit("busy", {}, key="k", user="anna")
     assert (await end_of(queue, lucky.id)).state == "succeeded"
     # One is cancelled meanwhile, and never begun again; the others go on when their time has come.
@@ -139,8 +141,12 @@ async def test_attempts_end_at_last_and_the_log_says_why(
     told = job_message(ended)
     assert not told.HasField("next_attempt_time")
     assert not told.HasField("last_error")
-    printed = capsys.readouterr()
-    (line,) = [line for line in (printed.out + printed.err).splitlines() if "job failed" in line]
+    printed = ""
+    async with asyncio.timeout(30):
+        while "job failed" not in printed:
+            await asyncio.sleep(0.05)
+            printed += "".join(capsys.readouterr())
+    (line,) = [line for line in printed.splitlines() if "job failed" in line]
     assert "warning" in line
     assert "The other side sleeps." in line
 

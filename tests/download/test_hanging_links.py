@@ -64,6 +64,7 @@ async def test_40_hanging_links_of_a_user_hold_up_nobody_else(acquiring: Acquiri
     await cancel_all(acquiring)
 
 
+@pytest.mark.long  # `test_fetch_turns.py` has the rule alone
 @pytest.mark.parametrize("section", [{"fetches": 6}])
 async def test_links_of_several_users_that_hang_leave_room_for_one_who_has_none(
     acquiring: Acquiring, site: Site, song: Path
@@ -170,14 +171,14 @@ async def test_jobs_that_wait_for_a_stopped_service_hold_up_no_link_and_no_clean
 ) -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as nowhere:
         acquiring.use(RemoteJobs(nowhere, nowhere, Nobody()))  # type: ignore[arg-type]
-        submitted = await wait_for_separation(acquiring, song, users=14, each=20)
+        submitted = await wait_for_separation(acquiring, song, users=13, each=18)
 
         async def stages() -> list[str]:
             parts = [record.detail.get("parts", {}) for record in await acquiring.jobs.unfinished()]
             return [part["separation"]["stage"] for part in parts if part]
 
         async def all_wait() -> bool:
-            return (await stages()).count("waiting for the separation service") == 14 * 16
+            return (await stages()).count("waiting for the separation service") == 13 * 16
 
         await until(all_wait)
         _, job_id = await acquiring.add_link("ben", site.put(song))

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
 
 from services.common import jobs
+from services.common.errors import UnavailableError
 from services.common.job_messages import job_message
 from services.common.job_store import JobRecord, JobStore
 from services.common.job_tables import job_table
-from services.common.jobs import BATCH, JobQueue
+from services.common.jobs import BATCH, JobContext, JobQueue, error_detail
 from stemtube.job.v1 import job_pb2
 from tests.common.jobs_worker import make_queue
 from tests.common.postgres import create_database
@@ -159,3 +161,28 @@ async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
     job = await queue.submit("unlucky", {}, key="u", user="anna")
     ended = await end_of(queue, job.id)
     assert (ended.state, ended.attempts) == ("failed", 2)
+
+
+async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_word(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
+
+    async def handle(job: JobContext) -> dict[str, Any]:
+        async def failed() -> dict[str, Any]:
+            return {"error": error_detail(UnavailableError("The other side sleeps."))}
+
+        async def succeeded() -> dict[str, Any]:
+            return {"attempt": job.attempt}
+
+        if job.attempt == 1:
+            await DBOS.run_step_async({"name": "work"}, failed)
+            raise UnavailableError("The worker of the earlier version ends here.")
+        return await job.step("work", succeeded)
+
+    queue = JobQueue(url, "earlier-test", handlers={"work": handle}, slots=1)
+    await queue.start()
+    job = await queue.submit("work", {}, key="k", user="anna")
+    ended = await end_of(queue, job.id)
+    await queue.close()
+    assert (ended.state, ended.result) == ("succeeded", {"attempt": 2})

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from services.common.errors import AlreadyExistsError, PreconditionError
-from services.common.job_store import request_table
+from services.common.job_tables import request_table
 
 
 def request_digest(request: Message) -> str:

@@ -59,6 +59,7 @@ async def serve(settings: DownloadSettings) -> None:
                 cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, shelf).handle(job),
             },
             slots=section.pipelines,
+            per_user=section.pipelines_per_user,
             keep_seconds=section.keep_days * 86400,
             chore_seconds=section.chore_seconds,
         )
@@ -83,6 +84,7 @@ async def serve(settings: DownloadSettings) -> None:
             section.unfinished_uploads_per_user,
         )
         jobs.add_chore(uploads.forget_expired)
+        jobs.add_chore(acquirer.forget_old_partials)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()

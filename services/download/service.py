@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from services.common import audio
-from services.common.auth import require_user
+from services.common.auth import Identity, require_user
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.file_names import file_name
 from services.common.job_messages import queue_priority
@@ -24,6 +24,7 @@ from services.download.choices import Choices
 from services.download.client_streams import ClientStreams
 from services.download.config import DownloadSettings
 from services.download.conversions import Conversions
+from services.download.cookies import CookieRules
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
 from services.download.locks import Locks
@@ -102,42 +103,48 @@ class DownloadService(
         self._pipeline = pipeline
         self._lookups = lookups
         self._draining = draining
+        self._cookies = CookieRules(settings.download)
+        self._cookies.warn()
         self._client_streams = ClientStreams(settings.download)
         self._conversions = Conversions(objects, settings.download.conversion_bytes)
         self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
-        user = require_user().subject
-        async with self._claimed(user, request) as known:
-            record = known or await self._create_track(user, request)
+        caller = require_user()
+        async with self._claimed(caller.subject, request) as known:
+            record = known or await self._create_track(caller, request)
             return pb.CreateTrackResponse(
-                track=await self._message(user, record.subject), job=track_job_message(record)
+                track=await self._message(caller.subject, record.subject), job=track_job_message(record)
             )
 
-    async def _create_track(self, user: str, request: pb.CreateTrackRequest) -> JobRecord:
+    async def _create_track(self, caller: Identity, request: pb.CreateTrackRequest) -> JobRecord:
+        user = caller.subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
+        use_cookies = self._cookies.serve(caller, "fetches", url)
         await self._expect_room(user)
         async with self._usage.held(user) as room:
-            # The audio of a link that others have is there already.
-            await room.settle(await self._usage.of_link(user, url))
-            track = await self._library.add_link(user, url, reservation_id=room.id)
-        return await self._start(user, track.id, plan, request, only_missing=True)
+            if not use_cookies:
+                # The audio of a link that others have is there already.
+                await room.settle(await self._usage.of_link(user, url))
+            track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
+        return await self._start(user, track.id, plan, request, only_missing=True, use_cookies=use_cookies)
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
-        require_user()
+        caller = require_user()
         query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
         if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
             raise InvalidInputError(
                 f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
             )
-        answer = await self._lookups.search(query, count)
+        cookies_of = caller.subject if self._cookies.serve(caller, "lookups") else ""
+        answer = await self._lookups.search(query, count, cookies_of)
         return pb.SearchSongsResponse(songs=[song_message(song) for song in answer["entries"]])
 
     async def LookUpLink(self, request: pb.LookUpLinkRequest, _context: Any) -> pb.LookUpLinkResponse:
-        require_user()
+        caller = require_user()
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        answer = await self._lookups.look_up(url)
+        answer = await self._lookups.look_up(url, caller.subject if self._cookies.serve(caller, "lookups", url) else "")
         return pb.LookUpLinkResponse(
             song=song_message(answer["song"]), entries=[song_message(song) for song in answer["entries"]]
         )
@@ -282,7 +289,15 @@ class DownloadService(
             yield known
 
     async def _start(
-        self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool, content_digest: str = ""
+        self,
+        user: str,
+        track_id: str,
+        plan: Plan,
+        request: Any,
+        *,
+        only_missing: bool,
+        content_digest: str = "",
+        use_cookies: bool = False,
     ) -> JobRecord:
         structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
         if only_missing:
@@ -297,7 +312,13 @@ class DownloadService(
 
         return await self._jobs.submit(
             KIND,
-            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority), "again": not only_missing},
+            {
+                "track_id": track_id,
+                "plan": plan,
+                "priority": int(request.options.priority),
+                "again": not only_missing,
+                "use_cookies": use_cookies,
+            },
             key=job_key(KIND, user, track_id, plan, *([] if only_missing else ["again"])),
             user=user,
             subject=track_id,

@@ -51,6 +51,7 @@ job_table = sa.Table(
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("device_faults", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease", sa.String(40), nullable=False, server_default=""),
     sa.Column("beat_at", sa.Float),
     sa.Column("result", sa.JSON),
@@ -91,7 +92,8 @@ output_table = sa.Table(
 class JobRecord:
     """One job as the table has it; `fraction` in [0, 1], times in seconds since 1970.
 
-    `origin` is what its first request came along with (`carried`); earlier versions kept none.
+    `origin` is what its first request came along with (`carried`); earlier versions kept none. `device_faults` counts
+    how often the device of a worker failed at it.
     """
 
     id: str
@@ -114,6 +116,7 @@ class JobRecord:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     origin: dict[str, str] | None = None
+    device_faults: int = 0
     queue_position: int = 0
 
     @property
@@ -462,13 +465,29 @@ class JobStore:
             return connection.execute(self._owned(job_id, lease).values(**values)).rowcount == 1
 
     @_through_outages
-    def release(self, job_id: str, lease: str) -> bool:
-        """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
+    def release(self, job_id: str, lease: str, device_fault: bool = False) -> bool:
+        """Gives a job back to the queue; False if the lease is lost.
+
+        This attempt is not counted, unless the device failed at it.
+        """
+        counted = (
+            {"device_faults": job_table.c.device_faults + 1} if device_fault else {"attempts": job_table.c.attempts - 1}
+        )
         statement = self._owned(job_id, lease).values(
-            state="queued", attempts=job_table.c.attempts - 1, lease="", beat_at=None, eta_seconds=None
+            state="queued", lease="", beat_at=None, eta_seconds=None, **counted
         )
         with self.engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
+
+    def others_work(self, own: Sequence[str], within_seconds: float) -> bool:
+        """Whether other processes run jobs, by leases that they have kept so lately; `own` are this one's jobs."""
+        running = sa.select(job_table.c.id).where(
+            job_table.c.state == "running",
+            job_table.c.beat_at > self._now - within_seconds,
+            job_table.c.id.not_in(own),
+        )
+        with self.engine.connect() as connection:
+            return connection.execute(running.limit(1)).first() is not None
 
     def withdraw(self, job_id: str, request_id: str | None) -> bool:
         """Takes one request back (None: all); True if that cancelled the job, nobody waiting for it any more."""

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
-from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, NotFoundError, StemTubeError, StoppedError
 from services.common.job_store import Backlog, JobRecord, JobStore, State
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,10 @@ APPLICATION_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 MAX_DEATHS = 3
+MAX_DEVICE_FAULTS = 5
+"""A job at which so many times the device of a worker failed fails itself."""
+LEFT_SECONDS, REST_SECONDS = 60.0, 2.0
+"""A worker whose device failed at a job leaves it to others that are at work for so long, and looks again so often."""
 MAX_RETRIES = 4
 RETRY_SECONDS = 1.0
 REPORT_SECONDS = 0.1
@@ -68,9 +72,11 @@ class JobContext:
         self.user = record.user
         self.payload = record.payload
         self.attempt = record.attempts
+        self.device_faults = record.device_faults
         self.detail: dict[str, Any] = record.detail
         self.lease = lease
         self.writing = asyncio.Lock()
+        self.device_error: DeviceError | None = None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._news: tuple[str, float, float | None, dict[str, Any]] | None = None
@@ -131,6 +137,10 @@ class JobContext:
                     return {"result": await work()}
             except StoppedError:
                 raise asyncio.CancelledError from None
+            except DeviceError as error:
+                # No outcome of the step: another worker's device has one.
+                self.device_error = error
+                raise asyncio.CancelledError from None
             except StemTubeError as error:
                 return {"error": error_detail(error)}
 
@@ -189,6 +199,9 @@ class JobQueue:
         self._queue = f"{service}-jobs"
         self._handlers = handlers or {}
         self._slots = slots
+        self._room = slots
+        self._resting_until = 0.0
+        self._faulted: dict[str, tuple[int, float]] = {}
         self._keep_seconds = keep_seconds
         self._lease_seconds = lease_seconds
         self._chore_seconds = chore_seconds
@@ -235,13 +248,14 @@ class JobQueue:
             log_level="WARNING",
             serializer=DBOSPortableJSONSerializer(),
         )
-        DBOS(config=config)
+        engine = DBOS(config=config)
 
         async def job(job_id: str) -> None:
             await self._run(job_id)
 
         DBOS.workflow(name="job", max_recovery_attempts=None)(job)
         DBOS.launch()
+        self._ask_before_taking(engine)
         await asyncio.to_thread(
             DBOS.register_queue,
             self._queue,
@@ -249,6 +263,22 @@ class JobQueue:
             polling_interval_sec=QUEUE_POLL_SECONDS,
             on_conflict="always_update",
         )
+
+    def _ask_before_taking(self, engine: DBOS) -> None:
+        """Has the engine take no more jobs than `limit` says; its own limit is in the database, one for all workers."""
+        take = engine._sys_db.start_queued_workflows
+
+        def take_some(queue: Any, *arguments: Any, **options: Any) -> Any:
+            if queue.name == self._queue:
+                room = 0 if time.monotonic() < self._resting_until else self._room
+                queue._worker_concurrency = min(queue._worker_concurrency or room, room)
+            return take(queue, *arguments, **options)
+
+        engine._sys_db.start_queued_workflows = take_some  # type: ignore[method-assign]
+
+    def limit(self, jobs: int) -> None:
+        """Has this process take no more than so many jobs at a time from now on; with 0 none. Those in hand go on."""
+        self._room = jobs
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
@@ -281,8 +311,8 @@ class JobQueue:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _give_back(self, context: JobContext) -> None:
-        if await asyncio.to_thread(self._store.release, context.job_id, context.lease):
+    async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
+        if await asyncio.to_thread(self._store.release, context.job_id, context.lease, device_fault):
             await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
         if self._active.get(context.job_id, (None,))[0] is context:
@@ -489,6 +519,9 @@ class JobQueue:
     # ---- the worker
 
     async def _run(self, job_id: str) -> None:
+        if await self._leaves_to_others(job_id):
+            await asyncio.to_thread(self._client.resume_workflow, job_id, queue_name=self._queue)
+            raise asyncio.CancelledError
         lease = uuid.uuid4().hex
         record = await asyncio.to_thread(self._store.begin, job_id, lease)
         if record is None:
@@ -544,6 +577,12 @@ class JobQueue:
                 return "succeeded", await self._handlers[kind](context), None
             except StoppedError:
                 raise asyncio.CancelledError from None
+            except asyncio.CancelledError:
+                if context.device_error is None:
+                    raise
+                return await self._after_device_error(context, context.device_error)
+            except DeviceError as error:
+                return await self._after_device_error(context, error)
             except StemTubeError as error:
                 tries = MAX_DEATHS - 1 if error.reason == "WORKER_DIED" else MAX_RETRIES
                 if error.code not in TRANSIENT or retry >= tries:
@@ -561,6 +600,35 @@ class JobQueue:
                 log.exception("job failed")
                 return "failed", None, INTERNAL_ERROR
         raise AssertionError("unreachable")
+
+    async def _after_device_error(self, context: JobContext, error: DeviceError) -> tuple[Any, Any, Any]:
+        """Gives the job back for another worker to do; the outcome of one that no device seems able to do."""
+        began = not isinstance(error, DeviceNotReadyError)
+        if began and context.device_faults + 1 >= MAX_DEVICE_FAULTS:
+            return "failed", None, error_detail(error)
+        log.warning("the job goes to another worker", reason=error.reason, error=error.message)
+        if began:
+            times, _ = self._faulted.get(context.job_id, (0, 0.0))
+            self._faulted[context.job_id] = (times + 1, time.monotonic() + LEFT_SECONDS)
+        await self._give_back(context, device_fault=began)
+        raise asyncio.CancelledError
+
+    async def _leaves_to_others(self, job_id: str) -> bool:
+        """Whether a job that has just been taken is put back.
+
+        So it is if no more jobs are to be taken, and if the devices of this process failed at the job while other
+        workers have something to do: one that had not would have taken it already.
+        """
+        now = time.monotonic()
+        self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
+        if len(self._active) >= self._room:
+            return True
+        if job_id not in self._faulted or self._faulted[job_id][0] < self._slots:
+            return False
+        if not await asyncio.to_thread(self._store.others_work, list(self._active), self._lease_seconds):
+            return False
+        self._resting_until = now + REST_SECONDS
+        return True
 
     async def _beat(self) -> None:
         """Keeps the leases of this worker's jobs, stops those that were cancelled or taken, takes over silent ones."""

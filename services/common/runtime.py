@@ -9,6 +9,7 @@ from services.common import metrics, telemetry
 from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
+from services.common.engines import Engines
 from services.common.errors import UnavailableError
 from services.common.job_messages import job_message
 from services.common.jobs import JobQueue
@@ -101,6 +102,7 @@ async def run_with_jobs(
     draining: Draining,
     grace_seconds: float,
     models: Models | None = None,
+    engines: Engines | None = None,
 ) -> None:
     """Runs until SIGTERM or SIGINT.
 
@@ -114,13 +116,17 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
+        engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
 
     Raises:
         OSError: an address is taken.
     """
     health: telemetry.HealthServer | None = None
     await jobs.start()
+    why_not_ready = engines.why_not if engines else str
     try:
+        if engines:
+            engines.start(jobs.limit)
         if service:
             with metrics.shown(jobs.name, jobs.look):
                 await serve(
@@ -133,9 +139,11 @@ async def run_with_jobs(
                     routes=[queue_route(jobs)],
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
+                    why_not_ready=why_not_ready,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)
+            health.why_not = why_not_ready
             health.ready = True
             await stop_signal()
             health.ready = False

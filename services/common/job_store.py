@@ -9,7 +9,7 @@ since 1970 by the database's clock.
 import functools
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -532,17 +532,28 @@ class JobStore:
                     held.add((job_id, lease))
         return held
 
-    def take_silent(self, older_than_seconds: float) -> list[JobRecord]:
-        """Takes the lease of running jobs whose holder is silent and queues them; each is returned to one caller."""
-        silent = sa.and_(job_table.c.state == "running", job_table.c.beat_at < self._now - older_than_seconds)
+    def beats(self) -> dict[tuple[str, str], float]:
+        """When the holders of running jobs (id, lease) last showed that they live."""
+        query = sa.select(job_table.c.id, job_table.c.lease, job_table.c.beat_at).where(job_table.c.state == "running")
+        with self.engine.connect() as connection:
+            return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
+
+    def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
+        """Takes these leases, unless their holders have beaten since, and queues the jobs.
+
+        Args:
+            silent: as `beats` told them a while ago.
+
+        Returns:
+            The jobs; each to one caller.
+        """
         with self.engine.begin() as connection:
-            ids = connection.execute(sa.select(job_table.c.id).where(silent)).scalars().all()
             return [
                 self._get(connection, job_id)
-                for job_id in ids
+                for (job_id, lease), beat_at in silent.items()
                 if connection.execute(
-                    self._change(job_id)
-                    .where(silent)
+                    self._owned(job_id, lease)
+                    .where(job_table.c.beat_at == beat_at)
                     .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
                 ).rowcount
             ]
@@ -554,15 +565,13 @@ class JobStore:
             values = {"state": "failed", "error": error, "ended_at": self._now}
             return connection.execute(statement.values(**values)).rowcount == 1
 
-    def queued_among(self, ids: Sequence[str], older_than_seconds: float) -> list[str]:
-        """Those of these jobs that have been queued for some time."""
-        query = sa.select(job_table.c.id).where(
-            job_table.c.id.in_(ids),
-            job_table.c.state == "queued",
-            job_table.c.changed_at < self._now - older_than_seconds,
+    def queued_among(self, ids: Sequence[str]) -> dict[str, int]:
+        """Those of these jobs that are queued, with their versions."""
+        query = sa.select(job_table.c.id, job_table.c.version).where(
+            job_table.c.id.in_(ids), job_table.c.state == "queued"
         )
         with self.engine.connect() as connection:
-            return list(connection.execute(query).scalars())
+            return {row.id: row.version for row in connection.execute(query)}
 
     def old_ids(self, older_than_seconds: float) -> list[str]:
         """Jobs that ended long ago."""

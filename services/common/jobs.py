@@ -18,7 +18,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -34,6 +34,8 @@ from services.common.job_store import Backlog, JobRecord, JobStore, State
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 APPLICATION_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.2
@@ -170,6 +172,27 @@ class _Subscription:
     wake: asyncio.Event
 
 
+class _Watched(Generic[K, V]):
+    """Notices what does not change, by this process's own time: the database's clock may be set, back or forth."""
+
+    def __init__(self) -> None:
+        self._since: dict[K, tuple[V, float]] = {}
+
+    def unchanged(self, present: Mapping[K, V], seconds: float) -> dict[K, V]:
+        """What has been the same for so long, as far as it has been looked at.
+
+        Args:
+            present: all that there is now.
+            seconds: the least time.
+        """
+        now = time.monotonic()
+        before, self._since = self._since, {}
+        for key, value in present.items():
+            known = before.get(key)
+            self._since[key] = known if known and known[0] == value else (value, now)
+        return {key: value for key, (value, since) in self._since.items() if now - since > seconds}
+
+
 class JobQueue:
     """One service's jobs.
 
@@ -210,6 +233,8 @@ class JobQueue:
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
+        self._beats: _Watched[tuple[str, str], float] = _Watched()
+        self._taken: _Watched[str, int] = _Watched()
         self._tasks: list[asyncio.Task[None]] = []
         self._poke = asyncio.Event()
 
@@ -647,7 +672,8 @@ class JobQueue:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
                 if time.monotonic() - awake_since > self._lease_seconds:
-                    for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
+                    silent = self._beats.unchanged(await asyncio.to_thread(self._store.beats), self._lease_seconds)
+                    for record in await asyncio.to_thread(self._store.take_silent, silent) if silent else ():
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
@@ -670,12 +696,8 @@ class JobQueue:
         pending = self._client.list_workflows(
             queue_name=self._queue, status="PENDING", load_input=False, load_output=False
         )
-        silent = [
-            status.workflow_id
-            for status in pending
-            if time.time() - (status.updated_at or 0) / 1000 > self._lease_seconds
-        ]
-        for job_id in self._store.queued_among(silent, self._lease_seconds) if silent else ():
+        queued = self._store.queued_among([status.workflow_id for status in pending]) if pending else {}
+        for job_id in self._taken.unchanged(queued, self._lease_seconds):
             log.warning("job resumed", job=job_id)
             self._client.resume_workflow(job_id, queue_name=self._queue)
 

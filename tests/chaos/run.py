@@ -1,6 +1,7 @@
 """What one run of `make chaos` knows: the suite, until when it lasts, its songs, and what was accepted."""
 
 import random
+import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +9,7 @@ from pathlib import Path
 from tests.suite.running import Suite
 
 USERS = ("admin", "anna", "ben", "cleo")
-# The size of uploads that quarrel for room is far above that of all songs of the others with their stems.
-QUOTA_BYTES = 240_000_000
+Rows = list[tuple[str, ...]]
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Run:
         songs: files that users upload.
         accepted: user and job of each song that was accepted.
         cancelled: jobs that their users have cancelled.
+        removed: accepted songs that succeeded and that their users have deleted.
         kills: processes that were killed.
-        skipped: kinds that cannot be had here, and why.
         faults: what went against a promise, beyond lost, duplicated and orphaned things.
     """
 
@@ -34,8 +34,8 @@ class Run:
     songs: list[Path]
     accepted: list[tuple[str, str]] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    removed: int = 0
     kills: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -46,3 +46,23 @@ class Run:
     def dice(self, kind: str) -> random.Random:
         """Of a kind its own: its choices are the same whichever other kinds there are."""
         return random.Random(f"{self.seed} {kind}")
+
+    @property
+    def objects(self) -> Path:
+        """The folder of the object store."""
+        return self.suite.data / "objects"
+
+    def query(self, database: str, query: str, *values: str) -> Rows:
+        """Asks a service's database."""
+        with sqlite3.connect(f"{self.suite.data}/databases/{database}.sqlite", timeout=30) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def taken_by(self, user_id: str) -> int:
+        """Bytes of the originals of a user's tracks that are in the store."""
+        keys = self.query(
+            "download",
+            "SELECT DISTINCT audio_key FROM tracks JOIN access ON track_id = id WHERE user_id = ? AND audio_key != ''",
+            user_id,
+        )
+        paths = (self.objects / key for (key,) in keys if key)
+        return sum(path.stat().st_size for path in paths if path.exists())

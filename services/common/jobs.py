@@ -304,6 +304,7 @@ class JobQueue:
     def limit(self, jobs: int) -> None:
         """Has this process take no more than so many jobs at a time from now on; with 0 none. Those in hand go on."""
         self._room = jobs
+        metrics.SLOTS.labels(self._service).set(jobs)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""

@@ -150,7 +150,7 @@ class Fuzzer:
         return f"https://example.com/{self._dice.randrange(10**9)}.mp3"
 
     def _distinct_songs(self) -> list[bytes]:
-        whole = originals()["wav"]
+        whole = originals()["16bit.wav"]
         return [whole[:-8] + self._dice.randbytes(8) for _ in range(AT_ONCE)]
 
     def _at_once(self, calls: Sequence[Call], what: str) -> list[dict[str, Any]]:

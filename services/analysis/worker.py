@@ -21,6 +21,7 @@ from services.common import audio, devices, tracing
 from services.common.engine import Engine, Report, Work
 from services.common.engines import Engines
 from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
+from services.common.job_audio import open_job_audio
 from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_detail
 
 log = structlog.get_logger(__name__)
@@ -194,7 +195,7 @@ class AnalysisWork:
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
-        with tracing.span("decode"), self._objects.open(audio_key) as source:
+        with tracing.span("decode"), open_job_audio(self._objects, audio_key) as source:
             samples = audio.decode(
                 source,
                 self._limits,
@@ -211,7 +212,7 @@ class AnalysisWork:
             return None
 
         def decode() -> Audio:
-            with self._objects.open(choice["mix_key"]) as source:
+            with open_job_audio(self._objects, choice["mix_key"]) as source:
                 samples = audio.decode(
                     source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1, sandbox=self._sandbox
                 )

@@ -17,6 +17,7 @@ from services.common import audio, devices, tracing, work_metrics
 from services.common.engine import Engine, Report, Work
 from services.common.engines import Engines
 from services.common.errors import WeightsMissingError
+from services.common.job_audio import open_job_audio
 from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
@@ -161,7 +162,7 @@ class SeparationWork:
         return {"stems": stems, "made_by": maker}
 
     def _decode(self, audio_key: str, sample_rate_hz: int) -> Samples:
-        with self._objects.open(audio_key) as source:
+        with open_job_audio(self._objects, audio_key) as source:
             return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2, sandbox=self._sandbox)
 
     def _choose(self, task: dict[str, Any], report: Report) -> tuple[dict[str, str], Separator]:

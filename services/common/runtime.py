@@ -1,6 +1,7 @@
 """Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -102,6 +103,7 @@ async def run_with_jobs(
     draining: Draining,
     grace_seconds: float,
     models: Models | None = None,
+    problem: Callable[[], Awaitable[str]] | None = None,
     engines: Engines | None = None,
 ) -> None:
     """Runs until SIGTERM or SIGINT.
@@ -116,6 +118,7 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
+        problem: tells why requests cannot be served now, for /readyz; empty if they can.
         engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
 
     Raises:
@@ -123,10 +126,10 @@ async def run_with_jobs(
     """
     health: telemetry.HealthServer | None = None
     await jobs.start()
-    why_not_ready = engines.why_not if engines else str
     try:
         if engines:
             engines.start(jobs.limit)
+            problem = problem or engines.problem
         if service:
             with metrics.shown(jobs.name, jobs.look):
                 await serve(
@@ -139,11 +142,11 @@ async def run_with_jobs(
                     routes=[queue_route(jobs)],
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
-                    why_not_ready=why_not_ready,
+                    problem=problem,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)
-            health.why_not = why_not_ready
+            health.problem = problem
             health.ready = True
             await stop_signal()
             health.ready = False

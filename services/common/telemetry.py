@@ -7,7 +7,7 @@ import queue
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
@@ -159,18 +159,18 @@ def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging
 
 
 class HealthServer:
-    """Serves /healthz (the process lives), /readyz (it can do its work), /metrics and /errors.
+    """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says), /metrics and /errors.
 
     Attributes:
-        ready: whether /readyz answers 200; False at first.
-        why_not: asked then what else stands in the way; /readyz shows it.
+        ready: whether /readyz may answer 200; False at first.
+        problem: asked each time before it does: why the process cannot do its work; empty if it can.
         port: where it listens.
     """
 
     def __init__(self, runner: web.AppRunner) -> None:
         self._runner = runner
         self.ready = False
-        self.why_not: Callable[[], str] = str
+        self.problem: Callable[[], Awaitable[str]] | None = None
         self.port = 0
 
     @classmethod
@@ -189,11 +189,10 @@ class HealthServer:
             return web.Response(text="ok\n")
 
         async def readyz(_request: web.Request) -> web.Response:
-            if not server.ready:
-                return web.Response(text="not ready\n", status=503)
-            if why_not := server.why_not():
-                return web.Response(text=f"not ready: {why_not}\n", status=503)
-            return web.Response(text="ready\n")
+            problem = await server.problem() if server.ready and server.problem else ""
+            if problem:
+                return web.Response(text=f"not ready: {problem}\n", status=503)
+            return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
         app = web.Application()
         app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -78,7 +78,7 @@ def orphans(run: Run) -> list[str]:
     there = {str(path.relative_to(run.objects)) for path in run.objects.rglob("*") if path.is_file()}
     used = {
         key
-        for table in ("tracks", "stems")
+        for table in _tables_of_objects(run)
         for row in run.query("download", f"SELECT audio_key, peaks_key FROM {table}")
         for key in row
     }
@@ -87,3 +87,10 @@ def orphans(run: Run) -> list[str]:
     kept = {f"uploads/{upload}/{part}" for upload, parts in unfinished for part in json.loads(parts)}
     missing = [f"missing {key}" for key in used - there]
     return missing + sorted(key for key in there - used - kept if not key.startswith(NOT_ORPHANS))
+
+
+def _tables_of_objects(run: Run) -> list[str]:
+    """The library's tables whose rows name objects."""
+    columns = "(SELECT count(*) FROM pragma_table_info(t.name) AS c WHERE c.name IN ('audio_key', 'peaks_key'))"
+    query = f"SELECT name FROM sqlite_master AS t WHERE type = 'table' AND {columns} = 2"
+    return [table for (table,) in run.query("download", query)]

@@ -87,6 +87,7 @@ def availability_message(found: Availability) -> provenance_pb2.Availability:
 
 def job_message(record: JobRecord) -> job_pb2.Job:
     """A job as a message."""
+    tries_again = record.state == "queued" and record.not_before is not None
     return job_pb2.Job(
         id=record.id,
         kind=record.kind,
@@ -100,4 +101,6 @@ def job_message(record: JobRecord) -> job_pb2.Job:
         create_time=timestamp(record.created_at),
         start_time=timestamp(record.started_at),
         end_time=timestamp(record.ended_at),
+        next_attempt_time=timestamp(record.not_before) if tries_again else None,
+        last_error=error_message(record.retry_error) if tries_again else None,
     )

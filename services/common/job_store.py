@@ -11,18 +11,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
+from services.common import job_waiting
 from services.common.errors import PreconditionError
+from services.common.job_tables import LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-UNFINISHED: tuple[State, ...] = ("queued", "running")
-LANE_TURNS = 1_000_000_000
 WATCH_OVERLAP_SECONDS = 2.0
 CONNECT_SECONDS = 5
 DELETE_AT_ONCE = 500
@@ -31,69 +30,15 @@ OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
 Enqueue = Callable[[Connection, str, int], None]
 
 log = structlog.get_logger(__name__)
-metadata = sa.MetaData()
-
-job_table = sa.Table(
-    "job",
-    metadata,
-    sa.Column("id", sa.String(100), primary_key=True),
-    sa.Column("key", sa.String(100), nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("kind", sa.String(40), nullable=False),
-    sa.Column("user", sa.String(100), nullable=False),
-    sa.Column("subject", sa.String(200), nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
-    sa.Column("turn", sa.Integer, nullable=False),
-    sa.Column("state", sa.String(12), nullable=False),
-    sa.Column("stage", sa.String(40), nullable=False, server_default=""),
-    sa.Column("fraction", sa.Float, nullable=False, server_default="0"),
-    sa.Column("eta_seconds", sa.Float),
-    sa.Column("detail", sa.JSON, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("device_faults", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("lease", sa.String(40), nullable=False, server_default=""),
-    sa.Column("beat_at", sa.Float),
-    sa.Column("result", sa.JSON),
-    sa.Column("error", sa.JSON),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
-    sa.Column("changed_at", sa.Float, nullable=False, index=True),
-    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
-    sa.Column("origin", sa.JSON(none_as_null=True)),
-    sa.UniqueConstraint("key", "generation"),
-    sa.Index("job_user_created", "user", "created_at"),
-    sa.Index("job_state", "state", "beat_at"),
-    sa.Index("job_turn", "turn"),
-    sa.Index("job_user_turn", "user", "turn"),
-)
-
-request_table = sa.Table(
-    "job_request",
-    metadata,
-    sa.Column("request_id", sa.String(100), primary_key=True),
-    # None: it was withdrawn before it came.
-    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), index=True),
-    sa.Column("user", sa.String(100), nullable=False),
-    sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
-)
-
-output_table = sa.Table(
-    "job_output",
-    metadata,
-    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("name", sa.String(40), primary_key=True),
-    sa.Column("content", sa.JSON, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """One job as the table has it; `fraction` in [0, 1], times in seconds since 1970.
 
-    `origin` is what its first request came along with (`carried`); earlier versions kept none. `device_faults` counts
-    how often the device of a worker failed at it.
+    A job that waits for its next attempt tells when that is due (`not_before`) and how the last one ended
+    (`retry_error`). `origin` is what its first request came along with (`carried`); earlier versions kept none.
+    `device_faults` counts how often the device of a worker failed at it.
     """
 
     id: str
@@ -117,6 +62,9 @@ class JobRecord:
     error: dict[str, Any] | None = None
     origin: dict[str, str] | None = None
     device_faults: int = 0
+    retries: int = 0
+    not_before: float | None = None
+    retry_error: dict[str, Any] | None = None
     queue_position: int = 0
 
     @property
@@ -322,7 +270,7 @@ class JobStore:
             row = connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().first()
             if row is None:
                 return None
-            position = self._queue_positions(connection).get(job_id, 0) if row["state"] == "queued" else 0
+            position = job_waiting.place(connection, job_id) if row["state"] == "queued" else 0
             return JobRecord(**row, queue_position=position)
 
     def jobs_of(self, user: str, before: tuple[float, str] | None, limit: int, subject: str) -> list[JobRecord]:
@@ -342,11 +290,17 @@ class JobStore:
         if user is not None:
             query = query.where(job_table.c.user == user)
         with self.engine.connect() as connection:
-            positions = self._queue_positions(connection)
+            positions = job_waiting.places(connection)
             return [
                 JobRecord(**row, queue_position=positions.get(row["id"], 0))
                 for row in connection.execute(query).mappings()
             ]
+
+    def is_unfinished(self, job_id: str) -> bool:
+        """Whether there is such a job, and something left to do for it."""
+        query = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.state.in_(UNFINISHED))
+        with self.engine.connect() as connection:
+            return connection.execute(query).first() is not None
 
     def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
@@ -383,37 +337,42 @@ class JobStore:
                 return now, []
             query = sa.select(*COLUMNS).where(job_table.c.changed_at >= moment - WATCH_OVERLAP_SECONDS)
             rows = connection.execute(query.order_by(job_table.c.changed_at)).mappings().all()
-            positions = self._queue_positions(connection) if any(row["state"] == "queued" for row in rows) else {}
+            positions = job_waiting.places(connection) if any(row["state"] == "queued" for row in rows) else {}
             return now, [JobRecord(**row, queue_position=positions.get(row["id"], 0)) for row in rows]
 
     def queue_positions(self) -> dict[str, int]:
         """The places of all queued jobs."""
         with self.engine.connect() as connection:
-            return self._queue_positions(connection)
-
-    def _queue_positions(self, connection: Connection) -> dict[str, int]:
-        waiting = sa.select(job_table.c.id).where(job_table.c.state == "queued")
-        ordered = connection.execute(waiting.order_by(job_table.c.turn, job_table.c.created_at)).scalars()
-        return {job_id: place for place, job_id in enumerate(ordered, start=1)}
+            return job_waiting.places(connection)
 
     @_through_outages
-    def begin(self, job_id: str, lease: str) -> JobRecord | None:
-        """Starts the next attempt of an unfinished job; None if there is nothing left to do.
+    def begin(self, job_id: str, lease: str, at_once: int = 0) -> JobRecord | None:
+        """Starts the next attempt of an unfinished job; None if there is nothing left to do, or not yet.
 
         From here on the job belongs to whoever holds `lease`, a random string, until it ends or the lease is taken.
+
+        Args:
+            job_id: of the job.
+            lease: of this attempt.
+            at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
         """
+        is_due = sa.or_(job_table.c.not_before.is_(None), job_waiting.is_due(self._now))
         statement = (
             self._change(job_id)
-            .where(job_table.c.state.in_(UNFINISHED))
+            .where(job_table.c.state.in_(UNFINISHED), is_due)
             .values(
                 state="running",
                 lease=lease,
                 attempts=job_table.c.attempts + 1,
                 beat_at=self._now,
                 started_at=sa.func.coalesce(job_table.c.started_at, self._now),
+                held=False,
+                not_before=None,
             )
         )
         with self.engine.begin() as connection:
+            if at_once and job_waiting.hold(connection, job_id, at_once, self._now):
+                return None
             if connection.execute(statement).rowcount == 0:
                 return None
             return self._get(connection, job_id)
@@ -448,10 +407,35 @@ class JobStore:
             return {row.name: row.content for row in connection.execute(query)}
 
     @_through_outages
-    def try_again(self, job_id: str, lease: str) -> None:
-        """Counts a further attempt by the same holder."""
+    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any]) -> bool:
+        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost."""
+        statement = self._owned(job_id, lease).values(
+            state="queued",
+            lease="",
+            beat_at=None,
+            eta_seconds=None,
+            retries=job_table.c.retries + 1,
+            not_before=self._now + seconds,
+            retry_error=error,
+        )
         with self.engine.begin() as connection:
-            connection.execute(self._owned(job_id, lease).values(attempts=job_table.c.attempts + 1))
+            return connection.execute(statement).rowcount == 1
+
+    def take_due(self) -> list[str]:
+        """Ids of jobs whose next attempt is due, each told to one caller, which resumes them."""
+        with self.engine.begin() as connection:
+            return job_waiting.take_due(connection, self._now)
+
+    def admit(self, user: str, at_once: int) -> list[str]:
+        """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
+        with self.engine.begin() as connection:
+            return job_waiting.admit(connection, user, at_once, self._now)
+
+    def admit_all(self, at_once: int) -> list[str]:
+        """As `admit`, of all users."""
+        with self.engine.connect() as connection:
+            users = job_waiting.users_held_back(connection)
+        return [job_id for user in users for job_id in self.admit(user, at_once)]
 
     @_through_outages
     def finish(
@@ -465,19 +449,28 @@ class JobStore:
             return connection.execute(self._owned(job_id, lease).values(**values)).rowcount == 1
 
     @_through_outages
-    def release(self, job_id: str, lease: str, device_fault: bool = False) -> bool:
-        """Gives a job back to the queue; False if the lease is lost.
-
-        This attempt is not counted, unless the device failed at it.
-        """
-        counted = (
-            {"device_faults": job_table.c.device_faults + 1} if device_fault else {"attempts": job_table.c.attempts - 1}
-        )
+    def hand_on(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue because the device failed at it; False if the lease is lost."""
         statement = self._owned(job_id, lease).values(
-            state="queued", lease="", beat_at=None, eta_seconds=None, **counted
+            state="queued", lease="", beat_at=None, eta_seconds=None, device_faults=job_table.c.device_faults + 1
         )
         with self.engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
+
+    def release(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
+        return bool(self.release_all([(job_id, lease)]))
+
+    @_through_outages
+    def release_all(self, leases: Iterable[tuple[str, str]]) -> list[str]:
+        """As `release`, of many jobs (id, lease) at once; ids of those whose lease was not lost."""
+        values = {"state": "queued", "attempts": job_table.c.attempts - 1, "lease": "", "beat_at": None}
+        with self.engine.begin() as connection:
+            return [
+                job_id
+                for job_id, lease in leases
+                if connection.execute(self._owned(job_id, lease).values(eta_seconds=None, **values)).rowcount
+            ]
 
     def others_work(self, own: Sequence[str], within_seconds: float) -> bool:
         """Whether other processes run jobs, by leases that they have kept so lately; `own` are this one's jobs."""
@@ -524,13 +517,8 @@ class JobStore:
 
     def beat(self, leases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Shows that the holders of these (job id, lease) live; returns those that are still held."""
-        held = set()
         with self.engine.begin() as connection:
-            for job_id, lease in leases:
-                owned = sa.and_(job_table.c.id == job_id, job_table.c.lease == lease, job_table.c.state == "running")
-                if connection.execute(sa.update(job_table).where(owned).values(beat_at=self._now)).rowcount:
-                    held.add((job_id, lease))
-        return held
+            return job_waiting.beat(connection, leases, self._now)
 
     def beats(self) -> dict[tuple[str, str], float]:
         """When the holders of running jobs (id, lease) last showed that they live."""
@@ -565,13 +553,10 @@ class JobStore:
             values = {"state": "failed", "error": error, "ended_at": self._now}
             return connection.execute(statement.values(**values)).rowcount == 1
 
-    def queued_among(self, ids: Sequence[str]) -> dict[str, int]:
-        """Those of these jobs that are queued, with their versions."""
-        query = sa.select(job_table.c.id, job_table.c.version).where(
-            job_table.c.id.in_(ids), job_table.c.state == "queued"
-        )
-        with self.engine.connect() as connection:
-            return {row.id: row.version for row in connection.execute(query)}
+    def take_forgotten(self, older_than_seconds: float) -> list[str]:
+        """Ids of jobs that the engine will not hand out by itself, each told to one caller, which resumes them."""
+        with self.engine.begin() as connection:
+            return job_waiting.take_forgotten(connection, older_than_seconds, self._now)
 
     def old_ids(self, older_than_seconds: float) -> list[str]:
         """Jobs that ended long ago."""

@@ -29,7 +29,8 @@ from sqlalchemy.exc import DBAPIError
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
 from services.common.errors import Code, DeviceError, DeviceNotReadyError, NotFoundError, StemTubeError, StoppedError
-from services.common.job_store import Backlog, JobRecord, JobStore, State
+from services.common.job_store import Backlog, JobRecord, JobStore
+from services.common.job_tables import State
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -53,6 +54,8 @@ LOOK_AGAIN_SECONDS = 5.0
 PLACES_TOLD = 20
 """Of queued jobs up to this place, each step forward is told at once; of others when they are looked at again."""
 INTERACTIVE, BATCH = 0, 1
+BEGIN_AT_ONCE = 4
+"""Jobs that one process begins at a time: each takes a connection to the database."""
 TRANSIENT = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED)
 
 
@@ -75,10 +78,10 @@ class JobContext:
         self.payload = record.payload
         self.attempt = record.attempts
         self.device_faults = record.device_faults
+        self.retries = record.retries
         self.detail: dict[str, Any] = record.detail
         self.lease = lease
         self.writing = asyncio.Lock()
-        self.device_error: DeviceError | None = None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._news: tuple[str, float, float | None, dict[str, Any]] | None = None
@@ -117,6 +120,16 @@ class JobContext:
         """What this and earlier attempts have kept with `save_output`, by name. Blocks."""
         return self._store.outputs(self.job_id)
 
+    def is_final(self, error: StemTubeError) -> bool:
+        """Whether the job ends with this error rather than being tried again."""
+        tries = MAX_DEATHS - 1 if error.reason == "WORKER_DIED" else MAX_RETRIES
+        return error.code not in TRANSIENT or self.retries >= tries
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a report has not been written yet."""
+        return self._news is not None
+
     def take_news(self) -> tuple[str, float, float | None, dict[str, Any]] | None:
         """The newest report not yet written."""
         with self._lock:
@@ -130,27 +143,40 @@ class JobContext:
     async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """Runs a step of the job whose outcome (JSON, or a domain error) is kept: a later attempt gets it as it was.
 
-        Steps that run side by side must be started in the same order each time.
+        A transient error is not kept: the next attempt runs the step again. Steps that run side by side must be started
+        in the same order each time.
         """
+        failure: StemTubeError | None = None
+        has_run = False
 
         async def outcome() -> dict[str, Any]:
+            nonlocal failure, has_run
+            has_run = True
             try:
                 with tracing.span(f"step {name}"):
                     return {"result": await work()}
             except StoppedError:
                 raise asyncio.CancelledError from None
-            except DeviceError as error:
-                # No outcome of the step: another worker's device has one.
-                self.device_error = error
-                raise asyncio.CancelledError from None
             except StemTubeError as error:
+                if error.code in TRANSIENT or isinstance(error, DeviceError):
+                    failure = error
+                    raise asyncio.CancelledError from None  # of which the engine keeps nothing
                 return {"error": error_detail(error)}
 
-        kept: dict[str, Any] = await DBOS.run_step_async({"name": name}, outcome)
-        if "error" in kept:
-            raise KeptError(kept["error"])
-        result: dict[str, Any] = kept["result"]
-        return result
+        while True:
+            try:
+                kept: dict[str, Any] = await DBOS.run_step_async({"name": name}, outcome)
+            except asyncio.CancelledError:
+                if failure is not None:
+                    raise failure from None
+                raise
+            if "error" not in kept:
+                result: dict[str, Any] = kept["result"]
+                return result
+            error = KeptError(kept["error"])
+            if has_run or error.code not in TRANSIENT:
+                raise error
+            # Earlier versions kept transient errors, and ran the step again under the next number.
 
 
 class KeptError(StemTubeError):
@@ -201,6 +227,8 @@ class JobQueue:
         service: its name.
         handlers: by kind of job, for a process that works.
         slots: jobs that run at a time in this process; 0 for one that only submits and watches.
+        per_user: jobs of a user that run at a time, in all processes together, interactive and batch ones each; 0: any
+            number.
         keep_seconds: how long finished jobs are kept.
         lease_seconds: a worker silent for so long loses its jobs; at least three times `BEAT_SECONDS`.
         chore_seconds: time between two rounds of housekeeping.
@@ -213,6 +241,7 @@ class JobQueue:
         *,
         handlers: Mapping[str, Handler] | None = None,
         slots: int = 0,
+        per_user: int = 0,
         keep_seconds: float = 7 * 86400.0,
         lease_seconds: float = 10.0,
         chore_seconds: float = 3600.0,
@@ -225,6 +254,8 @@ class JobQueue:
         self._room = slots
         self._resting_until = 0.0
         self._faulted: dict[str, tuple[int, float]] = {}
+        self._per_user = per_user
+        self._beginning = asyncio.Semaphore(BEGIN_AT_ONCE)
         self._keep_seconds = keep_seconds
         self._lease_seconds = lease_seconds
         self._chore_seconds = chore_seconds
@@ -234,7 +265,6 @@ class JobQueue:
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
         self._beats: _Watched[tuple[str, str], float] = _Watched()
-        self._taken: _Watched[str, int] = _Watched()
         self._tasks: list[asyncio.Task[None]] = []
         self._poke = asyncio.Event()
 
@@ -248,6 +278,7 @@ class JobQueue:
         engine_log = logging.getLogger("dbos")
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
+        engine_log.addFilter(_is_no_cancellation)
         await migrate(self._url, "services.common", tables="jobs")
         await asyncio.to_thread(DBOS.migrate, self._url)
         self._client = await asyncio.to_thread(
@@ -327,7 +358,7 @@ class JobQueue:
             await asyncio.wait(running, timeout=grace_seconds)
         # The engine made its own pool the loop's default one, and is about to close it.
         loop.set_default_executor(ThreadPoolExecutor())
-        await asyncio.gather(*(self._give_back(context) for context, _ in list(self._active.values())))
+        await self._give_all_back()
         await engine_end
         loop.set_default_executor(ThreadPoolExecutor())
         self._slots = 0
@@ -338,11 +369,27 @@ class JobQueue:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
-        if await asyncio.to_thread(self._store.release, context.job_id, context.lease, device_fault):
+        give = self._store.hand_on if device_fault else self._store.release
+        if await asyncio.to_thread(give, context.job_id, context.lease):
             await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
         if self._active.get(context.job_id, (None,))[0] is context:
             self._stop(context.job_id)
+
+    async def _give_all_back(self) -> None:
+        contexts = [context for context, _ in self._active.values()]
+        ids = await asyncio.to_thread(self._store.release_all, [(job.job_id, job.lease) for job in contexts])
+        await self._resume(ids)
+        for context in contexts:
+            if self._active.get(context.job_id, (None,))[0] is context:
+                self._stop(context.job_id)
+        if ids:
+            log.info("jobs given back", count=len(ids))
+
+    async def _resume(self, ids: list[str]) -> None:
+        """Has the engine hand out jobs of ours that are queued."""
+        if ids:
+            await asyncio.to_thread(self._client.resume_workflows, ids, queue_name=self._queue)
 
     # ---- what a service offers
 
@@ -487,12 +534,13 @@ class JobQueue:
         Raises:
             NotFoundError: no such job (reason NO_SUCH_JOB).
         """
-        await self.get(job_id)
+        record = await self.get(job_id)
         if await self._ask(self._store.withdraw, job_id, request_id):
             await self._ask(self._client.cancel_workflow, job_id)
             if job_id in self._active:
                 self._stop(job_id)
             log.info("job cancelled", job=job_id)
+            await self._admit(record.user)
         self._poke.set()
 
     async def cancel_request(self, request_id: str) -> None:
@@ -549,8 +597,11 @@ class JobQueue:
             await asyncio.to_thread(self._client.resume_workflow, job_id, queue_name=self._queue)
             raise asyncio.CancelledError
         lease = uuid.uuid4().hex
-        record = await asyncio.to_thread(self._store.begin, job_id, lease)
+        async with self._beginning:
+            record = await asyncio.to_thread(self._store.begin, job_id, lease, self._per_user)
         if record is None:
+            if await asyncio.to_thread(self._store.is_unfinished, job_id):
+                raise asyncio.CancelledError  # it waits; the engine must not take it for done
             return
         context = JobContext(record, lease, self._store)
         parent = carried.bind_origin(record.origin or {})
@@ -577,6 +628,9 @@ class JobQueue:
         try:
             state, result, error = await self._outcome(context, record.kind)
             await self._write_report(context)
+            if state == "queued":
+                await self._put_back(context, error)
+                raise asyncio.CancelledError  # the engine must not take it for done
             finished = await asyncio.to_thread(self._store.finish, job_id, lease, state, result, error)
         except Exception as fault:
             # The engine must not take it for done: whoever finds the lease silent goes on with it.
@@ -587,47 +641,58 @@ class JobQueue:
             if self._active.get(job_id, (None,))[0] is context:
                 del self._active[job_id]
             self._poke.set()
+        if finished:
+            await self._admit(record.user)
         span.set(state=state if finished else "lease lost")
         if error:
             span.fail(error["reason"])
         if finished:
             metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
             metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
-        log.info("job ended", state=state if finished else "lease lost", error=error and error["message"])
+        if finished and error:
+            log.warning("job failed", reason=error["reason"], error=error["message"], attempt=record.attempts)
+        else:
+            log.info("job ended", state=state if finished else "lease lost")
         if not finished:
             raise asyncio.CancelledError  # likewise
 
-    async def _outcome(self, context: JobContext, kind: str) -> tuple[Any, Any, Any]:
-        for retry in range(MAX_RETRIES + 1):
-            try:
-                return "succeeded", await self._handlers[kind](context), None
-            except StoppedError:
-                raise asyncio.CancelledError from None
-            except asyncio.CancelledError:
-                if context.device_error is None:
-                    raise
-                return await self._after_device_error(context, context.device_error)
-            except DeviceError as error:
-                return await self._after_device_error(context, error)
-            except StemTubeError as error:
-                tries = MAX_DEATHS - 1 if error.reason == "WORKER_DIED" else MAX_RETRIES
-                if error.code not in TRANSIENT or retry >= tries:
-                    return "failed", None, error_detail(error)
-                delay = RETRY_SECONDS * 2**retry
-                log.warning("job will be tried again", error=error.message, reason=error.reason, seconds=delay)
-                await asyncio.sleep(delay)
-                await asyncio.to_thread(self._store.try_again, context.job_id, context.lease)
-            except DBAPIError as error:
-                # The engine could not note a step down. What was done since the last one is done again.
-                log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
-                await self._give_back(context)
-                raise asyncio.CancelledError from None
-            except Exception:
-                log.exception("job failed")
-                return "failed", None, INTERNAL_ERROR
-        raise AssertionError("unreachable")
+    async def _outcome(self, context: JobContext, kind: str) -> tuple[State, dict[str, Any] | None, Any]:
+        """How an attempt ends: state, result and error; "queued" with an error after which the job is tried again."""
+        try:
+            return "succeeded", await self._handlers[kind](context), None
+        except StoppedError:
+            raise asyncio.CancelledError from None
+        except DeviceError as error:
+            return await self._after_device_error(context, error)
+        except StemTubeError as error:
+            return "failed" if context.is_final(error) else "queued", None, error_detail(error)
+        except DBAPIError as error:
+            # The engine could not note a step down. What was done since the last one is done again.
+            log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
+            await self._give_back(context)
+            raise asyncio.CancelledError from None
+        except Exception:
+            log.exception("job failed")
+            return "failed", None, INTERNAL_ERROR
 
-    async def _after_device_error(self, context: JobContext, error: DeviceError) -> tuple[Any, Any, Any]:
+    async def _put_back(self, context: JobContext, error: dict[str, Any]) -> None:
+        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here."""
+        seconds = RETRY_SECONDS * 2**context.retries
+        if await asyncio.to_thread(self._store.put_back, context.job_id, context.lease, seconds, error):
+            log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
+            await self._admit(context.user)
+
+    async def _admit(self, user: str) -> None:
+        """Has jobs of a user start for which there is room now; those that are forgotten here `_beat` finds."""
+        if self._per_user:
+            try:
+                await self._resume(await asyncio.to_thread(self._store.admit, user, self._per_user))
+            except DBAPIError as error:
+                log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
+
+    async def _after_device_error(
+        self, context: JobContext, error: DeviceError
+    ) -> tuple[State, dict[str, Any] | None, Any]:
         """Gives the job back for another worker to do; the outcome of one that no device seems able to do."""
         began = not isinstance(error, DeviceNotReadyError)
         if began and context.device_faults + 1 >= MAX_DEVICE_FAULTS:
@@ -672,13 +737,14 @@ class JobQueue:
                     if (job_id, lease) not in held and current and current[0].lease == lease:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
+                await self._resume(await asyncio.to_thread(self._store.take_due))
                 if time.monotonic() - awake_since > self._lease_seconds:
                     silent = self._beats.unchanged(await asyncio.to_thread(self._store.beats), self._lease_seconds)
                     for record in await asyncio.to_thread(self._store.take_silent, silent) if silent else ():
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
-                        await asyncio.to_thread(self._resume_forgotten)
+                        await self._resume_forgotten()
                 metrics.BEAT.labels(self._service).set_to_current_time()
             except DBAPIError as error:
                 awake_since = time.monotonic()
@@ -692,15 +758,14 @@ class JobQueue:
         context.stop()
         task.cancel()
 
-    def _resume_forgotten(self) -> None:
-        """Resumes jobs that wait while the engine holds them to be running: whoever took them died before it began."""
-        pending = self._client.list_workflows(
-            queue_name=self._queue, status="PENDING", load_input=False, load_output=False
-        )
-        queued = self._store.queued_among([status.workflow_id for status in pending]) if pending else {}
-        for job_id in self._taken.unchanged(queued, self._lease_seconds):
-            log.warning("job resumed", job=job_id)
-            self._client.resume_workflow(job_id, queue_name=self._queue)
+    async def _resume_forgotten(self) -> None:
+        """Resumes jobs that wait while nobody is about to begin them: whoever took them, or let them start, died."""
+        forgotten = await asyncio.to_thread(self._store.take_forgotten, self._lease_seconds)
+        if forgotten:
+            log.warning("jobs resumed", count=len(forgotten))
+        await self._resume(forgotten)
+        if self._per_user:
+            await self._resume(await asyncio.to_thread(self._store.admit_all, self._per_user))
 
     async def _take_over(self, record: JobRecord) -> None:
         metrics.TAKEN_OVER.labels(self._service).inc()
@@ -717,7 +782,8 @@ class JobQueue:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             for context, _ in list(self._active.values()):
-                await self._write_report(context)
+                if context.has_news:
+                    await self._write_report(context)
 
     async def _write_report(self, context: JobContext) -> None:
         async with context.writing:  # one after another, or an older report could overwrite a newer one
@@ -811,6 +877,11 @@ async def _take(subscription: _Subscription, seconds: float | None = None) -> li
     records = list(subscription.pending.values())
     subscription.pending.clear()
     return records
+
+
+def _is_no_cancellation(line: logging.LogRecord) -> bool:
+    """Leaves out what the engine says of each job that goes back to the queue."""
+    return not str(line.msg).startswith("Asyncio task cancelled")
 
 
 def error_detail(error: StemTubeError) -> dict[str, Any]:

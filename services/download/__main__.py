@@ -52,6 +52,7 @@ async def serve(settings: DownloadSettings) -> None:
                 cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, shelf).handle(job),
             },
             slots=section.pipelines,
+            per_user=section.pipelines_per_user,
             keep_seconds=section.keep_days * 86400,
             chore_seconds=section.chore_seconds,
         )
@@ -69,6 +70,7 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
         uploads = Uploads(database, objects, timedelta(hours=section.upload_hours))
         jobs.add_chore(uploads.forget_expired)
+        jobs.add_chore(acquirer.forget_old_partials)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from services.common.errors import (
     LimitExceededError,
     NotFoundError,
     StemTubeError,
-    UnavailableError,
 )
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
+from services.download.cookies import CookieRules
+from services.download.fetch_pace import moving
+from services.download.fetch_turns import FetchTurns, Turn
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
@@ -29,8 +33,26 @@ from services.download.store import AudioFacts, Library, SongFacts
 from services.download.tables import Track
 
 OnStage = Callable[..., None]
+OnWait = Callable[[], None]
 ExpectRoom = Callable[[int], Awaitable[None]]
 FETCHED = 0.8
+# A fetch that is tried again finds what was there; after this time nobody comes for it, or another process has.
+PARTIAL_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who wants a link fetched.
+
+    Args:
+        user: the id.
+        lane: 0 where somebody waits for it, 1 for batch work.
+        use_cookies: with the operator's cookies; see `services.download.cookies`.
+    """
+
+    user: str
+    lane: int = 0
+    use_cookies: bool = False
 
 
 class Acquirer:
@@ -44,6 +66,9 @@ class Acquirer:
         self._objects = objects
         self._library = library
         self._files = Engine("download-files", FileWork, settings, settings.log)
+        section = settings.download
+        self._turns = FetchTurns(section.fetches, section.fetches_per_user)
+        self._cookies = CookieRules(section)
         self._fetching = Locks()
         self._partial = tempfile.TemporaryDirectory()
 
@@ -129,12 +154,16 @@ class Acquirer:
         finally:
             await asyncio.shield(self._forget(draft))
 
-    async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def acquire(
+        self, track_id: str, requester: Requester, on_stage: OnStage, on_wait: OnWait, expect_room: ExpectRoom
+    ) -> str:
         """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
 
         Args:
             track_id: whose it is.
+            requester: in whose turn it is fetched.
             on_stage: called with what is being done and how much of it is done.
+            on_wait: called if others are fetched first.
             expect_room: called with the bytes of what was fetched; raises if there is no room for them.
 
         Returns:
@@ -143,16 +172,18 @@ class Acquirer:
         Raises:
             StemTubeError: it cannot be fetched, or is not usable as a song.
             LimitExceededError: there is no room for it (reason QUOTA_EXCEEDED).
-            UnavailableError: it took too long (reason FETCH_TIMEOUT).
+            UnavailableError: it took too long, or brought next to nothing (reason FETCH_TIMEOUT, FETCH_STALLED).
             NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
         track = await self._track(track_id)
         if track.audio_key:
             return track.audio_key
-        on_stage("fetching", 0.0)
-        async with self._fetching.of(track_id):
-            track = await self._track(track_id)
-            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage, expect_room)
+        # The turn first: who waits for one must not keep others from fetching the same link in theirs.
+        async with self._turns.turn(requester.user, requester.lane, on_wait) as turn:
+            on_stage("fetching", 0.0)
+            async with self._fetching.of(track_id):
+                track = await self._track(track_id)
+                return track.audio_key or await self._fetch(track, requester, turn, on_stage, expect_room)
 
     async def _track(self, track_id: str) -> Track:
         data = await self._library.track(track_id)
@@ -160,18 +191,28 @@ class Acquirer:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
         return data.track
 
-    async def _fetch(self, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def _fetch(
+        self, track: Track, requester: Requester, turn: Turn, on_stage: OnStage, expect_room: ExpectRoom
+    ) -> str:
+        track_id, url = track.id, track.url
+        # Not for a track that others have, too.
+        use_cookies = requester.use_cookies and track.private_url is not None and self._cookies.allow("fetches", url)
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         # Where a transient error breaks off, the next attempt goes on.
         folder = Path(self._partial.name) / track_id
-        folder.mkdir(exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, exist_ok=True)
         try:
-            async with asyncio.timeout(self._settings.download.fetch_seconds):
-                found = await engine.run(
-                    {"url": url, "folder": str(folder)},
-                    lambda stage, fraction, **detail: on_stage(stage, FETCHED * fraction, **detail),
-                )
+            section = self._settings.download
+            async with moving(section.fetch_seconds, section.fetch_stall_seconds) as bytes_are_there:
+
+                def tell(stage: str, fraction: float, *, bytes_done: int = 0, **detail: Any) -> None:
+                    bytes_are_there(bytes_done)
+                    on_stage(stage, FETCHED * fraction, **detail)
+
+                found = await engine.run({"url": url, "folder": str(folder), "use_cookies": use_cookies}, tell)
+            await engine.close()
+            turn.end()
             path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
             # A link does not tell how much there is behind it.
             await expect_room((await asyncio.to_thread(path.stat)).st_size)
@@ -188,8 +229,6 @@ class Acquirer:
             )
             async with self._keeping(_copies(draft, facts)):
                 is_first = await self._library.set_audio(track_id, song, facts)
-        except TimeoutError:
-            raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
         except StemTubeError as error:
             if error.code not in TRANSIENT:
                 await self.forget_partial(track_id)
@@ -207,6 +246,20 @@ class Acquirer:
     async def forget_partial(self, track_id: str) -> None:
         """Removes what has been fetched of a track so far."""
         await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
+
+    async def forget_idle_partial(self, track_id: str) -> None:
+        """Removes what has been fetched of a track so far, unless it is being fetched now."""
+        lock = self._fetching.of(track_id)
+        if not lock.locked():
+            async with lock:
+                await self.forget_partial(track_id)
+
+    async def forget_old_partials(self) -> None:
+        """Removes what has been fetched of tracks to which nobody has come back."""
+        old = time.time() - PARTIAL_SECONDS
+        for folder in await asyncio.to_thread(lambda: list(Path(self._partial.name).iterdir())):
+            if (await asyncio.to_thread(folder.stat)).st_mtime < old:
+                await self.forget_idle_partial(folder.name)
 
     async def convert(self, key: str, audio_format: str, to: str) -> None:
         """Makes an object in another format, as another object."""

@@ -1,12 +1,15 @@
 """Settings of the download service."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
 from services.common.audio import Limits
 from services.common.config import ListenAddress, Section, Settings
 from services.common.database import DatabaseUrl
+
+CookieUsers = Literal["nobody", "admins", "everybody"]
 
 
 class DownloadSection(Section):
@@ -18,13 +21,41 @@ class DownloadSection(Section):
         SecretStr(""),
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/download.sqlite",
     )
-    pipelines: int = Field(32, description="tracks that are processed side by side (the services queue the work)")
-    fetch_seconds: float = Field(1800.0, description="longest time that a link may take to fetch")
+    pipelines: int = Field(
+        1000, ge=1, description="tracks in hand; all but those that are fetched wait for other services, at little cost"
+    )
+    pipelines_per_user: int = Field(
+        16, ge=1, description="tracks in hand of one user, and as many more of batch priority; others stay queued"
+    )
+    fetches: int = Field(
+        12, ge=1, description="links that are fetched at a time, by two processes each of at most 1 GiB"
+    )
+    fetches_per_user: int = Field(
+        2, ge=1, description="links of one user that are fetched at a time; the second only while half of all are free"
+    )
+    fetch_seconds: float = Field(1800.0, gt=0, description="longest time that a link may take to fetch")
+    fetch_stall_seconds: float = Field(
+        60.0, gt=0, description="a fetch ends when it brings less than 64 KiB in this time; it is tried again later"
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="hosts that links may lead to although not public, JSON list"
     )
     cookies_file: Path | None = Field(
-        None, description="a browser's cookies in Netscape's format, for sites that want to see a person signed in"
+        None,
+        description="the operator's cookies in Netscape's format, for sites that want to see a person signed in; they "
+        "serve nobody until the next three settings say whom",
+    )
+    cookies_hosts: tuple[str, ...] = Field(
+        (), description='hosts, with all below them, that get these cookies, JSON list such as ["youtube.com"]'
+    )
+    cookies_fetches: CookieUsers = Field(
+        "nobody",
+        description="nobody, admins or everybody: whose links to these hosts are fetched with the cookies; such a "
+        "track is its user's own, not shared with others who add the link",
+    )
+    cookies_lookups: CookieUsers = Field(
+        "nobody",
+        description="likewise whose searches and look-ups of links; they show what the operator's account sees",
     )
     proxy: SecretStr = Field(
         SecretStr(""),

@@ -23,7 +23,7 @@ class FetchWork:
         self._limits = settings.limits
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Fetches `{"url", "folder"}`.
+        """Fetches `{"url", "folder", "use_cookies"}`.
 
         Returns:
             `path` of the file, `title`, `artist`, `source`, `license`, and `cover`, the path of a picture or empty.
@@ -42,14 +42,16 @@ class FetchWork:
             report(
                 "fetching",
                 min(done / total, 1.0) if total else 0.0,
+                bytes_done=done,
                 bytes_per_second=progress.get("speed"),
                 eta_seconds=progress.get("eta"),
             )
 
         options = {"outtmpl": {"default": str(folder / "audio.%(ext)s")}, "progress_hooks": [show]}
-        with self._sites.downloader(folder, **options) as downloader:
+        with self._sites.downloader(folder, use_cookies=task.get("use_cookies", False), **options) as downloader:
             found = downloader.extract_info(task["url"], download=False)
             self._sites.check(found)
+            report("fetching", 0.0)
             found = downloader.process_ie_result(found, download=True)
             song = song_of(found)
             if song.source == "Generic":  # a file somewhere; its site is in the link

@@ -31,7 +31,7 @@ class LookupWork:
         self._sites = Sites(settings)
 
     def __call__(self, task: dict[str, Any], report: Report) -> Answer:
-        """Answers `{"query", "count", "folder"}` or `{"url", "folder"}`.
+        """Answers `{"query", "count", "folder"}` or `{"url", "folder"}`; with `"cookies_of"`, with the cookies.
 
         Returns:
             `song` (of a link) and `entries`, each a `Song` as JSON.
@@ -40,10 +40,11 @@ class LookupWork:
             StemTubeError: see `Sites.downloader`.
         """
         report("asking", 0.0)
-        folder = Path(task["folder"])
+        folder, use_cookies = Path(task["folder"]), "cookies_of" in task
         if "query" in task:
-            return {"entries": [asdict(song) for song in self._sites.search(task["query"], task["count"], folder)]}
-        song, entries = self._sites.look_up(task["url"], folder)
+            found = self._sites.search(task["query"], task["count"], folder, use_cookies=use_cookies)
+            return {"entries": [asdict(song) for song in found]}
+        song, entries = self._sites.look_up(task["url"], folder, use_cookies=use_cookies)
         return {"song": asdict(song), "entries": [asdict(entry) for entry in entries]}
 
 
@@ -61,18 +62,23 @@ class Lookups:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._asking = Locks()
 
-    async def search(self, query: str, count: int) -> Answer:
+    async def search(self, query: str, count: int, cookies_of: str = "") -> Answer:
         """Songs that match some words; see `LookupWork`.
+
+        Args:
+            query: the words.
+            count: of songs.
+            cookies_of: id of a user for whom the operator's cookies are used; the answer is kept for that user alone.
 
         Raises:
             StemTubeError: see `Sites.downloader`.
             UnavailableError: it takes too long (reason LOOKUP_TIMEOUT).
         """
-        return await self._answer({"query": query, "count": count})
+        return await self._answer({"query": query, "count": count}, cookies_of)
 
-    async def look_up(self, url: str) -> Answer:
+    async def look_up(self, url: str, cookies_of: str = "") -> Answer:
         """What a checked link leads to; like `search`."""
-        return await self._answer({"url": url})
+        return await self._answer({"url": url}, cookies_of)
 
     async def forget_old(self) -> None:
         """Removes answers that count no more."""
@@ -83,8 +89,10 @@ class Lookups:
         """Ends the child processes."""
         await asyncio.gather(*(engine.close() for engine in self._engines))
 
-    async def _answer(self, task: dict[str, Any]) -> Answer:
-        question = hashlib.sha256(repr(sorted(task.items())).encode()).hexdigest()
+    async def _answer(self, task: dict[str, Any], cookies_of: str) -> Answer:
+        task |= {"cookies_of": cookies_of} if cookies_of else {}
+        # Earlier versions asked with cookies for everybody: their answers, under other names, do not count.
+        question = hashlib.sha256(repr(("without cookies", *sorted(task.items()))).encode()).hexdigest()
         async with self._asking.of(question):
             async with self._database.read() as session:
                 kept = await session.get(Lookup, question)

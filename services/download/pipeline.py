@@ -9,15 +9,14 @@ it exists; a part that fails leaves the others alone.
 import asyncio
 from datetime import timedelta
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.common.errors import Code, PreconditionError, StemTubeError
-from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
-from services.download.acquire import Acquirer
+from services.common.jobs import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
+from services.download.acquire import Acquirer, Requester
 from services.download.board import Board
 from services.download.found_lyrics import FoundLyrics
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
@@ -55,13 +54,11 @@ class Pipeline:
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
-        self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
         structlog.contextvars.bind_contextvars(track=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
-        self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
         run = _Run(
             job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote, self._found_lyrics
@@ -69,7 +66,9 @@ class Pipeline:
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
-            if self._is_final(job, error):
+            if not job.is_final(error):
+                run.board.update("acquire", "queued", stage="waiting to try again")
+            else:
                 await self._acquirer.forget_partial(run.track_id)
                 run.board.fail("acquire", error_detail(error))
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
@@ -123,6 +122,7 @@ class Pipeline:
         waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
         if all(record.id == job_id for record in waiting):
             await self._library.discard_unfetched(user, track_id)
+            await self._acquirer.forget_idle_partial(track_id)
 
     async def discard_given_up(self, jobs: JobQueue) -> None:
         """Discards tracks that wait for audio which no job is about to bring: its worker died, again and again."""
@@ -130,15 +130,16 @@ class Pipeline:
             for user in await self._library.users_of(track_id):
                 await self.discard_unfetched(jobs, "", user, track_id)
 
-    def _is_final(self, job: JobContext, error: StemTubeError) -> bool:
-        """Whether the queue lets a job end with this error rather than try it again."""
-        tries = MAX_DEATHS if error.reason == "WORKER_DIED" else MAX_RETRIES + 1
-        return error.code not in TRANSIENT or self._tries[job] >= tries
-
     async def _acquire(self, run: "_Run") -> Outcome:
+        payload = run.job.payload
+        lane = BATCH if payload["priority"] == job_pb2.PRIORITY_BATCH else INTERACTIVE
+        # Earlier versions asked for no cookies.
+        requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
         audio_key = await self._acquirer.acquire(
             run.track_id,
+            requester,
             lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
+            lambda: run.board.update("acquire", "queued", stage="waiting for other links"),
             lambda size: self._usage.expect_room(run.job.user, size),
         )
         run.board.succeed("acquire")
@@ -343,7 +344,8 @@ class _Run:
             self.board.update(name, "queued", queue_position=job.queue_position)
 
     def _show_waiting(self, part: str) -> None:
-        self.board.update(part, "queued", stage="waiting for the service")
+        service = "separation" if part.startswith("separation") else "analysis"
+        self.board.update(part, "queued", stage=f"waiting for the {service} service")
 
 
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}

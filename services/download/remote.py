@@ -118,7 +118,8 @@ class RemoteJobs:
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
         if error.code not in AWAY:
             raise error from cause
-        log.info("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)
+        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
+        tell("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)
         on_away()
         await asyncio.sleep(wait)
         return min(wait * 2, LONGEST_WAIT_SECONDS)

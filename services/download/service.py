@@ -21,6 +21,7 @@ from services.download.acquire import Acquirer
 from services.download.addresses import check_link
 from services.download.choices import Choices
 from services.download.config import DownloadSettings
+from services.download.cookies import CookieRules
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
 from services.download.locks import Locks
@@ -98,31 +99,36 @@ class DownloadService(
         self._pipeline = pipeline
         self._lookups = lookups
         self._draining = draining
+        self._cookies = CookieRules(settings.download)
+        self._cookies.warn()
         self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
-        user = require_user().subject
+        caller = require_user()
+        user = caller.subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
+        use_cookies = self._cookies.serve(caller, "fetches", url)
         await self._expect_room(user)
-        track = await self._library.add_link(user, url)
-        record = await self._start(user, track.id, plan, request, only_missing=True)
+        track = await self._library.add_link(user, url, private=use_cookies)
+        record = await self._start(user, track.id, plan, request, only_missing=True, use_cookies=use_cookies)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
-        require_user()
+        caller = require_user()
         query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
         if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
             raise InvalidInputError(
                 f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
             )
-        answer = await self._lookups.search(query, count)
+        cookies_of = caller.subject if self._cookies.serve(caller, "lookups") else ""
+        answer = await self._lookups.search(query, count, cookies_of)
         return pb.SearchSongsResponse(songs=[song_message(song) for song in answer["entries"]])
 
     async def LookUpLink(self, request: pb.LookUpLinkRequest, _context: Any) -> pb.LookUpLinkResponse:
-        require_user()
+        caller = require_user()
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        answer = await self._lookups.look_up(url)
+        answer = await self._lookups.look_up(url, caller.subject if self._cookies.serve(caller, "lookups", url) else "")
         return pb.LookUpLinkResponse(
             song=song_message(answer["song"]), entries=[song_message(song) for song in answer["entries"]]
         )
@@ -253,7 +259,9 @@ class DownloadService(
         await self._choices.check(plan)
         return plan
 
-    async def _start(self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool) -> JobRecord:
+    async def _start(
+        self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool, use_cookies: bool = False
+    ) -> JobRecord:
         structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
         if only_missing:
             data = await self._track(user, track_id, computed=True)
@@ -267,7 +275,7 @@ class DownloadService(
 
         return await self._jobs.submit(
             KIND,
-            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority)},
+            {"track_id": track_id, "plan": plan, "priority": int(request.options.priority), "use_cookies": use_cookies},
             key=job_key(KIND, user, track_id, plan),
             user=user,
             subject=track_id,

@@ -24,6 +24,7 @@ from services.common.errors import (
     UnavailableError,
 )
 from services.download.config import DownloadSettings
+from services.download.cookies import copy_cookies
 from services.download.guard import Guard
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ TRIES = 5
 LONGEST_PAUSE_SECONDS = 20
 MAX_ENTRIES = 200
 # Pages and lists unpack to any size. yt-dlp takes 45 MB, its JavaScript runtime 230 MB with three million objects.
-MEMORY_BYTES = 2 * 1024**3
+MEMORY_BYTES = 1024**3
 # What yt-dlp fetches itself; for others it would start programs that know nothing of the guard.
 PROTOCOLS = "https?|m3u8(_native)?|http_dash_segments(_generator)?"
 BEST_AUDIO = f"bestaudio[protocol~='^({PROTOCOLS})$']/best[protocol~='^({PROTOCOLS})$']"
@@ -47,7 +48,7 @@ class FetchFailedError(StemTubeError):
 
 
 _REFUSALS = {
-    "BLOCKED": "The site wants to see a person: the operator can set DOWNLOAD__COOKIES_FILE.",
+    "BLOCKED": "The site wants to see a person signed in: the operator can set DOWNLOAD__COOKIES_FILE.",
     "AGE_RESTRICTED": "It is for adults who have signed in.",
     "MEMBERS_ONLY": "It is for members only.",
     "PRIVATE": "It is private.",
@@ -136,15 +137,16 @@ class Sites:
         self._guard.install()
         # It connects without Python's sockets, past the guard.
         sys.modules["curl_cffi"] = None  # type: ignore[assignment]
-        self._cookies = section.cookies_file
+        self._cookies, self._cookie_hosts = section.cookies_file, section.cookies_hosts
         self._limits = settings.limits
 
     @contextlib.contextmanager
-    def downloader(self, folder: Path, **options: Any) -> Iterator[Any]:
+    def downloader(self, folder: Path, *, use_cookies: bool = False, **options: Any) -> Iterator[Any]:
         """A `yt_dlp.YoutubeDL` with these options beside our own.
 
         Args:
             folder: for what it needs to write beside its output; our parent removes it, however this process ends.
+            use_cookies: sends the operator's cookies; see `services.download.cookies`.
             options: yt-dlp's.
 
         Raises:
@@ -157,9 +159,8 @@ class Sites:
         import yt_dlp
 
         self._guard.refused = False
-        if self._cookies:
-            # It writes back what a site sets.
-            options["cookiefile"] = shutil.copy(self._cookies, folder / "cookies")
+        if use_cookies and self._cookies:
+            options["cookiefile"] = copy_cookies(self._cookies, self._cookie_hosts, folder / "cookies")
         common = {
             "format": BEST_AUDIO,
             "noplaylist": True,
@@ -186,26 +187,30 @@ class Sites:
         except MemoryError:
             raise LimitExceededError("What the site answers takes too much memory.", "TOO_LARGE") from None
 
-    def look_up(self, url: str, folder: Path) -> tuple[Song, list[Song]]:
+    def look_up(self, url: str, folder: Path, *, use_cookies: bool = False) -> tuple[Song, list[Song]]:
         """What a link leads to, without fetching it: a song, or a list (with its title) and its first 200 entries.
 
         Raises:
             StemTubeError: see `downloader`.
         """
         with self.downloader(
-            folder, extract_flat="in_playlist", playlistend=MAX_ENTRIES, noplaylist=False
+            folder,
+            use_cookies=use_cookies,
+            extract_flat="in_playlist",
+            playlistend=MAX_ENTRIES,
+            noplaylist=False,
         ) as downloader:
             found = downloader.extract_info(url, download=False)
             entries = found.get("entries")
             return song_of(found), [] if entries is None else [song_of(entry) for entry in entries if entry]
 
-    def search(self, query: str, count: int, folder: Path) -> list[Song]:
+    def search(self, query: str, count: int, folder: Path, *, use_cookies: bool = False) -> list[Song]:
         """Songs on YouTube, the best match first.
 
         Raises:
             StemTubeError: see `downloader`.
         """
-        with self.downloader(folder, extract_flat=True) as downloader:
+        with self.downloader(folder, use_cookies=use_cookies, extract_flat=True) as downloader:
             found = downloader.extract_info(f"ytsearch{count}:{query}", download=False)
             return [song_of(entry) for entry in found.get("entries") or [] if entry]
 

@@ -97,13 +97,20 @@ class Library:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_link(self, user_id: str, url: str) -> Track:
-        """The track of a link, made if it is new; the user gets access."""
+    async def add_link(self, user_id: str, url: str, *, private: bool = False) -> Track:
+        """The track of a link, made if it is new; the user gets access.
+
+        Args:
+            user_id: who asks for it.
+            url: the link.
+            private: the track is this user's alone, not that of all who ask for the link.
+        """
         async with self._database.write(lock=f"link {url}") as session:
             # Locked, so that nobody removes the track between the look at it and the access to it.
-            track = await session.scalar(select(Track).where(Track.source_url == url).with_for_update())
+            shared, own = Track.source_url == url, and_(Track.owner_id == user_id, Track.private_url == url)
+            track = await session.scalar(select(Track).where(own if private else shared).with_for_update())
             if track is None:
-                track = _new_track(source_url=url)
+                track = _new_track(private_url=url, owner_id=user_id) if private else _new_track(source_url=url)
                 track.title = url[:MAX_TITLE]
                 session.add(track)
                 await session.flush()
@@ -252,7 +259,7 @@ class Library:
             return [key for key in keys if not await _is_used(session, key)]
 
 
-def _new_track(*, source_url: str | None = None, owner_id: str | None = None) -> Track:
+def _new_track(*, source_url: str | None = None, private_url: str | None = None, owner_id: str | None = None) -> Track:
     return Track(
         id=uuid.uuid4().hex,
         title="",
@@ -260,6 +267,7 @@ def _new_track(*, source_url: str | None = None, owner_id: str | None = None) ->
         source="",
         license="",
         source_url=source_url,
+        private_url=private_url,
         owner_id=owner_id,
         content_hash="",
         audio_key="",

@@ -40,14 +40,19 @@ class Track(Base):
     """A song. `audio_key` is empty while there is no audio; what describes the audio is 0 until it has arrived."""
 
     __tablename__ = "tracks"
-    __table_args__ = (Index("ix_tracks_owner_content", "owner_id", "content_hash"),)
+    __table_args__ = (
+        Index("ix_tracks_owner_content", "owner_id", "content_hash"),
+        Index("ix_tracks_owner_private_url", "owner_id", "private_url", unique=True),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     title: Mapped[str] = mapped_column(String(MAX_TITLE))
     artist: Mapped[str] = mapped_column(String(MAX_TITLE))
     # Of a link: the same link is the same track, whoever asks. Null for an upload.
     source_url: Mapped[str | None] = mapped_column(Text, unique=True)
-    # Of an upload: it is its owner's alone. Null for a link.
+    # Of a link that is fetched with the operator's cookies: what they bring is its owner's alone.
+    private_url: Mapped[str | None] = mapped_column(Text)
+    # Of an upload or a private link: it is its owner's alone. Null for another link.
     owner_id: Mapped[str | None] = mapped_column(String(100))
     content_hash: Mapped[str] = mapped_column(String(64))
     audio_key: Mapped[str] = mapped_column(String(200), index=True)
@@ -65,6 +70,11 @@ class Track(Base):
     create_time: Mapped[datetime]
     # Of the original and its peaks; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+    @property
+    def url(self) -> str:
+        """The link; empty for an upload."""
+        return self.source_url or self.private_url or ""
 
 
 class Access(Base):

@@ -1,4 +1,4 @@
-"""A worker process for the tests of jobs: `python -m tests.common.jobs_worker DATABASE_URL FOLDER [SLOTS]`.
+"""A worker process for the tests of jobs: `python -m tests.common.jobs_worker DATABASE_URL FOLDER [SLOTS [PER_USER]]`.
 
 Its handlers leave a line in a file of FOLDER each time they do something, so that tests see what was done, how often.
 """
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.common import jobs
 from services.common.config import LogSettings
 from services.common.errors import InvalidInputError, UnavailableError
 from services.common.jobs import JobContext, JobQueue
@@ -60,6 +61,18 @@ class Handlers:
 
         return await job.step("work", work)
 
+    async def busy(self, job: JobContext) -> dict[str, Any]:
+        """Tells when it begins and ends, in one file."""
+        self.note("busy", f"+1 {job.user}")
+        await asyncio.sleep(job.payload.get("seconds", 0.3))
+        self.note("busy", f"-1 {job.user}")
+        return {}
+
+    async def unlucky(self, job: JobContext) -> dict[str, Any]:
+        """Fails for a while, each time."""
+        self.note("unlucky", job.job_id)
+        raise UnavailableError("The other side sleeps.")
+
     async def talk(self, job: JobContext) -> dict[str, Any]:
         job.report("talking", 0.5, said="first")
         await asyncio.sleep(0.25)
@@ -74,14 +87,15 @@ class Handlers:
         raise RuntimeError("a fault of ours, with a secret in it")
 
 
-def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400) -> JobQueue:
+def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400, per_user: int = 0) -> JobQueue:
     handlers = Handlers(folder)
-    names = ("count", "crash", "flaky", "talk", "refuse", "fail")
+    names = ("count", "crash", "flaky", "talk", "refuse", "fail", "busy", "unlucky")
     return JobQueue(
         url,
         SERVICE,
         handlers={name: getattr(handlers, name) for name in names},
         slots=slots,
+        per_user=per_user,
         keep_seconds=keep_seconds,
         lease_seconds=4,
         chore_seconds=0.5,
@@ -91,7 +105,9 @@ def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400) 
 async def main() -> None:
     configure_logging(LogSettings(), f"worker-{os.getpid()}")
     url, folder, slots = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    queue = make_queue(url, folder, slots)
+    per_user = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    jobs.RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", "1"))
+    queue = make_queue(url, folder, slots, per_user=per_user)
     await queue.start()
     (folder / f"ready-{os.getpid()}").touch()
     await stop_signal()

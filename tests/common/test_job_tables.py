@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from services.common.database import Database, migrate
 from services.common.errors import PreconditionError
-from services.common.job_store import metadata
+from services.common.job_tables import metadata
 from services.common.jobs import JobQueue
 from tests.common.postgres import create_database
 from tests.common.schema import differences

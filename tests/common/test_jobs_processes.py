@@ -34,7 +34,9 @@ class Workers:
         self._folder = folder
         self.running: list[asyncio.subprocess.Process] = []
 
-    async def start(self, slots: int = 1, grace_seconds: float = 0) -> asyncio.subprocess.Process:
+    async def start(
+        self, slots: int = 1, grace_seconds: float = 0, per_user: int = 0, retry_seconds: float = 1
+    ) -> asyncio.subprocess.Process:
         worker = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -42,8 +44,14 @@ class Workers:
             self._url,
             str(self._folder),
             str(slots),
+            str(per_user),
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "protos/gen", "GRACE_SECONDS": str(grace_seconds)},
+            env={
+                **os.environ,
+                "PYTHONPATH": "protos/gen",
+                "GRACE_SECONDS": str(grace_seconds),
+                "RETRY_SECONDS": str(retry_seconds),
+            },
         )
         self.running.append(worker)
         await until(lambda: (self._folder / f"ready-{worker.pid}").exists())
@@ -196,3 +204,57 @@ async def test_one_users_long_queue_does_not_hold_up_another(queue: JobQueue, wo
     assert users.index("ben") <= 3
     last = len(users) - 1 - users[::-1].index("ben")
     assert last <= 8, "they alternate with the other user's"
+
+
+async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot_and_outlives_its_worker(
+    queue: JobQueue, workers: Workers, tmp_path: Path
+) -> None:
+    worker = await workers.start(slots=1, retry_seconds=5)
+    job = await queue.submit("flaky", {}, key="f", user="anna")
+    seen = queue.watch(job.id)
+    waiting = await anext(record async for record in seen if record.not_before is not None)
+    await seen.aclose()
+    assert (waiting.state, waiting.attempts, waiting.queue_position) == ("queued", 1, 0)
+    assert waiting.retry_error
+    assert waiting.retry_error["message"] == "The other side sleeps."
+    other = await queue.submit("count", {"seconds": 0.1}, key="k", user="anna")
+    assert (await end_of(queue, other.id))[-1].state == "succeeded"
+    assert (await queue.get(job.id)).attempts == 1, "it did not wait"
+    worker.kill()
+    await worker.wait()
+    await workers.start(slots=1, retry_seconds=0.1)
+    final = (await end_of(queue, job.id))[-1]
+    assert (final.state, final.attempts, final.deaths) == ("succeeded", 3, 0)
+    assert len(lines(tmp_path, "flaky")) == 3
+
+
+@pytest.mark.long
+async def test_a_user_has_so_many_jobs_running_in_all_processes_and_none_is_forgotten(
+    queue: JobQueue, workers: Workers, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        await workers.start(slots=20, per_user=3)
+    jobs = [await queue.submit("busy", {}, key=f"{user}{n}", user=user) for n in range(12) for user in ("anna", "ben")]
+    await until(lambda: lines(tmp_path, "busy"))
+    # Its jobs, and those that it was about to let start, go to others.
+    workers.running[0].kill()
+    await workers.running[0].wait()
+    await workers.start(slots=20, per_user=3)
+    for job in jobs:
+        assert (await end_of(queue, job.id))[-1].state == "succeeded"
+    begun = Counter(line.split()[1] for line in lines(tmp_path, "busy") if line.startswith("+"))
+    assert all(12 <= count <= 15 for count in begun.values()), "what the dead worker had begun is done again, once"
+
+
+async def test_of_many_jobs_that_begin_at_once_no_more_of_a_user_than_allowed_run(
+    queue: JobQueue, workers: Workers, tmp_path: Path
+) -> None:
+    jobs = [await queue.submit("busy", {}, key=f"k{n}", user="anna") for n in range(10)]
+    await asyncio.gather(*(workers.start(slots=20, per_user=3) for _ in range(2)))
+    for job in jobs:
+        assert (await end_of(queue, job.id))[-1].state == "succeeded"
+    running, most = 0, 0
+    for line in lines(tmp_path, "busy"):
+        running += int(line.split()[0])
+        most = max(most, running)
+    assert (running, most) == (0, 3)

@@ -12,6 +12,7 @@ from services.common.database import Database, migrate
 from services.common.job_store import JobRecord
 from services.common.jobs import JobQueue
 from services.common.storage import ObjectStore
+from services.download import cleanup
 from services.download.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.found_lyrics import FoundLyrics
@@ -20,6 +21,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.removal import Remover, Trash
 from services.download.shelf import Shelf
 from services.download.store import Library
+from services.download.sweep import Sweeper
 from services.download.tables import Track
 from services.download.usage import Usage
 from tests.download.site import Site
@@ -41,10 +43,17 @@ class Acquiring:
         self.jobs = JobQueue(
             settings.database_url,
             "library-test",
-            handlers={KIND: lambda job: self.pipeline.handle(job, self.jobs)},
-            slots=4,
+            handlers={
+                KIND: lambda job: self.pipeline.handle(job, self.jobs),
+                cleanup.KIND: lambda job: cleanup.Cleanup(self.sweeper, self.trash, self.shelf).handle(job),
+            },
+            slots=settings.download.pipelines,
+            per_user=settings.download.pipelines_per_user,
         )
         self.trash = Trash(self.library, self.shelf, self.remover, self.jobs)
+        self.sweeper = Sweeper(
+            self.objects, database, self.usage, older_than=timedelta(hours=1), stems_older_than=timedelta(days=1)
+        )
 
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
         """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
@@ -86,9 +95,15 @@ def fetch_seconds() -> float:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, fetch_seconds: float) -> DownloadSettings:
-    section = DownloadSection(allowed_hosts=("127.0.0.1",), fetch_seconds=fetch_seconds)
-    return DownloadSettings(data_dir=tmp_path / "data", download=section)
+def section() -> dict[str, Any]:
+    """Further settings of the service."""
+    return {}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, fetch_seconds: float, section: dict[str, Any]) -> DownloadSettings:
+    section = {"allowed_hosts": ("127.0.0.1", "localhost"), "fetch_seconds": fetch_seconds} | section
+    return DownloadSettings(data_dir=tmp_path / "data", download=DownloadSection(**section))
 
 
 @pytest.fixture

@@ -18,11 +18,13 @@ class Site:
 
     Attributes:
         hanging: so many requests are not answered.
+        asleep: requests whose names begin with "hang" that have not been answered, and will not be.
         resets: so many times the connection breaks off in the middle of a file.
         headers: of every file, in place of what its name says.
         redirects: addresses by name.
         pages: HTML by name.
         asked: names of all requests, with their ranges.
+        cookies: that came with them, by host. Names that begin with "private" need the cookie `session=operator`.
     """
 
     def __init__(self, slow_seconds: float = 0.0) -> None:
@@ -30,11 +32,13 @@ class Site:
         self.sent: Counter[str] = Counter()
         self.slow_seconds = slow_seconds
         self.hanging = 0
+        self.asleep = 0
         self.resets = 0
         self.headers: dict[str, str] = {}
         self.redirects: dict[str, str] = {}
         self.pages: dict[str, str] = {}
         self.asked: list[tuple[str, str]] = []
+        self.cookies: list[tuple[str, dict[str, str]]] = []
         self._runner = web.AppRunner(self._app(), shutdown_timeout=0.1)
         self.url = ""
 
@@ -56,9 +60,27 @@ class Site:
         self.files[path.name] = path
         return f"{self.url}/{path.name}"
 
+    async def _trickle(self, request: web.Request) -> web.StreamResponse:
+        """A byte now and then, of a file that would take years."""
+        headers = {"Content-Type": "audio/flac", "Content-Length": "8000000"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        self.asleep += 1
+        while True:
+            await response.write(b"f")
+            await asyncio.sleep(0.5)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         self.asked.append((name, request.headers.get("Range", "")))
+        self.cookies.append((request.host.partition(":")[0], dict(request.cookies)))
+        if name.startswith("private") and request.cookies.get("session") != "operator":
+            raise web.HTTPForbidden
+        if name.startswith("hang"):
+            self.asleep += 1
+            await asyncio.sleep(600)
+        if name.startswith("trickle"):
+            return await self._trickle(request)
         if name in self.redirects:
             raise web.HTTPFound(self.redirects[name])
         if name in self.pages:

@@ -11,7 +11,7 @@ from services.common import jobs
 from services.common.database import Database
 from services.common.errors import Code
 from services.download import pipeline
-from services.download.acquire import Acquirer
+from services.download.acquire import Acquirer, Requester
 from services.download.config import DownloadSettings
 from services.download.options import make_plan
 from services.download.store import AudioFacts, Library, SongFacts
@@ -33,8 +33,7 @@ def song(tmp_path: Path) -> Path:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are tried again at once, and once only."""
     monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
-    for module in (jobs, pipeline):
-        monkeypatch.setattr(module, "MAX_RETRIES", 1)
+    monkeypatch.setattr(jobs, "MAX_RETRIES", 1)
 
 
 @pytest.mark.long
@@ -95,13 +94,13 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
 
         async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
-            taken.append(await faster.acquire(track_id, ignore, any_size))
+            taken.append(await faster.acquire(track_id, Requester("ben"), ignore, ignore, any_size))
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
         slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
         track = await acquiring.library.add_link("anna", site.put(song))
-        assert [await slower.acquire(track.id, ignore, any_size)] == taken
+        assert [await slower.acquire(track.id, Requester("anna"), ignore, ignore, any_size)] == taken
         assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]
     await faster.close()
     await slower.close()
@@ -111,7 +110,7 @@ async def any_size(_size: int) -> None:
     pass
 
 
-def ignore(_stage: str, _done: float, **_detail: Any) -> None:
+def ignore(*_arguments: Any, **_detail: Any) -> None:
     pass
 
 

@@ -19,7 +19,7 @@ from services.common.auth import bearer
 from services.common.client import domain_error, open_channel
 from services.common.errors import Code
 from tests.common.audio_files import music, with_soundfile
-from tests.suite.client import Client, Json, reason
+from tests.suite.client import Client, Json, reason, states
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
 INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
@@ -298,16 +298,22 @@ async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suit
 
 
 async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(
-    suite: Suite, client: Client, ben: Client
+    suite: Suite, client: Client, ben: Client, tmp_path: Path
 ) -> None:
+    """Links that hang take a user's share of what runs, and nothing of that of others."""
     answering = asyncio.Event()
+    song = with_soundfile(tmp_path / "song.flac", music(3, seed=91))
 
     async def never(_request: web.Request) -> web.Response:
         await answering.wait()
         return web.Response(status=404)
 
+    async def at_once(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(song)
+
     app = web.Application()
     app.router.add_get("/{name}.mp3", never)
+    app.router.add_get("/other.flac", at_once)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -320,9 +326,16 @@ async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(
                 break
             started.append(added)
         assert (len(started), status, reason(added)) == (20, 429, "TOO_MANY_JOBS")
-        status, other = await client.call("POST", "/tracks", json={"url": f"{site}/other.mp3"})
+        status, other = await client.call("POST", "/tracks", json={"url": f"{site}/other.flac", "options": KEY_ONLY})
         assert status == 200
+        uploaded = await client.uploaded(song, KEY_ONLY)
+        for added in (other, uploaded):
+            ended = await client.end_of(added["job"]["job"]["id"])
+            assert set(states(ended).values()) == {"succeeded"}
+        waiting = [(await ben.get(f"/jobs/{added['job']['job']['id']}"))["job"]["job"]["state"] for added in started]
+        assert set(waiting) <= {"JOB_STATE_QUEUED", "JOB_STATE_RUNNING"}, "they ended before the others"
         await client.call("DELETE", f"/tracks/{other['track']['id']}")
+        await client.call("DELETE", f"/tracks/{uploaded['track']['id']}")
     finally:
         # Before the site answers: a link that leads nowhere takes its track away by itself.
         for added in started:

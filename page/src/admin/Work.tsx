@@ -74,6 +74,7 @@ function Queue({ service, title, names }: { service: string; title: string; name
   );
 }
 
-function stateOf({ state, queuePosition, stage, progress }: Job): string {
-  return state === "JOB_STATE_QUEUED" ? `number ${queuePosition} in the queue` : `${words(stage)}, ${Math.round(100 * progress)} %`;
+function stateOf({ state, queuePosition, stage, progress, lastError }: Job): string {
+  if (state !== "JOB_STATE_QUEUED") return `${words(stage)}, ${Math.round(100 * progress)} %`;
+  return lastError ? `tried again soon: ${lastError.message}` : `number ${queuePosition} in the queue`;
 }

@@ -32,6 +32,8 @@ export interface Job {
   queuePosition: number;
   error?: JobError;
   createTime?: string;
+  nextAttemptTime?: string;
+  lastError?: JobError;
 }
 
 export interface LiveStem {

@@ -1,9 +1,9 @@
-import type { TrackJob, TrackJobPart } from "../api/types.ts";
+import type { Job, TrackJob, TrackJobPart } from "../api/types.ts";
 import { bytes, remaining, words } from "../parts/format.ts";
 
 /** A bar for each part of a track's job while it runs, and afterwards what failed. */
 export function JobBars({ job }: { job: TrackJob }) {
-  const { state, error, eta, queuePosition } = job.job;
+  const { state, error, eta } = job.job;
   if (state === "JOB_STATE_SUCCEEDED") return <Failures parts={job.parts} />;
   if (state === "JOB_STATE_CANCELLED") return <p class="faint">Cancelled</p>;
   if (state === "JOB_STATE_FAILED") {
@@ -19,11 +19,14 @@ export function JobBars({ job }: { job: TrackJob }) {
       {job.parts.map((part) => (
         <Bar key={part.name} part={part} />
       ))}
-      <p class="faint">
-        {state === "JOB_STATE_QUEUED" ? `Waiting${queuePosition ? `, number ${queuePosition} in the queue` : ""}` : eta && remaining(eta)}
-      </p>
+      <p class="faint">{state === "JOB_STATE_QUEUED" ? waiting(job.job) : eta && remaining(eta)}</p>
     </div>
   );
+}
+
+function waiting({ queuePosition, lastError }: Job): string {
+  if (lastError) return `It is tried again soon. ${lastError.message}`;
+  return queuePosition ? `Waiting, number ${queuePosition} in the queue` : "Waiting";
 }
 
 function Bar({ part }: { part: TrackJobPart }) {

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from services.common.devices import AUTO, CPU, gpu_files
+from services.common.devices import AUTO, CPU, gpu_files, one_line
 from services.common.engine import Engine, Keep, Tell, WorkerDiedError
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
 
@@ -170,10 +170,10 @@ class Engines:
             await asyncio.sleep(seconds)
             try:
                 device = await place.engine.prove()
-            except StemTubeError as error:
+            except (StemTubeError, OSError) as error:  # or no process could be started
                 seconds = self._try_seconds[min(tries, len(self._try_seconds) - 1)]
                 tries += 1
-                place.why_not = error.message.rstrip(".")
+                place.why_not = one_line(error).rstrip(".")
                 log.error("device cannot be used", device=place.device, why=place.why_not, seconds=seconds)
                 self._note_change()
             else:

@@ -279,21 +279,6 @@ class SilentLyrics:
         return Lyrics("", ())
 
 
-async def test_audio_that_is_gone_for_a_while_is_waited_for(
-    settings: AnalysisSettings, song: Song, jobs: JobQueue
-) -> None:
-    """It was there when the job was accepted: the store's volume is away, and the song was lost for that."""
-    payload = {"audio_key": AUDIO, "parts": [choice("key", "librosa")]}
-    job = await jobs.submit(KIND, payload, key="k", user="anna")
-    async with asyncio.timeout(60):
-        while (await jobs.get(job.id)).attempts < 2:
-            await asyncio.sleep(0.1)
-    await put(settings, song.audio.samples)
-    async with asyncio.timeout(120), aclosing(jobs.watch(job.id)) as changes:
-        end = [record async for record in changes][-1]
-    assert (end.state, end.error) == ("succeeded", None)
-
-
 @pytest.fixture
 async def jobs(settings: AnalysisSettings) -> AsyncIterator[JobQueue]:
     worker = AnalysisWorker(settings)

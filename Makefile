@@ -78,8 +78,9 @@ images-pin: ## The digest of the images' base as the registry has it today, in p
 images-check: protos ## What the images' stages install, in fresh virtual environments (IMAGES="gateway auth")
 	@$(BIN)/python -m tests.deploy.build_images $(IMAGES)
 
-chaos: protos ## Jobs of several users while processes are killed (MINUTES=3)
-	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3)
+chaos: protos ## Users at work while processes, store, disk, clock, uploads fail (MINUTES=3 SEED=… ONLY="kill clock")
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
 fuzz: protos ## Hostile input of all kinds (MINUTES=10, SEED=a number, as an earlier run has told it)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

@@ -77,6 +77,7 @@ async def work(settings: SeparationSettings) -> None:
         health_listen=section.health_listen,
         draining=Draining(),
         grace_seconds=section.grace_seconds,
+        engines=worker.engines,
     )
 
 

@@ -26,7 +26,7 @@ class Process:
 
     Args:
         name: of the service, or the gateway.
-        state: ready, not ready, or away.
+        state: ready, not ready (and why, where the process knows), or away.
         values: its metrics by name and labels.
         errors: its last errors.
     """
@@ -63,7 +63,7 @@ async def ask(places: Mapping[str, str]) -> list[Process]:
 async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
     try:
         async with session.get(f"{url}/readyz") as answer:
-            state = "ready" if answer.ok else "not ready"
+            state = "ready" if answer.ok else (await answer.text()).strip()
         async with session.get(f"{url}/metrics") as answer:
             families = list(text_string_to_metric_families(await answer.text()))
         async with session.get(f"{url}/errors") as answer:  # the gateway has none on its public address

@@ -146,7 +146,7 @@ class Supervisor:
             if self._ended_early.done():
                 raise CannotStartError(self._ended_early.result())
             if not ready.done():
-                late = ", ".join(child.part.name for child in self._children if not child.was_ready)
+                late = ", ".join(child.not_ready() for child in self._children if not child.was_ready)
                 raise CannotStartError(f"not ready after {self._patience.ready:.0f} s: {late}")
             ready.result()
         finally:
@@ -200,6 +200,7 @@ class _Child:
     tell: Show
     cwd: Path | None
     was_ready: bool = False
+    why_not: str = ""
     _process: asyncio.subprocess.Process | None = None
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
@@ -207,6 +208,10 @@ class _Child:
     def last_words(self) -> str:
         """The last line that it printed."""
         return next((line for line in reversed(self._lines) if line.strip()), "it did not say why")
+
+    def not_ready(self) -> str:
+        """Its name, and why it is not ready if it said so."""
+        return f"{self.part.name} ({self.why_not})" if self.why_not else self.part.name
 
     def show(self, line: str) -> None:
         """Tells what happens to it."""
@@ -266,6 +271,7 @@ class _Child:
                     if answer.status == 200:
                         self.was_ready = True
                         return
+                    self.why_not = (await answer.text()).strip().partition(": ")[2]
             await asyncio.sleep(READY_POLL_SECONDS)
 
     async def _read(self, output: int) -> None:

@@ -164,12 +164,18 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
     # A client that goes away cancels its request; what it has sent is brought to the library all the same.
     delivery = asyncio.create_task(stream_up(call, content()))
     request.app[SENDING].add(delivery)
-    delivery.add_done_callback(request.app[SENDING].discard)
+    delivery.add_done_callback(lambda _: _forget(request.app[SENDING], delivery))
     answer = await asyncio.shield(delivery)
     if broken:
         raise broken[0]
     upload: pb.Upload = answer.upload
     return upload
+
+
+def _forget(deliveries: set[asyncio.Task[Any]], delivery: asyncio.Task[Any]) -> None:
+    deliveries.discard(delivery)
+    if not delivery.cancelled():
+        delivery.exception()  # of a client that has gone nobody else asks for it, and asyncio would log it as a fault
 
 
 def _stub(request: web.Request) -> Any:

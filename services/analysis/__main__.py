@@ -23,8 +23,6 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         slots=1 if worker else 0,
         keep_seconds=section.keep_days * 86400,
     )
-    if worker and section.prepare:
-        await worker.prepare()
     draining = Draining()
     weights = settings.weight_store()
     servicer = AnalysisService(jobs, objects, weights, section.device, draining, section.language_model.endpoint)
@@ -39,6 +37,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
+        engines=worker.engines if worker else None,
         models=Models(weights, find),
     )
 

@@ -17,10 +17,11 @@ from services.analysis.backends.base import Audio, Backend, Beats, Context, Part
 from services.analysis.backends.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
-from services.common import audio, tracing
-from services.common.devices import resolve_device
-from services.common.engine import Engine, Report
-from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
+from services.common import audio, devices, tracing
+from services.common.engine import Engine, Report, Work
+from services.common.engines import Engines
+from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
+from services.common.job_audio import open_job_audio
 from services.common.jobs import INTERNAL_ERROR, JobContext, KeptError, error_detail
 
 log = structlog.get_logger(__name__)
@@ -38,35 +39,65 @@ ARENAS = 2
 
 
 class AnalysisWorker:
-    """Handles analysis jobs, one at a time."""
+    """Handles analysis jobs, one at a time.
 
-    def __init__(self, settings: AnalysisSettings) -> None:
+    Args:
+        settings: of the process.
+        make_work: importable; makes in the child what does the work.
+        prove: importable; proves in the child that the device of the settings computes, see `Engine`.
+        make_engines: puts engines together.
+    """
+
+    def __init__(
+        self,
+        settings: AnalysisSettings,
+        make_work: Callable[[AnalysisSettings], Work] | None = None,
+        prove: Callable[[AnalysisSettings], str] | None = None,
+        make_engines: Callable[..., Engines] = Engines,
+    ) -> None:
         give_memory_back()
-        self._engine = Engine(
-            "analysis-engine",
-            AnalysisWork,
-            settings,
-            settings.log,
-            settings.analysis.idle_seconds,
-            AnalysisWork.preparations,
-        )
+        section = settings.analysis
 
-    async def prepare(self) -> None:
-        """Has the child load and compile what a first song needs, while there is no job."""
-        await self._engine.prepare()
+        def with_device(device: str) -> AnalysisSettings:
+            return settings.model_copy(update={"analysis": section.model_copy(update={"device": device})})
+
+        device = devices.CPU if section.device == devices.AUTO and not devices.gpu_files() else section.device
+        engine = Engine(
+            "analysis-engine",
+            make_work or AnalysisWork,
+            with_device(device),
+            settings.log,
+            section.idle_seconds,
+            AnalysisWork.preparations,
+            prove or prove_device,
+        )
+        self.engines = make_engines([(device, engine)], with_device, prepares=section.prepare)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one job. Parts that an earlier attempt has finished are not made again."""
 
         async def analyse() -> dict[str, Any]:
             task = {**job.payload, "done": await asyncio.to_thread(job.outputs)}
-            return await self._engine.run(task, job.report, job.save_output)
+            return await self.engines.run(job.job_id, task, job.report, job.save_output)
 
         return await job.step("analyse", analyse)
 
     async def close(self) -> None:
         """Ends the child process."""
-        await self._engine.close()
+        await self.engines.close()
+
+
+def prove_device(settings: AnalysisSettings) -> str:
+    """Has the device of the settings compute something; see `devices.prove`. Whisper's library has to see it, too."""
+    device = devices.prove(settings.analysis.device)
+    if device.startswith("cuda"):
+        import ctranslate2
+
+        if not ctranslate2.get_cuda_device_count():
+            raise DeviceNotReadyError(
+                f"The device {device} cannot be used: CTranslate2, which Whisper needs, finds none."
+            )
+    return device
 
 
 def keep_compiled_functions_apart(settings: AnalysisSettings) -> None:
@@ -103,7 +134,7 @@ class AnalysisWork:
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
-        self._device = resolve_device(settings.analysis.device)
+        self._device = devices.resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
         self._backends: dict[tuple[str, str, str], Backend] = {}
         self._loading = threading.Lock()
@@ -164,7 +195,7 @@ class AnalysisWork:
 
     def _decode(self, audio_key: str, report: Report) -> Audio:
         report("decoding", 0.0)
-        with tracing.span("decode"), self._objects.open(audio_key) as source:
+        with tracing.span("decode"), open_job_audio(self._objects, audio_key) as source:
             samples = audio.decode(
                 source,
                 self._limits,
@@ -181,7 +212,7 @@ class AnalysisWork:
             return None
 
         def decode() -> Audio:
-            with self._objects.open(choice["mix_key"]) as source:
+            with open_job_audio(self._objects, choice["mix_key"]) as source:
                 samples = audio.decode(
                     source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1, sandbox=self._sandbox
                 )
@@ -202,11 +233,13 @@ class AnalysisWork:
                     if choice["asked"][0] != registry.AUTO:
                         raise
                     failed[chosen.backend, chosen.model] = error.message
-        except StoppedError:
+        except (StoppedError, DeviceError):
             raise
         except StemTubeError as error:
             run.fail(part, error_detail(error))
-        except Exception:
+        except Exception as error:
+            if devices.device_error(error):
+                raise  # the others would fail of it as well: another device does what is left
             log.exception("part failed", part=part, backend=choice["backend"])
             run.fail(part, INTERNAL_ERROR)
 

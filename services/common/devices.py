@@ -1,10 +1,115 @@
-"""Where models run."""
+"""Where models run: which devices there are, whether one can compute, and which errors are a device's."""
+
+import sys
+from pathlib import Path
+
+from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
+
+AUTO = "auto"
+CPU = "cpu"
+# NVIDIA's and AMD's drivers, and Windows' in WSL.
+_GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+_PROOF_SIZE = 256
+
+# torch on GPUs, CTranslate2 and OpenVINO; torch on the CPU; C++ in general.
+_SIGNS_OF_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
+_SIGNS_OF_A_DEVICE = (
+    "cuda error",
+    "cuda failed with error",
+    "cuda driver",
+    "cuda-capable device",
+    "cuda initialization",
+    "no cuda gpus are available",
+    "compiled with cuda enabled",
+    "found no nvidia driver",
+    "no nvidia driver",
+    "cudnn",
+    "cublas",
+    "cufft",
+    "cusolver",
+    "nvrtc",
+    "nvml",
+    "hip error",
+    "no hip gpus are available",
+)
+
+
+def gpu_files(folder: Path = Path("/dev")) -> list[Path]:
+    """The device files of this machine's GPUs, without importing torch."""
+    return sorted(path for pattern in _GPU_FILES for path in folder.glob(pattern))
 
 
 def resolve_device(setting: str) -> str:
     """The torch device of a setting; `auto` means a GPU if torch can use one, else the CPU. Imports torch."""
-    if setting != "auto":
+    name, _, number = setting.partition(":")
+    if name != AUTO:
         return setting
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return CPU
+    return f"cuda:{number}" if number else "cuda"
+
+
+def prove(setting: str) -> str:
+    """Has a device compute something.
+
+    Args:
+        setting: a torch device; `auto`, or `auto:1` for the second GPU.
+
+    Returns:
+        The torch device that `setting` means.
+
+    Raises:
+        DeviceNotReadyError: it cannot compute; the message says why.
+    """
+    if setting == CPU:
+        return CPU
+    import torch
+
+    device = resolve_device(setting)
+    if device == CPU:
+        return CPU
+    try:
+        ones = torch.ones(_PROOF_SIZE, _PROOF_SIZE, device=device)
+        right = float((ones @ ones).sum()) == _PROOF_SIZE**3
+    except Exception as error:
+        raise DeviceNotReadyError(f"The device {device} cannot be used: {one_line(error)}") from error
+    if not right:
+        raise DeviceNotReadyError(f"The device {device} computes wrongly.")
+    return device
+
+
+def device_error(error: BaseException) -> DeviceError | None:
+    """An error as one of the device, if it is one: a CUDA fault, or memory that does not suffice."""
+    if isinstance(error, DeviceError):
+        return error
+    if isinstance(error, StemTubeError):
+        return None
+    if is_out_of_memory(error):
+        return NoMemoryError("There is not enough memory for this on the device that computes.")
+    if isinstance(error, _kinds("AcceleratorError")) or _tells(error, _SIGNS_OF_A_DEVICE):
+        return DeviceError(f"The device that computes failed: {one_line(error)}")
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of whichever device, does not suffice."""
+    return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _tells(error, _SIGNS_OF_NO_MEMORY)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says first: torch goes on with advice for programmers."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _tells(error: BaseException, signs: tuple[str, ...]) -> bool:
+    # torch without CUDA raises AssertionError.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | AssertionError) and any(sign in text for sign in signs)
+
+
+def _kinds(name: str) -> tuple[type[BaseException], ...]:
+    """A class of torch's, if torch is loaded: without it none of its errors can be."""
+    kind = getattr(sys.modules.get("torch"), name, None)
+    return (kind,) if kind else ()

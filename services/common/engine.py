@@ -1,78 +1,41 @@
 """Heavy work in a child process: one task at a time, models kept warm, and the parent always awake.
 
 The parent serves RPCs and keeps leases; the child computes. A native crash or an out-of-memory kill costs the one task,
-a task that does not stop when asked is ended with its process, and an idle child goes and gives its memory back.
+a task that does not stop when asked is ended with its process, and an idle child goes and gives its memory back. One
+whose device failed ends, too: after a CUDA fault nothing works in its process any more.
 """
 
 import asyncio
 import contextlib
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from services.common import telemetry, tracing, work_metrics
 from services.common.config import LogSettings
-from services.common.errors import Code, StemTubeError, StoppedError
+from services.common.engine_child import Preparations, Prove, Report, Work, run_child
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError, StoppedError
+
+__all__ = ["Engine", "Report", "TaskError", "Work", "WorkerDiedError"]
 
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 1.5
 POLL_SECONDS = 0.1
-
+PROOF_SECONDS = 180.0
+"""Longest time until a child has started and its device has computed something."""
+DEVICE_ERRORS = {kind.reason: kind for kind in (DeviceError, DeviceNotReadyError, NoMemoryError)}
 
 Tell = Callable[..., None]
 Keep = Callable[[str, Any], None]
-
-
-class Report(Protocol):
-    """How a task tells where it is; from any of its threads."""
-
-    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
-        """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
-
-        Cheap: what comes fast is put together.
-
-        Raises:
-            StoppedError: the task shall stop.
-        """
-        ...
-
-    def note(self, **detail: Any) -> None:
-        """Tells watchers further JSON; stage and fraction stay as they are."""
-        ...
-
-    def keep(self, name: str, content: Any) -> None:
-        """Hands over a part of the result (JSON) that is ready before the task ends."""
-        ...
-
-    def measure(self, metric: str, value: float, **labels: str) -> None:
-        """Has the parent, whose metrics are looked at, note a value of one of `work_metrics.MEASURED`."""
-        ...
-
-
-class Work(Protocol):
-    """Does tasks in the child; made there once, so what it loads stays loaded."""
-
-    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Does one task (JSON in, JSON out).
-
-        Raises:
-            StemTubeError: it cannot be done.
-        """
-        ...
-
-
-Preparations = Callable[[Any, Report], Iterator[None]]
 
 
 class WorkerDiedError(StemTubeError):
@@ -101,6 +64,8 @@ class Engine:
         idle_seconds: a child without a task for so long ends.
         preparations: importable function that does with the `Work`, and a `Report`, what would hold up a first task, a
             step at each turn; for `prepare`.
+        prove: importable function that has the device of the settings compute something and tells its name; called in
+            the child before each task. Where it is given, errors of a device are told apart from faults of ours.
     """
 
     def __init__(
@@ -111,6 +76,7 @@ class Engine:
         log_settings: LogSettings,
         idle_seconds: float = 600.0,
         preparations: Preparations | None = None,
+        prove: Prove | None = None,
     ) -> None:
         self._name = name
         self._make_work = make_work
@@ -118,7 +84,9 @@ class Engine:
         self._log_settings = log_settings
         self._idle_seconds = idle_seconds
         self._preparations = preparations
+        self._prove = prove
         self._busy = asyncio.Lock()
+        self._has_worked = False
         self._process: BaseProcess | None = None
         self._connection: Connection
         self._stop: Event
@@ -135,8 +103,32 @@ class Engine:
             StemTubeError: as the task raised it.
             StoppedError: out of `tell`.
             WorkerDiedError: the child died.
+            DeviceError: the device failed; the child has ended.
+            DeviceNotReadyError: the device did not prove itself, and the task was not begun.
         """
+        return await self._give(task, tell, keep)
+
+    async def prove(self) -> str:
+        """Has the child, once it is free, prove its device.
+
+        Returns:
+            The device's name.
+
+        Raises:
+            DeviceNotReadyError: it cannot compute; the message says why.
+            WorkerDiedError: the child died of it.
+        """
+        return str((await self._give(None, lambda *_, **__: None))["device"])
+
+    async def change_settings(self, settings: Any) -> None:
+        """Ends the child; the next one has other settings."""
         async with self._busy:
+            await asyncio.to_thread(self._kill)
+            self._settings = settings
+
+    async def _give(self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+        async with self._busy:
+            self._has_worked |= task is not None
             stop = threading.Event()
             exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, tell, keep, stop))
             try:
@@ -151,9 +143,13 @@ class Engine:
                 raise
 
     async def prepare(self) -> None:
-        """Starts a child that makes itself ready while it has no task; a task waits for one step at most."""
+        """Starts a child that makes itself ready while it has no task; a task waits for one step at most.
+
+        Does nothing once there has been a task.
+        """
         async with self._busy:
-            if self._process is None:
+            if not self._has_worked:
+                await asyncio.to_thread(self._kill)
                 await asyncio.to_thread(self._start, self._preparations)
 
     async def close(self) -> None:
@@ -166,9 +162,9 @@ class Engine:
         self._stop = context.Event()
         inherited = telemetry.for_child(self._log_settings)
         self._process = context.Process(
-            target=_child,
+            target=run_child,
             args=(theirs, self._stop, self._name, self._make_work, self._settings, inherited),
-            kwargs={"idle_seconds": self._idle_seconds, "preparations": preparations},
+            kwargs={"idle_seconds": self._idle_seconds, "preparations": preparations, "prove": self._prove},
             name=self._name,
             daemon=True,
         )
@@ -185,7 +181,9 @@ class Engine:
             work_metrics.forget_engine(self._name, self._process.pid or 0)
             self._process = None
 
-    def _exchange(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
+    def _exchange(
+        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+    ) -> dict[str, Any]:
         try:
             return self._converse(task, tell, keep, stop)
         except StemTubeError:
@@ -194,10 +192,13 @@ class Engine:
             self._kill()  # the child goes on with its task, and the next one would get this one's answer
             raise
 
-    def _converse(self, task: dict[str, Any], tell: Tell, keep: Keep | None, stop: threading.Event) -> dict[str, Any]:
+    def _converse(
+        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+    ) -> dict[str, Any]:
         self._send(task)
         stopped: StoppedError | None = None
         deadline = float("inf")
+        proof_deadline = time.monotonic() + PROOF_SECONDS if self._prove else float("inf")
         while True:
             if stopped is None and stop.is_set():
                 stopped = StoppedError("The task was stopped.")
@@ -208,11 +209,16 @@ class Engine:
                 log.warning("engine killed: its task did not stop", engine=self._name)
                 self._kill()
                 raise stopped or StoppedError("The task was stopped.")
+            if time.monotonic() > proof_deadline:
+                self._kill()
+                raise DeviceNotReadyError(f"The device did not answer for {PROOF_SECONDS:.0f} s.")
             message = self._receive()
             if message is None:
                 continue
             kind, content = message
-            if kind == "progress":
+            if kind == "proved":
+                proof_deadline = float("inf")
+            elif kind == "progress":
                 try:
                     tell(content.pop("stage"), content.pop("fraction"), **content)
                 except StoppedError as error:
@@ -222,6 +228,9 @@ class Engine:
             elif kind == "part":
                 if keep and not stopped:
                     keep(*content)
+            elif kind == "device":
+                self._kill()
+                raise stopped or DEVICE_ERRORS[content["reason"]](content["message"])
             elif stopped:
                 raise stopped
             elif kind == "error":
@@ -230,7 +239,7 @@ class Engine:
                 result: dict[str, Any] = content
                 return result
 
-    def _send(self, task: dict[str, Any]) -> None:
+    def _send(self, task: dict[str, Any] | None) -> None:
         # The child's log lines tell of the job as this process's do.
         ids = structlog.contextvars.get_contextvars()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -255,109 +264,3 @@ class Engine:
             self._kill()
             raise WorkerDiedError(f"The process that did the work {how}.") from None
         return message
-
-
-def _child(
-    connection: Connection,
-    stop: Event,
-    name: str,
-    make_work: Callable[[Any], Work],
-    settings: Any,
-    inherited: telemetry.Inherited,
-    *,
-    idle_seconds: float,
-    preparations: Preparations | None,
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    telemetry.configure_child(inherited, name)
-    report = _ChildReport(connection, stop)
-    work: Work | None = None
-    if preparations:
-        try:
-            work = make_work(settings)
-            for _ in preparations(work, report):
-                if connection.poll():
-                    break
-        except Exception:
-            log.exception("preparations failed")
-    while connection.poll(idle_seconds):
-        try:
-            task, ids, parent = connection.recv()
-        except EOFError:
-            return
-        with structlog.contextvars.bound_contextvars(**ids):
-            try:
-                with tracing.span("work", parent=parent):
-                    if work is None:
-                        work = make_work(settings)
-                    answer: tuple[str, Any] = ("result", work(task, report))
-                report.flush()
-            except StemTubeError as error:
-                answer = ("error", {"code": int(error.code), "message": error.message, "reason": error.reason})
-            except Exception:
-                log.exception("task failed")
-                answer = ("error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"})
-        for what, size in work_metrics.gpu_memory().items():
-            report.measure("gpu_memory", size, engine=name, what=what)
-        connection.send(answer)
-    connection.close()  # at once, or the parent would give a task to a process that is about to end
-
-
-def _end_with_parent() -> None:
-    """Ends this process at once when its parent has died: nobody wants the result, and others want the GPU."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-class _ChildReport:
-    """`Report` in the child: sends news to the parent, at most ten a second, and whole whatever thread tells them."""
-
-    def __init__(self, connection: Connection, stop: Event) -> None:
-        self._connection = connection
-        self._stop = stop
-        self._lock = threading.RLock()
-        self._news: dict[str, Any] = {}
-        self._stage, self._fraction = "", 0.0
-        self._sent_at = 0.0
-
-    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
-        with self._lock:
-            if self._stop.is_set():
-                self._news = {}
-                raise StoppedError("The task was stopped.")
-            self._stage, self._fraction = stage, fraction
-            self._news |= {"stage": stage, "fraction": fraction, **detail}
-            if time.monotonic() - self._sent_at > POLL_SECONDS:
-                self.flush()
-
-    def note(self, **detail: Any) -> None:
-        with self._lock:
-            self(self._stage, self._fraction, **detail)
-
-    def keep(self, name: str, content: Any) -> None:
-        with self._lock:
-            self.flush()
-            self._send(("part", (name, content)))
-
-    def measure(self, metric: str, value: float, **labels: str) -> None:
-        with self._lock:
-            self._send(("measure", (metric, value, labels)))
-
-    def flush(self) -> None:
-        with self._lock:
-            if self._news:
-                self._send(("progress", self._news))
-                self._news = {}
-                self._sent_at = time.monotonic()
-
-    def _send(self, message: tuple[str, Any]) -> None:
-        try:
-            self._connection.send(message)
-        except OSError:
-            os._exit(1)  # the parent is gone: nobody wants the result
-
-
-INTERNAL_MESSAGE = "Something went wrong here; the server's log tells more."

@@ -122,6 +122,26 @@ class TooSlowError(StemTubeError, TimeoutError):
     reason = "TOO_SLOW"
 
 
+class DeviceError(StemTubeError):
+    """The device that computes (a GPU, its driver) failed: not the fault of the job, which another worker may do."""
+
+    code = Code.UNAVAILABLE
+    reason = "DEVICE_FAILED"
+
+
+class NoMemoryError(DeviceError):
+    """The memory of the device does not suffice; another device may have more, or this one later."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "OUT_OF_MEMORY"
+
+
+class DeviceNotReadyError(DeviceError):
+    """The device did not prove itself, so that nothing was begun."""
+
+    reason = "DEVICE_NOT_READY"
+
+
 class StoppedError(StemTubeError):
     """The work was asked to stop (cancelled, or its worker is going away); raised by progress callbacks."""
 

@@ -9,7 +9,7 @@ since 1970 by the database's clock.
 import functools
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -38,6 +38,7 @@ class JobRecord:
 
     A job that waits for its next attempt tells when that is due (`not_before`) and how the last one ended
     (`retry_error`). `origin` is what its first request came along with (`carried`); earlier versions kept none.
+    `device_faults` counts how often the device of a worker failed at it.
     """
 
     id: str
@@ -60,6 +61,7 @@ class JobRecord:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     origin: dict[str, str] | None = None
+    device_faults: int = 0
     retries: int = 0
     not_before: float | None = None
     retry_error: dict[str, Any] | None = None
@@ -477,6 +479,15 @@ class JobStore:
         with self.engine.begin() as connection:
             return connection.execute(self._owned(job_id, lease).values(**values)).rowcount == 1
 
+    @_through_outages
+    def hand_on(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue because the device failed at it; False if the lease is lost."""
+        statement = self._owned(job_id, lease).values(
+            state="queued", lease="", beat_at=None, eta_seconds=None, device_faults=job_table.c.device_faults + 1
+        )
+        with self.engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
+
     def release(self, job_id: str, lease: str) -> bool:
         """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
         return bool(self.release_all([(job_id, lease)]))
@@ -491,6 +502,16 @@ class JobStore:
                 for job_id, lease in leases
                 if connection.execute(self._owned(job_id, lease).values(eta_seconds=None, **values)).rowcount
             ]
+
+    def others_work(self, own: Sequence[str], within_seconds: float) -> bool:
+        """Whether other processes run jobs, by leases that they have kept so lately; `own` are this one's jobs."""
+        running = sa.select(job_table.c.id).where(
+            job_table.c.state == "running",
+            job_table.c.beat_at > self._now - within_seconds,
+            job_table.c.id.not_in(own),
+        )
+        with self.engine.connect() as connection:
+            return connection.execute(running.limit(1)).first() is not None
 
     def withdraw(self, job_id: str, request_id: str | None) -> bool:
         """Takes one request back (None: all); True if that cancelled the job, nobody waiting for it any more."""
@@ -530,17 +551,28 @@ class JobStore:
         with self.engine.begin() as connection:
             return job_waiting.beat(connection, leases, self._now)
 
-    def take_silent(self, older_than_seconds: float) -> list[JobRecord]:
-        """Takes the lease of running jobs whose holder is silent and queues them; each is returned to one caller."""
-        silent = sa.and_(job_table.c.state == "running", job_table.c.beat_at < self._now - older_than_seconds)
+    def beats(self) -> dict[tuple[str, str], float]:
+        """When the holders of running jobs (id, lease) last showed that they live."""
+        query = sa.select(job_table.c.id, job_table.c.lease, job_table.c.beat_at).where(job_table.c.state == "running")
+        with self.engine.connect() as connection:
+            return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
+
+    def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
+        """Takes these leases, unless their holders have beaten since, and queues the jobs.
+
+        Args:
+            silent: as `beats` told them a while ago.
+
+        Returns:
+            The jobs; each to one caller.
+        """
         with self.engine.begin() as connection:
-            ids = connection.execute(sa.select(job_table.c.id).where(silent)).scalars().all()
             return [
                 self._get(connection, job_id)
-                for job_id in ids
+                for (job_id, lease), beat_at in silent.items()
                 if connection.execute(
-                    self._change(job_id)
-                    .where(silent)
+                    self._owned(job_id, lease)
+                    .where(job_table.c.beat_at == beat_at)
                     .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
                 ).rowcount
             ]

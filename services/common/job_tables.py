@@ -28,6 +28,7 @@ job_table = sa.Table(
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("device_faults", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease", sa.String(40), nullable=False, server_default=""),
     sa.Column("beat_at", sa.Float),
     sa.Column("result", sa.JSON),

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
-from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, NotFoundError, StemTubeError, StoppedError
 from services.common.job_requests import RequestStore
 from services.common.job_store import Backlog, JobRecord, JobStore
 from services.common.job_tables import State
@@ -36,11 +36,17 @@ from services.common.job_tables import State
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 APPLICATION_VERSION = "1"
 QUEUE_POLL_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 MAX_DEATHS = 3
+MAX_DEVICE_FAULTS = 5
+"""A job at which so many times the device of a worker failed fails itself."""
+LEFT_SECONDS, REST_SECONDS = 60.0, 2.0
+"""A worker whose device failed at a job leaves it to others that are at work for so long, and looks again so often."""
 MAX_RETRIES = 4
 RETRY_SECONDS = 1.0
 REPORT_SECONDS = 0.1
@@ -72,6 +78,7 @@ class JobContext:
         self.user = record.user
         self.payload = record.payload
         self.attempt = record.attempts
+        self.device_faults = record.device_faults
         self.retries = record.retries
         self.detail: dict[str, Any] = record.detail
         self.lease = lease
@@ -152,7 +159,7 @@ class JobContext:
             except StoppedError:
                 raise asyncio.CancelledError from None
             except StemTubeError as error:
-                if error.code in TRANSIENT:
+                if error.code in TRANSIENT or isinstance(error, DeviceError):
                     failure = error
                     raise asyncio.CancelledError from None  # of which the engine keeps nothing
                 return {"error": error_detail(error)}
@@ -192,6 +199,27 @@ class _Subscription:
     wake: asyncio.Event
 
 
+class _Watched(Generic[K, V]):
+    """Notices what does not change, by this process's own time: the database's clock may be set, back or forth."""
+
+    def __init__(self) -> None:
+        self._since: dict[K, tuple[V, float]] = {}
+
+    def unchanged(self, present: Mapping[K, V], seconds: float) -> dict[K, V]:
+        """What has been the same for so long, as far as it has been looked at.
+
+        Args:
+            present: all that there is now.
+            seconds: the least time.
+        """
+        now = time.monotonic()
+        before, self._since = self._since, {}
+        for key, value in present.items():
+            known = before.get(key)
+            self._since[key] = known if known and known[0] == value else (value, now)
+        return {key: value for key, (value, since) in self._since.items() if now - since > seconds}
+
+
 class JobQueue:
     """One service's jobs.
 
@@ -224,6 +252,9 @@ class JobQueue:
         self._queue = f"{service}-jobs"
         self._handlers = handlers or {}
         self._slots = slots
+        self._room = slots
+        self._resting_until = 0.0
+        self._faulted: dict[str, tuple[int, float]] = {}
         self._per_user = per_user
         self._beginning = asyncio.Semaphore(BEGIN_AT_ONCE)
         self._keep_seconds = keep_seconds
@@ -235,6 +266,7 @@ class JobQueue:
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
+        self._beats: _Watched[tuple[str, str], float] = _Watched()
         self._tasks: list[asyncio.Task[None]] = []
         self._poke = asyncio.Event()
 
@@ -274,13 +306,14 @@ class JobQueue:
             log_level="WARNING",
             serializer=DBOSPortableJSONSerializer(),
         )
-        DBOS(config=config)
+        engine = DBOS(config=config)
 
         async def job(job_id: str) -> None:
             await self._run(job_id)
 
         DBOS.workflow(name="job", max_recovery_attempts=None)(job)
         DBOS.launch()
+        self._ask_before_taking(engine)
         await asyncio.to_thread(
             DBOS.register_queue,
             self._queue,
@@ -288,6 +321,23 @@ class JobQueue:
             polling_interval_sec=QUEUE_POLL_SECONDS,
             on_conflict="always_update",
         )
+
+    def _ask_before_taking(self, engine: DBOS) -> None:
+        """Has the engine take no more jobs than `limit` says; its own limit is in the database, one for all workers."""
+        take = engine._sys_db.start_queued_workflows
+
+        def take_some(queue: Any, *arguments: Any, **options: Any) -> Any:
+            if queue.name == self._queue:
+                room = 0 if time.monotonic() < self._resting_until else self._room
+                queue._worker_concurrency = min(queue._worker_concurrency or room, room)
+            return take(queue, *arguments, **options)
+
+        engine._sys_db.start_queued_workflows = take_some  # type: ignore[method-assign]
+
+    def limit(self, jobs: int) -> None:
+        """Has this process take no more than so many jobs at a time from now on; with 0 none. Those in hand go on."""
+        self._room = jobs
+        metrics.SLOTS.labels(self._service).set(jobs)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
@@ -320,8 +370,9 @@ class JobQueue:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _give_back(self, context: JobContext) -> None:
-        if await asyncio.to_thread(self._store.release, context.job_id, context.lease):
+    async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
+        give = self._store.hand_on if device_fault else self._store.release
+        if await asyncio.to_thread(give, context.job_id, context.lease):
             await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
         if self._active.get(context.job_id, (None,))[0] is context:
@@ -576,6 +627,9 @@ class JobQueue:
     # ---- the worker
 
     async def _run(self, job_id: str) -> None:
+        if await self._leaves_to_others(job_id):
+            await asyncio.to_thread(self._client.resume_workflow, job_id, queue_name=self._queue)
+            raise asyncio.CancelledError
         lease = uuid.uuid4().hex
         async with self._beginning:
             record = await asyncio.to_thread(self._store.begin, job_id, lease, self._per_user)
@@ -642,6 +696,8 @@ class JobQueue:
             return "succeeded", await self._handlers[kind](context), None
         except StoppedError:
             raise asyncio.CancelledError from None
+        except DeviceError as error:
+            return await self._after_device_error(context, error)
         except StemTubeError as error:
             return "failed" if context.is_final(error) else "queued", None, error_detail(error)
         except DBAPIError as error:
@@ -668,6 +724,37 @@ class JobQueue:
             except DBAPIError as error:
                 log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
 
+    async def _after_device_error(
+        self, context: JobContext, error: DeviceError
+    ) -> tuple[State, dict[str, Any] | None, Any]:
+        """Gives the job back for another worker to do; the outcome of one that no device seems able to do."""
+        began = not isinstance(error, DeviceNotReadyError)
+        if began and context.device_faults + 1 >= MAX_DEVICE_FAULTS:
+            return "failed", None, error_detail(error)
+        log.warning("the job goes to another worker", reason=error.reason, error=error.message)
+        if began:
+            times, _ = self._faulted.get(context.job_id, (0, 0.0))
+            self._faulted[context.job_id] = (times + 1, time.monotonic() + LEFT_SECONDS)
+        await self._give_back(context, device_fault=began)
+        raise asyncio.CancelledError
+
+    async def _leaves_to_others(self, job_id: str) -> bool:
+        """Whether a job that has just been taken is put back.
+
+        So it is if no more jobs are to be taken, and if the devices of this process failed at the job while other
+        workers have something to do: one that had not would have taken it already.
+        """
+        now = time.monotonic()
+        self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
+        if len(self._active) >= self._room:
+            return True
+        if job_id not in self._faulted or self._faulted[job_id][0] < self._slots:
+            return False
+        if not await asyncio.to_thread(self._store.others_work, list(self._active), self._lease_seconds):
+            return False
+        self._resting_until = now + REST_SECONDS
+        return True
+
     async def _beat(self) -> None:
         """Keeps the leases of this worker's jobs, stops those that were cancelled or taken, takes over silent ones."""
         awake_since = beaten = looked = time.monotonic()
@@ -686,7 +773,8 @@ class JobQueue:
                         self._stop(job_id)
                 await self._resume(await asyncio.to_thread(self._store.take_due))
                 if time.monotonic() - awake_since > self._lease_seconds:
-                    for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
+                    silent = self._beats.unchanged(await asyncio.to_thread(self._store.beats), self._lease_seconds)
+                    for record in await asyncio.to_thread(self._store.take_silent, silent) if silent else ():
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()

@@ -1,6 +1,7 @@
 """Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from services.common import metrics, telemetry
 from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
+from services.common.engines import Engines
 from services.common.errors import UnavailableError
 from services.common.job_messages import job_message
 from services.common.jobs import JobQueue
@@ -101,6 +103,8 @@ async def run_with_jobs(
     draining: Draining,
     grace_seconds: float,
     models: Models | None = None,
+    problem: Callable[[], Awaitable[str]] | None = None,
+    engines: Engines | None = None,
 ) -> None:
     """Runs until SIGTERM or SIGINT.
 
@@ -114,6 +118,8 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
+        problem: tells why requests cannot be served now, for /readyz; empty if they can.
+        engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
 
     Raises:
         OSError: an address is taken.
@@ -121,6 +127,9 @@ async def run_with_jobs(
     health: telemetry.HealthServer | None = None
     await jobs.start()
     try:
+        if engines:
+            engines.start(jobs.limit)
+            problem = problem or engines.problem
         if service:
             with metrics.shown(jobs.name, jobs.look):
                 await serve(
@@ -133,9 +142,11 @@ async def run_with_jobs(
                     routes=[queue_route(jobs)],
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
+                    problem=problem,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)
+            health.problem = problem
             health.ready = True
             await stop_signal()
             health.ready = False

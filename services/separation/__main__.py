@@ -41,6 +41,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
+        engines=worker.engines if worker else None,
         models=Models(weights, lambda name: registry.entry(name, weights).weights),
     )
 

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from services.common.config import ListenAddress, Section, Settings
 from services.common.database import DatabaseUrl
+from services.common.devices import AUTO, CPU, gpu_files
 
 
 class SeparationSection(Section):
@@ -21,7 +22,7 @@ class SeparationSection(Section):
     device: str = Field(
         "auto",
         description="torch devices, a process and a job at a time on each: cpu, cuda, or several (cuda:0,cuda:1); "
-        "auto: all GPUs, else the CPU",
+        "auto: all GPUs that torch can use when the process starts, else the CPU",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of the networks; auto: the fastest of the device, bfloat16 where it has it"
@@ -37,10 +38,12 @@ class SeparationSection(Section):
     @property
     def devices(self) -> list[str]:
         """Each device by itself. GPUs are counted by their device files: torch is for the processes that compute."""
-        if self.device != "auto":
+        if self.device != AUTO:
             return [name.strip() for name in self.device.split(",")]
-        gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*"))
-        return [f"cuda:{number}" for number in range(gpus)] if gpus > 1 else ["auto"]
+        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        if gpus > 1:
+            return [f"{AUTO}:{number}" for number in range(gpus)]
+        return [AUTO if gpu_files() else CPU]
 
 
 class SeparationSettings(Settings):

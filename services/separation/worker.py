@@ -13,10 +13,11 @@ from typing import Any
 
 import structlog
 
-from services.common import audio, tracing, work_metrics
-from services.common.devices import resolve_device
+from services.common import audio, devices, tracing, work_metrics
 from services.common.engine import Engine, Report, Work
+from services.common.engines import Engines
 from services.common.errors import WeightsMissingError
+from services.common.job_audio import open_job_audio
 from services.common.jobs import JobContext
 from services.common.storage import ObjectStore
 from services.separation.config import SeparationSettings
@@ -48,6 +49,8 @@ class SeparationWorker:
         settings: of the process.
         objects: where mixes and stems are.
         make_work: importable; makes in each child what does the work.
+        prove: importable; proves in each child that the device of the settings computes, see `Engine`.
+        make_engines: puts engines together.
     """
 
     def __init__(
@@ -55,25 +58,37 @@ class SeparationWorker:
         settings: SeparationSettings,
         objects: ObjectStore,
         make_work: Callable[[SeparationSettings], Work] | None = None,
+        prove: Callable[[SeparationSettings], str] | None = None,
+        make_engines: Callable[..., Engines] = Engines,
     ) -> None:
         self._objects = objects
         section = settings.separation
-        self._engines = [
-            Engine(
-                f"separation-engine-{device}",
-                make_work or SeparationWork,
-                settings.model_copy(update={"separation": section.model_copy(update={"device": device})}),
-                settings.log,
-                section.idle_seconds,
-            )
-            for device in section.devices
-        ]
-        self._free = list(self._engines)
+
+        def with_device(device: str) -> SeparationSettings:
+            return settings.model_copy(update={"separation": section.model_copy(update={"device": device})})
+
+        self.engines = make_engines(
+            [
+                (
+                    device,
+                    Engine(
+                        f"separation-engine-{device}",
+                        make_work or SeparationWork,
+                        with_device(device),
+                        settings.log,
+                        section.idle_seconds,
+                        prove=prove or prove_device,
+                    ),
+                )
+                for device in section.devices
+            ],
+            with_device,
+        )
 
     @property
     def slots(self) -> int:
-        """Jobs at a time."""
-        return len(self._engines)
+        """Jobs at a time, if all devices can be used."""
+        return len(self.engines)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one job. What an attempt stores lies under a prefix of its own, so that none spoils another's."""
@@ -81,10 +96,9 @@ class SeparationWorker:
 
         async def separate() -> dict[str, Any]:
             # Inside the step: once its outcome is kept, these are the job's stems.
-            engine = self._free.pop(0) if self._free else self._engines[0]
             began = time.perf_counter()
             try:
-                result = await engine.run({**job.payload, "prefix": prefix}, job.report)
+                result = await self.engines.run(job.job_id, {**job.payload, "prefix": prefix}, job.report)
                 model = result["made_by"]["model"]
                 labels = {**LABELS, "model": model}
                 work_metrics.note("model_seconds", time.perf_counter() - began, labels)
@@ -93,14 +107,17 @@ class SeparationWorker:
             except BaseException:
                 await asyncio.shield(self._objects.delete_prefix(prefix))
                 raise
-            finally:
-                self._free.append(engine)
 
         return await job.step("separate", separate)
 
     async def close(self) -> None:
         """Ends the child processes."""
-        await asyncio.gather(*(engine.close() for engine in self._engines))
+        await self.engines.close()
+
+
+def prove_device(settings: SeparationSettings) -> str:
+    """Has the device of the settings compute something; see `devices.prove`."""
+    return devices.prove(settings.separation.device)
 
 
 class SeparationWork:
@@ -114,7 +131,7 @@ class SeparationWork:
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         section = settings.separation
         self._hardware = Hardware(
-            resolve_device(section.device),
+            devices.resolve_device(section.device),
             section.precision,
             section.memory_gib,
             self._weights.root / registry.CONVERTED,
@@ -145,7 +162,7 @@ class SeparationWork:
         return {"stems": stems, "made_by": maker}
 
     def _decode(self, audio_key: str, sample_rate_hz: int) -> Samples:
-        with self._objects.open(audio_key) as source:
+        with open_job_audio(self._objects, audio_key) as source:
             return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2, sandbox=self._sandbox)
 
     def _choose(self, task: dict[str, Any], report: Report) -> tuple[dict[str, str], Separator]:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,50 @@ class Work:
             for done in [pool.submit(report.keep, str(number), str(number) * 300_000) for number in range(8)]:
                 done.result()
         return {}
+
+    def no_memory(self, report: Report) -> dict[str, Any]:
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def cuda_fault(self, report: Report) -> dict[str, Any]:
+        import torch
+
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with …")
+
+    def whisper_fault(self, report: Report) -> dict[str, Any]:
+        raise RuntimeError("CUDA failed with error unspecified launch failure")  # as CTranslate2 says it
+
+
+@dataclass(frozen=True)
+class Device:
+    """Settings of work on a device that a test breaks and repairs.
+
+    Attributes:
+        name: of the device.
+        folder: where files named after the device break it: `NAME.gone` for good, `NAME.hangs` it does not answer.
+    """
+
+    name: str
+    folder: Path
+
+    def breaks(self, how: str) -> Path:
+        return self.folder / f"{self.name}.{how}"
+
+
+def prove(device: Device) -> str:
+    if device.breaks("hangs").exists():
+        time.sleep(60)
+    if device.breaks("crashes").exists():
+        os.abort()
+    if device.breaks("gone").exists():
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected\nCompile with …")
+    return "cuda" if device.name == "auto" else device.name
+
+
+class DeviceWork(Work):
+    def __init__(self, device: Device) -> None:
+        super().__init__(device.name)
+
+    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        return {**super().__call__(task, report), "device": self._settings}

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from tests.common.postgres import create_database
-from tests.fuzz import api, imports, media, messages, protocols, texts, uploads
+from tests.fuzz import api, imports, media, messages, protocols, races, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
 # Of one round, a minute or so.
-FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS = 1500, 500, 25, 15, 20, 150, 40
+FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES = 1500, 500, 25, 15, 20, 150, 40, 4
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
@@ -38,6 +38,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
         (api.Fuzzer(target, tally), REQUESTS),
         (protocols.Fuzzer(target, tally), EXCHANGES),
         (uploads.Fuzzer(target, tally), UPLOADS),
+        (races.Fuzzer(target, tally), RACES),
     )
     try:
         for number in itertools.count(seed):

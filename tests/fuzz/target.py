@@ -20,6 +20,7 @@ from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 from tests.common.audio_files import music, with_soundfile
 from tests.fuzz.findings import Tally
 from tests.suite.client import Client
+from tests.suite.conftest import add_user
 from tests.suite.running import PASSWORD, Suite
 
 # Nobody takes jobs: what is asked for is checked, kept and queued, and a second's fuzzing makes no minute's work.
@@ -59,6 +60,27 @@ class Target:
     def account(self, admin: bool = False) -> Account:
         """A new account: what is done to it harms nobody else."""
         return asyncio.run(self._account(next(self._numbers), admin))
+
+    def admin_token(self) -> str:
+        """A token of the first admin."""
+
+        async def sign_in() -> str:
+            async with Client(self.suite.url) as admin:
+                await admin.sign_in("admin", PASSWORD)
+                return admin.token
+
+        return asyncio.run(sign_in())
+
+    def add_user(self, name: str) -> str:
+        """Adds a user who has chosen `PASSWORD`; the user's id."""
+
+        async def add() -> str:
+            await add_user(self.suite, name)
+            async with Client(self.suite.url) as user:
+                await user.sign_in(name, PASSWORD)
+                return str((await user.get("/me"))["user"]["id"])
+
+        return asyncio.run(add())
 
     async def _account(self, number: int, admin: bool) -> Account:
         name = f"fuzz-{number}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import api, messages, protocols, texts, uploads
+from tests.fuzz import api, messages, protocols, races, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 
@@ -62,6 +62,14 @@ def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) ->
     assert tally.found == []
     assert outcomes["accepted"] > 3
     assert len(outcomes) > 2
+
+
+def test_what_races_or_breaks_off_gives_one_thing_or_none(target: Target, tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with closing(races.Fuzzer(target, tally)) as fuzzer:
+        outcomes = fuzzer.run(7, 2, ("equal requests", "broken uploads"))
+    assert tally.found == []
+    assert outcomes["equal requests 200"] > races.AT_ONCE
 
 
 def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path: Path) -> None:

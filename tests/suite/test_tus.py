@@ -122,6 +122,25 @@ async def test_the_same_file_again_is_the_same_track(suite: Suite, client: Clien
     assert len(tracks) == 1
 
 
+async def test_a_client_that_is_gone_before_its_piece_is_refused_fills_no_log(suite: Suite, client: Client) -> None:
+    location = await created(client, 1_000_000)
+    head = (
+        f"PATCH /api/v1{location} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 500000\r\n"
+        f"Authorization: {client.headers['Authorization']}\r\nContent-Length: 500000\r\n"
+        "Content-Type: application/offset+octet-stream\r\n\r\n"
+    )
+    for _ in range(20):
+        _reader, writer = await asyncio.open_connection("127.0.0.1", suite.ports["gateway"])
+        writer.write(head.encode() + bytes(1000))
+        await writer.drain()
+        writer.transport.abort()
+    async with asyncio.timeout(30):
+        while (log := (suite.data / "gateway.log").read_text()).count(f"path=/api/v1{location}") < 20:
+            await asyncio.sleep(0.1)
+    assert "never retrieved" not in log
+    assert "Traceback" not in log
+
+
 async def test_a_broken_connection_keeps_what_has_arrived(suite: Suite, client: Client, tmp_path: Path) -> None:
     path = song(tmp_path, 3)
     content = path.read_bytes()

@@ -129,7 +129,7 @@ class Separator(Protocol):
         Raises:
             InvalidInputError: the mix has another shape or type; raised at once.
             StoppedError: out of `progress`, when the next stretch is asked for.
-            LimitExceededError: likewise; not even one segment fits into memory (reason OUT_OF_MEMORY).
+            NoMemoryError: likewise; not even one segment fits into memory (reason OUT_OF_MEMORY).
         """
         ...
 

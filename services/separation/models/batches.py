@@ -1,15 +1,11 @@
 """Several segments through a network at once, as many as memory takes."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from services.common.errors import LimitExceededError
+from services.common.devices import is_out_of_memory
+from services.common.errors import NoMemoryError
 from services.separation.models.network import Network
-
-# torch on GPUs and OpenVINO; torch on the CPU; C++ in general.
-SIGNS_OF_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
 class Batches:
@@ -36,7 +32,7 @@ class Batches:
             Each segment's [sources, 2, samples].
 
         Raises:
-            LimitExceededError: a single segment does not fit into memory (reason OUT_OF_MEMORY).
+            NoMemoryError: a single segment does not fit into memory (reason OUT_OF_MEMORY).
         """
         outputs: list[Tensor] = []
         while len(outputs) < len(batch):
@@ -56,19 +52,10 @@ class Batches:
             if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
-                raise LimitExceededError(
-                    "There is not enough memory to separate one segment with this model.", "OUT_OF_MEMORY"
-                ) from error
+                raise NoMemoryError("There is not enough memory to separate one segment with this model.") from error
             return None
 
     def _shrink(self, failed: int) -> None:
         self.size = failed // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # what torch keeps in pieces of the larger batch's sizes
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of whichever device, does not suffice."""
-    text = str(error).lower()
-    known: tuple[type[Any], ...] = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, known) or any(sign in text for sign in SIGNS_OF_NO_MEMORY)

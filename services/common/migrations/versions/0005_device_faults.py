@@ -1,0 +1,11 @@
+"""How often the device of a worker failed at a job, so that a song that fits on none fails at last."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("job", sa.Column("device_faults", sa.Integer, nullable=False, server_default="0"))

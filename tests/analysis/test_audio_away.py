@@ -1,0 +1,27 @@
+"""An analysis whose audio is away when its worker begins, as that of a volume that is not mounted is."""
+
+import asyncio
+from contextlib import aclosing
+
+from services.analysis.config import AnalysisSettings
+from services.analysis.service import KIND
+from services.common.jobs import JobQueue
+from tests.analysis.songs import Song
+from tests.analysis.test_worker import AUDIO, choice, jobs, put, settings  # noqa: F401 - fixtures
+
+
+async def test_audio_that_is_gone_for_a_while_is_waited_for(
+    settings: AnalysisSettings,  # noqa: F811
+    song: Song,
+    jobs: JobQueue,  # noqa: F811
+) -> None:
+    """It was there when the job was accepted: the store's volume is away, and the song was lost for that."""
+    payload = {"audio_key": AUDIO, "parts": [choice("key", "librosa")]}
+    job = await jobs.submit(KIND, payload, key="k", user="anna")
+    async with asyncio.timeout(60):
+        while (await jobs.get(job.id)).attempts < 2:
+            await asyncio.sleep(0.1)
+    await put(settings, song.audio.samples)
+    async with asyncio.timeout(120), aclosing(jobs.watch(job.id)) as changes:
+        end = [record async for record in changes][-1]
+    assert (end.state, end.error) == ("succeeded", None)

@@ -1,0 +1,96 @@
+"""What is right at the end: nothing lost, nothing made twice, nothing left over."""
+
+import asyncio
+import contextlib
+import json
+import time
+
+from tests.chaos.run import Run
+from tests.chaos.users import QUOTA_USER, REFUSED
+from tests.suite.client import Client, Json, states
+from tests.suite.running import PASSWORD
+
+END_SECONDS = 240.0
+SIGN_IN_SECONDS = 30.0
+STEMS = 2
+# The store's own marker, and what is kept on purpose after its record has gone.
+NOT_ORPHANS = ("library-id", "trash/")
+
+
+async def lost(run: Run) -> list[str]:
+    """Accepted jobs that did not succeed in all their parts, and work that no database has ended."""
+    found = []
+    deadline = time.monotonic() + END_SECONDS
+    for user, job_id in run.accepted:
+        try:
+            job, track = await _end_of(run, user, job_id, max(deadline - time.monotonic(), SIGN_IN_SECONDS))
+        except TimeoutError:
+            found.append(f"{job_id} did not end")
+            continue
+        if job["job"]["state"] == "JOB_STATE_CANCELLED" and job_id in run.cancelled:
+            continue
+        wrong = {name: state for name, state in states(job).items() if state != "succeeded"}
+        if wrong or (user != QUOTA_USER and not _is_whole(track)):
+            reasons = {part["name"]: part["error"].get("reason") for part in job["parts"] if part.get("error")}
+            found.append(f"{job_id} ended with {wrong} {reasons}")
+    for service in ("download", "separation", "analysis"):
+        open_jobs = "SELECT id, state FROM job WHERE state IN ('queued', 'running')"
+        found += [f"{service}: {job_id} is still {state}" for job_id, state in run.query(service, open_jobs)]
+        taken = "SELECT workflow_uuid, status FROM workflow_status WHERE status IN ('ENQUEUED', 'PENDING')"
+        found += [f"{service}: the engine holds {job_id} {state}" for job_id, state in run.query(service, taken)]
+    return found
+
+
+async def _end_of(run: Run, user: str, job_id: str, seconds: float) -> tuple[Json, Json]:
+    """A job that has ended, and its track.
+
+    Raises:
+        TimeoutError: it has not, or nobody can sign in.
+    """
+    async with asyncio.timeout(seconds):
+        while True:
+            with contextlib.suppress(*REFUSED):
+                async with Client(run.suite.url) as client:
+                    await client.sign_in(user, PASSWORD)
+                    job = await client.end_of(job_id, seconds)
+                    _, answer = await client.call("GET", f"/tracks/{job['trackId']}")
+                    return job, answer.get("track", {})
+            await asyncio.sleep(0.5)
+
+
+def _is_whole(track: Json) -> bool:
+    return len(track.get("stems", ())) == STEMS and bool(track.get("key") and track.get("tempo"))
+
+
+def duplicated(run: Run) -> list[str]:
+    """Work that has more than one result."""
+    found = []
+    for service in ("separation", "analysis"):
+        query = "SELECT key, count(*) FROM job WHERE state = 'succeeded' GROUP BY key HAVING count(*) > 1"
+        found += [f"{service} {key}: {count} results" for key, count in run.query(service, query)]
+    same = "SELECT owner_id, content_hash, count(*) FROM tracks GROUP BY 1, 2 HAVING count(*) > 1"
+    found += [f"{count} tracks of one song" for _, _, count in run.query("download", same)]
+    return found
+
+
+def orphans(run: Run) -> list[str]:
+    """Objects that belong to nothing, and records whose object is missing."""
+    there = {str(path.relative_to(run.objects)) for path in run.objects.rglob("*") if path.is_file()}
+    used = {
+        key
+        for table in _tables_of_objects(run)
+        for row in run.query("download", f"SELECT audio_key, peaks_key FROM {table}")
+        for key in row
+    }
+    # Pieces of uploads that can still go on.
+    unfinished = run.query("download", "SELECT id, parts FROM uploads WHERE job_id = ''")
+    kept = {f"uploads/{upload}/{part}" for upload, parts in unfinished for part in json.loads(parts)}
+    missing = [f"missing {key}" for key in used - there]
+    return missing + sorted(key for key in there - used - kept if not key.startswith(NOT_ORPHANS))
+
+
+def _tables_of_objects(run: Run) -> list[str]:
+    """The library's tables whose rows name objects."""
+    columns = "(SELECT count(*) FROM pragma_table_info(t.name) AS c WHERE c.name IN ('audio_key', 'peaks_key'))"
+    query = f"SELECT name FROM sqlite_master AS t WHERE type = 'table' AND {columns} = 2"
+    return [table for (table,) in run.query("download", query)]

@@ -1,0 +1,116 @@
+"""What happens to a suite at work: processes die and freeze, the store goes away, the disk fills, the clock is set."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.chaos.clock import Clock
+from tests.chaos.run import Run
+from tests.suite.running import EXTRA_WORKERS, SERVICES
+
+KILL_SECONDS, DOWN_SECONDS = 6.0, 2.0
+FREEZES, FREEZE_SECONDS = 0.25, 14.0  # longer than a lease
+QUIET_SECONDS = (6.0, 20.0)
+AWAY_SECONDS = (2.0, 8.0)
+FULL_SECONDS = (2.0, 6.0)
+SHIFTS = (90.0, 1800.0, 7200.0)
+SHIFT_SECONDS = (4.0, 12.0)
+DISK_MIB = 1024
+
+
+async def kill(run: Run) -> None:
+    """Kills processes and starts them again; some are frozen for longer than their leases."""
+    dice = run.dice("kill")
+    while run.goes_on:
+        await asyncio.sleep(dice.uniform(0.5, 2 * KILL_SECONDS))
+        victim = dice.choice((*SERVICES, *EXTRA_WORKERS, "gateway"))
+        if dice.random() < FREEZES:
+            run.suite.processes[victim].send_signal(signal.SIGSTOP)
+            await asyncio.sleep(FREEZE_SECONDS)
+            run.suite.processes[victim].send_signal(signal.SIGCONT)
+            continue
+        await asyncio.to_thread(run.suite.kill, victim)
+        run.kills += 1
+        await asyncio.sleep(dice.uniform(0, DOWN_SECONDS))
+        await asyncio.to_thread(run.suite.start, victim)
+
+
+async def take_store_away(run: Run) -> None:
+    """Takes the store away for some seconds: its folder is empty, as without its volume, or gives errors."""
+    dice = run.dice("store")
+    away = run.objects.with_name("objects-away")
+    while run.goes_on:
+        await asyncio.sleep(dice.uniform(*QUIET_SECONDS))
+        is_empty, seconds = dice.random() < 0.5, dice.uniform(*AWAY_SECONDS)
+        if not run.objects.is_dir():
+            continue
+        run.objects.rename(away)
+        if is_empty:
+            run.objects.mkdir()
+        else:
+            run.objects.touch()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            # What was written meanwhile lies below the mount point, out of sight.
+            run.objects.rename(run.objects.with_name(f"objects-below-{os.urandom(4).hex()}"))
+            away.rename(run.objects)
+
+
+class Disk:
+    """A disk of its own for a folder, which can be filled; a context that gives it back.
+
+    Raises:
+        OSError: this process may not mount anything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        options = f"size={DISK_MIB}m,mode=0700"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(errno.EPERM, done.stderr.strip())
+
+    def close(self) -> None:
+        """Gives it back, with all that is on it."""
+        subprocess.run(["umount", "-l", self._folder], check=True)
+
+
+async def fill_disk(run: Run) -> None:
+    """Fills the disk that holds databases, objects and logs for some seconds."""
+    dice = run.dice("disk")
+    filler = run.suite.data / "filler"
+    while run.goes_on:
+        await asyncio.sleep(dice.uniform(*QUIET_SECONDS))
+        seconds = dice.uniform(*FULL_SECONDS)
+        with filler.open("wb") as file:
+            try:
+                for _ in range(round(seconds * 10)):
+                    await asyncio.to_thread(_fill, file.fileno(), run.suite.data)
+                    await asyncio.sleep(0.1)
+            finally:
+                filler.unlink()
+
+
+def _fill(file: int, folder: Path) -> None:
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    with contextlib.suppress(OSError):
+        if free:
+            os.posix_fallocate(file, os.fstat(file).st_size, free)
+
+
+async def set_clock(run: Run, clock: Clock) -> None:
+    """Sets the wall clock of all processes forward or back by minutes or hours, and right again."""
+    dice = run.dice("clock")
+    while run.goes_on:
+        await asyncio.sleep(dice.uniform(*QUIET_SECONDS))
+        clock.set(dice.choice(SHIFTS) * dice.choice((-1, 1)))
+        try:
+            await asyncio.sleep(dice.uniform(*SHIFT_SECONDS))
+        finally:
+            clock.set(0)

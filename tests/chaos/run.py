@@ -1,0 +1,68 @@
+"""What one run of `make chaos` knows: the suite, until when it lasts, its songs, and what was accepted."""
+
+import random
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.suite.running import Suite
+
+USERS = ("admin", "anna", "ben", "cleo")
+Rows = list[tuple[str, ...]]
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Attributes:
+        suite: whose processes live in a folder of their own.
+        seed: of all choices.
+        until: by time.monotonic.
+        songs: files that users upload.
+        accepted: user and job of each song that was accepted.
+        cancelled: jobs that their users have cancelled.
+        removed: accepted songs that succeeded and that their users have deleted.
+        kills: processes that were killed.
+        faults: what went against a promise, beyond lost, duplicated and orphaned things.
+    """
+
+    suite: Suite
+    seed: int
+    until: float
+    songs: list[Path]
+    accepted: list[tuple[str, str]] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    removed: int = 0
+    kills: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is time left."""
+        return time.monotonic() < self.until
+
+    def dice(self, kind: str) -> random.Random:
+        """Of a kind its own: its choices are the same whichever other kinds there are."""
+        return random.Random(f"{self.seed} {kind}")
+
+    @property
+    def objects(self) -> Path:
+        """The folder of the object store."""
+        return self.suite.data / "objects"
+
+    def query(self, database: str, query: str, *values: str) -> Rows:
+        """Asks a service's database."""
+        with sqlite3.connect(f"{self.suite.data}/databases/{database}.sqlite", timeout=30) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def taken_by(self, user_id: str) -> int:
+        """Bytes of the originals of a user's tracks that are in the store."""
+        keys = self.query(
+            "download",
+            "SELECT DISTINCT audio_key FROM tracks JOIN access ON track_id = id WHERE user_id = ? AND audio_key != ''",
+            user_id,
+        )
+        paths = (self.objects / key for (key,) in keys if key)
+        return sum(path.stat().st_size for path in paths if path.exists())

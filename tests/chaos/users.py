@@ -1,0 +1,242 @@
+"""What users do meanwhile: whole uploads, uploads that break off, links to a site that hangs, a fight for room."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+from aiohttp import web
+
+from services.common import audio
+from tests.chaos.run import USERS, Run
+from tests.suite.client import Client, Json, states
+from tests.suite.running import PASSWORD
+
+OPTIONS: Json = {
+    "separations": [{"model": "spleeter_2stems"}],
+    "analyses": [{"part": "PART_BEATS", "backend": "librosa"}, {"part": "PART_KEY", "backend": "librosa"}],
+}
+SMALL_OPTIONS: Json = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+SUBMIT_SECONDS = 2.0
+CANCELS = 0.15
+BREAKS = 3
+HANGING_USERS, HANGING_LINKS, HANGING_SECONDS = ("dora", "emil"), 17, 20.0
+QUOTA_USER, QUOTA_AT_ONCE, NOISE_SECONDS = "quinn", 4, 20
+QUOTA_BYTES = 8_000_000  # two files
+REFUSED = (aiohttp.ClientError, OSError, AssertionError, ValueError, KeyError, TimeoutError)
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+async def submit(run: Run) -> None:
+    """Uploads songs whole; some of the jobs are cancelled."""
+    dice = run.dice("submit")
+    while run.goes_on:
+        user, song = dice.choice(USERS), dice.choice(run.songs)
+        cancels, wait = dice.random() < CANCELS, dice.uniform(0, 2 * SUBMIT_SECONDS)
+        with contextlib.suppress(*REFUSED):  # refused or broken off: not accepted
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                status, answer = await client.upload(song, OPTIONS)
+                if status == 200:
+                    job_id = answer["job"]["job"]["id"]
+                    run.accepted.append((user, job_id))
+                    if cancels:
+                        run.cancelled.add(job_id)
+                        await asyncio.sleep(wait)
+                        await client.call("POST", f"/jobs/{job_id}/cancel", json={})
+        await asyncio.sleep(dice.uniform(0.2, 2 * SUBMIT_SECONDS))
+
+
+async def break_off(run: Run) -> None:
+    """Uploads whose connections die in the middle of a piece; those by tus go on where they were, up to the end."""
+    dice = run.dice("uploads")
+    while run.goes_on:
+        user, song = dice.choice(USERS), dice.choice(run.songs)
+        resumes, cuts = dice.random() < 0.6, [dice.uniform(0.05, 0.95) for _ in range(BREAKS)]
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                if resumes:
+                    await _resume(run, client, user, song, cuts)
+                else:
+                    await _cut_form(run, client, song, cuts[0])
+        await asyncio.sleep(dice.uniform(0.2, 2 * SUBMIT_SECONDS))
+
+
+async def _resume(run: Run, client: Client, user: str, song: Path, cuts: list[float]) -> None:
+    content = await asyncio.to_thread(song.read_bytes)
+    values = {"filename": song.name, "options": json.dumps(OPTIONS)}
+    metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
+    upload = await client.begin_upload(TUS | {"Upload-Length": str(len(content)), "Upload-Metadata": metadata})
+    for cut in cuts:
+        offset = await _offset(client, upload)
+        left = content[offset:]
+        headers = {
+            "Upload-Offset": str(offset),
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(len(left)),
+        }
+        await _send_and_die(run, client, "PATCH", f"/uploads/{upload}", headers, left[: int(len(left) * cut)])
+    while True:
+        # The last piece is sent until its answer, or the word that it was taken, has come.
+        try:
+            offset = await _offset(client, upload)
+            headers = TUS | {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+            await client.call("PATCH", f"/uploads/{upload}", headers=headers, data=content[offset:])
+            kept: Json = (await client.get(f"/uploads/{upload}"))["upload"]
+            if kept.get("jobId"):
+                run.accepted.append((user, kept["jobId"]))
+                return
+        except REFUSED as error:
+            if isinstance(error, AssertionError) or not run.goes_on:
+                raise
+        await asyncio.sleep(0.5)
+
+
+async def _offset(client: Client, upload: str) -> int:
+    async with client._session.head(f"/api/v1/uploads/{upload}", headers=client.headers | TUS) as answer:
+        answer.raise_for_status()
+        return int(answer.headers["Upload-Offset"])
+
+
+async def _cut_form(run: Run, client: Client, song: Path, cut: float) -> None:
+    content = await asyncio.to_thread(song.read_bytes)
+    head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{song.name}"\r\n\r\n'.encode()
+    body = head + content + b"\r\n--cut--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=cut", "Content-Length": str(len(body))}
+    await _send_and_die(run, client, "POST", "/tracks/upload", headers, body[: int(len(body) * cut)])
+
+
+async def _send_and_die(
+    run: Run, client: Client, method: str, path: str, headers: dict[str, str], content: bytes
+) -> None:
+    lines = {"Host": "x", **client.headers, **TUS, **headers}
+    head = f"{method} /api/v1{path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    _reader, writer = await asyncio.open_connection("127.0.0.1", run.suite.ports["gateway"])
+    writer.write(head.encode() + b"\r\n" + content)
+    async with asyncio.timeout(30):
+        await writer.drain()
+    writer.transport.abort()
+
+
+async def hang(run: Run) -> None:
+    """Users whose links lead to a site that takes connections and never answers; they give up after a while."""
+    async with _hanging_site() as url:
+        await asyncio.gather(*(_add_hanging_links(run, user, url) for user in HANGING_USERS))
+
+
+@contextlib.asynccontextmanager
+async def _hanging_site() -> AsyncIterator[str]:
+    async def never(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    app = web.Application()
+    app.add_routes([web.get("/{name}", never)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _add_hanging_links(run: Run, user: str, url: str) -> None:
+    dice = run.dice(f"site {user}")
+    number = 0
+    while run.goes_on:
+        jobs: list[str] = []
+        for _ in range(HANGING_LINKS):
+            number += 1
+            link = {"url": f"{url}/{user}-{number}.flac", "options": SMALL_OPTIONS}
+            with contextlib.suppress(*REFUSED):
+                async with Client(run.suite.url) as client:
+                    await client.sign_in(user, PASSWORD)
+                    status, answer = await client.call("POST", "/tracks", json=link)
+                    if status == 200:
+                        jobs.append(answer["job"]["job"]["id"])
+        await asyncio.sleep(dice.uniform(HANGING_SECONDS / 2, HANGING_SECONDS))
+        for job_id in jobs:
+            await _cancel(run, user, job_id)
+
+
+async def _cancel(run: Run, user: str, job_id: str) -> None:
+    """Cancels a job, however long the suite takes to hear of it."""
+    while True:
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                status, _ = await client.call("POST", f"/jobs/{job_id}/cancel", json={})
+                if status < 500:
+                    return
+        await asyncio.sleep(1)
+
+
+async def fill_quota(run: Run) -> None:
+    """One user uploads several files at a time, up to the quota and against it; then makes room again."""
+    dice, number = run.dice("quota"), 0
+    user_id = await _set_quota(run)
+    while run.goes_on:
+        paths = []
+        for _ in range(QUOTA_AT_ONCE):
+            number += 1
+            paths.append(await asyncio.to_thread(_noise, run.songs[0].parent, run.seed, number))
+        await asyncio.gather(*(_upload_noise(run, path) for path in paths))
+        for path in paths:
+            path.unlink()
+        taken = await asyncio.to_thread(run.taken_by, user_id)
+        if taken > QUOTA_BYTES:
+            run.faults.append(f"{QUOTA_USER} has {taken} bytes of {QUOTA_BYTES}")
+        await _make_room(run)
+        await asyncio.sleep(dice.uniform(0.5, 3))
+
+
+async def _set_quota(run: Run) -> str:
+    """Gives the user a quota for two files; the user's id."""
+    while True:
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as admin, Client(run.suite.url) as user:
+                await admin.sign_in("admin", PASSWORD)
+                await user.sign_in(QUOTA_USER, PASSWORD)
+                user_id: str = (await user.get("/me"))["user"]["id"]
+                quota = {"quotaBytes": str(QUOTA_BYTES)}
+                status, answer = await admin.call("PUT", f"/admin/storage/{user_id}", json=quota)
+                assert status == 200, answer
+                return user_id
+        await asyncio.sleep(1)
+
+
+def _noise(folder: Path, seed: int, number: int) -> Path:
+    dice = np.random.default_rng([seed, number])
+    samples = dice.uniform(-0.5, 0.5, (2, NOISE_SECONDS * 44_100)).astype(np.float32)
+    path = folder / f"noise-{number}.wav"
+    audio.encode(samples, 44_100, path, "wav")
+    return path
+
+
+async def _upload_noise(run: Run, path: Path) -> None:
+    with contextlib.suppress(*REFUSED):
+        async with Client(run.suite.url) as client:
+            await client.sign_in(QUOTA_USER, PASSWORD)
+            status, answer = await client.upload(path, SMALL_OPTIONS)
+            if status == 200:
+                run.accepted.append((QUOTA_USER, answer["job"]["job"]["id"]))
+
+
+async def _make_room(run: Run) -> None:
+    """Deletes the user's tracks for good once their jobs have succeeded; these are not looked at again."""
+    for user, job_id in [entry for entry in run.accepted if entry[0] == QUOTA_USER]:
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                job: Any = await client.end_of(job_id, 60)
+                if set(states(job).values()) == {"succeeded"}:
+                    run.accepted.remove((user, job_id))
+                    run.removed += 1
+                    await client.call("DELETE", f"/tracks/{job['trackId']}?permanently=true")

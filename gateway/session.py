@@ -53,7 +53,7 @@ async def register(request: web.Request) -> web.Response:
 
 
 async def change_password(request: web.Request) -> web.Response:
-    """POST /api/v1/auth/password: {oldPassword, newPassword} → as `login`; all earlier sessions end.
+    """POST /api/v1/auth/password: {oldPassword, newPassword, endApiTokens} → as `login`; all earlier sessions end.
 
     Raises:
         InvalidInputError: not such a body (reason BAD_REQUEST).
@@ -159,7 +159,7 @@ OPENAPI: dict[str, Any] = {
         "post": {
             "operationId": "ChangePassword",
             "tags": ["AuthService"],
-            "summary": "Changes the password, ends all sessions, and signs in again.",
+            "summary": "Changes the password, ends all sessions and API tokens, and signs in again.",
             "requestBody": _body("NewPassword"),
             "responses": {"200": _SIGNED_IN, "401": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
         }
@@ -212,6 +212,7 @@ OPENAPI_SCHEMAS: dict[str, Any] = {
         "properties": {
             "oldPassword": {"type": "string", "format": "password"},
             "newPassword": {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024},
+            "endApiTokens": {"type": "boolean", "default": True, "description": "With false, API tokens go on."},
         },
         "required": ["oldPassword", "newPassword"],
         "additionalProperties": False,

@@ -1,5 +1,6 @@
 """Signing in and out: passwords and refresh tokens in, an access token and two HttpOnly cookies out."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -28,6 +29,8 @@ USER = auth_pb2.User.DESCRIPTOR
 async def login(request: web.Request) -> web.Response:
     """POST /api/v1/auth/login: {username, password} → {accessToken, expiresIn, user}, and both cookies.
 
+    The session whose cookie the browser brings ends: the new one takes its place.
+
     Raises:
         InvalidInputError: not such a body (reason BAD_REQUEST).
         grpc.aio.AioRpcError: what auth refuses it with: UNAUTHENTICATED, reason BAD_CREDENTIALS.
@@ -36,6 +39,7 @@ async def login(request: web.Request) -> web.Response:
     answer = await _auth(request).Login(
         message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
     )
+    await _end_replaced(request)
     return _signed_in(request, answer.session)
 
 
@@ -49,6 +53,7 @@ async def register(request: web.Request) -> web.Response:
     message = fill(auth_pb2.RegisterRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
     answer = await _auth(request).Register(message, timeout=seconds, metadata=trace_metadata(request))
+    await _end_replaced(request)
     return _signed_in(request, answer.session)
 
 
@@ -88,15 +93,27 @@ async def logout(request: web.Request) -> web.Response:
     """POST /api/v1/auth/logout: ends the session of the refresh token's cookie; the cookies go in any case."""
     response = web.json_response({})
     if token := request.cookies.get(REFRESH_COOKIE):
-        message = auth_pb2.LogoutRequest(refresh_token=token)
         try:
-            await _auth(request).Logout(
-                message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
-            )
+            await _end_session_of(request, token)
         except grpc.aio.AioRpcError as caught:
             response = error_response(from_rpc(caught))
     forget_cookies(request, response)
     return response
+
+
+async def _end_replaced(request: web.Request) -> None:
+    """Ends the session that the browser had so far; nobody has its tokens any more, so it may fail."""
+    if token := request.cookies.get(REFRESH_COOKIE):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await _end_session_of(request, token)
+
+
+async def _end_session_of(request: web.Request, refresh_token: str) -> None:
+    await _auth(request).Logout(
+        auth_pb2.LogoutRequest(refresh_token=refresh_token),
+        timeout=request.app[SETTINGS].call_seconds,
+        metadata=trace_metadata(request),
+    )
 
 
 def _auth(request: web.Request) -> Any:

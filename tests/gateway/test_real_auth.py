@@ -135,17 +135,30 @@ async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(address
                     status = response.status
 
 
+def begun_earlier(database: Path) -> None:
+    # In a thread: the service in this one may be about to end a transaction.
+    with sqlite3.connect(database) as file:
+        file.execute("UPDATE sessions SET create_time = datetime('now', '-6 minutes')")
+    file.close()
+
+
 async def test_an_api_token_takes_the_password_after_some_minutes(address: str, tmp_path: Path) -> None:
     wanted = {"name": "backup", "scopes": ["read"]}
     async with Api(address) as api:
         await api.sign_in(ADMIN["username"], ADMIN["password"])
-        with sqlite3.connect(tmp_path / "databases" / "auth.sqlite") as file:
-            file.execute("UPDATE sessions SET create_time = datetime('now', '-6 minutes')")
-        file.close()
+        await asyncio.to_thread(begun_earlier, tmp_path / "databases" / "auth.sqlite")
         with pytest.raises(ApiError, match="Give your password") as refused:
             await api.post("/api/v1/me/tokens", wanted)
         assert refused.value.status == 403
         await api.post("/api/v1/me/tokens", {**wanted, "password": ADMIN["password"]})
+
+
+async def test_who_signs_in_again_in_the_same_browser_has_one_session(browser: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        async with browser.post("/api/v1/auth/login", json=ADMIN) as response:
+            assert response.status == 200
+    async with browser.get("/api/v1/me/sessions") as response:
+        assert [session["current"] for session in (await response.json())["sessions"]] == [True]
 
 
 async def test_too_many_guesses_are_told_when_to_come_back(browser: aiohttp.ClientSession) -> None:

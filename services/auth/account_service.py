@@ -35,7 +35,7 @@ class AccountRpcs:
     ) -> auth_pb2.ChangePasswordResponse:
         me = await self._me()
         checked_password(request.new_password, me.username)
-        # Who changes it since it is known to somebody else wants nothing of theirs to go on.
+        # A password is often changed because somebody else knows it: no token of theirs may go on.
         end_tokens = request.end_api_tokens if request.HasField("end_api_tokens") else True
         session = await self._signing_in.change_password(
             me.username, request.old_password, request.new_password, end_tokens=end_tokens

@@ -116,7 +116,7 @@ class ApiTokens:
         async with self._database.write() as session:
             owner = await session.scalar(query.with_only_columns(ApiToken.user_id))
             user = await locked_user(session, owner or "")
-            # Not sooner: whoever held the lock may have ended it.
+            # Not sooner: the transaction that held the lock may have ended it.
             token = await session.scalar(query.with_for_update())
             if user is None or user.disabled or token is None:
                 raise UnauthenticatedError("The API token is not valid (any more).", "BAD_API_TOKEN")

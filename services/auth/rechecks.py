@@ -1,8 +1,8 @@
-"""What something rests on, read again under lock in the transaction that does it.
+"""Accounts and sessions, read again under lock in the transaction that depends on them.
 
 A password takes a quarter of a second to check, and longer where many wait. Meanwhile the account can be disabled,
-reset or deleted, or lose its rights; whoever changes it locks it as well (`services.auth.store`). So of a change and a
-sign-in one comes first: either the sign-in sees the change, or the change ends the session.
+reset or deleted, or lose its rights. Every change of an account takes the same lock (`services.auth.store`), so of a
+change and a sign-in one comes first: either the sign-in sees the change, or the change ends the session.
 
 Rows are locked in this order everywhere: the account, then its sessions and API tokens.
 """

@@ -285,12 +285,13 @@ def password_command(
             help="8 to 1024 characters; asked for unless given.",
         ),
     ] = "",
+    keep_tokens: Annotated[bool, typer.Option("--keep-tokens", help="Your API tokens go on.")] = False,
 ) -> None:
-    """Changes your password and ends your other sessions."""
+    """Changes your password and ends your other sessions and your API tokens."""
 
     async def work(api: Api) -> None:
         first = load(SuiteSettings).admin_password_file
-        await api.change_password(new_password)
+        await api.change_password(new_password, end_tokens=not keep_tokens)
         console.print("The password is changed.")
         # What it was is of no more use to anybody.
         if not password and is_this_machine(url):

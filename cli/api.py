@@ -96,14 +96,14 @@ class Api:
         self._token = str(answer["accessToken"])
         self.must_change_password = bool(answer["user"]["mustChangePassword"])
 
-    async def change_password(self, new_password: str) -> None:
-        """Changes the password of who has signed in.
+    async def change_password(self, new_password: str, *, end_tokens: bool = True) -> None:
+        """Changes the password of who has signed in, and ends that user's API tokens if that is wanted.
 
         Raises:
             ApiError: it cannot be used, or as for `get`.
         """
         username, password = self._credentials
-        body = {"oldPassword": password, "newPassword": new_password}
+        body = {"oldPassword": password, "newPassword": new_password, "endApiTokens": end_tokens}
         answer = await self._call("POST", "/api/v1/auth/password", json=body)
         self._credentials, self._token = (username, new_password), str(answer["accessToken"])
         self.must_change_password = False

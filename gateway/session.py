@@ -1,5 +1,6 @@
 """Signing in and out: passwords and refresh tokens in, an access token and two HttpOnly cookies out."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -28,6 +29,8 @@ USER = auth_pb2.User.DESCRIPTOR
 async def login(request: web.Request) -> web.Response:
     """POST /api/v1/auth/login: {username, password} → {accessToken, expiresIn, user}, and both cookies.
 
+    The session whose cookie the browser brings ends: the new one takes its place.
+
     Raises:
         InvalidInputError: not such a body (reason BAD_REQUEST).
         grpc.aio.AioRpcError: what auth refuses it with: UNAUTHENTICATED, reason BAD_CREDENTIALS.
@@ -36,6 +39,7 @@ async def login(request: web.Request) -> web.Response:
     answer = await _auth(request).Login(
         message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
     )
+    await _end_replaced(request)
     return _signed_in(request, answer.session)
 
 
@@ -49,11 +53,12 @@ async def register(request: web.Request) -> web.Response:
     message = fill(auth_pb2.RegisterRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
     answer = await _auth(request).Register(message, timeout=seconds, metadata=trace_metadata(request))
+    await _end_replaced(request)
     return _signed_in(request, answer.session)
 
 
 async def change_password(request: web.Request) -> web.Response:
-    """POST /api/v1/auth/password: {oldPassword, newPassword} → as `login`; all earlier sessions end.
+    """POST /api/v1/auth/password: {oldPassword, newPassword, endApiTokens} → as `login`; all earlier sessions end.
 
     Raises:
         InvalidInputError: not such a body (reason BAD_REQUEST).
@@ -88,15 +93,27 @@ async def logout(request: web.Request) -> web.Response:
     """POST /api/v1/auth/logout: ends the session of the refresh token's cookie; the cookies go in any case."""
     response = web.json_response({})
     if token := request.cookies.get(REFRESH_COOKIE):
-        message = auth_pb2.LogoutRequest(refresh_token=token)
         try:
-            await _auth(request).Logout(
-                message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
-            )
+            await _end_session_of(request, token)
         except grpc.aio.AioRpcError as caught:
             response = error_response(from_rpc(caught))
     forget_cookies(request, response)
     return response
+
+
+async def _end_replaced(request: web.Request) -> None:
+    """Ends the session that the browser had so far; nobody has its tokens any more, so it may fail."""
+    if token := request.cookies.get(REFRESH_COOKIE):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await _end_session_of(request, token)
+
+
+async def _end_session_of(request: web.Request, refresh_token: str) -> None:
+    await _auth(request).Logout(
+        auth_pb2.LogoutRequest(refresh_token=refresh_token),
+        timeout=request.app[SETTINGS].call_seconds,
+        metadata=trace_metadata(request),
+    )
 
 
 def _auth(request: web.Request) -> Any:
@@ -159,7 +176,7 @@ OPENAPI: dict[str, Any] = {
         "post": {
             "operationId": "ChangePassword",
             "tags": ["AuthService"],
-            "summary": "Changes the password, ends all sessions, and signs in again.",
+            "summary": "Changes the password, ends all sessions and API tokens, and signs in again.",
             "requestBody": _body("NewPassword"),
             "responses": {"200": _SIGNED_IN, "401": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
         }
@@ -212,6 +229,7 @@ OPENAPI_SCHEMAS: dict[str, Any] = {
         "properties": {
             "oldPassword": {"type": "string", "format": "password"},
             "newPassword": {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024},
+            "endApiTokens": {"type": "boolean", "default": True, "description": "With false, API tokens go on."},
         },
         "required": ["oldPassword", "newPassword"],
         "additionalProperties": False,

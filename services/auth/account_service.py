@@ -5,14 +5,14 @@ from typing import Any
 
 from services.auth.api_tokens import ApiTokens
 from services.auth.messages import api_token_message, lifetime, session_message, user_message
-from services.auth.passwords import PasswordHasher, checked_password
+from services.auth.passwords import checked_password
 from services.auth.sessions import Sessions
 from services.auth.signing_in import SigningIn
 from services.auth.store import Store
-from services.auth.tables import User
+from services.auth.tables import ApiToken, User
 from services.common import audit
 from services.common.auth import ADMIN, require_admin, require_user
-from services.common.errors import NotFoundError, UnauthenticatedError
+from services.common.errors import NotFoundError
 from stemtube.auth.v1 import accounts_pb2 as pb
 from stemtube.auth.v1 import auth_pb2
 
@@ -25,7 +25,6 @@ class AccountRpcs:
     _store: Store
     _sessions: Sessions
     _api_tokens: ApiTokens
-    _hasher: PasswordHasher
     _signing_in: SigningIn
 
     async def GetMe(self, _request: auth_pb2.GetMeRequest, _context: Any) -> auth_pb2.GetMeResponse:
@@ -36,12 +35,11 @@ class AccountRpcs:
     ) -> auth_pb2.ChangePasswordResponse:
         me = await self._me()
         checked_password(request.new_password, me.username)
-        known = await self._signing_in.check(me.username, request.old_password)
-        password_hash = await self._hasher.hash(request.new_password)
-        if not await self._store.choose_password(known.id, known.password_hash, password_hash):
-            raise UnauthenticatedError("The password has changed meanwhile.", "BAD_CREDENTIALS")
-        audit.record("password changed", user=me.id)
-        session = await self._signing_in.begin(await self._me(), end_others=True)
+        # A password is often changed because somebody else knows it: no token of theirs may go on.
+        end_tokens = request.end_api_tokens if request.HasField("end_api_tokens") else True
+        session = await self._signing_in.change_password(
+            me.username, request.old_password, request.new_password, end_tokens=end_tokens
+        )
         return auth_pb2.ChangePasswordResponse(session=session)
 
     async def ListSessions(self, _request: pb.ListSessionsRequest, _context: Any) -> pb.ListSessionsResponse:
@@ -66,7 +64,15 @@ class AccountRpcs:
     async def CreateApiToken(self, request: pb.CreateApiTokenRequest, _context: Any) -> pb.CreateApiTokenResponse:
         me = require_admin() if ADMIN in request.scopes else require_user()
         life = lifetime(request.lifetime, API_TOKEN_LIFETIME, "BAD_API_TOKEN")
-        token, secret = await self._api_tokens.create(me.subject, request.name, request.scopes, life)
+
+        async def create(checked: User | None) -> tuple[ApiToken, str]:
+            return await self._api_tokens.create(me, request.name, request.scopes, life, checked=checked)
+
+        if request.password:
+            username = (await self._me()).username
+            token, secret = await self._signing_in.with_password(username, request.password, create)
+        else:
+            token, secret = await create(None)
         audit.record("API access created", id=token.id, scopes=token.scopes)
         return pb.CreateApiTokenResponse(api_token=api_token_message(token), secret=secret)
 

@@ -47,13 +47,13 @@ class AdminRpcs:
     async def ImportUsers(
         self, request: import_pb2.ImportUsersRequest, _context: Any
     ) -> import_pb2.ImportUsersResponse:
-        require_admin()
-        users = await self._importer.add(request)
+        me = require_admin()
+        users = await self._importer.add(request, by=me)
         audit.record("users imported", dry_run=request.dry_run, asked=len(users))
         return import_pb2.ImportUsersResponse(users=users)
 
     async def CreateUser(self, request: auth_pb2.CreateUserRequest, _context: Any) -> auth_pb2.CreateUserResponse:
-        require_admin()
+        me = require_admin()
         username, email = checked_username(request.username), checked_email(request.email)
         password = _one_time_password()
         user = await self._store.create(
@@ -63,12 +63,13 @@ class AdminRpcs:
             admin=request.admin,
             must_change_password=True,
             password_expire_time=now() + self._one_time_password_lifetime,
+            by=me,
         )
         audit.record("user created", user=user.id, admin=user.admin)
         return auth_pb2.CreateUserResponse(user=user_message(user), one_time_password=password)
 
     async def UpdateUser(self, request: auth_pb2.UpdateUserRequest, _context: Any) -> auth_pb2.UpdateUserResponse:
-        require_admin()
+        me = require_admin()
         changes: dict[str, Any] = {}
         if request.HasField("email"):
             changes["email"] = checked_email(request.email)
@@ -76,7 +77,7 @@ class AdminRpcs:
             changes["admin"] = request.admin
         if request.HasField("disabled"):
             changes["disabled"] = request.disabled
-        user = await self._store.change(request.user_id, changes)
+        user = await self._store.change(request.user_id, changes, by=me)
         rights = {name: value for name, value in changes.items() if name != "email"}
         audit.record("user changed", user=user.id, changed=sorted(changes), **rights)
         return auth_pb2.UpdateUserResponse(user=user_message(user))
@@ -84,19 +85,20 @@ class AdminRpcs:
     async def ResetPassword(
         self, request: auth_pb2.ResetPasswordRequest, _context: Any
     ) -> auth_pb2.ResetPasswordResponse:
-        require_admin()
+        me = require_admin()
         password = _one_time_password()
         expires = now() + self._one_time_password_lifetime
-        user = await self._store.give_one_time_password(request.user_id, await self._hasher.hash(password), expires)
+        password_hash = await self._hasher.hash(password)
+        user = await self._store.give_one_time_password(request.user_id, password_hash, expires, by=me)
         audit.record("password reset", user=user.id)
         return auth_pb2.ResetPasswordResponse(one_time_password=password)
 
     async def CreateInvitation(
         self, request: accounts_pb2.CreateInvitationRequest, _context: Any
     ) -> accounts_pb2.CreateInvitationResponse:
-        require_admin()
+        me = require_admin()
         life = lifetime(request.lifetime, INVITATION_LIFETIME, "BAD_INVITATION")
-        invitation, code = await self._invitations.create(request.uses or 1, life)
+        invitation, code = await self._invitations.create(request.uses or 1, life, by=me)
         audit.record("invitation created", invitation=invitation.id, uses=invitation.uses_left)
         return accounts_pb2.CreateInvitationResponse(invitation=invitation_message(invitation), code=code)
 
@@ -118,8 +120,8 @@ class AdminRpcs:
     async def RotateSigningKey(
         self, request: auth_pb2.RotateSigningKeyRequest, _context: Any
     ) -> auth_pb2.RotateSigningKeyResponse:
-        require_admin()
-        key_id = await self._keys.rotate(withdraw_older=request.withdraw_older)
+        me = require_admin()
+        key_id = await self._keys.rotate(by=me, withdraw_older=request.withdraw_older)
         audit.record("signing key rotated", key=key_id, withdrew_older=request.withdraw_older)
         return auth_pb2.RotateSigningKeyResponse(key_id=key_id)
 

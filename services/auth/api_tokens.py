@@ -8,11 +8,18 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.names import checked_line
+from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret, now
-from services.auth.tables import MAX_TOKEN_NAME, ApiToken, User
-from services.common.auth import API_TOKEN_PREFIX, SCOPES
+from services.auth.tables import MAX_TOKEN_NAME, ApiToken, Session, User
+from services.common.auth import ADMIN, API_TOKEN_PREFIX, SCOPES, Identity
 from services.common.database import Database
-from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, UnauthenticatedError
+from services.common.errors import (
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 LONGEST_LIFETIME = timedelta(days=366)
 MOST_TOKENS = 50
@@ -20,19 +27,28 @@ KEPT_AFTER_END = timedelta(days=2)  # longer than any access token lives that wa
 
 
 class ApiTokens:
-    """The API tokens of all users."""
+    """The API tokens of all users.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: auth's own.
+        fresh: age up to which a sign-in stands for the password where a token is made; 0: it never does.
+    """
+
+    def __init__(self, database: Database, fresh: timedelta) -> None:
         self._database = database
+        self._fresh = fresh
 
-    async def create(self, user_id: str, name: str, scopes: Iterable[str], lifetime: timedelta) -> tuple[ApiToken, str]:
+    async def create(
+        self, caller: Identity, name: str, scopes: Iterable[str], lifetime: timedelta, *, checked: User | None
+    ) -> tuple[ApiToken, str]:
         """Makes a token.
 
         Args:
-            user_id: whose.
+            caller: whose.
             name: for the user.
             scopes: among `services.common.auth.SCOPES`.
             lifetime: until it expires.
+            checked: the caller as it was when the password was found right; None where none was given.
 
         Returns:
             The record and the token itself.
@@ -40,6 +56,9 @@ class ApiTokens:
         Raises:
             InvalidInputError: no name, other scopes, or another lifetime than allowed (reason BAD_API_TOKEN).
             LimitExceededError: the user has too many (reason TOO_MANY_API_TOKENS).
+            PermissionDeniedError: no password was given, and the sign-in is some minutes old (reason
+                PASSWORD_REQUIRED); or scope admin, and the caller is none (reason ADMIN_REQUIRED).
+            UnauthenticatedError: the caller's session has ended, or the password has changed.
         """
         name = checked_line("The token's name", name.strip(), MAX_TOKEN_NAME, "BAD_API_TOKEN")
         chosen = set(scopes)
@@ -51,14 +70,21 @@ class ApiTokens:
         token = ApiToken(
             id=uuid.uuid4().hex,
             digest=digest(secret),
-            user_id=user_id,
+            user_id=caller.subject,
             name=name,
             scopes=" ".join(sorted(chosen)),
             create_time=created,
             expire_time=created + lifetime,
         )
-        async with self._database.write(lock=f"auth api tokens {user_id}") as session:
-            mine = select(func.count()).select_from(ApiToken).where(ApiToken.user_id == user_id, _good())
+        async with self._database.write() as session:
+            user = await calling_user(session, caller)
+            if checked:
+                await same_user(session, checked)
+            else:
+                await self._check_fresh(session, caller)
+            if ADMIN in chosen and not user.admin:
+                raise PermissionDeniedError("This is for administrators.", "ADMIN_REQUIRED")
+            mine = select(func.count()).select_from(ApiToken).where(ApiToken.user_id == user.id, _good())
             if (await session.scalar(mine) or 0) >= MOST_TOKENS:
                 raise LimitExceededError(f"A user has up to {MOST_TOKENS} API tokens.", "TOO_MANY_API_TOKENS")
             session.add(token)
@@ -86,12 +112,14 @@ class ApiTokens:
         Raises:
             UnauthenticatedError: unknown, expired or ended, or its user is disabled (reason BAD_API_TOKEN).
         """
+        query = select(ApiToken).where(ApiToken.digest == digest(secret), _good())
         async with self._database.write() as session:
-            query = select(ApiToken, User).join(User).where(ApiToken.digest == digest(secret), _good())
-            found = (await session.execute(query)).first()
-            if found is None or found[1].disabled:
+            owner = await session.scalar(query.with_only_columns(ApiToken.user_id))
+            user = await locked_user(session, owner or "")
+            # Not sooner: the transaction that held the lock may have ended it.
+            token = await session.scalar(query.with_for_update())
+            if user is None or user.disabled or token is None:
                 raise UnauthenticatedError("The API token is not valid (any more).", "BAD_API_TOKEN")
-            token, user = found
             token.last_use_time = now()
             return user, token
 
@@ -102,6 +130,12 @@ class ApiTokens:
             await session.execute(
                 delete(ApiToken).where(or_(ApiToken.end_time < before, ApiToken.expire_time < before))
             )
+
+    async def _check_fresh(self, session: AsyncSession, caller: Identity) -> None:
+        begun = await session.get(Session, caller.session_id)
+        # Both ways: a clock that was set back does not make an old sign-in a fresh one.
+        if begun is None or abs(now() - begun.create_time) >= self._fresh:
+            raise PermissionDeniedError("Give your password to make an API token.", "PASSWORD_REQUIRED")
 
 
 async def end_api_tokens(session: AsyncSession, user_id: str, *, only: str = "") -> int:

@@ -48,7 +48,8 @@ async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, Toke
         with hashing as hasher:
             store = Store(database)
             sessions = Sessions(database, section.refresh_token_lifetime, section.access_token_lifetime)
-            api_tokens, invitations, throttle = ApiTokens(database), Invitations(database), Throttle(database)
+            api_tokens = ApiTokens(database, section.fresh_sign_in)
+            invitations, throttle = Invitations(database), Throttle(database)
             keys = KeyRing(database, section.access_token_lifetime, section.signing_key_lifetime)
             await ensure_admin(settings, store, hasher)
             servicer = AuthServicer(

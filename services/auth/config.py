@@ -25,6 +25,9 @@ class AuthSection(Section):
     access_token_minutes: float = Field(15, gt=0, le=24 * 60, description="life of an access token")
     refresh_token_days: float = Field(30, gt=0, le=3650, description="days without a refresh that end a session")
     one_time_password_days: float = Field(7, gt=0, le=365, description="life of a password that an admin gives")
+    fresh_sign_in_minutes: float = Field(
+        5, ge=0, le=60, description="minutes after a sign-in in which an API token takes no password; 0: it always does"
+    )
     signing_key_days: float = Field(90, gt=0, le=3650, description="age at which the key of access tokens is replaced")
     registration: Literal["closed", "invitation", "open"] = Field(
         "closed", description="who can make an account: nobody but admins, who has an admin's invitation, or everybody"
@@ -39,6 +42,11 @@ class AuthSection(Section):
     def one_time_password_lifetime(self) -> timedelta:
         """Life of a one-time password."""
         return timedelta(days=self.one_time_password_days)
+
+    @property
+    def fresh_sign_in(self) -> timedelta:
+        """Age up to which a sign-in stands for the password."""
+        return timedelta(minutes=self.fresh_sign_in_minutes)
 
     @property
     def signing_key_lifetime(self) -> timedelta:

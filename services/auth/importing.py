@@ -6,13 +6,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from services.auth.names import checked_email, fold
 from services.auth.old_passwords import is_old
 from services.auth.passwords import PasswordHasher
+from services.auth.rechecks import calling_admin
 from services.auth.tables import MAX_USERNAME, User
+from services.common.auth import Identity
 from services.common.database import Database
-from services.common.errors import InvalidInputError
+from services.common.errors import AbortedError, InvalidInputError
 from stemtube.auth.v1 import import_pb2 as pb
 
 
@@ -28,12 +31,28 @@ class UserImporter:
         self._database = database
         self._hasher = hasher
 
-    async def add(self, request: pb.ImportUsersRequest) -> list[pb.ImportedUser]:
-        """Adds users, or tells what would come of it; in the order of the request."""
+    async def add(self, request: pb.ImportUsersRequest, *, by: Identity) -> list[pb.ImportedUser]:
+        """Adds users, or tells what would come of it; in the order of the request.
+
+        Args:
+            request: who is to be added.
+            by: the admin who asks.
+
+        Raises:
+            AbortedError: an account with one of these names was made meanwhile; nobody was added (reason ABORTED).
+            UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
+        """
         nobodys = await self._hasher.hash(secrets.token_urlsafe(32))
+        try:
+            return await self._add(request, nobodys, by)
+        except IntegrityError:
+            raise AbortedError("An account with one of these names was made meanwhile; try again.") from None
+
+    async def _add(self, request: pb.ImportUsersRequest, nobodys: str, by: Identity) -> list[pb.ImportedUser]:
         results = []
         names: set[str] = set()
         async with self._database.write(lock="auth import") as session:
+            await calling_admin(session, by)
             known = {user.folded_username: user.id for user in await session.scalars(select(User))}
             for wanted in request.users:
                 folded = fold(wanted.username)

@@ -6,8 +6,10 @@ from datetime import timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.rechecks import calling_admin
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import Invitation
+from services.common.auth import Identity
 from services.common.database import Database
 from services.common.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 
@@ -21,18 +23,20 @@ class Invitations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, uses: int, lifetime: timedelta) -> tuple[Invitation, str]:
+    async def create(self, uses: int, lifetime: timedelta, *, by: Identity) -> tuple[Invitation, str]:
         """Makes an invitation.
 
         Args:
             uses: how many people can register with it.
             lifetime: until it expires.
+            by: the admin who asks.
 
         Returns:
             The record and the code.
 
         Raises:
             InvalidInputError: too many uses, or another lifetime than allowed (reason BAD_INVITATION).
+            UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
         """
         if not 1 <= uses <= MOST_USES:
             raise InvalidInputError(f"An invitation has 1 to {MOST_USES} uses.", "BAD_INVITATION")
@@ -47,6 +51,7 @@ class Invitations:
             expire_time=created + lifetime,
         )
         async with self._database.write() as session:
+            await calling_admin(session, by)
             session.add(invitation)
         return invitation, code
 

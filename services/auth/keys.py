@@ -8,10 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.rechecks import calling_admin
 from services.auth.secret import now
 from services.auth.tables import StoredKey
 from services.auth.tokens import SigningKey
-from services.common.auth import PublicKeys
+from services.common.auth import Identity, PublicKeys
 from services.common.database import Database
 
 # Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.
@@ -36,32 +37,42 @@ class KeyRing:
         self._rotate_after = rotate_after
         self._signing: SigningKey | None = None
         self._read_at = float("-inf")
+        self._rotations = 0
 
     async def signing_key(self) -> SigningKey:
         """The key to sign with: the newest that every service knows."""
-        if self._signing is None or time.monotonic() - self._read_at > REMEMBER_SECONDS:
-            self._signing = _in_use(await self._stored())
-            self._read_at = time.monotonic()
+        while self._signing is None or time.monotonic() - self._read_at > REMEMBER_SECONDS:
+            rotations = self._rotations
+            found = _in_use(await self._stored())
+            # Unless it was withdrawn while it was read.
+            if rotations == self._rotations:
+                self._signing, self._read_at = found, time.monotonic()
         return self._signing
 
     async def public_keys(self) -> PublicKeys:
         """What services verify tokens with."""
         return {key.id: _signing_key(key).public_key for key in await self._stored()}
 
-    async def rotate(self, *, withdraw_older: bool = False) -> str:
+    async def rotate(self, *, by: Identity, withdraw_older: bool = False) -> str:
         """Makes a new key.
 
         Args:
+            by: the admin who asks.
             withdraw_older: the older keys have leaked: they go at once, and all tokens with them.
 
         Returns:
             The new key's id.
+
+        Raises:
+            UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
         """
         async with self._database.write(lock="auth signing keys") as session:
+            await calling_admin(session, by)
             if withdraw_older:
                 await session.execute(delete(StoredKey))
             key = _add_key(session)
         self._signing = None
+        self._rotations += 1
         return key.id
 
     async def tend(self) -> None:

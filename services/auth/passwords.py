@@ -20,6 +20,9 @@ MIN_PASSWORD = 8
 MAX_PASSWORD = 1024
 # The most frequent ones of those that were breached and published: 11,611 are long enough to be chosen.
 COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_PASSWORD)
+# What everybody tries here first, besides the user's own name.
+CONTEXT_WORDS = ("stemtube",)
+LEAST_WITHOUT_THEM = 4
 BCRYPT_MAX_BYTES = 72
 # With two threads the last of them waits for about ten seconds; further ones are better told to come back.
 MOST_WAITING = 100
@@ -29,12 +32,18 @@ def checked_password(password: str, username: str) -> str:
     """A password that somebody chose.
 
     Raises:
-        InvalidInputError: too short, too long, the user's name, or a common one (reason BAD_PASSWORD).
+        InvalidInputError: too short, too long, little more than the user's name or ours, or a common one (reason
+            BAD_PASSWORD).
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise InvalidInputError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.", "BAD_PASSWORD")
     if password.casefold() == username.casefold():
         raise InvalidInputError("A password must not be the user's name.", "BAD_PASSWORD")
+    rest = password.casefold()
+    for word in (*CONTEXT_WORDS, username.casefold()):
+        rest = rest.replace(word, "")
+    if len(rest) < LEAST_WITHOUT_THEM:
+        raise InvalidInputError("A password must be more than the user's name or StemTube's.", "BAD_PASSWORD")
     if password.casefold() in COMMON:
         raise InvalidInputError("This password is one of those that are tried first; choose another.", "BAD_PASSWORD")
     return password

@@ -106,13 +106,7 @@ class AuthServicer(AccountRpcs, AdminRpcs, auth_pb2_grpc.AuthServiceServicer):
         self._signing_in = SigningIn(store, sessions, hasher, throttle, self._issuer)
 
     async def Login(self, request: auth_pb2.LoginRequest, _context: Context) -> auth_pb2.LoginResponse:
-        user = await self._signing_in.check(request.username, request.password)
-        if user.disabled:
-            audit.record("sign-in refused: disabled", user=user.id)
-            raise PermissionDeniedError("This account is disabled; ask an administrator.", "ACCOUNT_DISABLED")
-        if self._hasher.is_outdated(user.password_hash):
-            await self._store.rehash(user.id, user.password_hash, await self._hasher.hash(request.password))
-        return auth_pb2.LoginResponse(session=await self._signing_in.begin(user))
+        return auth_pb2.LoginResponse(session=await self._signing_in.sign_in(request.username, request.password))
 
     async def Refresh(self, request: auth_pb2.RefreshRequest, _context: Context) -> auth_pb2.RefreshResponse:
         return auth_pb2.RefreshResponse(session=await self._signing_in.go_on(request.refresh_token))

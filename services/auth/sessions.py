@@ -1,11 +1,13 @@
 """Sessions: a family of refresh tokens each, of which one at a time is good."""
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.auth.api_tokens import end_api_tokens
+from services.auth.rechecks import locked_user, same_user
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import MAX_ADDRESS, MAX_CLIENT, ApiToken, RefreshToken, Session, User
 from services.common.database import Database
@@ -28,49 +30,83 @@ class Sessions:
         self._access_lifetime = access_lifetime
         self.refresh_lifetime = refresh_lifetime
 
-    async def open(self, user_id: str, address: str = "", client: str = "") -> tuple[str, str]:
-        """Begins a session.
+    async def open(
+        self, checked: User, address: str = "", client: str = "", *, renewed_hash: str = ""
+    ) -> tuple[User, str, str]:
+        """Begins a session of a user whose password was found right.
 
         Args:
-            user_id: whose.
+            checked: the user as it was then.
             address: where from.
             client: what with, such as a browser's name.
+            renewed_hash: another hash of the same password, which takes the place of the old one; empty for none.
 
         Returns:
-            Its id and its first refresh token.
+            The user as it is now, the session's id and its first refresh token.
+
+        Raises:
+            PasswordChangedError: the user has another password now, or is gone.
+            PermissionDeniedError: the user is disabled (reason ACCOUNT_DISABLED).
         """
         async with self._database.write() as session:
-            return await self._open(session, user_id, address, client)
+            user = await same_user(session, checked)
+            user.password_hash = renewed_hash or user.password_hash
+            return await self._open(session, user, address, client)
 
-    async def reopen(self, user_id: str, address: str = "", client: str = "") -> tuple[str, str]:
-        """Ends all sessions of a user and begins one; arguments and result are those of `open`."""
+    async def change_password(
+        self, checked: User, password_hash: str, address: str = "", client: str = "", *, end_tokens: bool
+    ) -> tuple[User, str, str]:
+        """Replaces a password by one that the user chose, ends all of the user's sessions, and begins one.
+
+        Args:
+            checked: the user as it was when the old password was found right.
+            password_hash: of the new password.
+            address: where from.
+            client: what with, such as a browser's name.
+            end_tokens: the user's API tokens end as well.
+
+        Returns:
+            As for `open`.
+
+        Raises:
+            PasswordChangedError, PermissionDeniedError: as for `open`; nothing has changed.
+        """
         async with self._database.write() as session:
-            await end_sessions(session, user_id)
-            return await self._open(session, user_id, address, client)
+            user = await same_user(session, checked)
+            user.password_hash = password_hash
+            user.must_change_password, user.password_expire_time = False, None
+            await end_sessions(session, user.id)
+            if end_tokens:
+                await end_api_tokens(session, user.id)
+            return await self._open(session, user, address, client)
 
     async def refresh(self, refresh_token: str) -> tuple[User, str, str]:
         """Spends a refresh token. One that is spent already has been stolen, or its heir has: the session ends.
 
         Returns:
-            The user, the session's id and the next refresh token.
+            The user as it is now, the session's id and the next refresh token.
 
         Raises:
-            UnauthenticatedError: unknown, expired or spent, or of an ended session (reason BAD_REFRESH_TOKEN).
+            UnauthenticatedError: unknown, expired or spent, of an ended session or a disabled user (reason
+                BAD_REFRESH_TOKEN).
         """
         renewed = None
         async with self._database.write() as session:
-            # Locked in this order wherever sessions change, so that of two refreshes at once the second sees the first.
+            owner = select(Session.user_id).join(RefreshToken).where(RefreshToken.digest == digest(refresh_token))
+            user = await locked_user(session, await session.scalar(owner) or "")
+            # Locked as well, so that of two refreshes at once the second sees the first.
             family = await session.scalar(
                 select(Session)
                 .join(RefreshToken)
                 .where(RefreshToken.digest == digest(refresh_token))
                 .with_for_update(of=Session)
+                .execution_options(populate_existing=True)
             )
             token = await session.get(RefreshToken, digest(refresh_token), populate_existing=True)
-            if family and token and family.end_time is None and token.expire_time > now():
+            goes_on = family and family.end_time is None and token and token.expire_time > now()
+            if user and not user.disabled and family and token and goes_on:
                 if token.spend_time is None:
                     token.spend_time = family.last_use_time = now()
-                    user = await session.get_one(User, family.user_id)
                     renewed = user, family.id, self._add_refresh_token(session, family.id)
                 else:
                     family.end_time = now()
@@ -119,33 +155,38 @@ class Sessions:
 
     async def ended(self) -> frozenset[str]:
         """Ids of the sessions and API tokens that ended so lately that access tokens of theirs may not have expired."""
-        moment = now() - self._access_lifetime - CLOCKS_DIFFER
+        moment = self._still_asked()
         async with self._database.read() as session:
             sessions = await session.scalars(select(Session.id).where(Session.end_time >= moment))
             tokens = await session.scalars(select(ApiToken.id).where(ApiToken.end_time >= moment))
             return frozenset((*sessions, *tokens))
 
     async def purge(self) -> None:
-        """Forgets refresh tokens that have expired, and sessions that have none left."""
+        """Forgets refresh tokens that have expired, and sessions that have none left and that nobody asks for."""
+        forgotten = or_(Session.end_time.is_(None), Session.end_time < self._still_asked())
         async with self._database.write() as session:
             await session.execute(delete(RefreshToken).where(RefreshToken.expire_time < now()))
             await session.execute(
                 delete(Session)
-                .where(~exists().where(RefreshToken.session_id == Session.id))
+                .where(~exists().where(RefreshToken.session_id == Session.id), forgotten)
                 .execution_options(synchronize_session=False)
             )
 
-    async def _open(self, session: AsyncSession, user_id: str, address: str, client: str) -> tuple[str, str]:
+    def _still_asked(self) -> datetime:
+        """Access tokens of what ended before this moment have expired."""
+        return now() - self._access_lifetime - CLOCKS_DIFFER
+
+    async def _open(self, session: AsyncSession, user: User, address: str, client: str) -> tuple[User, str, str]:
         opened = Session(
             id=uuid.uuid4().hex,
-            user_id=user_id,
+            user_id=user.id,
             create_time=now(),
             address=address[:MAX_ADDRESS],
             client=client[:MAX_CLIENT],
         )
         session.add(opened)
         await session.flush()
-        return opened.id, self._add_refresh_token(session, opened.id)
+        return user, opened.id, self._add_refresh_token(session, opened.id)
 
     def _add_refresh_token(self, session: AsyncSession, session_id: str) -> str:
         token = new_secret()

@@ -5,16 +5,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.api_tokens import end_api_tokens
 from services.auth.invitations import spend_invitation
 from services.auth.names import fold
+from services.auth.rechecks import ADMINS, calling_admin, locked_user
 from services.auth.secret import now
 from services.auth.sessions import end_sessions
 from services.auth.tables import MAX_USERNAME, User
+from services.common.auth import Identity
 from services.common.database import Database
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
 
@@ -62,6 +64,7 @@ class Store:
         must_change_password: bool = False,
         password_expire_time: datetime | None = None,
         invitation: str | None = None,
+        by: Identity | None = None,
     ) -> User:
         """Creates an account.
 
@@ -73,10 +76,12 @@ class Store:
             must_change_password: the password is a one-time password.
             password_expire_time: when that is good no more.
             invitation: code of the invitation that is spent with it; None where none is needed.
+            by: the admin who asks; None where somebody registers.
 
         Raises:
             AlreadyExistsError: the name is taken (reason USERNAME_TAKEN).
-            PermissionDeniedError: the invitation is no good (reason BAD_INVITATION).
+            PermissionDeniedError: the invitation is no good (reason BAD_INVITATION), or as for `calling_admin`.
+            UnauthenticatedError: as for `calling_admin`.
         """
         user = _new_user(
             username,
@@ -87,7 +92,9 @@ class Store:
             password_expire_time=password_expire_time,
         )
         try:
-            async with self._database.write() as session:
+            async with self._database.write(lock=ADMINS if by else "") as session:
+                if by:
+                    await calling_admin(session, by)
                 if invitation is not None:
                     await spend_invitation(session, invitation)
                 session.add(user)
@@ -114,18 +121,21 @@ class Store:
         async with self._database.read() as session:
             return list(await session.scalars(query))
 
-    async def change(self, user_id: str, changes: dict[str, Any]) -> User:
+    async def change(self, user_id: str, changes: dict[str, Any], *, by: Identity) -> User:
         """Changes e-mail, admin's rights or whether an account is disabled. Who loses rights loses sessions and tokens.
 
         Args:
             user_id: whose.
             changes: new values of `email`, `admin`, `disabled`.
+            by: the admin who asks.
 
         Raises:
             NotFoundError: no such user (reason NO_SUCH_USER).
             PreconditionError: no admin who can sign in would be left (reason LAST_ADMIN).
+            UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
         """
-        async with self._database.write(lock="auth admins") as session:
+        async with self._database.write(lock=ADMINS) as session:
+            await calling_admin(session, by)
             user = await _locked(session, user_id)
             loses = (user.admin and changes.get("admin") is False) or (
                 not user.disabled and changes.get("disabled") is True
@@ -133,41 +143,31 @@ class Store:
             for name, value in changes.items():
                 setattr(user, name, value)
             await session.flush()
-            if not await session.scalar(select(func.count(User.id)).where(User.admin, ~User.disabled)):
+            lasting = or_(User.password_expire_time.is_(None), User.password_expire_time > now())
+            if not await session.scalar(select(func.count(User.id)).where(User.admin, ~User.disabled, lasting)):
                 raise PreconditionError("There must be an admin who can sign in.", "LAST_ADMIN")
             if loses:
                 await end_sessions(session, user_id)
                 await end_api_tokens(session, user_id)
         return user
 
-    async def rehash(self, user_id: str, known_hash: str, password_hash: str) -> None:
-        """Replaces the hash of a password by another of the same password, unless the password has changed since."""
-        async with self._database.write() as session:
-            user = await _locked(session, user_id)
-            if user.password_hash == known_hash:
-                user.password_hash = password_hash
-
-    async def choose_password(self, user_id: str, known_hash: str, password_hash: str) -> bool:
-        """Replaces a password by one that the user chose; False if it is not `known_hash`'s any more.
-
-        Raises:
-            NotFoundError: no such user (reason NO_SUCH_USER).
-        """
-        async with self._database.write() as session:
-            user = await _locked(session, user_id)
-            if user.password_hash != known_hash:
-                return False
-            user.password_hash = password_hash
-            user.must_change_password, user.password_expire_time = False, None
-            return True
-
-    async def give_one_time_password(self, user_id: str, password_hash: str, expire_time: datetime) -> User:
+    async def give_one_time_password(
+        self, user_id: str, password_hash: str, expire_time: datetime, *, by: Identity
+    ) -> User:
         """Replaces a password by one that must be changed, and ends the user's sessions and API tokens.
 
+        Args:
+            user_id: whose.
+            password_hash: of the one-time password.
+            expire_time: when that is good no more.
+            by: the admin who asks.
+
         Raises:
             NotFoundError: no such user (reason NO_SUCH_USER).
+            UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
         """
-        async with self._database.write() as session:
+        async with self._database.write(lock=ADMINS) as session:
+            await calling_admin(session, by)
             user = await _locked(session, user_id)
             user.password_hash = password_hash
             user.must_change_password, user.password_expire_time = True, expire_time
@@ -182,7 +182,7 @@ def no_such_user() -> NotFoundError:
 
 
 async def _locked(session: AsyncSession, user_id: str) -> User:
-    user = await session.get(User, user_id, with_for_update=True)
+    user = await locked_user(session, user_id)
     if user is None:
         raise no_such_user()
     return user

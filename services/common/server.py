@@ -144,8 +144,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             async with _statuses(method, metadata, context, timed=not handler.request_streaming):
-                await self._begin(method, metadata, context)
-                return await behaviour(_parsed(handler, request), context)
+                identity = await self._begin(method, metadata, context)
+                work = behaviour(_parsed(handler, request), context)
+                if identity and handler.request_streaming:
+                    return await unless(work, self._verifier.until_ended(identity))
+                return await work
 
         wrap = grpc.stream_unary_rpc_method_handler if handler.request_streaming else None
         return (wrap or grpc.unary_unary_rpc_method_handler)(answer, None, handler.response_serializer)
@@ -303,6 +306,20 @@ async def until(updates: AsyncGenerator[T, None], end: Coroutine[Any, Any, None]
             following.cancel()
         await asyncio.gather(ending, *([following] if following else []), return_exceptions=True)
         await updates.aclose()
+
+
+async def unless(work: Awaitable[T], end: Coroutine[Any, Any, None]) -> T:
+    """The result of `work`, or what `end` raises before that; then the work is cancelled."""
+    working, ending = asyncio.ensure_future(work), asyncio.ensure_future(end)
+    try:
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            ending.result()
+        return await working
+    finally:
+        working.cancel()
+        ending.cancel()
+        await asyncio.gather(working, ending, return_exceptions=True)
 
 
 @dataclass(frozen=True)

@@ -176,10 +176,24 @@ async def test_a_disabled_user_is_out_at_once_and_comes_back_with_the_same_passw
 
 async def test_a_reset_ends_everything_of_the_user(auth: RunningAuth, admin: Caller) -> None:
     user, ben = await new_user(admin)
+    other = Caller(auth, await auth.login("ben", PASSWORD))
+    made = [(await ben("CreateApiToken", name=name, scopes=["read"])).secret for name in ("backup", "sync")]
+    script = Caller(auth, ben.session)
+    script.token = await exchange(auth, made[0])
+    await script("GetMe")
     password = (await admin("ResetPassword", user_id=user.id)).one_time_password
     assert await refusal(auth.login("ben", PASSWORD)) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
-    assert await refusal(auth.refresh(ben.session.refresh_token)) == (Code.UNAUTHENTICATED, "BAD_REFRESH_TOKEN")
-    assert (await auth.login("ben", password)).user.must_change_password
+    for session in (ben.session, other.session):
+        assert await refusal(auth.refresh(session.refresh_token)) == (Code.UNAUTHENTICATED, "BAD_REFRESH_TOKEN")
+    for secret in made:
+        assert await refusal(exchange(auth, secret)) == (Code.UNAUTHENTICATED, "BAD_API_TOKEN")
+    await asyncio.sleep(1.1)
+    for caller in (ben, other, script):
+        assert await refusal(caller("GetMe")) == (Code.UNAUTHENTICATED, "SESSION_ENDED")
+    again = await auth.login("ben", password)
+    assert again.user.must_change_password
+    changed = await Caller(auth, again)("ChangePassword", old_password=password, new_password="yet another secret")
+    assert not (await Caller(auth, changed.session)("ListApiTokens")).api_tokens
 
 
 async def test_rights_given_and_taken(auth: RunningAuth, admin: Caller) -> None:
@@ -321,6 +335,64 @@ async def test_api_tokens_that_cannot_be_had(admin: Caller, fields: dict[str, An
     assert await refusal(admin("CreateApiToken", **fields)) == (Code.INVALID_ARGUMENT, "BAD_API_TOKEN")
 
 
+async def test_an_api_token_takes_the_password_once_the_sign_in_is_some_minutes_old(
+    auth: RunningAuth, admin: Caller
+) -> None:
+    wanted = {"name": "backup", "scopes": ["read"]}
+    await admin("CreateApiToken", **wanted)
+    for moment in ("-6 minutes", "+6 minutes"):  # and where the clock was set back
+        await asyncio.to_thread(begun_at, auth, moment)  # the service may be about to end a transaction here
+        assert await refusal(admin("CreateApiToken", **wanted)) == (Code.PERMISSION_DENIED, "PASSWORD_REQUIRED")
+    refreshed = Caller(auth, await auth.refresh(admin.session.refresh_token))
+    assert await refusal(refreshed("CreateApiToken", **wanted)) == (Code.PERMISSION_DENIED, "PASSWORD_REQUIRED")
+    wrong = refreshed("CreateApiToken", **wanted, password="wrong password")
+    assert await refusal(wrong) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
+    assert len((await admin("ListApiTokens")).api_tokens) == 1
+    await refreshed("CreateApiToken", **wanted, password=ADMIN_PASSWORD)
+
+
+async def test_an_api_token_always_takes_the_password_where_the_settings_say_so(tmp_path: Path) -> None:
+    async with running_auth(auth_settings(tmp_path, fresh_sign_in_minutes=0)) as auth:
+        admin = Caller(auth, await auth.login())
+        wanted = {"name": "backup", "scopes": ["read"]}
+        assert await refusal(admin("CreateApiToken", **wanted)) == (Code.PERMISSION_DENIED, "PASSWORD_REQUIRED")
+        await admin("CreateApiToken", **wanted, password=ADMIN_PASSWORD)
+
+
+async def test_a_password_is_not_guessed_by_making_api_tokens(admin: Caller, slow_clock: None) -> None:
+    wanted = {"name": "backup", "scopes": ["read"]}
+    for _ in range(10):
+        await refusal(admin("CreateApiToken", **wanted, password="wrong password"))
+    last = admin("CreateApiToken", **wanted, password=ADMIN_PASSWORD)
+    assert await refusal(last) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_ATTEMPTS")
+
+
+@pytest.mark.parametrize("choice", [{}, {"end_api_tokens": True}, {"end_api_tokens": False}], ids=str)
+async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(
+    auth: RunningAuth, admin: Caller, choice: dict[str, bool]
+) -> None:
+    _, ben = await new_user(admin)
+    other = (await admin("CreateApiToken", name="the admin's", scopes=["read"])).secret
+    secret = (await ben("CreateApiToken", name="backup", scopes=["read"])).secret
+    script = Caller(auth, ben.session)
+    script.token = await exchange(auth, secret)
+    change = {"old_password": PASSWORD, "new_password": "another rather long secret"}
+    wrong = ben("ChangePassword", **{**change, "old_password": "wrong password"}, **choice)
+    assert await refusal(wrong) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
+    await exchange(auth, secret)
+    ben = Caller(auth, (await ben("ChangePassword", **change, **choice)).session)
+    await asyncio.sleep(1.1)
+    await exchange(auth, other)
+    if choice.get("end_api_tokens", True):
+        assert await refusal(exchange(auth, secret)) == (Code.UNAUTHENTICATED, "BAD_API_TOKEN")
+        assert await refusal(script("GetMe")) == (Code.UNAUTHENTICATED, "SESSION_ENDED")
+        assert not (await ben("ListApiTokens")).api_tokens
+    else:
+        await exchange(auth, secret)
+        await script("GetMe")
+        assert [token.name for token in (await ben("ListApiTokens")).api_tokens] == ["backup"]
+
+
 async def test_a_user_has_so_many_api_tokens(admin: Caller) -> None:
     for number in range(50):
         await admin("CreateApiToken", name=str(number), scopes=["read"])
@@ -380,6 +452,13 @@ async def test_an_invitation_is_good_for_so_many_people(tmp_path: Path) -> None:
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are over only when a test says so, however busy the machine is."""
     monkeypatch.setattr(throttle, "FIRST_WAIT_SECONDS", 60.0)
+
+
+def begun_at(auth: RunningAuth, moment: str) -> None:
+    """Has all sessions begin at another moment, told as SQLite takes it."""
+    with sqlite3.connect(auth.settings.data_dir / "databases" / "auth.sqlite") as file:
+        file.execute("UPDATE sessions SET create_time = datetime('now', ?)", (moment,))
+    file.close()
 
 
 def wait_is_over(auth: RunningAuth) -> None:

@@ -25,6 +25,15 @@ def test_a_password_that_is_tried_first_is_not_taken(password: str) -> None:
     assert checked_password(f"{password} on the hill", "anna")
 
 
+@pytest.mark.parametrize("password", ["stemtube", "StemTube123", "StemTubeAnna1", "annaanna", "Anna!Anna!"])
+def test_a_password_is_more_than_a_name_that_everybody_tries(password: str) -> None:
+    with pytest.raises(InvalidInputError, match="user's name") as refused:
+        checked_password(password, "anna")
+    assert refused.value.reason == "BAD_PASSWORD"
+    assert checked_password(f"{password} on the hill", "anna")
+    assert checked_password("a rather long secret", "x")
+
+
 @pytest.mark.parametrize("password", ["hunter2!", "pä55wört", "x" * 72, "x" * 73, "x" * MAX_PASSWORD, "a\0b", ""])
 async def test_a_hash_matches_its_password_and_no_other(hasher: PasswordHasher, password: str) -> None:
     hashed = await hasher.hash(password)

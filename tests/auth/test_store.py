@@ -17,8 +17,9 @@ from services.auth.sessions import Sessions
 from services.auth.store import Store
 from services.auth.tables import ApiToken, Attempts, Base, Invitation, RefreshToken, Session, StoredKey, User
 from services.auth.throttle import Counter, Throttle, account
+from services.common.auth import Identity
 from services.common.database import Database, migrate
-from services.common.errors import UnauthenticatedError
+from services.common.errors import PreconditionError, UnauthenticatedError
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 
@@ -56,6 +57,12 @@ async def new_user(store: Store) -> User:
     return user
 
 
+async def calling(sessions: Sessions, user: User) -> Identity:
+    """Who calls with a token of a new session of a user's."""
+    _, session_id, _ = await sessions.open(user)
+    return Identity(user.id, user.username, "user", admin=user.admin, session_id=session_id)
+
+
 async def test_migrations_lead_to_the_tables_of_the_code(databases: list[Database]) -> None:
     assert await differences(databases[0], Base.metadata) == []
 
@@ -86,7 +93,7 @@ async def test_replicas_that_start_at_once_share_one_signing_key(
 async def test_one_of_many_refreshes_at_once_succeeds(stores: list[Store], sessions: list[Sessions]) -> None:
     user = await new_user(stores[0])
     for _ in range(5):
-        _, token = await sessions[0].open(user.id)
+        _, _, token = await sessions[0].open(user)
         results = await asyncio.gather(*(one.refresh(token) for one in sessions), return_exceptions=True)
         refused = [result for result in results if isinstance(result, BaseException)]
         assert len(refused) == 2
@@ -96,9 +103,9 @@ async def test_one_of_many_refreshes_at_once_succeeds(stores: list[Store], sessi
 async def test_purging_forgets_what_has_expired_only(databases: list[Database]) -> None:
     lasting, fleeting = Sessions(databases[0], MONTH, MINUTE), Sessions(databases[1], timedelta(0), MINUTE)
     user = await new_user(Store(databases[0]))
-    _, first = await lasting.open(user.id)
+    _, _, first = await lasting.open(user)
     await lasting.refresh(first)
-    await fleeting.open(user.id)
+    await fleeting.open(user)
     await lasting.purge()
     assert await count(databases[0], RefreshToken) == 2
     assert await count(databases[0], Session) == 1
@@ -110,7 +117,7 @@ async def test_sessions_go_with_their_user(
     databases: list[Database], stores: list[Store], sessions: list[Sessions]
 ) -> None:
     user = await new_user(stores[0])
-    await sessions[0].open(user.id)
+    await sessions[0].open(user)
     async with databases[0].write() as session:
         await session.delete(await session.get_one(User, user.id))
     assert await count(databases[0], Session) == 0
@@ -146,11 +153,12 @@ async def test_a_key_is_replaced_when_it_is_old_and_forgotten_when_its_tokens_ar
 
 async def test_purging_forgets_tokens_invitations_and_attempts_that_are_over(databases: list[Database]) -> None:
     user = await new_user(Store(databases[0]))
-    tokens, invitations, throttle = ApiTokens(databases[0]), Invitations(databases[1]), Throttle(databases[2])
-    kept, _ = await tokens.create(user.id, "kept", ["read"], MONTH)
-    ended, _ = await tokens.create(user.id, "ended", ["read"], MONTH)
+    tokens, invitations, throttle = ApiTokens(databases[0], MINUTE), Invitations(databases[1]), Throttle(databases[2])
+    me = await calling(Sessions(databases[0], MONTH, MINUTE), user)
+    kept, _ = await tokens.create(me, "kept", ["read"], MONTH, checked=user)
+    ended, _ = await tokens.create(me, "ended", ["read"], MONTH, checked=user)
     await tokens.end(user.id, ended.id)
-    await invitations.create(1, MINUTE)
+    await invitations.create(1, MINUTE, by=me)
     await throttle.begin(account("ada"))
     for purge in (tokens.purge, invitations.purge, throttle.purge):
         await purge()
@@ -175,12 +183,37 @@ async def test_attempts_are_counted_for_all_replicas(databases: list[Database]) 
     await throttles[1].begin(counter)
 
 
-async def test_of_two_admins_who_disable_each_other_one_is_left(stores: list[Store]) -> None:
+@pytest.mark.parametrize("change", [{"disabled": True}, {"admin": False}], ids=["disable", "demote"])
+async def test_of_two_admins_who_shut_each_other_out_one_is_left(
+    stores: list[Store], sessions: list[Sessions], change: dict[str, bool]
+) -> None:
     ada = await new_user(stores[0])
     bob = await stores[0].create("bob", "hash", admin=True)
-    both = (stores[1].change(ada.id, {"disabled": True}), stores[2].change(bob.id, {"disabled": True}))
+    callers = [await calling(sessions[0], user) for user in (ada, bob)]
+    both = (stores[1].change(ada.id, change, by=callers[1]), stores[2].change(bob.id, change, by=callers[0]))
     outcomes = await asyncio.gather(*both, return_exceptions=True)
+    # The second has no rights any more when its turn comes.
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["UnauthenticatedError", "User"]
+
+
+async def test_of_two_admins_who_go_at_once_one_is_left(stores: list[Store], sessions: list[Sessions]) -> None:
+    ada = await new_user(stores[0])
+    bob = await stores[0].create("bob", "hash", admin=True)
+    going = [
+        stores[number].change(user.id, {"admin": False}, by=await calling(sessions[0], user))
+        for number, user in enumerate((ada, bob))
+    ]
+    outcomes = await asyncio.gather(*going, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["PreconditionError", "User"]
+
+
+async def test_an_admin_whose_one_time_password_is_over_cannot_sign_in_and_does_not_count(
+    stores: list[Store], sessions: list[Sessions]
+) -> None:
+    ada = await new_user(stores[0])
+    await stores[0].create("bob", "hash", admin=True, must_change_password=True, password_expire_time=datetime.now(UTC))
+    with pytest.raises(PreconditionError):
+        await stores[0].change(ada.id, {"admin": False}, by=await calling(sessions[0], ada))
 
 
 async def test_accounts_of_the_first_version_are_kept(tmp_path: Path) -> None:

@@ -41,9 +41,10 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY = Ed25519PrivateKey.generate()
 
 
-def token(user: str = "u1") -> str:
+def token(user: str = "u1", session: str = "") -> str:
     now = int(time.time())
     claims = {"iss": "stemtube-auth", "aud": "stemtube", "sub": user, "kind": "user", "iat": now, "exp": now + 3600}
+    claims["sid"] = session
     return jwt.encode(claims, KEY, algorithm="EdDSA", headers={"kid": "k1"})
 
 
@@ -57,6 +58,10 @@ class Echo:
         self.draining = Draining()
         self.calls = 0
         self.open_streams = 0
+        self.ended: set[str] = set()
+
+    async def ended_sessions(self) -> frozenset[str]:
+        return frozenset(self.ended)
 
     async def say(self, request: StringValue, _context: Any) -> StringValue:
         self.calls += 1
@@ -96,7 +101,11 @@ class Echo:
             self.open_streams -= 1
 
     async def join(self, requests: AsyncIterator[StringValue], _context: Any) -> StringValue:
-        return StringValue(value="".join([request.value async for request in requests]))
+        self.open_streams += 1
+        try:
+            return StringValue(value="".join([request.value async for request in requests]))
+        finally:
+            self.open_streams -= 1
 
     async def chat(self, requests: AsyncIterator[StringValue], _context: Any) -> AsyncIterator[StringValue]:
         async for request in requests:
@@ -164,7 +173,7 @@ async def server(echo: Echo) -> AsyncIterator[RunningServer]:
         service,
         listen="127.0.0.1:0",
         health_listen="127.0.0.1:0",
-        verifier=TokenVerifier(keys),
+        verifier=TokenVerifier(keys, echo.ended_sessions, refresh_seconds=0.1, retry_seconds=0.01),
         draining=echo.draining,
     )
     yield running
@@ -366,6 +375,38 @@ async def test_what_outlasts_the_grace_is_cancelled(client: Client, server: Runn
     assert time.monotonic() - started < 2
     with pytest.raises(grpc.aio.AioRpcError):
         await long
+
+
+@pytest.mark.parametrize("method", ["Join", "Chat", "Follow"])
+async def test_what_is_open_ends_with_its_session_whichever_side_speaks(
+    client: Client, echo: Echo, method: str
+) -> None:
+    silence = asyncio.Event()
+
+    async def requests() -> AsyncIterator[StringValue]:
+        yield StringValue(value="first")
+        await silence.wait()
+
+    metadata = bearer(token(session="s1"))
+    if method == "Follow":
+        call = client.stream("Follow", "first", metadata=metadata)
+    else:
+        kind = client.channel.stream_unary if method == "Join" else client.channel.stream_stream
+        call = kind(f"/test.Echo/{method}", **client._codec())(requests(), metadata=metadata, timeout=30)
+    if method == "Join":
+        async with asyncio.timeout(20):
+            while not echo.open_streams:
+                await asyncio.sleep(0.01)
+    else:
+        await call.read()
+    echo.ended.add("s1")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await (call if method == "Join" else call.read())
+    error = domain_error(refused.value)
+    assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "SESSION_ENDED")
+    assert echo.open_streams == 0
+    silence.set()
+    assert await client.join("a", "b", metadata=bearer(token(session="s2"))) == "ab"
 
 
 async def test_a_client_that_goes_away_ends_its_stream(client: Client, echo: Echo) -> None:

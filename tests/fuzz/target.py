@@ -97,7 +97,8 @@ class Target:
                 key = f"originals/{hashlib.sha256(song.read_bytes()).hexdigest()}"
             track = added["track"]["id"]
             playlist = await _done(user, "POST", "/playlists", {"name": "mine", "trackIds": [track]})
-            token = await _done(user, "POST", "/me/tokens", {"name": "mine", "scopes": ["read"]})
+            wanted = {"name": "mine", "scopes": ["read"], "password": PASSWORD}
+            token = await _done(user, "POST", "/me/tokens", wanted)
             ids = {
                 "track_id": track,
                 "job_id": added["job"]["job"]["id"],

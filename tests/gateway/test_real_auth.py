@@ -1,5 +1,7 @@
 """The sign-in cookies with the real auth service and its database behind the gateway."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from cli.api import Api, ApiError
 from gateway.app import start as start_gateway
 from gateway.config import GatewaySection, GatewaySettings
 from services.auth.app import open_auth
@@ -111,6 +114,51 @@ async def test_a_one_time_password_registration_and_api_tokens(address: str, bro
     wrong = {"Authorization": "Bearer stemtube_nonsense"}
     async with aiohttp.request("GET", f"{address}/api/v1/me", headers=wrong) as response:
         assert (response.status, (await response.json())["details"][0]["reason"]) == (401, "BAD_API_TOKEN")
+
+
+async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(address: str) -> None:
+    async with Api(address) as api:
+        await api.sign_in(ADMIN["username"], ADMIN["password"])
+        made = await api.post("/api/v1/me/tokens", {"name": "backup", "scopes": ["read"]})
+        script = {"Authorization": f"Bearer {made['secret']}"}
+        await api.change_password("a password of my own", end_tokens=False)
+        assert len((await api.get("/api/v1/me/tokens"))["apiTokens"]) == 1
+        async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
+            assert response.status == 200
+        await api.change_password("another of my own")
+        assert (await api.get("/api/v1/me/tokens"))["apiTokens"] == []
+        async with asyncio.timeout(60):
+            status = 200
+            while status != 401:
+                await asyncio.sleep(0.2)
+                async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
+                    status = response.status
+
+
+def begun_earlier(database: Path) -> None:
+    # In a thread: the service in this one may be about to end a transaction.
+    with sqlite3.connect(database) as file:
+        file.execute("UPDATE sessions SET create_time = datetime('now', '-6 minutes')")
+    file.close()
+
+
+async def test_an_api_token_takes_the_password_after_some_minutes(address: str, tmp_path: Path) -> None:
+    wanted = {"name": "backup", "scopes": ["read"]}
+    async with Api(address) as api:
+        await api.sign_in(ADMIN["username"], ADMIN["password"])
+        await asyncio.to_thread(begun_earlier, tmp_path / "databases" / "auth.sqlite")
+        with pytest.raises(ApiError, match="Give your password") as refused:
+            await api.post("/api/v1/me/tokens", wanted)
+        assert refused.value.status == 403
+        await api.post("/api/v1/me/tokens", {**wanted, "password": ADMIN["password"]})
+
+
+async def test_who_signs_in_again_in_the_same_browser_has_one_session(browser: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        async with browser.post("/api/v1/auth/login", json=ADMIN) as response:
+            assert response.status == 200
+    async with browser.get("/api/v1/me/sessions") as response:
+        assert [session["current"] for session in (await response.json())["sessions"]] == [True]
 
 
 async def test_too_many_guesses_are_told_when_to_come_back(browser: aiohttp.ClientSession) -> None:

@@ -110,7 +110,8 @@ async def test_other_faults_of_http_have_the_same_shape(connect: Connect) -> Non
     client = await connect(max_json_bytes=1000)
     assert await client.refused("GET", "/nowhere") == (404, "NO_SUCH_ROUTE")
     assert await client.refused("GET", "/api/v1/tracks/a/b/c") == (404, "NO_SUCH_ROUTE")
-    assert await client.refused("PUT", "/api/v1/tracks") == (405, "METHOD_NOT_ALLOWED")
+    for method in ("PUT", "TRACE"):
+        assert await client.refused(method, "/api/v1/tracks") == (405, "METHOD_NOT_ALLOWED")
     assert await client.refused("POST", "/api/v1/tracks", data={"url": "x"}) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert await client.refused("POST", "/api/v1/tracks", json={"url": "x" * 1000}) == (413, "TOO_LARGE")
     assert await client.refused("GET", "/api/v1/jobs/a/watch") == (426, "UPGRADE_REQUIRED")

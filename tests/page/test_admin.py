@@ -125,6 +125,10 @@ def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(
     stranger.get_by_role("link", name="olga").click()
     stranger.get_by_label("Name").fill("my script")
     stranger.get_by_label("may change things").check()
+    stranger.get_by_label("Your password").fill("not my password")
+    stranger.get_by_role("button", name="Make a token").click()
+    expect(stranger.get_by_text("wrong password")).to_be_visible()
+    stranger.get_by_label("Your password").fill(OWN_PASSWORD)
     stranger.get_by_role("button", name="Make a token").click()
     expect(stranger.get_by_role("status").filter(has_text="The new token").locator("code")).to_have_text(
         re.compile(".{20}")
@@ -136,6 +140,36 @@ def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(
     expect(stranger.get_by_role("button", name="Sign in")).to_be_visible()
     page.reload()
     expect(page.get_by_text("For 1 person")).to_have_count(0)
+
+
+def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page: Page, stranger: Page) -> None:
+    page.goto("/admin")
+    page.get_by_role("button", name="Invite").click()
+    address = page.get_by_role("status").filter(has_text="The address to pass on").locator("code").inner_text()
+    stranger.goto(f"/register#{address.partition('#')[2]}")
+    stranger.get_by_label("Name").fill("pia")
+    choose(stranger, OWN_PASSWORD, OWN_PASSWORD)
+    stranger.get_by_role("button", name="Make it").click()
+    stranger.get_by_role("link", name="pia").click()
+    tokens = stranger.get_by_role("region", name="Tokens for scripts")
+    tokens.get_by_label("Name").fill("my script")
+    tokens.get_by_label("Your password").fill(OWN_PASSWORD)
+    tokens.get_by_role("button", name="Make a token").click()
+    token = tokens.get_by_role("button", name="Delete the token my script")
+    expect(token).to_be_visible()
+
+    password = stranger.get_by_role("region", name="Password", exact=True)
+    ending = password.get_by_label("end my tokens for scripts as well")
+    for old, new, ends in ((OWN_PASSWORD, "three loud rivers", False), ("three loud rivers", OWN_PASSWORD, True)):
+        expect(ending).to_be_checked()  # unless somebody says otherwise
+        ending.set_checked(ends)
+        password.get_by_label("Old password").fill(old)
+        choose(stranger, new, new)
+        check_accessible(stranger)
+        password.get_by_role("button", name="Change").click()
+        expect(stranger.get_by_text(re.compile("The password is changed.*no longer good"))).to_have_count(int(ends))
+        expect(password.get_by_label("Old password")).to_have_value("")
+        expect(token).to_have_count(0 if ends else 1)
 
 
 def test_storage_is_told_and_cleaned_and_a_new_key_is_made(page: Page) -> None:

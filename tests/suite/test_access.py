@@ -22,6 +22,7 @@ from services.common.errors import Code
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason, states
+from tests.suite.conftest import add_user
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
 INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
@@ -179,7 +180,7 @@ async def belongings(client: Client, ben: Client, tmp_path: Path, site: Site) ->
     track = (await client.get(f"/tracks/{added['track']['id']}"))["track"]
     _, playlist = await client.call("POST", "/playlists", json={"name": "mine", "trackIds": [track["id"]]})
     _, cleanup = await client.call("POST", "/admin/cleanups", json={"dryRun": True})
-    _, token = await client.call("POST", "/me/tokens", json={"name": "mine", "scopes": ["read"]})
+    _, token = await client.call("POST", "/me/tokens", json={"name": "mine", "scopes": ["read"], "password": PASSWORD})
     _, invitation = await client.call("POST", "/admin/invitations", json={})
     sessions = (await client.get("/me/sessions"))["sessions"]
     ids = {
@@ -347,6 +348,32 @@ async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suit
         assert socket.close_code == 4000 + Code.UNAUTHENTICATED
     status, answer = await ben.call("GET", "/tracks")
     assert (status, reason(answer)) == (401, "SESSION_ENDED")
+
+
+@pytest.mark.long
+async def test_a_demoted_admin_is_none_in_any_service_within_a_minute(suite: Suite, client: Client) -> None:
+    await add_user(suite, "dora")
+    users = (await client.get("/admin/users?pageSize=1000"))["users"]
+    path = f"/admin/users/{next(user['id'] for user in users if user['username'] == 'dora')}"
+    assert (await client.call("PATCH", path, json={"admin": True}))[0] == 200
+    async with Client(suite.url) as dora, Client(suite.url) as script:
+        await dora.sign_in("dora", PASSWORD)
+        wanted = {"name": "mine", "scopes": ["read", "admin"], "password": PASSWORD}
+        _, made = await dora.call("POST", "/me/tokens", json=wanted)
+        script.token = made["secret"]
+        for one in (dora, script):
+            for admins in ("/admin/users", "/admin/storage"):
+                assert (await one.call("GET", admins))[0] == 200
+        async with dora.events() as socket:
+            await socket.receive_json()
+            assert (await client.call("PATCH", path, json={"admin": False}))[0] == 200
+            async with asyncio.timeout(60):  # what is promised
+                for one in (dora, script):
+                    for admins in ("/admin/users", "/admin/storage"):
+                        while (await one.call("GET", admins))[0] != 401:
+                            await asyncio.sleep(0.5)
+                async for _message in socket:
+                    pass
 
 
 async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(

@@ -1,4 +1,4 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { call, changePassword, signOut, user } from "../api/client.ts";
 import { NewPassword, wantedPassword } from "../entry/EntryForm.tsx";
 import { dropAll, kept } from "../offline/kept.ts";
@@ -18,6 +18,8 @@ interface SessionInfo {
 
 /** The user's own account: storage, songs on this device, password, sessions, tokens for scripts. */
 export function AccountView() {
+  // Of the password: what ends with it is asked for again.
+  const [changes, setChanges] = useState(0);
   useEffect(() => {
     document.title = "Account – StemTube";
   }, []);
@@ -30,9 +32,9 @@ export function AccountView() {
       {kept.value.size > 0 && <p class="faint">Signing out removes the songs that are kept on this device.</p>}
       <Storage />
       <KeptSongs />
-      <Password />
-      <Sessions />
-      <Tokens />
+      <Password changed={() => setChanges((before) => before + 1)} />
+      <Sessions key={`sessions ${changes}`} />
+      <Tokens key={`tokens ${changes}`} />
     </div>
   );
 }
@@ -90,16 +92,18 @@ function Sessions() {
   );
 }
 
-/** A new password for the old one; all other sessions end. */
-function Password() {
+/** A new password for the old one; all other sessions end, and the tokens for scripts unless they are to go on. */
+function Password({ changed }: { changed: () => void }) {
   async function submit(event: SubmitEvent) {
     event.preventDefault();
     const form = event.target as HTMLFormElement;
     const fields = Object.fromEntries(new FormData(form)) as Record<string, string>;
     try {
-      await changePassword(fields.old!, wantedPassword(fields));
+      const endTokens = "tokens" in fields;
+      await changePassword(fields.old!, wantedPassword(fields), endTokens);
       form.reset();
-      tell("The password is changed. You are signed out everywhere else.");
+      changed();
+      tell(`The password is changed. You are signed out everywhere else${endTokens ? ", and tokens for scripts are no longer good" : ""}.`);
     } catch (error) {
       fail(error);
     }
@@ -112,6 +116,9 @@ function Password() {
           <input name="old" type="password" autocomplete="current-password" required />
         </label>
         <NewPassword />
+        <label class="inline">
+          <input type="checkbox" name="tokens" defaultChecked /> end my tokens for scripts as well
+        </label>
         <button class="primary">Change</button>
       </form>
     </Panel>

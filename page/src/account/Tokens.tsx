@@ -14,7 +14,7 @@ interface ApiToken {
 
 const DAYS = [7, 30, 90, 366];
 
-/** Tokens by which the user's scripts use the API. */
+/** Tokens by which the user's scripts use the API; the password makes them. */
 export function Tokens() {
   const [answer, again] = useAnswer<{ apiTokens: ApiToken[] }>("/me/tokens");
   const [secret, setSecret] = useState("");
@@ -26,7 +26,8 @@ export function Tokens() {
     const scopes = ["read", "write", "admin"].filter((scope) => scope === "read" || fields.get(scope));
     const lifetime = `${Number(fields.get("days")) * 86_400}s`;
     try {
-      setSecret((await call<{ secret: string }>("POST", "/me/tokens", { name: fields.get("name"), scopes, lifetime })).secret);
+      const wanted = { name: fields.get("name"), scopes, lifetime, password: fields.get("password") };
+      setSecret((await call<{ secret: string }>("POST", "/me/tokens", wanted)).secret);
       form.reset();
       again();
     } catch (error) {
@@ -74,6 +75,10 @@ export function Tokens() {
             <input type="checkbox" name="admin" /> may do what admins do
           </label>
         )}
+        <label>
+          Your password
+          <input name="password" type="password" autocomplete="current-password" required />
+        </label>
         <button>Make a token</button>
       </form>
     </Panel>

@@ -139,9 +139,13 @@ export function register(username: string, password: string, invitation: string)
   return enter("/auth/register", { username, password, invitation });
 }
 
-/** Changes the password; all other sessions end. @throws ApiError what it is refused with. */
-export async function changePassword(oldPassword: string, newPassword: string): Promise<void> {
-  user.value = (await call<{ user: User }>("POST", "/auth/password", { oldPassword, newPassword })).user;
+/**
+ * Changes the password; all other sessions end, and tokens for scripts unless they are to go on.
+ *
+ * @throws ApiError what it is refused with.
+ */
+export async function changePassword(oldPassword: string, newPassword: string, endApiTokens = true): Promise<void> {
+  user.value = (await call<{ user: User }>("POST", "/auth/password", { oldPassword, newPassword, endApiTokens })).user;
 }
 
 async function enter(path: string, json: object): Promise<void> {

@@ -23,6 +23,7 @@ import structlog
 from services.common import telemetry, tracing, work_metrics
 from services.common.config import LogSettings
 from services.common.errors import Code, StemTubeError, StoppedError
+from services.common.threads import in_own_thread
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,7 @@ class Engine:
         """
         async with self._busy:
             stop = threading.Event()
-            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, tell, keep, stop))
+            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, tell, keep, stop))
             try:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
@@ -154,11 +155,11 @@ class Engine:
         """Starts a child that makes itself ready while it has no task; a task waits for one step at most."""
         async with self._busy:
             if self._process is None:
-                await asyncio.to_thread(self._start, self._preparations)
+                await in_own_thread(self._start, self._preparations)
 
     async def close(self) -> None:
         """Ends the child."""
-        await asyncio.to_thread(self._kill)
+        await in_own_thread(self._kill)
 
     def _start(self, preparations: Preparations | None = None) -> None:
         context = multiprocessing.get_context("spawn")

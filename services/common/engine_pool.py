@@ -2,10 +2,23 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 
 from services.common.engine import Engine
 from services.common.fair_limiter import FairLimiter
+
+LEAST_CHILDREN, MOST_CHILDREN = 4, 8
+
+
+def default_children() -> int:
+    """How many children share this machine's cores: as many as there are, within reason.
+
+    At least a few, as tasks wait for disks as well, and so that several users are served side by side; not too many,
+    for each takes memory.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores, LEAST_CHILDREN), MOST_CHILDREN)
 
 
 class EnginePool:
@@ -27,14 +40,19 @@ class EnginePool:
 
     @contextlib.asynccontextmanager
     async def engine(
-        self, user: str, *, patient: bool = False, on_waiting: Callable[[], None] | None = None
+        self,
+        user: str,
+        *,
+        patient: bool = False,
+        wait_seconds: float | None = None,
+        on_waiting: Callable[[], None] | None = None,
     ) -> AsyncIterator[Engine]:
         """An engine that nobody else has as long as the context lasts; the arguments are those of `FairLimiter.place`.
 
         Raises:
             LimitExceededError: too much waits already (reason TOO_MANY_WAITING).
         """
-        async with self._limiter.place(user, patient=patient, on_waiting=on_waiting):
+        async with self._limiter.place(user, patient=patient, wait_seconds=wait_seconds, on_waiting=on_waiting):
             engine = self._free.pop() if self._free else self._one_more()
             try:
                 yield engine

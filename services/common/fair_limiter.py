@@ -53,7 +53,6 @@ class FairLimiter:
         per_user: places that one user may have.
         waiting: callers that may wait in all.
         waiting_per_user: callers of one user that may wait.
-        wait_seconds: longest time that a caller waits; None: as long as it takes.
         retry_after_seconds: what a refused caller is told to wait.
     """
 
@@ -65,7 +64,6 @@ class FairLimiter:
         *,
         waiting: int = 256,
         waiting_per_user: int = 16,
-        wait_seconds: float | None = None,
         retry_after_seconds: int = 10,
     ) -> None:
         self._name = name
@@ -73,7 +71,6 @@ class FairLimiter:
         self._per_user = per_user
         self._most_waiting = waiting
         self._most_waiting_per_user = waiting_per_user
-        self._wait_seconds = wait_seconds
         self._retry_after_seconds = retry_after_seconds
         self._taken: Counter[str] = Counter()
         # Users in the order of their turns; a queue is never empty.
@@ -81,26 +78,34 @@ class FairLimiter:
 
     @contextlib.asynccontextmanager
     async def place(
-        self, user: str, *, patient: bool = False, on_waiting: Callable[[], None] | None = None
+        self,
+        user: str,
+        *,
+        patient: bool = False,
+        wait_seconds: float | None = None,
+        on_waiting: Callable[[], None] | None = None,
     ) -> AsyncIterator[None]:
         """Holds a place as long as the context lasts.
 
         Args:
             user: who shares a turn: a user's id, or an address where there is no user.
-            patient: waits as long as it takes, is never refused and does not count as waiting; for work that is
-                bounded already, such as running jobs.
+            patient: is never refused and does not count as waiting; for work that is bounded already, such as running
+                jobs.
+            wait_seconds: longest time to wait; None: as long as it takes.
             on_waiting: called once if there is no place at once.
 
         Raises:
             LimitExceededError: too much waits already, or it waited too long (reason TOO_MANY_WAITING).
         """
-        await self._take(user, patient, on_waiting)
+        await self._take(user, patient, wait_seconds, on_waiting)
         try:
             yield
         finally:
             self._give_back(user)
 
-    async def _take(self, user: str, patient: bool, on_waiting: Callable[[], None] | None) -> None:
+    async def _take(
+        self, user: str, patient: bool, wait_seconds: float | None, on_waiting: Callable[[], None] | None
+    ) -> None:
         waiter = _Waiter(user, patient, asyncio.get_running_loop().create_future())
         self._queues.setdefault(user, deque()).append(waiter)
         self._admit()
@@ -111,7 +116,7 @@ class FairLimiter:
         try:
             if on_waiting and not waiter.answer.done():
                 on_waiting()
-            async with asyncio.timeout(None if patient else self._wait_seconds):
+            async with asyncio.timeout(wait_seconds):
                 has_place = await waiter.answer
         except TimeoutError:
             self._withdraw(waiter)

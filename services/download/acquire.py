@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.engine import Engine
+from services.common.engine_pool import EnginePool, default_children
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -18,6 +19,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.fair_limiter import FairLimiter
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
@@ -31,6 +33,7 @@ from services.download.tables import Track
 OnStage = Callable[..., None]
 ExpectRoom = Callable[[int], Awaitable[None]]
 FETCHED = 0.8
+IDLE_SECONDS = 120.0
 
 
 class Acquirer:
@@ -43,12 +46,13 @@ class Acquirer:
         self._settings = settings
         self._objects = objects
         self._library = library
-        self._files = Engine("download-files", FileWork, settings, settings.log)
+        self._files = files_pool(settings)
+        self._converting = Locks()
         self._fetching = Locks()
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
-        """Ends the child process."""
+        """Ends the child processes."""
         await self._files.close()
         await asyncio.to_thread(self._partial.cleanup)
 
@@ -65,40 +69,43 @@ class Acquirer:
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
-            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
+            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), no room, or too much of the user's
+                waits to be checked (reason TOO_MANY_WAITING).
         """
-        async with self.checked(chunks, expect_room) as (facts, tags):
+        async with self.checked(user_id, chunks, expect_room) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             # Of the same sound in another file, a track keeps the file that it has.
             return await self._library.add_upload(user_id, song, facts)
 
     @asynccontextmanager
     async def checked(
-        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
+        self, user_id: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
-        """What a file holds, and its tags; it is kept for the tracks that the block gives it to.
+        """What a file that a user brings holds, and its tags; it is kept for the tracks that the block gives it to.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks) as (draft, digest, size):
             await expect_room(size)
-            facts, tags = await self._check(draft, digest, lambda _stage, _done: None)
+            facts, tags = await self._check(user_id, draft, digest, _tell_nobody)
             async with self._keeping(_copies(draft, facts)):
                 yield facts, tags
 
     @asynccontextmanager
-    async def checked_stem(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
+    async def checked_stem(
+        self, user_id: str, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
         """What a stem's file holds, and the keys of its FLAC and peaks (`audio_key`, `peaks_key`), as `checked`.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks) as (draft, digest, _size):
-            facts, _tags = await self._check(draft, digest, lambda _stage, _done: None)
+            facts, _tags = await self._check(user_id, draft, digest, _tell_nobody)
             # A FLAC too is written anew: so all that lies below stems/ was made here, and its readers may trust it.
             flac = _flac_of(draft)
-            await self.convert(draft, "flac", flac)
+            await self.convert(user_id, draft, "flac", flac)
             key = f"stems/imported/{digest}.flac"
             keys = {"audio_key": key, "peaks_key": f"{key}.peaks"}
             async with self._keeping({key: flac, keys["peaks_key"]: _peaks_of(draft)}):
@@ -129,10 +136,11 @@ class Acquirer:
         finally:
             await asyncio.shield(self._forget(draft))
 
-    async def acquire(self, track_id: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def acquire(self, user_id: str, track_id: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
         """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
 
         Args:
+            user_id: whose job it is.
             track_id: whose it is.
             on_stage: called with what is being done and how much of it is done.
             expect_room: called with the bytes of what was fetched; raises if there is no room for them.
@@ -152,7 +160,9 @@ class Acquirer:
         on_stage("fetching", 0.0)
         async with self._fetching.of(track_id):
             track = await self._track(track_id)
-            return track.audio_key or await self._fetch(track_id, track.source_url or "", on_stage, expect_room)
+            return track.audio_key or await self._fetch(
+                user_id, track_id, track.source_url or "", on_stage, expect_room
+            )
 
     async def _track(self, track_id: str) -> Track:
         data = await self._library.track(track_id)
@@ -160,7 +170,7 @@ class Acquirer:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
         return data.track
 
-    async def _fetch(self, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
+    async def _fetch(self, user_id: str, track_id: str, url: str, on_stage: OnStage, expect_room: ExpectRoom) -> str:
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
         # Where a transient error breaks off, the next attempt goes on.
@@ -178,7 +188,12 @@ class Acquirer:
             digest = await asyncio.to_thread(_file_digest, path)
             await self._objects.put(draft, path)
             facts, tags = await self._check(
-                draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done), cover
+                user_id,
+                draft,
+                digest,
+                lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done),
+                cover,
+                patient=True,
             )
             song = SongFacts(
                 found["title"] or tags["title"] or url,
@@ -208,10 +223,30 @@ class Acquirer:
         """Removes what has been fetched of a track so far."""
         await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
 
-    async def convert(self, key: str, audio_format: str, to: str) -> None:
-        """Makes an object in another format, as another object."""
+    async def convert(
+        self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
+    ) -> None:
+        """Makes an object in another format, as another object, unless that is there already.
+
+        Args:
+            user_id: for whom.
+            key: of the object.
+            audio_format: which one.
+            to: the other object's key.
+            wait_seconds: longest time to wait for a turn; None: as long as it takes.
+
+        Raises:
+            StemTubeError: it cannot be read.
+            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+        """
+        if await self._objects.exists(to):
+            return
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
-        await self._files.run(task, lambda *_arguments, **_detail: None)
+        # A lock for each user: nobody waits for another one's conversion, which may be held up; both give the same.
+        one_at_a_time = self._converting.of(f"{user_id} {to}")
+        async with self._files.engine(user_id, wait_seconds=wait_seconds) as engine, one_at_a_time:
+            if not await self._objects.exists(to):
+                await engine.run(task, _tell_nobody)
 
     @asynccontextmanager
     async def _keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
@@ -241,11 +276,23 @@ class Acquirer:
             await self._objects.delete(key)
 
     async def _check(
-        self, draft: str, digest: str, on_stage: OnStage, cover: Path | None = None
+        self,
+        user_id: str,
+        draft: str,
+        digest: str,
+        on_stage: OnStage,
+        cover: Path | None = None,
+        *,
+        patient: bool = False,
     ) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already."""
+        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already.
+
+        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused.
+        """
         task = {"do": "inspect", "key": draft, "peaks_key": _peaks_of(draft), "cover_key": _cover_of(draft)}
-        found: dict[str, Any] = await self._files.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+        turn = self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0))
+        async with turn as engine:
+            found: dict[str, Any] = await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
         picture = found["cover"]
         if cover is not None:
             picture = await asyncio.to_thread(_picture_name, cover)
@@ -262,6 +309,17 @@ class Acquirer:
             loudness_lufs=found["loudness_lufs"],
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
+
+
+def files_pool(settings: DownloadSettings) -> EnginePool:
+    """The children that check and convert files."""
+    section = settings.download
+    limiter = FairLimiter("files", section.file_children or default_children(), section.file_children_per_user)
+    return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
+
+
+def _tell_nobody(*_arguments: Any, **_detail: Any) -> None:
+    """For work whose progress is not shown."""
 
 
 def _copies(draft: str, facts: AudioFacts) -> dict[str, str]:

@@ -52,6 +52,10 @@ class DownloadSection(Section):
     quota_bytes: int = Field(
         0, ge=0, description="originals, stems and peaks that a user's tracks may take; 0: no limit"
     )
+    file_children: int = Field(
+        0, ge=0, description="files that are checked and converted at the same time; 0: one per core, 4 to 8"
+    )
+    file_children_per_user: int = Field(2, ge=1, description="of one user, likewise")
     jobs_per_user: int = Field(1000, ge=1, description="unfinished jobs that a user may have")
 
 

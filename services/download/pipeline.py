@@ -137,6 +137,7 @@ class Pipeline:
 
     async def _acquire(self, run: "_Run") -> Outcome:
         audio_key = await self._acquirer.acquire(
+            run.job.user,
             run.track_id,
             lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
             lambda size: self._usage.expect_room(run.job.user, size),

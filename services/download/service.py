@@ -23,7 +23,6 @@ from services.download.choices import Choices
 from services.download.config import DownloadSettings
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
-from services.download.locks import Locks
 from services.download.lookups import Lookups
 from services.download.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.options import Plan, make_plan, without
@@ -49,6 +48,8 @@ NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 PEAKS_TYPE = "application/octet-stream"
+# Half of the time that a gateway gives it: who waits for longer is better told to come back.
+CONVERSION_WAIT_SECONDS = 60.0
 CONTAINER_TYPES = {
     "mp3": "audio/mpeg",
     "flac": "audio/flac",
@@ -98,7 +99,6 @@ class DownloadService(
         self._pipeline = pipeline
         self._lookups = lookups
         self._draining = draining
-        self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
         user = require_user().subject
@@ -153,7 +153,8 @@ class DownloadService(
             )
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
-        data = await self._track(require_user().subject, request.track_id)
+        user = require_user().subject
+        data = await self._track(user, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
             return _cover(data)
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
@@ -167,7 +168,7 @@ class DownloadService(
             content_type = CONTAINER_TYPES.get(suffix, "application/octet-stream")
             return pb.GetMediaResponse(key=key, content_type=content_type, filename=f"{name}.{suffix}")
         return pb.GetMediaResponse(
-            key=await self._convert(key, wanted),
+            key=await self._convert(user, key, wanted),
             content_type=audio.CONTENT_TYPES[wanted],
             filename=name + audio.EXTENSIONS[wanted],
         )
@@ -292,11 +293,9 @@ class DownloadService(
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
         return record
 
-    async def _convert(self, key: str, wanted: str) -> str:
+    async def _convert(self, user: str, key: str, wanted: str) -> str:
         derived = derived_key(key, wanted)
-        async with self._converting.of(derived):
-            if not await self._objects.exists(derived):
-                await self._acquirer.convert(key, wanted, derived)
+        await self._acquirer.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
         return derived
 
 

@@ -43,9 +43,9 @@ class FairLimiter:
     """Gives places to users in turn.
 
     The next free place goes to the waiting user who has the fewest, and among equals to the one whose last turn is the
-    longest ago. The last free place goes only to a user who has none, so that a user who has several never holds all.
-    When too much waits in all, the user with the most in the queue loses the newest of it: a flood by one user refuses
-    nobody else.
+    longest ago. The last free place (`spare`) goes only to a user who has none, so that users who have several never
+    hold all. When too much waits in all, the user with the most in the queue loses the newest of it: a flood by one
+    user refuses nobody else.
 
     Args:
         name: for metrics and messages, e.g. `exports`.
@@ -53,6 +53,7 @@ class FairLimiter:
         per_user: places that one user may have.
         waiting: callers that may wait in all.
         waiting_per_user: callers of one user that may wait.
+        spare: free places that only users who have none may take.
         retry_after_seconds: what a refused caller is told to wait.
     """
 
@@ -64,6 +65,7 @@ class FairLimiter:
         *,
         waiting: int = 256,
         waiting_per_user: int = 16,
+        spare: int = 1,
         retry_after_seconds: int = 10,
     ) -> None:
         self._name = name
@@ -71,6 +73,7 @@ class FairLimiter:
         self._per_user = per_user
         self._most_waiting = waiting
         self._most_waiting_per_user = waiting_per_user
+        self._spare = spare
         self._retry_after_seconds = retry_after_seconds
         self._taken: Counter[str] = Counter()
         # Users in the order of their turns; a queue is never empty.
@@ -163,7 +166,7 @@ class FairLimiter:
         free = self._places - self._taken.total()
         if free <= 0:
             return None
-        most = self._per_user if free > 1 else 1
+        most = self._per_user if free > self._spare else 1
         return min(
             (user for user in self._queues if self._taken[user] < most), key=self._taken.__getitem__, default=None
         )

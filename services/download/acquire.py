@@ -244,7 +244,7 @@ class Acquirer:
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
         # A lock for each user: nobody waits for another one's conversion, which may be held up; both give the same.
         one_at_a_time = self._converting.of(f"{user_id} {to}")
-        async with self._files.engine(user_id, wait_seconds=wait_seconds) as engine, one_at_a_time:
+        async with one_at_a_time, self._files.engine(user_id, wait_seconds=wait_seconds) as engine:
             if not await self._objects.exists(to):
                 await engine.run(task, _tell_nobody)
 

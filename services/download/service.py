@@ -109,20 +109,20 @@ class DownloadService(
         record = await self._start(user, track.id, plan, request, only_missing=True)
         return pb.CreateTrackResponse(track=await self._message(user, track.id), job=track_job_message(record))
 
-    async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
-        require_user()
+    async def SearchSongs(self, request: pb.SearchSongsRequest, context: Any) -> pb.SearchSongsResponse:
+        user = require_user().subject
         query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
         if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
             raise InvalidInputError(
                 f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
             )
-        answer = await self._lookups.search(query, count)
+        answer = await self._lookups.search(user, query, count, context.time_remaining())
         return pb.SearchSongsResponse(songs=[song_message(song) for song in answer["entries"]])
 
-    async def LookUpLink(self, request: pb.LookUpLinkRequest, _context: Any) -> pb.LookUpLinkResponse:
-        require_user()
+    async def LookUpLink(self, request: pb.LookUpLinkRequest, context: Any) -> pb.LookUpLinkResponse:
+        user = require_user().subject
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        answer = await self._lookups.look_up(url)
+        answer = await self._lookups.look_up(user, url, context.time_remaining())
         return pb.LookUpLinkResponse(
             song=song_message(answer["song"]), entries=[song_message(song) for song in answer["entries"]]
         )

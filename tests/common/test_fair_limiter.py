@@ -80,6 +80,14 @@ async def test_the_last_free_place_is_for_a_user_who_has_none() -> None:
     assert work.running == ["b1", "a3"]
 
 
+async def test_where_work_is_short_no_place_is_spared() -> None:
+    work = Work(FairLimiter("test", 2, 2, spare=0))
+    await work.start("a1", "a2", "a3", "b1")
+    assert work.running == ["a1", "a2"]
+    await work.end("a1")
+    assert work.running == ["a2", "b1"]
+
+
 async def test_one_place_serves_everybody_in_turn() -> None:
     work = Work(FairLimiter("test", 1, 1))
     await work.start("a1", "a2", "a3", "b1", "b2", "c1")

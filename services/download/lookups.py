@@ -22,7 +22,7 @@ from services.download.tables import Lookup
 
 IDLE_SECONDS = 120.0
 WAITING, WAITING_PER_USER = 64, 4
-# A child that hangs is killed after a moment; the caller should hear of it before it gives up by itself.
+# The caller should hear of a site that hangs before it gives up by itself.
 SPARE_SECONDS = 3.0
 
 Answer = dict[str, Any]
@@ -68,6 +68,7 @@ class Lookups:
         self._children = EnginePool(
             lambda: Engine("download-lookup", LookupWork, settings, settings.log, IDLE_SECONDS), limiter
         )
+        self._running: set[asyncio.Task[Answer]] = set()
         self._asking = Locks()
 
     async def search(self, user_id: str, query: str, count: int, seconds: float | None = None) -> Answer:
@@ -97,6 +98,10 @@ class Lookups:
 
     async def close(self) -> None:
         """Ends the child processes."""
+        running = set(self._running)
+        for asking in running:
+            asking.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._children.close()
 
     async def _answer(self, user_id: str, task: dict[str, Any], seconds: float | None) -> Answer:
@@ -114,10 +119,23 @@ class Lookups:
 
     async def _ask(self, user_id: str, task: dict[str, Any], seconds: float | None) -> Answer:
         most = min(self._seconds, max(seconds - SPARE_SECONDS, 0.0)) if seconds is not None else self._seconds
-        give_up = asyncio.get_running_loop().time() + most
+        # A task of its own: the answer does not wait until a child that hangs has ended.
+        asking = asyncio.create_task(self._ask_child(user_id, task, most / 2))
+        self._running.add(asking)
+        asking.add_done_callback(self._forget_running)
         try:
-            async with self._children.engine(user_id, wait_seconds=most / 2) as engine, asyncio.timeout_at(give_up):
-                with tempfile.TemporaryDirectory() as folder:
-                    return await engine.run(task | {"folder": folder}, lambda *_arguments, **_detail: None)
+            async with asyncio.timeout(most):
+                return await asyncio.shield(asking)
         except TimeoutError:
             raise UnavailableError("The site takes too long to answer.", "LOOKUP_TIMEOUT") from None
+        finally:
+            asking.cancel()
+
+    async def _ask_child(self, user_id: str, task: dict[str, Any], wait_seconds: float) -> Answer:
+        async with self._children.engine(user_id, wait_seconds=wait_seconds) as engine:
+            with tempfile.TemporaryDirectory() as folder:
+                return await engine.run(task | {"folder": folder}, lambda *_arguments, **_detail: None)
+
+    def _forget_running(self, asking: asyncio.Task[Answer]) -> None:
+        self._running.discard(asking)
+        _ = asking.cancelled() or asking.exception()  # where nobody waits for it any more, nobody wants to know

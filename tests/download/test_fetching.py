@@ -101,7 +101,7 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     async with Database(settings.database_url) as database:
         slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
         track = await acquiring.library.add_link("anna", site.put(song))
-        assert [await slower.acquire(track.id, ignore, any_size)] == taken
+        assert [await slower.acquire("anna", track.id, ignore, any_size)] == taken
         assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]
     await faster.close()
     await slower.close()

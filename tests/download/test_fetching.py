@@ -95,7 +95,7 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
 
         async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
-            taken.append(await faster.acquire(track_id, ignore, any_size))
+            taken.append(await faster.acquire("ben", track_id, ignore, any_size))
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:

@@ -96,13 +96,14 @@ async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None
 
 async def test_a_client_that_goes_away_frees_its_place(acquiring: Acquiring, uploading: Uploading) -> None:
     annas = [uploading.start("anna") for _ in range(3)]
+    left = list(annas)
     held = await hold_children(FILES, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
         # The child that does not stop is killed; which upload it had does not matter.
-        done = set()
+        done: set[asyncio.Task[Track]] = set()
         while not done:
-            annas.pop(0).cancel()
-            done, _ = await asyncio.wait(annas, timeout=5)
+            left.pop(0).cancel()
+            done, _ = await asyncio.wait(left, timeout=5)
         assert (await done.pop()).duration_seconds > 0
     for task in annas:
         task.cancel()

@@ -15,8 +15,8 @@ SMALL_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 32 * 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
 TRACK, JOB = "Stemtube-Track-Id", "Stemtube-Job-Id"
-# Timeout, another offset, signed out; and what is the server's own trouble.
-PASSING = (401, 408, 409, 502, 503, 504)
+# Signed out, timeout, another offset, too many files wait; and what is the server's own trouble.
+PASSING = (401, 408, 409, 429, 502, 503, 504)
 
 OnProgress = Callable[[float], None]
 

@@ -36,6 +36,8 @@ class GatewaySection(Section):
     call_seconds: float = Field(20.0, gt=0, description="time limit of an ordinary request to a service")
     media_seconds: float = Field(120.0, gt=0, description="time limit for making a stem in another format")
     export_seconds: float = Field(600.0, gt=0, description="time limit for making the sound of an export")
+    export_children: int = Field(4, ge=1, description="exports with sound that are made at the same time")
+    export_children_per_user: int = Field(2, ge=1, description="of one user, likewise")
     upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
     body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
     keepalive_seconds: float = Field(

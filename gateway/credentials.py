@@ -5,6 +5,9 @@ other sites cannot send (SameSite=Strict), so that a WebSocket needs no token in
 travels only to the routes that need it.
 """
 
+import contextlib
+
+import jwt
 from aiohttp import hdrs, web
 
 from gateway.keys import ADDRESS, AUTHORIZATION, SETTINGS
@@ -38,6 +41,19 @@ def call_metadata(request: web.Request) -> Metadata:
         if not (value.isascii() and value.isprintable()):
             raise UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
     return (*authorization, *trace_metadata(request))
+
+
+def turn_key(request: web.Request) -> str:
+    """Who shares a turn: the user of the request's access token, or, without one, the client's network.
+
+    The token is not verified here: only after a service has accepted it does it tell who calls.
+    """
+    token = dict(call_metadata(request)).get("authorization", "").partition(" ")[2]
+    with contextlib.suppress(jwt.InvalidTokenError):
+        subject = jwt.decode(token, options={"verify_signature": False}).get("sub")
+        if isinstance(subject, str):
+            return subject
+    return peers.Client(request[ADDRESS]).network
 
 
 def trace_metadata(request: web.Request) -> Metadata:

@@ -1,4 +1,4 @@
-"""Sound for exports is made in a child process, one file at a time, and never in the gateway's own.
+"""Sound for exports is made in child processes, a file at a time in each, and never in the gateway's own.
 
 So the event loop stays awake, and FFmpeg's decoders see users' files where no token is.
 """
@@ -13,7 +13,16 @@ from typing import Any
 from gateway.config import GatewaySettings
 from gateway.exports.registry import EXPORTS
 from services.common.engine import Engine, Report
+from services.common.engine_pool import EnginePool
 from services.common.errors import UnavailableError
+from services.common.fair_limiter import FairLimiter
+
+IDLE_SECONDS = 120.0
+FILES, FILES_PER_USER = 12, 4
+"""Files that are made or being sent, which bounds what they take on the disk: a client may read slowly."""
+WAITING_PER_USER = 8
+WAIT_SECONDS = 60.0
+"""Longest time to wait for a turn: who waits for longer is better told to come back."""
 
 
 class RenderWork:
@@ -49,34 +58,45 @@ class Renderer:
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._engine = Engine("gateway-exports", RenderWork, settings, settings.log)
+        section = settings.gateway
+        self._files = FairLimiter("export files", FILES, FILES_PER_USER, waiting_per_user=WAITING_PER_USER)
+        self._children = EnginePool(
+            lambda: Engine("gateway-exports", RenderWork, settings, settings.log, IDLE_SECONDS),
+            FairLimiter("exports", section.export_children, section.export_children_per_user),
+        )
         self._seconds = settings.gateway.export_seconds
 
     @contextlib.asynccontextmanager
-    async def rendered(self, export: str, keys: Sequence[str], parameters: dict[str, Any]) -> AsyncIterator[Path]:
+    async def rendered(
+        self, user: str, export: str, keys: Sequence[str], parameters: dict[str, Any]
+    ) -> AsyncIterator[Path]:
         """The file of an export; it goes when the context ends.
 
         Args:
+            user: who shares a turn.
             export: its name.
             keys: of the objects that it is made of.
             parameters: of its `Rendering`.
 
         Raises:
             StemTubeError: it cannot be made.
+            LimitExceededError: too much waits already, or for too long (reason TOO_MANY_WAITING).
             UnavailableError: it was not made in time (reason EXPORT_TIMEOUT).
         """
-        with tempfile.TemporaryDirectory(prefix="stemtube-export-") as folder:
-            path = Path(folder) / "export"
-            task = {"export": export, "keys": list(keys), "parameters": parameters, "path": str(path)}
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await self._engine.run(task, lambda *_progress, **_detail: None)
-            except TimeoutError:
-                raise UnavailableError(
-                    "There is too much to do now to make this in time; try again.", "EXPORT_TIMEOUT"
-                ) from None
-            yield path
+        async with self._files.place(user, wait_seconds=WAIT_SECONDS):
+            with tempfile.TemporaryDirectory(prefix="stemtube-export-") as folder:
+                path = Path(folder) / "export"
+                task = {"export": export, "keys": list(keys), "parameters": parameters, "path": str(path)}
+                await self._make(user, task)
+                yield path
+
+    async def _make(self, user: str, task: dict[str, Any]) -> None:
+        try:
+            async with self._children.engine(user, patient=True) as engine, asyncio.timeout(self._seconds):
+                await engine.run(task, lambda *_progress, **_detail: None)
+        except TimeoutError:
+            raise UnavailableError("This takes too long to make.", "EXPORT_TIMEOUT") from None
 
     async def close(self) -> None:
-        """Ends the child."""
-        await self._engine.close()
+        """Ends the children."""
+        await self._children.close()

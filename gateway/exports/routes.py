@@ -9,7 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.config import GatewaySettings
-from gateway.credentials import call_metadata
+from gateway.credentials import call_metadata, turn_key
 from gateway.exports.export import Archive, Document, Export, Option, Options, Rendering, Track, TrackStem
 from gateway.exports.registry import EXPORTS
 from gateway.exports.rendering import Renderer
@@ -47,6 +47,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
         NotFoundError: no such format (reason UNKNOWN_FORMAT), or a part of the track is missing (NO_LYRICS, NO_BEATS,
             NO_CHORDS, NO_SECTIONS, NO_RESULTS, NO_STEMS, NO_SUCH_STEM, NO_SUCH_OBJECT).
         InvalidInputError: the query makes no sense (reason BAD_REQUEST).
+        LimitExceededError: too much of the caller's sound waits to be made (reason TOO_MANY_WAITING).
         UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT).
         grpc.aio.AioRpcError: NOT_FOUND: no such track, or another user's.
     """
@@ -93,6 +94,7 @@ class _Library:
         self.head_only = request.method == hdrs.METH_HEAD
         self.renderer = request.app[RENDERER]
         self.store = request.app[STORE]
+        self.turn_key = turn_key(request)
 
     async def track(self) -> Track:
         message = download_pb2.GetTrackRequest(track_id=self._track_id)
@@ -137,7 +139,7 @@ async def _body(
                 yield None, _whole(b"")
                 return
             keys = [info.key for info in objects]
-            async with library.renderer.rendered(export.name, keys, made.parameters) as path:
+            async with library.renderer.rendered(library.turn_key, export.name, keys, made.parameters) as path:
                 with path.open("rb") as file:
                     yield path.stat().st_size, _pieces(file)
 
@@ -217,6 +219,7 @@ OPENAPI: dict[str, Any] = {
                     "description": "No such track or format, or a part of the track is missing: the reason names it.",
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},
                 },
+                "429": _ERROR,
                 "default": _ERROR,
             },
         }

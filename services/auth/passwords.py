@@ -12,7 +12,9 @@ import bcrypt
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.auth.old_passwords import is_old, matches_old
-from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.errors import InvalidInputError
+from services.common.fair_limiter import FairLimiter
+from services.common.peers import present_client
 
 T = TypeVar("T")
 
@@ -26,6 +28,7 @@ LEAST_WITHOUT_THEM = 4
 BCRYPT_MAX_BYTES = 72
 # With two threads the last of them waits for about ten seconds; further ones are better told to come back.
 MOST_WAITING = 100
+RETRY_SECONDS = 5
 
 
 def checked_password(password: str, username: str) -> str:
@@ -50,7 +53,7 @@ def checked_password(password: str, username: str) -> str:
 
 
 class PasswordHasher:
-    """Hashes and checks passwords in a few threads of its own; the others wait their turn.
+    """Hashes and checks passwords in a few threads of its own; the others wait, and client addresses take turns.
 
     bcrypt releases the GIL, so the event loop goes on meanwhile.
 
@@ -63,14 +66,22 @@ class PasswordHasher:
         self._cost = cost
         # Well-formed and nobody's: a check against it takes as long as one against a user's hash.
         self._decoy = bcrypt.gensalt(cost) + b"." * 31
-        self._waiting = 0
+        self._turns = FairLimiter(
+            "passwords",
+            threads,
+            threads,
+            waiting=MOST_WAITING,
+            waiting_per_user=MOST_WAITING,
+            spare=0,
+            retry_after_seconds=RETRY_SECONDS,
+        )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
 
     async def hash(self, password: str) -> str:
         """A salted hash of a password, to be stored.
 
         Raises:
-            LimitExceededError: too many are waiting already (reason TOO_MANY_REQUESTS), also from `matches`.
+            LimitExceededError: too many are waiting already (reason TOO_MANY_WAITING), also from `matches`.
         """
         return await self._in_thread(lambda: bcrypt.hashpw(_key(password), bcrypt.gensalt(self._cost)).decode())
 
@@ -102,15 +113,8 @@ class PasswordHasher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._waiting >= MOST_WAITING:
-            raise LimitExceededError(
-                "Too many people sign in at once; try again.", "TOO_MANY_REQUESTS", retry_after_seconds="5"
-            )
-        self._waiting += 1
-        try:
+        async with self._turns.place(present_client().network):
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._waiting -= 1
 
 
 def _key(password: str) -> bytes:

@@ -23,6 +23,7 @@ from services.common import telemetry, tracing, work_metrics
 from services.common.config import LogSettings
 from services.common.engine_child import Preparations, Prove, Report, Work, run_child
 from services.common.errors import Code, DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError, StoppedError
+from services.common.threads import in_own_thread
 
 __all__ = ["Engine", "Report", "TaskError", "Work", "WorkerDiedError"]
 
@@ -130,7 +131,7 @@ class Engine:
         async with self._busy:
             self._has_worked |= task is not None
             stop = threading.Event()
-            exchange = asyncio.ensure_future(asyncio.to_thread(self._exchange, task, tell, keep, stop))
+            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, tell, keep, stop))
             try:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
@@ -149,12 +150,12 @@ class Engine:
         """
         async with self._busy:
             if not self._has_worked:
-                await asyncio.to_thread(self._kill)
-                await asyncio.to_thread(self._start, self._preparations)
+                await in_own_thread(self._kill)
+                await in_own_thread(self._start, self._preparations)
 
     async def close(self) -> None:
         """Ends the child."""
-        await asyncio.to_thread(self._kill)
+        await in_own_thread(self._kill)
 
     def _start(self, preparations: Preparations | None = None) -> None:
         context = multiprocessing.get_context("spawn")

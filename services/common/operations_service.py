@@ -13,6 +13,7 @@ from services.common import audit, recent_log
 from services.common.auth import require_admin
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError
 from services.common.server import Service
+from services.common.threads import in_own_thread
 from services.common.weights import Weights, WeightStore
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc
@@ -79,7 +80,7 @@ class _Fetching:
         Raises:
             WeightsMissingError: it is not to be had.
         """
-        work = asyncio.create_task(asyncio.to_thread(self._store.fetch, self._weights, self._tell))
+        work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._tell))
         try:
             while not work.done():
                 yield self._fraction

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from services.common.engine import Engine
+from services.common.engine_pool import EnginePool, default_children
 from services.common.errors import (
     NotFoundError,
     StemTubeError,
 )
+from services.common.fair_limiter import FairLimiter
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.config import DownloadSettings
@@ -35,6 +37,7 @@ OnStage = Callable[..., None]
 OnWait = Callable[[], None]
 ExpectRoom = Callable[[int], Awaitable[None]]
 FETCHED = 0.8
+IDLE_SECONDS = 120.0
 # A fetch that is tried again finds what was there; after this time nobody comes for it, or another process has.
 PARTIAL_SECONDS = 3600.0
 
@@ -64,7 +67,8 @@ class Acquirer:
         self._settings = settings
         self._objects = objects
         self._library = library
-        self._files = Engine("download-files", FileWork, settings, settings.log)
+        self._files = files_pool(settings)
+        self._converting = Locks()
         section = settings.download
         self._turns = FetchTurns(section.fetches, section.fetches_per_user)
         self._cookies = CookieRules(section)
@@ -73,7 +77,7 @@ class Acquirer:
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
-        """Ends the child process."""
+        """Ends the child processes."""
         await self._files.close()
         await asyncio.to_thread(self._partial.cleanup)
 
@@ -100,41 +104,44 @@ class Acquirer:
 
         Raises:
             InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
-            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), or no room.
+            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), no room, or too much of the user's
+                waits to be checked (reason TOO_MANY_WAITING).
         """
-        async with self.checked(chunks, expect_room, stored=stored) as (facts, tags):
+        async with self.checked(user_id, chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             # Of the same sound in another file, a track keeps the file that it has.
             return await self._library.add_upload(user_id, song, facts, reservation_id=reservation_id)
 
     @asynccontextmanager
     async def checked(
-        self, chunks: AsyncIterator[bytes], expect_room: ExpectRoom, *, stored: bool = False
+        self, user_id: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom, *, stored: bool = False
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
-        """What a file holds, and its tags; it is kept for the tracks that the block gives it to.
+        """What a file that a user brings holds, and its tags; it is kept for the tracks that the block gives it to.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks, stored=stored) as (draft, digest, size):
             await expect_room(size)
-            facts, tags = await self._check(draft, digest, lambda _stage, _done: None)
+            facts, tags = await self._check(user_id, draft, digest, _tell_nobody)
             await expect_room(facts.size_bytes or size)
             async with self._keeping(_copies(draft, facts)):
                 yield facts, tags
 
     @asynccontextmanager
-    async def checked_stem(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
+    async def checked_stem(
+        self, user_id: str, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
         """What a stem's file holds, and the keys of its FLAC and peaks (`audio_key`, `peaks_key`), as `checked`.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks) as (draft, digest, _size):
-            facts, _tags = await self._check(draft, digest, lambda _stage, _done: None)
+            facts, _tags = await self._check(user_id, draft, digest, _tell_nobody)
             # A FLAC too is written anew: so all that lies below stems/ was made here, and its readers may trust it.
             flac = _flac_of(draft)
-            await self.convert(draft, "flac", flac)
+            await self.convert(user_id, draft, "flac", flac)
             key = f"stems/imported/{digest}.flac"
             keys = {"audio_key": key, "peaks_key": f"{key}.peaks"}
             async with self._keeping({key: flac, keys["peaks_key"]: _peaks_of(draft)}):
@@ -232,7 +239,12 @@ class Acquirer:
             digest = await asyncio.to_thread(_file_digest, path)
             await self._objects.put(draft, path)
             facts, tags = await self._check(
-                draft, digest, lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done), cover
+                requester.user,
+                draft,
+                digest,
+                lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done),
+                cover,
+                patient=True,
             )
             await expect_room(facts.size_bytes or 0)
             song = SongFacts(
@@ -275,10 +287,30 @@ class Acquirer:
             if (await asyncio.to_thread(folder.stat)).st_mtime < old:
                 await self.forget_idle_partial(folder.name)
 
-    async def convert(self, key: str, audio_format: str, to: str) -> None:
-        """Makes an object in another format, as another object."""
+    async def convert(
+        self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
+    ) -> None:
+        """Makes an object in another format, as another object, unless that is there already.
+
+        Args:
+            user_id: for whom.
+            key: of the object.
+            audio_format: which one.
+            to: the other object's key.
+            wait_seconds: longest time to wait for a turn; None: as long as it takes.
+
+        Raises:
+            StemTubeError: it cannot be read.
+            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+        """
+        if await self._objects.exists(to):
+            return
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
-        await self._files.run(task, lambda *_arguments, **_detail: None)
+        # A lock for each user: nobody waits for another one's conversion, which may be held up; both give the same.
+        one_at_a_time = self._converting.of(f"{user_id} {to}")
+        async with one_at_a_time, self._files.engine(user_id, wait_seconds=wait_seconds) as engine:
+            if not await self._objects.exists(to):
+                await engine.run(task, _tell_nobody)
 
     @asynccontextmanager
     async def _keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
@@ -308,11 +340,23 @@ class Acquirer:
             await self._objects.delete(key)
 
     async def _check(
-        self, draft: str, digest: str, on_stage: OnStage, cover: Path | None = None
+        self,
+        user_id: str,
+        draft: str,
+        digest: str,
+        on_stage: OnStage,
+        cover: Path | None = None,
+        *,
+        patient: bool = False,
     ) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already."""
+        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already.
+
+        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused.
+        """
         task = {"do": "inspect", "key": draft, "peaks_key": _peaks_of(draft), "cover_key": _cover_of(draft)}
-        found: dict[str, Any] = await self._files.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+        turn = self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0))
+        async with turn as engine:
+            found: dict[str, Any] = await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
         picture = found["cover"]
         if cover is not None:
             picture = await asyncio.to_thread(_picture_name, cover)
@@ -331,6 +375,17 @@ class Acquirer:
             size_bytes=sum([(await self._objects.head(key)).size for key in kept]),
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
+
+
+def files_pool(settings: DownloadSettings) -> EnginePool:
+    """The children that check and convert files."""
+    section = settings.download
+    limiter = FairLimiter("files", section.file_children or default_children(), section.file_children_per_user)
+    return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
+
+
+def _tell_nobody(*_arguments: Any, **_detail: Any) -> None:
+    """For work whose progress is not shown."""
 
 
 def _copies(draft: str, facts: AudioFacts) -> dict[str, str]:

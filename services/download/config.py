@@ -97,6 +97,12 @@ class DownloadSection(Section):
     quota_bytes: int = Field(
         0, ge=0, description="originals, pictures, stems and peaks that a user's tracks may take; 0: no limit"
     )
+    lookup_children: int = Field(6, ge=1, description="searches and links that are looked up at the same time")
+    lookup_children_per_user: int = Field(2, ge=1, description="of one user, likewise")
+    file_children: int = Field(
+        0, ge=0, description="files that are checked and converted at the same time; 0: one per core, 4 to 8"
+    )
+    file_children_per_user: int = Field(2, ge=1, description="of one user, likewise")
     jobs_per_user: int = Field(1000, ge=1, description="unfinished jobs that a user may have")
 
 

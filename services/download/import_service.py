@@ -52,7 +52,7 @@ class ImportRpcs:
             _check_users(header.user_ids)
             checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
             url = await self._link(header.source_url) if header.source_url else ""
-            taken = await self._import_track(header, url, chunks_of(messages))
+            taken = await self._import_track(admin, header, url, chunks_of(messages))
         return pb.ImportTrackResponse(tracks=_tracks(taken))
 
     async def ImportStem(self, requests: AsyncIterator[pb.ImportStemRequest], _context: Any) -> pb.ImportStemResponse:
@@ -62,7 +62,7 @@ class ImportRpcs:
             if not (NAME.fullmatch(header.model) and NAME.fullmatch(header.name)):
                 raise InvalidInputError("model and name have 1 to 40 letters, digits, _, - or .", "BAD_REQUEST")
             await self._importer.duration_of(header.track_ids)
-            async with self._acquirer.checked_stem(chunks_of(messages)) as (facts, keys):
+            async with self._acquirer.checked_stem(admin, chunks_of(messages)) as (facts, keys):
                 await self._importer.add_stem(header.track_ids, header.model, header.name, header.position, keys, facts)
         return pb.ImportStemResponse()
 
@@ -73,7 +73,9 @@ class ImportRpcs:
         await self._importer.add_part(request.track_ids, part, content)
         return pb.ImportPartResponse()
 
-    async def _import_track(self, header: pb.ImportTrackHeader, url: str, chunks: AsyncIterator[bytes]) -> list[Taken]:
+    async def _import_track(
+        self, admin: str, header: pb.ImportTrackHeader, url: str, chunks: AsyncIterator[bytes]
+    ) -> list[Taken]:
         async def room(_size: int) -> None:
             """Quotas do not count: what users had elsewhere they keep."""
 
@@ -81,7 +83,7 @@ class ImportRpcs:
         if url and await self._importer.has_audio(url):
             await self._importer.add_link(header.user_ids, url, song, None)
             return await self._importer.taken(header.user_ids, url=url)
-        async with self._acquirer.checked(chunks, room) as (facts, tags):
+        async with self._acquirer.checked(admin, chunks, room) as (facts, tags):
             song = SongFacts(header.title or tags["title"] or "Untitled", tags["artist"])
             if not url:
                 return await self._importer.add_upload(header.user_ids, song, facts)

@@ -12,14 +12,18 @@ from sqlalchemy import delete
 
 from services.common.database import Database
 from services.common.engine import Engine, Report
+from services.common.engine_pool import EnginePool
 from services.common.errors import UnavailableError
+from services.common.fair_limiter import FairLimiter
 from services.download.config import DownloadSettings
 from services.download.locks import Locks
 from services.download.sites import Sites
 from services.download.tables import Lookup
 
-AT_ONCE = 3
 IDLE_SECONDS = 120.0
+WAITING, WAITING_PER_USER = 64, 4
+# The caller should hear of a site that hangs before it gives up by itself.
+SPARE_SECONDS = 3.0
 
 Answer = dict[str, Any]
 
@@ -49,36 +53,49 @@ class LookupWork:
 
 
 class Lookups:
-    """Answers questions from what is kept, or has them asked; several at a time."""
+    """Answers questions from what is kept, or has them asked: several at a time, few of them one user's."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self._database = database
         self._seconds = settings.download.lookup_seconds
         self._age = timedelta(days=settings.download.lookup_days)
-        self._engines = [
-            Engine("download-lookup", LookupWork, settings, settings.log, IDLE_SECONDS) for _ in range(AT_ONCE)
-        ]
-        self._free = list(self._engines)
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        limiter = FairLimiter(
+            "lookups",
+            settings.download.lookup_children,
+            settings.download.lookup_children_per_user,
+            waiting=WAITING,
+            waiting_per_user=WAITING_PER_USER,
+        )
+        self._children = EnginePool(
+            lambda: Engine("download-lookup", LookupWork, settings, settings.log, IDLE_SECONDS), limiter
+        )
+        self._running: set[asyncio.Task[Answer]] = set()
         self._asking = Locks()
 
-    async def search(self, query: str, count: int, cookies_of: str = "") -> Answer:
+    async def search(
+        self, user_id: str, query: str, count: int, seconds: float | None = None, *, use_cookies: bool = False
+    ) -> Answer:
         """Songs that match some words; see `LookupWork`.
 
         Args:
+            user_id: who asks.
             query: the words.
             count: of songs.
-            cookies_of: id of a user for whom the operator's cookies are used; the answer is kept for that user alone.
+            seconds: after which the caller gives up; None: it does not.
+            use_cookies: with the operator's cookies; the answer is kept for this user alone.
 
         Raises:
             StemTubeError: see `Sites.downloader`.
-            UnavailableError: it takes too long (reason LOOKUP_TIMEOUT).
+            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+            UnavailableError: the site takes too long (reason LOOKUP_TIMEOUT).
         """
-        return await self._answer({"query": query, "count": count}, cookies_of)
+        return await self._answer(user_id, {"query": query, "count": count}, seconds, use_cookies)
 
-    async def look_up(self, url: str, cookies_of: str = "") -> Answer:
+    async def look_up(
+        self, user_id: str, url: str, seconds: float | None = None, *, use_cookies: bool = False
+    ) -> Answer:
         """What a checked link leads to; like `search`."""
-        return await self._answer({"url": url}, cookies_of)
+        return await self._answer(user_id, {"url": url}, seconds, use_cookies)
 
     async def forget_old(self) -> None:
         """Removes answers that count no more."""
@@ -87,30 +104,46 @@ class Lookups:
 
     async def close(self) -> None:
         """Ends the child processes."""
-        await asyncio.gather(*(engine.close() for engine in self._engines))
+        running = set(self._running)
+        for asking in running:
+            asking.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._children.close()
 
-    async def _answer(self, task: dict[str, Any], cookies_of: str) -> Answer:
-        task |= {"cookies_of": cookies_of} if cookies_of else {}
+    async def _answer(self, user_id: str, task: dict[str, Any], seconds: float | None, use_cookies: bool) -> Answer:
+        task |= {"cookies_of": user_id} if use_cookies else {}
         # Earlier versions asked with cookies for everybody: their answers, under other names, do not count.
         question = hashlib.sha256(repr(("without cookies", *sorted(task.items()))).encode()).hexdigest()
-        async with self._asking.of(question):
+        # A lock for each user: nobody waits for another one's turn.
+        async with self._asking.of(f"{user_id} {question}"):
             async with self._database.read() as session:
                 kept = await session.get(Lookup, question)
             if kept is not None and kept.create_time > datetime.now(UTC) - self._age:
                 return kept.content
-            content = await self._ask(task)
+            content = await self._ask(user_id, task, seconds)
             async with self._database.write() as session:
                 await session.merge(Lookup(id=question, content=content, create_time=datetime.now(UTC)))
             return content
 
-    async def _ask(self, task: dict[str, Any]) -> Answer:
-        async with self._turns:
-            engine = self._free.pop()
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    async with asyncio.timeout(self._seconds):
-                        return await engine.run(task | {"folder": folder}, lambda *_arguments, **_detail: None)
-            except TimeoutError:
-                raise UnavailableError("The site takes too long to answer.", "LOOKUP_TIMEOUT") from None
-            finally:
-                self._free.append(engine)
+    async def _ask(self, user_id: str, task: dict[str, Any], seconds: float | None) -> Answer:
+        most = min(self._seconds, max(seconds - SPARE_SECONDS, 0.0)) if seconds is not None else self._seconds
+        # A task of its own: the answer does not wait until a child that hangs has ended.
+        asking = asyncio.create_task(self._ask_child(user_id, task, most / 2))
+        self._running.add(asking)
+        asking.add_done_callback(self._forget_running)
+        try:
+            async with asyncio.timeout(most):
+                return await asyncio.shield(asking)
+        except TimeoutError:
+            raise UnavailableError("The site takes too long to answer.", "LOOKUP_TIMEOUT") from None
+        finally:
+            asking.cancel()
+
+    async def _ask_child(self, user_id: str, task: dict[str, Any], wait_seconds: float) -> Answer:
+        async with self._children.engine(user_id, wait_seconds=wait_seconds) as engine:
+            with tempfile.TemporaryDirectory() as folder:
+                return await engine.run(task | {"folder": folder}, lambda *_arguments, **_detail: None)
+
+    def _forget_running(self, asking: asyncio.Task[Answer]) -> None:
+        self._running.discard(asking)
+        _ = asking.cancelled() or asking.exception()  # where nobody waits for it any more, nobody wants to know

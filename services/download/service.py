@@ -27,7 +27,6 @@ from services.download.conversions import Conversions
 from services.download.cookies import CookieRules
 from services.download.import_service import ImportRpcs
 from services.download.importing import Importer
-from services.download.locks import Locks
 from services.download.lookups import Lookups
 from services.download.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.options import Plan, make_plan, without
@@ -54,6 +53,8 @@ NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 PEAKS_TYPE = "application/octet-stream"
+# Half of the time that a gateway gives it: who waits for longer is better told to come back.
+CONVERSION_WAIT_SECONDS = 60.0
 CONTAINER_TYPES = {
     "mp3": "audio/mpeg",
     "flac": "audio/flac",
@@ -107,7 +108,6 @@ class DownloadService(
         self._cookies.warn()
         self._client_streams = ClientStreams(settings.download)
         self._conversions = Conversions(objects, settings.download.conversion_bytes)
-        self._converting = Locks()
 
     async def CreateTrack(self, request: pb.CreateTrackRequest, _context: Any) -> pb.CreateTrackResponse:
         caller = require_user()
@@ -130,21 +130,28 @@ class DownloadService(
             track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
         return await self._start(user, track.id, plan, request, only_missing=True, use_cookies=use_cookies)
 
-    async def SearchSongs(self, request: pb.SearchSongsRequest, _context: Any) -> pb.SearchSongsResponse:
+    async def SearchSongs(self, request: pb.SearchSongsRequest, context: Any) -> pb.SearchSongsResponse:
         caller = require_user()
         query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
         if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
             raise InvalidInputError(
                 f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
             )
-        cookies_of = caller.subject if self._cookies.serve(caller, "lookups") else ""
-        answer = await self._lookups.search(query, count, cookies_of)
+        answer = await self._lookups.search(
+            caller.subject,
+            query,
+            count,
+            context.time_remaining(),
+            use_cookies=self._cookies.serve(caller, "lookups"),
+        )
         return pb.SearchSongsResponse(songs=[song_message(song) for song in answer["entries"]])
 
-    async def LookUpLink(self, request: pb.LookUpLinkRequest, _context: Any) -> pb.LookUpLinkResponse:
+    async def LookUpLink(self, request: pb.LookUpLinkRequest, context: Any) -> pb.LookUpLinkResponse:
         caller = require_user()
         url = await check_link(request.url, self._settings.download.allowed_hosts)
-        answer = await self._lookups.look_up(url, caller.subject if self._cookies.serve(caller, "lookups", url) else "")
+        answer = await self._lookups.look_up(
+            caller.subject, url, context.time_remaining(), use_cookies=self._cookies.serve(caller, "lookups", url)
+        )
         return pb.LookUpLinkResponse(
             song=song_message(answer["song"]), entries=[song_message(song) for song in answer["entries"]]
         )
@@ -179,7 +186,8 @@ class DownloadService(
             )
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
-        data = await self._track(require_user().subject, request.track_id)
+        user = require_user().subject
+        data = await self._track(user, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
             return _cover(data)
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
@@ -193,7 +201,7 @@ class DownloadService(
             content_type = CONTAINER_TYPES.get(suffix, "application/octet-stream")
             return pb.GetMediaResponse(key=key, content_type=content_type, filename=f"{name}.{suffix}")
         return pb.GetMediaResponse(
-            key=await self._convert(key, wanted),
+            key=await self._convert(user, key, wanted),
             content_type=audio.CONTENT_TYPES[wanted],
             filename=name + audio.EXTENSIONS[wanted],
         )
@@ -344,12 +352,11 @@ class DownloadService(
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
         return record
 
-    async def _convert(self, key: str, wanted: str) -> str:
+    async def _convert(self, user: str, key: str, wanted: str) -> str:
         derived = derived_key(key, wanted)
-        async with self._converting.of(derived):
-            if not await self._objects.exists(derived):
-                await self._acquirer.convert(key, wanted, derived)
-                await self._conversions.note(derived)
+        if not await self._objects.exists(derived):
+            await self._acquirer.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
+            await self._conversions.note(derived)
         return derived
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from services.common.database import Database
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
+from services.common.fair_limiter import TOO_MANY_WAITING
 from services.common.jobs import TRANSIENT
 from services.common.storage import ObjectStore
 from services.download.reservations import Reservations, quota_lock, release_in
@@ -157,7 +158,7 @@ class Uploads:
         try:
             track_id, job_id = await finish(upload, self._whole(upload, last))
         except BaseException as error:
-            if isinstance(error, StemTubeError) and error.code not in TRANSIENT:
+            if isinstance(error, StemTubeError) and not _may_pass(error):
                 await last.clear()
                 await self._discard(upload, *_as_it_was(upload))
             else:
@@ -223,6 +224,11 @@ class Uploads:
                 await release_in(session, upload.id)
         if gone is not None:
             await self._objects.delete_prefix(_prefix(upload))
+
+
+def _may_pass(error: StemTubeError) -> bool:
+    """Whether the same bytes may be taken later."""
+    return error.code in TRANSIENT or error.reason == TOO_MANY_WAITING
 
 
 def _unfinished(user_id: str) -> tuple[Any, ...]:

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+import bcrypt
 import pytest
 
-from services.auth.passwords import MAX_PASSWORD, PasswordHasher, checked_password
-from services.common.errors import InvalidInputError
+from services.auth.passwords import MAX_PASSWORD, MOST_WAITING, PasswordHasher, checked_password
+from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.peers import Client, set_client
 
 
 @pytest.fixture
@@ -79,6 +81,34 @@ async def test_no_more_passwords_are_hashed_at_once_than_allowed() -> None:
     hasher = PasswordHasher(cost=8, threads=2)
     await asyncio.gather(*(hasher.hash("hunter2!") for _ in range(8)))
     assert sum(thread.name.startswith("bcrypt") for thread in threading.enumerate()) <= 2
+    hasher.close()
+
+
+async def test_a_flood_from_one_address_keeps_nobody_else_from_signing_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came after it waited for all of it, and was refused when it had filled the queue."""
+    hasher = PasswordHasher(cost=4, threads=1)
+    go_on = threading.Event()
+    real = bcrypt.hashpw
+    monkeypatch.setattr(bcrypt, "hashpw", lambda *given: real(*given) if go_on.wait(60) else b"")
+    order: list[str] = []
+
+    async def sign_in(network: str) -> None:
+        set_client(Client(network))
+        await hasher.hash("hunter2!")
+        order.append(network)
+
+    flood = [asyncio.create_task(sign_in("192.0.2.1")) for _ in range(MOST_WAITING + 50)]
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(sign_in(f"198.51.100.{number}")) for number in range(5)]
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*others)
+        ends = await asyncio.gather(*flood, return_exceptions=True)
+    assert all(f"198.51.100.{number}" in order[:8] for number in range(5))
+    refused = [end for end in ends if isinstance(end, LimitExceededError)]
+    assert len(refused) == len(flood) + len(others) - 1 - MOST_WAITING
+    assert {(end.reason, end.metadata["retry_after_seconds"]) for end in refused} == {("TOO_MANY_WAITING", "5")}
     hasher.close()
 
 

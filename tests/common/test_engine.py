@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,22 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     async with asyncio.timeout(5):
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.05)
+
+
+async def test_tasks_that_last_long_take_no_thread_from_others(engine: Engine) -> None:
+    """Each held one of the few threads that also read files: a handful of links that hung stopped everything."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    began = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(
+        engine.run({"do": "long"}, lambda *_arguments, **_detail: loop.call_soon_threadsafe(began.set))
+    )
+    async with asyncio.timeout(60):
+        await began.wait()
+        await asyncio.to_thread(time.sleep, 0)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_tasks_take_turns(engine: Engine) -> None:

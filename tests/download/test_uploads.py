@@ -9,7 +9,15 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from services.common.database import Database, migrate
-from services.common.errors import AbortedError, InvalidInputError, NotFoundError, UnavailableError
+from services.common.errors import (
+    AbortedError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StemTubeError,
+    UnavailableError,
+)
+from services.common.fair_limiter import TOO_MANY_WAITING
 from services.common.storage import ObjectStore
 from services.download import uploads
 from services.download.reservations import Reservations
@@ -101,14 +109,15 @@ async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
     assert await keys_of(objects) == []
 
 
+@pytest.mark.parametrize("error", [UnavailableError("not now"), LimitExceededError("a queue", TOO_MANY_WAITING)])
 async def test_where_the_end_fails_for_now_it_can_be_sent_again(
-    database: Database, objects: ObjectStore, finishing: Finishing
+    database: Database, objects: ObjectStore, finishing: Finishing, error: StemTubeError
 ) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
-    finishing.error = UnavailableError("not now")
-    with pytest.raises(UnavailableError):
+    finishing.error = error
+    with pytest.raises(type(error)):
         await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
     # Not all of it is there: a client that is told so sends the rest, and would not ask for a track otherwise.
     assert (await kept.get("ann", upload.id)).offset_bytes == 5

@@ -1,0 +1,205 @@
+"""Places for work that is done side by side, shared out fairly among users.
+
+A limiter has a number of places. A user takes a few of them at most; users who wait take turns; how many may wait is
+bounded, and beyond that the caller is told to come back later. Everything happens on one event loop.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import prometheus_client
+
+from services.common.errors import LimitExceededError
+
+TOO_MANY_WAITING = "TOO_MANY_WAITING"
+PLACES = prometheus_client.Gauge(
+    "stemtube_places", "Work that has a place, and work that waits for one.", ["limiter", "state"]
+)
+REFUSALS = prometheus_client.Counter(
+    "stemtube_places_refused_total", "Work that was refused because too much waited already.", ["limiter"]
+)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    user: str
+    patient: bool
+    # True: it has a place. False: it is refused.
+    answer: asyncio.Future[bool]
+
+    @property
+    def has_place(self) -> bool:
+        return self.answer.done() and not self.answer.cancelled() and self.answer.result()
+
+    @property
+    def may_be_refused(self) -> bool:
+        return not (self.patient or self.answer.done())
+
+
+class FairLimiter:
+    """Gives places to users in turn.
+
+    The next free place goes to the waiting user who has the fewest, and among equals to the one whose last turn is the
+    longest ago. The last free place (`spare`) goes only to a user who has none, so that users who have several never
+    hold all. When too much waits in all, the user with the most in the queue loses the newest of it: a flood by one
+    user refuses nobody else.
+
+    Args:
+        name: for metrics and messages, e.g. `exports`.
+        places: work that is done at the same time.
+        per_user: places that one user may have.
+        waiting: callers that may wait in all.
+        waiting_per_user: callers of one user that may wait.
+        spare: free places that only users who have none may take.
+        retry_after_seconds: what a refused caller is told to wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        places: int,
+        per_user: int,
+        *,
+        waiting: int = 256,
+        waiting_per_user: int = 16,
+        spare: int = 1,
+        retry_after_seconds: int = 10,
+    ) -> None:
+        self._name = name
+        self._places = places
+        self._per_user = per_user
+        self._most_waiting = waiting
+        self._most_waiting_per_user = waiting_per_user
+        self._spare = spare
+        self._retry_after_seconds = retry_after_seconds
+        self._taken: Counter[str] = Counter()
+        # Users in the order of their turns; a queue is never empty.
+        self._queues: dict[str, deque[_Waiter]] = {}
+
+    @contextlib.asynccontextmanager
+    async def place(
+        self,
+        user: str,
+        *,
+        patient: bool = False,
+        wait_seconds: float | None = None,
+        on_waiting: Callable[[], None] | None = None,
+    ) -> AsyncIterator[None]:
+        """Holds a place as long as the context lasts.
+
+        Args:
+            user: who shares a turn: a user's id, or an address where there is no user.
+            patient: is never refused and does not count as waiting; for work that is bounded already, such as running
+                jobs.
+            wait_seconds: longest time to wait; None: as long as it takes.
+            on_waiting: called once if there is no place at once.
+
+        Raises:
+            LimitExceededError: too much waits already, or it waited too long (reason TOO_MANY_WAITING).
+        """
+        await self._take(user, patient, wait_seconds, on_waiting)
+        try:
+            yield
+        finally:
+            self._give_back(user)
+
+    async def _take(
+        self, user: str, patient: bool, wait_seconds: float | None, on_waiting: Callable[[], None] | None
+    ) -> None:
+        waiter = _Waiter(user, patient, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(user, deque()).append(waiter)
+        self._admit()
+        if waiter.has_place:
+            return
+        self._refuse_excess(waiter)
+        PLACES.labels(self._name, "waiting").inc()
+        try:
+            if on_waiting and not waiter.answer.done():
+                on_waiting()
+            async with asyncio.timeout(wait_seconds):
+                has_place = await waiter.answer
+        except TimeoutError:
+            self._withdraw(waiter)
+            raise self._refusal() from None
+        except BaseException:
+            self._withdraw(waiter)
+            raise
+        finally:
+            PLACES.labels(self._name, "waiting").dec()
+        if not has_place:
+            raise self._refusal()
+
+    def _give_back(self, user: str) -> None:
+        self._taken[user] -= 1
+        if not self._taken[user]:
+            del self._taken[user]
+        PLACES.labels(self._name, "taken").dec()
+        self._end_turn(user)
+        self._admit()
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        """Of a caller that went away: its place, also one that it was given a moment ago, goes to the next one."""
+        if waiter.has_place:
+            self._give_back(waiter.user)
+        else:
+            self._leave_queue(waiter)
+
+    def _admit(self) -> None:
+        while (user := self._next_user()) is not None:
+            waiter = self._queues[user][0]
+            self._leave_queue(waiter)
+            if waiter.answer.cancelled():  # its caller went away and has not gone on since
+                continue
+            self._end_turn(user)
+            self._taken[user] += 1
+            PLACES.labels(self._name, "taken").inc()
+            waiter.answer.set_result(True)
+
+    def _end_turn(self, user: str) -> None:
+        if queue := self._queues.pop(user, None):
+            self._queues[user] = queue
+
+    def _next_user(self) -> str | None:
+        free = self._places - self._taken.total()
+        if free <= 0:
+            return None
+        most = self._per_user if free > self._spare else 1
+        return min(
+            (user for user in self._queues if self._taken[user] < most), key=self._taken.__getitem__, default=None
+        )
+
+    def _refuse_excess(self, newcomer: _Waiter) -> None:
+        """Refuses one caller if with the newcomer too many wait; not always the newcomer."""
+        if newcomer.patient:
+            return
+        waiting = {user: sum(waiter.may_be_refused for waiter in queue) for user, queue in self._queues.items()}
+        if waiting[newcomer.user] > self._most_waiting_per_user:
+            self._refuse(newcomer)
+        elif sum(waiting.values()) > self._most_waiting:
+            longest = max(waiting, key=waiting.__getitem__)
+            if waiting[longest] <= waiting[newcomer.user]:
+                self._refuse(newcomer)
+            else:
+                self._refuse(next(waiter for waiter in reversed(self._queues[longest]) if waiter.may_be_refused))
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        self._leave_queue(waiter)
+        waiter.answer.set_result(False)
+
+    def _leave_queue(self, waiter: _Waiter) -> None:
+        queue = self._queues.get(waiter.user)
+        if queue and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[waiter.user]
+
+    def _refusal(self) -> LimitExceededError:
+        REFUSALS.labels(self._name).inc()
+        return LimitExceededError(
+            f"Too much waits already ({self._name}); come back in {self._retry_after_seconds} s.",
+            TOO_MANY_WAITING,
+            retry_after_seconds=str(self._retry_after_seconds),
+        )

@@ -1,0 +1,30 @@
+"""Threads for calls that last long, apart from the event loop's shared ones."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_own_thread(call: Callable[..., T], *arguments: object) -> T:
+    """Makes a call in a thread of its own, with this task's context variables.
+
+    `asyncio.to_thread` has a handful of threads for everything: a few calls that last for minutes hold up every read
+    of a file.
+
+    Returns:
+        The call's result.
+
+    Raises:
+        Exception: as the call did.
+    """
+    executor = ThreadPoolExecutor(1)
+    try:
+        bound = partial(contextvars.copy_context().run, call, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(executor, bound)
+    finally:
+        executor.shutdown(wait=False)

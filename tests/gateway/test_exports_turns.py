@@ -1,0 +1,170 @@
+"""Exports with sound are made by several children: no user waits for another one's, and what waits is bounded."""
+
+import asyncio
+import io
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+import aiohttp
+import numpy as np
+import pytest
+import soundfile
+from prometheus_client import REGISTRY
+
+from services.common import audio
+from stemtube.download.v1 import download_pb2
+from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
+from tests.gateway.conftest import Client
+from tests.gateway.suite import token_of
+
+EXPORTS = "gateway-exports"
+PER_USER = 2
+# Four whose file has room on the disk, and eight that wait for it.
+TAKEN = 12
+RATE = 44_100
+PATH = "/api/v1/tracks/t/exports/mixdown?stems=vocals&encoding=wav"
+
+
+@pytest.fixture
+async def client(client: Client) -> Client:
+    """Ann, Bob and Eve have a track with a stem of a second."""
+    file = io.BytesIO()
+    audio.encode(np.full((2, RATE), 0.1, np.float32), RATE, file, "flac")
+    await client.settings.object_store().put("stems/m/vocals", file.getvalue())
+    for user in ("ann", "bob", "eve"):
+        track = download_pb2.Track(id="t", title="Song", duration_seconds=1.0)
+        track.stems.add(name="vocals", model="m", sample_rate_hz=RATE, gain=1.0, duration_seconds=1.0)
+        client.suite.library.tracks[user]["t"] = track
+    media = download_pb2.GetMediaResponse(key="stems/m/vocals", content_type="audio/flac", filename="vocals")
+    client.suite.library.media["t", "m", "vocals", download_pb2.MEDIA_KIND_AUDIO, ""] = media
+    return client
+
+
+class Mixdown:
+    """A request for a mixdown: its status, body and headers."""
+
+    def __init__(self, client: Client, user: str) -> None:
+        self._client = client
+        self._user = user
+        self.answer = asyncio.create_task(self._get())
+
+    async def _get(self) -> tuple[int, bytes, aiohttp.typedefs.LooseHeaders]:
+        headers = {"Authorization": f"Bearer {token_of(self._user, 600)}"}
+        async with self._client.http.get(PATH, headers=headers) as response:
+            return response.status, await response.read(), response.headers
+
+    async def go_away(self) -> None:
+        self.answer.cancel()
+        await asyncio.wait({self.answer})
+
+
+async def done(client: Client, user: str) -> None:
+    status, content, _ = await Mixdown(client, user).answer
+    assert status == 200, content
+    samples, rate = soundfile.read(io.BytesIO(content))
+    assert (len(samples), rate) == (RATE, RATE)
+
+
+async def test_forty_mixdowns_of_a_user_hold_up_nobody_else(client: Client) -> None:
+    anns = [Mixdown(client, "ann") for _ in range(40)]
+    held = await hold_children(EXPORTS, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await done(client, "bob")
+        await done(client, "bob")
+        assert len(children(EXPORTS)) == PER_USER + 1
+        while sum(mixdown.answer.done() for mixdown in anns) < 40 - TAKEN:
+            await asyncio.sleep(0.01)
+        release(*held)
+        answers = await asyncio.gather(*(mixdown.answer for mixdown in anns))
+    assert Counter(status for status, _, _ in answers) == {200: TAKEN, 429: 40 - TAKEN}
+    for status, content, headers in answers:
+        if status == 429:
+            assert int(headers["Retry-After"]) > 0
+            assert b"TOO_MANY_WAITING" in content
+
+
+async def test_clients_that_go_away_free_their_places_and_turns(client: Client) -> None:
+    anns = [Mixdown(client, "ann") for _ in range(TAKEN)]
+    await hold_children(EXPORTS, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while held_and_waiting() < TAKEN:
+            await asyncio.sleep(0.01)
+        for mixdown in anns:
+            await mixdown.go_away()
+        while held_and_waiting():
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*(done(client, "ann") for _ in range(TAKEN)))
+
+
+def held_and_waiting() -> float:
+    states = ("taken", "waiting")
+    labels = [{"limiter": "export files", "state": state} for state in states]
+    return sum(REGISTRY.get_sample_value("stemtube_places", found) or 0.0 for found in labels)
+
+
+async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files stay on the disk meanwhile: it has four at most."""
+    monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 0.2)
+    sent: list[BinaryIO] = []
+    go_on = asyncio.Event()
+
+    async def slowly(file: BinaryIO) -> AsyncIterator[bytes]:
+        sent.append(file)
+        await go_on.wait()
+        yield file.read()
+
+    monkeypatch.setattr("gateway.exports.routes._pieces", slowly)
+    anns = [Mixdown(client, "ann") for _ in range(6)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(sent) < 4 or sum(mixdown.answer.done() for mixdown in anns) < 2:
+            await asyncio.sleep(0.01)
+        bob = Mixdown(client, "bob")
+        while len(sent) < 5:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        assert (await bob.answer)[0] == 200
+        answers = await asyncio.gather(*(mixdown.answer for mixdown in anns))
+    assert Counter(status for status, _, _ in answers) == {200: 4, 429: 2}
+
+
+async def test_a_killed_child_costs_one_export(client: Client) -> None:
+    anns = [Mixdown(client, "ann") for _ in range(4)]
+    held = await hold_children(EXPORTS, PER_USER)
+    send(held[0], signal.SIGKILL)
+    release(held[1])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answers = await asyncio.gather(*(mixdown.answer for mixdown in anns))
+    assert Counter(status for status, _, _ in answers) == {200: 3, 409: 1}
+
+
+async def test_who_waits_too_long_is_told_to_come_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 0.2)
+    anns = [Mixdown(client, "ann") for _ in range(5)]
+    held = await hold_children(EXPORTS, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        (late,), _ = await asyncio.wait([m.answer for m in anns], return_when=asyncio.FIRST_COMPLETED)
+        status, _, headers = late.result()
+        assert (status, bool(headers["Retry-After"])) == (429, True)
+        release(*held)
+        ends = await asyncio.gather(*(mixdown.answer for mixdown in anns))
+    assert Counter(status for status, _, _ in ends) == {200: 4, 429: 1}
+
+
+async def test_a_user_with_many_tokens_is_one_user(client: Client) -> None:
+    """`token_of` signs another token each time."""
+    tokens = {token_of("ann", 600 + number) for number in range(4)}
+    assert len(tokens) == 4
+    tasks = [
+        asyncio.create_task(client.http.get(PATH, headers={"Authorization": f"Bearer {token}"})) for token in tokens
+    ]
+    held = await hold_children(EXPORTS, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await done(client, "bob")
+        await done(client, "eve")
+        assert not any(task.done() for task in tasks)
+        release(*held)
+        for response in await asyncio.gather(*tasks):
+            assert response.status == 200
+            response.release()

@@ -120,6 +120,13 @@ class ObjectStore:
         prefix = parts.path.strip("/") or None
         return cls(S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
 
+    async def expect_right_store(self) -> None:
+        """Raises if this is not the store that belongs to its user's records; this class takes every store.
+
+        Raises:
+            UnavailableError: the reason says what is wrong.
+        """
+
     async def put(self, key: str, data: bytes | Path | AsyncIterator[bytes], content_type: str | None = None) -> int:
         """Stores an object, replacing what was there; a large one goes up in parts and is never held in memory.
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.common.database import Database
 from services.common.errors import NotFoundError
 from services.download.listing import Listing
+from services.download.object_states import faults_of
 from services.download.store import EDITS, TrackData, relist, summary_of, visible
 from services.download.tables import Access, Analysis, Edit, Stem, Track
 
@@ -153,6 +154,12 @@ async def _summarise(session: AsyncSession, user_id: str, found: Mapping[str, Tr
     ids = list(found)
     for stem in await session.scalars(select(Stem).where(Stem.track_id.in_(ids)).order_by(Stem.model, Stem.position)):
         found[stem.track_id].stems.append(stem)
+    keys = {data.track.audio_key for data in found.values()}
+    keys |= {stem.audio_key for data in found.values() for stem in data.stems}
+    faults = await faults_of(session, keys)
+    for data in found.values() if faults else ():
+        own = {data.track.audio_key, *(stem.audio_key for stem in data.stems)}
+        data.faults.update({key: state for key, state in faults.items() if key in own})
     computed = select(Analysis.track_id, Analysis.part, Analysis.summary).where(
         Analysis.track_id.in_(ids), Analysis.part.in_(SUMMARISED)
     )

@@ -11,8 +11,9 @@ from sqlalchemy import Row, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.download.object_states import faults_of
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, Stem, Track, Upload
+from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, ObjectState, Stem, Track, Upload
 
 UPLOADS = "uploads"
 # What the loudness meter tells of silence.
@@ -66,6 +67,8 @@ class TrackData:
     stems: list[Stem] = field(default_factory=list)
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
     edits: dict[str, PartEdit] = field(default_factory=dict)
+    # Of the original and the stems that are missing or damaged, by key.
+    faults: dict[str, ObjectState] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -159,6 +162,8 @@ class Library:
                 list(await session.scalars(stems)),
                 {analysis.part: analysis.content for analysis in await session.scalars(analyses)},
             )
+            keys = [track.audio_key, *(stem.audio_key for stem in data.stems)]
+            data.faults.update(await faults_of(session, keys))
             mine = EDITS.add_columns(Edit.content).where(Edit.user_id == user_id, Edit.track_id == track_id)
             for row in await session.execute(mine) if user_id is not None else ():
                 data.add_edit(row, None if computed else row.content)

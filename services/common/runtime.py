@@ -1,6 +1,7 @@
 """Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -101,6 +102,7 @@ async def run_with_jobs(
     draining: Draining,
     grace_seconds: float,
     models: Models | None = None,
+    problem: Callable[[], Awaitable[str]] | None = None,
 ) -> None:
     """Runs until SIGTERM or SIGINT.
 
@@ -114,6 +116,7 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
+        problem: tells why requests cannot be served now, for /readyz; empty if they can.
 
     Raises:
         OSError: an address is taken.
@@ -133,6 +136,7 @@ async def run_with_jobs(
                     routes=[queue_route(jobs)],
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
+                    problem=problem,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)

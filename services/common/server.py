@@ -359,6 +359,7 @@ async def start(
     draining: Draining,
     network: NetworkSettings | None = None,
     routes: Iterable[web.RouteDef] = (),
+    problem: Callable[[], Awaitable[str]] | None = None,
 ) -> RunningServer:
     """Starts to serve; the arguments are those of `serve`.
 
@@ -388,6 +389,7 @@ async def start(
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: is another process there?") from error
     http = await telemetry.HealthServer.start(health_listen, routes)
+    http.problem = problem
     await server.start()
     for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -407,6 +409,7 @@ async def serve(
     routes: Iterable[web.RouteDef] = (),
     grace_seconds: float = 5.0,
     when_draining: Callable[[], Awaitable[None]] | None = None,
+    problem: Callable[[], Awaitable[str]] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
@@ -420,6 +423,7 @@ async def serve(
         routes: what the HTTP server on `health_listen` serves besides.
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
+        problem: tells why requests cannot be served now, for /readyz; empty if they can.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
@@ -433,6 +437,7 @@ async def serve(
         draining=draining,
         network=network,
         routes=routes,
+        problem=problem,
     )
     try:
         await stop_signal()

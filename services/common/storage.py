@@ -232,6 +232,15 @@ class ObjectStore:
             return False
         return True
 
+    async def expect_any(self) -> None:
+        """Raises if there is no object at all: a volume that is not mounted looks like that.
+
+        Raises:
+            UnavailableError: reason STORE_AWAY.
+        """
+        if await anext(self.list(), None) is None:
+            raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
+
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""
         if prefix is not None:

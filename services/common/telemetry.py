@@ -7,7 +7,7 @@ import queue
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
@@ -162,13 +162,15 @@ class HealthServer:
     """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says), /metrics and /errors.
 
     Attributes:
-        ready: what /readyz answers; False at first.
+        ready: whether /readyz may answer 200; False at first.
+        problem: asked each time before it does: why the process cannot do its work; empty if it can.
         port: where it listens.
     """
 
     def __init__(self, runner: web.AppRunner) -> None:
         self._runner = runner
         self.ready = False
+        self.problem: Callable[[], Awaitable[str]] | None = None
         self.port = 0
 
     @classmethod
@@ -187,6 +189,9 @@ class HealthServer:
             return web.Response(text="ok\n")
 
         async def readyz(_request: web.Request) -> web.Response:
+            problem = await server.problem() if server.ready and server.problem else ""
+            if problem:
+                return web.Response(text=f"not ready: {problem}\n", status=503)
             return web.Response(text="ready\n") if server.ready else web.Response(text="not ready\n", status=503)
 
         app = web.Application()

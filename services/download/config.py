@@ -48,8 +48,8 @@ class DownloadSection(Section):
     unneeded_days: float = Field(
         7.0,
         ge=0,
-        description="originals, pictures, peaks and stems that no track needs (any more) stay so long after a sweep first "
-        "found them so, whatever their age",
+        description="originals, pictures, peaks and stems that no track needs (any more) stay so long after a sweep "
+        "first found them so, whatever their age",
     )
     trash_days: float = Field(
         30.0,

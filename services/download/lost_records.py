@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, select, update
 
 from services.common.database import Database
 from services.common.storage import ObjectStore
@@ -59,8 +59,8 @@ class LostRecords:
         async with self._database.write() as session:
             for one in lost:
                 if one.name:
-                    place = tuple_(Stem.track_id, Stem.audio_key, Stem.model, Stem.name)
-                    await session.execute(delete(Stem).where(place == tuple_(one.track_id, one.key, one.model, one.name)))
+                    stem = (Stem.track_id == one.track_id, Stem.model == one.model, Stem.name == one.name)
+                    await session.execute(delete(Stem).where(*stem, Stem.audio_key == one.key))
                 else:
                     same = (Track.id == one.track_id, Track.audio_key == one.key)
                     gone = {"audio_key": "", "peaks_key": "", "cover_key": "", "size_bytes": None}

@@ -7,6 +7,7 @@ it exists; a part that fails leaves the others alone.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,12 +16,13 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
-from services.common.errors import Code, PreconditionError, StemTubeError
+from services.common.errors import Code, PreconditionError, StemTubeError, UnavailableError
 from services.common.jobs import MAX_DEATHS, MAX_RETRIES, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer
 from services.download.board import Board
 from services.download.found_lyrics import FoundLyrics
 from services.download.options import PART_NUMBERS, Plan, part_names, separation_part
+from services.download.outstanding import Outstanding, names_sections, request_name
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
 from services.download.store import Library
@@ -55,6 +57,7 @@ class Pipeline:
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
+        self._outstanding = Outstanding(library, remover, remote)
         self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
@@ -64,7 +67,15 @@ class Pipeline:
         self._tries[job] = self._tries.get(job, 0) + 1
         board = Board(job, part_names(plan))
         run = _Run(
-            job, jobs, board, job.payload["track_id"], self._library, self._remover, self._remote, self._found_lyrics
+            job,
+            jobs,
+            board,
+            job.payload["track_id"],
+            self._library,
+            self._remover,
+            self._remote,
+            self._found_lyrics,
+            self._outstanding,
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
@@ -76,6 +87,7 @@ class Pipeline:
             raise
         run.audio_key = acquired["audio_key"]
         run.board.settle({"acquire": None})
+        await self._outstanding.note(job.job_id)
         # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
@@ -87,7 +99,7 @@ class Pipeline:
         if lyrics:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
-        if _names_sections(plan):
+        if names_sections(plan):
             tasks.append(asyncio.create_task(job.step("names", _later(run.name_sections, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
@@ -96,24 +108,19 @@ class Pipeline:
                 task.cancel()
         for outcome in outcomes:
             run.board.settle(outcome["parts"])
+        await self._outstanding.forget(job.job_id)
         errors = run.board.errors()
         if errors and not run.board.any_succeeded():
             raise _NothingMadeError(errors[0])
         return {}
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
-        """Withdraws a cancelled job's requests to the other services."""
-        record = await jobs.get(job_id)
-        shown = record.detail.get("parts", {})
-        # Several parts may be one request. What has not been asked for yet is refused when it comes.
-        requests = {
-            _request(name)
-            for name in part_names(record.payload["plan"])
-            if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
-        }
-        if _names_sections(record.payload["plan"]):
-            requests.add("names")
-        await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
+        """As `Outstanding.withdraw`."""
+        await self._outstanding.withdraw(jobs, job_id)
+
+    async def withdraw_outstanding(self, jobs: JobQueue) -> None:
+        """As `Outstanding.withdraw_all`."""
+        await self._outstanding.withdraw_all(jobs)
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
         """Takes a track whose audio will not arrive from the user of a job that has ended without it.
@@ -158,6 +165,7 @@ class _Run:
         remover: Remover,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
+        outstanding: Outstanding,
     ) -> None:
         self.job = job
         self.board = board
@@ -168,12 +176,13 @@ class _Run:
         self._remover = remover
         self._remote = remote
         self._found_lyrics = found_lyrics
+        self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
         """Has the mix separated and keeps the stems."""
         part = separation_part(number)
         request = separation_pb2.CreateSeparationRequest(
-            request_id=f"{self.job.job_id}.{_request(part)}",
+            request_id=f"{self.job.job_id}.{request_name(part)}",
             audio_key=self.audio_key,
             model=choice["model"],
             stems=choice["stems"],
@@ -190,24 +199,44 @@ class _Run:
             self.board.show_remote(part, separation.job, live)
 
         try:
-            separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+            separation = await self._separate(request, show, part)
             _expect_success(separation.job)
         except StemTubeError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
         stems = [_as_dict(stem) for stem in separation.stems]
         made_by = MessageToDict(separation.made_by)
         replaced = await self._library.set_stems(self.track_id, separation.model, stems, made_by)
+        if gone := await self._remover.missing(stem["audio_key"] for stem in stems):
+            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            await self._library.drop_stems(self.track_id, gone)
+            missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
+            return {"stems": {}, "parts": self._failed([part], missing)}
+        if await self._library.track(self.track_id) is None:
+            await self._outstanding.give_up(self.job.job_id, request_name(part))
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(replaced)
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
 
+    async def _separate(
+        self,
+        request: separation_pb2.CreateSeparationRequest,
+        show: Callable[[separation_pb2.Separation], Awaitable[None]],
+        part: str,
+    ) -> separation_pb2.Separation:
+        try:
+            return await self._remote.separate(request, show, lambda: self._show_waiting(part))
+        except StemTubeError:
+            # The service may be at work all the same.
+            await self._outstanding.give_up(self.job.job_id, request_name(part))
+            raise
+
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""
         names = [choice["part"] for choice in choices]
         request = analysis_pb2.CreateAnalysisRequest(
-            request_id=f"{self.job.job_id}.{_request(names[0])}",
+            request_id=f"{self.job.job_id}.{request_name(names[0])}",
             audio_key=audio_key,
             parts=[
                 analysis_pb2.PartRequest(
@@ -362,11 +391,6 @@ class _NothingMadeError(KeptError):
             self.code = Code.FAILED_PRECONDITION
 
 
-def _names_sections(plan: Plan) -> bool:
-    """Whether a plan makes what the names of sections go by."""
-    return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])
-
-
 def _starts(structure: music_pb2.Structure) -> list[float]:
     return [section.start for section in structure.sections]
 
@@ -383,11 +407,6 @@ def _later(call: Any, *arguments: Any) -> Any:
         return outcome
 
     return work
-
-
-def _request(part: str) -> str:
-    """Name of the request to another service by which a part is made: the mix's analyses are one."""
-    return part if part.startswith("separation") or part == "lyrics" else "mix"
 
 
 def _expect_success(job: job_pb2.Job) -> None:

@@ -56,6 +56,15 @@ class Remover:
                 await self._remove_derived(key)
         return removed
 
+    async def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of these objects that are not there, once nobody is about to remove one of them."""
+        gone = []
+        for key in keys:
+            async with self._library.deciding_on(key):
+                if not await self._objects.exists(key):
+                    gone.append(key)
+        return gone
+
     async def put_into_trash(self, key: str) -> bool:
         """Moves an object into the trash of the store unless a track needs it; False if so."""
         async with self._library.deciding_on(key) as is_used:

@@ -11,6 +11,7 @@ from sqlalchemy import Row, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.common.errors import PreconditionError
 from services.download.object_states import faults_of
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, Analysis, Edit, ObjectState, Stem, Track, Upload
@@ -88,6 +89,20 @@ class TrackData:
         self.edits[row.part] = PartEdit(row.edit_time, since)
 
 
+def expect_undamaged(data: TrackData, key: str) -> None:
+    """Raises if an object of a track is known to be damaged.
+
+    Raises:
+        PreconditionError: reason ORIGINAL_DAMAGED.
+    """
+    state = data.faults.get(key)
+    if state is not None and state.damaged_since is not None and state.missing_since is None:
+        raise PreconditionError(
+            "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it.",
+            "ORIGINAL_DAMAGED",
+        )
+
+
 EDITS = select(Edit.track_id, Edit.part, Edit.summary, Edit.edit_time, Analysis.create_time).outerjoin(
     Analysis, and_(Analysis.track_id == Edit.track_id, Analysis.part == Edit.part)
 )
@@ -99,6 +114,11 @@ class Library:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def database(self) -> Database:
+        """Where it is kept."""
+        return self._database
 
     async def add_link(self, user_id: str, url: str) -> Track:
         """The track of a link, made if it is new; the user gets access."""
@@ -123,7 +143,7 @@ class Library:
                 track = _new_track(owner_id=user_id)
                 _describe(track, song)
                 session.add(track)
-            if not track.audio_key:
+            if not track.audio_key or await faults_of(session, [track.audio_key]):
                 _set_facts(track, facts)
                 await session.flush()
             await _grant(session, user_id, track)
@@ -205,6 +225,11 @@ class Library:
                 row = Stem(track_id=track_id, model=model, position=position, made_by=made_by, size_bytes=None, **stem)
                 await session.merge(row)
             return sorted(keys - {stem[name] for stem in stems for name in ("audio_key", "peaks_key")})
+
+    async def drop_stems(self, track_id: str, keys: list[str]) -> None:
+        """Drops stems of a track whose objects are gone."""
+        async with self._database.write() as session:
+            await session.execute(delete(Stem).where(Stem.track_id == track_id, Stem.audio_key.in_(keys)))
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
         """Ends the access of a user who removed a track before a time; None if they did not.

@@ -185,9 +185,7 @@ class Sweeper:
         unused = set(await self._library.unused(list({_needed(info.key) for info in objects})))
         return [info for info in objects if _needed(info.key) in unused]
 
-    async def _bring_back(
-        self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool
-    ) -> list[Lost]:
+    async def _bring_back(self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool) -> list[Lost]:
         """Takes from the trash what a record needs after all; the records that are lost still."""
         trashed = {info.key for info in found.trash}
         back = {one.key for one in lost if trash_key(one.key) in trashed}

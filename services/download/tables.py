@@ -243,7 +243,7 @@ class ObjectState(Base):
 
 
 class OutstandingRequests(Base):
-    """A job of a track that may have requests at other services: they are withdrawn if it ends without their results."""
+    """A job of a track that may have requests at other services: withdrawn if it ends without their results."""
 
     __tablename__ = "outstanding_requests"
 

@@ -20,6 +20,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.removal import Remover, Trash
 from services.download.shelf import Shelf
 from services.download.store import Library
+from services.download.store_identity import MARKER, GuardedStore
 from services.download.tables import Track
 from services.download.usage import Usage
 from tests.download.site import Site
@@ -31,7 +32,7 @@ class Acquiring:
     """The library's way of a track up to its audio."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
-        self.objects: ObjectStore = settings.object_store()
+        self.objects: ObjectStore = GuardedStore(settings.object_store(), database)
         self.library = Library(database)
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
@@ -77,7 +78,7 @@ class Acquiring:
             return [record async for record in self.jobs.watch(job_id)][-1]
 
     async def keys(self) -> list[str]:
-        return sorted([info.key async for info in self.objects.list()])
+        return sorted([info.key async for info in self.objects.list() if info.key != MARKER])
 
 
 @pytest.fixture

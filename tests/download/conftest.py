@@ -97,6 +97,7 @@ async def acquiring(settings: DownloadSettings) -> AsyncIterator[Acquiring]:
     await migrate(settings.database_url, "services.download")
     async with Database(settings.database_url) as database:
         acquiring = Acquiring(settings, database)
+        await acquiring.objects.expect_right_store()
         await acquiring.jobs.start()
         yield acquiring
         await acquiring.jobs.close()

@@ -29,6 +29,7 @@ from tests.common.s3_server import S3Server
 from tests.download.conftest import Acquiring
 
 NOW, DAY = timedelta(0), timedelta(days=1)
+NEW = datetime(2026, 11, 1, tzinfo=UTC)
 SIZES = pytest.mark.parametrize("count", [1, 3, 12, 1000])
 
 
@@ -57,9 +58,7 @@ class Shop:
             session.add_all(tracks)
             await session.flush()
             session.add_all(stem_of(track.id) for track in tracks)
-            session.add_all(
-                Access(user_id="anna", track_id=track.id, create_time=track.create_time) for track in tracks
-            )
+            session.add_all(Access(user_id="anna", track_id=track.id, create_time=NEW) for track in tracks)
         return [track.audio_key for track in tracks]
 
     async def sweep(
@@ -121,7 +120,7 @@ def track_of(key: str) -> Track:
         sample_rate_hz=44_100,
         channels=2,
         loudness_lufs=-20.0,
-        create_time=datetime.now(UTC),
+        create_time=NEW,
     )
 
 
@@ -246,7 +245,7 @@ async def test_a_missing_file_is_told_and_its_record_kept_for_a_while(shop: Shop
     content = (shop.root / lost).read_bytes()
     (shop.root / lost).unlink()
     before = datetime.now(UTC)
-    assert (await shop.sweep(dry_run=True)).missing_count == 1
+    assert (await shop.sweep(dry_run=True, missing=DAY)).missing_count == 1
     assert await shop.fault(lost) == ("", None), "a dry run changes nothing"
     assert (await shop.sweep(missing=DAY)).missing_count == 1
     reason, since = await shop.fault(lost)
@@ -344,21 +343,19 @@ async def test_a_fresh_library_marks_its_store_and_takes_no_other(shop: Shop, tm
 
 @pytest.mark.parametrize(("count", "lost", "is_taken"), [(1, 0, True), (1, 1, False), (3, 1, True), (12, 6, False)])
 async def test_a_library_from_before_takes_a_store_that_holds_its_objects(
-    shop: Shop, count: int, lost: int, is_taken: bool
+    shop: Shop, count: int, lost: int, is_taken: bool, tmp_path: Path
 ) -> None:
     keys = await shop.add(count)
-    for key in keys[:lost]:
-        (shop.root / key).unlink()
-    for path in sorted((shop.root / "stems").iterdir())[:lost]:
-        shutil.rmtree(path)
+    shutil.copytree(shop.root, tmp_path / "whole")
+    for path in (*(shop.root / key for key in keys[:lost]), *sorted(shop.root.rglob("vocals.flac"))[:lost]):
+        path.unlink()
     there = shop.files()
     problem = await shop.store.check.problem()
     assert (problem == "") == is_taken
     assert shop.files() - there == ({MARKER} if is_taken else set())
     if not is_taken:
         assert await shop.refusal() == "STORE_AWAY"
-        for key in keys[:lost]:
-            write(shop.root / key, b"back again")
+        shutil.copytree(tmp_path / "whole", shop.root, dirs_exist_ok=True)
         assert await shop.store.check.problem() == "", "it recovers by itself"
 
 

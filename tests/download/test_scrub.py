@@ -36,6 +36,10 @@ def path_of(settings: DownloadSettings, track: Track) -> Path:
     return settings.data_dir / "objects" / track.audio_key
 
 
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def damage(path: Path) -> bytes:
     """Turns one bit of a file; what the file has then."""
     content = bytearray(path.read_bytes())
@@ -66,14 +70,14 @@ async def test_a_damaged_original_is_told_and_repaired_by_the_same_file(
         assert (await fault_of(acquiring, track), await fault_of(acquiring, sound)) == ("OBJECT_DAMAGED", "")
         report = await sweeper(acquiring, database).sweep()
         assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
-        assert path_of(settings, track).read_bytes() == damaged, "it is kept as it is"
+        assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
         data = await acquiring.library.track(track.id, "anna")
         assert data is not None
         with pytest.raises(PreconditionError) as refused:
             expect_undamaged(data, track.audio_key)
         assert refused.value.reason == "ORIGINAL_DAMAGED"
         assert (await acquiring.upload("anna", song)).id == track.id
-        assert path_of(settings, track).read_bytes() == song.read_bytes()
+        assert content_of(path_of(settings, track)) == content_of(song)
         assert await fault_of(acquiring, track) == ""
         assert (await sweeper(acquiring, database).sweep()).damaged_count == 0
 
@@ -84,7 +88,7 @@ async def test_a_damage_that_nobody_has_found_yet_is_repaired_as_well(
     track = await acquiring.upload("anna", song)
     damage(path_of(settings, track))
     await acquiring.upload("ben", song)
-    assert path_of(settings, track).read_bytes() == song.read_bytes()
+    assert content_of(path_of(settings, track)) == content_of(song)
 
 
 async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
@@ -96,7 +100,7 @@ async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
         scrub = scrubber(acquiring, database)
         await scrub.check_next()
         assert await fault_of(acquiring, track) == "OBJECT_DAMAGED"
-        path_of(settings, track).write_bytes(song.read_bytes())
+        path_of(settings, track).write_bytes(content_of(song))
         await scrub.check_next()
         assert await fault_of(acquiring, track) == ""
 

@@ -233,11 +233,7 @@ class ObjectStore:
         return True
 
     async def expect_any(self) -> None:
-        """Raises if there is no object at all: a volume that is not mounted looks like that.
-
-        Raises:
-            UnavailableError: reason STORE_AWAY.
-        """
+        """Raises UnavailableError (reason STORE_AWAY) if there is no object at all, as where nothing is mounted."""
         if await anext(self.list(), None) is None:
             raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
 

@@ -6,11 +6,13 @@ objects that came of it: whichever of the two is later, the withdrawal or the en
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 from sqlalchemy import delete, select
 
-from services.common.errors import NotFoundError
+from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs import JobQueue
 from services.download.options import Plan, part_names
 from services.download.remote import RemoteJobs
@@ -72,6 +74,15 @@ class Outstanding:
                     await self.withdraw(jobs, job_id)
             except NotFoundError:
                 await self.forget(job_id)
+
+    @asynccontextmanager
+    async def given_up_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
+        """Withdraws a request that the block fails to make or to follow: the service may be at work all the same."""
+        try:
+            yield
+        except StemTubeError:
+            await self.give_up(job_id, name)
+            raise
 
     async def give_up(self, job_id: str, name: str) -> bool:
         """Withdraws one request, and removes what came of it and nobody wants; False if the service is away."""

@@ -7,7 +7,6 @@ it exists; a part that fails leaves the others alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,7 +56,9 @@ class Pipeline:
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
-        self._outstanding = Outstanding(library, remover, remote)
+        outstanding = self._outstanding = Outstanding(library, remover, remote)
+        self.withdraw = outstanding.withdraw
+        self.withdraw_outstanding = outstanding.withdraw_all
         self._tries: WeakKeyDictionary[JobContext, int] = WeakKeyDictionary()
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
@@ -113,14 +114,6 @@ class Pipeline:
         if errors and not run.board.any_succeeded():
             raise _NothingMadeError(errors[0])
         return {}
-
-    async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
-        """As `Outstanding.withdraw`."""
-        await self._outstanding.withdraw(jobs, job_id)
-
-    async def withdraw_outstanding(self, jobs: JobQueue) -> None:
-        """As `Outstanding.withdraw_all`."""
-        await self._outstanding.withdraw_all(jobs)
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
         """Takes a track whose audio will not arrive from the user of a job that has ended without it.
@@ -199,7 +192,8 @@ class _Run:
             self.board.show_remote(part, separation.job, live)
 
         try:
-            separation = await self._separate(request, show, part)
+            async with self._outstanding.given_up_on_error(self.job.job_id, request_name(part)):
+                separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
             _expect_success(separation.job)
         except StemTubeError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
@@ -218,19 +212,6 @@ class _Run:
             await self._remover.remove(replaced)
         self.board.succeed(part)
         return {"stems": {stem.name: stem.audio_key for stem in separation.stems}, "parts": {part: None}}
-
-    async def _separate(
-        self,
-        request: separation_pb2.CreateSeparationRequest,
-        show: Callable[[separation_pb2.Separation], Awaitable[None]],
-        part: str,
-    ) -> separation_pb2.Separation:
-        try:
-            return await self._remote.separate(request, show, lambda: self._show_waiting(part))
-        except StemTubeError:
-            # The service may be at work all the same.
-            await self._outstanding.give_up(self.job.job_id, request_name(part))
-            raise
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]]) -> Outcome:
         """Has audio analysed and keeps each part the moment it is there."""

@@ -38,12 +38,25 @@ def show_cleanup(found: Json, console: Console) -> None:
     def show(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    if report.get("heldBack"):
+        show(report["heldBack"])
+        done = "found"
     show(f"objects that nothing needs: {report['objectCount']} ({size:.1f} MB) {done}")
+    show(
+        f"  of these put into the trash: {report.get('trashedCount', 0)}; waiting: {report.get('waitingCount', 0)} more"
+    )
     for key in report["objects"]:
         show(f"  {key}")
     show(f"records whose object is gone: {report['recordCount']} {done}")
     for record in report["records"]:
         show(f"  {record}")
+    show(f"records whose object is missing, kept for now: {report.get('missingCount', 0)}")
+    for record in report.get("missing", ()):
+        show(f"  {record}")
+    show(f"damaged originals: {report.get('damagedCount', 0)}")
+    for key in report.get("damaged", ()):
+        show(f"  {key}")
+    show(f"objects taken out of the trash: {report.get('restoredCount', 0)}")
     show(f"deleted tracks past their grace period: {report['expiredTrackCount']} {done}")
 
 

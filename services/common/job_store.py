@@ -532,6 +532,26 @@ class JobStore:
             connection.execute(requests.values(withdrawn=True))
             return connection.execute(statement).rowcount == 1
 
+    def give_up_result(self, request_id: str) -> JobRecord | None:
+        """Turns a succeeded job into a cancelled one if all its requests are withdrawn; None if one is not.
+
+        The result stays in the row: what came of the job is removed by whoever knows that it is not in use.
+        """
+        wanted = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        with self.engine.begin() as connection:
+            job_id = connection.execute(wanted).scalar()
+            if job_id is None:
+                return None
+            if not self._sqlite:  # a submission must not join in the meantime
+                connection.execute(sa.select(job_table.c.id).where(job_table.c.id == job_id).with_for_update())
+            waiting = sa.select(request_table.c.request_id).where(
+                request_table.c.job_id == job_id, request_table.c.withdrawn.is_(False)
+            )
+            ended = self._change(job_id).where(job_table.c.state == "succeeded", ~sa.exists(waiting))
+            connection.execute(ended.values(state="cancelled"))
+            record = self._get(connection, job_id)
+            return record if record.state == "cancelled" and record.result is not None else None
+
     def refuse_request(self, request_id: str) -> str | None:
         """The job of a request; one that has not come yet is refused when it comes (None)."""
         query = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)

@@ -583,6 +583,15 @@ class JobQueue:
         if job_id is not None:
             await self.cancel(job_id, request_id)
 
+    async def give_up_result(self, request_id: str) -> JobRecord | None:
+        """The job of a withdrawn request, if it has a result that nobody wants: later requests do not get it.
+
+        Its state is then cancelled, and the caller may remove what came of it. The same again gives the same.
+        """
+        record = await self._ask(self._store.give_up_result, request_id)
+        self._poke.set()
+        return record
+
     async def watch(self, job_id: str) -> AsyncGenerator[JobRecord, None]:
         """The job as it is, then after each change (the newest, where they come fast), up to its end.
 
@@ -891,6 +900,8 @@ class JobQueue:
             for chore in (self._delete_old, *self._chores):
                 try:
                     await chore()
+                except StemTubeError as error:
+                    log.error("a chore was refused; trying again later", reason=error.reason, detail=error.message)
                 except Exception:
                     log.exception("a chore failed; trying again later")
             await asyncio.sleep(self._chore_seconds)

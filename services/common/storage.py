@@ -120,6 +120,13 @@ class ObjectStore:
         prefix = parts.path.strip("/") or None
         return cls(S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
 
+    async def expect_right_store(self) -> None:
+        """Raises if this is not the store that belongs to its user's records; this class takes every store.
+
+        Raises:
+            UnavailableError: the reason says what is wrong.
+        """
+
     async def put(self, key: str, data: bytes | Path | AsyncIterator[bytes], content_type: str | None = None) -> int:
         """Stores an object, replacing what was there; a large one goes up in parts and is never held in memory.
 
@@ -226,6 +233,11 @@ class ObjectStore:
         except NotFoundError:
             return False
         return True
+
+    async def expect_any(self) -> None:
+        """Raises UnavailableError (reason STORE_AWAY) if there is no object at all, as where nothing is mounted."""
+        if await anext(self.list(), None) is None:
+            raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
 
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""

@@ -1,9 +1,16 @@
 """Runs the download service, the library: `python -m services.download`."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
+from typing import Any
+
+import structlog
 
 from services.common.client import open_channel
 from services.common.database import Database, migrate
+from services.common.errors import UnavailableError
 from services.common.jobs import JobQueue
 from services.common.memory import return_freed_memory
 from services.common.process import run
@@ -22,14 +29,18 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.playlists import Playlists
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover, Trash
+from services.download.scrub import Scrubber
 from services.download.service import NAME, DownloadService
 from services.download.shelf import Shelf
 from services.download.store import Library
+from services.download.store_identity import GuardedStore
 from services.download.sweep import Sweeper
 from services.download.uploads import Uploads
 from services.download.usage import Usage
 from services.download.versions import Versions
 from stemtube.download.v1 import download_pb2_grpc
+
+log = structlog.get_logger(__name__)
 
 
 async def serve(settings: DownloadSettings) -> None:
@@ -39,9 +50,10 @@ async def serve(settings: DownloadSettings) -> None:
     callers = Callers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)
     analysis = open_channel(settings.address.analysis, settings.network.tls_dir)
-    objects = settings.object_store()
     async with Database(settings.database_url) as database, separation, analysis:
         section = settings.download
+        objects = GuardedStore(settings.object_store(), database)
+        await _settle(objects, adopt=section.adopt_store)
         library = Library(database)
         shelf = Shelf(database, timedelta(days=section.grace_days))
         usage = Usage(database, objects, section.quota_bytes)
@@ -70,12 +82,16 @@ async def serve(settings: DownloadSettings) -> None:
             usage,
             older_than=timedelta(hours=section.draft_hours),
             stems_older_than=timedelta(days=section.stem_days),
+            unneeded_for=timedelta(days=section.unneeded_days),
+            trashed_for=timedelta(days=section.trash_days),
+            missing_for=timedelta(days=section.missing_days),
         )
         jobs.add_chore(trash.empty)
         jobs.add_chore(sweeper.sweep)
         jobs.add_chore(usage.measure_all)
         jobs.add_chore(Conversions(objects, section.conversion_bytes).trim)
         jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
+        jobs.add_chore(lambda: pipeline.withdraw_outstanding(jobs))
         uploads = Uploads(
             database,
             objects,
@@ -106,23 +122,55 @@ async def serve(settings: DownloadSettings) -> None:
             lookups,
             draining,
         )
+        scrubber = Scrubber(
+            objects,
+            database,
+            bytes_per_second=section.scrub_bytes_per_second,
+            again_after=timedelta(days=section.scrub_days),
+        )
+        scrubbing = _beside(scrubber.run()) if section.scrub_bytes_per_second else contextlib.nullcontext()
         try:
-            await run_with_jobs(
-                callers,
-                jobs,
-                acquirer,
-                Service(
-                    NAME,
-                    lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server),
-                    max_request_bytes=MAX_REQUEST_BYTES,
-                ),
-                listen=settings.download.listen,
-                health_listen=settings.download.health_listen,
-                draining=draining,
-                grace_seconds=settings.download.grace_seconds,
-            )
+            async with scrubbing:
+                await run_with_jobs(
+                    callers,
+                    jobs,
+                    acquirer,
+                    Service(
+                        NAME,
+                        lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server),
+                        max_request_bytes=MAX_REQUEST_BYTES,
+                    ),
+                    listen=settings.download.listen,
+                    health_listen=settings.download.health_listen,
+                    draining=draining,
+                    grace_seconds=settings.download.grace_seconds,
+                    problem=objects.check.problem,
+                )
         finally:
             await lookups.close()
+
+
+async def _settle(objects: GuardedStore, *, adopt: bool) -> None:
+    """Finds out whether the store is the library's. If not, readiness says so until it is."""
+    try:
+        await objects.check.settle(adopt=adopt)
+        await objects.check.expect()
+    except UnavailableError as error:
+        log.error("the object store cannot be used", reason=error.reason, detail=error.message)
+    else:
+        if adopt:
+            log.warning("the object store was taken for this library's: set STEMTUBE_DOWNLOAD__ADOPT_STORE back")
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Does something as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.common.engine import Engine
 from services.common.engine_pool import EnginePool, default_children
 from services.common.errors import (
@@ -29,9 +31,13 @@ from services.download.fetch_turns import FetchTurns, Turn
 from services.download.fetcher import FetchWork
 from services.download.inspector import FileWork
 from services.download.locks import Locks
+from services.download.object_states import ObjectStates
 from services.download.pictures import picture_name
+from services.download.scrub import ORIGINAL, is_whole
 from services.download.store import AudioFacts, Library, SongFacts
 from services.download.tables import Track
+
+log = structlog.get_logger(__name__)
 
 OnStage = Callable[..., None]
 OnWait = Callable[[], None]
@@ -67,6 +73,7 @@ class Acquirer:
         self._settings = settings
         self._objects = objects
         self._library = library
+        self._states = ObjectStates(library.database)
         self._files = files_pool(settings)
         self._converting = Locks()
         section = settings.download
@@ -315,23 +322,37 @@ class Acquirer:
     @asynccontextmanager
     async def _keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
         """Keeps drafts under their names (name to draft) for the track that the block gives them to."""
+        made: set[str] = set()
         try:
             for key, source in copies.items():
-                if not await self._objects.exists(key):
+                if not await self._is_good(key):
                     await self._objects.copy(source, key)
+                    made.add(key)
             yield
         finally:
-            await asyncio.shield(self._settle(copies))
+            await asyncio.shield(self._settle(copies, made))
 
-    async def _settle(self, copies: dict[str, str]) -> None:
-        """Sees to it that objects are there if a track needs them, and only then.
+    async def _is_good(self, key: str) -> bool:
+        """Whether an object is there, an original with the bytes that it should have."""
+        if not await self._objects.exists(key):
+            return False
+        if not ORIGINAL.fullmatch(key) or await is_whole(self._objects, key):
+            return True
+        log.warning("a damaged original is repaired", key=key)
+        return False
+
+    async def _settle(self, copies: dict[str, str], made: set[str]) -> None:
+        """Sees to it that objects are there if a track needs them, and that none of `made` is if not.
 
         The end of another track with the same file may have removed them since they were found to be there.
         """
+        await self._states.forget(made)
         for key, source in copies.items():
             async with self._library.deciding_on(key) as is_used:
                 if not is_used:
-                    await self._objects.delete(key)
+                    # What was there before waits for the sweep: it may have lost its record by a fault.
+                    if key in made:
+                        await self._objects.delete(key)
                 elif not await self._objects.exists(key):
                     await self._objects.copy(source, key)
 

@@ -90,6 +90,30 @@ class DownloadSection(Section):
     stem_days: float = Field(
         30.0, ge=0, description="likewise stems; well above SEPARATION__KEEP_DAYS, so that equal work is not done again"
     )
+    unneeded_days: float = Field(
+        7.0,
+        ge=0,
+        description="originals, pictures, peaks and stems that no track needs (any more) stay so long after a sweep "
+        "first found them so, whatever their age",
+    )
+    trash_days: float = Field(
+        30.0,
+        ge=0,
+        description="of these, what cannot be made again then stays so long below trash/ in the object store; 0: there "
+        "is no trash",
+    )
+    missing_days: float = Field(
+        30.0, ge=0, description="tracks and stems whose file is missing in the object store keep their record so long"
+    )
+    adopt_store: bool = Field(
+        False,
+        description="at the start, take the object store for this library's whatever its marker says; for one start, "
+        "after a database or a store was replaced on purpose",
+    )
+    scrub_bytes_per_second: int = Field(
+        1_000_000, ge=0, description="rate at which originals are read to compare them with their digests; 0: never"
+    )
+    scrub_days: float = Field(30.0, gt=0, description="time after which an original is compared again")
     keep_days: float = Field(30.0, description="finished jobs are kept so long")
     grace_days: float = Field(
         7.0, ge=0, le=3650, description="a deleted track can be restored for so long; 0: not at all"

@@ -10,7 +10,7 @@ from services.common.job_messages import STATES, duration, error_message, job_me
 from services.common.job_store import JobRecord
 from services.download.options import PART_NUMBERS, part_names
 from services.download.results import TrackData
-from services.download.tables import Access, OwnStem
+from services.download.tables import Access, ObjectState, OwnStem
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb
@@ -42,9 +42,11 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
                 audio=f"{path}/stems/{stem.model}/{stem.name}",
                 peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks",
                 made_by=ParseDict(stem.made_by, provenance_pb2.Provenance()),
+                fault=_fault_message(data.faults.get(stem.audio_key)),
             )
             for stem in data.stems
         ],
+        fault=_fault_message(data.faults.get(track.audio_key)),
     )
     if data.access is not None:
         _add_own(message, data, data.access)
@@ -57,6 +59,19 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
         message.peaks = f"{path}/peaks"
     _add_analyses(message, data.analyses, summary)
     return message
+
+
+def _fault_message(state: ObjectState | None) -> pb.ObjectFault | None:
+    if state is None:
+        return None
+    if state.missing_since is not None:
+        since, reason, text = state.missing_since, "OBJECT_MISSING", "The file is not in the object store."
+    elif state.damaged_since is not None:
+        since, reason = state.damaged_since, "OBJECT_DAMAGED"
+        text = "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it."
+    else:
+        return None
+    return pb.ObjectFault(reason=reason, message=text, since=timestamp(since.timestamp()))
 
 
 def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:

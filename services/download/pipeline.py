@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
-from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError
+from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError, UnavailableError
 from services.common.jobs import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.acquire import Acquirer, Requester
 from services.download.board import Board
@@ -29,6 +29,7 @@ from services.download.options import (
     part_names,
     separation_part,
 )
+from services.download.outstanding import Outstanding, names_sections, request_name
 from services.download.remote import RemoteJobs
 from services.download.removal import Remover
 from services.download.sent_requests import as_first_made
@@ -70,6 +71,9 @@ class Pipeline:
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
+        outstanding = self._outstanding = Outstanding(library, remover, remote)
+        self.withdraw = outstanding.withdraw
+        self.withdraw_outstanding = outstanding.withdraw_all
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
@@ -86,6 +90,7 @@ class Pipeline:
             self._remote,
             self._found_lyrics,
             self._versions,
+            self._outstanding,
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
@@ -99,6 +104,7 @@ class Pipeline:
             raise
         run.audio_key = acquired["audio_key"]
         run.board.settle({"acquire": None})
+        await self._outstanding.note(job.job_id)
         # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
@@ -110,7 +116,7 @@ class Pipeline:
         if lyrics:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
-        if _names_sections(plan):
+        if names_sections(plan):
             naming = SectionNaming(job, board, self._library, self._versions, self._remote)
             tasks.append(asyncio.create_task(job.step("names", _later(naming.run, list(tasks)))))
         try:
@@ -120,24 +126,11 @@ class Pipeline:
                 task.cancel()
         for outcome in outcomes:
             run.board.settle(outcome["parts"])
+        await self._outstanding.forget(job.job_id)
         errors = run.board.errors()
         if errors and not run.board.any_succeeded():
             raise _NothingMadeError(errors[0])
         return {}
-
-    async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
-        """Withdraws a cancelled job's requests to the other services."""
-        record = await jobs.get(job_id)
-        shown = record.detail.get("parts", {})
-        # Several parts may be one request. What has not been asked for yet is refused when it comes.
-        requests = {
-            _request(name)
-            for name in part_names(record.payload["plan"])
-            if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
-        }
-        if _names_sections(record.payload["plan"]):
-            requests.add("names")
-        await asyncio.gather(*(self._remote.cancel(name, f"{job_id}.{name}") for name in requests))
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
         """Takes a track whose audio will not arrive from the user of a job that has ended without it.
@@ -187,6 +180,7 @@ class _Run:
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
         versions: Versions,
+        outstanding: Outstanding,
     ) -> None:
         self.job = job
         self.board = board
@@ -201,12 +195,13 @@ class _Run:
         self._versions = versions
         # Jobs of earlier versions do not tell.
         self._again: bool = job.payload.get("again", True)
+        self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
         """Has the mix separated and keeps the stems."""
         part = separation_part(number)
         request = separation_pb2.CreateSeparationRequest(
-            request_id=f"{self.job.job_id}.{_request(part)}",
+            request_id=f"{self.job.job_id}.{request_name(part)}",
             audio_key=self.audio_key,
             model=choice["model"],
             stems=choice["stems"],
@@ -226,7 +221,8 @@ class _Run:
             # A full quota is told before anything is computed.
             await self._usage.expect_room(self.job.user)
             try:
-                separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+                async with self._outstanding.given_up_on_error(self.job.job_id, request_name(part)):
+                    separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
                 _expect_success(separation.job)
             except StemTubeError as error:
                 return {"stems": {}, "parts": self._failed([part], error)}
@@ -241,6 +237,13 @@ class _Run:
             )
         except LimitExceededError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
+        if gone := await self._remover.missing(stem.audio_key for stem in separation.stems):
+            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            await self._library.drop_stems(self.track_id, gone)
+            missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
+            return {"stems": {}, "parts": self._failed([part], missing)}
+        if await self._library.track(self.track_id) is None:
+            await self._outstanding.give_up(self.job.job_id, request_name(part))
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)
@@ -255,7 +258,7 @@ class _Run:
         async def make() -> dict[str, Any]:
             return await self._analysis(audio_key, choices, is_own_audio)
 
-        asked = await as_first_made(self.job, _request(names[0]), make) or {}
+        asked = await as_first_made(self.job, request_name(names[0]), make) or {}
         request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
         kept: dict[str, Kept] = {}
         ended: dict[str, dict[str, Any] | None] = {}
@@ -315,7 +318,7 @@ class _Run:
                 )
             )
         request = analysis_pb2.CreateAnalysisRequest(
-            request_id=f"{self.job.job_id}.{_request(choices[0]['part'])}",
+            request_id=f"{self.job.job_id}.{request_name(choices[0]['part'])}",
             audio_key=audio_key,
             parts=parts,
             on_behalf_of=self.job.user,
@@ -384,11 +387,6 @@ class _NothingMadeError(KeptError):
             self.code = Code.FAILED_PRECONDITION
 
 
-def _names_sections(plan: Plan) -> bool:
-    """Whether a plan makes what the names of sections go by."""
-    return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])
-
-
 def _as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
@@ -401,11 +399,6 @@ def _later(call: Any, *arguments: Any) -> Any:
         return outcome
 
     return work
-
-
-def _request(part: str) -> str:
-    """Name of the request to another service by which a part is made: the mix's analyses are one."""
-    return part if part.startswith("separation") or part == "lyrics" else "mix"
 
 
 def _expect_success(job: job_pb2.Job) -> None:

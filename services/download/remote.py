@@ -85,16 +85,22 @@ class RemoteJobs:
         """Who calls, and for which request and track: logs over there name them, too."""
         return (*await self._identity.metadata(), *carried.metadata())
 
-    async def cancel(self, part: str, request_id: str) -> None:
-        """Withdraws a request; a service that does not answer is left alone, its work is only for nothing."""
+    async def cancel(self, part: str, request_id: str) -> list[str] | None:
+        """Withdraws a request.
+
+        Returns:
+            Keys of objects that came of it and that no other request wants; None if the service does not answer.
+        """
         with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
             metadata = await self._metadata()
-            if part.startswith("separation"):
-                cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
-                await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
-            else:
+            if not part.startswith("separation"):
                 withdraw = analysis_pb2.CancelAnalysisRequest(request_id=request_id)
                 await self._analysis.CancelAnalysis(withdraw, metadata=metadata, timeout=CANCEL_SECONDS)
+                return []
+            cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
+            answer = await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
+            return [key for stem in answer.given_up for key in (stem.audio_key, stem.peaks_key)]
+        return None
 
     async def _insist(self, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS

@@ -1,10 +1,12 @@
 """Removing objects that no track needs, with what was derived from them."""
 
+import contextlib
 from collections.abc import Iterable
 
 import structlog
 
 from services.common import audio
+from services.common.errors import NotFoundError
 from services.common.jobs import JobQueue
 from services.common.storage import ObjectStore
 from services.download.shelf import Shelf
@@ -13,6 +15,7 @@ from services.download.store import Library
 log = structlog.get_logger(__name__)
 
 DERIVED = "derived"
+TRASH = "trash"
 
 
 def derived_key(key: str, audio_format: str) -> str:
@@ -23,6 +26,11 @@ def derived_key(key: str, audio_format: str) -> str:
 def source_key(derived: str) -> str:
     """The key of the object that one in another format was made of."""
     return derived.removeprefix(f"{DERIVED}/").rpartition(".")[0]
+
+
+def trash_key(key: str) -> str:
+    """Where an object lies once it is in the trash."""
+    return f"{TRASH}/{key}"
 
 
 class Remover:
@@ -45,9 +53,43 @@ class Remover:
                     await self._objects.delete(key)
             if not is_used:
                 removed += 1
-                for name in audio.FORMATS:
-                    await self._objects.delete(derived_key(key, name))
+                await self._remove_derived(key)
         return removed
+
+    async def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of these objects that are not there, once nobody is about to remove one of them."""
+        gone = []
+        for key in keys:
+            async with self._library.deciding_on(key):
+                if not await self._objects.exists(key):
+                    gone.append(key)
+        return gone
+
+    async def put_into_trash(self, key: str) -> bool:
+        """Moves an object into the trash of the store unless a track needs it; False if so."""
+        async with self._library.deciding_on(key) as is_used:
+            if not is_used:
+                with contextlib.suppress(NotFoundError):
+                    await self._objects.copy(key, trash_key(key))
+                await self._objects.delete(key)
+        if not is_used:
+            await self._remove_derived(key)
+        return not is_used
+
+    async def bring_back(self, key: str) -> None:
+        """Moves an object out of the trash."""
+        async with self._library.deciding_on(key):
+            if not await self._objects.exists(key):
+                await self._objects.copy(trash_key(key), key)
+            await self._objects.delete(trash_key(key))
+
+    async def expect_right_store(self) -> None:
+        """As `ObjectStore.expect_right_store`."""
+        await self._objects.expect_right_store()
+
+    async def _remove_derived(self, key: str) -> None:
+        for name in audio.FORMATS:
+            await self._objects.delete(derived_key(key, name))
 
 
 class Trash:
@@ -66,9 +108,14 @@ class Trash:
 
         Returns:
             Number of removals that are done with.
+
+        Raises:
+            UnavailableError: there are such removals, and the store is away or not the library's: all stays.
         """
         done = 0
         expired = await self._shelf.expired(user_id, track_id)
+        if expired:
+            await self._remover.expect_right_store()
         in_use = {record.subject for record in await self._jobs.unfinished()} if expired else set()
         for user_id, track_id in expired:
             if track_id in in_use:

@@ -1,6 +1,6 @@
 """What is known of a track's music as one user has it, in the database: edits, own versions, shared results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.common.errors import PreconditionError
+from services.download.object_states import faults_of
 from services.download.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.tables import Access, Analysis, Edit, OwnAnalysis, OwnStem, Stem, Track
+from services.download.tables import Access, Analysis, Edit, ObjectState, OwnAnalysis, OwnStem, Stem, Track
 
 # Parts whose summaries lists show, and are filtered and sorted by.
 SUMMARISED = ("beats", "key")
@@ -38,6 +40,8 @@ class TrackData:
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     edits: dict[str, PartEdit] = field(default_factory=dict)
+    # Of the original and the stems that are missing or damaged, by key.
+    faults: dict[str, ObjectState] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -157,6 +161,7 @@ async def add_results(
         stems |= {(stem.track_id, stem.model, stem.name): stem for stem in await session.scalars(rows)}
     for stem in sorted(stems.values(), key=lambda stem: (stem.model, stem.position, stem.name)):
         found[stem.track_id].stems.append(stem)
+    await _add_faults(session, found.values())
     for table in (Analysis, OwnAnalysis) if user_id is not None else (Analysis,):
         query = select(table.track_id, table.part, (table.content if whole else table.summary).label("known"))
         query = query.where(table.track_id.in_(found), *_of_user(table, user_id))
@@ -168,6 +173,27 @@ async def add_results(
                 found[row.track_id].own.add(row.part)
     for row in await session.execute(EDITS.where(Edit.user_id == user_id, Edit.track_id.in_(found))):
         found[row.track_id].add_edit(row, None if computed else row.content if whole else row.summary)
+
+
+async def _add_faults(session: AsyncSession, found: Collection[TrackData]) -> None:
+    keys = [{data.track.audio_key, *(stem.audio_key for stem in data.stems)} for data in found]
+    faults = await faults_of(session, set().union(*keys))
+    for data, own in zip(found, keys, strict=True) if faults else ():
+        data.faults.update({key: state for key, state in faults.items() if key in own})
+
+
+def expect_undamaged(data: TrackData, key: str) -> None:
+    """Raises if an object of a track is known to be damaged.
+
+    Raises:
+        PreconditionError: reason ORIGINAL_DAMAGED.
+    """
+    state = data.faults.get(key)
+    if state is not None and state.damaged_since is not None and state.missing_since is None:
+        raise PreconditionError(
+            "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it.",
+            "ORIGINAL_DAMAGED",
+        )
 
 
 def _of_user(table: Any, user_id: str | None) -> tuple[ColumnElement[bool], ...]:

@@ -36,7 +36,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.playlist_service import PlaylistRpcs
 from services.download.playlists import Playlists
 from services.download.removal import Trash, derived_key
-from services.download.results import TrackData
+from services.download.results import TrackData, expect_undamaged
 from services.download.shelf import Shelf
 from services.download.shelf_service import ShelfRpcs
 from services.download.sites import deno_path
@@ -172,12 +172,17 @@ class DownloadService(
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
+        expect_undamaged(data, data.track.audio_key)
         plan = await self._plan(request)
         await self._expect_room(user)
         return await self._start(user, request.track_id, plan, request, only_missing=False)
 
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
-        """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for."""
+        """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for.
+
+        And UnavailableError where what is added would be written to a store that is not the library's.
+        """
+        await self._objects.expect_right_store()
         await self._usage.expect_room(user, size_bytes)
         most = self._settings.download.jobs_per_user
         if await self._jobs.unfinished_count(user) >= most:
@@ -193,6 +198,7 @@ class DownloadService(
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
         if request.kind == pb.MEDIA_KIND_PEAKS:
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
+        expect_undamaged(data, key)
         wanted = next((known for known in audio.FORMATS if known == request.format), None)
         if wanted is None and request.format:
             known = ", ".join(audio.FORMATS)

@@ -1,11 +1,12 @@
 """The RPCs on a user's tracks: lists, names, favourites, notes, deleting and restoring, corrected parts."""
 
+import contextlib
 from abc import abstractmethod
 from typing import Any
 
 from services.common import audit
 from services.common.auth import require_user
-from services.common.errors import InvalidInputError, PreconditionError
+from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from services.common.jobs import JobQueue
 from services.download.edits import checked_part
 from services.download.listing import read_listing
@@ -67,7 +68,8 @@ class ShelfRpcs:
         for record in await self._jobs.unfinished(user):
             if record.subject == request.track_id:
                 await self._cancel(record.id)
-        await self._trash.empty(user, request.track_id)
+        with contextlib.suppress(UnavailableError):  # the next cleanup does it, once the store is there
+            await self._trash.empty(user, request.track_id)
         audit.record("track deleted", track=request.track_id, permanently=request.permanently)
         return pb.DeleteTrackResponse()
 

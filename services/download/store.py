@@ -11,6 +11,7 @@ from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.database import Database
+from services.download.object_states import faults_of
 from services.download.reservations import release_in
 from services.download.results import STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist
 from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
@@ -59,6 +60,11 @@ class Library:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """Where it is kept."""
+        return self._database
+
     async def add_link(self, user_id: str, url: str, *, private: bool = False, reservation_id: str = "") -> Track:
         """The track of a link, made if it is new; the user gets access.
 
@@ -93,7 +99,7 @@ class Library:
                 track = _new_track(owner_id=user_id)
                 _describe(track, song)
                 session.add(track)
-            if not track.audio_key:
+            if not track.audio_key or await faults_of(session, [track.audio_key]):
                 _set_facts(track, facts)
                 await session.flush()
             await _grant(session, user_id, track)
@@ -165,6 +171,12 @@ class Library:
             if await session.get(Track, track_id, with_for_update=True) is None:
                 return []
             return await put_stems(session, track_id, model, stems, made_by)
+
+    async def drop_stems(self, track_id: str, keys: list[str]) -> None:
+        """Drops stems of a track whose objects are gone."""
+        async with self._database.write() as session:
+            for table in STEMS:
+                await session.execute(delete(table).where(table.track_id == track_id, table.audio_key.in_(keys)))
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
         """Ends the access of a user who removed a track before a time; None if they did not.

@@ -260,6 +260,41 @@ class StoredKind(Base):
     count_time: Mapped[datetime]
 
 
+class StoreIdentity(Base):
+    """The object store that belongs to this library, as one row; its marker object has the same `store_id`."""
+
+    __tablename__ = "store_identity"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    store_id: Mapped[str] = mapped_column(String(32))
+    # False until the marker is known to be in the store.
+    confirmed: Mapped[bool]
+
+
+class ObjectState(Base):
+    """What is known of an object beyond its record; times are null where they do not apply."""
+
+    __tablename__ = "object_states"
+
+    key: Mapped[str] = mapped_column(String(220), primary_key=True)
+    # A record needs it, and it is not in the store.
+    missing_since: Mapped[datetime | None]
+    # Its bytes do not have the digest that its key tells.
+    damaged_since: Mapped[datetime | None]
+    # No record needs it. Of an object in the trash: when it was put there.
+    unneeded_since: Mapped[datetime | None]
+    # When its digest was last compared.
+    check_time: Mapped[datetime | None]
+
+
+class OutstandingRequests(Base):
+    """A job of a track that may have requests at other services: withdrawn if it ends without their results."""
+
+    __tablename__ = "outstanding_requests"
+
+    job_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+
+
 class Quota(Base):
     """What one user's tracks may take, where that is not what the settings say; 0: no limit."""
 

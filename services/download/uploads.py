@@ -117,10 +117,12 @@ class Uploads:
             NotFoundError: no such upload (reason NO_SUCH_UPLOAD).
             AbortedError: it has another offset, or another call was faster (reason OFFSET_MISMATCH).
             InvalidInputError: more bytes than announced (reason TOO_MANY_BYTES).
+            UnavailableError: the store is away or not the library's; what has arrived waits for it.
             StemTubeError: whatever `finish` raises.
         """
         upload = await self.get(user_id, upload_id)
         _expect_offset(upload, offset)
+        await self._objects.expect_right_store()
         arrived = Spool()
         try:
             async for chunk in chunks:
@@ -149,7 +151,12 @@ class Uploads:
         await self._discard(upload, Upload.id == upload.id)
 
     async def forget_expired(self) -> None:
-        """Forgets uploads to which nothing was added for long; a sweep takes their objects."""
+        """Forgets uploads to which nothing was added for long; a sweep takes their objects.
+
+        Raises:
+            UnavailableError: the store is away or not the library's: nothing could be added.
+        """
+        await self._objects.expect_right_store()
         await self._reservations.forget_expired()
         async with self._database.write() as session:
             await session.execute(delete(Upload).where(Upload.expire_time <= datetime.now(UTC)))
@@ -159,6 +166,8 @@ class Uploads:
             track_id, job_id = await finish(upload, self._whole(upload, last))
         except BaseException as error:
             if isinstance(error, StemTubeError) and not _may_pass(error):
+                # In a store that went away no file can be read; that is not the file's fault.
+                await self._objects.expect_right_store()
                 await last.clear()
                 await self._discard(upload, *_as_it_was(upload))
             else:

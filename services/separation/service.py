@@ -51,6 +51,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         stems = _wanted(list(request.stems), entry.stems)
         options = _options(request)
         if not await self._objects.exists(request.audio_key):
+            await self._objects.expect_any()
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
         maker = made_by(entry, choice.why if auto and choice.name != registry.PREFERRED else "")
@@ -89,7 +90,9 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         require_service()
         check_ids(request_id=request.request_id)
         await self._jobs.cancel_request(request.request_id)
-        return pb.CancelSeparationResponse()
+        record = await self._jobs.give_up_result(request.request_id)
+        stems = (record.result or {}).get("stems", []) if record else []
+        return pb.CancelSeparationResponse(given_up=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights))

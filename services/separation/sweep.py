@@ -9,31 +9,40 @@ from services.common.storage import ObjectStore
 log = structlog.get_logger(__name__)
 
 PREFIX = "stems"
+# An object RESULTS/JOB/LEASE says that the stems of this attempt became the job's result. It outlives the database: one
+# that was restored from before that knows nothing of it, and may have the job done again by another attempt.
+RESULTS = "separations"
 
 
 async def sweep(objects: ObjectStore, jobs: JobQueue) -> int:
     """Removes objects of attempts that did not become their job's result, once the job has ended.
 
-    A job that is no longer kept is left alone: its stems are the library's.
+    What has been a result is the library's to remove. A job that is no longer kept is left alone likewise.
 
     Returns:
         Number of objects removed.
     """
+    results = {info.key.removeprefix(f"{RESULTS}/") async for info in objects.list(RESULTS)}
     attempts: dict[str, set[str]] = {}
     async for info in objects.list(PREFIX):
         _, job_id, lease, *_ = info.key.split("/")
-        attempts.setdefault(job_id, set()).add(f"{PREFIX}/{job_id}/{lease}")
+        attempts.setdefault(job_id, set()).add(f"{job_id}/{lease}")
     removed = 0
-    for job_id, prefixes in attempts.items():
+    for job_id, found in attempts.items():
         try:
             record = await jobs.get(job_id)
         except NotFoundError:
             continue
         if record.finished:
             stems = (record.result or {}).get("stems", [])
-            used = {stem["audio_key"].rpartition("/")[0] for stem in stems}
-            for prefix in prefixes - used:
-                removed += await objects.delete_prefix(prefix)
+            used = {stem["audio_key"].rpartition("/")[0].removeprefix(f"{PREFIX}/") for stem in stems}
+            for attempt in (used & found) - results:
+                await objects.put(f"{RESULTS}/{attempt}", b"1")
+            for attempt in found - used - results:
+                removed += await objects.delete_prefix(f"{PREFIX}/{attempt}")
+    there = {attempt for found in attempts.values() for attempt in found}
+    for attempt in results - there:
+        await objects.delete(f"{RESULTS}/{attempt}")
     if removed:
         log.info("objects of dead attempts removed", count=removed)
     return removed

@@ -29,6 +29,8 @@ HOUSEKEEPING = {
     "SEPARATION__CHORE_SECONDS": 5,
     "DOWNLOAD__CHORE_SECONDS": 5,
     "DOWNLOAD__DRAFT_HOURS": DRAFT_SECONDS / 3600,
+    "DOWNLOAD__UNNEEDED_DAYS": 0,
+    "DOWNLOAD__TRASH_DAYS": 0,
 }
 KINDS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "kill": faults.kill,

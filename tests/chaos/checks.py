@@ -13,8 +13,8 @@ from tests.suite.running import PASSWORD
 END_SECONDS = 240.0
 SIGN_IN_SECONDS = 30.0
 STEMS = 2
-# The store's own marker, and what is kept on purpose after its record has gone.
-NOT_ORPHANS = ("library-id", "trash/")
+# The store's own marker, those that separations leave of their results, and what is kept after its record has gone.
+NOT_ORPHANS = ("library-id", "separations/", "trash/")
 
 
 async def lost(run: Run) -> list[str]:

@@ -21,6 +21,7 @@ from services.download.pipeline import KIND, Pipeline
 from services.download.removal import Remover, Trash
 from services.download.shelf import Shelf
 from services.download.store import Library
+from services.download.store_identity import MARKER, GuardedStore
 from services.download.sweep import Sweeper
 from services.download.tables import Track
 from services.download.usage import Usage
@@ -34,7 +35,7 @@ class Acquiring:
     """The library's way of a track up to its audio."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
-        self.objects: ObjectStore = settings.object_store()
+        self.objects: ObjectStore = GuardedStore(settings.object_store(), database)
         self.library = Library(database)
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
@@ -88,7 +89,7 @@ class Acquiring:
             return [record async for record in self.jobs.watch(job_id)][-1]
 
     async def keys(self) -> list[str]:
-        return sorted([info.key async for info in self.objects.list()])
+        return sorted([info.key async for info in self.objects.list() if info.key != MARKER])
 
 
 @pytest.fixture
@@ -113,6 +114,7 @@ async def acquiring(settings: DownloadSettings) -> AsyncIterator[Acquiring]:
     await migrate(settings.database_url, "services.download")
     async with Database(settings.database_url) as database:
         acquiring = Acquiring(settings, database)
+        await acquiring.objects.expect_right_store()
         await acquiring.jobs.start()
         yield acquiring
         await acquiring.jobs.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,7 +65,8 @@ class Rpcs:
     async def look_up(self, caller: Identity, url: str) -> str:
         set_caller(caller)
         try:
-            return (await self._service.LookUpLink(pb.LookUpLinkRequest(url=url), None)).song.title
+            without_deadline = SimpleNamespace(time_remaining=lambda: None)
+            return (await self._service.LookUpLink(pb.LookUpLinkRequest(url=url), without_deadline)).song.title
         except StemTubeError as error:
             return error.reason
 

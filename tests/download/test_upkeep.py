@@ -12,12 +12,17 @@ from services.common.jobs import JobQueue
 from services.download.cleanup import KIND, Cleanup, cleanup_message, get_cleanup, start_cleanup
 from services.download.config import DownloadSettings
 from services.download.removal import Trash
+from services.download.store import AudioFacts, SongFacts
 from services.download.sweep import Sweeper
 from services.download.usage import Usage
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import NOTHING, Acquiring
 
 NOW, HOUR = timedelta(0), timedelta(hours=1)
+
+
+def facts_of(name: str) -> AudioFacts:
+    return AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", 1.0, 44_100, 2, -20.0)
 
 
 @pytest.fixture
@@ -27,7 +32,8 @@ def song(tmp_path: Path) -> Path:
 
 def sweeper(acquiring: Acquiring, database: Database, age: timedelta = NOW) -> Sweeper:
     usage = Usage(database, acquiring.objects, 0)
-    return Sweeper(acquiring.objects, database, usage, older_than=age, stems_older_than=age)
+    waits = {"unneeded_for": age, "missing_for": age}
+    return Sweeper(acquiring.objects, database, usage, older_than=age, stems_older_than=age, **waits)
 
 
 async def keep_stem(acquiring: Acquiring, track_id: str, content: bytes = b"12345") -> str:
@@ -78,9 +84,13 @@ async def test_records_whose_objects_are_gone_are_found_and_taken_back(
 ) -> None:
     track = await acquiring.upload("anna", song)
     stem_key = await keep_stem(acquiring, track.id)
+    for number in range(3):
+        other = await acquiring.library.add_upload("ben", SongFacts("Other", ""), facts_of(str(number)))
+        await acquiring.objects.put(other[0].audio_key, b"other")
     await acquiring.objects.delete(stem_key)
     await acquiring.objects.delete(track.audio_key)
     async with Database(settings.database_url) as database:
+        assert (await sweeper(acquiring, database, HOUR).sweep()).missing_count == 2
         found = await sweeper(acquiring, database).sweep(dry_run=True)
         assert (found.record_count, found.object_count) == (2, 0)
         assert sorted(found.records) == sorted([f"{track.id} {stem_key}", f"{track.id} {track.audio_key}"])
@@ -96,18 +106,25 @@ async def test_records_whose_objects_are_gone_are_found_and_taken_back(
     assert track.audio_key in await acquiring.keys()
 
 
+@pytest.mark.parametrize("count", [1, 3, 12])
 async def test_a_store_that_is_not_the_right_one_is_left_alone(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path
+    acquiring: Acquiring, settings: DownloadSettings, count: int
 ) -> None:
-    tracks = [await acquiring.upload(f"user{n}", song) for n in range(12)]
-    await acquiring.objects.delete(tracks[0].audio_key)
+    """Further sizes, and stores that are away, others or half there, are in `test_store.py`."""
+    tracks = [
+        (await acquiring.library.add_upload("anna", SongFacts("Song", ""), facts_of(str(n))))[0] for n in range(count)
+    ]
+    await acquiring.objects.put("originals/orphan", b"stays as well")
     async with Database(settings.database_url) as database:
-        with pytest.raises(PreconditionError) as refused:
-            await sweeper(acquiring, database).sweep()
-    assert refused.value.reason == "STORE_SUSPECT"
-    data = await acquiring.library.track(tracks[0].id)
-    assert data is not None
-    assert data.track.audio_key
+        for _start in range(2):
+            with pytest.raises(PreconditionError) as refused:
+                await sweeper(acquiring, database).sweep()
+            assert refused.value.reason == "STORE_SUSPECT"
+    assert await acquiring.keys() == ["originals/orphan"]
+    for track in tracks:
+        data = await acquiring.library.track(track.id)
+        assert data is not None
+        assert data.track.audio_key
 
 
 async def test_a_cleanup_is_a_job_with_a_report(acquiring: Acquiring, settings: DownloadSettings, song: Path) -> None:
@@ -130,7 +147,7 @@ async def test_a_cleanup_is_a_job_with_a_report(acquiring: Acquiring, settings: 
             kind.prefix: kind.object_count
             for kind in (await Usage(database, acquiring.objects, 0).statistics()).storage
         }
-    assert kinds == {"originals": 1, "peaks": 1, "covers": 0, "stems": 0, "uploads": 0, "derived": 0}
+    assert kinds == {"originals": 1, "peaks": 1, "covers": 0, "stems": 0, "uploads": 0, "derived": 0, "trash": 1}
     assert track.audio_key in await acquiring.keys()
 
 

@@ -1,5 +1,7 @@
 """What dead attempts and broken uploads left behind is found and removed; what is in use is not."""
 
+import json
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +48,26 @@ async def test_stems_of_attempts_that_came_to_nothing_are_removed(jobs: JobQueue
     kept = [info.key async for info in objects.list("stems")]
     assert sorted(kept) == sorted([f"stems/{good.id}/good/vocals.flac", "stems/forgotten-1/lease/vocals.flac"])
     assert bad.id not in str(kept)
+    await objects.delete(f"stems/{good.id}/good/vocals.flac")
+    await stem_sweep.sweep(objects, jobs)
+    assert [info.key async for info in objects.list(stem_sweep.RESULTS)] == []
+
+
+async def test_a_restored_queue_removes_no_stems_that_were_a_result(
+    jobs: JobQueue, objects: ObjectStore, tmp_path: Path
+) -> None:
+    """The library has them, and the queue, restored from before their end, has the job done again."""
+    job = await jobs.submit("separation", {}, key="a", user="anna")
+    assert [record async for record in jobs.watch(job.id)][-1].finished
+    assert await stem_sweep.sweep(objects, jobs) == 1
+    with sqlite3.connect(f"{tmp_path}/jobs.sqlite") as connection:
+        result = json.dumps({"stems": [{"audio_key": f"stems/{job.id}/later/vocals.flac"}]})
+        connection.execute("UPDATE job SET result = ?", (result,))
+    await objects.put(f"stems/{job.id}/later/vocals.flac", b"an attempt of the restored queue")
+    await objects.put(f"stems/{job.id}/third/vocals.flac", b"a dead attempt")
+    assert await stem_sweep.sweep(objects, jobs) == 1
+    kept = sorted([info.key async for info in objects.list("stems")])
+    assert kept == [f"stems/{job.id}/good/vocals.flac", f"stems/{job.id}/later/vocals.flac"]
 
 
 async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: Path, objects: ObjectStore) -> None:
@@ -71,7 +93,8 @@ async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: P
 
         def sweeper(older_than: timedelta, stems_older_than: timedelta) -> Sweeper:
             usage = Usage(database, objects, 0)
-            return Sweeper(objects, database, usage, older_than=older_than, stems_older_than=stems_older_than)
+            ages = {"older_than": older_than, "stems_older_than": stems_older_than}
+            return Sweeper(objects, database, usage, **ages, unneeded_for=now, trashed_for=now)
 
         assert (await sweeper(hour, hour).sweep()).object_count == 0
         assert (await sweeper(now, hour).sweep(dry_run=True)).object_count == 5

@@ -17,7 +17,7 @@ interface Statistics {
 interface Cleanup {
   job: Job;
   dryRun: boolean;
-  report?: { objectCount: string; objectBytes: string; recordCount: string; expiredTrackCount: string };
+  report?: { objectCount: string; objectBytes: string; recordCount: string; expiredTrackCount: string; heldBack?: string };
 }
 
 const CLEANUP_MS = 1000;
@@ -93,5 +93,6 @@ function outcome({ job, dryRun, report }: Cleanup, isRunning: boolean): string {
   if (!report) return job.error?.message ?? "It was cancelled.";
   const verb = dryRun ? "would go" : "went";
   const { objectCount, objectBytes, recordCount, expiredTrackCount } = report;
+  if (report.heldBack) return report.heldBack;
   return `${objectCount} objects (${bytes(Number(objectBytes))}), ${recordCount} records and ${expiredTrackCount} deleted songs ${verb}.`;
 }

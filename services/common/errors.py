@@ -24,6 +24,7 @@ class Code(IntEnum):
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    DATA_LOSS = 15
     UNAUTHENTICATED = 16
 
 
@@ -113,6 +114,13 @@ class UnavailableError(StemTubeError, ConnectionError):
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
+
+
+class DataLossError(StemTubeError, RuntimeError):
+    """What is stored is damaged; trying again does not help, an operator must put a backup back."""
+
+    code = Code.DATA_LOSS
+    reason = "DATA_LOSS"
 
 
 class StoppedError(StemTubeError):

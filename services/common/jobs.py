@@ -28,8 +28,10 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
-from services.common.errors import Code, NotFoundError, StemTubeError, StoppedError
+from services.common.errors import Code, DataLossError, NotFoundError, StemTubeError, StoppedError, UnavailableError
 from services.common.job_store import Backlog, JobRecord, JobStore, State
+from services.common.job_threads import JobStoreThreads
+from services.common.sqlite_files import sqlite_file
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -194,6 +196,8 @@ class JobQueue:
         self._chore_seconds = chore_seconds
         self._chores: list[Callable[[], Awaitable[Any]]] = []
         self._store = JobStore(database_url)
+        self._threads = JobStoreThreads()
+        self._file = sqlite_file(database_url)
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
@@ -211,16 +215,18 @@ class JobQueue:
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
         await migrate(self._url, "services.common", tables="jobs")
-        await asyncio.to_thread(DBOS.migrate, self._url)
-        self._client = await asyncio.to_thread(
-            lambda: DBOSClient(
-                system_database_url=self._url, application_name=self._queue, serializer=DBOSPortableJSONSerializer()
+        with outages(self._file, for_operator=True):
+            await asyncio.to_thread(DBOS.migrate, self._url)
+            self._client = await asyncio.to_thread(
+                lambda: DBOSClient(
+                    system_database_url=self._url, application_name=self._queue, serializer=DBOSPortableJSONSerializer()
+                )
             )
-        )
+            if self._slots:
+                await self._start_engine()
         if self._slots:
             metrics.SLOTS.labels(self._service).set(self._slots)
             metrics.ACTIVE.labels(self._service).set_function(lambda: len(self._active))
-            await self._start_engine()
             self._tasks.append(asyncio.create_task(self._beat()))
             self._tasks.append(asyncio.create_task(self._write_reports()))
         self._tasks.append(asyncio.create_task(self._publish_changes()))
@@ -255,6 +261,7 @@ class JobQueue:
         await self.stop_working(grace_seconds)
         await self._end_tasks()
         await asyncio.to_thread(self._client.destroy)
+        self._threads.close()
         self._store.close()
 
     async def stop_working(self, grace_seconds: float = 0.0) -> None:
@@ -282,8 +289,8 @@ class JobQueue:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _give_back(self, context: JobContext) -> None:
-        if await asyncio.to_thread(self._store.release, context.job_id, context.lease):
-            await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
+        if await self._threads.call(self._store.release, context.job_id, context.lease):
+            await self._threads.call(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
         if self._active.get(context.job_id, (None,))[0] is context:
             self._stop(context.job_id)
@@ -363,10 +370,10 @@ class JobQueue:
         """Calls the store in a thread.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
-            return await asyncio.to_thread(method, *arguments, **options)
+        with outages(self._file):
+            return await self._threads.call(method, *arguments, **options)
 
     async def get(self, job_id: str) -> JobRecord:
         """A job as it is now.
@@ -420,9 +427,9 @@ class JobQueue:
         """What there is to do now, for this process and all others. Blocks.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
+        with outages(self._file):
             return self._store.backlog()
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
@@ -490,7 +497,7 @@ class JobQueue:
 
     async def _run(self, job_id: str) -> None:
         lease = uuid.uuid4().hex
-        record = await asyncio.to_thread(self._store.begin, job_id, lease)
+        record = await self._threads.call(self._store.begin, job_id, lease)
         if record is None:
             return
         context = JobContext(record, lease, self._store)
@@ -518,7 +525,7 @@ class JobQueue:
         try:
             state, result, error = await self._outcome(context, record.kind)
             await self._write_report(context)
-            finished = await asyncio.to_thread(self._store.finish, job_id, lease, state, result, error)
+            finished = await self._threads.call(self._store.finish, job_id, lease, state, result, error)
         except Exception as fault:
             # The engine must not take it for done: whoever finds the lease silent goes on with it.
             log.exception("job could not be ended")
@@ -551,7 +558,7 @@ class JobQueue:
                 delay = RETRY_SECONDS * 2**retry
                 log.warning("job will be tried again", error=error.message, reason=error.reason, seconds=delay)
                 await asyncio.sleep(delay)
-                await asyncio.to_thread(self._store.try_again, context.job_id, context.lease)
+                await self._threads.call(self._store.try_again, context.job_id, context.lease)
             except DBAPIError as error:
                 # The engine could not note a step down. What was done since the last one is done again.
                 log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
@@ -572,18 +579,18 @@ class JobQueue:
             beaten = time.monotonic()
             try:
                 leases = [(context.job_id, context.lease) for context, _ in self._active.values()]
-                held = await asyncio.to_thread(self._store.beat, leases) if leases else set()
+                held = await self._threads.call(self._store.beat, leases) if leases else set()
                 for job_id, lease in leases:
                     current = self._active.get(job_id)
                     if (job_id, lease) not in held and current and current[0].lease == lease:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
                 if time.monotonic() - awake_since > self._lease_seconds:
-                    for record in await asyncio.to_thread(self._store.take_silent, self._lease_seconds):
+                    for record in await self._threads.call(self._store.take_silent, self._lease_seconds):
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
-                        await asyncio.to_thread(self._resume_forgotten)
+                        await self._threads.call(self._resume_forgotten)
                 metrics.BEAT.labels(self._service).set_to_current_time()
             except DBAPIError as error:
                 awake_since = time.monotonic()
@@ -614,13 +621,13 @@ class JobQueue:
     async def _take_over(self, record: JobRecord) -> None:
         metrics.TAKEN_OVER.labels(self._service).inc()
         if record.deaths >= MAX_DEATHS:
-            if await asyncio.to_thread(self._store.give_up, record.id, WORKER_DIED):
-                await asyncio.to_thread(self._client.cancel_workflow, record.id)
+            if await self._threads.call(self._store.give_up, record.id, WORKER_DIED):
+                await self._threads.call(self._client.cancel_workflow, record.id)
                 metrics.ENDS.labels(self._service, record.kind, "failed", WORKER_DIED["reason"]).inc()
                 log.error("job given up: its worker died each time", job=record.id, attempts=record.attempts)
         else:
             log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)
-            await asyncio.to_thread(self._client.resume_workflow, record.id, queue_name=self._queue)
+            await self._threads.call(self._client.resume_workflow, record.id, queue_name=self._queue)
 
     async def _write_reports(self) -> None:
         while True:
@@ -634,7 +641,7 @@ class JobQueue:
             if news is None:
                 return
             try:
-                await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
+                await self._threads.call(self._store.report, context.job_id, context.lease, *news)
                 self._poke.set()
             except Exception as error:
                 log.warning("progress could not be noted", error=type(error).__name__)
@@ -652,7 +659,7 @@ class JobQueue:
                 self._poke.clear()
                 await self._poke.wait()
             try:
-                moment, records = await asyncio.to_thread(self._store.changed_since, moment)
+                moment, records = await self._threads.call(self._store.changed_since, moment)
                 fresh = [record for record in records if shown.get(record.id) != record.version]
                 shown = {record.id: record.version for record in records}
                 waiting |= {record.id: record for record in fresh}
@@ -673,7 +680,7 @@ class JobQueue:
         """Queued jobs that have moved up because others left the queue."""
         if not any(record.state == "queued" for record in waiting.values()):
             return []
-        places = await asyncio.to_thread(self._store.queue_positions)
+        places = await self._threads.call(self._store.queue_positions)
         return [
             replace(record, queue_position=places[record.id])
             for record in waiting.values()
@@ -699,15 +706,18 @@ class JobQueue:
         while True:
             for chore in (self._delete_old, *self._chores):
                 try:
-                    await chore()
+                    with outages(self._file):
+                        await chore()
+                except (UnavailableError, DataLossError) as error:
+                    log.warning("a chore failed; trying again later", error=error.message, reason=error.reason)
                 except Exception:
                     log.exception("a chore failed; trying again later")
             await asyncio.sleep(self._chore_seconds)
 
     async def _delete_old(self) -> None:
-        while ids := await asyncio.to_thread(self._store.old_ids, self._keep_seconds):
-            await asyncio.to_thread(self._client.delete_workflows, ids)
-            await asyncio.to_thread(self._store.delete, ids)
+        while ids := await self._threads.call(self._store.old_ids, self._keep_seconds):
+            await self._threads.call(self._client.delete_workflows, ids)
+            await self._threads.call(self._store.delete, ids)
             log.info("old jobs removed", count=len(ids))
 
 

@@ -164,4 +164,6 @@ def _lacks_permission(path: Path) -> bool:
     """Whether rights, not the file system, stand in the way; SQLite needs its folder too, for the log."""
     if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
         return False
-    return path.exists() and not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK))
+    effective = os.access in os.supports_effective_ids
+    wanted = ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK))
+    return path.exists() and not all(os.access(place, mode, effective_ids=effective) for place, mode in wanted)

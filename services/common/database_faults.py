@@ -1,54 +1,15 @@
-"""Tells what is wrong with a database: damaged, locked, full, read-only, not permitted, or out of reach.
+"""Tells what is wrong with a database from what is wrong with a query: SQLite's and PostgreSQL's errors."""
 
-Each has a reason of its own, and a line that tells an operator what to do. What is wrong with a query is none of them.
-"""
-
-import errno
-import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from services.common.errors import DataLossError, StemTubeError, UnavailableError
+from services.common.errors import StemTubeError
+from services.common.sqlite_faults import AWAY, DAMAGED, DISK_FULL, NO_PERMISSION, READ_ONLY, fault, sqlite_reason
 
-DAMAGED, LOCKED, DISK_FULL = "DATABASE_DAMAGED", "DATABASE_LOCKED", "DATABASE_DISK_FULL"
-READ_ONLY, NO_PERMISSION, AWAY = "DATABASE_READ_ONLY", "DATABASE_NO_PERMISSION", "DATABASE_UNAVAILABLE"
-RESTORE = "`stemtube admin restore FOLDER --force` puts a backup back"
-CHECK_BUSY_SECONDS = 15.0
-
-_WORDS = {
-    LOCKED: "is locked by another process",
-    DISK_FULL: "cannot be written: the disk is full",
-    READ_ONLY: "cannot be written: it is on a read-only file system, or read-only itself",
-    NO_PERMISSION: "cannot be opened: this process has no permission to read and write it",
-    AWAY: "does not answer now",
-}
-_CORRUPT_FILE_SYSTEM = sqlite3.SQLITE_IOERR | 33 << 8
-_SQLITE_REASONS = {
-    sqlite3.SQLITE_CORRUPT: DAMAGED,
-    sqlite3.SQLITE_NOTADB: DAMAGED,
-    sqlite3.SQLITE_BUSY: LOCKED,
-    sqlite3.SQLITE_LOCKED: LOCKED,
-    sqlite3.SQLITE_PROTOCOL: LOCKED,
-    sqlite3.SQLITE_FULL: DISK_FULL,
-    sqlite3.SQLITE_READONLY: READ_ONLY,
-    sqlite3.SQLITE_PERM: NO_PERMISSION,
-    sqlite3.SQLITE_AUTH: NO_PERMISSION,
-    sqlite3.SQLITE_IOERR: AWAY,
-    sqlite3.SQLITE_CANTOPEN: AWAY,
-}
-_SYSTEM_REASONS = {
-    errno.ENOSPC: DISK_FULL,
-    errno.EDQUOT: DISK_FULL,
-    errno.EROFS: READ_ONLY,
-    errno.EACCES: NO_PERMISSION,
-    errno.EPERM: NO_PERMISSION,
-}
 _POSTGRESQL_REASONS = {
     # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
     "XX001": DAMAGED,
@@ -69,68 +30,7 @@ def fault_of(error: Exception, path: Path | None = None) -> StemTubeError | None
     reason = _reason(error, path)
     if reason is None:
         return None
-    detail = str(getattr(error, "orig", None) or error)
-    return damage(path, detail) if reason == DAMAGED else outage(reason, path)
-
-
-def system_fault(error: OSError, path: Path) -> StemTubeError:
-    """What it means that the system does not let a database's file be opened or made."""
-    reason = _SYSTEM_REASONS.get(error.errno or 0)
-    if reason is not None:
-        return outage(reason, path)
-    return UnavailableError(f"The database {path} cannot be opened: {error.strerror or error}.", AWAY)
-
-
-def damage(path: Path | None, detail: str) -> DataLossError:
-    """The error of a damaged database; where the file is told, so is the way back."""
-    if path is None:
-        return DataLossError("A database is damaged: its operator must put a backup back.", DAMAGED)
-    return DataLossError(
-        f"The database {path} is damaged ({detail}). {RESTORE}; what is there is left as it is.", DAMAGED
-    )
-
-
-def without_path(fault: StemTubeError) -> StemTubeError:
-    """The same for those who have no business with the machine's paths."""
-    return damage(None, "") if isinstance(fault, DataLossError) else outage(fault.reason, None)
-
-
-def outage(reason: str, path: Path | None) -> UnavailableError:
-    """The error of a database that is whole, and cannot be used now."""
-    return UnavailableError(f"The database{f' {path}' if path else ''} {_WORDS[reason]}.", reason)
-
-
-def check_file(path: Path) -> None:
-    """Looks through a SQLite file before anything is written to it. Blocks; reads the whole file.
-
-    After an orderly end there is no log beside the file. Where there is one, it may be another file's, which the quick
-    check does not always find: rows and indexes are compared as well.
-
-    Raises:
-        DataLossError: it is damaged (reason DATABASE_DAMAGED).
-        UnavailableError: it is locked, or cannot be read.
-    """
-    log_beside = path.with_name(f"{path.name}-wal")
-    try:
-        has_log = log_beside.exists() and log_beside.stat().st_size > 0
-        if not path.exists() or path.stat().st_size == 0:
-            raise damage(path, "the file is empty")
-        check = "integrity_check" if has_log else "quick_check"
-        with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=CHECK_BUSY_SECONDS)) as connection:
-            (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
-    except OSError as error:
-        if isinstance(error, UnavailableError):
-            raise
-        raise system_fault(error, path) from error
-    except sqlite3.Error as error:
-        raise fault_of(error, path) or outage(AWAY, path) from error
-    if found != "ok":
-        raise damage(path, " ".join(str(found).split()))
-
-
-def sqlite_uri(path: Path, mode: str) -> str:
-    """The URI that opens a SQLite file; `ro` and `rw` never make one."""
-    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+    return fault(reason, path, str(getattr(error, "orig", None) or error))
 
 
 def _reason(error: Exception, path: Path | None) -> str | None:
@@ -138,7 +38,7 @@ def _reason(error: Exception, path: Path | None) -> str | None:
         return AWAY
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, sqlite3.Error):
-        return _sqlite_reason(original, path)
+        return sqlite_reason(original, path)
     if isinstance(original, psycopg.Error):
         known = _POSTGRESQL_REASONS.get(original.sqlstate or "")
         if known:
@@ -146,24 +46,3 @@ def _reason(error: Exception, path: Path | None) -> str | None:
         if isinstance(original, psycopg.OperationalError):
             return AWAY
     return AWAY if isinstance(error, DBAPIError) and error.connection_invalidated else None
-
-
-def _sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return DAMAGED if "Could not decode to UTF-8" in str(error) else None
-    if code == _CORRUPT_FILE_SYSTEM:
-        return DAMAGED
-    reason = _SQLITE_REASONS.get(code & 0xFF)
-    if path and reason in (READ_ONLY, AWAY) and _lacks_permission(path):
-        return NO_PERMISSION
-    return reason
-
-
-def _lacks_permission(path: Path) -> bool:
-    """Whether rights, not the file system, stand in the way; SQLite needs its folder too, for the log."""
-    if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
-        return False
-    effective = os.access in os.supports_effective_ids
-    wanted = ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK))
-    return path.exists() and not all(os.access(place, mode, effective_ids=effective) for place, mode in wanted)

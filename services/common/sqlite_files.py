@@ -12,8 +12,8 @@ import aiosqlite
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from services.common.database_faults import check_file, damage, fault_of, sqlite_uri, system_fault
 from services.common.errors import StemTubeError
+from services.common.sqlite_faults import check_file, damage, has_log, sqlite_fault, sqlite_uri, system_fault
 
 SQLITE_BUSY_MS = 15_000
 
@@ -59,14 +59,13 @@ def prepare_file(url: URL) -> Path:
     except OSError as error:
         raise system_fault(error, path) from error
     except sqlite3.Error as error:
-        raise fault_of(error, path) or error from error
+        raise sqlite_fault(error, path) or error from error
     return path
 
 
 def _make_file(path: Path) -> None:
-    log_beside = path.with_name(f"{path.name}-wal")
-    if log_beside.exists() and log_beside.stat().st_size:
-        raise damage(path, f"the file is missing, and {log_beside.name} is there")
+    if has_log(path):
+        raise damage(path, "the file is missing, and its log is there")
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
         os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

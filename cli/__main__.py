@@ -73,7 +73,7 @@ def up(
     port_base: Annotated[
         int | None,
         typer.Option(
-            help="Port of the gateway; the services take the next eight. 0: any free ones. Unless given: the settings."
+            help="Port of the gateway; the next nine are taken too. 0: any free ones. Unless given: the settings."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write logs to DATA_DIR/logs/suite.log only.")] = False,

@@ -95,8 +95,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(middleware.add_headers)
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
-    if config.gateway.health_listen is None:
-        app.add_routes(health.routes)
+    app.add_routes(health.routes)
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
     app.add_routes(tus.routes)
@@ -151,6 +150,7 @@ class RunningGateway:
     Attributes:
         app: the application.
         port: where it listens.
+        health_port: where /metrics is; 0 if nowhere.
     """
 
     def __init__(
@@ -168,6 +168,7 @@ class RunningGateway:
         self._shutdown_seconds = shutdown_seconds
         self.app = runner.app
         self.port: int = listener.sockets[0].getsockname()[1]
+        self.health_port: int = health_runner.addresses[0][1] if health_runner else 0
 
     async def stop(self) -> None:
         """Has clients of open streams connect elsewhere, answers what is being asked, and takes no more requests.

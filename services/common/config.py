@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -51,6 +51,9 @@ def _is_address(address: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_is_address)]
 """host:port where a process listens; port 0 takes any that is free."""
+
+OptionalListenAddress = Annotated[ListenAddress | None, BeforeValidator(lambda address: address or None)]
+"""The same, or empty."""
 
 
 class Section(BaseModel):

@@ -37,6 +37,7 @@ from gateway.openapi import document
 from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
+from services.common.confinement_check import expect_confinement
 from services.common.limits import TokenBuckets
 from services.common.peers import TrustedProxies
 from services.common.server import stop_signal
@@ -244,8 +245,9 @@ async def serve(config: GatewaySettings) -> None:
 
     Raises:
         OSError: the address is taken or is not one of this machine's.
-        StemTubeError: the object store cannot be opened.
+        StemTubeError: the object store cannot be opened, or decoders cannot be confined (see `expect_confinement`).
     """
+    await expect_confinement(config.decoder)
     gateway = await start(config)
     try:
         await stop_signal()

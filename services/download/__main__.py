@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from services.common.client import open_channel
+from services.common.confinement_check import expect_confinement
 from services.common.database import Database, migrate
 from services.common.jobs import JobQueue
 from services.common.process import run
@@ -30,6 +31,7 @@ from stemtube.download.v1 import download_pb2_grpc
 
 async def serve(settings: DownloadSettings) -> None:
     """Serves, and runs the pipelines, until SIGTERM or SIGINT."""
+    await expect_confinement(settings.decoder)
     await migrate(settings.database_url, "services.download")
     callers = Callers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)

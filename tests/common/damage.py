@@ -27,6 +27,14 @@ def zero_page_in_the_middle(path: Path) -> None:
         file.write(bytes(PAGE_BYTES))
 
 
+def zero_first_page_of(path: Path, table: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(bytes(PAGE_BYTES))
+
+
 def truncate(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // PAGE_BYTES // 2 * PAGE_BYTES + 1000)

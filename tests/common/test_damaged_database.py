@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import functools
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from services.common.database import Database, migrate
 from services.common.errors import Code, DataLossError, StemTubeError, UnavailableError
 from services.common.jobs import JobQueue
 from services.common.sqlite_faults import check_file, system_fault
-from tests.common.damage import DAMAGE
+from tests.common.damage import DAMAGE, overwrite_header, zero_first_page_of
 
 
 @pytest.fixture
@@ -113,12 +114,16 @@ async def fill_disk(database: Database) -> None:
         await session.execute(text("CREATE TABLE large AS SELECT zeroblob(1000000)"))
 
 
-@pytest.mark.parametrize("damage", ["overwrite_header", "zero_page_in_the_middle"])
+@pytest.mark.parametrize(
+    "damage",
+    [overwrite_header, functools.partial(zero_first_page_of, table="attempts")],
+    ids=["header", "page"],
+)
 async def test_damage_while_it_is_used_is_told_without_paths_and_logged_with_the_way_back(
-    path: Path, damage: str
+    path: Path, damage: Callable[[Path], None]
 ) -> None:
     async with Database(f"sqlite:///{path}") as database:
-        DAMAGE[damage](path)
+        damage(path)
         with capture_logs() as logs, pytest.raises(DataLossError) as fault:
             await read_all(database)
         assert fault.value.reason == "DATABASE_DAMAGED"

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from cli import status
 from cli.add import Added, add
-from cli.admin import cleanup, copying, show_backup, show_cleanup
+from cli.admin import cleanup, copying, show_backup, show_cleanup, show_restored
 from cli.api import Api, ApiError
-from cli.backup import backup
+from cli.backup import backup, database_faults
 from cli.certs import make_certificates
 from cli.demo import LOCK, run_demo
 from cli.export import export
@@ -73,7 +73,7 @@ def up(
     port_base: Annotated[
         int | None,
         typer.Option(
-            help="Port of the gateway; the services take the next eight. 0: any free ones. Unless given: the settings."
+            help="Port of the gateway; the next nine are taken too. 0: any free ones. Unless given: the settings."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write logs to DATA_DIR/logs/suite.log only.")] = False,
@@ -175,11 +175,15 @@ def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
     """Processes, queues, workers, GPUs and last errors of this machine's suite; ends with 1 if one is not ready."""
-    processes = _run(status.ask(load(SuiteSettings).health_urls))
+    settings = load(SuiteSettings)
+    processes = _run(status.ask(settings.health_urls))
+    faults = _run(database_faults(settings, [process.name for process in processes if process.state != "ready"]))
     if as_json:
-        console.print_json(data=status.as_json(processes))
+        console.print_json(data=status.as_json(processes) | {"databases": faults})
     else:
         status.show(processes, console)
+        for fault in faults.values():
+            console.print(fault["message"], style="red", highlight=False, markup=False, soft_wrap=True)
     if any(process.state != "ready" for process in processes):
         raise typer.Exit(1)
 
@@ -230,19 +234,34 @@ def cleanup_command(
 
 @admin_app.command("backup")
 def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
-    """Copies all databases and objects into a folder, while the suite runs; with the settings of the suite."""
+    """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
     with copying(console) as tell:
-        show_backup(_run(backup(load(SuiteSettings), folder, tell)), folder, console)
+        made = _run(backup(load(SuiteSettings), folder, tell))
+    show_backup(made, folder, console)
+    if made.damaged:
+        raise typer.Exit(1)
 
 
 @admin_app.command("restore")
 def restore_command(
     folder: Annotated[Path, typer.Argument(help="What `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the databases and objects that are there.")] = False,
+    keep_sign_ins: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sign-ins",
+            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys as they were then. What "
+            "was ended since the backup is good again; otherwise all of them end.",
+        ),
+    ] = False,
 ) -> None:
     """Puts a backup back, once its checksums are found right. The suite must be stopped."""
     with copying(console) as tell:
-        show_backup(_run(restore(load(SuiteSettings), folder, tell, force=force)), folder, console)
+        work = restore(load(SuiteSettings), folder, tell, force=force, keep_sign_ins=keep_sign_ins)
+        restored = _run(work)
+    show_restored(restored, folder, console, keep_sign_ins=keep_sign_ins)
+    if restored.damaged:
+        raise typer.Exit(1)
 
 
 @admin_app.command("import-stemtube")

@@ -34,30 +34,25 @@ def show_cleanup(found: Json, console: Console) -> None:
     """Prints a cleanup's report."""
     report, done = found["report"], "would be removed" if found["dryRun"] else "removed"
     size = int(report["objectBytes"]) / 1e6
-
-    def show(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     if report.get("heldBack"):
-        show(report["heldBack"])
+        _show(console, report["heldBack"])
         done = "found"
-    show(f"objects that nothing needs: {report['objectCount']} ({size:.1f} MB) {done}")
-    show(
-        f"  of these put into the trash: {report.get('trashedCount', 0)}; waiting: {report.get('waitingCount', 0)} more"
-    )
+    _show(console, f"objects that nothing needs: {report['objectCount']} ({size:.1f} MB) {done}")
+    trashed, waiting = report.get("trashedCount", 0), report.get("waitingCount", 0)
+    _show(console, f"  of these put into the trash: {trashed}; waiting: {waiting} more")
     for key in report["objects"]:
-        show(f"  {key}")
-    show(f"records whose object is gone: {report['recordCount']} {done}")
+        _show(console, f"  {key}")
+    _show(console, f"records whose object is gone: {report['recordCount']} {done}")
     for record in report["records"]:
-        show(f"  {record}")
-    show(f"records whose object is missing, kept for now: {report.get('missingCount', 0)}")
+        _show(console, f"  {record}")
+    _show(console, f"records whose object is missing, kept for now: {report.get('missingCount', 0)}")
     for record in report.get("missing", ()):
-        show(f"  {record}")
-    show(f"damaged originals: {report.get('damagedCount', 0)}")
+        _show(console, f"  {record}")
+    _show(console, f"damaged originals: {report.get('damagedCount', 0)}")
     for key in report.get("damaged", ()):
-        show(f"  {key}")
-    show(f"objects taken out of the trash: {report.get('restoredCount', 0)}")
-    show(f"deleted tracks past their grace period: {report['expiredTrackCount']} {done}")
+        _show(console, f"  {key}")
+    _show(console, f"objects taken out of the trash: {report.get('restoredCount', 0)}")
+    _show(console, f"deleted tracks past their grace period: {report['expiredTrackCount']} {done}")
 
 
 @contextlib.contextmanager
@@ -81,9 +76,41 @@ def copying(console: Console) -> Iterator[Tell]:
 
 
 def show_backup(summary: Summary, folder: Path, console: Console) -> None:
-    """Prints what a backup holds."""
+    """Prints what a backup holds, and what is wrong with it."""
     names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
     line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
     if summary.gone:
         line += f" {summary.gone} more were deleted meanwhile."
+    _show(console, line)
+    for key in summary.damaged:
+        _show(
+            console, f"damaged: {key} is not what was uploaded. Its copy in an earlier backup may be good: keep that."
+        )
+
+
+def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
+    """Prints what was put back, and what that means for who may sign in."""
+    show_backup(summary, folder, console)
+    _show(
+        console,
+        f"Accounts are as they were at {summary.made}: disable, demote or delete again who was since then, and have "
+        "passwords chosen again that were changed because somebody knew them.",
+    )
+    if keep_sign_ins:
+        _show(
+            console,
+            "WARNING: sign-ins were kept. Sessions, API tokens, invitations, one-time passwords and signing keys that "
+            "were ended since the backup are good again, for thieves too. `stemtube admin rotate-key --leaked` ends "
+            "access tokens; users end their sessions and API tokens.",
+        )
+    else:
+        _show(
+            console,
+            "All sessions, API tokens, invitations and one-time passwords have ended; a new signing key is made at the "
+            "start. Users sign in with their passwords and make new API tokens; "
+            "`stemtube admin users reset-password NAME` gives a new one-time password.",
+        )
+
+
+def _show(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)

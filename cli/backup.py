@@ -5,6 +5,9 @@
     FOLDER/objects.jsonl     a line per object: key, size, sha256
     FOLDER/backup.json       what there is, with checksums; written last: a folder without it is no backup
 
+A damaged database is no backup: what was copied is removed. A damaged original is kept, as it may be the last one, and
+told; putting it back never replaces a good one.
+
 Databases come first. What is added meanwhile then has objects without a record in the backup, which a sweep removes;
 the other way round there would be records without an object. What is deleted for good meanwhile is the one case in
 which an object is missing; it is told.
@@ -13,8 +16,10 @@ which an object is missing; it is told.
 import asyncio
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,14 +27,17 @@ from typing import TypeVar
 
 from cli.databases import ServiceDatabase, service_database
 from cli.suite import SERVICES, ServicePlace, SuiteSettings
-from services.common.errors import NotFoundError, PreconditionError, UnavailableError
+from services.common.errors import NotFoundError, PreconditionError, StemTubeError, UnavailableError
 from services.common.storage import ObjectInfo, ObjectStore
 
 FORMAT = 1
 ABOUT, OBJECT_LIST, DATABASES, OBJECTS = "backup.json", "objects.jsonl", "databases", "objects"
+ORIGINALS = "originals"
 AT_ONCE = 4
 TRIES = 3
 CHUNK_BYTES = 1024 * 1024
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]
@@ -44,15 +52,32 @@ class Entry:
     size: int
     sha256: str
 
+    @property
+    def damaged(self) -> bool:
+        """It is an original, and not what its name says: originals are named by the SHA-256 of what was uploaded."""
+        folder, _, digest = self.name.partition("/")
+        return folder == ORIGINALS and bool(_DIGEST.fullmatch(digest)) and digest != self.sha256
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a backup holds: services whose databases are in it, objects and their bytes, objects that went meanwhile."""
+    """What a backup holds.
+
+    Args:
+        databases: services whose databases are in it.
+        object_count: objects.
+        object_bytes: their size.
+        gone: objects that were deleted meanwhile.
+        damaged: keys of originals that are not what was uploaded: their SHA-256 is not the one that they are named by.
+        made: when it was made.
+    """
 
     databases: tuple[str, ...]
     object_count: int
     object_bytes: int
     gone: int
+    damaged: tuple[str, ...] = ()
+    made: str = field(default="", compare=False)
 
 
 def databases(settings: SuiteSettings) -> dict[str, ServiceDatabase]:
@@ -69,6 +94,22 @@ def databases(settings: SuiteSettings) -> dict[str, ServiceDatabase]:
     }
 
 
+async def database_faults(settings: SuiteSettings, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What is wrong with the databases of services that are not ready, by service: reason and message.
+
+    Raises:
+        InvalidInputError: a URL is wrong.
+    """
+    found = {}
+    places = databases(settings)
+    for name in [name for name in names if name in places]:
+        try:
+            await places[name].check()
+        except StemTubeError as error:
+            found[name] = {"reason": error.reason, "message": error.message}
+    return found
+
+
 async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
     """Makes a backup.
 
@@ -78,12 +119,28 @@ async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
         tell: hears how far it is.
 
     Raises:
-        StemTubeError: something is in the folder (reason NOT_EMPTY), or something cannot be read.
+        StemTubeError: something is in the folder (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
+            something cannot be read or written. The folder is then as it was before.
     """
     sources = databases(settings)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(folder.iterdir()):
         raise PreconditionError(f"{folder} is not empty: a backup needs a folder of its own.", "NOT_EMPTY")
+    try:
+        return await _fill(settings, folder, sources, tell)
+    except BaseException:
+        await asyncio.to_thread(_clear, folder, is_new)
+        raise
+
+
+def _clear(folder: Path, is_new: bool) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if not is_new:
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], tell: Tell) -> Summary:
     (folder / DATABASES).mkdir()
     copied = []
     for name, source in sources.items():
@@ -105,7 +162,13 @@ async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
     draft = folder / f"{ABOUT}.draft"
     draft.write_text(json.dumps(about, indent=1))
     draft.replace(folder / ABOUT)
-    return Summary(tuple(sources), len(objects), sum(entry.size for entry in objects), gone)
+    return summary_of(tuple(sources), objects, str(about["made"]), gone)
+
+
+def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: int = 0) -> Summary:
+    """What a backup holds, by its list of objects."""
+    damaged = tuple(entry.name for entry in objects if entry.damaged)
+    return Summary(names, len(objects), sum(entry.size for entry in objects), gone, damaged, made)
 
 
 async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[list[Entry], int]:

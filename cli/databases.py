@@ -4,12 +4,23 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from cli.sign_ins import EXPIRE_ONE_TIME_PASSWORDS, HAS_ONE_TIME_PASSWORDS, end_in_sqlite, without_emptied
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
+from services.common.sqlite_faults import (
+    check_file,
+    damage,
+    expect_content,
+    has_log,
+    sqlite_fault,
+    sqlite_uri,
+    system_fault,
+)
 
 BUSY_SECONDS = 30.0
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
@@ -32,8 +43,30 @@ class ServiceDatabase(Protocol):
         """Whether there is nothing in it yet."""
         ...
 
-    async def put_back(self, path: Path) -> None:
-        """Replaces what is there by a copy; all of it or nothing."""
+    async def check(self) -> None:
+        """Looks for damage in what is there.
+
+        Raises:
+            DataLossError: it is damaged (reason DATABASE_DAMAGED).
+            UnavailableError: it cannot be used now.
+        """
+        ...
+
+    async def check_copy(self, path: Path) -> None:
+        """Looks through a copy before it is put back.
+
+        Raises:
+            DataLossError: it is damaged (reason DATABASE_DAMAGED).
+        """
+        ...
+
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
+        """Replaces what is there by a copy; all of it or nothing.
+
+        Args:
+            path: the copy.
+            end_sign_ins: it is auth's, and nobody is let in by it who does not know a password (see `sign_ins`).
+        """
         ...
 
 
@@ -67,47 +100,91 @@ class SqliteFile:
         self._path = path
 
     async def copy(self, path: Path) -> None:
-        """See `ServiceDatabase`."""
+        """See `ServiceDatabase`.
+
+        Raises:
+            DataLossError: it is damaged (reason DATABASE_DAMAGED).
+            UnavailableError: it is locked, cannot be read, or the copy cannot be written.
+            PreconditionError: there is none (reason NO_DATABASE).
+        """
         await asyncio.to_thread(self._copy, path)
 
     def _copy(self, path: Path) -> None:
-        if not self._path.exists():
+        if not self._path.exists() and not has_log(self._path):
             raise PreconditionError(f"There is no database {self._path}.", "NO_DATABASE")
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # passwords' hashes and keys are in it
-        with closing(self._open(self._path)) as original, closing(self._open(path)) as copy:
-            # All pages at once: what is written meanwhile goes into the log beside the file, and holds nobody up.
-            original.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file
-            (found,) = copy.execute("PRAGMA quick_check").fetchone()
+        expect_content(self._path)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # passwords' hashes and keys are in it
+            # Not for writing: its end would write a log that is beside the file, which may be another file's, into it.
+            with closing(_open(self._path, "ro")) as original, closing(_open(path, "rw")) as copy:
+                # All pages at once: what is written meanwhile goes into the log beside the file, and holds nobody up.
+                original.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file
+                (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self._path) or error from error
+        except OSError as error:
+            raise system_fault(error, path) from error
         if found != "ok":
-            raise PreconditionError(f"The database {self._path} is damaged: {found}.", "DATABASE_DAMAGED")
+            raise damage(self._path, " ".join(found.split()))
+
+    async def check(self) -> None:
+        """See `ServiceDatabase`. No file is none that is damaged: the service makes it at its first start."""
+        if self._path.exists() or has_log(self._path):
+            await asyncio.to_thread(check_file, self._path)
 
     async def is_empty(self) -> bool:
-        """See `ServiceDatabase`."""
-        if not self._path.exists():
+        """See `ServiceDatabase`.
+
+        Raises:
+            DataLossError: what is there is damaged (reason DATABASE_DAMAGED).
+        """
+        return await asyncio.to_thread(self._is_empty)
+
+    def _is_empty(self) -> bool:
+        if not self._path.exists() and not has_log(self._path):
             return True
-        with closing(self._open(self._path)) as connection:
-            return connection.execute("SELECT name FROM sqlite_master").fetchone() is None
+        expect_content(self._path)
+        try:
+            with closing(_open(self._path, "ro")) as connection:
+                return connection.execute("SELECT name FROM sqlite_master").fetchone() is None
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self._path) or error from error
 
-    async def put_back(self, path: Path) -> None:
+    async def check_copy(self, path: Path) -> None:
         """See `ServiceDatabase`."""
-        await asyncio.to_thread(self._put_back, path)
+        await asyncio.to_thread(check_file, path, thorough=True)
 
-    def _put_back(self, path: Path) -> None:
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
+        """See `ServiceDatabase`."""
+        try:
+            await asyncio.to_thread(self._put_back, path, end_sign_ins)
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self._path) or error from error
+        except OSError as error:
+            raise system_fault(error, self._path) from error
+
+    def _put_back(self, path: Path, end_sign_ins: bool) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_name(f"{self._path.name}.restoring")
         draft.unlink(missing_ok=True)
-        with path.open("rb") as source, open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as target:
-            shutil.copyfileobj(source, target)
-            os.fsync(target.fileno())
-        # SQLite would take the old file's log for the new one's.
-        for ending in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        draft.replace(self._path)
+        try:
+            with path.open("rb") as source, open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as target:
+                shutil.copyfileobj(source, target)
+                os.fsync(target.fileno())
+            if end_sign_ins:
+                with closing(_open(draft, "rw")) as connection:
+                    end_in_sqlite(connection)
+            # SQLite would take the old file's log for the new one's.
+            for ending in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+            draft.replace(self._path)
+        finally:
+            draft.unlink(missing_ok=True)
 
-    @staticmethod
-    def _open(path: Path) -> sqlite3.Connection:
-        return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(sqlite_uri(path, mode), uri=True, timeout=BUSY_SECONDS)
 
 
 class PostgresDatabase:
@@ -132,21 +209,42 @@ class PostgresDatabase:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         await self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={path}")
 
+    async def check(self) -> None:
+        """See `ServiceDatabase`. A server looks after its own files."""
+
     async def is_empty(self) -> bool:
         """See `ServiceDatabase`."""
-        told = await self._run("psql", "--no-psqlrc", "--tuples-only", "--no-align", f"--command={TABLES}")
-        return int(told) == 0
+        return int(await self._ask(TABLES)) == 0
 
-    async def put_back(self, path: Path) -> None:
+    async def check_copy(self, path: Path) -> None:
         """See `ServiceDatabase`."""
-        whole = ("--single-transaction", "--exit-on-error")
-        await self._run("pg_restore", "--clean", "--if-exists", "--no-owner", "--no-privileges", *whole, str(path))
+        await self._contents(path)
 
-    async def _run(self, program: str, *arguments: str) -> str:
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
+        """See `ServiceDatabase`."""
+        options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
+        with tempfile.TemporaryDirectory() as folder:
+            if end_sign_ins:
+                kept = Path(folder) / "contents"
+                kept.write_text(without_emptied(await self._contents(path)))
+                options.append(f"--use-list={kept}")
+            await self._run("pg_restore", *options, str(path))
+        if end_sign_ins and int(await self._ask(HAS_ONE_TIME_PASSWORDS)):
+            await self._ask(EXPIRE_ONE_TIME_PASSWORDS)
+
+    async def _contents(self, path: Path) -> str:
+        return await self._run("pg_restore", "--list", str(path), connected=False)
+
+    async def _ask(self, statement: str) -> str:
+        return await self._run(
+            "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", f"--command={statement}"
+        )
+
+    async def _run(self, program: str, *arguments: str, connected: bool = True) -> str:
         environment = {**os.environ, **({"PGPASSWORD": self._password} if self._password else {})}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(program, f"--dbname={self._url}", *arguments),
+                *(program, *([f"--dbname={self._url}"] if connected else []), *arguments),
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

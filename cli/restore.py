@@ -23,29 +23,45 @@ from cli.backup import (
     databases,
     entry_of,
     side_by_side,
+    summary_of,
 )
+from cli.databases import ServiceDatabase
 from cli.demo import LOCK
 from cli.suite import SuiteSettings
-from services.common.errors import InvalidInputError, PreconditionError, StemTubeError
+from services.common.errors import (
+    DataLossError,
+    InvalidInputError,
+    PreconditionError,
+    StemTubeError,
+    UnavailableError,
+)
 from services.common.storage import ObjectStore, check_key
+
+AUTH = "auth"
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup as its list tells it: databases, with the kind of each, and objects."""
+    """A backup as its list tells it: when it was made, databases, with the kind of each, and objects."""
 
+    made: str
     databases: list[tuple[Entry, str]]
     objects: list[Entry]
 
 
-async def restore(settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool) -> Summary:
+async def restore(
+    settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool, keep_sign_ins: bool = False
+) -> Summary:
     """Puts a backup back.
 
     Args:
         settings: where everything shall be.
         folder: the backup's.
         tell: hears how far it is.
-        force: replace what is there. Objects that the backup does not have stay for the sweep.
+        force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
+            there is not replaced by a damaged one.
+        keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
+            those that were ended since; otherwise none of them is good any more (see `sign_ins`).
 
     Raises:
         StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
@@ -69,14 +85,17 @@ async def restore(settings: SuiteSettings, folder: Path, tell: Tell, *, force: b
                     _expect_empty(await target.is_empty(), f"the database of {name}")
                 _expect_empty(await anext(store.list(), None) is None, "the object store")
             await _verify(folder, found, tell)
+            for entry, _kind in found.databases:
+                tell(f"checking the database of {entry.name}", 0, 0)
+                await _expect_whole(targets[entry.name], folder / DATABASES / entry.name)
             await _put_objects(store, folder, found.objects, tell)
             for entry, _kind in found.databases:
                 tell(f"database of {entry.name}", 0, 0)
-                await targets[entry.name].put_back(folder / DATABASES / entry.name)
+                path, end_sign_ins = folder / DATABASES / entry.name, entry.name == AUTH and not keep_sign_ins
+                await targets[entry.name].put_back(path, end_sign_ins=end_sign_ins)
     except Timeout:
         raise _running() from None
-    names = tuple(entry.name for entry, _kind in found.databases)
-    return Summary(names, len(found.objects), sum(entry.size for entry in found.objects), 0)
+    return summary_of(tuple(entry.name for entry, _kind in found.databases), found.objects, found.made)
 
 
 def read(folder: Path) -> Backup:
@@ -99,7 +118,7 @@ def read(folder: Path) -> Backup:
         raise InvalidInputError(f"{folder} is not a backup that was finished: {error}.", "BAD_BACKUP") from error
     for entry in objects:
         check_key(entry.name)
-    return Backup(copies, objects)
+    return Backup(str(about.get("made", "")), copies, objects)
 
 
 async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
@@ -117,12 +136,21 @@ async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
         tell("checking", done, total)
 
 
+async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
+    """A copy with the right checksum is still damaged if the database was."""
+    try:
+        await target.check_copy(path)
+    except (DataLossError, UnavailableError) as error:
+        raise InvalidInputError(f"{error.message} Nothing was changed.", "BAD_BACKUP") from error
+
+
 async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], tell: Tell) -> None:
     total, done = sum(entry.size for entry in entries), 0
 
     async def put(entry: Entry) -> None:
         nonlocal done
-        await store.put(entry.name, folder / OBJECTS / entry.name)
+        if not (entry.damaged and await store.exists(entry.name)):
+            await store.put(entry.name, folder / OBJECTS / entry.name)
         done += entry.size
         tell("objects", done, total)
 

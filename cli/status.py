@@ -65,8 +65,8 @@ async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
         async with session.get(f"{url}/readyz") as answer:
             state = "ready" if answer.ok else (await answer.text()).strip()
         async with session.get(f"{url}/metrics") as answer:
-            families = list(text_string_to_metric_families(await answer.text()))
-        async with session.get(f"{url}/errors") as answer:  # the gateway has none on its public address
+            families = list(text_string_to_metric_families(await answer.text())) if answer.ok else []
+        async with session.get(f"{url}/errors") as answer:  # a gateway without an address for operators has none
             errors = (await answer.json())["errors"] if answer.ok else []
     except (aiohttp.ClientError, TimeoutError):
         return Process(name, "away")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, SecretStr
 
 from cli.supervisor import Part
-from services.common.config import ListenAddress, Section, Settings, split_address
+from services.common.config import ListenAddress, OptionalListenAddress, Section, Settings, split_address
 
 SERVICES = ("auth", "download", "separation", "analysis")
 STOP_ORDER = {"gateway": 0, "download": 1, "separation": 2, "analysis": 2, "auth": 3}
@@ -63,7 +63,7 @@ class AuthPlace(ServicePlace):
 class GatewayPlace(Place):
     """What the supervisor needs to know of the gateway."""
 
-    health_listen: ListenAddress | None = None
+    health_listen: OptionalListenAddress = "127.0.0.1:9090"
     public_url: str = ""
 
 
@@ -130,8 +130,8 @@ class SuiteSettings(Settings):
         for name in (*SERVICES, "gateway"):
             place: Place = getattr(self, name)
             common[f"STEMTUBE_{name.upper()}__LISTEN"] = place.listen
-            if isinstance(place, GatewayPlace) and place.health_listen is not None:
-                common["STEMTUBE_GATEWAY__HEALTH_LISTEN"] = place.health_listen
+            if isinstance(place, GatewayPlace):
+                common["STEMTUBE_GATEWAY__HEALTH_LISTEN"] = place.health_listen or ""
             if isinstance(place, ServicePlace):
                 common[f"STEMTUBE_{name.upper()}__HEALTH_LISTEN"] = place.health_listen
                 common[f"STEMTUBE_ADDRESS__{name.upper()}"] = _host_and_port(_reachable(place.listen))

@@ -38,6 +38,7 @@ from gateway.openapi import document
 from gateway.page_errors import add_page_errors
 from services.common.client import open_channel
 from services.common.config import split_address
+from services.common.confinement_check import expect_confinement
 from services.common.limits import TokenBuckets
 from services.common.memory import return_freed_memory
 from services.common.peers import TrustedProxies
@@ -98,8 +99,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(tus.add_headers)
     app.on_response_prepare.append(origins.add_cors_headers)
     app.on_response_prepare.append(response_headers.make_safe)
-    if config.gateway.health_listen is None:
-        app.add_routes(health.routes)
+    app.add_routes(health.routes)
     app.add_routes(session.routes)
     app.add_routes(uploads.routes)
     app.add_routes(tus.routes)
@@ -154,6 +154,7 @@ class RunningGateway:
     Attributes:
         app: the application.
         port: where it listens.
+        health_port: where /metrics is; 0 if nowhere.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class RunningGateway:
         self._shutdown_seconds = shutdown_seconds
         self.app = runner.app
         self.port: int = listener.sockets[0].getsockname()[1]
+        self.health_port: int = health_runner.addresses[0][1] if health_runner else 0
 
     async def stop(self) -> None:
         """Has clients of open streams connect elsewhere, answers what is being asked, and takes no more requests.
@@ -246,9 +248,10 @@ async def serve(config: GatewaySettings) -> None:
 
     Raises:
         OSError: the address is taken or is not one of this machine's.
-        StemTubeError: the object store cannot be opened.
+        StemTubeError: the object store cannot be opened, or decoders cannot be confined (see `expect_confinement`).
     """
     return_freed_memory()
+    await expect_confinement(config.decoder)
     gateway = await start(config)
     try:
         await stop_signal()

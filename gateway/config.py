@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from services.common.config import ListenAddress, Section, Settings
+from services.common.config import ListenAddress, OptionalListenAddress, Section, Settings
 from services.common.peers import LOOPBACK, Networks
 
 MIB = 1024 * 1024
@@ -15,8 +15,9 @@ class GatewaySection(Section):
     """How the gateway faces the browser."""
 
     listen: ListenAddress = Field("127.0.0.1:8080", description="host:port of HTTP")
-    health_listen: ListenAddress | None = Field(
-        None, description="where /healthz, /readyz and /metrics listen; empty: beside the pages, for everybody to see"
+    health_listen: OptionalListenAddress = Field(
+        "127.0.0.1:9090",
+        description="host:port of /healthz, /readyz, /metrics and /errors, for operators; empty: no metrics",
     )
     public_url: str = Field(
         "", description="address that people type, e.g. https://stems.example.org; https makes cookies Secure"

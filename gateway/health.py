@@ -1,4 +1,7 @@
-"""Whether the gateway lives, whether it can do its work, and its metrics."""
+"""Whether the gateway lives, whether it can do its work, and its metrics.
+
+Strangers learn the former two in a word; what is wrong, metrics and errors are told on an address of operators.
+"""
 
 import asyncio
 from typing import Any
@@ -15,6 +18,7 @@ from services.common.telemetry import errors, metrics
 # Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
 NEEDED = (AUTH, DOWNLOAD)
 CHECK_SECONDS = 2.0
+READY = "ready"
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -23,13 +27,23 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 if the services that everything needs answer, else 503; which one does not is in the body."""
-    if request.app[STOPPING].is_set():
-        return web.json_response({"status": "stopping"}, status=503)
-    states = await asyncio.gather(*(_state(request.app[CHANNELS][name], name) for name in NEEDED))
+    """GET /readyz: 200 if the services that everything needs answer, else 503."""
+    status, _states = await _readiness(request.app)
+    return web.json_response({"status": status}, status=200 if status == READY else 503)
+
+
+async def readyz_of_each(request: web.Request) -> web.Response:
+    """The same, with the state of each of these services."""
+    status, states = await _readiness(request.app)
+    return web.json_response({"status": status, "services": states}, status=200 if status == READY else 503)
+
+
+async def _readiness(app: web.Application) -> tuple[str, dict[str, str]]:
+    if app[STOPPING].is_set():
+        return "stopping", {}
+    states = await asyncio.gather(*(_state(app[CHANNELS][name], name) for name in NEEDED))
     ready = all(state == "SERVING" for state in states)
-    content = {"status": "ready" if ready else "not ready", "services": dict(zip(NEEDED, states, strict=True))}
-    return web.json_response(content, status=200 if ready else 503)
+    return READY if ready else "not ready", dict(zip(NEEDED, states, strict=True))
 
 
 async def _state(channel: grpc.aio.Channel, service: str) -> str:
@@ -43,11 +57,13 @@ async def _state(channel: grpc.aio.Channel, service: str) -> str:
 
 
 def health_app(gateway: web.Application) -> web.Application:
-    """The same, and /errors, on an address of its own, about a running gateway."""
+    """What operators see of a running gateway, on an address of its own."""
     app = web.Application()
     app[CHANNELS], app[STOPPING] = gateway[CHANNELS], gateway[STOPPING]
-    app.add_routes([*routes, web.get("/errors", errors)])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz_of_each)])
+    app.add_routes([web.get("/metrics", metrics), web.get("/errors", errors)])
     return app
 
 
-routes = [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+routes = [web.get("/healthz", healthz), web.get("/readyz", readyz)]
+"""Of the public address."""

@@ -4,6 +4,7 @@ from services.analysis.config import AnalysisSettings
 from services.analysis.pull import find
 from services.analysis.service import KIND, NAME, AnalysisService
 from services.analysis.worker import AnalysisWorker
+from services.common.confinement_check import expect_confinement
 from services.common.jobs import JobQueue
 from services.common.operations_service import Models
 from services.common.process import run
@@ -13,6 +14,8 @@ from stemtube.analysis.v1 import analysis_pb2_grpc
 
 
 async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None:
+    if works:
+        await expect_confinement(settings.decoder)
     section = settings.analysis
     objects = settings.object_store()
     worker = AnalysisWorker(settings) if works else None

@@ -20,6 +20,7 @@ from services.auth.store import Store
 from services.auth.throttle import Throttle
 from services.common.auth import TokenVerifier
 from services.common.database import Database, migrate
+from services.common.errors import DataLossError, UnavailableError
 from services.common.operations_service import with_operations
 from services.common.server import Service
 from stemtube.auth.v1 import auth_pb2_grpc
@@ -82,6 +83,8 @@ async def _tidy_forever(chores: tuple[Callable[[], Awaitable[None]], ...]) -> No
         for chore in chores:
             try:
                 await chore()
+            except (UnavailableError, DataLossError) as error:
+                log.warning("a chore failed", error=error.message, reason=error.reason)
             except Exception:  # it tidies up only: sign-ins go on without it
                 log.exception("a chore failed")
         await asyncio.sleep(CHORE_SECONDS)

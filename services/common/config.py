@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from services.common.confinement import can_confine
 from services.common.peers import PRIVATE, Networks
 from services.common.storage import ObjectStore
 from services.common.weights import WeightStore
@@ -51,6 +52,9 @@ def _is_address(address: str) -> str:
 
 ListenAddress = Annotated[str, AfterValidator(_is_address)]
 """host:port where a process listens; port 0 takes any that is free."""
+
+OptionalListenAddress = Annotated[ListenAddress | None, BeforeValidator(lambda address: address or None)]
+"""The same, or empty."""
 
 
 class Section(BaseModel):
@@ -117,6 +121,11 @@ class DecoderSettings(Section):
     memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
     cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
     wall_seconds: float = Field(900.0, gt=0, description="time that is waited for a file's decoder")
+    require_confinement: bool = Field(
+        default_factory=can_confine,
+        description="do not start, and decode nothing, where a decoder cannot be confined; unless given true on Linux "
+        "(x86_64, aarch64), and a warning elsewhere",
+    )
 
 
 class NetworkSettings(Section):

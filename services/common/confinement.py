@@ -90,14 +90,27 @@ def confine(memory_bytes: int, cpu_seconds: int) -> str:
         cpu_seconds: that it may compute; it gets SIGXCPU then, and SIGKILL a second later.
 
     Returns:
-        What this system leaves unlimited, in words; empty on Linux.
+        What this system leaves unlimited, in words; empty on Linux where nothing hinders it.
     """
-    limit_memory(memory_bytes)
-    _lower(resource.RLIMIT_CPU, cpu_seconds, grace=1)
-    _lower(resource.RLIMIT_FSIZE, 0)
-    _lower(resource.RLIMIT_NPROC, 0)
-    _lower(resource.RLIMIT_NOFILE, 0)  # no number is left for a file or a socket; those that are open stay
-    return _filter_system_calls()
+    missing = [_limit(memory_bytes, cpu_seconds), _filter_system_calls()]
+    return "; ".join(filter(None, missing))
+
+
+def can_confine() -> bool:
+    """Whether this kind of system and machine confines a process wholly, unless something hinders it."""
+    return sys.platform == "linux" and platform.machine() in _MACHINES and sys.maxsize > 2**32
+
+
+def _limit(memory_bytes: int, cpu_seconds: int) -> str:
+    try:
+        limit_memory(memory_bytes)
+        _lower(resource.RLIMIT_CPU, cpu_seconds, grace=1)
+        _lower(resource.RLIMIT_FSIZE, 0)
+        _lower(resource.RLIMIT_NPROC, 0)
+        _lower(resource.RLIMIT_NOFILE, 0)  # no number is left for a file or a socket; those that are open stay
+    except (OSError, ValueError) as error:
+        return f"memory, time and files are not limited: {error}"
+    return ""
 
 
 def _lower(kind: int, limit: int, grace: int = 0) -> None:

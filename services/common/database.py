@@ -9,7 +9,6 @@ Three lines give a service its database, a SQLite file or PostgreSQL:
 
 import asyncio
 import hashlib
-import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +18,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import aiosqlite
 import psycopg
 import structlog
 from alembic import command, context
@@ -32,31 +30,36 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
-    Engine,
     Float,
     MetaData,
     create_engine,
-    event,
     func,
     make_url,
     select,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
+from services.common.database_faults import fault_of
+from services.common.errors import (
+    DataLossError,
+    InvalidInputError,
+    PreconditionError,
+    UnavailableError,
+)
+from services.common.sqlite_faults import without_path
+from services.common.sqlite_files import checked_file, connect, open_sqlite, prepare_file, set_up_sqlite
 
 log = structlog.get_logger(__name__)
 
-SQLITE_BUSY_MS = 15_000
 CONNECT_SECONDS = 10
 MIGRATION_LOCK_SECONDS = 120
-SQLITE_OUTAGES = frozenset(
-    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-)
+READING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4}
+WRITING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 3}
+"""Connections of a `Database`, 15 at most. Writers may wait for one another, and readers never for a writer."""
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -135,26 +138,30 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
         self._sqlite = parsed.get_backend_name() == "sqlite"
-        options = _engine_options(parsed)
-        if self._sqlite:
-            options["connect_args"]["async_creator_fn"] = _connect
-        self.engine = create_async_engine(parsed, pool_pre_ping=True, **options)
-        writing = self.engine
-        if self._sqlite:
-            _prepare_file(parsed)
-            _set_up_sqlite(self.engine.sync_engine)
-            writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._file = prepare_file(parsed) if self._sqlite else None
+        self.engine = self._open(parsed, READING_POOL)
+        self._writing_engine = self._open(parsed, WRITING_POOL)
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._writers = async_sessionmaker(writing, expire_on_commit=False)
+        writing = self._writing_engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._writers = async_sessionmaker(writing if self._sqlite else self._writing_engine, expire_on_commit=False)
+
+    def _open(self, url: URL, pool: dict[str, Any]) -> AsyncEngine:
+        options = _engine_options(url)
+        if self._sqlite:
+            options["connect_args"]["async_creator_fn"] = connect
+        engine = create_async_engine(url, pool_pre_ping=True, **pool, **options)
+        if self._sqlite:
+            set_up_sqlite(engine.sync_engine)
+        return engine
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads, side by side with others.
+        """A session that only reads, side by side with others; it never waits for one that writes.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
+        with outages(self._file):
             async with self._readers() as session:
                 yield session
 
@@ -169,9 +176,9 @@ class Database:
             lock: name of what must not happen twice at once, in any process.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
+        with outages(self._file):
             async with self._writers.begin() as session:
                 if lock and not self._sqlite:
                     await session.execute(select(func.pg_advisory_xact_lock(_lock_number(lock))))
@@ -180,6 +187,7 @@ class Database:
     async def close(self) -> None:
         """Closes all connections."""
         await self.engine.dispose()
+        await self._writing_engine.dispose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,6 +210,7 @@ async def migrate(url: str, package: str, tables: str = "") -> None:
 
     Raises:
         UnavailableError: the database does not answer, or another process keeps migrating it.
+        DataLossError: the SQLite file is damaged (reason DATABASE_DAMAGED); nothing is changed then.
         PreconditionError: a newer StemTube made the database (reason DATABASE_TOO_NEW).
     """
     await asyncio.to_thread(_migrate, parse_url(url), package, tables or package.rpartition(".")[2])
@@ -233,7 +242,8 @@ def _migrate(url: URL, package: str, tables: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files(package) / "migrations").replace("%", "%%"))
     config.attributes["version_table"] = f"{tables}_schema_version"
-    with _alembic, outages(), _migrating(url, tables) as connection:
+    file = checked_file(url) if url.get_backend_name() == "sqlite" else None
+    with _alembic, outages(file, for_operator=True), _migrating(url, tables) as connection:
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -255,10 +265,10 @@ def _migrating(url: URL, tables: str) -> Iterator[Connection]:
             connection.execute(select(func.pg_advisory_xact_lock(_lock_number(f"migrate {tables}"))))
             yield connection
         return
-    path = _prepare_file(url)
-    engine = create_engine(url.set(drivername="sqlite"), poolclass=NullPool, **_engine_options(url))
+    path = prepare_file(url)
+    engine = create_engine(url.set(drivername="sqlite"), poolclass=NullPool, creator=lambda: open_sqlite(path))
     # Off, because changing a table means to copy and drop it, and a drop would delete the rows that refer to it.
-    _set_up_sqlite(engine, foreign_keys=False)
+    set_up_sqlite(engine, foreign_keys=False)
     try:
         with (
             FileLock(f"{path}.lock", timeout=MIGRATION_LOCK_SECONDS),
@@ -271,63 +281,11 @@ def _migrating(url: URL, tables: str) -> Iterator[Connection]:
         raise UnavailableError(f"Another process keeps migrating the database ({tables}).") from error
 
 
-class _SqliteConnection(aiosqlite.Connection):
-    """Can be stopped more than once.
-
-    SQLAlchemy stops the connection of a call that is cancelled twice while it closes it. The second stop would wait for
-    a thread that has ended, for ever, and the loop at its end for the second stop.
-    """
-
-    _stopped = False
-
-    def stop(self) -> asyncio.Future[Any] | None:
-        """Has the thread end; a future of that at the first time."""
-        if self._stopped:
-            return None
-        self._stopped = True
-        return super().stop()
-
-
-def _connect(path: str, **options: Any) -> _SqliteConnection:
-    """As `aiosqlite.connect`; the thread does not outlive the process."""
-    connection = _SqliteConnection(lambda: sqlite3.connect(path, **options), iter_chunk_size=64)
-    connection._thread.daemon = True
-    return connection
-
-
 def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        # Transactions begin where `_set_up_sqlite` says so, not where Python's driver guesses.
+        # Transactions begin where `set_up_sqlite` says so, not where Python's driver guesses.
         return {"connect_args": {"isolation_level": None}}
     return {"connect_args": {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}}
-
-
-def _prepare_file(url: URL) -> Path:
-    """Makes the file of a SQLite database, for its owner only: passwords' hashes and keys will be in it."""
-    path = Path(url.database or "").absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise UnavailableError(f"The database file cannot be opened: {error}.", "DATABASE_UNAVAILABLE") from error
-    return path
-
-
-def _set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
-    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says."""
-
-    @event.listens_for(engine, "connect")
-    def set_pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
 def _lock_number(name: str) -> int:
@@ -336,28 +294,30 @@ def _lock_number(name: str) -> int:
 
 
 @contextmanager
-def outages() -> Iterator[None]:
-    """Tells outages of the database from faults of ours: the former are worth another try.
+def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator[None]:
+    """Tells faults of the database from faults of ours.
+
+    Args:
+        file: the SQLite file; the log tells it.
+        for_operator: the error's message tells it too.
 
     Raises:
-        UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+        UnavailableError: the database is whole and cannot be used now; worth another try (reason DATABASE_UNAVAILABLE,
+            DATABASE_LOCKED, DATABASE_DISK_FULL, DATABASE_READ_ONLY or DATABASE_NO_PERMISSION).
+        DataLossError: the database is damaged (reason DATABASE_DAMAGED).
         InvalidInputError: a text with NUL in it, which PostgreSQL takes nowhere (reason BAD_REQUEST).
     """
     try:
         yield
-    except (DBAPIError, PoolTimeoutError) as error:
+    except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
         if isinstance(getattr(error, "orig", None), psycopg.DataError) and "NUL" in str(error):
             raise InvalidInputError("A text must not have NUL characters.", "BAD_REQUEST") from None
-        if not _is_outage(error):
+        told = fault_of(error, file)
+        if told is None:
             raise
-        log.warning("database outage", detail=str(getattr(error, "orig", None) or error))
-        raise UnavailableError("The database does not answer now.", "DATABASE_UNAVAILABLE") from error
-
-
-def _is_outage(error: DBAPIError | PoolTimeoutError) -> bool:
-    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
-        return True
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in SQLITE_OUTAGES
-    return isinstance(error.orig, psycopg.OperationalError)
+        detail = str(getattr(error, "orig", None) or error)
+        if isinstance(told, DataLossError):
+            log.error("database damaged", reason=told.reason, detail=told.message)
+        else:
+            log.warning("database outage", reason=told.reason, detail=detail, file=str(file or ""))
+        raise told if for_operator else without_path(told) from error

@@ -24,6 +24,7 @@ class Code(IntEnum):
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    DATA_LOSS = 15
     UNAUTHENTICATED = 16
 
 
@@ -140,6 +141,13 @@ class DeviceNotReadyError(DeviceError):
     """The device did not prove itself, so that nothing was begun."""
 
     reason = "DEVICE_NOT_READY"
+
+
+class DataLossError(StemTubeError, RuntimeError):
+    """What is stored is damaged; trying again does not help, an operator must put a backup back."""
+
+    code = Code.DATA_LOSS
+    reason = "DATA_LOSS"
 
 
 class StoppedError(StemTubeError):

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -21,9 +22,30 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from services.common import job_waiting
 from services.common.errors import AlreadyExistsError, PreconditionError
 from services.common.job_tables import LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table
+from services.common.sqlite_files import open_sqlite
 
 WATCH_OVERLAP_SECONDS = 2.0
 CONNECT_SECONDS = 5
+READING_CONNECTIONS = WRITING_CONNECTIONS = 5
+READS = frozenset(
+    [
+        "latest",
+        "get",
+        "jobs_of",
+        "unfinished",
+        "unfinished_count",
+        "counts",
+        "backlog",
+        "changed_since",
+        "queue_positions",
+        "outputs",
+        "old_ids",
+        "is_unfinished",
+        "others_work",
+        "beats",
+    ]
+)
+"""Methods that only read. They have connections of their own, and never wait for a writer that waits."""
 DELETE_AT_ONCE = 500
 OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
 
@@ -115,7 +137,8 @@ class JobStore:
     """Reads and changes the table; every method blocks and may be called from any thread."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _create_engine(url)
+        self.engine = _create_engine(url, WRITING_CONNECTIONS)
+        self._reading = _create_engine(url, READING_CONNECTIONS, only_reads=True)
         self._sqlite = self.engine.dialect.name == "sqlite"
         self._now: sa.ColumnElement[float] = (
             sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
@@ -131,6 +154,7 @@ class JobStore:
     def close(self) -> None:
         """Gives the connections back."""
         self.engine.dispose()
+        self._reading.dispose()
 
     def submit(
         self,
@@ -291,13 +315,13 @@ class JobStore:
     def latest(self, key: str) -> JobRecord | None:
         """The newest job of a key."""
         query = sa.select(*COLUMNS).where(job_table.c.key == key).order_by(job_table.c.generation.desc()).limit(1)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             row = connection.execute(query).mappings().first()
             return _record(row) if row else None
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job, a queued one with its place in the queue."""
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             row = connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().first()
             if row is None:
                 return None
@@ -312,7 +336,7 @@ class JobStore:
         if before:
             query = query.where(sa.tuple_(job_table.c.created_at, job_table.c.id) < sa.tuple_(*map(sa.literal, before)))
         query = query.order_by(job_table.c.created_at.desc(), job_table.c.id.desc()).limit(limit)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
 
     def unfinished(self, user: str | None = None) -> list[JobRecord]:
@@ -320,7 +344,7 @@ class JobStore:
         query = sa.select(*COLUMNS).where(job_table.c.state.in_(UNFINISHED)).order_by(job_table.c.created_at)
         if user is not None:
             query = query.where(job_table.c.user == user)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             positions = job_waiting.places(connection)
             return [
                 JobRecord(**row, queue_position=positions.get(row["id"], 0))
@@ -330,19 +354,19 @@ class JobStore:
     def is_unfinished(self, job_id: str) -> bool:
         """Whether there is such a job, and something left to do for it."""
         query = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.state.in_(UNFINISHED))
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return connection.execute(query).first() is not None
 
     def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
         query = sa.select(sa.func.count()).where(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
         query = sa.select(job_table.c.state, sa.func.count().label("number")).group_by(job_table.c.state)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return {row.state: row.number for row in connection.execute(query)}
 
     def backlog(self) -> Backlog:
@@ -353,7 +377,7 @@ class JobStore:
             sa.func.count().filter(~queued),
             sa.func.coalesce(self._now - sa.func.min(job_table.c.created_at).filter(queued), 0.0),
         ).where(job_table.c.state.in_(UNFINISHED))
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             waiting, running, oldest_seconds = connection.execute(query).one()
             return Backlog(waiting, running, max(0.0, oldest_seconds))
 
@@ -362,7 +386,7 @@ class JobStore:
 
         Times overlap, for a change is seen only when its transaction ends: compare versions.
         """
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             now = float(connection.execute(sa.select(self._now)).scalar_one())
             if moment is None:
                 return now, []
@@ -373,7 +397,7 @@ class JobStore:
 
     def queue_positions(self) -> dict[str, int]:
         """The places of all queued jobs."""
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return job_waiting.places(connection)
 
     @_through_outages
@@ -434,7 +458,7 @@ class JobStore:
     def outputs(self, job_id: str) -> dict[str, Any]:
         """The parts of the result that are ready, by name."""
         query = sa.select(output_table.c.name, output_table.c.content).where(output_table.c.job_id == job_id)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
     @_through_outages
@@ -464,7 +488,7 @@ class JobStore:
 
     def admit_all(self, at_once: int) -> list[str]:
         """As `admit`, of all users."""
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             users = job_waiting.users_held_back(connection)
         return [job_id for user in users for job_id in self.admit(user, at_once)]
 
@@ -510,7 +534,7 @@ class JobStore:
             job_table.c.beat_at > self._now - within_seconds,
             job_table.c.id.not_in(own),
         )
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return connection.execute(running.limit(1)).first() is not None
 
     def withdraw(self, job_id: str, request_id: str | None) -> bool:
@@ -574,7 +598,7 @@ class JobStore:
     def beats(self) -> dict[tuple[str, str], float]:
         """When the holders of running jobs (id, lease) last showed that they live."""
         query = sa.select(job_table.c.id, job_table.c.lease, job_table.c.beat_at).where(job_table.c.state == "running")
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
 
     def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
@@ -612,7 +636,7 @@ class JobStore:
     def old_ids(self, older_than_seconds: float) -> list[str]:
         """Jobs that ended long ago."""
         old = sa.and_(job_table.c.state.not_in(UNFINISHED), job_table.c.ended_at < self._now - older_than_seconds)
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             return list(connection.execute(sa.select(job_table.c.id).where(old).limit(DELETE_AT_ONCE)).scalars())
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -633,17 +657,33 @@ class JobStore:
         return self._change(job_id).where(job_table.c.lease == lease, job_table.c.state == "running")
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str, connections: int, *, only_reads: bool = False) -> Engine:
+    kept = min(connections, 2)
     if not url.startswith("sqlite"):
         return sa.create_engine(
-            url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args={"connect_timeout": CONNECT_SECONDS}
+            url,
+            pool_pre_ping=True,
+            pool_size=kept,
+            max_overflow=connections - kept,
+            connect_args={"connect_timeout": CONNECT_SECONDS},
         )
-    engine = sa.create_engine(url)
+    path = Path(sa.make_url(url).database or "")
+    engine = sa.create_engine(
+        url,
+        creator=lambda: open_sqlite(path, isolation_level="IMMEDIATE", check_same_thread=False),
+        pool_size=kept,
+        max_overflow=connections - kept,
+    )
 
     @sa.event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: Any) -> None:
-        connection.isolation_level = "IMMEDIATE"
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (
+            "busy_timeout=30000",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            f"query_only={only_reads}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

@@ -28,10 +28,21 @@ from sqlalchemy.exc import DBAPIError
 
 from services.common import carried, metrics, tracing
 from services.common.database import migrate, outages
-from services.common.errors import Code, DeviceError, DeviceNotReadyError, NotFoundError, StemTubeError, StoppedError
+from services.common.errors import (
+    Code,
+    DataLossError,
+    DeviceError,
+    DeviceNotReadyError,
+    NotFoundError,
+    StemTubeError,
+    StoppedError,
+    UnavailableError,
+)
 from services.common.job_requests import RequestStore
 from services.common.job_store import Backlog, JobRecord, JobStore
 from services.common.job_tables import State
+from services.common.job_threads import JobStoreThreads
+from services.common.sqlite_files import sqlite_file
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -263,6 +274,8 @@ class JobQueue:
         self._chores: list[Callable[[], Awaitable[Any]]] = []
         self._store = JobStore(database_url)
         self._requests = RequestStore(self._store.engine, self._store.clock)
+        self._threads = JobStoreThreads()
+        self._file = sqlite_file(database_url)
         self._client: DBOSClient
         self._active: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
         self._subscriptions: set[_Subscription] = set()
@@ -282,16 +295,18 @@ class JobQueue:
         engine_log.addHandler(logging.NullHandler())
         engine_log.addFilter(_is_no_cancellation)
         await migrate(self._url, "services.common", tables="jobs")
-        await asyncio.to_thread(DBOS.migrate, self._url)
-        self._client = await asyncio.to_thread(
-            lambda: DBOSClient(
-                system_database_url=self._url, application_name=self._queue, serializer=DBOSPortableJSONSerializer()
+        with outages(self._file, for_operator=True):
+            await asyncio.to_thread(DBOS.migrate, self._url)
+            self._client = await asyncio.to_thread(
+                lambda: DBOSClient(
+                    system_database_url=self._url, application_name=self._queue, serializer=DBOSPortableJSONSerializer()
+                )
             )
-        )
+            if self._slots:
+                await self._start_engine()
         if self._slots:
             metrics.SLOTS.labels(self._service).set(self._slots)
             metrics.ACTIVE.labels(self._service).set_function(lambda: len(self._active))
-            await self._start_engine()
             self._tasks.append(asyncio.create_task(self._beat()))
             self._tasks.append(asyncio.create_task(self._write_reports()))
         self._tasks.append(asyncio.create_task(self._publish_changes()))
@@ -343,7 +358,8 @@ class JobQueue:
         """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
         await self.stop_working(grace_seconds)
         await self._end_tasks()
-        await asyncio.to_thread(self._client.destroy)
+        await self._threads.call(self._client.destroy)
+        self._threads.close()
         self._store.close()
 
     async def stop_working(self, grace_seconds: float = 0.0) -> None:
@@ -372,15 +388,15 @@ class JobQueue:
 
     async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
         give = self._store.hand_on if device_fault else self._store.release
-        if await asyncio.to_thread(give, context.job_id, context.lease):
-            await asyncio.to_thread(self._client.resume_workflow, context.job_id, queue_name=self._queue)
+        if await self._threads.call(give, context.job_id, context.lease):
+            await self._threads.call(self._client.resume_workflow, context.job_id, queue_name=self._queue)
             log.info("job given back", job=context.job_id)
         if self._active.get(context.job_id, (None,))[0] is context:
             self._stop(context.job_id)
 
     async def _give_all_back(self) -> None:
         contexts = [context for context, _ in self._active.values()]
-        ids = await asyncio.to_thread(self._store.release_all, [(job.job_id, job.lease) for job in contexts])
+        ids = await self._threads.call(self._store.release_all, [(job.job_id, job.lease) for job in contexts])
         await self._resume(ids)
         for context in contexts:
             if self._active.get(context.job_id, (None,))[0] is context:
@@ -391,7 +407,7 @@ class JobQueue:
     async def _resume(self, ids: list[str]) -> None:
         """Has the engine hand out jobs of ours that are queued."""
         if ids:
-            await asyncio.to_thread(self._client.resume_workflows, ids, queue_name=self._queue)
+            await self._threads.call(self._client.resume_workflows, ids, queue_name=self._queue)
 
     # ---- what a service offers
 
@@ -500,10 +516,10 @@ class JobQueue:
         """Calls the store in a thread.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
-            return await asyncio.to_thread(method, *arguments, **options)
+        with outages(self._file):
+            return await self._threads.call(method, *arguments, **options)
 
     async def get(self, job_id: str) -> JobRecord:
         """A job as it is now.
@@ -557,9 +573,9 @@ class JobQueue:
         """What there is to do now, for this process and all others. Blocks.
 
         Raises:
-            UnavailableError: the database does not answer (reason DATABASE_UNAVAILABLE).
+            UnavailableError, DataLossError: see `outages`.
         """
-        with outages():
+        with outages(self._file):
             return self._store.backlog()
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
@@ -637,13 +653,13 @@ class JobQueue:
 
     async def _run(self, job_id: str) -> None:
         if await self._leaves_to_others(job_id):
-            await asyncio.to_thread(self._client.resume_workflow, job_id, queue_name=self._queue)
+            await self._threads.call(self._client.resume_workflow, job_id, queue_name=self._queue)
             raise asyncio.CancelledError
         lease = uuid.uuid4().hex
         async with self._beginning:
-            record = await asyncio.to_thread(self._store.begin, job_id, lease, self._per_user)
+            record = await self._threads.call(self._store.begin, job_id, lease, self._per_user)
         if record is None:
-            if await asyncio.to_thread(self._store.is_unfinished, job_id):
+            if await self._threads.call(self._store.is_unfinished, job_id):
                 raise asyncio.CancelledError  # it waits; the engine must not take it for done
             return
         context = JobContext(record, lease, self._store)
@@ -674,7 +690,7 @@ class JobQueue:
             if state == "queued":
                 await self._put_back(context, error)
                 raise asyncio.CancelledError  # the engine must not take it for done
-            finished = await asyncio.to_thread(self._store.finish, job_id, lease, state, result, error)
+            finished = await self._threads.call(self._store.finish, job_id, lease, state, result, error)
         except Exception as fault:
             # The engine must not take it for done: whoever finds the lease silent goes on with it.
             log.exception("job could not be ended")
@@ -721,7 +737,7 @@ class JobQueue:
     async def _put_back(self, context: JobContext, error: dict[str, Any]) -> None:
         """Queues a job for its next attempt, which any worker makes; until then it holds nothing here."""
         seconds = RETRY_SECONDS * 2**context.retries
-        if await asyncio.to_thread(self._store.put_back, context.job_id, context.lease, seconds, error):
+        if await self._threads.call(self._store.put_back, context.job_id, context.lease, seconds, error):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
             await self._admit(context.user)
 
@@ -729,7 +745,7 @@ class JobQueue:
         """Has jobs of a user start for which there is room now; those that are forgotten here `_beat` finds."""
         if self._per_user:
             try:
-                await self._resume(await asyncio.to_thread(self._store.admit, user, self._per_user))
+                await self._resume(await self._threads.call(self._store.admit, user, self._per_user))
             except DBAPIError as error:
                 log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
 
@@ -759,7 +775,7 @@ class JobQueue:
             return True
         if job_id not in self._faulted or self._faulted[job_id][0] < self._slots:
             return False
-        if not await asyncio.to_thread(self._store.others_work, list(self._active), self._lease_seconds):
+        if not await self._threads.call(self._store.others_work, list(self._active), self._lease_seconds):
             return False
         self._resting_until = now + REST_SECONDS
         return True
@@ -774,16 +790,16 @@ class JobQueue:
             beaten = time.monotonic()
             try:
                 leases = [(context.job_id, context.lease) for context, _ in self._active.values()]
-                held = await asyncio.to_thread(self._store.beat, leases) if leases else set()
+                held = await self._threads.call(self._store.beat, leases) if leases else set()
                 for job_id, lease in leases:
                     current = self._active.get(job_id)
                     if (job_id, lease) not in held and current and current[0].lease == lease:
                         log.warning("job is no longer ours", job=job_id)
                         self._stop(job_id)
-                await self._resume(await asyncio.to_thread(self._store.take_due))
+                await self._resume(await self._threads.call(self._store.take_due))
                 if time.monotonic() - awake_since > self._lease_seconds:
-                    silent = self._beats.unchanged(await asyncio.to_thread(self._store.beats), self._lease_seconds)
-                    for record in await asyncio.to_thread(self._store.take_silent, silent) if silent else ():
+                    silent = self._beats.unchanged(await self._threads.call(self._store.beats), self._lease_seconds)
+                    for record in await self._threads.call(self._store.take_silent, silent) if silent else ():
                         await self._take_over(record)
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
                         looked = time.monotonic()
@@ -803,23 +819,23 @@ class JobQueue:
 
     async def _resume_forgotten(self) -> None:
         """Resumes jobs that wait while nobody is about to begin them: whoever took them, or let them start, died."""
-        forgotten = await asyncio.to_thread(self._store.take_forgotten, self._lease_seconds)
+        forgotten = await self._threads.call(self._store.take_forgotten, self._lease_seconds)
         if forgotten:
             log.warning("jobs resumed", count=len(forgotten))
         await self._resume(forgotten)
         if self._per_user:
-            await self._resume(await asyncio.to_thread(self._store.admit_all, self._per_user))
+            await self._resume(await self._threads.call(self._store.admit_all, self._per_user))
 
     async def _take_over(self, record: JobRecord) -> None:
         metrics.TAKEN_OVER.labels(self._service).inc()
         if record.deaths >= MAX_DEATHS:
-            if await asyncio.to_thread(self._store.give_up, record.id, WORKER_DIED):
-                await asyncio.to_thread(self._client.cancel_workflow, record.id)
+            if await self._threads.call(self._store.give_up, record.id, WORKER_DIED):
+                await self._threads.call(self._client.cancel_workflow, record.id)
                 metrics.ENDS.labels(self._service, record.kind, "failed", WORKER_DIED["reason"]).inc()
                 log.error("job given up: its worker died each time", job=record.id, attempts=record.attempts)
         else:
             log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)
-            await asyncio.to_thread(self._client.resume_workflow, record.id, queue_name=self._queue)
+            await self._threads.call(self._client.resume_workflow, record.id, queue_name=self._queue)
 
     async def _write_reports(self) -> None:
         while True:
@@ -834,7 +850,7 @@ class JobQueue:
             if news is None:
                 return
             try:
-                await asyncio.to_thread(self._store.report, context.job_id, context.lease, *news)
+                await self._threads.call(self._store.report, context.job_id, context.lease, *news)
                 self._poke.set()
             except Exception as error:
                 log.warning("progress could not be noted", error=type(error).__name__)
@@ -852,7 +868,7 @@ class JobQueue:
                 self._poke.clear()
                 await self._poke.wait()
             try:
-                moment, records = await asyncio.to_thread(self._store.changed_since, moment)
+                moment, records = await self._threads.call(self._store.changed_since, moment)
                 fresh = [record for record in records if shown.get(record.id) != record.version]
                 shown = {record.id: record.version for record in records}
                 waiting |= {record.id: record for record in fresh}
@@ -873,7 +889,7 @@ class JobQueue:
         """Queued jobs that have moved up because others left the queue."""
         if not any(record.state == "queued" for record in waiting.values()):
             return []
-        places = await asyncio.to_thread(self._store.queue_positions)
+        places = await self._threads.call(self._store.queue_positions)
         return [
             replace(record, queue_position=places[record.id])
             for record in waiting.values()
@@ -899,7 +915,10 @@ class JobQueue:
         while True:
             for chore in (self._delete_old, *self._chores):
                 try:
-                    await chore()
+                    with outages(self._file):
+                        await chore()
+                except (UnavailableError, DataLossError) as error:
+                    log.warning("a chore failed; trying again later", error=error.message, reason=error.reason)
                 except StemTubeError as error:
                     log.error("a chore was refused; trying again later", reason=error.reason, detail=error.message)
                 except Exception:
@@ -907,10 +926,10 @@ class JobQueue:
             await asyncio.sleep(self._chore_seconds)
 
     async def _delete_old(self) -> None:
-        await asyncio.to_thread(self._requests.forget_old, self._keep_seconds)
-        while ids := await asyncio.to_thread(self._store.old_ids, self._keep_seconds):
-            await asyncio.to_thread(self._client.delete_workflows, ids)
-            await asyncio.to_thread(self._store.delete, ids)
+        await self._threads.call(self._requests.forget_old, self._keep_seconds)
+        while ids := await self._threads.call(self._store.old_ids, self._keep_seconds):
+            await self._threads.call(self._client.delete_workflows, ids)
+            await self._threads.call(self._store.delete, ids)
             log.info("old jobs removed", count=len(ids))
 
 

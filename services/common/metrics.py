@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.common.errors import UnavailableError
+from services.common.errors import DataLossError, UnavailableError
 from services.common.job_store import Backlog
 from services.common.work_metrics import SECONDS
 
@@ -54,10 +54,10 @@ class QueueCollector(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """The queue's numbers; none while its database is away, so that nobody takes old ones for true."""
+        """The queue's numbers; none while its database is away or damaged, so that nobody takes old ones for true."""
         try:
             backlog = self._look()
-        except UnavailableError:
+        except (UnavailableError, DataLossError):
             return
         jobs = GaugeMetricFamily("stemtube_queue_jobs", "Unfinished jobs of all processes.", labels=["queue", "state"])
         jobs.add_metric([self._queue, "queued"], backlog.queued)

@@ -53,7 +53,9 @@ def run(
         tracing.configure_tracing(settings.tracing, process)
         asyncio.run(roles[role](settings))
     except (OSError, StemTubeError) as error:
-        structlog.get_logger(__name__).error("cannot start", error=str(error))
+        structlog.get_logger(__name__).error(
+            "cannot start", error=str(error), **({"reason": error.reason} if isinstance(error, StemTubeError) else {})
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

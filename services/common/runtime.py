@@ -11,7 +11,7 @@ from services.common.auth import ServiceIdentity, TokenVerifier
 from services.common.client import AuthClient, open_channel
 from services.common.config import Settings
 from services.common.engines import Engines
-from services.common.errors import UnavailableError
+from services.common.errors import DataLossError, UnavailableError
 from services.common.job_messages import job_message
 from services.common.jobs import JobQueue
 from services.common.operations_service import Models, with_operations
@@ -49,7 +49,7 @@ class Callers:
 
 
 def queue_route(jobs: JobQueue) -> web.RouteDef:
-    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database is away.
+    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database cannot be read.
 
     `unfinished` counts jobs that wait and jobs that run, of all processes: workers in proportion to it have something
     to do, and none goes while its job runs.
@@ -58,7 +58,7 @@ def queue_route(jobs: JobQueue) -> web.RouteDef:
     async def queue(_request: web.Request) -> web.Response:
         try:
             backlog = await asyncio.to_thread(jobs.look)
-        except UnavailableError as error:
+        except (UnavailableError, DataLossError) as error:
             return web.json_response({"error": error.message}, status=503)
         return web.json_response(
             {

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from services.common.client import open_channel
+from services.common.confinement_check import expect_confinement
 from services.common.database import Database, migrate
 from services.common.errors import UnavailableError
 from services.common.jobs import JobQueue
@@ -46,6 +47,7 @@ log = structlog.get_logger(__name__)
 async def serve(settings: DownloadSettings) -> None:
     """Serves, and runs the pipelines, until SIGTERM or SIGINT."""
     return_freed_memory()
+    await expect_confinement(settings.decoder)
     await migrate(settings.database_url, "services.download")
     callers = Callers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)

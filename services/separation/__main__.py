@@ -1,5 +1,6 @@
 """Runs the separation service: `python -m services.separation [all|serve|work]`."""
 
+from services.common.confinement_check import expect_confinement
 from services.common.jobs import JobQueue
 from services.common.operations_service import Models
 from services.common.process import run
@@ -14,6 +15,8 @@ from stemtube.separation.v1 import separation_pb2_grpc
 
 
 async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> None:
+    if works:
+        await expect_confinement(settings.decoder)
     section = settings.separation
     objects = settings.object_store()
     worker = SeparationWorker(settings, objects) if works else None

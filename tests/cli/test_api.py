@@ -31,7 +31,7 @@ def settings_of(suite: Suite, tmp_path: Path, max_bytes: int = 3_000_000, **gate
         data_dir=tmp_path / "data",
         address=AddressSettings(auth=suite.address("auth"), download=suite.address("download")),
         limit=LimitSettings(max_bytes=max_bytes),
-        gateway=GatewaySection(**{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5} | gateway),
+        gateway=GatewaySection(**{"listen": "127.0.0.1:0", "health_listen": None, "shutdown_seconds": 0.5} | gateway),
     )
 
 

@@ -1,8 +1,13 @@
 """Backups of databases and objects, and their return: whole, or refused before anything is changed."""
 
+import asyncio
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,17 +16,21 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from cli.backup import Summary, backup
+from cli.backup import Summary, backup, database_faults
 from cli.databases import service_database
 from cli.restore import restore
 from cli.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.config import StorageSettings
-from services.common.errors import StemTubeError
+from services.common.errors import DataLossError, StemTubeError
 from services.common.telemetry import HealthServer
+from tests.common.damage import DAMAGE
 from tests.common.postgres import create_database
 from tests.common.s3_server import S3Server
 from tests.suite.running import free_ports
 
+ROOT = Path(__file__).resolve().parents[2]
+SONG = b"a song of somebody's" * 1000
+SONG_KEY = f"originals/{hashlib.sha256(SONG).hexdigest()}"
 OBJECTS = {"originals/ab": b"a song" * 100_000, "stems/j/l/vocals.flac": b"", "peaks/ab": b"\x00\x01"}
 
 
@@ -49,6 +58,9 @@ async def fill(settings: SuiteSettings) -> None:
         with closing(sqlite3.connect(file_of(settings, name))) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("CREATE TABLE kept (text TEXT)")
+            connection.execute("CREATE TABLE many (number INTEGER, text TEXT UNIQUE)")
+            rows = [(number, f"text {number} of {name}") for number in range(500)]
+            connection.executemany("INSERT INTO many VALUES (?, ?)", rows)
             connection.execute("INSERT INTO kept VALUES (?)", (f"row of {name}",))
             connection.commit()
     for key, content in OBJECTS.items():
@@ -210,3 +222,129 @@ async def test_a_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: p
     database = service_database("postgresql://anna:pass%20word@127.0.0.1:1/songs", tmp_path / "unused")
     with pytest.raises(StemTubeError, match="no program pg_dump"):
         await database.copy(tmp_path / "copy")
+
+
+def damage_original(settings: SuiteSettings) -> str:
+    """Changes one byte of an original; its key."""
+    file = settings.data_dir / "objects" / SONG_KEY
+    file.write_bytes(b"X" + file.read_bytes()[1:])
+    return SONG_KEY
+
+
+async def test_a_damaged_original_is_told_and_never_replaces_a_good_one(
+    settings: SuiteSettings, tmp_path: Path
+) -> None:
+    await fill(settings)
+    await settings.object_store().put(SONG_KEY, SONG)
+    good = await backup(settings, tmp_path / "good", untold)
+    assert good.damaged == ()
+    damage_original(settings)
+    made = await backup(settings, tmp_path / "damaged", untold)
+    assert made.damaged == (SONG_KEY,)
+    assert (tmp_path / "good" / "objects" / SONG_KEY).read_bytes() == SONG
+    await restore(settings, tmp_path / "good", untold, force=True)
+    assert await settings.object_store().get(SONG_KEY) == SONG
+    assert (await restore(settings, tmp_path / "damaged", untold, force=True)).damaged == (SONG_KEY,)
+    assert await settings.object_store().get(SONG_KEY) == SONG
+    # Where there is no other, a song with a wrong byte is better than none.
+    shutil.rmtree(settings.data_dir)
+    await restore(settings, tmp_path / "damaged", untold, force=False)
+    assert (await settings.object_store().get(SONG_KEY))[1:] == SONG[1:]
+
+
+async def test_the_command_tells_of_a_damaged_original_and_ends_with_1(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    await settings.object_store().put(SONG_KEY, SONG)
+    key = damage_original(settings)
+    ended = await command(settings, "backup", str(tmp_path / "backup"))
+    assert ended.returncode == 1
+    assert f"damaged: {key}" in ended.stdout
+    assert "Traceback" not in ended.stderr
+    shutil.rmtree(settings.data_dir)
+    ended = await command(settings, "restore", str(tmp_path / "backup"))
+    assert ended.returncode == 1
+    assert f"damaged: {key}" in ended.stdout
+    assert "All sessions, API tokens, invitations and one-time passwords have ended" in ended.stdout
+    ended = await command(settings, "restore", str(tmp_path / "backup"), "--force", "--keep-sign-ins")
+    assert "WARNING: sign-ins were kept" in ended.stdout
+
+
+async def command(settings: SuiteSettings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`stemtube admin …` with these settings."""
+    places = {
+        f"STEMTUBE_{name.upper()}__{kind.upper()}": getattr(getattr(settings, name), kind)
+        for name in (*SERVICES, "gateway")
+        for kind in ("listen", "health_listen")
+        if getattr(getattr(settings, name), kind)
+    }
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "cli", *(("admin",) if arguments[0] != "status" else ()), *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
+        | places
+        | {"STEMTUBE_DATA_DIR": str(settings.data_dir), "PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["auth", "analysis"])
+async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path: Path, name: str, damage: str) -> None:
+    await fill(settings)
+    await backup(settings, tmp_path / "good", untold)
+    DAMAGE[damage](file_of(settings, name))
+    before = {file.name: file.read_bytes() for file in file_of(settings, name).parent.glob(f"{name}.sqlite*[!m]")}
+    with pytest.raises(DataLossError) as fault:
+        await backup(settings, tmp_path / "bad", untold)
+    assert fault.value.reason == "DATABASE_DAMAGED"
+    assert str(file_of(settings, name)) in fault.value.message
+    assert "admin restore" in fault.value.message
+    assert not (tmp_path / "bad").exists()
+    after = {file.name: file.read_bytes() for file in file_of(settings, name).parent.glob(f"{name}.sqlite*[!m]")}
+    assert {kept: content for kept, content in after.items() if kept in before} == before
+    # What is there is not taken for nothing, and is replaced if that is wanted.
+    assert await refusal(settings, tmp_path / "good") in ("DATABASE_DAMAGED", "NOT_EMPTY")
+    await restore(settings, tmp_path / "good", untold, force=True)
+    await expect_all(settings)
+
+
+async def test_a_backup_of_a_damaged_database_that_an_older_version_made_is_refused(
+    settings: SuiteSettings, tmp_path: Path
+) -> None:
+    await fill(settings)
+    folder = tmp_path / "backup"
+    await backup(settings, folder, untold)
+    DAMAGE["zero_page_in_the_middle"](folder / "databases" / "auth")
+    about = json.loads((folder / "backup.json").read_text())
+    about["databases"][0] |= {"sha256": hashlib.sha256((folder / "databases" / "auth").read_bytes()).hexdigest()}
+    (folder / "backup.json").write_text(json.dumps(about))
+    assert await refusal(settings, folder, force=True) == "BAD_BACKUP"
+    await expect_all(settings)
+
+
+async def test_the_commands_tell_of_damage_in_one_line(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    DAMAGE["overwrite_header"](file_of(settings, "download"))
+    for arguments in (("backup", str(tmp_path / "backup")), ("status",)):
+        ended = await command(settings, *arguments)
+        assert ended.returncode == 1
+        told = ended.stdout + ended.stderr
+        assert told.count(f"{file_of(settings, 'download')} is damaged") == 1
+        assert "Traceback" not in told
+    faults = await database_faults(settings, SERVICES)
+    assert {name: fault["reason"] for name, fault in faults.items()} == {"download": "DATABASE_DAMAGED"}
+
+
+async def test_a_backup_that_fails_leaves_nothing(settings: SuiteSettings, tmp_path: Path) -> None:
+    await fill(settings)
+    file_of(settings, "analysis").unlink()
+    for folder in (tmp_path / "new", tmp_path / "empty"):
+        if folder.name == "empty":
+            folder.mkdir()
+        with pytest.raises(StemTubeError, match="no database"):
+            await backup(settings, folder, untold)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "empty").iterdir()) == []

@@ -24,9 +24,9 @@ def test_defaults_are_those_of_the_design() -> None:
     parts = {part.name: part for part in load(SuiteSettings).parts({})}
     assert [port for part in parts.values() for _, port in part.addresses] == [
         *(50051, 9091, 50052, 9092, 50053, 9093, 50054, 9094),
-        8080,
+        *(8080, 9090),
     ]
-    assert parts["gateway"].ready_url == "http://127.0.0.1:8080/readyz"
+    assert parts["gateway"].ready_url == "http://127.0.0.1:9090/readyz"
     assert parts["auth"].ready_url == "http://127.0.0.1:9091/readyz"
     order = sorted(parts.values(), key=lambda part: part.stop_order)
     assert [part.name for part in order] == ["gateway", "download", "separation", "analysis", "auth"]
@@ -44,11 +44,11 @@ def test_processes_find_each_other_where_they_listen(monkeypatch: pytest.MonkeyP
 
 
 def test_a_health_address_of_the_gateway_is_asked_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEMTUBE_GATEWAY__HEALTH_LISTEN", "0.0.0.0:9090")
+    monkeypatch.setenv("STEMTUBE_GATEWAY__HEALTH_LISTEN", "0.0.0.0:9100")
     settings = load(SuiteSettings)
     (gateway,) = (part for part in settings.parts({}) if part.name == "gateway")
-    assert gateway.ready_url == "http://127.0.0.1:9090/readyz"
-    assert settings.health_urls["gateway"] == "http://127.0.0.1:9090"
+    assert gateway.ready_url == "http://127.0.0.1:9100/readyz"
+    assert settings.health_urls["gateway"] == "http://127.0.0.1:9100"
     moved = settings.at_ports(7000)
     assert moved.health_urls == {"gateway": "http://127.0.0.1:7001"} | {
         name: f"http://127.0.0.1:{port}"
@@ -76,13 +76,13 @@ def test_the_settings_file_counts_too(tmp_path: Path) -> None:
 def test_other_ports() -> None:
     settings = load(SuiteSettings).at_ports(7000)
     ports = [port for part in settings.parts({}) for _, port in part.addresses]
-    assert sorted(ports) == list(range(7000, 7009))
+    assert sorted(ports) == list(range(7000, 7010))
     assert settings.url == "http://127.0.0.1:7000"
 
 
 def test_free_ports_are_all_different() -> None:
     ports = [port for part in load(SuiteSettings).at_ports(0).parts({}) for _, port in part.addresses]
-    assert len(set(ports)) == 9
+    assert len(set(ports)) == 10
     assert min(ports) >= 1024
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common import database as database_module
+from services.common import sqlite_files
 from services.common.database import COLUMN_TYPES, NAMING, Database, DatabaseUrl, migrate, parse_url
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from tests.common.postgres import create_database
@@ -131,7 +131,7 @@ async def test_every_sqlite_connection_is_set_up_and_the_file_is_private(sqlite_
                 await session.scalar(text(f"PRAGMA {name}"))
                 for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
             ]
-            assert values == ["wal", 1, 1, database_module.SQLITE_BUSY_MS]
+            assert values == ["wal", 1, 1, sqlite_files.SQLITE_BUSY_MS]
     assert (tmp_path / "test.sqlite").stat().st_mode & 0o777 == 0o600
 
 
@@ -197,7 +197,7 @@ async def test_blocks_with_one_lock_follow_one_another(database: Database) -> No
 async def test_a_locked_database_is_an_outage_and_a_wrong_query_is_not(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "SQLITE_BUSY_MS", 50)
+    monkeypatch.setattr(sqlite_files, "SQLITE_BUSY_MS", 50)
     async with Database(sqlite_url) as database:
         async with database.read() as session:
             await session.execute(text("SELECT 1"))
@@ -206,7 +206,7 @@ async def test_a_locked_database_is_an_outage_and_a_wrong_query_is_not(
         with pytest.raises(UnavailableError) as outage:
             async with database.write() as session:
                 await session.execute(text("SELECT 1"))
-        assert outage.value.reason == "DATABASE_UNAVAILABLE"
+        assert outage.value.reason == "DATABASE_LOCKED"
         other.close()
         with pytest.raises(Exception, match="no such table") as fault:
             async with database.read() as session:

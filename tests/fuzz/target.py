@@ -174,7 +174,7 @@ class Target:
                 tally.note(
                     "crashes", f"traceback in the log of {name} after {after}", told[max(at - 3000, 0) : at], more
                 )
-            port = self.suite.ports["gateway" if name == "gateway" else f"{name}-health"]
+            port = self.suite.ports[f"{name}-health"]
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30):
                     pass

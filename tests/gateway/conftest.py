@@ -57,7 +57,9 @@ async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
                 data_dir=tmp_path / "data",
                 address=AddressSettings(**addresses),
                 limit=LimitSettings(max_bytes=max_bytes),
-                gateway=GatewaySection(**{"listen": "127.0.0.1:0", "shutdown_seconds": 0.5, **gateway}),
+                gateway=GatewaySection(
+                    **{"listen": "127.0.0.1:0", "health_listen": "127.0.0.1:0", "shutdown_seconds": 0.5, **gateway}
+                ),
             )
             running = await start(settings)
             stack.push_async_callback(running.stop)

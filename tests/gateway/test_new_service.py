@@ -68,7 +68,7 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
     settings = GatewaySettings(
         data_dir=tmp_path,
         address=AddressSettings(analysis=f"127.0.0.1:{port}"),
-        gateway=GatewaySection(listen="127.0.0.1:0"),
+        gateway=GatewaySection(listen="127.0.0.1:0", health_listen=None),
     )
     gateway = await start(settings, {"analysis": shelf})
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as session:

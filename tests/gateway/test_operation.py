@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,36 +19,69 @@ from gateway.config import GatewaySection
 from services.common.errors import Code
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import AUTH, DOWNLOAD, Suite, token_of, until
-from tests.suite.running import free_ports
 
 ROOT = Path(__file__).parents[2]
 
 
 async def test_health(client: Client) -> None:
     assert await client.json("GET", "/healthz") == (200, {"status": "ok"})
-    status, content = await client.json("GET", "/readyz")
-    assert (status, content["services"]) == (200, {AUTH: "SERVING", DOWNLOAD: "SERVING"})
+    assert await client.json("GET", "/readyz") == (200, {"status": "ready"})
+    async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}/readyz") as response:
+        assert (await response.json())["services"] == {AUTH: "SERVING", DOWNLOAD: "SERVING"}
 
 
 async def test_it_is_not_ready_without_the_library(connect: Connect) -> None:
     client = await connect(address={"download": "127.0.0.1:1"})
     assert (await client.json("GET", "/healthz"))[0] == 200
-    status, content = await client.json("GET", "/readyz")
+    async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}/readyz") as response:
+        status, content = response.status, await response.json()
     assert (status, content["services"][AUTH]) == (503, "SERVING")
     assert content["services"][DOWNLOAD] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert await client.json("GET", "/readyz") == (503, {"status": "not ready"})
 
 
-async def test_health_and_metrics_can_have_an_address_that_the_public_does_not_reach(connect: Connect) -> None:
-    (port,) = free_ports(1)
-    client = await connect(health_listen=f"127.0.0.1:{port}")
-    for path in ("/healthz", "/readyz", "/metrics"):
+def operators(client: Client) -> str:
+    return f"http://127.0.0.1:{client.gateway.health_port}"
+
+
+async def test_strangers_get_no_metrics_and_no_errors(client: Client) -> None:
+    for path in ("/metrics", "/errors"):
         assert (await client.json("GET", path))[0] == 404
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
+        async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}{path}") as response:
             assert response.status == 200
 
 
+async def test_metrics_can_be_nowhere(connect: Connect) -> None:
+    client = await connect(health_listen="")
+    assert client.gateway.health_port == 0
+    assert (await client.json("GET", "/metrics"))[0] == 404
+    assert (await client.json("GET", "/readyz"))[0] == 200
+
+
+GARBAGE = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "no method": b"\x00\x01 / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no version": b"GET / HTTP/9\r\nHost: a\r\n\r\n",
+    "long header": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    "bad length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    "nothing there": b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    "unknown method": b"BREW / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    "unknown expectation": b"GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nConnection: close\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_no_answer_tells_versions_or_code(client: Client, name: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
+    writer.write(GARBAGE[name])
+    async with asyncio.timeout(30):
+        answer = (await reader.read(65536)).decode(errors="replace")
+    writer.close()
+    assert not re.search(r"python|aiohttp|/\d+\.\d+ |traceback|\.py", answer.partition(" ")[2], re.IGNORECASE), answer
+
+
 async def metric(client: Client, line: str) -> float:
-    async with client.http.get("/metrics") as response:
+    async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}/metrics") as response:
         values = dict(text.rsplit(" ", 1) for text in (await response.text()).splitlines() if text[0] != "#")
     return float(values.get(line, 0))
 

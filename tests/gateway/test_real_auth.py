@@ -38,7 +38,7 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
             GatewaySettings(
                 data_dir=tmp_path,
                 address=AddressSettings(auth=f"127.0.0.1:{auth.port}"),
-                gateway=GatewaySection(listen="127.0.0.1:0"),
+                gateway=GatewaySection(listen="127.0.0.1:0", health_listen=None),
             )
         )
         yield f"http://127.0.0.1:{gateway.port}"

@@ -30,6 +30,7 @@ def gateway(browser: Browser, tmp_path: Path) -> Iterator[tuple[str, Path]]:
         "PYTHONPATH": "protos/gen",
         "STEMTUBE_DATA_DIR": str(tmp_path),
         "STEMTUBE_GATEWAY__LISTEN": f"127.0.0.1:{port}",
+        "STEMTUBE_GATEWAY__HEALTH_LISTEN": "",
         "STEMTUBE_LOG__FORMAT": "json",
     }
     with log.open("wb") as output:

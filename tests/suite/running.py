@@ -44,7 +44,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         served = (*SERVICES, "gateway", *SECOND)
-        names = [*served, *(f"{name}-health" for name in (*SERVICES, *ROLES, *SECOND))]
+        names = [*served, *(f"{name}-health" for name in (*SERVICES, "gateway", *ROLES, *SECOND))]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         variables = {
             "DATA_DIR": self.data,
@@ -58,6 +58,7 @@ class Suite:
             "LIMIT__MAX_BYTES": MAX_BYTES,
             "DOWNLOAD__ALLOWED_HOSTS": '["127.0.0.1"]',
             "GATEWAY__LISTEN": f"127.0.0.1:{self.ports['gateway']}",
+            "GATEWAY__HEALTH_LISTEN": f"127.0.0.1:{self.ports['gateway-health']}",
         }
         for name in SERVICES:
             variables[f"ADDRESS__{name.upper()}"] = f"127.0.0.1:{self.ports[name]}"
@@ -83,12 +84,12 @@ class Suite:
             environment, section = self.environment, f"STEMTUBE_{service.upper()}__"
             if name in self.ports:
                 environment = environment | {f"{section}LISTEN": f"127.0.0.1:{self.ports[name]}"}
-            if service != "gateway" and name != service:
+            if name != service:
                 environment = environment | {f"{section}HEALTH_LISTEN": f"127.0.0.1:{self.ports[f'{name}-health']}"}
             self.processes[name] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             log.close()
         for name in names:
-            port = self.ports[name if name.startswith("gateway") else f"{name}-health"]
+            port = self.ports[f"{name}-health"]
             self._await(f"http://127.0.0.1:{port}/readyz", name)
 
     def _await(self, url: str, name: str, seconds: float = PATIENCE_SECONDS) -> None:

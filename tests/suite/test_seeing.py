@@ -42,7 +42,7 @@ class Seen:
     user: str
 
     def metrics(self, name: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        port = self.suite.ports["gateway" if name == "gateway" else f"{name}-health"]
+        port = self.suite.ports[f"{name}-health"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             families = text_string_to_metric_families(answer.read().decode())
         return {

@@ -29,7 +29,14 @@ from services.common.audio.container import open_source
 from services.common.audio.reader import Reader
 from services.common.audio.sandbox_child import BLOCK, DONE, FAILED, FRAME, HEADER, HEARD, READ, READY, REFUSED, Wire
 from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
-from services.common.errors import Code, InvalidInputError, LimitExceededError, StemTubeError, UnavailableError
+from services.common.errors import (
+    Code,
+    InvalidInputError,
+    LimitExceededError,
+    PreconditionError,
+    StemTubeError,
+    UnavailableError,
+)
 
 _POLL_SECONDS = 0.5
 _END_SECONDS = 5.0
@@ -86,12 +93,14 @@ class Sandbox:
         cpu_seconds: that it may compute.
         wall_seconds: that it may be waited for.
         task: what it does; importable.
+        require_confinement: decode nothing where something is not limited; otherwise the log tells it once.
     """
 
     memory_mib: int = 512
     cpu_seconds: int = 300
     wall_seconds: float = 900.0
     task: Callable[[Wire, int, Limits], None] = sandbox_child.read_sound
+    require_confinement: bool = False
 
     def reader(self, source: Source, limits: Limits, on_progress: Progress | None = None) -> "SandboxedReader":
         """As `Reader`, with two more reasons of InvalidInputError.
@@ -100,6 +109,7 @@ class Sandbox:
 
         Raises (on entering, and out of `blocks`):
             UnavailableError: something else has killed the process (reason DECODER_KILLED).
+            PreconditionError: it cannot be confined, and must be (reason DECODER_UNCONFINED).
         """
         return SandboxedReader(self, source, limits, on_progress)
 
@@ -138,7 +148,7 @@ class SandboxedReader:
             box = self._sandbox
             task = pickle.dumps((box.task, size, self._limits, box.memory_mib * 2**20, box.cpu_seconds))
             self._send(struct.pack("<I", len(task)) + task)
-            _warn_once(bytes(self._receive(READY)[1]).decode(errors="replace"))
+            self._look_at_confinement(bytes(self._receive(READY)[1]).decode(errors="replace"))
             self.info = _info(_facts(self._receive(HEADER)[1]))
             self._resources = resources.pop_all()
         return self
@@ -197,6 +207,11 @@ class SandboxedReader:
                 start_new_session=True,
             )
         resources.callback(self._end)
+
+    def _look_at_confinement(self, missing: str) -> None:
+        if missing and self._sandbox.require_confinement:
+            raise PreconditionError(f"Decoders cannot be confined here: {missing[:_MAX_TEXT]}.", "DECODER_UNCONFINED")
+        _warn_once(missing)
 
     def _end(self) -> None:
         if self._process.poll() is None:

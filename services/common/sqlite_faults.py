@@ -1,0 +1,163 @@
+"""Tells what is wrong with a SQLite file: damaged, locked, full, read-only, not permitted, or out of reach.
+
+Each has a reason of its own, and a line that tells an operator what to do. What is wrong with a statement is none of
+them.
+"""
+
+import errno
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from services.common.errors import DataLossError, StemTubeError, UnavailableError
+
+DAMAGED, LOCKED, DISK_FULL = "DATABASE_DAMAGED", "DATABASE_LOCKED", "DATABASE_DISK_FULL"
+READ_ONLY, NO_PERMISSION, AWAY = "DATABASE_READ_ONLY", "DATABASE_NO_PERMISSION", "DATABASE_UNAVAILABLE"
+RESTORE = "`stemtube admin restore FOLDER --force` puts a backup back"
+CHECK_BUSY_SECONDS = 15.0
+
+_WORDS = {
+    LOCKED: "is locked by another process",
+    DISK_FULL: "cannot be written: the disk is full",
+    READ_ONLY: "cannot be written: it is on a read-only file system, or read-only itself",
+    NO_PERMISSION: "cannot be opened: this process has no permission to read and write it",
+    AWAY: "does not answer now",
+}
+_CORRUPT_FILE_SYSTEM = sqlite3.SQLITE_IOERR | 33 << 8
+_SQLITE_REASONS = {
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_PROTOCOL: LOCKED,
+    sqlite3.SQLITE_FULL: DISK_FULL,
+    sqlite3.SQLITE_READONLY: READ_ONLY,
+    sqlite3.SQLITE_PERM: NO_PERMISSION,
+    sqlite3.SQLITE_AUTH: NO_PERMISSION,
+    sqlite3.SQLITE_IOERR: AWAY,
+    sqlite3.SQLITE_CANTOPEN: AWAY,
+}
+_SYSTEM_REASONS = {
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    errno.EROFS: READ_ONLY,
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
+}
+
+
+def sqlite_fault(error: sqlite3.Error, path: Path | None = None) -> StemTubeError | None:
+    """What an error of SQLite means; None if the statement is wrong, not the file.
+
+    Args:
+        error: as it was raised.
+        path: the file; the message tells it.
+    """
+    reason = sqlite_reason(error, path)
+    return None if reason is None else fault(reason, path, str(error))
+
+
+def fault(reason: str, path: Path | None, detail: str) -> StemTubeError:
+    """The error of a reason."""
+    return damage(path, detail) if reason == DAMAGED else outage(reason, path)
+
+
+def system_fault(error: OSError, path: Path) -> StemTubeError:
+    """What it means that the system does not let a database's file be opened or made."""
+    reason = _SYSTEM_REASONS.get(error.errno or 0)
+    if reason is not None:
+        return outage(reason, path)
+    return UnavailableError(f"The database {path} cannot be opened: {error.strerror or error}.", AWAY)
+
+
+def damage(path: Path | None, detail: str) -> DataLossError:
+    """The error of a damaged database; where the file is told, so is the way back."""
+    if path is None:
+        return DataLossError("A database is damaged: its operator must put a backup back.", DAMAGED)
+    return DataLossError(
+        f"The database {path} is damaged ({detail}). {RESTORE}; what is there is left as it is.", DAMAGED
+    )
+
+
+def without_path(fault: StemTubeError) -> StemTubeError:
+    """The same for those who have no business with the machine's paths."""
+    return damage(None, "") if isinstance(fault, DataLossError) else outage(fault.reason, None)
+
+
+def outage(reason: str, path: Path | None) -> UnavailableError:
+    """The error of a database that is whole, and cannot be used now."""
+    return UnavailableError(f"The database{f' {path}' if path else ''} {_WORDS[reason]}.", reason)
+
+
+def has_log(path: Path) -> bool:
+    """Whether a log of what was written lies beside a SQLite file; after an orderly end there is none."""
+    log_beside = path.with_name(f"{path.name}-wal")
+    return log_beside.exists() and log_beside.stat().st_size > 0
+
+
+def expect_content(path: Path) -> None:
+    """Makes sure that there is something in a file, where SQLite itself would take it for a new database.
+
+    Raises:
+        DataLossError: it is missing or empty (reason DATABASE_DAMAGED).
+        UnavailableError: it cannot be looked at.
+    """
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            raise damage(path, "the file is missing or empty")
+    except PermissionError as error:
+        raise system_fault(error, path) from error
+
+
+def check_file(path: Path, *, thorough: bool = False) -> None:
+    """Looks through a SQLite file before anything is written to it. Blocks; reads the whole file.
+
+    Args:
+        path: the file.
+        thorough: compare rows with indexes too. That is done in any case where a log lies beside the file: it may be
+            another file's, which the quick check does not always find.
+
+    Raises:
+        DataLossError: it is damaged (reason DATABASE_DAMAGED).
+        UnavailableError: it is locked, or cannot be read.
+    """
+    expect_content(path)
+    try:
+        check = "integrity_check" if thorough or has_log(path) else "quick_check"
+        with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=CHECK_BUSY_SECONDS)) as connection:
+            (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    except OSError as error:
+        raise system_fault(error, path) from error
+    except sqlite3.Error as error:
+        raise sqlite_fault(error, path) or outage(AWAY, path) from error
+    if found != "ok":
+        raise damage(path, " ".join(str(found).split()))
+
+
+def sqlite_uri(path: Path, mode: str) -> str:
+    """The URI that opens a SQLite file; `ro` and `rw` never make one."""
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+
+def sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:
+    """The reason that an error of SQLite has; None if the statement is wrong, not the file."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return DAMAGED if "Could not decode to UTF-8" in str(error) else None
+    if code == _CORRUPT_FILE_SYSTEM:
+        return DAMAGED
+    reason = _SQLITE_REASONS.get(code & 0xFF)
+    if path and reason in (READ_ONLY, AWAY) and _lacks_permission(path):
+        return NO_PERMISSION
+    return reason
+
+
+def _lacks_permission(path: Path) -> bool:
+    """Whether rights, not the file system, stand in the way; SQLite needs its folder too, for the log."""
+    if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        return False
+    effective = os.access in os.supports_effective_ids
+    wanted = ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK))
+    return path.exists() and not all(os.access(place, mode, effective_ids=effective) for place, mode in wanted)

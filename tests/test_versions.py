@@ -1,6 +1,6 @@
 """Versions of models and backends are part of cache keys: one that changes by accident computes every song again.
 
-Whoever changes results on purpose, or takes a newer package that does, changes the version here too.
+Change a version here only together with a change that gives other results.
 """
 
 import pytest

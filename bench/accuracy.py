@@ -2,7 +2,7 @@
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
 (../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
-`--synthetic` adds beats and chords of the songs of `bench.synthetic_songs` and chords of those of `bench.chord_songs`,
+`--synthetic` adds beats and chords of the songs of `songs.beat_songs` and chords of those of `songs.chord_songs`,
 `--write` puts all into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
 version, so that a second run only does what has changed.
 """
@@ -26,13 +26,13 @@ from typing import Any
 import mir_eval
 import numpy as np
 
-from bench import chord_names, chord_songs, key_songs, synthetic_styles
-from bench import synthetic_songs as synthesis
+from songs import (chord_names, chord_songs, key_songs, styles)
+from songs import beat_songs as synthesis
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
 from services.common import audio
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 from services.separation.models import registry as separation
 from services.separation.models.base import Options, join
 
@@ -73,12 +73,12 @@ def songs(folder: Path) -> list[Song]:
 def synthetic_songs() -> list[Song]:
     """The songs that the project makes itself, rendered once for each version of their recipes."""
 
-    def sound_and_truth(recipe: synthetic_styles.Recipe) -> tuple[np.ndarray, int, dict[str, Any]]:
+    def sound_and_truth(recipe: styles.Recipe) -> tuple[np.ndarray, int, dict[str, Any]]:
         song = synthesis.render(recipe)
         beats = {"beats": song.beats.tolist(), "downbeats": song.downbeats.tolist(), "tempo_bpm": song.bpm}
         return song.mix[None], RATE, {**beats, "chords": _entries(song.chords)}
 
-    version = _version(synthesis, synthetic_styles)
+    version = _version(synthesis, styles)
     return [
         _made(f"{version} {recipe}", recipe.name, recipe.category, partial(sound_and_truth, recipe))
         for recipe in synthesis.recipes()
@@ -86,7 +86,7 @@ def synthetic_songs() -> list[Song]:
 
 
 def songs_of_chords(seed: int = CHORD_SONGS_SEED) -> list[Song]:
-    """Those of `bench.chord_songs`, likewise."""
+    """Those of `songs.chord_songs`, likewise."""
     version = _version(chord_songs, chord_names, key_songs)
     found = []
     for number, song in enumerate(chord_songs.chord_songs(seed)):

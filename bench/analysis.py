@@ -27,7 +27,7 @@ from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, 
 from services.analysis.config import AnalysisSection, AnalysisSettings
 from services.analysis.worker import AnalysisWork, give_memory_back
 from services.common import audio
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 
 RATE = 44_100
 STEP_SECONDS = 0.1
@@ -53,7 +53,7 @@ def write_song(path: Path, seconds: float) -> None:
         with SONG.open("rb") as file:
             mix = audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2)
     else:
-        from tests.analysis.songs import pop_song
+        from songs.small_songs import pop_song
 
         mix = pop_song(["C:maj", "A:min", "F:maj", "G:maj"] * 2).audio.samples
     length = round(seconds * RATE)

@@ -1,6 +1,6 @@
 """How often the key is right, kind by kind: `python -m bench.keys [--backends blend,madmom,librosa] [--seeds 2]`.
 
-Plays the songs of `bench.key_songs` and prints for each kind the MIREX weighted score of the song's key; for songs that
+Plays the songs of `songs.key_songs` and prints for each kind the MIREX weighted score of the song's key; for songs that
 change key also the share of the time that is in the right one (where a backend knows no changes, that of its one key).
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 
-from bench.key_songs import KeySong, key_songs
+from songs.key_songs import (KeySong, key_songs)
 from services.analysis.backends import registry
 from services.analysis.backends.base import Context, Key
-from services.analysis.backends.key_profiles import MAJOR_TONICS
-from services.common.weights import WeightStore
+from services.analysis.backends.key.profiles import MAJOR_TONICS
+from services.common.weights.store import WeightStore
 
 
 def score(song: KeySong, found: Key) -> float:

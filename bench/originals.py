@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.analysis.backends import whisper_models
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import (
     Beat,
     Beats,
@@ -22,7 +22,7 @@ from services.analysis.backends.base import (
 )
 from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.msaf_scipy import import_msaf
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 
 Way = Callable[[Path], Result]
 

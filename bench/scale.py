@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import scale_day, scale_workers
 from services.common.config import LogSettings
-from services.common.telemetry import configure_logging
+from services.common.observe.telemetry import configure_logging
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 TABLES = {"workers": scale_workers.table, "day": scale_day.table, "faster": scale_day.faster_table}

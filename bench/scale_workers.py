@@ -22,11 +22,11 @@ import psutil
 import psycopg
 
 from services.common.config import load
-from services.common.engine import Report
-from services.common.jobs import JobQueue
+from services.common.compute.engine import Report
+from services.common.jobs.queue import JobQueue
 from services.common.process import run
-from services.common.runtime import Callers, run_with_jobs
-from services.common.server import Draining
+from services.common.rpc.runtime import (Callers, run_with_jobs)
+from services.common.rpc.server import Draining
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
 from services.separation.worker import SeparationWorker

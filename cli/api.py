@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from cli.suite import is_this_machine
+from cli.local.suite import is_this_machine
 
 Json = dict[str, Any]
 T = TypeVar("T")

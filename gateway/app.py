@@ -14,35 +14,25 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway import (
-    api_tokens,
-    frontend,
-    health,
-    media,
-    middleware,
-    origins,
-    pages,
-    processes,
-    response_headers,
-    session,
-    transcoder,
-    tus,
-    uploads,
-)
+from gateway.session import (api_tokens, origins, session)
+from gateway import (frontend, health, middleware, pages, processes, response_headers)
+from gateway.media import media
+from gateway.transcoding import transcoder
+from gateway.uploads import (tus, form)
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
-from gateway.openapi import document
+from gateway.transcoding.openapi import document
 from gateway.page_errors import add_page_errors
-from services.common.client import open_channel
+from services.common.rpc.client import open_channel
 from services.common.config import split_address
-from services.common.confinement_check import expect_confinement
-from services.common.limits import TokenBuckets
-from services.common.memory import return_freed_memory
-from services.common.peers import TrustedProxies
-from services.common.server import stop_signal
+from services.common.compute.confinement_check import expect_confinement
+from services.common.rpc.limits import TokenBuckets
+from services.common.compute.memory import return_freed_memory
+from services.common.rpc.peers import TrustedProxies
+from services.common.rpc.server import stop_signal
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.auth.v1 import auth_pb2
 from stemtube.download.v1 import download_pb2
@@ -71,7 +61,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
         services: what is served, each under the name of its setting in `address`.
 
     Raises:
-        gateway.bindings.BadAnnotationError: a contract declares a route that cannot be served.
+        gateway.transcoding.bindings.BadAnnotationError: a contract declares a route that cannot be served.
         StemTubeError: the object store cannot be opened.
     """
     app = web.Application(
@@ -101,7 +91,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.on_response_prepare.append(response_headers.make_safe)
     app.add_routes(health.routes)
     app.add_routes(session.routes)
-    app.add_routes(uploads.routes)
+    app.add_routes(form.routes)
     app.add_routes(tus.routes)
     app.add_routes(media.routes)
     app.add_routes(processes.routes)

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from gateway.config import GatewaySection
 from services.common.config import LimitSettings
-from services.common.limits import TokenBuckets
-from services.common.peers import TrustedProxies
-from services.common.storage import ObjectStore
+from services.common.rpc.limits import TokenBuckets
+from services.common.rpc.peers import TrustedProxies
+from services.common.storage.objects import ObjectStore
 from stemtube.auth.v1 import auth_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)

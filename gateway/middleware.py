@@ -10,9 +10,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from gateway.credentials import user_agent
+from gateway.session.credentials import user_agent
 from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS, STOPPING
-from services.common import carried, peers, tracing
+from services.common.observe import (request_context, tracing)
+from services.common.rpc import peers
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     track = request.match_info.get("track_id", "")
-    ids = {"request": request[REQUEST_ID]} | ({"track": track} if carried.is_decent(track) else {})
+    ids = {"request": request[REQUEST_ID]} | ({"track": track} if request_context.is_decent(track) else {})
     with structlog.contextvars.bound_contextvars(**ids):
         return await handler(request)
 
@@ -55,7 +56,7 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = _route(request)
     if route in QUIET_ROUTES:
         return await handler(request)
-    parent = request.headers.get(carried.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
+    parent = request.headers.get(request_context.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
     facts = {"http__request__method": request.method, "http__route": route, "request": request[REQUEST_ID]}
     with tracing.span(f"{request.method} {route}", kind="server", parent=parent, **facts) as span:
         response = await handler(request)

@@ -8,13 +8,13 @@ from typing import Any
 import grpc.aio
 from aiohttp import web
 
-from gateway import events
-from gateway.credentials import call_metadata
+from gateway.streams import events
+from gateway.session.credentials import call_metadata
 from gateway.keys import AUTH, CHANNELS, SETTINGS
-from gateway.messages import json_response, query_of
-from gateway.uploads import DOWNLOAD
+from gateway.transcoding.messages import (json_response, query_of)
+from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError
-from services.common.operations_service import list_log_records
+from services.common.rpc.operations import list_log_records
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc

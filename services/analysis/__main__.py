@@ -4,12 +4,12 @@ from services.analysis.config import AnalysisSettings
 from services.analysis.pull import find
 from services.analysis.service import KIND, NAME, AnalysisService
 from services.analysis.worker import AnalysisWorker
-from services.common.confinement_check import expect_confinement
-from services.common.jobs import JobQueue
-from services.common.operations_service import Models
+from services.common.compute.confinement_check import expect_confinement
+from services.common.jobs.queue import JobQueue
+from services.common.rpc.operations import Models
 from services.common.process import run
-from services.common.runtime import Callers, run_with_jobs
-from services.common.server import Draining, Service
+from services.common.rpc.runtime import (Callers, run_with_jobs)
+from services.common.rpc.server import (Draining, Service)
 from stemtube.analysis.v1 import analysis_pb2_grpc
 
 

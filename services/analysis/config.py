@@ -4,9 +4,9 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from services.analysis.backends.language_model import Endpoint
+from services.analysis.backends.structure.language_model import Endpoint
 from services.common.config import ListenAddress, Section, Settings
-from services.common.database import DatabaseUrl
+from services.common.storage.database import DatabaseUrl
 
 
 class LanguageModelSettings(Section):

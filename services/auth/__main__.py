@@ -2,7 +2,7 @@
 
 from services.auth.app import open_auth
 from services.auth.config import AuthSettings
-from services.common import server
+from services.common.rpc import server
 from services.common.process import run
 
 

@@ -11,8 +11,8 @@ from services.auth.names import checked_line
 from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import MAX_TOKEN_NAME, ApiToken, Session, User
-from services.common.auth import ADMIN, API_TOKEN_PREFIX, SCOPES, Identity
-from services.common.database import Database
+from services.common.rpc.auth import (ADMIN, API_TOKEN_PREFIX, SCOPES, Identity)
+from services.common.storage.database import Database
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -46,7 +46,7 @@ class ApiTokens:
         Args:
             caller: whose.
             name: for the user.
-            scopes: among `services.common.auth.SCOPES`.
+            scopes: among `services.common.rpc.auth.SCOPES`.
             lifetime: until it expires.
             checked: the caller as it was when the password was found right; None where none was given.
 

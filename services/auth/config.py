@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from services.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
 from services.common.config import ListenAddress, Section, Settings
-from services.common.database import DatabaseUrl
+from services.common.storage.database import DatabaseUrl
 
 
 class AuthSection(Section):

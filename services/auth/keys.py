@@ -12,8 +12,8 @@ from services.auth.rechecks import calling_admin
 from services.auth.secret import now
 from services.auth.tables import StoredKey
 from services.auth.tokens import SigningKey
-from services.common.auth import Identity, PublicKeys
-from services.common.database import Database
+from services.common.rpc.auth import (Identity, PublicKeys)
+from services.common.storage.database import Database
 
 # Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.
 PUBLISHED_BEFORE_USE = timedelta(seconds=120)

@@ -13,8 +13,8 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.auth.old_passwords import is_old, matches_old
 from services.common.errors import InvalidInputError
-from services.common.fair_limiter import FairLimiter
-from services.common.peers import present_client
+from services.common.compute.fair_limiter import FairLimiter
+from services.common.rpc.peers import present_client
 
 T = TypeVar("T")
 

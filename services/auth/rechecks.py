@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.secret import now
 from services.auth.tables import ApiToken, Session, User
-from services.common.auth import Identity
+from services.common.rpc.auth import Identity
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
 
 ADMINS = "auth admins"

@@ -8,7 +8,7 @@ from sqlalchemy import delete
 
 from services.auth.secret import now
 from services.auth.tables import Attempts
-from services.common.database import Database
+from services.common.storage.database import Database
 from services.common.errors import LimitExceededError
 
 FORGOTTEN_AFTER = timedelta(hours=24)

@@ -25,10 +25,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from services.common.confinement import can_confine
-from services.common.peers import PRIVATE, Networks
-from services.common.storage import ObjectStore
-from services.common.weights import WeightStore
+from services.common.compute.confinement import can_confine
+from services.common.rpc.peers import (PRIVATE, Networks)
+from services.common.storage.objects import ObjectStore
+from services.common.weights.store import WeightStore
 
 PREFIX = "STEMTUBE_"
 

@@ -1,6 +1,6 @@
 """Domain errors: what can go wrong, with a stable reason a client can act on.
 
-Raise them where the fault is known. `services.common.server` turns them into gRPC statuses with a
+Raise them where the fault is known. `services.common.rpc.server` turns them into gRPC statuses with a
 `google.rpc.ErrorInfo`, the gateway turns those into HTTP; nothing here depends on either, so audio code, models and
 backends may use them too. Each class also derives from the builtin that a plain Python caller would expect.
 """

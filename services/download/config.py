@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 
 from services.common.audio import Limits
 from services.common.config import ListenAddress, Section, Settings
-from services.common.database import DatabaseUrl
+from services.common.storage.database import DatabaseUrl
 
 CookieUsers = Literal["nobody", "admins", "everybody"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from services.common.config import ListenAddress, Section, Settings
-from services.common.database import DatabaseUrl
-from services.common.devices import AUTO, CPU, gpu_files
+from services.common.storage.database import DatabaseUrl
+from services.common.compute.devices import (AUTO, CPU, gpu_files)
 
 
 class SeparationSection(Section):

@@ -3,7 +3,7 @@
 import sys
 
 from services.common.config import Settings, load
-from services.common.weights import pull
+from services.common.weights.store import pull
 from services.separation.models import registry
 
 

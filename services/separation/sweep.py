@@ -3,8 +3,8 @@
 import structlog
 
 from services.common.errors import NotFoundError
-from services.common.jobs import JobQueue
-from services.common.storage import ObjectStore
+from services.common.jobs.queue import JobQueue
+from services.common.storage.objects import ObjectStore
 
 log = structlog.get_logger(__name__)
 

@@ -13,13 +13,15 @@ from typing import Any
 
 import structlog
 
-from services.common import audio, devices, tracing, work_metrics
-from services.common.engine import Engine, Report, Work
-from services.common.engines import Engines
+from services.common import audio
+from services.common.compute import (devices, metrics)
+from services.common.observe import tracing
+from services.common.compute.engine import (Engine, Report, Work)
+from services.common.compute.engines import Engines
 from services.common.errors import WeightsMissingError
-from services.common.job_audio import open_job_audio
-from services.common.jobs import JobContext
-from services.common.storage import ObjectStore
+from services.common.jobs.audio import open_job_audio
+from services.common.jobs.queue import JobContext
+from services.common.storage.objects import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.models.base import Hardware, Options, Samples, Separator, Stretch
@@ -101,8 +103,8 @@ class SeparationWorker:
                 result = await self.engines.run(job.job_id, {**job.payload, "prefix": prefix}, job.report)
                 model = result["made_by"]["model"]
                 labels = {**LABELS, "model": model}
-                work_metrics.note("model_seconds", time.perf_counter() - began, labels)
-                work_metrics.note("model_audio_seconds", result["stems"][0]["duration_seconds"], labels)
+                metrics.note("model_seconds", time.perf_counter() - began, labels)
+                metrics.note("model_audio_seconds", result["stems"][0]["duration_seconds"], labels)
                 return result
             except BaseException:
                 await asyncio.shield(self._objects.delete_prefix(prefix))

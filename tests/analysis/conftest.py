@@ -8,8 +8,8 @@ import pytest
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Backend, Part
-from services.common.weights import WeightStore
-from tests.analysis.songs import RATE, Song, pop_song
+from services.common.weights.store import WeightStore
+from songs.small_songs import (RATE, Song, pop_song)
 
 LoadBackend = Callable[[Part, str], Backend]
 Excerpt = Callable[[float], Audio]

@@ -1,7 +1,7 @@
 """Whisper models that are there by name alone."""
 
-from services.analysis.backends import whisper_models
-from services.common.weights import WeightStore
+from services.analysis.backends.lyrics import whisper_models
+from services.common.weights.store import WeightStore
 
 
 def put_whisper_model(store: WeightStore, model: str) -> None:

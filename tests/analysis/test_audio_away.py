@@ -5,8 +5,8 @@ from contextlib import aclosing
 
 from services.analysis.config import AnalysisSettings
 from services.analysis.service import KIND
-from services.common.jobs import JobQueue
-from tests.analysis.songs import Song
+from services.common.jobs.queue import JobQueue
+from songs.small_songs import Song
 from tests.analysis.test_worker import AUDIO, choice, jobs, put, settings  # noqa: F401 - fixtures
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from services.analysis.backends.beat_bars import find_bars
-from services.analysis.backends.beat_evidence import FRAMES_PER_SECOND, Evidence, Floats
-from services.analysis.backends.beat_grid import on_one_grid
-from services.analysis.backends.beat_levels import Level
-from services.analysis.backends.spectra import Spectrum
+from services.analysis.backends.beats.bars import find_bars
+from services.analysis.backends.beats.evidence import (FRAMES_PER_SECOND, Evidence, Floats)
+from services.analysis.backends.beats.grid import on_one_grid
+from services.analysis.backends.beats.levels import Level
+from services.analysis.backends.signal.spectra import Spectrum
 
 
 def evidence_of(places: Floats, strength: float = 2.0, noise: float = 1.0, seed: int = 1) -> Floats:

@@ -10,16 +10,16 @@ import pytest
 import soundfile
 from google.protobuf.json_format import ParseDict
 
-from services.analysis.backends import madmom_stages
-from services.analysis.backends.bar_decoder import BarDecoder
+from services.analysis.backends.madmom import stages
+from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.base import Beat, Beats, Context, TempoPoint
-from services.analysis.backends.beats_librosa import best_level, periodicity
-from services.analysis.backends.beats_madmom import MadmomBeats
-from services.analysis.backends.tempo import curve_of, in_range, tempo_of
+from services.analysis.backends.beats.librosa import (best_level, periodicity)
+from services.analysis.backends.beats.madmom import MadmomBeats
+from services.analysis.backends.beats.tempo import (curve_of, in_range, tempo_of)
 from services.analysis.contents import beats_of, content
 from stemtube.analysis.v1 import music_pb2
 from tests.analysis.conftest import Excerpt, LoadBackend
-from tests.analysis.songs import RATE, Song, pop_song
+from songs.small_songs import (RATE, Song, pop_song)
 
 
 def analyze(load_backend: LoadBackend, name: str, song: Song) -> Beats:
@@ -59,7 +59,7 @@ def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
     file = tmp_path / "song.wav"
     soundfile.write(file, audio.samples.T, RATE, subtype="PCM_16")
     expected = RNNDownBeatProcessor()(str(file))
-    monkeypatch.setattr(madmom_stages, "FRAMES_AT_ONCE", 300)
+    monkeypatch.setattr(stages, "FRAMES_AT_ONCE", 300)
     backend = cast(MadmomBeats, load_backend("beats", "madmom"))
     # 16 bits and floats differ by half a step of quantisation, nothing else.
     np.testing.assert_allclose(backend.activations(audio, lambda done: None), expected, atol=2e-3)

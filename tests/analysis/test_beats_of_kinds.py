@@ -6,11 +6,11 @@ import mir_eval
 import numpy as np
 import pytest
 
-from bench.synthetic_songs import SyntheticSong, recipes, render
-from bench.synthetic_styles import Recipe
+from songs.beat_songs import (SyntheticSong, recipes, render)
+from songs.styles import Recipe
 from services.analysis.backends.base import Audio, Beats, Context
 from tests.analysis.conftest import LoadBackend
-from tests.analysis.songs import RATE, click_track, silence, white_noise
+from songs.small_songs import (RATE, click_track, silence, white_noise)
 
 
 def analyze(load_backend: LoadBackend, audio: Audio, name: str = "madmom") -> Beats:

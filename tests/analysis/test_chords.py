@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.analysis.backends import chords_chordia, chords_madmom, madmom_stages, registry
+from services.analysis.backends.chords import (chordia, madmom)
+from services.analysis.backends.madmom import stages
+from services.analysis.backends import registry
 from services.analysis.backends.base import Chords, Context
-from services.analysis.backends.chord_segments import segments, without_chords
-from services.analysis.backends.chords_chordia import ChordiaChords
-from services.analysis.backends.chords_madmom import MadmomChords, marginals
+from services.analysis.backends.chords.segments import (segments, without_chords)
+from services.analysis.backends.chords.chordia import ChordiaChords
+from services.analysis.backends.chords.madmom import (MadmomChords, marginals)
 from tests.analysis.conftest import Excerpt, LoadBackend
-from tests.analysis.songs import RATE, Song
+from songs.small_songs import (RATE, Song)
 
 
 def overlap(song: Song, found: Chords) -> float:
@@ -55,8 +57,8 @@ def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
     file = tmp_path / "song.wav"
     soundfile.write(file, audio.samples.T, RATE, subtype="PCM_16")
     expected = CNNChordFeatureProcessor()(str(file))
-    monkeypatch.setattr(madmom_stages, "FRAMES_AT_ONCE", 25)
-    monkeypatch.setattr(chords_madmom, "_FRAMES_AT_ONCE", 25)
+    monkeypatch.setattr(stages, "FRAMES_AT_ONCE", 25)
+    monkeypatch.setattr(madmom, "_FRAMES_AT_ONCE", 25)
     np.testing.assert_allclose(backend.features(audio, lambda done: None), expected, atol=5e-3)
 
 
@@ -77,8 +79,8 @@ def test_chordia_hears_long_tracks_in_windows(
     load_backend: LoadBackend, song: Song, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = cast(ChordiaChords, load_backend("chords", "chordia"))
-    monkeypatch.setattr(chords_chordia, "_LONGEST_FRAMES", 400)
-    monkeypatch.setattr(chords_chordia, "_MARGIN_FRAMES", 100)
+    monkeypatch.setattr(chordia, "_LONGEST_FRAMES", 400)
+    monkeypatch.setattr(chordia, "_MARGIN_FRAMES", 100)
     found = backend.analyze(song.audio, Context(), lambda done: None)
     assert overlap(song, found) > 0.85
 
@@ -86,10 +88,10 @@ def test_chordia_hears_long_tracks_in_windows(
 def test_every_label_is_harte_syntax_and_in_the_registry(load_backend: LoadBackend) -> None:
     backend = cast(ChordiaChords, load_backend("chords", "chordia"))
     labels = [name for _, name in backend._decoder.known_chord_array]
-    for label in (*labels, *chords_madmom.LABELS):
+    for label in (*labels, *madmom.LABELS):
         mir_eval.chord.encode(label)
     assert {label.split(":")[-1] for label in labels} == set(registry.entry("chords", "chordia").vocabulary)
-    assert {label.split(":")[-1] for label in chords_madmom.LABELS} == set(
+    assert {label.split(":")[-1] for label in madmom.LABELS} == set(
         registry.entry("chords", "madmom").vocabulary
     )
 
@@ -99,7 +101,7 @@ def test_madmoms_classes_are_named_as_madmom_names_them(load_backend: LoadBacken
     from madmom.features.chords import majmin_targets_to_chord_labels
 
     theirs = majmin_targets_to_chord_labels(range(25), fps=1)["label"]
-    for own, expected in zip(chords_madmom.LABELS, theirs, strict=True):
+    for own, expected in zip(madmom.LABELS, theirs, strict=True):
         assert mir_eval.chord.encode(own)[0] == mir_eval.chord.encode(expected)[0]
         assert own.split(":")[-1] == expected.split(":")[-1]
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from services.analysis.backends import btc_weights, chords_btc, registry
+from services.analysis.backends.chords import (btc_weights, btc)
+from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Chords, Context
-from services.analysis.backends.btc_network import BtcNetwork
-from services.analysis.backends.chords_btc import BtcChords
+from services.analysis.backends.chords.btc_network import BtcNetwork
+from services.analysis.backends.chords.btc import BtcChords
 from services.common.errors import WeightsMissingError
-from services.common.weights import WeightFile, Weights, WeightStore
+from services.common.weights.store import (WeightFile, Weights, WeightStore)
 from tests.analysis.conftest import Excerpt
 
 DATA = Path(__file__).parent / "data"
@@ -102,13 +103,13 @@ def test_without_weights_it_says_how_to_get_them_and_auto_does_without(tmp_path:
         registry.load("chords", "btc", store)
 
 
-@pytest.mark.parametrize("samples", [chords_btc.PIECE_SAMPLES, chords_btc.PIECE_SAMPLES + 1, chords_btc.HOP // 2])
+@pytest.mark.parametrize("samples", [btc.PIECE_SAMPLES, btc.PIECE_SAMPLES + 1, btc.HOP // 2])
 def test_pieces_of_any_length_become_frames(checkpoint: Path, samples: int) -> None:
     mix = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
-    spectrum = chords_btc.constant_q(mix, lambda done: None)
-    whole, rest = divmod(samples, chords_btc.PIECE_SAMPLES)
-    rest = max(rest, chords_btc.HOP) if rest else 0
-    assert spectrum.shape == (108 * whole + (rest // chords_btc.HOP + 1 if rest else 0), 144)
+    spectrum = btc.constant_q(mix, lambda done: None)
+    whole, rest = divmod(samples, btc.PIECE_SAMPLES)
+    rest = max(rest, btc.HOP) if rest else 0
+    assert spectrum.shape == (108 * whole + (rest // btc.HOP + 1 if rest else 0), 144)
     found = BtcChords(checkpoint, "cpu").probabilities(spectrum, lambda done: None)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
@@ -120,8 +121,8 @@ def test_silence_has_no_chords(checkpoint: Path) -> None:
 
 
 def test_labels_are_harte_syntax() -> None:
-    assert len(chords_btc.LABELS) == 170
-    for label in chords_btc.LABELS:
+    assert len(btc.LABELS) == 170
+    for label in btc.LABELS:
         mir_eval.chord.encode(label)
-    known = {label.split(":")[-1] for label in chords_btc.LABELS} - {"X"}
+    known = {label.split(":")[-1] for label in btc.LABELS} - {"X"}
     assert known == set(registry.entry("chords", "btc").vocabulary)

@@ -8,18 +8,18 @@ import pytest
 import soundfile
 from google.protobuf.json_format import ParseDict
 
-from bench.key_songs import KINDS, KeySong, Passage, chord, play
-from services.analysis.backends import madmom_stages
+from songs.key_songs import (KINDS, KeySong, Passage, chord, play)
+from services.analysis.backends.madmom import stages
 from services.analysis.backends.base import Audio, Context, Key
-from services.analysis.backends.key_blend import key_of
-from services.analysis.backends.key_evidence import Evidence
-from services.analysis.backends.key_librosa import key_of as key_of_chroma
-from services.analysis.backends.key_madmom import MadmomKey
-from services.analysis.backends.key_profiles import MAJOR_TONICS, MINOR_PROFILE, MINOR_TONICS, correlations
+from services.analysis.backends.key.blend import key_of
+from services.analysis.backends.key.evidence import Evidence
+from services.analysis.backends.key.librosa import key_of as key_of_chroma
+from services.analysis.backends.key.madmom import MadmomKey
+from services.analysis.backends.key.profiles import (MAJOR_TONICS, MINOR_PROFILE, MINOR_TONICS, correlations)
 from services.analysis.contents import content
 from stemtube.analysis.v1 import music_pb2
 from tests.analysis.conftest import Excerpt, LoadBackend
-from tests.analysis.songs import RATE, Song, add, hat, kick, snare, tone
+from songs.small_songs import (RATE, Song, add, hat, kick, snare, tone)
 
 BACKENDS = ["blend", "madmom", "librosa"]
 
@@ -150,7 +150,7 @@ def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
     audio = excerpt(6)
     file = tmp_path / "song.wav"
     soundfile.write(file, audio.samples.T, RATE, subtype="PCM_16")
-    monkeypatch.setattr(madmom_stages, "FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr(stages, "FRAMES_AT_ONCE", 7)
     expected = CNNKeyRecognitionProcessor()(str(file))[0]
     np.testing.assert_allclose(backend.probabilities(audio, lambda done: None), expected, atol=2e-3)
 

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from services.analysis.backends.base import Audio, Context, Lyrics, Section, Structure, Word
 from services.analysis.backends.base import Line as LyricsLine
-from services.analysis.backends.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
-from services.analysis.backends.structure_llm import LlmStructure
+from services.analysis.backends.structure.language_model import (Endpoint, LanguageModelAwayError, LanguageModelError)
+from services.analysis.backends.structure.llm import LlmStructure
 from services.analysis.config import AnalysisSettings
 from services.common.config import load
-from tests.analysis.songs import silence
+from songs.small_songs import silence
 
 KEY = "sk-very-secret"
 SECTIONS = Structure(
@@ -79,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     # Waiting between tries is not what is tested.
-    monkeypatch.setattr("services.analysis.backends.language_model._WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("services.analysis.backends.structure.language_model._WAITS_SECONDS", (0.01, 0.01))
     server = ModelServer()
     yield server
     server.close()

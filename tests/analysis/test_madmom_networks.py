@@ -7,18 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.analysis.backends import lstm, madmom_stages
+from services.analysis.backends.signal import lstm
+from services.analysis.backends.madmom import stages
 from services.analysis.backends.base import Audio
-from services.analysis.backends.madmom_networks import ConvolutionalNetwork, RecurrentNetwork
+from services.analysis.backends.madmom.networks import (ConvolutionalNetwork, RecurrentNetwork)
 from services.common.errors import StoppedError
-from tests.analysis.songs import Song
+from songs.small_songs import Song
 
 Excerpt = Callable[[float], Audio]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _madmom() -> None:
-    madmom_stages.prepare()
+    stages.prepare()
 
 
 def ignore(_done: float) -> None:
@@ -28,7 +29,7 @@ def ignore(_done: float) -> None:
 def downbeat_features(audio: Audio) -> npt.NDArray[np.float32]:
     from madmom.features.downbeats import RNNDownBeatProcessor
 
-    features: npt.NDArray[np.float32] = RNNDownBeatProcessor().processors[0](madmom_stages.signal(audio))
+    features: npt.NDArray[np.float32] = RNNDownBeatProcessor().processors[0](stages.signal(audio))
     return features
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import PARTS, Part
-from services.analysis.backends.language_model import Endpoint
+from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 
 
 @pytest.fixture

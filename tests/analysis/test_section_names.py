@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Audio, Context, Line, Lyrics, Section, Structure, Word
-from services.analysis.backends.section_names import Traits, name_sections
-from services.analysis.backends.section_traits import renamed, traits, with_silences
-from services.analysis.backends.structure_barwise import BarwiseStructure
-from tests.analysis.songs import silence
+from services.analysis.backends.structure.names import (Traits, name_sections)
+from services.analysis.backends.structure.traits import (renamed, traits, with_silences)
+from services.analysis.backends.structure.barwise import BarwiseStructure
+from songs.small_songs import silence
 
 
 def words(text: str) -> tuple[str, ...]:

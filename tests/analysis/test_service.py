@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.analysis.backends import whisper_models
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Beat, Beats, Line, Section
-from services.analysis.backends.language_model import Endpoint
+from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
-from services.common.auth import Identity, set_caller
+from services.common.rpc.auth import (Identity, set_caller)
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
-from services.common.jobs import JobContext, JobQueue
-from services.common.server import Draining
-from services.common.storage import ObjectStore
-from services.common.weights import WeightStore
+from services.common.jobs.queue import (JobContext, JobQueue)
+from services.common.rpc.server import Draining
+from services.common.storage.objects import ObjectStore
+from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
 from stemtube.analysis.v1 import music_pb2
 from tests.analysis.models import put_whisper_model

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.analysis.backends import structure_msaf
+from services.analysis.backends.structure import msaf as structure_msaf
 from services.analysis.backends.base import Beat, Beats, Context, Structure
-from services.analysis.backends.features import mono
+from services.analysis.backends.signal.features import mono
 from tests.analysis.conftest import LoadBackend
-from tests.analysis.songs import Song, pop_song
+from songs.small_songs import (Song, pop_song)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soxr
 
-from cli.demo_song import short_song
+from songs.song import short_song
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Part, Structure
 from services.common.errors import StoppedError
 from tests.analysis.conftest import Excerpt, LoadBackend
-from tests.analysis.songs import RATE, click_track, silence, white_noise
+from songs.small_songs import (RATE, click_track, silence, white_noise)
 
 BACKENDS: list[tuple[Part, str]] = [
     ("beats", "madmom"),

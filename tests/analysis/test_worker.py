@@ -17,20 +17,21 @@ import torch
 from aiohttp import web
 from pydantic import SecretStr
 
-from services.analysis.backends import registry, whisper_models
+from services.analysis.backends import registry
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Beat, Beats, Chord, Chords, Context, Key, Section, Structure
-from services.analysis.backends.features import is_tonal
+from services.analysis.backends.signal.features import is_tonal
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
 from services.analysis.worker import AnalysisWork, AnalysisWorker
 from services.common import audio
 from services.common.config import LogSettings
 from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
-from services.common.jobs import JobQueue
-from services.common.weights import Weights
-from tests.analysis.songs import RATE, Song
+from services.common.jobs.queue import JobQueue
+from services.common.weights.store import Weights
+from songs.small_songs import (RATE, Song)
 from tests.analysis.test_language_model import KEY, ModelServer, server  # noqa: F401 - a fixture
-from tests.test_weights import Hub, hub  # noqa: F401 - a fixture
+from tests.common.weights.test_store import (Hub, hub)  # noqa: F401 - a fixture
 
 AUDIO = "originals/song"
 
@@ -260,7 +261,7 @@ async def test_fetching_weights_is_shown(
 ) -> None:
     small_from("good")
     await put(settings, np.zeros((2, RATE), np.float32))
-    monkeypatch.setattr("services.analysis.backends.whisper.load", lambda *_: SilentLyrics())
+    monkeypatch.setattr("services.analysis.backends.lyrics.whisper.load", lambda *_: SilentLyrics())
     reports = Reports()
     task = {"audio_key": AUDIO, "parts": [choice("lyrics")], "done": {}}
     await asyncio.to_thread(AnalysisWork(settings), task, reports)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from services.auth.config import AuthSettings
-from services.common.client import open_channel
+from services.common.rpc.client import open_channel
 from services.common.config import load
-from services.common.database import migrate
+from services.common.storage.database import migrate
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ from sqlalchemy import delete, func, select
 
 from services.auth.passwords import PasswordHasher
 from services.auth.tables import ApiToken, Base, Invitation, Session, StoredKey, User
-from services.common.auth import bearer
-from services.common.client import domain_error
-from services.common.database import Database
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import domain_error
+from services.common.storage.database import Database
 from services.common.errors import Code
 from stemtube.auth.v1 import auth_pb2, import_pb2
 from tests.auth.running import RunningAuth, auth_settings, running_auth

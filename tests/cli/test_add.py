@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from cli import resumable
-from cli.add import Added, add
+from cli.commands.add import (Added, add)
 from cli.api import Api, ApiError, AwayError
 from cli.resumable import upload_file
 from services.common import audio

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli.api import Api, ApiError
-from cli.export import export
-from cli.suite import free_ports
+from cli.commands.export import export
+from cli.local.suite import free_ports
 from gateway.app import RunningGateway, start
 from gateway.config import MIB, GatewaySection, GatewaySettings
 from services.common.config import AddressSettings, LimitSettings

@@ -16,13 +16,13 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from cli.backup import Summary, backup, database_faults
-from cli.databases import service_database
-from cli.restore import restore
-from cli.suite import SERVICES, ServicePlace, SuiteSettings
+from cli.backup.backup import (Summary, backup, database_faults)
+from cli.backup.databases import service_database
+from cli.backup.restore import restore
+from cli.local.suite import (SERVICES, ServicePlace, SuiteSettings)
 from services.common.config import StorageSettings
 from services.common.errors import DataLossError, StemTubeError
-from services.common.telemetry import HealthServer
+from services.common.observe.telemetry import HealthServer
 from tests.common.damage import DAMAGE
 from tests.common.postgres import create_database
 from tests.common.s3_server import S3Server
@@ -150,7 +150,7 @@ async def test_an_object_that_goes_meanwhile_is_told(
         if done:
             (settings.data_dir / "objects" / "stems" / "j" / "l" / "vocals.flac").unlink(missing_ok=True)
 
-    monkeypatch.setattr("cli.backup.AT_ONCE", 1)
+    monkeypatch.setattr("cli.backup.backup.AT_ONCE", 1)
     assert (await backup(settings, tmp_path / "backup", forget)).gone == 1
     shutil.rmtree(settings.data_dir)
     assert (await restore(settings, tmp_path / "backup", untold, force=False)).object_count == len(OBJECTS) - 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.suite import free_ports
+from cli.local.suite import free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,17 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cli.demo_song import (
-    BEATS_PER_BAR,
-    FULL_FORM,
-    SAMPLE_RATE_HZ,
-    SHORT_FORM,
-    STEMS,
-    TEMPO_BPM,
-    DemoSong,
-    demo_song,
-    short_song,
-)
+from songs.song import (BEATS_PER_BAR, FULL_FORM, SAMPLE_RATE_HZ, SHORT_FORM, STEMS, TEMPO_BPM, DemoSong, demo_song, short_song)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cli import forerunner_results as results
+from cli.legacy import results
 
 CHORDS = {
     "C": "C:maj",

@@ -10,12 +10,12 @@ import grpc.aio
 import pytest
 from pydantic import SecretStr
 
-from cli.backup import backup
-from cli.restore import restore
-from cli.sign_ins import EMPTIED
-from cli.suite import SuiteSettings
+from cli.backup.backup import backup
+from cli.backup.restore import restore
+from cli.backup.sign_ins import EMPTIED
+from cli.local.suite import SuiteSettings
 from services.auth.tables import Base
-from services.common.auth import bearer
+from services.common.rpc.auth import bearer
 from stemtube.auth.v1 import accounts_pb2, auth_pb2
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 from tests.cli.test_backup import fill, postgres_programs, settings, untold

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from cli.api import ApiError
-from cli.process import make_options
+from cli.commands.process import make_options
 from cli.show import Bars, clock, folder_name, print_summary, substitutions
 
 MISSING = "spleeter_2stems is used in place of htdemucs: it cannot be fetched (no answer within 5 s)"

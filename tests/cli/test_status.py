@@ -13,11 +13,12 @@ import pytest
 import structlog
 from rich.console import Console
 
-from cli import status
-from cli.gpus import find_gpus
-from services.common import metrics, telemetry
+from cli.local import status
+from cli.local.gpus import find_gpus
+from services.common.jobs import metrics
+from services.common.observe import telemetry
 from services.common.config import LogSettings
-from services.common.job_store import Backlog
+from services.common.jobs.store import Backlog
 from tests.cli.test_command import ROOT, stemtube
 
 SMI = """<?xml version="1.0" ?>
@@ -96,7 +97,7 @@ def test_it_tells_what_uses_a_gpu(gpu: None) -> None:
 
 
 def test_what_computes_is_named_after_its_service() -> None:
-    ask = "import os; from cli.gpus import _service; print(_service(str(os.getpid())))"
+    ask = "import os; from cli.local.gpus import _service; print(_service(str(os.getpid())))"
     start = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[2]], check=True)"
     command = [sys.executable, "-c", start, "services.separation", ask]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

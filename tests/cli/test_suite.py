@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.suite import SuiteSettings, log_file
+from cli.local.suite import (SuiteSettings, log_file)
 from services.common.config import load
 
 
@@ -113,7 +113,7 @@ def test_each_process_has_its_own_certificate(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.suite.LOG_BYTES", 10_000)
+    monkeypatch.setattr("cli.local.suite.LOG_BYTES", 10_000)
     write = log_file(tmp_path / "logs" / "suite.log")
     for number in range(2000):
         write("gateway", f"{number} 100 % of {{something}}")

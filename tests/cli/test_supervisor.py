@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.suite import free_ports
-from cli.supervisor import CannotStartError, Part, Patience, Supervisor
+from cli.local.suite import free_ports
+from cli.local.supervisor import (CannotStartError, Part, Patience, Supervisor)
 
 ROOT = Path(__file__).parents[2]
 QUICK = Patience(ready=10.0, stop=2.0, first_backoff=0.05, longest_backoff=0.4)
@@ -198,9 +198,9 @@ def test_parts_do_not_outlive_their_supervisor(tmp_path: Path, how: signal.Signa
     (tmp_path / "run.py").write_text(
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
-        "from cli.supervisor import Part, Supervisor\n"
+        "from cli.local.supervisor import Part, Supervisor\n"
         "async def main():\n"
-        "    command = (sys.executable, '-m', 'cli.child', 'sleeper')\n"
+        "    command = (sys.executable, '-m', 'cli.local.child', 'sleeper')\n"
         "    part = Part('sleeper', command, 'http://127.0.0.1:9/readyz', [], dict(os.environ))\n"
         "    await Supervisor([part], Path('lock'), lambda _, line: print(line, flush=True)).__aenter__()\n"
         "asyncio.run(main())\n"

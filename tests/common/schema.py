@@ -6,7 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import MetaData
 
-from services.common.database import Database
+from services.common.storage.database import Database
 
 
 async def differences(database: Database, metadata: MetaData) -> list[Any]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from services.common.config import PREFIX, LimitSettings, Settings, split_address
-from services.common.runtime import queue_route
+from services.common.rpc.runtime import queue_route
 from tests.deploy.conftest import SETTINGS, known_variables
 from tests.deploy.manifests import (
     COMPONENTS,
@@ -25,7 +25,7 @@ from tests.deploy.manifests import (
 
 # What other programs read.
 OTHER_VARIABLES = {"NUMBA_CACHE_DIR"}
-AUTH_GRACE_SECONDS = 5.0  # the default of services.common.server.serve, which auth leaves as it is
+AUTH_GRACE_SECONDS = 5.0  # the default of services.common.rpc.server.serve, which auth leaves as it is
 ENGINE_END_SECONDS = 5.0  # what JobQueue.stop_working gives the job engine beyond the grace
 WORKLOADS = [(overlay, name) for overlay in OVERLAYS for name in rendered(f"overlays/{overlay}").deployments]
 ALL = [*(f"overlays/{name}" for name in OVERLAYS), *(f"components/{name}" for name in COMPONENTS)]

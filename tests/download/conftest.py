@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
-from services.common.database import Database, migrate
-from services.common.job_store import JobRecord
-from services.common.jobs import JobQueue
-from services.common.storage import ObjectStore
-from services.download import cleanup
-from services.download.acquire import Acquirer
+from services.common.storage.database import (Database, migrate)
+from services.common.jobs.store import JobRecord
+from services.common.jobs.queue import JobQueue
+from services.common.storage.objects import ObjectStore
+from services.download.upkeep import cleanup
+from services.download.uploads.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
-from services.download.found_lyrics import FoundLyrics
-from services.download.options import Plan
-from services.download.pipeline import KIND, Pipeline
-from services.download.removal import Remover, Trash
-from services.download.shelf import Shelf
-from services.download.store import Library
-from services.download.store_identity import MARKER, GuardedStore
-from services.download.sweep import Sweeper
+from services.download.pipeline.found_lyrics import FoundLyrics
+from services.download.pipeline.plan import Plan
+from services.download.pipeline.pipeline import (KIND, Pipeline)
+from services.download.upkeep.trash import (Remover, Trash)
+from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.repository import Library
+from services.download.upkeep.store_identity import (MARKER, GuardedStore)
+from services.download.upkeep.sweep import Sweeper
 from services.download.tables import Track
-from services.download.usage import Usage
-from services.download.versions import Versions
+from services.download.upkeep.usage import Usage
+from services.download.tracks.versions import Versions
 from tests.download.site import Site
 
 NOTHING: Plan = {"separations": [], "analyses": []}

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from services.common.database import Database
-from services.download.listing import read_listing
-from services.download.playlists import Playlists
-from services.download.results import TrackData
-from services.download.shelf import Shelf
-from services.download.store import AudioFacts, Library, SongFacts
+from services.common.storage.database import Database
+from services.download.tracks.listing import read_listing
+from services.download.playlists.playlists import Playlists
+from services.download.tracks.results import TrackData
+from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
 from stemtube.download.v1 import download_pb2 as pb
 
 

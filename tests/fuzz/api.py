@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway import tus
+from gateway.uploads import tus
 from tests.fuzz.examples import each
 from tests.fuzz.findings import Tally
 from tests.fuzz.messages import ENDING, LEFT_OUT

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cli import forerunner, forerunner_results
+from cli.legacy import (installation, results)
 from tests.fuzz.examples import each
 from tests.fuzz.findings import Tally
 
@@ -54,13 +54,13 @@ _CONTENT = st.one_of(_VALUES, _JSON, _ENTRIES)
 _SECONDS = st.sampled_from((0.0, 0.5, 200.0))
 
 READERS: tuple[Callable[[Any, float], object], ...] = (
-    lambda content, seconds: forerunner_results.beats(content, content, content, seconds),
-    lambda content, seconds: forerunner_results.key(content, content),
-    forerunner_results.chords,
-    forerunner_results.structure,
-    forerunner_results.lyrics,
-    lambda content, _seconds: forerunner.parse_json(json.dumps(content)),
-    lambda content, _seconds: forerunner.parse_json(content),
+    lambda content, seconds: results.beats(content, content, content, seconds),
+    lambda content, seconds: results.key(content, content),
+    results.chords,
+    results.structure,
+    results.lyrics,
+    lambda content, _seconds: installation.parse_json(json.dumps(content)),
+    lambda content, _seconds: installation.parse_json(content),
 )
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from hypothesis import strategies as st
 
 from gateway.app import SERVICES
-from services.common.auth import bearer
+from services.common.rpc.auth import bearer
 from tests.fuzz.examples import each
 from tests.fuzz.findings import Tally
 from tests.fuzz.mutations import mutated

@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from gateway.credentials import REFRESH_COOKIE
+from gateway.session.credentials import REFRESH_COOKIE
 from tests.fuzz.findings import Tally
 from tests.fuzz.media import originals
 from tests.fuzz.target import Target

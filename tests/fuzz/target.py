@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.common.auth import bearer
-from services.common.client import open_channel
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import open_channel
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc

@@ -9,7 +9,7 @@ import requests
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from services.common.auth import bearer
+from services.common.rpc.auth import bearer
 from stemtube.download.v1 import download_pb2 as pb
 from tests.fuzz import messages
 from tests.fuzz.examples import each

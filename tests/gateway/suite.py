@@ -15,8 +15,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
-from services.common import server
-from services.common.auth import ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user
+from services.common.rpc import server
+from services.common.rpc.auth import (ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user)
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
-from gateway.events import Outbox
+from gateway.streams.events import Outbox
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of, until

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.media import disposition
+from gateway.media.media import disposition
 from services.common.errors import LimitExceededError
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.common import tracing
+from services.common.observe import tracing
 from services.common.config import TracingSettings
 from tests.gateway.conftest import Connect
 from tests.suite.collector import Collector, running_collector

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.app import LAST_ANSWERS_SECONDS
-from gateway.uploads import display_name
+from gateway.uploads.form import display_name
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of, until
 

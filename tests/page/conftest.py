@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from cli.demo_song import short_song
+from songs.song import short_song
 from gateway.frontend import BUILT
 from services.common import audio
 from tests.page.hearing import RATE_HZ, put_tap

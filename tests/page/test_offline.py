@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Browser, Page, expect
 
-from cli.demo_song import short_song
+from songs.song import short_song
 from gateway.frontend import BUILT, routes
 from services.common import audio
 from tests.page.bad_line import BadLine

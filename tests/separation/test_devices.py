@@ -9,9 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.common import jobs as queue_module
-from services.common.job_store import JobRecord
-from services.common.jobs import JobQueue
+from services.common.jobs import queue as queue_module
+from services.common.jobs.store import JobRecord
+from services.common.jobs.queue import JobQueue
 from services.separation.service import KIND
 from tests.suite.running import free_ports
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError, WeightsMissingError
-from services.common.weights import WeightStore
-from services.separation.models import demucs_catalog, registry
+from services.common.weights.store import WeightStore
+from services.separation.models.demucs import catalogue
+from services.separation.models import registry
 from services.separation.models.base import Options, Progress, Samples, Separator, join
 
 RATE = 44_100
@@ -216,9 +217,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         url = f"http://127.0.0.1:{server.server_port}/{package.name}"
-        monkeypatch.setattr(demucs_catalog, "_published_urls", lambda: {"955717e8": url})
+        monkeypatch.setattr(catalogue, "_published_urls", lambda: {"955717e8": url})
         monkeypatch.setattr(
-            registry, "_published", lambda: {"htdemucs": demucs_catalog.published("htdemucs", cost=1.0)}
+            registry, "_published", lambda: {"htdemucs": catalogue.published("htdemucs", cost=1.0)}
         )
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield folder
@@ -293,7 +294,7 @@ def test_listing_models_runs_none_of_their_code(tmp_path: Path) -> None:
 def test_asking_what_there_is_does_not_load_torch(store: WeightStore) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from services.common.weights import WeightStore\n"
+        "from services.common.weights.store import WeightStore\n"
         "from services.separation.models import registry\n"
         f"store = WeightStore(Path({str(store.root)!r}), offline=True)\n"
         "print([registry.availability(name, store).present for name in registry.names(store)], 'torch' in sys.modules)"

@@ -14,11 +14,11 @@ import torch
 from demucs.htdemucs import HTDemucs
 from demucs.transformer import LayerScale
 
-from services.separation.models import htdemucs_layers
+from services.separation.models.demucs import htdemucs_layers
 from services.separation.models.base import Hardware
-from services.separation.models.demucs_models import network_of
-from services.separation.models.htdemucs_network import HTDemucsTorchNetwork, Precision, Transforms
-from services.separation.models.openvino_network import WORTH_SEGMENTS, OpenVinoNetwork
+from services.separation.models.demucs.models import network_of
+from services.separation.models.demucs.htdemucs_network import (HTDemucsTorchNetwork, Precision, Transforms)
+from services.separation.models.demucs.openvino_network import (WORTH_SEGMENTS, OpenVinoNetwork)
 
 RATE = 44_100
 SOURCES = ["drums", "bass", "other", "vocals"]
@@ -182,7 +182,7 @@ def test_a_short_first_song_does_not_wait_for_the_conversion(tmp_path: Path) -> 
 def test_nobody_is_told_that_openvino_is_used() -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
     program = (
-        "from services.separation.models.openvino_network import import_openvino\n"
+        "from services.separation.models.demucs.openvino_network import import_openvino\n"
         "import_openvino()\n"
         "import sys, openvino.tools.ovc.telemetry_utils as used\n"
         "print(used.tm.__name__, [name for name in sys.modules if name.startswith('openvino_telemetry.')])"

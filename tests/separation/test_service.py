@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from services.common.auth import Identity, set_caller
+from services.common.rpc.auth import (Identity, set_caller)
 from services.common.errors import AlreadyExistsError
-from services.common.jobs import JobQueue
-from services.common.server import Draining
-from services.common.storage import ObjectStore
-from services.common.weights import WeightStore
+from services.common.jobs.queue import JobQueue
+from services.common.rpc.server import Draining
+from services.common.storage.objects import ObjectStore
+from services.common.weights.store import WeightStore
 from services.separation.service import SeparationService
 from stemtube.separation.v1 import separation_pb2 as pb
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from services.common.errors import Code, StemTubeError, StoppedError
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 from services.separation.models import registry
 from services.separation.models.base import Options, Samples, Separator, Stretch, join
-from services.separation.models.demucs_models import DemucsSeparator
+from services.separation.models.demucs.models import DemucsSeparator
 
 RATE = 8000
 STEMS = ("left", "swapped", "half")

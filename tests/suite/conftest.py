@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.demo_song import DemoSong, short_song
+from songs.song import (DemoSong, short_song)
 from services.common import audio
 from tests.download.site import Site
 from tests.suite.client import Client

@@ -16,8 +16,8 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.auth import bearer
-from services.common.client import domain_error, open_channel
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import (domain_error, open_channel)
 from services.common.errors import Code
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site

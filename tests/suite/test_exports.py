@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from cli.api import Api
-from cli.demo_song import DemoSong
-from cli.export import export
+from songs.song import DemoSong
+from cli.commands.export import export
 from services.common import audio
 from services.common.audio import Samples
 from tests.suite.client import Client, Json

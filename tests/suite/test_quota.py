@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from services.common import audio
-from services.common.client import domain_error
-from services.common.storage import ObjectStore
+from services.common.rpc.client import domain_error
+from services.common.storage.objects import ObjectStore
 from stemtube.download.v1 import download_pb2_grpc
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user

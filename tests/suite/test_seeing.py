@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli import status
+from cli.local import status
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import Client, Json, patient_end, states
 from tests.suite.collector import Collector, running_collector

@@ -14,7 +14,7 @@ import mir_eval
 import numpy as np
 import pytest
 
-from cli.demo_song import DemoSong
+from songs.song import DemoSong
 from services.common import audio
 from services.common.audio import Samples
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.common.client import RemoteError
+from services.common.rpc.client import RemoteError
 from services.common.errors import Code
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import music, with_soundfile

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from services.common.database import Database, migrate
-from services.common.jobs import JobContext, JobQueue
-from services.common.storage import ObjectStore
-from services.download.store import AudioFacts, Library, SongFacts
-from services.download.sweep import Sweeper
-from services.download.usage import Usage
+from services.common.storage.database import (Database, migrate)
+from services.common.jobs.queue import (JobContext, JobQueue)
+from services.common.storage.objects import ObjectStore
+from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.upkeep.sweep import Sweeper
+from services.download.upkeep.usage import Usage
 from services.separation import sweep as stem_sweep
 
 

@@ -16,8 +16,8 @@ from tusclient.exceptions import TusCommunicationError, TusUploadFailed
 from yarl import URL
 
 from services.common import audio
-from services.common.storage import ObjectStore
-from services.download import uploads
+from services.common.storage.objects import ObjectStore
+from services.download.uploads import uploads
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
 from tests.suite.running import MAX_BYTES, Suite

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.common.weights import WeightStore
+from services.common.weights.store import WeightStore
 
 Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]

@@ -1,6 +1,6 @@
-"""Where Alembic enters: `services.common.database.migrate` runs this."""
+"""Where Alembic enters: `services.common.storage.database.migrate` runs this."""
 
 from services.auth.tables import Base
-from services.common.database import run_migrations
+from services.common.storage.database import run_migrations
 
 run_migrations(Base.metadata)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.errors import InvalidInputError
-from services.common.weights import Weights
+from services.common.weights.store import Weights
 
 Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]

@@ -7,8 +7,8 @@ from functools import cache
 from typing import cast
 
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.weights import Availability, WeightFile, Weights, WeightStore
-from services.separation.models import demucs_catalog
+from services.common.weights.store import (Availability, WeightFile, Weights, WeightStore)
+from services.separation.models.demucs import catalogue
 from services.separation.models.base import CPU, Entry, Hardware, Progress, Separator
 
 AUTO = "auto"
@@ -40,9 +40,9 @@ class Choice:
 
 @cache
 def _published() -> dict[str, Entry]:
-    demucs = demucs_catalog.published
+    demucs = catalogue.published
     # Costs were measured on one CPU core: htdemucs takes 1.5 s per second of music, without overlap.
-    six_stems = (*demucs_catalog.FOUR_STEMS, "guitar", "piano")
+    six_stems = (*catalogue.FOUR_STEMS, "guitar", "piano")
     entries = (
         demucs("htdemucs", cost=1.0),
         demucs("htdemucs_ft", cost=4.0),
@@ -140,4 +140,4 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
 
 
 def _own(store: WeightStore | None) -> dict[str, Entry]:
-    return demucs_catalog.own(store.root) if store else {}
+    return catalogue.own(store.root) if store else {}

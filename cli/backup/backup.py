@@ -1,0 +1,237 @@
+"""`stemtube admin backup`: the databases and the objects of an installation in a folder, while it runs.
+
+    FOLDER/databases/NAME    a copy of each service's database
+    FOLDER/objects/KEY       each object
+    FOLDER/objects.jsonl     a line per object: key, size, sha256
+    FOLDER/backup.json       what there is, with checksums; written last: a folder without it is no backup
+
+A damaged database is no backup: what was copied is removed. A damaged original is kept, as it may be the last one, and
+told; putting it back never replaces a good one.
+
+Databases come first. What is added meanwhile then has objects without a record in the backup, which a sweep removes;
+the other way round there would be records without an object. What is deleted for good meanwhile is the one case in
+which an object is missing; it is told.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from cli.backup.databases import (ServiceDatabase, service_database)
+from cli.local.suite import (SERVICES, ServicePlace, SuiteSettings)
+from services.common.errors import NotFoundError, PreconditionError, StemTubeError, UnavailableError
+from services.common.storage.objects import (ObjectInfo, ObjectStore)
+
+FORMAT = 1
+ABOUT, OBJECT_LIST, DATABASES, OBJECTS = "backup.json", "objects.jsonl", "databases", "objects"
+ORIGINALS = "originals"
+AT_ONCE = 4
+TRIES = 3
+CHUNK_BYTES = 1024 * 1024
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+T = TypeVar("T")
+Tell = Callable[[str, int, int], None]
+"""Called with what is done, and the bytes done and to be done (0: not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a backup: name (of a service, or an object's key), size in bytes, SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+    @property
+    def damaged(self) -> bool:
+        """It is an original, and not what its name says: originals are named by the SHA-256 of what was uploaded."""
+        folder, _, digest = self.name.partition("/")
+        return folder == ORIGINALS and bool(_DIGEST.fullmatch(digest)) and digest != self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a backup holds.
+
+    Args:
+        databases: services whose databases are in it.
+        object_count: objects.
+        object_bytes: their size.
+        gone: objects that were deleted meanwhile.
+        damaged: keys of originals that are not what was uploaded: their SHA-256 is not the one that they are named by.
+        made: when it was made.
+    """
+
+    databases: tuple[str, ...]
+    object_count: int
+    object_bytes: int
+    gone: int
+    damaged: tuple[str, ...] = ()
+    made: str = field(default="", compare=False)
+
+
+def databases(settings: SuiteSettings) -> dict[str, ServiceDatabase]:
+    """The database of each service.
+
+    Raises:
+        InvalidInputError: a URL is wrong.
+    """
+    places: dict[str, ServicePlace] = {name: getattr(settings, name) for name in SERVICES}
+    folder = settings.data_dir.absolute() / "databases"
+    return {
+        name: service_database(place.database_url.get_secret_value(), folder / f"{name}.sqlite")
+        for name, place in places.items()
+    }
+
+
+async def database_faults(settings: SuiteSettings, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What is wrong with the databases of services that are not ready, by service: reason and message.
+
+    Raises:
+        InvalidInputError: a URL is wrong.
+    """
+    found = {}
+    places = databases(settings)
+    for name in [name for name in names if name in places]:
+        try:
+            await places[name].check()
+        except StemTubeError as error:
+            found[name] = {"reason": error.reason, "message": error.message}
+    return found
+
+
+async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
+    """Makes a backup.
+
+    Args:
+        settings: where everything is.
+        folder: is made, or is empty.
+        tell: hears how far it is.
+
+    Raises:
+        StemTubeError: something is in the folder (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
+            something cannot be read or written. The folder is then as it was before.
+    """
+    sources = databases(settings)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if any(folder.iterdir()):
+        raise PreconditionError(f"{folder} is not empty: a backup needs a folder of its own.", "NOT_EMPTY")
+    try:
+        return await _fill(settings, folder, sources, tell)
+    except BaseException:
+        await asyncio.to_thread(_clear, folder, is_new)
+        raise
+
+
+def _clear(folder: Path, is_new: bool) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if not is_new:
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], tell: Tell) -> Summary:
+    (folder / DATABASES).mkdir()
+    copied = []
+    for name, source in sources.items():
+        tell(f"database of {name}", 0, 0)
+        path = folder / DATABASES / name
+        await source.copy(path)
+        entry = await asyncio.to_thread(entry_of, path, name)
+        copied.append({**asdict(entry), "kind": source.kind})
+    objects, gone = await _copy_objects(settings.object_store(), folder, tell)
+    lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in objects)
+    (folder / OBJECT_LIST).write_text(lines)
+    about = {
+        "format": FORMAT,
+        "stemtube": version("stemtube"),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "databases": copied,
+        "objects": asdict(entry_of(folder / OBJECT_LIST, OBJECT_LIST)),
+    }
+    draft = folder / f"{ABOUT}.draft"
+    draft.write_text(json.dumps(about, indent=1))
+    draft.replace(folder / ABOUT)
+    return summary_of(tuple(sources), objects, str(about["made"]), gone)
+
+
+def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: int = 0) -> Summary:
+    """What a backup holds, by its list of objects."""
+    damaged = tuple(entry.name for entry in objects if entry.damaged)
+    return Summary(names, len(objects), sum(entry.size for entry in objects), gone, damaged, made)
+
+
+async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[list[Entry], int]:
+    """Copies all objects; what was copied, and how many were gone when their turn came."""
+    target = ObjectStore.from_url(str((folder / OBJECTS).absolute()))
+    tell("objects are counted", 0, 0)
+    known = sorted([info async for info in store.list()], key=lambda info: info.key)
+    total, done = sum(info.size for info in known), 0
+    entries: list[Entry] = []
+
+    async def copy(info: ObjectInfo) -> None:
+        nonlocal done
+        entry = await _copy_object(store, target, info.key)
+        if entry:
+            entries.append(entry)
+        done += info.size
+        tell("objects", done, total)
+
+    await side_by_side(known, copy)
+    return sorted(entries, key=lambda entry: entry.name), len(known) - len(entries)
+
+
+async def _copy_object(store: ObjectStore, target: ObjectStore, key: str) -> Entry | None:
+    """Copies an object; None if it is gone."""
+    for tries_left in reversed(range(TRIES)):
+        digest = hashlib.sha256()
+
+        async def pieces(digest: "hashlib._Hash" = digest) -> AsyncIterator[bytes]:
+            async for piece in store.stream(key):
+                digest.update(piece)
+                yield piece
+
+        try:
+            size = await target.put(key, pieces())
+        except NotFoundError:
+            return None
+        except UnavailableError as error:
+            if error.reason != "OBJECT_CHANGED" or not tries_left:
+                raise
+            continue
+        return Entry(key, size, digest.hexdigest())
+    raise AssertionError("unreachable")
+
+
+def entry_of(path: Path, name: str) -> Entry:
+    """What a file is, for the list. Blocks."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Entry(name, path.stat().st_size, digest)
+
+
+async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Does something with all items, several at a time; the first error ends it."""
+    left = iter(items)
+
+    async def take() -> None:
+        for item in left:
+            await work(item)
+
+    tasks = [asyncio.create_task(take()) for _ in range(AT_ONCE)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,158 @@
+"""`stemtube admin restore`: puts a backup back, once all of it has been found to be whole.
+
+Objects come first and databases last, so that what is broken off in between leaves no record without its object.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cli.local import status
+from cli.backup.backup import (ABOUT, DATABASES, FORMAT, OBJECT_LIST, OBJECTS, Entry, Summary, Tell, databases, entry_of, side_by_side, summary_of)
+from cli.backup.databases import ServiceDatabase
+from cli.commands.demo import LOCK
+from cli.local.suite import SuiteSettings
+from services.common.errors import (
+    DataLossError,
+    InvalidInputError,
+    PreconditionError,
+    StemTubeError,
+    UnavailableError,
+)
+from services.common.storage.objects import (ObjectStore, check_key)
+
+AUTH = "auth"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup as its list tells it: when it was made, databases, with the kind of each, and objects."""
+
+    made: str
+    databases: list[tuple[Entry, str]]
+    objects: list[Entry]
+
+
+async def restore(
+    settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool, keep_sign_ins: bool = False
+) -> Summary:
+    """Puts a backup back.
+
+    Args:
+        settings: where everything shall be.
+        folder: the backup's.
+        tell: hears how far it is.
+        force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
+            there is not replaced by a damaged one.
+        keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
+            those that were ended since; otherwise none of them is good any more (see `sign_ins`).
+
+    Raises:
+        StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
+            there already (NOT_EMPTY), or something cannot be read or written.
+    """
+    targets = databases(settings)
+    found = read(folder)
+    for entry, kind in found.databases:
+        if entry.name not in targets or targets[entry.name].kind != kind:
+            raise PreconditionError(
+                f"The backup has {entry.name} as {kind}, and the settings have it elsewhere: set its database's URL.",
+                "OTHER_DATABASE",
+            )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.data_dir / LOCK, timeout=0):
+            await _expect_nobody(settings)
+            store = settings.object_store()
+            if not force:
+                for name, target in targets.items():
+                    _expect_empty(await target.is_empty(), f"the database of {name}")
+                _expect_empty(await anext(store.list(), None) is None, "the object store")
+            await _verify(folder, found, tell)
+            for entry, _kind in found.databases:
+                tell(f"checking the database of {entry.name}", 0, 0)
+                await _expect_whole(targets[entry.name], folder / DATABASES / entry.name)
+            await _put_objects(store, folder, found.objects, tell)
+            for entry, _kind in found.databases:
+                tell(f"database of {entry.name}", 0, 0)
+                path, end_sign_ins = folder / DATABASES / entry.name, entry.name == AUTH and not keep_sign_ins
+                await targets[entry.name].put_back(path, end_sign_ins=end_sign_ins)
+    except Timeout:
+        raise _running() from None
+    return summary_of(tuple(entry.name for entry, _kind in found.databases), found.objects, found.made)
+
+
+def read(folder: Path) -> Backup:
+    """The list of a backup.
+
+    Raises:
+        InvalidInputError: it is no backup, an unfinished one, or its list is damaged (reason BAD_BACKUP).
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        if about["format"] != FORMAT:
+            raise InvalidInputError(f"{folder} was made by another version of StemTube.", "BAD_BACKUP")
+        if entry_of(folder / OBJECT_LIST, OBJECT_LIST) != Entry(**about["objects"]):
+            raise InvalidInputError(f"{folder / OBJECT_LIST} is damaged.", "BAD_BACKUP")
+        copies = [(Entry(each["name"], each["size"], each["sha256"]), str(each["kind"])) for each in about["databases"]]
+        objects = [Entry(**json.loads(line)) for line in (folder / OBJECT_LIST).read_text().splitlines()]
+    except StemTubeError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{folder} is not a backup that was finished: {error}.", "BAD_BACKUP") from error
+    for entry in objects:
+        check_key(entry.name)
+    return Backup(str(about.get("made", "")), copies, objects)
+
+
+async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
+    files = [(folder / DATABASES / entry.name, entry) for entry, _kind in found.databases]
+    files += [(folder / OBJECTS / entry.name, entry) for entry in found.objects]
+    total, done = sum(entry.size for _path, entry in files), 0
+    for path, entry in files:
+        try:
+            whole = await asyncio.to_thread(entry_of, path, entry.name) == entry
+        except OSError:
+            whole = False
+        if not whole:
+            raise InvalidInputError(f"{path} is missing or damaged; nothing was changed.", "BAD_BACKUP")
+        done += entry.size
+        tell("checking", done, total)
+
+
+async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
+    """A copy with the right checksum is still damaged if the database was."""
+    try:
+        await target.check_copy(path)
+    except (DataLossError, UnavailableError) as error:
+        raise InvalidInputError(f"{error.message} Nothing was changed.", "BAD_BACKUP") from error
+
+
+async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], tell: Tell) -> None:
+    total, done = sum(entry.size for entry in entries), 0
+
+    async def put(entry: Entry) -> None:
+        nonlocal done
+        if not (entry.damaged and await store.exists(entry.name)):
+            await store.put(entry.name, folder / OBJECTS / entry.name)
+        done += entry.size
+        tell("objects", done, total)
+
+    await side_by_side(entries, put)
+
+
+async def _expect_nobody(settings: SuiteSettings) -> None:
+    if any(process.state != "away" for process in await status.ask(settings.health_urls)):
+        raise _running()
+
+
+def _expect_empty(is_empty: bool, what: str) -> None:
+    if not is_empty:
+        raise PreconditionError(f"There is something in {what} already; --force replaces it.", "NOT_EMPTY")
+
+
+def _running() -> PreconditionError:
+    return PreconditionError("StemTube runs here: stop it first.", "RUNNING")

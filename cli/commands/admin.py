@@ -1,0 +1,116 @@
+"""What administrators ask of a suite, and what they see."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich import filesize
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.api import FINAL, Api, ApiError, Json
+from cli.backup.backup import (Summary, Tell)
+
+POLL_SECONDS = 0.5
+
+
+async def cleanup(api: Api, *, dry_run: bool) -> Json:
+    """Has a cleanup done and waits for its report.
+
+    Raises:
+        ApiError: the suite refuses or does not answer, or the cleanup failed.
+    """
+    found: Json = (await api.post("/api/v1/admin/cleanups", {"dryRun": dry_run}))["cleanup"]
+    while found["job"]["state"] not in FINAL:
+        await asyncio.sleep(POLL_SECONDS)
+        found = (await api.get(f"/api/v1/admin/cleanups/{found['job']['id']}"))["cleanup"]
+    if "error" in found["job"]:
+        raise ApiError(found["job"]["error"]["message"])
+    return found
+
+
+def show_cleanup(found: Json, console: Console) -> None:
+    """Prints a cleanup's report."""
+    report, done = found["report"], "would be removed" if found["dryRun"] else "removed"
+    size = int(report["objectBytes"]) / 1e6
+    if report.get("heldBack"):
+        _show(console, report["heldBack"])
+        done = "found"
+    _show(console, f"objects that nothing needs: {report['objectCount']} ({size:.1f} MB) {done}")
+    trashed, waiting = report.get("trashedCount", 0), report.get("waitingCount", 0)
+    _show(console, f"  of these put into the trash: {trashed}; waiting: {waiting} more")
+    for key in report["objects"]:
+        _show(console, f"  {key}")
+    _show(console, f"records whose object is gone: {report['recordCount']} {done}")
+    for record in report["records"]:
+        _show(console, f"  {record}")
+    _show(console, f"records whose object is missing, kept for now: {report.get('missingCount', 0)}")
+    for record in report.get("missing", ()):
+        _show(console, f"  {record}")
+    _show(console, f"damaged originals: {report.get('damagedCount', 0)}")
+    for key in report.get("damaged", ()):
+        _show(console, f"  {key}")
+    _show(console, f"objects taken out of the trash: {report.get('restoredCount', 0)}")
+    _show(console, f"deleted tracks past their grace period: {report['expiredTrackCount']} {done}")
+
+
+@contextlib.contextmanager
+def copying(console: Console) -> Iterator[Tell]:
+    """Shows how far a backup or its return is; where there is no terminal, a line when something else is begun."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        shown = ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if what != shown:
+                shown = what
+                progress.reset(task)
+                if not console.is_terminal:
+                    console.print(what, markup=False, highlight=False)
+            progress.update(task, description=what, completed=done, total=total or None)
+
+        yield tell
+
+
+def show_backup(summary: Summary, folder: Path, console: Console) -> None:
+    """Prints what a backup holds, and what is wrong with it."""
+    names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
+    line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
+    if summary.gone:
+        line += f" {summary.gone} more were deleted meanwhile."
+    _show(console, line)
+    for key in summary.damaged:
+        _show(
+            console, f"damaged: {key} is not what was uploaded. Its copy in an earlier backup may be good: keep that."
+        )
+
+
+def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
+    """Prints what was put back, and what that means for who may sign in."""
+    show_backup(summary, folder, console)
+    _show(
+        console,
+        f"Accounts are as they were at {summary.made}: disable, demote or delete again who was since then, and have "
+        "passwords chosen again that were changed because somebody knew them.",
+    )
+    if keep_sign_ins:
+        _show(
+            console,
+            "WARNING: sign-ins were kept. Sessions, API tokens, invitations, one-time passwords and signing keys that "
+            "were ended since the backup are good again, for thieves too. `stemtube admin rotate-key --leaked` ends "
+            "access tokens; users end their sessions and API tokens.",
+        )
+    else:
+        _show(
+            console,
+            "All sessions, API tokens, invitations and one-time passwords have ended; a new signing key is made at the "
+            "start. Users sign in with their passwords and make new API tokens; "
+            "`stemtube admin users reset-password NAME` gives a new one-time password.",
+        )
+
+
+def _show(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,128 @@
+"""A development authority and a certificate for each process, for mutual TLS between them (`services.common.rpc.tls`)."""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from services.common.config import write_private
+from services.common.rpc.tls import (AUTHORITY, CERTIFICATE, KEY)
+
+AUTHORITY_LIFETIME = timedelta(days=3650)
+CERTIFICATE_LIFETIME = timedelta(days=397)
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+CLOCKS_DIFFER = timedelta(minutes=5)
+
+
+def make_certificates(folder: Path, names: Sequence[str], hosts: Sequence[str] = ()) -> list[Path]:
+    """Makes a folder with `ca.crt`, `tls.crt` and `tls.key` for each process.
+
+    An authority that is there already signs them too, so that certificates can be made anew one by one.
+
+    Args:
+        folder: where; the authority's key stays in it and belongs nowhere else.
+        names: the processes.
+        hosts: names and addresses by which each of them is reached, besides its own name and this machine's.
+
+    Returns:
+        The folders.
+
+    Raises:
+        OSError: something cannot be written.
+        ValueError: the authority there is not one of ours.
+    """
+    authority, authority_key = _authority(folder)
+    made = []
+    for name in names:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(name, authority.subject, key.public_key(), CERTIFICATE_LIFETIME)
+        certificate = (
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([_general_name(host) for host in (name, *LOCAL_NAMES, *hosts)]),
+                critical=False,
+            )
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .sign(authority_key, hashes.SHA256())
+        )
+        own = folder / name
+        _write(own / AUTHORITY, authority)
+        _write(own / CERTIFICATE, certificate)
+        write_private(own / KEY, _pem(key))
+        made.append(own)
+    return made
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate_file, key_file = folder / AUTHORITY, folder / "ca.key"
+    if key_file.exists():
+        known = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        if not isinstance(known, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key_file} is not a key of `stemtube admin make-certs`")
+        return x509.load_pem_x509_certificate(certificate_file.read_bytes()), known
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "StemTube development authority")])
+    certificate = (
+        _builder("StemTube development authority", subject, key.public_key(), AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    _write(certificate_file, certificate)
+    write_private(key_file, _pem(key))
+    return certificate, key
+
+
+def _builder(
+    name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write(path: Path, certificate: x509.Certificate) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

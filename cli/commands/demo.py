@@ -1,0 +1,111 @@
+"""The demo: a suite of its own for one song, on ports and data that no other suite uses, and nothing left but stems."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import SecretStr
+from rich.console import Console
+
+from cli.api import Api, ApiError
+from cli.commands.process import (Outcome, process)
+from cli.local.suite import (SuiteSettings, log_file, own_environment)
+from cli.local.supervisor import Supervisor
+
+PREFIX = "demo-"
+TITLE = "Morning Light"
+LOCK = "suite.lock"
+LEFT_BEHIND_SECONDS = 600.0
+
+
+async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, console: Console) -> Outcome:
+    """Starts a suite, has it process a song, and stops it.
+
+    Models are those of the data directory, where they stay; all else of this suite is in a folder beside them that goes
+    when the suite does.
+
+    Args:
+        settings: tell where data and models are.
+        song: a file; None for a song that is made here, and of which everything is known.
+        out: where stems are saved.
+        console: for people.
+
+    Raises:
+        ApiError: the song could not be processed at all.
+        CannotStartError: the suite does not start.
+    """
+    if song is not None and not song.is_file():
+        raise ApiError(f"there is no file {song}")
+    began = time.monotonic()
+    password = secrets.token_urlsafe(12)
+    async with _data_folder(settings.data_dir) as folder:
+        own = {"data_dir": folder, "models_dir": settings.weights_dir, "admin_password": SecretStr(password)}
+        suite = settings.model_copy(update=own).at_ports(0)
+        log = folder / "logs" / "suite.log"
+        console.print("Starting the suite: auth, download, separation, analysis, gateway …", highlight=False)
+        parts = suite.parts(own_environment())
+        # In the folder lies no stemtube.toml, whose settings are meant for another suite.
+        async with Supervisor(parts, folder / LOCK, log_file(log), cwd=folder), Api(suite.url) as api:
+            console.print(f"Ready after {time.monotonic() - began:.1f} s at {suite.url}", highlight=False)
+            await api.sign_in("admin", password)
+            outcome = await (
+                _process_own_song(api, out, console) if song is None else process(api, str(song), out, console)
+            )
+            console.print("\nStopping the suite …", highlight=False)
+        if outcome.failed:
+            raise ApiError(f"failed: {', '.join(outcome.failed)}")
+    console.print(f"Done in {time.monotonic() - began:.0f} s.", highlight=False)
+    return outcome
+
+
+async def _process_own_song(api: Api, out: Path, console: Console) -> Outcome:
+    from songs.song import (SAMPLE_RATE_HZ, demo_song)
+    from songs.truth import comparison
+    from services.common import audio
+
+    console.print("Making a song …", highlight=False)
+    song = await asyncio.to_thread(demo_song)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{TITLE}.flac"
+        await asyncio.to_thread(audio.encode, song.mix, SAMPLE_RATE_HZ, path, "flac")
+        outcome = await process(api, str(path), out, console)
+    console.print()
+    console.print(comparison(outcome.track, song.truth))
+    return outcome
+
+
+@contextlib.asynccontextmanager
+async def _data_folder(data_dir: Path) -> AsyncIterator[Path]:
+    """A new folder in `data_dir`. It goes afterwards; if something went wrong its logs stay until the next demo."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(data_dir)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir)).absolute()
+    try:
+        yield folder
+    except Exception as error:
+        for entry in folder.iterdir():
+            if entry.name != "logs":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        error.add_note(f"what the suite had to say is in {folder / 'logs'}")
+        raise
+    except BaseException:  # somebody stopped it: nothing went wrong
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind(data_dir: Path) -> None:
+    """Removes what demos left that failed or were killed."""
+    for folder in data_dir.glob(f"{PREFIX}*"):
+        if time.time() - folder.stat().st_mtime < LEFT_BEHIND_SECONDS:
+            continue  # it may be starting just now
+        with contextlib.suppress(Timeout):
+            with FileLock(folder / LOCK, timeout=0):
+                pass
+            shutil.rmtree(folder, ignore_errors=True)

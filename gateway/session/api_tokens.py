@@ -1,0 +1,70 @@
+"""API tokens: scripts send them like access tokens; the gateway has auth exchange them and remembers it shortly."""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from gateway.session.credentials import trace_metadata
+from gateway.keys import AUTH, AUTHORIZATION, CHANNELS, SETTINGS
+from services.common.rpc.auth import API_TOKEN_PREFIX
+from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+
+# An ended token's access tokens are refused within a minute; nobody gets another one for longer than this.
+REMEMBER_SECONDS = 30.0
+MOST_REMEMBERED = 10_000
+_SCHEME = f"bearer {API_TOKEN_PREFIX}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchanged:
+    authorization: str
+    until: float
+
+
+class Exchanges:
+    """Access tokens by the digest of the API token that they were got with."""
+
+    def __init__(self) -> None:
+        self._remembered: OrderedDict[bytes, _Exchanged] = OrderedDict()
+
+    async def authorization(self, request: web.Request, api_token: str) -> str:
+        """What services get as the request's `authorization`.
+
+        Raises:
+            grpc.aio.AioRpcError: what auth refuses the token with: UNAUTHENTICATED, reason BAD_API_TOKEN.
+        """
+        key = sha256(api_token.encode(errors="surrogateescape")).digest()
+        known = self._remembered.get(key)
+        if known and time.monotonic() < known.until:
+            return known.authorization
+        stub: Any = auth_pb2_grpc.AuthServiceStub(request.app[CHANNELS][AUTH])
+        answer = await stub.ExchangeApiToken(
+            auth_pb2.ExchangeApiTokenRequest(api_token=api_token),
+            timeout=request.app[SETTINGS].call_seconds,
+            metadata=trace_metadata(request),
+        )
+        lasting = min(REMEMBER_SECONDS, answer.expires_in.ToTimedelta().total_seconds() / 2)
+        exchanged = _Exchanged(f"Bearer {answer.access_token}", time.monotonic() + lasting)
+        self._remembered[key] = exchanged
+        self._remembered.move_to_end(key)
+        if len(self._remembered) > MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return exchanged.authorization
+
+
+EXCHANGES = web.AppKey("exchanges", Exchanges)
+
+
+@web.middleware
+async def api_tokens(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Exchanges the API token of a request that brings one."""
+    authorization = request.headers.get(hdrs.AUTHORIZATION, "")
+    if authorization[: len(_SCHEME)].lower() == _SCHEME:
+        api_token = authorization.partition(" ")[2]
+        request[AUTHORIZATION] = await request.app[EXCHANGES].authorization(request, api_token)
+    return await handler(request)

@@ -1,0 +1,68 @@
+"""Times for lyrics that are given: their words are found among those heard, which tells where each is sung."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+
+from services.analysis.backends.base import Line, Word
+from services.analysis.backends.lyrics.lines import UNSPACED
+from services.analysis.backends.lyrics.text import (GivenWord, match)
+from services.analysis.backends.lyrics.windows import Span
+
+
+def share_out(given: Sequence[GivenWord], heard: Sequence[Word], windows: Sequence[Span]) -> list[list[GivenWord]]:
+    """The given words of each window, in order.
+
+    A word that was heard lies in the window where it was heard; those between two such words are spread evenly over
+    the time between them in which something is sung.
+
+    Args:
+        given: the words of the text.
+        heard: what was recognised, in order.
+        windows: where something is sung, at least one, in order.
+    """
+    found = match([word.text for word in given], [word.text for word in heard])
+    known = [(index, heard[at].start) for index, at in enumerate(found) if at is not None]
+    starts, ends = (np.array(side) for side in zip(*windows, strict=True))
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+
+    def sung(time: float) -> float:
+        """Seconds of the windows up to a time."""
+        at = max(int(np.searchsorted(starts, time, "right")) - 1, 0)
+        return float(before[at] + min(max(time - starts[at], 0.0), lengths[at]))
+
+    places = [-1.0, *(index for index, _ in known), float(len(given))]
+    times = [0.0, *(sung(time) for _, time in known), float(lengths.sum())]
+    each = np.interp(np.arange(len(given)), places, np.maximum.accumulate(times))
+    numbers = np.clip(np.searchsorted(before, each, "right") - 1, 0, len(windows) - 1)
+    shared: list[list[GivenWord]] = [[] for _ in windows]
+    for word, number in zip(given, numbers.tolist(), strict=True):
+        shared[number].append(word)
+    return shared
+
+
+def lines_as_given(
+    given: Sequence[GivenWord], words: Sequence[Word], duration: float, language: str
+) -> tuple[Line, ...]:
+    """The lines of the text with the times of their words.
+
+    Args:
+        given: the words of the text.
+        words: the same words with times, which are put in order where they are not.
+        duration: of the track in seconds.
+        language: says whether words are written with spaces between them.
+    """
+    separator = "" if language in UNSPACED else " "
+    starts = np.maximum.accumulate(np.clip([word.start for word in words], 0.0, duration)).tolist()
+    following = [*starts[1:], duration]
+    timed = [
+        Word(start, min(max(word.end, start), following_start), word.text, word.confidence)
+        for word, start, following_start in zip(words, starts, following, strict=True)
+    ]
+    lines: list[Line] = []
+    for _, pairs in groupby(zip(given, timed, strict=True), key=lambda pair: pair[0].line):
+        line = tuple(word for _, word in pairs)
+        lines.append(Line(line[0].start, line[-1].end, separator.join(word.text for word in line), line))
+    return tuple(lines)

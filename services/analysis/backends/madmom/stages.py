@@ -1,0 +1,66 @@
+"""madmom's processing chains taken apart: arrays in, bounded memory, progress and a chance to stop between stages.
+
+The only module that imports madmom itself (https://github.com/CPJKU/madmom; code BSD, models CC BY-NC-SA 4.0).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.analysis.backends.base import Audio, Progress
+from services.analysis.backends.signal.features import mono
+from services.analysis.compat.madmom_metadata import import_madmom
+from services.analysis.compat.madmom_stft import quicken_stft
+
+SAMPLE_RATE_HZ = 44_100
+FRAMES_AT_ONCE = 1000
+Floats = npt.NDArray[np.float32]
+
+
+def prepare() -> None:
+    """Makes `from madmom.… import …` work, and its spectra quick; every madmom backend calls it first."""
+    import_madmom()
+    quicken_stft()
+
+
+def signal(audio: Audio) -> Any:
+    """The track as madmom wants it: a `Signal`, mono, float in [-1, 1], at 44.1 kHz.
+
+    madmom divides integer samples by the range of their type inside its STFT, so floats give what a file gives.
+    """
+    from madmom.audio.signal import Signal
+
+    return Signal(mono(audio, SAMPLE_RATE_HZ), sample_rate=SAMPLE_RATE_HZ)
+
+
+def spectrogram(framing: Any, steps: Sequence[Any], signal_: Any, lead: int = 0) -> Iterator[tuple[float, Floats]]:
+    """Runs framing, STFT and filter banks over a signal, a few thousand frames at a time.
+
+    A whole-song STFT at three frame sizes takes half a gigabyte for four minutes; frames are independent of each
+    other (but for the differences to earlier frames, for which `lead` frames are computed again), so the blocks put
+    together equal madmom's own result.
+
+    Args:
+        framing: madmom's `FramedSignalProcessor`.
+        steps: the processors after it, each a function of the frames of one block.
+        signal_: what `signal` returned.
+        lead: frames before a block that its first frames depend on.
+
+    Yields:
+        The fraction done, and the next block: float32 [frames, bands].
+    """
+    frames = framing(signal_)
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        stop = min(len(frames), start + FRAMES_AT_ONCE)
+        first = max(0, start - lead)
+        block = frames[first:stop]
+        for step in steps:
+            block = step(block)
+        yield stop / len(frames), np.asarray(block[start - first :])
+
+
+def part(progress: Progress, start: float, end: float) -> Callable[[float], None]:
+    """`progress` for one stage that takes a backend from the fraction `start` to `end`."""
+    return lambda done: progress(start + (end - start) * done)

@@ -1,0 +1,268 @@
+"""Heavy work in a child process: one task at a time, models kept warm, and the parent always awake.
+
+The parent serves RPCs and keeps leases; the child computes. A native crash or an out-of-memory kill costs the one task,
+a task that does not stop when asked is ended with its process, and an idle child goes and gives its memory back. One
+whose device failed ends, too: after a CUDA fault nothing works in its process any more.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import structlog
+
+from services.common.observe import (telemetry, tracing)
+from services.common.compute import metrics
+from services.common.config import LogSettings
+from services.common.compute.engine_child import (Preparations, Prove, Report, Work, run_child)
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError, StoppedError
+from services.common.compute.threads import in_own_thread
+
+__all__ = ["Engine", "Report", "TaskError", "Work", "WorkerDiedError"]
+
+log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 1.5
+POLL_SECONDS = 0.1
+PROOF_SECONDS = 180.0
+"""Longest time until a child has started and its device has computed something."""
+DEVICE_ERRORS = {kind.reason: kind for kind in (DeviceError, DeviceNotReadyError, NoMemoryError)}
+
+Tell = Callable[..., None]
+Keep = Callable[[str, Any], None]
+
+
+class WorkerDiedError(StemTubeError):
+    """The child process ended in the middle of a task: a native crash, or killed for its memory."""
+
+    code = Code.ABORTED
+    reason = "WORKER_DIED"
+
+
+class TaskError(StemTubeError):
+    """An error of the task, carried over from the child."""
+
+    def __init__(self, code: int, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.code = Code(code)
+
+
+class Engine:
+    """A child process for heavy tasks.
+
+    Args:
+        name: for logs.
+        make_work: importable function that makes the `Work` in the child, given `settings`.
+        settings: picklable.
+        log_settings: the child logs like its parent.
+        idle_seconds: a child without a task for so long ends.
+        preparations: importable function that does with the `Work`, and a `Report`, what would hold up a first task, a
+            step at each turn; for `prepare`.
+        prove: importable function that has the device of the settings compute something and tells its name; called in
+            the child before each task. Where it is given, errors of a device are told apart from faults of ours.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_work: Callable[[Any], Work],
+        settings: Any,
+        log_settings: LogSettings,
+        idle_seconds: float = 600.0,
+        preparations: Preparations | None = None,
+        prove: Prove | None = None,
+    ) -> None:
+        self._name = name
+        self._make_work = make_work
+        self._settings = settings
+        self._log_settings = log_settings
+        self._idle_seconds = idle_seconds
+        self._preparations = preparations
+        self._prove = prove
+        self._busy = asyncio.Lock()
+        self._has_worked = False
+        self._process: BaseProcess | None = None
+        self._connection: Connection
+        self._stop: Event
+
+    async def run(self, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+        """Does a task once the child is free.
+
+        Args:
+            task: JSON.
+            tell: called with what the task reports, from a thread of this process; raising from it stops the task.
+            keep: called likewise with each part of the result that is ready early.
+
+        Raises:
+            StemTubeError: as the task raised it.
+            StoppedError: out of `tell`.
+            WorkerDiedError: the child died.
+            DeviceError: the device failed; the child has ended.
+            DeviceNotReadyError: the device did not prove itself, and the task was not begun.
+        """
+        return await self._give(task, tell, keep)
+
+    async def prove(self) -> str:
+        """Has the child, once it is free, prove its device.
+
+        Returns:
+            The device's name.
+
+        Raises:
+            DeviceNotReadyError: it cannot compute; the message says why.
+            WorkerDiedError: the child died of it.
+        """
+        return str((await self._give(None, lambda *_, **__: None))["device"])
+
+    async def change_settings(self, settings: Any) -> None:
+        """Ends the child; the next one has other settings."""
+        async with self._busy:
+            await asyncio.to_thread(self._kill)
+            self._settings = settings
+
+    async def _give(self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+        async with self._busy:
+            self._has_worked |= task is not None
+            stop = threading.Event()
+            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, tell, keep, stop))
+            try:
+                return await asyncio.shield(exchange)
+            except asyncio.CancelledError:
+                stop.set()
+                # The job engine cancels more than once; until the child has stopped it is nobody else's.
+                while not exchange.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait({exchange})
+                _ = exchange.cancelled() or exchange.exception()
+                raise
+
+    async def prepare(self) -> None:
+        """Starts a child that makes itself ready while it has no task; a task waits for one step at most.
+
+        Does nothing once there has been a task.
+        """
+        async with self._busy:
+            if not self._has_worked:
+                await in_own_thread(self._kill)
+                await in_own_thread(self._start, self._preparations)
+
+    async def close(self) -> None:
+        """Ends the child."""
+        await in_own_thread(self._kill)
+
+    def _start(self, preparations: Preparations | None = None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._stop = context.Event()
+        inherited = telemetry.for_child(self._log_settings)
+        self._process = context.Process(
+            target=run_child,
+            args=(theirs, self._stop, self._name, self._make_work, self._settings, inherited),
+            kwargs={"idle_seconds": self._idle_seconds, "preparations": preparations, "prove": self._prove},
+            name=self._name,
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        metrics.watch_engine(self._name, self._process.pid or 0)
+        log.info("engine started", engine=self._name, pid=self._process.pid)
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            metrics.forget_engine(self._name, self._process.pid or 0)
+            self._process = None
+
+    def _exchange(
+        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+    ) -> dict[str, Any]:
+        try:
+            return self._converse(task, tell, keep, stop)
+        except StemTubeError:
+            raise
+        except BaseException:
+            self._kill()  # the child goes on with its task, and the next one would get this one's answer
+            raise
+
+    def _converse(
+        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+    ) -> dict[str, Any]:
+        self._send(task)
+        stopped: StoppedError | None = None
+        deadline = float("inf")
+        proof_deadline = time.monotonic() + PROOF_SECONDS if self._prove else float("inf")
+        while True:
+            if stopped is None and stop.is_set():
+                stopped = StoppedError("The task was stopped.")
+            if stopped and deadline == float("inf"):
+                self._stop.set()
+                deadline = time.monotonic() + STOP_SECONDS
+            if time.monotonic() > deadline:
+                log.warning("engine killed: its task did not stop", engine=self._name)
+                self._kill()
+                raise stopped or StoppedError("The task was stopped.")
+            if time.monotonic() > proof_deadline:
+                self._kill()
+                raise DeviceNotReadyError(f"The device did not answer for {PROOF_SECONDS:.0f} s.")
+            message = self._receive()
+            if message is None:
+                continue
+            kind, content = message
+            if kind == "proved":
+                proof_deadline = float("inf")
+            elif kind == "progress":
+                try:
+                    tell(content.pop("stage"), content.pop("fraction"), **content)
+                except StoppedError as error:
+                    stopped = stopped or error
+            elif kind == "measure":
+                metrics.note(*content)
+            elif kind == "part":
+                if keep and not stopped:
+                    keep(*content)
+            elif kind == "device":
+                self._kill()
+                raise stopped or DEVICE_ERRORS[content["reason"]](content["message"])
+            elif stopped:
+                raise stopped
+            elif kind == "error":
+                raise TaskError(**content)
+            else:
+                result: dict[str, Any] = content
+                return result
+
+    def _send(self, task: dict[str, Any] | None) -> None:
+        # The child's log lines tell of the job as this process's do.
+        ids = structlog.contextvars.get_contextvars()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if self._process is not None and self._process.is_alive():
+                self._stop.clear()
+                self._connection.send((task, ids, tracing.traceparent()))
+                return
+        self._kill()
+        self._start()
+        self._connection.send((task, ids, tracing.traceparent()))
+
+    def _receive(self) -> tuple[str, Any] | None:
+        try:
+            if not self._connection.poll(POLL_SECONDS):
+                return None
+            message: tuple[str, Any] = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            assert self._process is not None
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+            self._kill()
+            raise WorkerDiedError(f"The process that did the work {how}.") from None
+        return message

@@ -1,0 +1,202 @@
+"""A worker's engines, one for each device: only those whose device has proved that it computes get tasks.
+
+A device that fails is set aside, its task goes back to the queue, and the device is tried again later and later, so
+that a driver that comes back is used without a restart. A worker without a device that computes takes no jobs and says
+why.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from services.common.compute.devices import (AUTO, CPU, gpu_files, one_line)
+from services.common.compute.engine import (Engine, Keep, Tell, WorkerDiedError)
+from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
+
+log = structlog.get_logger(__name__)
+
+REST_SECONDS = (5.0, 30.0, 120.0, 600.0)
+"""Of a device that failed at one job, at two different ones, … and at none between them."""
+TRY_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+"""Between two tries of a device that does not prove itself; the last one from then on."""
+
+
+@dataclass(eq=False)
+class Place:
+    """An engine and its device.
+
+    Attributes:
+        engine: does the tasks.
+        device: as it is set; the one that `auto` means once that is known.
+        busy: with a task.
+        why_not: why it takes no tasks; empty if it does.
+        failed: jobs at which the device failed since it last did one.
+    """
+
+    engine: Engine
+    device: str
+    busy: bool = False
+    why_not: str = ""
+    failed: set[str] = field(default_factory=set)
+
+
+class Engines:
+    """Gives tasks to engines.
+
+    Args:
+        engines: with the devices as they are set.
+        with_device: the settings of an engine with the device that `auto` turned out to mean.
+        prepares: whether each engine makes itself ready once its device has proved itself, see `Engine.prepare`.
+        rest_seconds: see `REST_SECONDS`.
+        try_seconds: see `TRY_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[tuple[str, Engine]],
+        with_device: Callable[[str], Any],
+        *,
+        prepares: bool = False,
+        rest_seconds: Sequence[float] = REST_SECONDS,
+        try_seconds: Sequence[float] = TRY_SECONDS,
+    ) -> None:
+        self._places = [Place(engine, device) for device, engine in engines]
+        self._with_device = with_device
+        self._prepares = prepares
+        self._rest_seconds = rest_seconds
+        self._try_seconds = try_seconds
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tell_room: Callable[[int], None] = lambda _count: None
+        for place in self._places:
+            if place.device != CPU:
+                place.why_not = f"the device {place.device} has not been tried yet"
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def start(self, tell_room: Callable[[int], None]) -> None:
+        """Begins to prove the devices.
+
+        Args:
+            tell_room: called with the number of tasks that can be done at a time, now and whenever it changes.
+        """
+        self._tell_room = tell_room
+        self._note_change()
+        for place in self._places:
+            self._spawn(self._try_until_usable(place, 0.0) if place.why_not else self._prepare(place))
+
+    def why_not(self) -> str:
+        """Why no task can be done; empty if one can."""
+        if any(not place.why_not for place in self._places):
+            return ""
+        return "no jobs are taken: " + "; ".join(dict.fromkeys(place.why_not for place in self._places))
+
+    async def problem(self) -> str:
+        """As `why_not`, for /readyz."""
+        return self.why_not()
+
+    async def run(self, job_id: str, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+        """Does a task on the first engine that is free, if possible on one whose device has not failed at it.
+
+        Raises:
+            DeviceNotReadyError: no device can be used; nothing was begun.
+            StemTubeError: as `Engine.run`.
+        """
+        place = await self._take(job_id)
+        try:
+            result = await place.engine.run(task, tell, keep)
+        except DeviceError as error:
+            self._set_aside(place, job_id, error)
+            raise
+        except WorkerDiedError as error:
+            if place.device == CPU:
+                raise
+            # Drivers abort the process, too.
+            fault = DeviceError(error.message, error.reason)
+            self._set_aside(place, job_id, fault)
+            raise fault from error
+        else:
+            place.failed.clear()
+            return result
+        finally:
+            place.busy = False
+            self._changed.set()
+
+    async def close(self) -> None:
+        """Ends the child processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(place.engine.close() for place in self._places))
+
+    async def _take(self, job_id: str) -> Place:
+        # A stopped job gives its slot of the queue back before its engine has stopped: the next one waits for that.
+        while True:
+            usable = [place for place in self._places if not place.why_not]
+            if not usable:
+                raise DeviceNotReadyError(self.why_not())
+            if free := [place for place in usable if not place.busy]:
+                place = min(free, key=lambda place: job_id in place.failed)
+                place.busy = True
+                return place
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _set_aside(self, place: Place, job_id: str, error: DeviceError) -> None:
+        if isinstance(error, DeviceNotReadyError):
+            seconds = self._try_seconds[0]
+        else:
+            place.failed.add(job_id)
+            seconds = self._rest_seconds[min(len(place.failed), len(self._rest_seconds)) - 1]
+        # Its message is for the user of the one job.
+        what = f"the memory of the device {place.device} did not suffice" if isinstance(error, NoMemoryError) else ""
+        place.why_not = what or error.message.rstrip(".")
+        log.error("device set aside", device=place.device, reason=error.reason, why=place.why_not, seconds=seconds)
+        self._note_change()
+        self._spawn(self._try_until_usable(place, seconds))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _try_until_usable(self, place: Place, seconds: float) -> None:
+        tries = 0
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                device = await place.engine.prove()
+            except (StemTubeError, OSError) as error:  # or no process could be started
+                seconds = self._try_seconds[min(tries, len(self._try_seconds) - 1)]
+                tries += 1
+                place.why_not = one_line(error).rstrip(".")
+                log.error("device cannot be used", device=place.device, why=place.why_not, seconds=seconds)
+                self._note_change()
+            else:
+                await self._use(place, device)
+                return await self._prepare(place)
+
+    async def _use(self, place: Place, device: str) -> None:
+        if place.device.startswith(AUTO):
+            # From here on this device, or none: a GPU that breaks later is waited for, not replaced by a slow CPU.
+            if device == CPU and gpu_files():
+                log.warning("torch cannot use the GPU of this machine; computing on the CPU")
+            await place.engine.change_settings(self._with_device(device))
+            place.device = device
+            if device == CPU and any(other.device == CPU for other in self._places if other is not place):
+                self._places.remove(place)
+        place.why_not = ""
+        log.info("device proved", device=place.device)
+        self._note_change()
+
+    async def _prepare(self, place: Place) -> None:
+        if self._prepares:
+            await place.engine.prepare()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._tell_room(sum(not place.why_not for place in self._places))

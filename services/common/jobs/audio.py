@@ -1,0 +1,23 @@
+"""The audio of a job that was accepted, as its worker reads it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from services.common.errors import NotFoundError, UnavailableError
+from services.common.storage.objects import ObjectStore
+
+
+@contextmanager
+def open_job_audio(objects: ObjectStore, key: str) -> Iterator[BinaryIO]:
+    """Opens an object that was there when the job was accepted.
+
+    Raises:
+        UnavailableError: it is not there now: its volume may not be mounted, so the job is worth another attempt
+            (reason NO_SUCH_OBJECT), or the storage does not work.
+    """
+    try:
+        with objects.open(key) as source:
+            yield source
+    except NotFoundError as error:
+        raise UnavailableError("The audio is not in the object storage now.", error.reason) from error

@@ -1,0 +1,106 @@
+"""Jobs as the contracts tell them."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.common.errors import InvalidInputError
+from services.common.jobs.store import JobRecord
+from services.common.jobs.queue import (BATCH, INTERACTIVE)
+from services.common.weights.store import Availability
+from stemtube.common.v1 import provenance_pb2
+from stemtube.job.v1 import job_pb2
+
+STATES = {
+    "queued": job_pb2.JOB_STATE_QUEUED,
+    "running": job_pb2.JOB_STATE_RUNNING,
+    "succeeded": job_pb2.JOB_STATE_SUCCEEDED,
+    "failed": job_pb2.JOB_STATE_FAILED,
+    "cancelled": job_pb2.JOB_STATE_CANCELLED,
+}
+PRIORITIES = {
+    job_pb2.PRIORITY_UNSPECIFIED: INTERACTIVE,
+    job_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
+    job_pb2.PRIORITY_BATCH: BATCH,
+}
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+STATE_NAMES = {number: name for name, number in STATES.items()}
+
+
+def check_ids(**ids: str) -> None:
+    """Refuses ids that a caller chose and that cannot be kept: `check_ids(request_id=request.request_id)`.
+
+    Raises:
+        InvalidInputError: one is empty, too long, or has other characters (reason BAD_REQUEST).
+    """
+    for name, value in ids.items():
+        if not _ID.fullmatch(value):
+            raise InvalidInputError(f"{name} must be 1 to 100 letters, digits or _ . : -", "BAD_REQUEST")
+
+
+def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
+    """A message's priority as the queue takes it.
+
+    Raises:
+        InvalidInputError: unknown (reason BAD_REQUEST).
+    """
+    if number not in PRIORITIES:
+        raise InvalidInputError("unknown priority", "BAD_REQUEST")
+    return PRIORITIES[number]
+
+
+def timestamp(seconds: float | None) -> Timestamp | None:
+    """A moment in seconds since 1970 as a message."""
+    if seconds is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(datetime.fromtimestamp(seconds, UTC))
+    return message
+
+
+def duration(seconds: float | None) -> Duration | None:
+    """A duration in seconds as a message, to the millisecond."""
+    if seconds is None:
+        return None
+    message = Duration()
+    message.FromMilliseconds(round(max(seconds, 0.0) * 1000))
+    return message
+
+
+def error_message(error: dict[str, Any] | None) -> job_pb2.JobError | None:
+    """An error as a job keeps it, as a message."""
+    return job_pb2.JobError(**error) if error else None
+
+
+def availability_message(found: Availability) -> provenance_pb2.Availability:
+    """Whether a model can be used, as a message."""
+    return provenance_pb2.Availability(
+        available=found.available,
+        unavailable_reason="" if found.available else found.reason,
+        present=found.present,
+        size_bytes=found.size_bytes,
+    )
+
+
+def job_message(record: JobRecord) -> job_pb2.Job:
+    """A job as a message."""
+    tries_again = record.state == "queued" and record.not_before is not None
+    return job_pb2.Job(
+        id=record.id,
+        kind=record.kind,
+        state=STATES[record.state],
+        progress=min(max(record.fraction, 0.0), 1.0),
+        stage=record.stage,
+        eta=None if record.finished else duration(record.eta_seconds),
+        queue_position=record.queue_position,
+        attempts=record.attempts,
+        error=error_message(record.error),
+        create_time=timestamp(record.created_at),
+        start_time=timestamp(record.started_at),
+        end_time=timestamp(record.ended_at),
+        next_attempt_time=timestamp(record.not_before) if tries_again else None,
+        last_error=error_message(record.retry_error) if tries_again else None,
+    )

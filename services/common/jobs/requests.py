@@ -1,0 +1,118 @@
+"""Which request an id belongs to: the same request gets the same answer, another one with its id is refused.
+
+An id belongs to the first request that came with it. What tells requests apart is kept as a digest.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from services.common.errors import AlreadyExistsError, PreconditionError
+from services.common.jobs.tables import request_table
+
+
+def request_digest(request: Message) -> str:
+    """A digest of all that a request says but its `request_id`; equal for equal requests, in any version."""
+    asked = MessageToDict(request, preserving_proto_field_name=True)
+    asked.pop("request_id", None)
+    return hashlib.sha256(json.dumps([request.DESCRIPTOR.full_name, asked], sort_keys=True).encode()).hexdigest()
+
+
+def reused() -> AlreadyExistsError:
+    """The error of a request whose id belongs to another one."""
+    return AlreadyExistsError("Another request came with this request_id; choose another id.", "REQUEST_ID_REUSED")
+
+
+class RequestStore:
+    """Claims ids for requests whose jobs are not there yet; every method blocks.
+
+    A row of the table without a job is a claim. It lasts as long as a call that made it is open, or until its job is
+    there. Equal requests share a claim.
+
+    Args:
+        engine: of the queue's database.
+        now: the database's clock, in seconds since 1970.
+    """
+
+    def __init__(self, engine: Engine, now: sa.ColumnElement[float]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def claim(self, request_id: str, digest: str, user: str) -> str | None:
+        """Claims an id; the job of the request, if it has one already.
+
+        Raises:
+            AlreadyExistsError: it belongs to another request (reason REQUEST_ID_REUSED).
+            PreconditionError: the request was withdrawn (reason WITHDRAWN).
+        """
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return self._claim(connection, request_id, digest, user)
+            except IntegrityError:
+                continue  # another request has just come with it
+
+    def _claim(self, connection: Connection, request_id: str, digest: str, user: str) -> str | None:
+        mine = request_table.c.request_id == request_id
+        # An update before the look locks the row.
+        held = sa.update(request_table).where(mine).values(open_calls=request_table.c.open_calls + 1)
+        columns = (request_table.c.job_id, request_table.c.digest, request_table.c.withdrawn)
+        known = connection.execute(held.returning(*columns)).first()
+        if known is None:
+            claim = {"request_id": request_id, "user": user, "digest": digest, "open_calls": 1, "created_at": self._now}
+            connection.execute(sa.insert(request_table).values(claim))
+            return None
+        if known.digest is not None and not is_same(known.digest, digest):
+            raise reused()
+        if known.job_id is None and known.withdrawn:
+            raise PreconditionError("The request was withdrawn.", "WITHDRAWN")
+        job_id: str | None = known.job_id
+        return job_id
+
+    def add_content(self, request_id: str, digest: str, content_digest: str) -> None:
+        """Notes what content came with a claimed request, before anything is made of it.
+
+        Raises:
+            AlreadyExistsError: another content came with this id (reason REQUEST_ID_REUSED).
+        """
+        whole = with_content(digest, content_digest)
+        kept = request_table.c.digest
+        # An earlier version kept none.
+        is_known = sa.or_(kept.is_(None), kept.in_((digest, whole)))
+        same = sa.and_(request_table.c.request_id == request_id, is_known)
+        with self._engine.begin() as connection:
+            if connection.execute(sa.update(request_table).where(same).values(digest=whole)).rowcount == 0:
+                raise reused()
+
+    def release(self, request_id: str) -> None:
+        """Ends a call's hold on an id; without a job, the last one gives the id free."""
+        mine = request_table.c.request_id == request_id
+        unused = sa.and_(mine, request_table.c.job_id.is_(None), request_table.c.withdrawn.is_(False))
+        with self._engine.begin() as connection:
+            less = request_table.c.open_calls - 1
+            connection.execute(sa.update(request_table).where(mine).values(open_calls=less))
+            connection.execute(sa.delete(request_table).where(unused, request_table.c.open_calls <= 0))
+
+    def forget_old(self, older_than_seconds: float) -> None:
+        """Forgets old rows without a job: claims of calls whose process died, and withdrawals of what never came."""
+        old = request_table.c.created_at < self._now - older_than_seconds
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(request_table).where(request_table.c.job_id.is_(None), old))
+
+
+def with_content(digest: str, content_digest: str) -> str:
+    """The digest of a request and of the content that comes after it, if any does."""
+    return f"{digest}.{content_digest}" if content_digest else digest
+
+
+def is_same(kept: str, digest: str) -> bool:
+    """Whether a request is the one that was kept, as far as it is known: its content may not have come yet."""
+    known: Sequence[Any] = kept.split(".")
+    return all(one == other for one, other in zip(known, digest.split("."), strict=False))

@@ -1,0 +1,52 @@
+"""What goes along with a request, from the click through RPCs and jobs to the worker: for logs and traces alone.
+
+The request's and the track's id are kept where structlog keeps what every line of a context has.
+"""
+
+import re
+from collections.abc import Mapping
+
+import structlog
+
+from services.common.observe import tracing
+
+TRACE_KEY = "traceparent"
+KEYS = {"request": "x-request-id", "track": "x-track-id"}
+"""gRPC metadata by name in log lines."""
+
+_DECENT = re.compile(r"[!-~]{1,64}")
+
+
+def is_decent(text: str) -> bool:
+    """Whether it can be an id: 1 to 64 printable characters of ASCII, which is also what gRPC's metadata take."""
+    return bool(_DECENT.fullmatch(text))
+
+
+def ids() -> dict[str, str]:
+    """The ids of the present context, by name in log lines."""
+    bound = structlog.contextvars.get_contextvars()
+    return {name: text for name in KEYS if is_decent(text := str(bound.get(name, "")))}
+
+
+def metadata() -> tuple[tuple[str, str], ...]:
+    """The present context as metadata of an RPC."""
+    trace = tracing.traceparent()
+    return (*((KEYS[name], text) for name, text in ids().items()), *(((TRACE_KEY, trace),) if trace else ()))
+
+
+def bind(metadata: Mapping[str, str]) -> None:
+    """Takes the ids that an RPC's metadata bring over into the present context."""
+    told = {name: metadata.get(key, "") for name, key in KEYS.items()}
+    structlog.contextvars.bind_contextvars(**{name: text for name, text in told.items() if is_decent(text)})
+
+
+def origin() -> dict[str, str]:
+    """The present context as a job keeps it."""
+    trace = tracing.traceparent()
+    return ids() | ({TRACE_KEY: trace} if trace else {})
+
+
+def bind_origin(origin: Mapping[str, str]) -> str:
+    """Takes the ids that a job has kept over into the present context; gives the span that the job is part of."""
+    structlog.contextvars.bind_contextvars(**{name: origin[name] for name in KEYS if name in origin})
+    return origin.get(TRACE_KEY, "")

@@ -1,0 +1,322 @@
+"""Who is calling: tokens checked offline with auth's public keys, identities, and a service's own token.
+
+Every RPC but those named public needs `authorization: Bearer <JWT>` in its metadata. The token says whether a user or a
+service calls; `caller()` gives it to the code that answers.
+
+Most tokens are good for all that their bearer may do. A token with scopes (an API token's, a one-time password's) is
+good for RPCs of these scopes only; `services.common.rpc.server` checks that.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from services.common.errors import PermissionDeniedError, StemTubeError, UnauthenticatedError, UnavailableError
+
+log = structlog.get_logger(__name__)
+
+ISSUER = "stemtube-auth"
+AUDIENCE = "stemtube"
+ALGORITHM = "EdDSA"
+CLOCK_SKEW_SECONDS = 10.0
+KEY_REFRESH_SECONDS = 30.0  # so that within a minute nobody accepts what has ended, retries included
+KEY_RETRY_SECONDS = 2.0
+KNOWN_KEY_PATIENCE_SECONDS = 1.0
+UNKNOWN_KEY_PATIENCE_SECONDS = 10.0
+RENEW_BEFORE_EXPIRY_SECONDS = 60.0
+RENEWAL_RETRY_SECONDS = 2.0
+
+API_TOKEN_PREFIX = "stemtube_"
+READ, WRITE, ADMIN = "read", "write", "admin"
+SCOPES = (READ, WRITE, ADMIN)
+"""What an API token can be good for."""
+CHANGE_PASSWORD = "change-password"
+"""Scope of a session that began with a one-time password."""
+READING = ("Get", "List", "Watch", "Search", "LookUp")
+"""RPCs whose names begin so change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified caller.
+
+    Args:
+        subject: a user's id, or a service's name.
+        name: for people.
+        kind: which of the two it is.
+        admin: may do what admins do.
+        session_id: of the session or API token that the access token was got with.
+        scopes: what the token is good for; None for all that its bearer may do.
+    """
+
+    subject: str
+    name: str
+    kind: Literal["user", "service"]
+    admin: bool = False
+    session_id: str = ""
+    scopes: frozenset[str] | None = None
+
+
+_caller: ContextVar[Identity] = ContextVar("caller")
+
+
+def set_caller(identity: Identity) -> None:
+    """Makes `identity` the caller of the present RPC."""
+    _caller.set(identity)
+
+
+def caller() -> Identity:
+    """The verified caller of the present RPC.
+
+    Raises:
+        UnauthenticatedError: in a public RPC, which has no caller.
+    """
+    try:
+        return _caller.get()
+    except LookupError:
+        raise UnauthenticatedError("This needs a valid access token.") from None
+
+
+def require_user() -> Identity:
+    """The caller, who must be a user.
+
+    Raises:
+        PermissionDeniedError: a service calls (reason USER_REQUIRED).
+    """
+    identity = caller()
+    if identity.kind != "user":
+        raise PermissionDeniedError("This is for users; a service's token is not accepted here.", "USER_REQUIRED")
+    return identity
+
+
+def require_admin() -> Identity:
+    """The caller, who must be a user and an admin.
+
+    Raises:
+        PermissionDeniedError: a service calls (reason USER_REQUIRED), or another user (reason ADMIN_REQUIRED).
+    """
+    identity = require_user()
+    if not identity.admin:
+        raise PermissionDeniedError("This is for administrators.", "ADMIN_REQUIRED")
+    return identity
+
+
+def require_service() -> Identity:
+    """The caller, which must be a service.
+
+    Raises:
+        PermissionDeniedError: a user calls (reason SERVICE_REQUIRED).
+    """
+    identity = caller()
+    if identity.kind != "service":
+        raise PermissionDeniedError("This is for services; users reach it through the library.", "SERVICE_REQUIRED")
+    return identity
+
+
+def require_scope(identity: Identity, method: str, accepted: Mapping[str, frozenset[str]]) -> None:
+    """Checks that a token with scopes is good for an RPC.
+
+    Args:
+        identity: who calls.
+        method: full name of the RPC.
+        accepted: scopes by full name of the RPC; the others need `read` or `write`, as their names say.
+
+    Raises:
+        PermissionDeniedError: it is not (reasons PASSWORD_CHANGE_REQUIRED, INSUFFICIENT_SCOPE).
+    """
+    if identity.scopes is None:
+        return
+    by_name = READ if method.rpartition("/")[2].startswith(READING) else WRITE
+    if identity.scopes & accepted.get(method, frozenset({by_name})):
+        return
+    if CHANGE_PASSWORD in identity.scopes:
+        raise PermissionDeniedError("Choose a password of your own first.", "PASSWORD_CHANGE_REQUIRED")
+    raise PermissionDeniedError("The API token is not meant for this.", "INSUFFICIENT_SCOPE")
+
+
+PublicKeys = dict[str, Ed25519PublicKey]
+KeySource = Callable[[], Awaitable[PublicKeys]]
+EndedSource = Callable[[], Awaitable[frozenset[str]]]
+
+
+async def nothing_ended() -> frozenset[str]:
+    """For those who do not ask which sessions have ended."""
+    return frozenset()
+
+
+class TokenVerifier:
+    """Checks access tokens with auth's public keys, which are fetched again after half a minute, with what has ended.
+
+    While auth does not answer, tokens signed with a key that is already known stay valid, and no RPC waits for auth
+    longer than a second.
+
+    Args:
+        fetch_keys: gives the public keys by key id.
+        fetch_ended: gives the ids of sessions whose tokens are refused though they have not expired.
+        refresh_seconds: age at which both are fetched again.
+        retry_seconds: least time between two attempts to fetch them.
+    """
+
+    def __init__(
+        self,
+        fetch_keys: KeySource,
+        fetch_ended: EndedSource = nothing_ended,
+        *,
+        refresh_seconds: float = KEY_REFRESH_SECONDS,
+        retry_seconds: float = KEY_RETRY_SECONDS,
+    ) -> None:
+        self._fetch_keys = fetch_keys
+        self._fetch_ended = fetch_ended
+        self._refresh_seconds = refresh_seconds
+        self._retry_seconds = retry_seconds
+        self._keys: PublicKeys = {}
+        self._ended: frozenset[str] = frozenset()
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def verify(self, token: str) -> Identity:
+        """The identity in a token.
+
+        Raises:
+            UnauthenticatedError: not a token of this suite, expired, its session ended, or its key unknown.
+            UnavailableError: the public keys cannot be had.
+        """
+        try:
+            key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                leeway=CLOCK_SKEW_SECONDS,
+                options={"require": ["exp", "iat", "iss", "aud", "sub", "kind"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise UnauthenticatedError("The access token has expired.", "TOKEN_EXPIRED") from None
+        except jwt.PyJWTError:
+            raise _bad_token() from None
+        if claims["kind"] not in ("user", "service"):
+            raise _bad_token()
+        identity = Identity(
+            subject=claims["sub"],
+            name=claims.get("name", ""),
+            kind=claims["kind"],
+            admin=claims.get("admin") is True,
+            session_id=claims.get("sid", ""),
+            scopes=frozenset(str(claims["scope"]).split()) if "scope" in claims else None,
+        )
+        if identity.session_id in self._ended:
+            raise _session_ended()
+        return identity
+
+    async def until_ended(self, identity: Identity) -> None:
+        """Waits for as long as the session of a caller goes on, for RPCs that outlive their access token.
+
+        Raises:
+            UnauthenticatedError: it has ended (reason SESSION_ENDED).
+        """
+        while identity.session_id not in self._ended:
+            await asyncio.sleep(self._refresh_seconds / 2)
+            if time.monotonic() - self._fetched_at > self._refresh_seconds:
+                await self._refresh(UNKNOWN_KEY_PATIENCE_SECONDS)
+        raise _session_ended()
+
+    async def _key(self, key_id: str) -> Ed25519PublicKey:
+        known = key_id in self._keys
+        if not known or time.monotonic() - self._fetched_at > self._refresh_seconds:
+            await self._refresh(KNOWN_KEY_PATIENCE_SECONDS if known else UNKNOWN_KEY_PATIENCE_SECONDS)
+        if key := self._keys.get(key_id):
+            return key
+        if self._fetched_at < self._tried_at:
+            raise UnavailableError("Tokens cannot be checked now: auth does not answer.", "AUTH_UNAVAILABLE")
+        raise _bad_token()
+
+    async def _refresh(self, patience: float) -> None:
+        """Fetches the keys unless that was tried just now, once for all who wait, each until `patience` is over."""
+        now = time.monotonic()
+        if self._fetching is None or self._fetching.done():
+            if now - self._tried_at < self._retry_seconds:
+                return
+            self._tried_at = now
+            self._fetching = asyncio.create_task(self._fetch())
+        await asyncio.wait({self._fetching}, timeout=max(self._tried_at + patience - now, 0.0))
+
+    async def _fetch(self) -> None:
+        try:
+            self._keys = await self._fetch_keys()
+            self._ended = await self._fetch_ended()
+        except StemTubeError as error:
+            log.warning("auth does not tell what is valid", reason=error.reason, detail=error.message)
+        except Exception:
+            log.exception("auth does not tell what is valid")
+        else:
+            self._fetched_at = time.monotonic()
+
+
+def _bad_token() -> UnauthenticatedError:
+    return UnauthenticatedError("The access token is not valid.", "BAD_TOKEN")
+
+
+def _session_ended() -> UnauthenticatedError:
+    return UnauthenticatedError("The session has ended; sign in again.", "SESSION_ENDED")
+
+
+IssueToken = Callable[[], Awaitable[tuple[str, float]]]
+
+
+class ServiceIdentity:
+    """This service's own token, fetched when needed and renewed before it expires.
+
+    Args:
+        issue: asks auth for a token; gives it with its lifetime in seconds.
+        retry_seconds: least time between two attempts to renew it.
+    """
+
+    def __init__(self, issue: IssueToken, retry_seconds: float = RENEWAL_RETRY_SECONDS) -> None:
+        self._issue = issue
+        self._retry_seconds = retry_seconds
+        self._token = ""
+        self._renew_at = self._expires_at = self._retry_at = 0.0
+        self._error: StemTubeError | None = None
+        self._lock = asyncio.Lock()
+
+    async def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata that authenticates an RPC as this service.
+
+        Raises:
+            StemTubeError: auth gives no token, and the last one has expired.
+        """
+        async with self._lock:
+            now = time.monotonic()
+            if now >= max(self._renew_at, self._retry_at):
+                await self._renew()
+            elif self._error and now >= self._expires_at:
+                raise self._error.with_traceback(None)
+            return bearer(self._token)
+
+    async def _renew(self) -> None:
+        try:
+            self._token, lifetime = await self._issue()
+        except StemTubeError as error:
+            now = time.monotonic()
+            self._error, self._retry_at = error, now + self._retry_seconds
+            if now >= self._expires_at:
+                raise
+            return
+        now = time.monotonic()
+        self._error, self._expires_at = None, now + lifetime
+        self._renew_at = now + max(lifetime - RENEW_BEFORE_EXPIRY_SECONDS, lifetime / 2)
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Metadata that carries an access token."""
+    return (("authorization", f"Bearer {token}"),)

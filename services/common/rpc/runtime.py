@@ -1,0 +1,160 @@
+"""Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp import web
+
+from services.common.jobs import metrics
+from services.common.observe import telemetry
+from services.common.rpc.auth import (ServiceIdentity, TokenVerifier)
+from services.common.rpc.client import (AuthClient, open_channel)
+from services.common.config import Settings
+from services.common.compute.engines import Engines
+from services.common.errors import DataLossError, UnavailableError
+from services.common.jobs.messages import job_message
+from services.common.jobs.queue import JobQueue
+from services.common.rpc.operations import (Models, with_operations)
+from services.common.rpc.server import (Draining, Service, serve, stop_signal)
+from stemtube.operations.v1 import operations_pb2
+
+MAX_WORK_ITEMS = 200
+
+
+class Worker(Protocol):
+    """What does the jobs of a service."""
+
+    async def close(self) -> None:
+        """Frees what the worker holds."""
+        ...
+
+
+class Callers:
+    """How a service knows its callers, and makes itself known to the services that it calls."""
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        self.network = settings.network
+        self._channel = open_channel(settings.address.auth, self.network.tls_dir)
+        auth = AuthClient(self._channel, service, settings.shared_service_secret())
+        self.identity = ServiceIdentity(auth.issue_token)
+        self.verifier = TokenVerifier(
+            auth.signing_keys,
+            lambda: auth.ended_sessions(self.identity),
+            refresh_seconds=self.network.auth_refresh_seconds,
+        )
+
+    async def close(self) -> None:
+        """Closes the channel to auth."""
+        await self._channel.close()
+
+
+def queue_route(jobs: JobQueue) -> web.RouteDef:
+    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database cannot be read.
+
+    `unfinished` counts jobs that wait and jobs that run, of all processes: workers in proportion to it have something
+    to do, and none goes while its job runs.
+    """
+
+    async def queue(_request: web.Request) -> web.Response:
+        try:
+            backlog = await asyncio.to_thread(jobs.look)
+        except (UnavailableError, DataLossError) as error:
+            return web.json_response({"error": error.message}, status=503)
+        return web.json_response(
+            {
+                "queued": backlog.queued,
+                "running": backlog.running,
+                "unfinished": backlog.queued + backlog.running,
+                "oldestSeconds": round(backlog.oldest_seconds, 3),
+            }
+        )
+
+    return web.get("/queue", queue)
+
+
+async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
+    """What waits and runs, for admins.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    backlog = await asyncio.to_thread(jobs.look)
+    records = sorted(await jobs.unfinished(), key=lambda record: (record.state != "running", record.queue_position))
+    return operations_pb2.GetWorkResponse(
+        waiting=backlog.queued,
+        running=backlog.running,
+        oldest_seconds=backlog.oldest_seconds,
+        slots=jobs.slots,
+        busy=jobs.busy,
+        jobs=[
+            operations_pb2.WorkItem(job=job_message(record), user_id=record.user) for record in records[:MAX_WORK_ITEMS]
+        ],
+    )
+
+
+async def run_with_jobs(
+    callers: Callers,
+    jobs: JobQueue,
+    worker: Worker | None,
+    service: Service | None,
+    *,
+    listen: str,
+    health_listen: str,
+    draining: Draining,
+    grace_seconds: float,
+    models: Models | None = None,
+    problem: Callable[[], Awaitable[str]] | None = None,
+    engines: Engines | None = None,
+) -> None:
+    """Runs until SIGTERM or SIGINT.
+
+    Args:
+        callers: who may call.
+        jobs: started and closed here.
+        worker: closed here; None in a process that only serves.
+        service: what is served; None in a process that only works.
+        listen: host:port of gRPC.
+        health_listen: host:port of /healthz, /readyz and /metrics.
+        draining: shared with the servicer's streams.
+        grace_seconds: time for RPCs, then for jobs in hand, to end.
+        models: that admins can have fetched here.
+        problem: tells why requests cannot be served now, for /readyz; empty if they can.
+        engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
+
+    Raises:
+        OSError: an address is taken.
+    """
+    health: telemetry.HealthServer | None = None
+    await jobs.start()
+    try:
+        if engines:
+            engines.start(jobs.limit)
+            problem = problem or engines.problem
+        if service:
+            with metrics.shown(jobs.name, jobs.look):
+                await serve(
+                    with_operations(service, lambda: work_of(jobs), models),
+                    listen=listen,
+                    health_listen=health_listen,
+                    verifier=callers.verifier,
+                    draining=draining,
+                    network=callers.network,
+                    routes=[queue_route(jobs)],
+                    grace_seconds=grace_seconds,
+                    when_draining=lambda: jobs.stop_working(grace_seconds),
+                    problem=problem,
+                )
+        else:
+            health = await telemetry.HealthServer.start(health_listen)
+            health.problem = problem
+            health.ready = True
+            await stop_signal()
+            health.ready = False
+    finally:
+        await jobs.close(grace_seconds if worker else 0.0)
+        if health:  # to the last: a job in hand may take long, and can be seen while it does
+            await health.stop()
+        if worker:
+            await worker.close()
+        await callers.close()

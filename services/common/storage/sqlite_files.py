@@ -1,0 +1,119 @@
+"""Files of SQLite databases: how they are made, opened and set up."""
+
+import asyncio
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from services.common.errors import StemTubeError
+from services.common.storage.sqlite_faults import (check_file, damage, has_log, sqlite_fault, sqlite_uri, system_fault)
+
+SQLITE_BUSY_MS = 15_000
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a database's URL; None if it is PostgreSQL's."""
+    parsed = make_url(url)
+    return Path(parsed.database or "").absolute() if parsed.get_backend_name() == "sqlite" else None
+
+
+def open_sqlite(path: Path, **options: Any) -> sqlite3.Connection:
+    """A connection to a SQLite file that is there; transactions begin where `set_up_sqlite` says so."""
+    connection: sqlite3.Connection = sqlite3.connect(
+        sqlite_uri(path, "rw"), uri=True, **{"isolation_level": None, **options}
+    )
+    return connection
+
+
+def checked_file(url: URL) -> Path:
+    """The file of a SQLite database, made if it is missing, looked through if not. Blocks; see `check_file`."""
+    path = prepare_file(url)
+    check_file(path)
+    return path
+
+
+def prepare_file(url: URL) -> Path:
+    """Makes the file of a SQLite database, for its owner only: passwords' hashes and keys will be in it.
+
+    It never is empty, not for a moment: a file that is empty has lost what was in it.
+
+    Raises:
+        DataLossError: the file is missing, and a log of it is there (reason DATABASE_DAMAGED).
+        UnavailableError: it cannot be opened or made.
+    """
+    path = Path(url.database or "").absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_file(path)
+        os.close(os.open(path, os.O_RDWR))
+    except StemTubeError:
+        raise
+    except OSError as error:
+        raise system_fault(error, path) from error
+    except sqlite3.Error as error:
+        raise sqlite_fault(error, path) or error from error
+    return path
+
+
+def _make_file(path: Path) -> None:
+    if has_log(path):
+        raise damage(path, "the file is missing, and its log is there")
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(open_sqlite(draft)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        # A link, unlike a rename, leaves the file of a faster process in place.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
+    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says."""
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """Can be stopped more than once.
+
+    SQLAlchemy stops the connection of a call that is cancelled twice while it closes it. The second stop would wait for
+    a thread that has ended, for ever, and the loop at its end for the second stop.
+    """
+
+    _stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Has the thread end; a future of that at the first time."""
+        if self._stopped:
+            return None
+        self._stopped = True
+        return super().stop()
+
+
+def connect(path: str, **options: Any) -> _SqliteConnection:
+    """As `aiosqlite.connect`; the thread does not outlive the process."""
+    connection = _SqliteConnection(lambda: open_sqlite(Path(path), **options), iter_chunk_size=64)
+    connection._thread.daemon = True
+    return connection

@@ -1,0 +1,69 @@
+"""The operator's cookies: for whom they are used, and for which sites.
+
+Whoever they serve can reach what the operator can. So by default they serve nobody; a setting names who may fetch, and
+another who may search and look up, with them. They go to hosts that are named, and nowhere else. What they bring is the
+requester's own: neither a link's shared track nor the shared answers of look-ups hold any of it.
+"""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import structlog
+
+from services.common.rpc.auth import Identity
+from services.download.config import DownloadSection
+
+log = structlog.get_logger(__name__)
+
+SEARCHED_HOST = "www.youtube.com"
+FILE_HEADER = "# Netscape HTTP Cookie File\n"
+HTTP_ONLY = "#HttpOnly_"
+
+Use = Literal["fetches", "lookups"]
+
+
+class CookieRules:
+    """Says when the operator's cookies are used."""
+
+    def __init__(self, section: DownloadSection) -> None:
+        self._has_file = section.cookies_file is not None
+        self._hosts = section.cookies_hosts
+        self._users = {"fetches": section.cookies_fetches, "lookups": section.cookies_lookups}
+
+    def serve(self, caller: Identity, use: Use, url: str = f"https://{SEARCHED_HOST}") -> bool:
+        """Whether a caller's use of a link is with cookies."""
+        users = self._users[use]
+        may = users == "everybody" or (users == "admins" and caller.admin)
+        return self.allow(use, url) and may
+
+    def allow(self, use: Use, url: str) -> bool:
+        """Whether the cookies are used for a link at all."""
+        host = urlsplit(url).hostname or ""
+        return self._has_file and self._users[use] != "nobody" and is_of(host, self._hosts)
+
+    def warn(self) -> None:
+        """Tells the operator of cookies that serve nobody."""
+        if self._has_file and not (self._hosts and set(self._users.values()) != {"nobody"}):
+            log.warning("cookies are not used: set DOWNLOAD__COOKIES_HOSTS and DOWNLOAD__COOKIES_FETCHES")
+
+
+def is_of(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether a host is one of some, or below one of them."""
+    host = host.lower().rstrip(".")
+    return any(host == known or host.endswith(f".{known}") for known in (name.lower().strip(".") for name in hosts))
+
+
+def copy_cookies(source: Path, hosts: tuple[str, ...], to: Path) -> str:
+    """Copies the cookies of some hosts, in Netscape's format; the path of the copy.
+
+    A site may set further ones, which yt-dlp writes there.
+    """
+    kept = []
+    for line in source.read_text().splitlines(keepends=True):
+        domain = line.removeprefix(HTTP_ONLY).partition("\t")[0]
+        if (line.startswith(HTTP_ONLY) or not line.startswith("#")) and is_of(domain.lstrip("."), hosts):
+            kept.append(line if line.endswith("\n") else f"{line}\n")
+    to.touch(mode=0o600)
+    to.write_text(FILE_HEADER + "".join(kept))
+    return str(to)

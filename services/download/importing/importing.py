@@ -1,0 +1,140 @@
+"""Tracks of another installation, taken over by an admin: what is here already stays as it is."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from services.common.storage.database import Database
+from services.common.errors import InvalidInputError
+from services.download.tracks.results import (relist, summary_of)
+from services.download.tracks.user_tracks import no_such_track
+from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.tables import Access, Analysis, Stem, Track
+
+BACKEND = "stemtube-import"
+# Decoders of MP3 add up to 0.1 s; half a second off, a stem belongs to another song or another version of it.
+STEM_TOLERANCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A user's track, and what it has of stems (MODEL/NAME) and analyses (parts)."""
+
+    user_id: str
+    track: Track
+    stems: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+
+
+class Importer:
+    """Adds what is not there."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._library = Library(database)
+
+    async def has_audio(self, url: str) -> bool:
+        """Whether the audio of a link is there."""
+        async with self._database.read() as session:
+            return bool(await session.scalar(select(Track.audio_key).where(Track.source_url == url)))
+
+    async def taken(self, user_ids: Collection[str], *, url: str = "", sha256: str = "") -> list[Taken]:
+        """The tracks that users have, or have removed and can restore, of a link or of a file with such bytes."""
+        query = select(Access.user_id, Track).join(Track).where(Access.user_id.in_(user_ids))
+        own = (Track.owner_id == Access.user_id, Track.audio_key == f"originals/{sha256}")
+        query = query.where(Track.source_url == url, Track.audio_key != "") if url else query.where(*own)
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+        return [await self._describe(row.user_id, row.Track) for row in rows]
+
+    async def add_link(self, user_ids: Sequence[str], url: str, song: SongFacts, facts: AudioFacts | None) -> None:
+        """Gives users the track of a link; its audio counts unless there is one (None: there is)."""
+        taken = {found.user_id for found in await self.taken(user_ids, url=url)}
+        for user_id in user_ids:
+            if user_id not in taken:
+                track = await self._library.add_link(user_id, url)
+                if facts is not None:
+                    await self._library.set_audio(track.id, song, facts)
+
+    async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[Taken]:
+        """Gives users a track each."""
+        return [
+            await self._describe(user_id, (await self._library.add_upload(user_id, song, facts))[0])
+            for user_id in user_ids
+        ]
+
+    async def _describe(self, user_id: str, track: Track) -> Taken:
+        async with self._database.read() as session:
+            stems = await session.execute(select(Stem.model, Stem.name).where(Stem.track_id == track.id))
+            parts = await session.scalars(select(Analysis.part).where(Analysis.track_id == track.id))
+            return Taken(user_id, track, [f"{row.model}/{row.name}" for row in stems], list(parts))
+
+    async def duration_of(self, track_ids: Collection[str]) -> float:
+        """The duration of tracks with the same audio, in seconds.
+
+        Raises:
+            NotFoundError: not all of them are there, with their audio (reason NO_SUCH_TRACK).
+        """
+        async with self._database.read() as session:
+            query = select(Track.duration_seconds).where(Track.id.in_(track_ids), Track.audio_key != "")
+            durations = list(await session.scalars(query))
+        if not durations or len(durations) < len(set(track_ids)):
+            raise no_such_track()
+        return min(durations)
+
+    async def add_stem(
+        self, track_ids: Collection[str], model: str, name: str, position: int, keys: dict[str, str], facts: AudioFacts
+    ) -> None:
+        """Adds a stem to tracks that have none of its name.
+
+        Raises:
+            InvalidInputError: it has another length than a track (reason BAD_STEM).
+        """
+        for track_id in track_ids:
+            async with self._database.write() as session:
+                track = await session.get(Track, track_id, with_for_update=True)
+                if track is None or await session.get(Stem, (track_id, model, name)) is not None:
+                    continue
+                if abs(track.duration_seconds - facts.duration_seconds) > STEM_TOLERANCE_SECONDS:
+                    raise InvalidInputError(
+                        f"the stem takes {facts.duration_seconds:.1f} s, its song {track.duration_seconds:.1f} s",
+                        "BAD_STEM",
+                    )
+                session.add(
+                    Stem(
+                        track_id=track_id,
+                        model=model,
+                        name=name,
+                        position=position,
+                        duration_seconds=facts.duration_seconds,
+                        sample_rate_hz=facts.sample_rate_hz,
+                        silent=facts.is_silent,
+                        gain=1.0,
+                        made_by={"backend": BACKEND, "model": model},
+                        size_bytes=None,
+                        **keys,
+                    )
+                )
+
+    async def add_part(self, track_ids: Collection[str], part: str, content: dict[str, Any]) -> None:
+        """Adds a part (ProtoJSON) to tracks that have none."""
+        content = content | {"madeBy": {"backend": BACKEND}}
+        for track_id in track_ids:
+            async with self._database.write() as session:
+                track = await session.get(Track, track_id, with_for_update=True)
+                if track is None or await session.get(Analysis, (track_id, part)) is not None:
+                    continue
+                session.add(
+                    Analysis(
+                        track_id=track_id,
+                        part=part,
+                        content=content,
+                        summary=summary_of(content),
+                        create_time=datetime.now(UTC),
+                    )
+                )
+                await session.flush()
+                await relist(session, track)

@@ -1,0 +1,119 @@
+"""The RPCs that take over another installation's tracks."""
+
+import re
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from services.common.rpc.auth import require_admin
+from services.common.errors import InvalidInputError
+from services.download.uploads.acquire import Acquirer
+from services.download.fetching.addresses import check_link
+from services.download.uploads.client_streams import ClientStreams
+from services.download.config import DownloadSettings
+from services.download.tracks.edits import checked_part
+from services.download.importing.importing import (Importer, Taken)
+from services.download.tracks.repository import SongFacts
+from services.download.tracks.text import checked_text
+from services.download.uploads.service import chunks_of
+from stemtube.download.v1 import import_pb2 as pb
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_USERS = 10_000
+MAX_IMPORTED_TITLE = 1000
+
+
+class ImportRpcs:
+    """Part of the servicer."""
+
+    _settings: DownloadSettings
+    _acquirer: Acquirer
+    _importer: Importer
+    _client_streams: ClientStreams
+
+    async def LookUpImport(self, request: pb.LookUpImportRequest, _context: Any) -> pb.LookUpImportResponse:
+        require_admin()
+        _check_users(request.user_ids)
+        if request.source_url:
+            url = await self._link(request.source_url)
+            taken = await self._importer.taken(request.user_ids, url=url)
+            return pb.LookUpImportResponse(tracks=_tracks(taken), has_audio=await self._importer.has_audio(url))
+        if not SHA256.fullmatch(request.audio_sha256):
+            raise InvalidInputError("name a link, or the SHA-256 of a file", "BAD_REQUEST")
+        taken = await self._importer.taken(request.user_ids, sha256=request.audio_sha256)
+        return pb.LookUpImportResponse(tracks=_tracks(taken))
+
+    async def ImportTrack(
+        self, requests: AsyncIterator[pb.ImportTrackRequest], _context: Any
+    ) -> pb.ImportTrackResponse:
+        admin = require_admin().subject
+        async with self._client_streams.reading(admin, requests) as messages:
+            header = (await _first(messages)).header
+            _check_users(header.user_ids)
+            checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
+            url = await self._link(header.source_url) if header.source_url else ""
+            taken = await self._import_track(admin, header, url, chunks_of(messages))
+        return pb.ImportTrackResponse(tracks=_tracks(taken))
+
+    async def ImportStem(self, requests: AsyncIterator[pb.ImportStemRequest], _context: Any) -> pb.ImportStemResponse:
+        admin = require_admin().subject
+        async with self._client_streams.reading(admin, requests) as messages:
+            header = (await _first(messages)).header
+            if not (NAME.fullmatch(header.model) and NAME.fullmatch(header.name)):
+                raise InvalidInputError("model and name have 1 to 40 letters, digits, _, - or .", "BAD_REQUEST")
+            await self._importer.duration_of(header.track_ids)
+            async with self._acquirer.checked_stem(admin, chunks_of(messages)) as (facts, keys):
+                await self._importer.add_stem(header.track_ids, header.model, header.name, header.position, keys, facts)
+        return pb.ImportStemResponse()
+
+    async def ImportPart(self, request: pb.ImportPartRequest, _context: Any) -> pb.ImportPartResponse:
+        require_admin()
+        duration = await self._importer.duration_of(request.track_ids)
+        part, content = checked_part(request, duration)
+        await self._importer.add_part(request.track_ids, part, content)
+        return pb.ImportPartResponse()
+
+    async def _import_track(
+        self, admin: str, header: pb.ImportTrackHeader, url: str, chunks: AsyncIterator[bytes]
+    ) -> list[Taken]:
+        async def room(_size: int) -> None:
+            """Quotas do not count: what users had elsewhere they keep."""
+
+        song = SongFacts(header.title, "")
+        if url and await self._importer.has_audio(url):
+            await self._importer.add_link(header.user_ids, url, song, None)
+            return await self._importer.taken(header.user_ids, url=url)
+        async with self._acquirer.checked(admin, chunks, room) as (facts, tags):
+            song = SongFacts(header.title or tags["title"] or "Untitled", tags["artist"])
+            if not url:
+                return await self._importer.add_upload(header.user_ids, song, facts)
+            await self._importer.add_link(header.user_ids, url, song, facts)
+        return await self._importer.taken(header.user_ids, url=url)
+
+    async def _link(self, url: str) -> str:
+        return await check_link(url, self._settings.download.allowed_hosts)
+
+
+async def _first(requests: AsyncIterator[Any]) -> Any:
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("content") != "header":
+        raise InvalidInputError("An import begins with its header.", "BAD_REQUEST")
+    return first
+
+
+def _check_users(user_ids: Iterable[str]) -> None:
+    if not 0 < len(set(user_ids)) <= MAX_USERS or not all(user_ids):
+        raise InvalidInputError(f"name 1 to {MAX_USERS} users", "BAD_REQUEST")
+
+
+def _tracks(taken: list[Taken]) -> list[pb.ImportedTrack]:
+    return [
+        pb.ImportedTrack(
+            user_id=found.user_id,
+            track_id=found.track.id,
+            duration_seconds=found.track.duration_seconds,
+            parts=found.parts,
+            stems=found.stems,
+        )
+        for found in taken
+    ]

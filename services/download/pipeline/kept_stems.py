@@ -1,0 +1,58 @@
+"""Stems of a finished separation become a track's, or their user's own, if there is room for them."""
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from services.download.upkeep.usage import Usage
+from services.download.tracks.versions import (KeptStems, Versions)
+from stemtube.separation.v1 import separation_pb2
+
+
+async def keep_stems(
+    versions: Versions,
+    usage: Usage,
+    user_id: str,
+    track_id: str,
+    separation: separation_pb2.Separation,
+    *,
+    by_hand: bool,
+    again: bool,
+) -> KeptStems:
+    """Keeps stems in place of the same model's earlier ones of the same names.
+
+    Args:
+        versions: decides whose they are.
+        usage: of quotas.
+        user_id: whose quota they need.
+        track_id: of the track.
+        separation: that has succeeded.
+        by_hand: something about the separation was chosen.
+        again: the user asked for it although there were stems.
+
+    Raises:
+        LimitExceededError: there is no room (reason QUOTA_EXCEEDED); the sweep removes them, unless others need them.
+    """
+    stems: list[dict[str, Any]] = [
+        MessageToDict(stem, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        for stem in separation.stems
+    ]
+    made_by = MessageToDict(separation.made_by)
+    model = separation.model
+    sizes = await usage.sizes_of(stems)
+    place = await versions.place_of_stems(user_id, track_id, model, stems, by_hand=by_hand, again=again)
+    added = await usage.added_by(user_id, track_id, model, sizes, place)
+    async with usage.held(user_id) as room:
+        if added > 0:
+            await room.settle(added)
+        return await versions.keep_stems(
+            user_id,
+            track_id,
+            model,
+            stems,
+            made_by,
+            by_hand=by_hand,
+            again=again,
+            sizes=sizes,
+            reservation_id=room.id,
+        )

@@ -1,0 +1,101 @@
+"""Requests of tracks' jobs at other services that nobody has withdrawn yet.
+
+A job is noted before its first request and forgotten when all of them have ended or were withdrawn. So a job that is
+cancelled while a service is away, or that dies with its process, leaves no work behind that goes on for nobody, and no
+objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from sqlalchemy import delete, select
+
+from services.common.errors import NotFoundError, StemTubeError
+from services.common.jobs.queue import JobQueue
+from services.download.pipeline.plan import (Plan, part_names)
+from services.download.pipeline.remote import RemoteJobs
+from services.download.upkeep.trash import Remover
+from services.download.tracks.repository import Library
+from services.download.tables import OutstandingRequests
+
+log = structlog.get_logger(__name__)
+
+
+class Outstanding:
+    """Keeps the ids of jobs that may have requests, and withdraws these."""
+
+    def __init__(self, library: Library, remover: Remover, remote: RemoteJobs) -> None:
+        self._database = library.database
+        self._remover = remover
+        self._remote = remote
+
+    async def note(self, job_id: str) -> None:
+        """A job is about to make requests."""
+        async with self._database.write(lock=f"outstanding {job_id}") as session:
+            if await session.get(OutstandingRequests, job_id) is None:
+                session.add(OutstandingRequests(job_id=job_id))
+
+    async def forget(self, job_id: str) -> None:
+        """A job has no requests any more."""
+        async with self._database.write() as session:
+            await session.execute(delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id))
+
+    async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
+        """Withdraws an ended job's requests, and removes what came of them and nobody wants.
+
+        A service that does not answer is asked again by `withdraw_all`.
+        """
+        record = await jobs.get(job_id)
+        shown = record.detail.get("parts", {})
+        # Several parts may be one request. What has not been asked for yet is refused when it comes.
+        requests = {
+            request_name(name)
+            for name in part_names(record.payload["plan"])
+            if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
+        }
+        if names_sections(record.payload["plan"]):
+            requests.add("names")
+        answered = await asyncio.gather(*(self.give_up(job_id, name) for name in requests))
+        if all(answered):
+            await self.forget(job_id)
+        elif record.attempts:
+            log.info("a service does not answer; requests are withdrawn later", job=job_id)
+            await self.note(job_id)
+
+    async def withdraw_all(self, jobs: JobQueue) -> None:
+        """Withdraws the requests of jobs that have ended without their results: cancelled, given up, or forgotten."""
+        async with self._database.read() as session:
+            noted = list(await session.scalars(select(OutstandingRequests.job_id)))
+        for job_id in noted:
+            try:
+                if (await jobs.get(job_id)).finished:
+                    await self.withdraw(jobs, job_id)
+            except NotFoundError:
+                await self.forget(job_id)
+
+    @asynccontextmanager
+    async def given_up_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
+        """Withdraws a request that the block fails to make or to follow: the service may be at work all the same."""
+        try:
+            yield
+        except StemTubeError:
+            await self.give_up(job_id, name)
+            raise
+
+    async def give_up(self, job_id: str, name: str) -> bool:
+        """Withdraws one request, and removes what came of it and nobody wants; False if the service is away."""
+        keys = await self._remote.cancel(name, f"{job_id}.{name}")
+        await self._remover.remove(keys or ())
+        return keys is not None
+
+
+def request_name(part: str) -> str:
+    """Name of the request to another service by which a part is made: the mix's analyses are one."""
+    return part if part.startswith("separation") or part == "lyrics" else "mix"
+
+
+def names_sections(plan: Plan) -> bool:
+    """Whether a plan makes what the names of sections go by."""
+    return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])

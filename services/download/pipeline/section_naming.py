@@ -1,0 +1,126 @@
+"""A track's sections are named once more by the singing, once all else of a job has ended."""
+
+import asyncio
+from typing import Any
+
+import structlog
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from services.common.errors import StemTubeError
+from services.common.jobs.queue import JobContext
+from services.download.pipeline.progress import Board
+from services.download.pipeline.remote import RemoteJobs
+from services.download.tracks.results import TrackData
+from services.download.pipeline.sent_requests import as_first_made
+from services.download.tracks.repository import Library
+from services.download.tables import OwnStem
+from services.download.tracks.versions import (Kept, Versions)
+from stemtube.analysis.v1 import analysis_pb2, music_pb2
+
+log = structlog.get_logger(__name__)
+
+Outcome = dict[str, Any]
+
+
+class SectionNaming:
+    """Names the sections that a job's user has of a track.
+
+    Args:
+        job: the job.
+        board: shows that the structure is at work once more.
+        library: has sections, vocals and lyrics.
+        versions: keeps the names.
+        remote: the analysis service.
+    """
+
+    def __init__(self, job: JobContext, board: Board, library: Library, versions: Versions, remote: RemoteJobs) -> None:
+        self._job = job
+        self._board = board
+        self._library = library
+        self._versions = versions
+        self._remote = remote
+        self._track_id: str = job.payload["track_id"]
+
+    async def run(self, others: list[asyncio.Task[Outcome]]) -> Outcome:
+        """Names the sections after the job's other steps. They are what they were if that fails, or if vocals or
+        sections are not there.
+        """
+        ended = [await asyncio.shield(task) for task in others]
+
+        async def make() -> dict[str, Any] | None:
+            data = await self._library.track(self._track_id, self._job.user)
+            computed = await self._library.track(self._track_id, self._job.user, computed=True)
+            return self._question(data, computed, ended) if data and computed else None
+
+        asked = await as_first_made(self._job, "names", make)
+        if asked is None:
+            return {"parts": {}}
+        is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
+        if is_part:
+            # Not done any more, so that its end is news once more.
+            self._board.update("structure", "running", stage="naming")
+        try:
+            await self._ask(asked)
+        except StemTubeError as error:
+            log.warning("sections keep their names", track_id=self._track_id, reason=error.reason)
+        if is_part:
+            self._board.succeed("structure")
+        return {"parts": {}}
+
+    def _question(self, data: TrackData, computed: TrackData, ended: list[Outcome]) -> dict[str, Any] | None:
+        """The request, the sections, and whether their names are the user's own; None: there is nothing to name.
+
+        Names go by what the user sees. Only those that go by shared results alone are shared, and only when one of
+        these is new: nobody names everybody's sections again.
+        """
+        structure, vocals = computed.analyses.get("structure"), data.vocals
+        # Earlier versions did not keep what the names go by.
+        if not structure or not vocals or not any("level" in found for found in structure["sections"]):
+            return None
+        is_own = (
+            "structure" in computed.own
+            or isinstance(vocals, OwnStem)
+            or bool({"lyrics"} & (data.own | data.edits.keys()))
+        )
+        # Outcomes of earlier versions, which shared everything, do not tell.
+        is_new = any(Kept.SHARED in outcome.get("kept", {"": Kept.SHARED}).values() for outcome in ended)
+        if not is_own and self._job.payload.get("again", True) and not is_new:
+            return None
+        part = analysis_pb2.PartRequest(
+            part=analysis_pb2.PART_STRUCTURE,
+            backend=structure["madeBy"]["backend"],
+            structure=ParseDict({"sections": structure["sections"]}, music_pb2.Structure()),
+        )
+        if lyrics := data.analyses.get("lyrics"):
+            ParseDict(lyrics, part.lyrics, ignore_unknown_fields=True)
+        request = analysis_pb2.CreateAnalysisRequest(
+            request_id=f"{self._job.job_id}.names",
+            audio_key=vocals.audio_key,
+            parts=[part],
+            on_behalf_of=self._job.user,
+            priority=self._job.payload["priority"],
+        )
+        return {"request": MessageToDict(request), "structure": structure, "is_own": is_own}
+
+    async def _ask(self, asked: dict[str, Any]) -> None:
+        request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
+        structure: dict[str, Any] = asked["structure"]
+
+        async def keep(analysis: analysis_pb2.Analysis) -> None:
+            for status in analysis.parts:
+                # An analysis of an earlier version would divide the vocals instead.
+                if _starts(status.structure) == _starts(request.parts[0].structure):
+                    content = MessageToDict(status.structure) | {"madeBy": structure["madeBy"]}
+                    await self._keep(structure, content, is_own=asked["is_own"])
+
+        await self._remote.analyse(request, keep, lambda: None)
+
+    async def _keep(self, before: dict[str, Any], content: dict[str, Any], *, is_own: bool) -> None:
+        if not is_own:
+            await self._versions.rename_sections(self._track_id, before, content)
+            return
+        await self._versions.keep_part(self._job.user, self._track_id, "structure", content, by_hand=True, again=True)
+
+
+def _starts(structure: music_pb2.Structure) -> list[float]:
+    return [section.start for section in structure.sections]

@@ -1,0 +1,56 @@
+"""Copies of originals and stems in other formats, a cache: nobody's quota has them, and all together have a size.
+
+They can be made again at any time. Beyond the size the oldest go, whoever asked for them.
+"""
+
+import asyncio
+
+import structlog
+
+from services.common.storage.objects import (ObjectInfo, ObjectStore)
+from services.download.upkeep.trash import DERIVED
+
+log = structlog.get_logger(__name__)
+
+
+class Conversions:
+    """Keeps the cache small.
+
+    Args:
+        objects: where the copies are.
+        max_bytes: that they may take together. One that is larger stays until the next is made.
+    """
+
+    def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
+        self._objects = objects
+        self._max_bytes = max_bytes
+        # As last listed, and what this process has added since; None before the first listing.
+        self._bytes: int | None = None
+        self._trimming = asyncio.Lock()
+
+    async def note(self, key: str) -> None:
+        """Counts a copy that has just been made, and removes others if there are too many."""
+        async with self._trimming:
+            if self._bytes is not None:
+                self._bytes += (await self._objects.head(key)).size
+            if self._bytes is None or self._bytes > self._max_bytes:
+                await self._trim(key)
+
+    async def trim(self) -> None:
+        """Removes the oldest copies beyond the size."""
+        async with self._trimming:
+            await self._trim("")
+
+    async def _trim(self, newest: str) -> None:
+        found: list[ObjectInfo] = [info async for info in self._objects.list(DERIVED)]
+        size = sum(info.size for info in found)
+        removed = 0
+        for info in sorted(found, key=lambda info: info.last_modified):
+            if size <= self._max_bytes:
+                break
+            if info.key != newest:
+                await self._objects.delete(info.key)
+                size, removed = size - info.size, removed + 1
+        self._bytes = size
+        if removed:
+            log.info("copies in other formats removed", count=removed, left_bytes=size)

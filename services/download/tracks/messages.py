@@ -1,0 +1,178 @@
+"""The library's data as the contracts tell it."""
+
+import importlib.metadata
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from services.common.harte import triad
+from services.common.jobs.messages import (STATES, duration, error_message, job_message, timestamp)
+from services.common.jobs.store import JobRecord
+from services.download.pipeline.plan import (PART_NUMBERS, part_names)
+from services.download.tracks.results import TrackData
+from services.download.tables import Access, ObjectState, OwnStem
+from stemtube.analysis.v1 import music_pb2
+from stemtube.common.v1 import provenance_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
+
+
+def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
+    """A track as a message; a summary leaves out beats, regions of keys, chords, sections and lyrics."""
+    track = data.track
+    path = f"/api/v1/tracks/{track.id}"
+    message = pb.Track(
+        id=track.id,
+        title=data.title,
+        artist=data.artist,
+        source_url=track.url,
+        source=track.source,
+        license=track.license,
+        cover=f"{path}/cover" if track.cover_key else "",
+        create_time=timestamp(track.create_time.timestamp()),
+        stems=[
+            pb.TrackStem(
+                name=stem.name,
+                model=stem.model,
+                duration_seconds=stem.duration_seconds,
+                sample_rate_hz=stem.sample_rate_hz,
+                silent=stem.silent,
+                gain=stem.gain,
+                own=isinstance(stem, OwnStem),
+                audio=f"{path}/stems/{stem.model}/{stem.name}",
+                peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks",
+                made_by=ParseDict(stem.made_by, provenance_pb2.Provenance()),
+                fault=_fault_message(data.faults.get(stem.audio_key)),
+            )
+            for stem in data.stems
+        ],
+        fault=_fault_message(data.faults.get(track.audio_key)),
+    )
+    if data.access is not None:
+        _add_own(message, data, data.access)
+    if track.audio_key:
+        message.duration_seconds = track.duration_seconds
+        message.sample_rate_hz = track.sample_rate_hz
+        message.channels = track.channels
+        message.loudness_lufs = track.loudness_lufs
+        message.audio = f"{path}/audio"
+        message.peaks = f"{path}/peaks"
+    _add_analyses(message, data.analyses, summary)
+    return message
+
+
+def _fault_message(state: ObjectState | None) -> pb.ObjectFault | None:
+    if state is None:
+        return None
+    if state.missing_since is not None:
+        since, reason, text = state.missing_since, "OBJECT_MISSING", "The file is not in the object store."
+    elif state.damaged_since is not None:
+        since, reason = state.damaged_since, "OBJECT_DAMAGED"
+        text = "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it."
+    else:
+        return None
+    return pb.ObjectFault(reason=reason, message=text, since=timestamp(since.timestamp()))
+
+
+def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:
+    """Adds what a user says of a track."""
+    message.original_title = data.track.title
+    message.original_artist = data.track.artist
+    message.favourite = access.favourite
+    message.notes = access.notes
+    for part, edit in sorted(data.edits.items()):
+        message.edits.add(
+            part=PART_NUMBERS[part],
+            edit_time=timestamp(edit.edit_time.timestamp()),
+            computed_since=edit.computed_since,
+        )
+    message.own_parts.extend(sorted(PART_NUMBERS[part] for part in data.own))
+    if access.remove_time is not None:
+        message.delete_time.FromDatetime(access.remove_time)
+
+
+def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summary: bool) -> None:
+    def parse(part: str, into: Any) -> Any:
+        return ParseDict(analyses[part], into, ignore_unknown_fields=True)
+
+    if "beats" in analyses:
+        beats = parse("beats", music_pb2.Beats())
+        message.tempo.CopyFrom(beats.tempo)
+        message.beats_per_bar = beats.beats_per_bar
+        message.first_downbeat = beats.first_downbeat
+        message.made_by["beats"].CopyFrom(beats.made_by)
+        if not summary:
+            message.beats.extend(beats.beats)
+    if "key" in analyses:
+        message.key.CopyFrom(parse("key", music_pb2.Key()))
+    if summary:
+        return
+    if "chords" in analyses:
+        chords = parse("chords", music_pb2.Chords())
+        message.chords.extend(chords.chords)
+        for chord in message.chords:
+            # Also of chords from before there were triads, and of those that somebody has corrected.
+            chord.triad = triad(chord.label)
+        message.made_by["chords"].CopyFrom(chords.made_by)
+    if "structure" in analyses:
+        structure = parse("structure", music_pb2.Structure())
+        message.sections.extend(structure.sections)
+        message.made_by["structure"].CopyFrom(structure.made_by)
+    if "lyrics" in analyses:
+        message.lyrics.CopyFrom(parse("lyrics", music_pb2.Lyrics()))
+
+
+def song_message(song: dict[str, Any]) -> pb.Song:
+    """A song as a site tells of it (`services.download.fetching.sites.Song` as JSON) as a message."""
+    return pb.Song(**{name: song[name] for name in pb.Song.DESCRIPTOR.fields_by_name})
+
+
+def fetching_message(javascript: str | None) -> pb.GetFetchingResponse:
+    """What fetching works with.
+
+    Args:
+        javascript: path of the runtime; None if there is none.
+    """
+    reason = "" if javascript else "YouTube's challenges need a JavaScript runtime: pip install deno"
+    return pb.GetFetchingResponse(
+        version=importlib.metadata.version("yt-dlp"),
+        javascript=provenance_pb2.Availability(available=bool(javascript), unavailable_reason=reason),
+    )
+
+
+def track_job_message(record: JobRecord) -> pb.TrackJob:
+    """A track's job as a message. When a job has ended, no part of it is left waiting."""
+    shown = record.detail.get("parts", {})
+    parts = []
+    for name in part_names(record.payload["plan"]):
+        part = shown.get(name, {})
+        state = STATES[part.get("state", "queued")]
+        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            state = job_pb2.JOB_STATE_CANCELLED
+        waits = state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
+        parts.append(
+            pb.TrackJobPart(
+                name=name,
+                state=state,
+                progress=min(part.get("progress", 0.0), 1.0),
+                stage=part.get("stage", "") if waits else "",
+                eta=duration(part.get("eta_seconds")) if waits else None,
+                queue_position=part.get("queue_position", 0) if waits else 0,
+                error=error_message(part.get("error")),
+                live=_live_message(record.id, name, part.get("live")) if waits else None,
+                bytes_per_second=(part.get("bytes_per_second") or 0.0) if waits else 0.0,
+            )
+        )
+    return pb.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)
+
+
+def _live_message(job_id: str, part: str, live: dict[str, Any] | None) -> pb.LiveSeparation | None:
+    if not live:
+        return None
+    return pb.LiveSeparation(
+        stems=[
+            pb.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
+            for stem in live["stems"]
+        ],
+        ready_seconds=live["count"] * live["stretch_samples"] / live["sample_rate_hz"],
+    )

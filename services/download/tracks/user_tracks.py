@@ -1,0 +1,149 @@
+"""A user's own view of the library: lists, favourites, notes, names, corrected parts, deleted tracks."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.common.storage.database import Database
+from services.common.errors import NotFoundError
+from services.download.tracks.listing import Listing
+from services.download.tracks.results import (TrackData, add_results, relist, summary_of)
+from services.download.tracks.repository import visible
+from services.download.tables import Access, Edit, OwnAnalysis, Track
+
+# A track that is removed for good was so long ago.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Shelf:
+    """Reads and changes what users have.
+
+    Args:
+        database: the library's.
+        grace: how long a removed track can be restored.
+    """
+
+    def __init__(self, database: Database, grace: timedelta) -> None:
+        self._database = database
+        self._grace = grace
+
+    async def tracks(
+        self, user_id: str, listing: Listing, after: tuple[Any, str] | None, limit: int
+    ) -> list[tuple[TrackData, Any]]:
+        """A page of a list: tracks with the values that they are sorted by.
+
+        They come with stems and summaries of tempo and key, without the parts that are lists.
+        """
+        query = listing.query(user_id, after, limit, self.removed_before())
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+            found = {track.id: TrackData(track, access) for track, access, _ in rows}
+            await add_results(session, user_id, found)
+            return [(found[track.id], value) for track, _, value in rows]
+
+    async def update(self, user_id: str, track_id: str, changes: Mapping[str, Any]) -> TrackData:
+        """Changes title, artist, favourite or notes of a user's track.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, access = await _locked(session, user_id, track_id)
+            for name, value in changes.items():
+                is_own = name in ("title", "artist") and value == getattr(track, name)
+                setattr(access, name, None if is_own else value)
+            await session.flush()
+            await relist(session, track, user_id)
+            found = {track_id: TrackData(track, access)}
+            await add_results(session, user_id, found)
+            return found[track_id]
+
+    async def remove(self, user_id: str, track_id: str, *, for_good: bool = False) -> None:
+        """Takes a track out of a user's library, where `restore` can bring it back unless it goes for good.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            _, access = await _locked(session, user_id, track_id, removed=for_good)
+            access.remove_time = LONG_AGO if for_good else datetime.now(UTC)
+
+    async def restore(self, user_id: str, track_id: str) -> TrackData:
+        """Brings a removed track back.
+
+        Raises:
+            NotFoundError: the user had no such track, or too long ago (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, access = await _locked(session, user_id, track_id, removed=True)
+            if access.remove_time is not None and access.remove_time <= self.removed_before():
+                raise no_such_track()
+            access.remove_time = None
+            await session.flush()
+            await relist(session, track, user_id)
+            found = {track_id: TrackData(track, access)}
+            await add_results(session, user_id, found)
+            return found[track_id]
+
+    async def edit(self, user_id: str, track_id: str, part: str, content: dict[str, Any]) -> None:
+        """Keeps a part as a user has corrected it.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, _ = await _locked(session, user_id, track_id)
+            await session.merge(
+                Edit(
+                    user_id=user_id,
+                    track_id=track_id,
+                    part=part,
+                    content=content,
+                    summary=summary_of(content),
+                    edit_time=datetime.now(UTC),
+                )
+            )
+            await session.flush()
+            await relist(session, track, user_id)
+
+    async def revert(self, user_id: str, track_id: str, part: str, *, to_shared: bool = False) -> None:
+        """Drops a user's edit of a part, if there is one; to get back to the shared one, the own version as well.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        async with self._database.write() as session:
+            track, _ = await _locked(session, user_id, track_id)
+            for table in (Edit, OwnAnalysis) if to_shared else (Edit,):
+                mine = (table.user_id == user_id, table.track_id == track_id, table.part == part)
+                await session.execute(delete(table).where(*mine))
+            await relist(session, track, user_id)
+
+    async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
+        """User and track of all removals that can no longer be undone; of one only, if given."""
+        query = select(Access.user_id, Access.track_id).where(Access.remove_time <= self.removed_before())
+        if user_id:
+            query = query.where(Access.user_id == user_id, Access.track_id == track_id)
+        async with self._database.read() as session:
+            return [(row.user_id, row.track_id) for row in await session.execute(query)]
+
+    def removed_before(self) -> datetime:
+        """What was removed up to then is gone."""
+        return datetime.now(UTC) - self._grace
+
+
+def no_such_track() -> NotFoundError:
+    """The error of a track that is not there, or not for this user."""
+    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")
+
+
+async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed: bool = False) -> tuple[Track, Access]:
+    """A user's track, which nobody else changes meanwhile; also one that is removed, if wanted."""
+    track = await session.get(Track, track_id, with_for_update=True)
+    access = await session.get(Access, (user_id, track_id)) if removed else await visible(session, user_id, track_id)
+    if track is None or access is None:
+        raise no_such_track()
+    return track, access

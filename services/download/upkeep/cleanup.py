@@ -1,0 +1,66 @@
+"""Cleanups that an admin asks for, as jobs of the queue: they survive a restart and can be looked at from anywhere."""
+
+from dataclasses import asdict
+from typing import Any
+
+from services.common.errors import NotFoundError
+from services.common.jobs.messages import job_message
+from services.common.jobs.store import JobRecord
+from services.common.jobs.queue import (JobContext, JobQueue, job_key)
+from services.download.upkeep.trash import Trash
+from services.download.tracks.user_tracks import Shelf
+from services.download.upkeep.sweep import Sweeper
+from stemtube.download.v1 import upkeep_pb2
+
+KIND = "cleanup"
+# Nobody's: cleanups are not among the jobs of the admin who asks for one.
+USER = "system"
+
+
+class Cleanup:
+    """Handles these jobs."""
+
+    def __init__(self, sweeper: Sweeper, trash: Trash, shelf: Shelf) -> None:
+        self._sweeper = sweeper
+        self._trash = trash
+        self._shelf = shelf
+
+    async def handle(self, job: JobContext) -> dict[str, Any]:
+        """Runs one cleanup; its report."""
+
+        async def work() -> dict[str, Any]:
+            job.report("cleaning", 0.0)
+            dry_run = job.payload["dry_run"]
+            expired = len(await self._shelf.expired()) if dry_run else await self._trash.empty()
+            report = await self._sweeper.sweep(dry_run=dry_run)
+            report.expired_track_count = expired
+            return asdict(report)
+
+        return await job.step("cleanup", work)
+
+
+async def start_cleanup(jobs: JobQueue, *, dry_run: bool) -> JobRecord:
+    """Submits a cleanup, or gives the one of its kind that has not ended."""
+
+    async def never(_record: JobRecord) -> bool:
+        return False
+
+    return await jobs.submit(KIND, {"dry_run": dry_run}, key=job_key(KIND, dry_run), user=USER, reusable=never)
+
+
+async def get_cleanup(jobs: JobQueue, cleanup_id: str) -> JobRecord:
+    """A cleanup as it is now.
+
+    Raises:
+        NotFoundError: no such cleanup (reason NO_SUCH_JOB).
+    """
+    record = await jobs.get(cleanup_id)
+    if record.kind != KIND:
+        raise NotFoundError("There is no such cleanup.", "NO_SUCH_JOB")
+    return record
+
+
+def cleanup_message(record: JobRecord) -> upkeep_pb2.Cleanup:
+    """A cleanup as a message."""
+    report = upkeep_pb2.CleanupReport(**record.result) if record.result is not None else None
+    return upkeep_pb2.Cleanup(job=job_message(record), dry_run=record.payload["dry_run"], report=report)

@@ -1,0 +1,70 @@
+"""Records of the library whose objects are not in the store."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+
+from services.common.storage.database import Database
+from services.common.storage.objects import ObjectStore
+from services.download.tracks.results import STEMS
+from services.download.tables import Track
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A track's record of an original, or of a stem (`model` and `name`), whose object has this key."""
+
+    track_id: str
+    key: str
+    model: str = ""
+    name: str = ""
+
+
+class LostRecords:
+    """Finds and drops them.
+
+    Args:
+        objects: the store.
+        database: the library's.
+    """
+
+    def __init__(self, objects: ObjectStore, database: Database) -> None:
+        self._objects = objects
+        self._database = database
+
+    async def find(self, present: Collection[str]) -> tuple[list[Lost], int]:
+        """The lost records, and the number of all that have an object.
+
+        Args:
+            present: keys that the store is known to have.
+        """
+        known = 0
+        lost: list[Lost] = []
+        async with self._database.read() as session:
+            tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
+            async for some in (await session.stream(tracks)).partitions(BATCH):
+                known += len(some)
+                lost += [Lost(row.id, row.audio_key) for row in some if row.audio_key not in present]
+            for table in STEMS:
+                stems = select(table.track_id, table.audio_key, table.model, table.name)
+                async for several in (await session.stream(stems)).partitions(BATCH):
+                    known += len(several)
+                    lost += [Lost(*row) for row in several if row.audio_key not in present]
+        # What was made after the listing is there all the same.
+        return [one for one in lost if not await self._objects.exists(one.key)], known
+
+    async def drop(self, lost: Iterable[Lost]) -> None:
+        """Takes records back, unless they have got another object since."""
+        async with self._database.write() as session:
+            for one in lost:
+                if one.name:
+                    for table in STEMS:
+                        same_stem = (table.track_id == one.track_id, table.model == one.model, table.name == one.name)
+                        await session.execute(delete(table).where(*same_stem, table.audio_key == one.key))
+                else:
+                    same = (Track.id == one.track_id, Track.audio_key == one.key)
+                    gone = {"audio_key": "", "peaks_key": "", "cover_key": "", "size_bytes": None}
+                    await session.execute(update(Track).where(*same).values(**gone))

@@ -1,0 +1,125 @@
+"""A slow look at all originals: are their bytes those that arrived? Their keys tell the digest.
+
+Disks and copies damage files without a word. What is damaged is marked and told, never removed.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import or_, select
+
+from services.common.storage.database import Database
+from services.common.errors import NotFoundError, StemTubeError
+from services.common.storage.objects import ObjectStore
+from services.download.upkeep.object_states import ObjectStates
+from services.download.tables import ObjectState, Track
+
+log = structlog.get_logger(__name__)
+
+ORIGINAL = re.compile(r"originals/([0-9a-f]{64})")
+IDLE_SECONDS = 60.0
+
+
+class Scrubber:
+    """Compares originals with their digests, those first that were not compared for longest.
+
+    Args:
+        objects: the store.
+        database: the library's.
+        bytes_per_second: that are read at most; 0: as fast as it goes.
+        again_after: an original is compared again after so long.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, database: Database, *, bytes_per_second: int, again_after: timedelta
+    ) -> None:
+        self._objects = objects
+        self._database = database
+        self._states = ObjectStates(database)
+        self._bytes_per_second = bytes_per_second
+        self._again_after = again_after
+
+    async def run(self) -> None:
+        """Goes on for ever."""
+        while True:
+            try:
+                found_one = await self.check_next()
+            except StemTubeError as error:
+                log.warning("originals cannot be compared now", reason=error.reason)
+                found_one = False
+            except Exception:
+                log.exception("originals cannot be compared")
+                found_one = False
+            if not found_one:
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def check_next(self) -> bool:
+        """Compares one original; False if none is due.
+
+        Raises:
+            UnavailableError: the store is away, or not the library's.
+        """
+        key = await self._next()
+        if key is None:
+            return False
+        await self._objects.expect_right_store()
+        # Noted first: another process takes another one, and one that cannot be read does not hold up the others.
+        state = await self._states.get(key)
+        was_damaged = state is not None and state.damaged_since is not None
+        await self._states.checked(key, datetime.now(UTC), damaged=was_damaged)
+        with contextlib.suppress(NotFoundError):
+            # Once more, for a fault of the way here is none of the file.
+            damaged = not await self._is_whole(key) and not await self._is_whole(key)
+            await self._objects.expect_right_store()
+            await self._states.checked(key, datetime.now(UTC), damaged=damaged)
+            if damaged:
+                log.error("an original is damaged", key=key, tracks=await self._tracks_of(key))
+            elif was_damaged:
+                log.info("an original is whole again", key=key)
+            await self._states.measure()
+        return True
+
+    async def _next(self) -> str | None:
+        """The original that is due first."""
+        due = or_(ObjectState.check_time.is_(None), ObjectState.check_time < datetime.now(UTC) - self._again_after)
+        query = (
+            select(Track.audio_key)
+            .outerjoin(ObjectState, ObjectState.key == Track.audio_key)
+            .where(Track.audio_key.like("originals/%"), ObjectState.missing_since.is_(None), due)
+            .order_by(ObjectState.check_time.is_not(None), ObjectState.check_time, Track.audio_key)
+        )
+        async with self._database.read() as session:
+            async for key in await session.stream_scalars(query):
+                if ORIGINAL.fullmatch(key):
+                    return str(key)
+        return None
+
+    async def _is_whole(self, key: str) -> bool:
+        return await is_whole(self._objects, key, self._bytes_per_second)
+
+    async def _tracks_of(self, key: str) -> list[str]:
+        async with self._database.read() as session:
+            return list(await session.scalars(select(Track.id).where(Track.audio_key == key).limit(20)))
+
+
+async def is_whole(objects: ObjectStore, key: str, bytes_per_second: int = 0) -> bool:
+    """Whether an original has the digest that its key tells.
+
+    Args:
+        objects: the store.
+        key: `originals/SHA256`.
+        bytes_per_second: that are read at most; 0: as fast as it goes.
+
+    Raises:
+        NotFoundError: it is not there (reason NO_SUCH_OBJECT).
+    """
+    digest = hashlib.sha256()
+    async for piece in objects.stream(key):
+        await asyncio.to_thread(digest.update, piece)
+        if bytes_per_second:
+            await asyncio.sleep(len(piece) / bytes_per_second)
+    return digest.hexdigest() == key.rpartition("/")[2]

@@ -1,0 +1,228 @@
+"""Which object store belongs to the library: a marker object in it has the id that the database knows.
+
+Without this, a volume that is not mounted or a wrong bucket looks like a library whose files are all gone.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import func, select, union_all
+
+from services.common.storage.database import Database
+from services.common.errors import NotFoundError, UnavailableError
+from services.common.storage.objects import ObjectStore
+from services.download.tables import Stem, StoreIdentity, Track
+
+log = structlog.get_logger(__name__)
+
+MARKER = "library-id"
+# Records that are compared with a store before it is taken for the library's.
+SAMPLE = 200
+LIBRARY_PREFIXES = ("originals", "stems", "peaks", "covers", "trash")
+# For so long the marker of a bucket is believed to be there; that of a directory is read each time.
+BELIEVED_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A store as it was found: the id in its marker (None: no marker), and how many of some records' objects it has."""
+
+    marker: str | None
+    known: int
+    present: int
+
+    @property
+    def holds_the_library(self) -> bool:
+        """Whether two thirds of the objects are there: earlier versions may have lost a few."""
+        return self.known > 0 and self.present * 3 >= self.known * 2
+
+
+class StoreCheck:
+    """Compares the store's marker with the id in the database.
+
+    Args:
+        objects: the store, which this class writes the marker to.
+        database: the library's.
+    """
+
+    def __init__(self, objects: ObjectStore, database: Database) -> None:
+        self._objects = objects
+        self._database = database
+        self._store_id = ""
+
+    async def expect(self) -> None:
+        """Raises unless the store is the library's. A store that is fresh, or holds the library, becomes it.
+
+        Raises:
+            UnavailableError: there is no marker (reason STORE_AWAY), another library's (STORE_WRONG), the store has
+                objects that this library does not know (STORE_NOT_EMPTY), or it does not answer (STORAGE_UNAVAILABLE).
+        """
+        if not self._store_id:
+            await self.settle()
+        marker = await self._marker()
+        if marker is not None and marker != self._store_id:
+            await self._reload()
+        _expect_marker(marker, self._store_id)
+
+    async def problem(self) -> str:
+        """Why the store cannot be used now; empty if it can."""
+        try:
+            await self.expect()
+        except UnavailableError as error:
+            return f"{error.message} ({error.reason})"
+        return ""
+
+    async def settle(self, *, adopt: bool = False) -> None:
+        """Finds out which store belongs to the library, and marks it.
+
+        Args:
+            adopt: take this store, whatever its marker says; not one that has nothing of what the library knows.
+
+        Raises:
+            UnavailableError: as `expect`.
+        """
+        await self._reload()
+        if self._store_id and not adopt:
+            return
+        found = _Found(await self._marker(), *await self._compare())
+        planned = await self._planned()
+        if adopt:
+            _expect_something(found)
+        elif not (planned and found.marker == planned):
+            await self._expect_own(found)
+        await self._mark(found.marker, found.marker or planned or uuid.uuid4().hex)
+
+    async def _reload(self) -> None:
+        async with self._database.read() as session:
+            row = await session.get(StoreIdentity, 1)
+        self._store_id = row.store_id if row and row.confirmed else ""
+
+    async def _planned(self) -> str:
+        """The id of a marker that was about to be written, if the process ended there."""
+        async with self._database.read() as session:
+            row = await session.get(StoreIdentity, 1)
+        return row.store_id if row else ""
+
+    async def _marker(self) -> str | None:
+        try:
+            return (await self._objects.get(MARKER)).decode("ascii", "replace").strip()
+        except NotFoundError:
+            return None
+
+    async def _compare(self) -> tuple[int, int]:
+        """Some records' objects: how many there are of them, and how many the store has."""
+        keys = union_all(select(Track.audio_key.label("key")).where(Track.audio_key != ""), select(Stem.audio_key))
+        sample = select(keys.subquery().c.key).order_by(func.random()).limit(SAMPLE)
+        async with self._database.read() as session:
+            known = list(await session.scalars(sample))
+        present = [await self._objects.exists(key) for key in known]
+        return len(known), sum(present)
+
+    async def _expect_own(self, found: _Found) -> None:
+        if found.known and not found.holds_the_library:
+            reason = "STORE_AWAY" if found.marker is None else "STORE_WRONG"
+            raise UnavailableError(
+                f"The object store has {found.present} of {found.known} objects that the library looked for: it is "
+                "another one, or not mounted.",
+                reason,
+            )
+        if not found.known and found.marker is not None:
+            raise _wrong()
+        if not found.known and await self._holds_anything():
+            raise UnavailableError(
+                "The object store has objects, and this library's database knows none: one of both is the wrong one. "
+                "STEMTUBE_DOWNLOAD__ADOPT_STORE=true takes the store for this library's.",
+                "STORE_NOT_EMPTY",
+            )
+
+    async def _holds_anything(self) -> bool:
+        for prefix in LIBRARY_PREFIXES:
+            async for _info in self._objects.list(prefix):
+                return True
+        return False
+
+    async def _mark(self, marker: str | None, store_id: str) -> None:
+        """Writes id and marker so that a process that ends in between is gone on from."""
+        async with self._database.write(lock="store identity") as session:
+            row = await session.get(StoreIdentity, 1)
+            if row is None:
+                session.add(StoreIdentity(id=1, store_id=store_id, confirmed=False))
+            elif marker is None and not row.confirmed:
+                store_id = row.store_id  # another process is about to write that one
+            else:
+                row.store_id = store_id
+        if marker != store_id:
+            await self._objects.put(MARKER, store_id.encode())
+        async with self._database.write(lock="store identity") as session:
+            row = await session.get(StoreIdentity, 1)
+            if row is not None and row.store_id == store_id:
+                row.confirmed = True
+        await self._reload()
+        log.info("the object store belongs to this library", store_id=store_id)
+
+
+class GuardedStore(ObjectStore):
+    """The library's store: nothing is written to it or deleted in it unless it carries the library's marker."""
+
+    def __init__(self, objects: ObjectStore, database: Database) -> None:
+        super().__init__(objects._store, objects._root)
+        self.check = StoreCheck(objects, database)
+        self._believed_until = 0.0
+
+    async def expect_right_store(self) -> None:
+        """As `StoreCheck.expect`."""
+        if time.monotonic() < self._believed_until:
+            return
+        await self.check.expect()
+        if self._root is None:
+            self._believed_until = time.monotonic() + BELIEVED_SECONDS
+
+    async def copy(self, source: str, destination: str) -> None:
+        """As `ObjectStore.copy`, in the right store."""
+        await self.expect_right_store()
+        await super().copy(source, destination)
+        await self.expect_right_store()
+
+    async def delete(self, key: str) -> None:
+        """As `ObjectStore.delete`, in the right store."""
+        await self.expect_right_store()
+        await super().delete(key)
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """As `ObjectStore.delete_prefix`, in the right store."""
+        await self.expect_right_store()
+        return await super().delete_prefix(prefix)
+
+    async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+        await self.expect_right_store()
+        size = await super()._upload(key, pieces, content_type)
+        # A volume that went away meanwhile has left its empty directory, which has the bytes now.
+        await self.expect_right_store()
+        return size
+
+
+def _expect_marker(marker: str | None, store_id: str) -> None:
+    if marker is None:
+        raise UnavailableError(
+            f"The object store has no {MARKER!r}: it is not mounted, or another one. Nothing is written or deleted.",
+            "STORE_AWAY",
+        )
+    if marker != store_id:
+        raise _wrong()
+
+
+def _expect_something(found: _Found) -> None:
+    if found.known and not found.present:
+        raise UnavailableError(
+            f"The object store has none of {found.known} objects that the library looked for: it is not taken.",
+            "STORE_AWAY",
+        )
+
+
+def _wrong() -> UnavailableError:
+    return UnavailableError(
+        "The object store belongs to another library. Nothing is written or deleted in it.", "STORE_WRONG"
+    )

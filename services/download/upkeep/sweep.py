@@ -1,0 +1,290 @@
+"""Orphans both ways: objects that nothing in the library needs (drafts of broken uploads, originals and stems without a
+track), and records of objects that are gone.
+
+Nothing is concluded from a store that is not the library's, or has nothing of what the library knows. What cannot be
+made again waits for some days after it was first seen without a record, and then goes into the trash of the store.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.common.storage.database import Database
+from services.common.errors import PreconditionError
+from services.common.storage.objects import (ObjectInfo, ObjectStore)
+from services.download.upkeep.lost_records import (Lost, LostRecords)
+from services.download.upkeep.object_states import ObjectStates
+from services.download.upkeep.trash import (DERIVED, TRASH, Remover, source_key, trash_key)
+from services.download.tracks.repository import (UPLOADS, Library)
+from services.download.tables import ObjectState
+from services.download.upkeep.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+KEPT = ("originals", "peaks", "covers", "stems")
+# Not made again by any service.
+LASTING = ("originals/", "peaks/", "covers/", "stems/imported/")
+SHOWN = 100
+
+
+@dataclass(slots=True)
+class Report:
+    """What a sweep found: objects without a record, records without an object (track id, key), and some of each.
+
+    `objects` were removed, or put into the trash (`trashed_count` of them); `waiting_count` more are without a record
+    for too short a time. `records` were taken back; those that are `missing` are kept still. `held_back` tells why
+    nothing was removed, if so.
+    """
+
+    object_count: int = 0
+    object_bytes: int = 0
+    objects: list[str] = field(default_factory=list)
+    record_count: int = 0
+    records: list[str] = field(default_factory=list)
+    expired_track_count: int = 0
+    missing_count: int = 0
+    missing: list[str] = field(default_factory=list)
+    waiting_count: int = 0
+    trashed_count: int = 0
+    restored_count: int = 0
+    damaged_count: int = 0
+    damaged: list[str] = field(default_factory=list)
+    held_back: str = ""
+
+    def add_object(self, info: ObjectInfo) -> None:
+        """Notes an object without a record."""
+        self.object_count += 1
+        self.object_bytes += info.size
+        self.objects += [info.key][: SHOWN - len(self.objects)]
+
+    def add_record(self, lost: Lost) -> None:
+        """Notes a record that is taken back."""
+        self.record_count += 1
+        self.records += [f"{lost.track_id} {lost.key}"][: SHOWN - len(self.records)]
+
+    def add_missing(self, lost: Lost, since: datetime) -> None:
+        """Notes a record that is kept although its object is gone."""
+        self.missing_count += 1
+        shown = f"{lost.track_id} {lost.key} since {since.isoformat(timespec='seconds')}"
+        self.missing += [shown][: SHOWN - len(self.missing)]
+
+    def add_damaged(self, state: ObjectState) -> None:
+        """Notes an object whose bytes are not what they were."""
+        self.damaged_count += 1
+        self.damaged += [state.key][: SHOWN - len(self.damaged)]
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What the store has: keys, number and bytes by prefix, and what is old enough to go and has no record."""
+
+    present: set[str] = field(default_factory=set)
+    kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    orphans: list[ObjectInfo] = field(default_factory=list)
+    trash: list[ObjectInfo] = field(default_factory=list)
+
+
+class Sweeper:
+    """Looks for orphans and removes them.
+
+    Args:
+        objects: the store.
+        database: the library's.
+        older_than: younger objects are left alone: somebody may still be working on them.
+        stems_older_than: younger stems are: the separation service gives those of its kept jobs to equal requests.
+        usage: is told what lies in the store.
+        unneeded_for: originals, peaks, covers and stems stay so long after they were first seen without a record.
+        trashed_for: what cannot be made again stays so long in the trash after that; 0: there is no trash.
+        missing_for: records stay so long after their object was first missed.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        database: Database,
+        usage: Usage,
+        *,
+        older_than: timedelta,
+        stems_older_than: timedelta,
+        unneeded_for: timedelta = timedelta(days=7),
+        trashed_for: timedelta = timedelta(days=30),
+        missing_for: timedelta = timedelta(days=30),
+    ) -> None:
+        self._objects = objects
+        self._library = Library(database)
+        self._remover = Remover(objects, self._library)
+        self._states = ObjectStates(database)
+        self._lost = LostRecords(objects, database)
+        self._usage = usage
+        self._ages = {"stems": stems_older_than}
+        self._age = older_than
+        self._unneeded_for = unneeded_for
+        self._trashed_for = trashed_for
+        self._missing_for = missing_for
+
+    async def sweep(self, *, dry_run: bool = False) -> Report:
+        """Removes orphans, or only reports them.
+
+        Raises:
+            UnavailableError: this is not the library's store, or it is away.
+            PreconditionError: all objects that the library knows are missing (reason STORE_SUSPECT).
+        """
+        await self._objects.expect_right_store()
+        began = datetime.now(UTC)
+        found = await self._look(began)
+        lost, known = await self._lost.find(found.present)
+        # A store that went away meanwhile looks like an empty one.
+        await self._objects.expect_right_store()
+        report = Report()
+        lost = await self._bring_back(lost, found, report, dry_run=dry_run)
+        if lost and len(lost) == known:
+            raise PreconditionError(
+                f"All {known} objects that the library knows are missing: is this the right object store?",
+                "STORE_SUSPECT",
+            )
+        report.held_back = _doubt(len(lost), known)
+        states = await self._states.all()
+        await self._settle_lost(lost, states, began, report, dry_run=dry_run)
+        await self._settle_orphans(found, states, began, report, dry_run=dry_run)
+        for state in states.values():
+            if state.damaged_since is not None and state.key in found.present:
+                report.add_damaged(state)
+        if not dry_run:
+            await self._forget_states(states, found, lost)
+            await self._states.measure()
+            await self._usage.note_kinds(found.kinds)
+        _tell(report, dry_run=dry_run)
+        return report
+
+    async def _look(self, began: datetime) -> _Listing:
+        found = _Listing()
+        for prefix in (UPLOADS, *KEPT, DERIVED, TRASH):
+            before = began - self._ages.get(prefix, self._age)
+            count = size = 0
+            old: list[ObjectInfo] = []
+            async for info in self._objects.list(prefix):
+                count, size = count + 1, size + info.size
+                if prefix in KEPT:
+                    found.present.add(info.key)
+                if prefix == TRASH:
+                    found.trash.append(info)
+                elif info.last_modified < before:
+                    old.append(info)
+                if len(old) == BATCH:
+                    found.orphans += await self._without_record(old)
+                    old.clear()
+            found.orphans += await self._without_record(old)
+            found.kinds[prefix] = (count, size)
+        return found
+
+    async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
+        """Those of these objects that no track needs, themselves or what they were made of."""
+        unused = set(await self._library.unused(list({_needed(info.key) for info in objects})))
+        return [info for info in objects if _needed(info.key) in unused]
+
+    async def _bring_back(self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool) -> list[Lost]:
+        """Takes from the trash what a record needs after all; the records that are lost still."""
+        trashed = {info.key for info in found.trash}
+        back = {one.key for one in lost if trash_key(one.key) in trashed}
+        for key in sorted(back) if not dry_run else ():
+            await self._remover.bring_back(key)
+            found.present.add(key)
+        report.restored_count = len(back)
+        return [one for one in lost if one.key not in back]
+
+    async def _settle_lost(
+        self, lost: list[Lost], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
+    ) -> None:
+        """Marks records without an object, and takes those back that have been so for long."""
+        gone: list[Lost] = []
+        for one in lost:
+            since = (states[one.key].missing_since if one.key in states else None) or began
+            if since <= began - self._missing_for and not report.held_back:
+                gone.append(one)
+                report.add_record(one)
+            else:
+                report.add_missing(one, since)
+        if dry_run:
+            return
+        keys = {one.key for one in lost}
+        await self._states.note("missing_since", keys, began)
+        there = {state.key for state in states.values() if state.missing_since is not None} - keys
+        await self._states.clear("missing_since", there)
+        await self._lost.drop(gone)
+
+    async def _settle_orphans(
+        self, found: _Listing, states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
+    ) -> None:
+        """Removes objects without a record once it is time."""
+
+        def unneeded_since(info: ObjectInfo) -> datetime:
+            state = states.get(info.key)
+            return (state.unneeded_since if state else None) or began
+
+        waiting = [info for info in found.orphans if info.key.startswith(tuple(f"{prefix}/" for prefix in KEPT))]
+        if not dry_run:
+            keys = {info.key for info in waiting}
+            await self._states.note("unneeded_since", (*keys, *(info.key for info in found.trash)), began)
+            needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
+            await self._states.clear("unneeded_since", needed - keys)
+        early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
+        report.waiting_count = len(early)
+        expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
+        if report.held_back:
+            return
+        for number, info in enumerate([*(info for info in found.orphans if info.key not in early), *expired]):
+            if number % BATCH == BATCH - 1:
+                await self._objects.expect_right_store()
+            is_trashed = info.key.startswith(LASTING) and bool(self._trashed_for)
+            if dry_run or await self._remove(info.key, to_trash=is_trashed):
+                report.trashed_count += is_trashed
+                report.add_object(info)
+
+    async def _remove(self, key: str, *, to_trash: bool) -> bool:
+        """Removes an object unless a track needs it after all."""
+        if to_trash:
+            if not await self._remover.put_into_trash(key):
+                return False
+            # An earlier stay in the trash does not count.
+            await self._states.forget([trash_key(key)])
+            return True
+        if _needed(key) == key and not key.startswith(f"{TRASH}/"):
+            return bool(await self._remover.remove([key]))
+        await self._objects.delete(key)
+        return True
+
+    async def _forget_states(self, states: dict[str, ObjectState], found: _Listing, lost: Iterable[Lost]) -> None:
+        """Drops what is known of objects that neither are there nor are missed."""
+        kept = found.present | {info.key for info in found.trash} | {one.key for one in lost}
+        await self._states.forget(states.keys() - kept)
+
+
+def _needed(key: str) -> str:
+    """The object whose record keeps an object: itself, or what it was made of."""
+    return source_key(key) if key.startswith(f"{DERIVED}/") else key
+
+
+def _doubt(missing: int, known: int) -> str:
+    """Why nothing can be concluded from a store that lacks so many objects; empty if something can."""
+    if not missing or missing * 2 < known:
+        return ""
+    return f"{missing} of {known} objects that the library knows are missing: nothing is removed until they are back."
+
+
+def _tell(report: Report, *, dry_run: bool) -> None:
+    if report.held_back:
+        log.error("the object store lacks much of the library", detail=report.held_back)
+    elif report.missing_count:
+        log.warning("objects are missing", count=report.missing_count, some=report.missing[:5])
+    if report.object_count or report.record_count or report.restored_count:
+        log.info(
+            "orphans",
+            objects=report.object_count,
+            trashed=report.trashed_count,
+            records=report.record_count,
+            restored=report.restored_count,
+            dry_run=dry_run,
+        )

@@ -1,0 +1,263 @@
+"""Uploads that may take several connections: what has arrived waits in the object store until all is there."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from services.common.storage.database import Database
+from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
+from services.common.compute.fair_limiter import TOO_MANY_WAITING
+from services.common.jobs.queue import TRANSIENT
+from services.common.storage.objects import ObjectStore
+from services.download.upkeep.reservations import (Reservations, quota_lock, release_in)
+from services.download.uploads.spool import Spool
+from services.download.tracks.repository import UPLOADS
+from services.download.tables import Reservation, Upload
+
+# What a dying process loses at most, and has of each upload in a temporary file.
+PART_BYTES = 8 * 1024 * 1024
+# Each takes some memory, two or three times the part of an S3 upload.
+PUTS_AT_ONCE = 2
+
+# Takes a whole file; the ids of its track and job.
+Finish = Callable[[Upload, AsyncIterator[bytes]], Awaitable[tuple[str, str]]]
+
+
+class Uploads:
+    """Keeps uploads, each for its own user.
+
+    Any process may take the next piece: that the offset is still the one it began at decides who was first.
+
+    Args:
+        database: the library's.
+        objects: where the pieces wait.
+        lifetime: an upload to which nothing was added for so long is forgotten.
+        reservations: where room for them is reserved.
+        most_unfinished: that a user may have.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        lifetime: timedelta,
+        reservations: Reservations,
+        most_unfinished: int = 1000,
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._lifetime = lifetime
+        self._reservations = reservations
+        self._most_unfinished = most_unfinished
+        self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
+
+    async def create(
+        self, user_id: str, filename: str, size_bytes: int, options: dict[str, Any] | None, client_metadata: str
+    ) -> Upload:
+        """Begins an upload, and reserves the room that it will take.
+
+        Raises:
+            LimitExceededError: the user has too many unfinished ones (reason TOO_MANY_UPLOADS), or no room (reason
+                QUOTA_EXCEEDED).
+        """
+        async with self._database.write(lock=quota_lock(user_id)) as session:
+            unfinished = select(func.count()).select_from(Upload).where(*_unfinished(user_id))
+            if int(await session.scalar(unfinished) or 0) >= self._most_unfinished:
+                raise LimitExceededError(
+                    f"There are {self._most_unfinished} unfinished uploads already: end some of them.",
+                    "TOO_MANY_UPLOADS",
+                )
+            upload = Upload(
+                id=uuid.uuid4().hex,
+                user_id=user_id,
+                filename=filename,
+                options=options,
+                client_metadata=client_metadata,
+                size_bytes=size_bytes,
+                offset_bytes=0,
+                parts=[],
+                track_id="",
+                job_id="",
+                expire_time=datetime.now(UTC) + self._lifetime,
+            )
+            await self._reservations.reserve_in(session, user_id, upload.id, size_bytes, lifetime=self._lifetime)
+            session.add(upload)
+        return upload
+
+    async def get(self, user_id: str, upload_id: str) -> Upload:
+        """An upload of a user.
+
+        Raises:
+            NotFoundError: there is none, or not any more (reason NO_SUCH_UPLOAD).
+        """
+        async with self._database.read() as session:
+            upload = await session.get(Upload, upload_id)
+        if upload is None or upload.user_id != user_id or upload.expire_time <= datetime.now(UTC):
+            raise NotFoundError("There is no such upload, or it has expired.", "NO_SUCH_UPLOAD")
+        return upload
+
+    async def append(
+        self, user_id: str, upload_id: str, offset: int, chunks: AsyncIterator[bytes], finish: Finish
+    ) -> Upload:
+        """Takes further bytes; what has arrived stays, however `chunks` end.
+
+        Args:
+            user_id: whose upload it is.
+            upload_id: which one.
+            offset: of the first byte.
+            chunks: the bytes.
+            finish: is given the file once it is whole. What it refuses for good is forgotten; after another error the
+                last byte counts as not arrived.
+
+        Raises:
+            NotFoundError: no such upload (reason NO_SUCH_UPLOAD).
+            AbortedError: it has another offset, or another call was faster (reason OFFSET_MISMATCH).
+            InvalidInputError: more bytes than announced (reason TOO_MANY_BYTES).
+            UnavailableError: the store is away or not the library's; what has arrived waits for it.
+            StemTubeError: whatever `finish` raises.
+        """
+        upload = await self.get(user_id, upload_id)
+        _expect_offset(upload, offset)
+        await self._objects.expect_right_store()
+        arrived = Spool()
+        try:
+            async for chunk in chunks:
+                if upload.offset_bytes + arrived.size + len(chunk) > upload.size_bytes:
+                    raise InvalidInputError(
+                        f"More bytes come than the {upload.size_bytes} that were announced.", "TOO_MANY_BYTES"
+                    )
+                await arrived.add(chunk)
+                if arrived.size >= PART_BYTES and upload.offset_bytes + arrived.size < upload.size_bytes:
+                    part, arrived = arrived, Spool()
+                    upload = await asyncio.shield(self._keep(upload, part, part.size))
+        except BaseException:
+            await self._keep_rest(upload, arrived)
+            raise
+        if upload.offset_bytes + arrived.size < upload.size_bytes:
+            return await asyncio.shield(self._keep(upload, arrived, arrived.size))
+        return upload if upload.track_id else await self._finish(upload, arrived, finish)
+
+    async def delete(self, user_id: str, upload_id: str) -> None:
+        """Forgets an upload with all that has arrived.
+
+        Raises:
+            NotFoundError: there is none (reason NO_SUCH_UPLOAD).
+        """
+        upload = await self.get(user_id, upload_id)
+        await self._discard(upload, Upload.id == upload.id)
+
+    async def forget_expired(self) -> None:
+        """Forgets uploads to which nothing was added for long; a sweep takes their objects.
+
+        Raises:
+            UnavailableError: the store is away or not the library's: nothing could be added.
+        """
+        await self._objects.expect_right_store()
+        await self._reservations.forget_expired()
+        async with self._database.write() as session:
+            await session.execute(delete(Upload).where(Upload.expire_time <= datetime.now(UTC)))
+
+    async def _finish(self, upload: Upload, last: Spool, finish: Finish) -> Upload:
+        try:
+            track_id, job_id = await finish(upload, self._whole(upload, last))
+        except BaseException as error:
+            if isinstance(error, StemTubeError) and not _may_pass(error):
+                # In a store that went away no file can be read; that is not the file's fault.
+                await self._objects.expect_right_store()
+                await last.clear()
+                await self._discard(upload, *_as_it_was(upload))
+            else:
+                await self._keep_rest(upload, last)
+            raise
+        await last.clear()
+        done = await self._change(upload, parts=[], offset_bytes=upload.size_bytes, track_id=track_id, job_id=job_id)
+        await self._objects.delete_prefix(_prefix(upload))
+        return done
+
+    async def _whole(self, upload: Upload, last: Spool) -> AsyncIterator[bytes]:
+        for part in upload.parts:
+            async for piece in self._objects.stream(f"{_prefix(upload)}/{part}"):
+                yield piece
+        async for piece in last.pieces():
+            yield piece
+
+    async def _keep_rest(self, upload: Upload, arrived: Spool) -> None:
+        """Keeps what has arrived when it does not go on.
+
+        Never the last byte: clients take an upload with all bytes for a track, and it is the last one that makes it so.
+        """
+        size = max(0, min(arrived.size, upload.size_bytes - 1 - upload.offset_bytes))
+        await asyncio.shield(self._keep(upload, arrived, size))
+
+    async def _keep(self, upload: Upload, part: Spool, size: int) -> Upload:
+        """Adds the first `size` bytes of what has arrived, unless another call did so first; clears the spool."""
+        if not size:
+            await part.clear()
+            return upload
+        # Not named after the offset: of two calls that race, the slower one must not replace what the faster one kept.
+        name = uuid.uuid4().hex
+        try:
+            async with self._puts:
+                await self._objects.put(f"{_prefix(upload)}/{name}", part.pieces(size))
+        finally:
+            await part.clear()
+        try:
+            return await self._change(upload, parts=[*upload.parts, name], offset_bytes=upload.offset_bytes + size)
+        except AbortedError:
+            await self._objects.delete(f"{_prefix(upload)}/{name}")
+            raise
+
+    async def _change(self, upload: Upload, **values: Any) -> Upload:
+        async with self._database.write() as session:
+            changed = await session.execute(
+                update(Upload)
+                .where(*_as_it_was(upload))
+                .values(expire_time=datetime.now(UTC) + self._lifetime, **values)
+                .returning(Upload.id)
+            )
+            if changed.first() is None:
+                raise _offset_mismatch("Another connection was faster, or the upload has been ended.")
+            # Its room lasts as long as it does.
+            until = datetime.now(UTC) + self._lifetime
+            await session.execute(update(Reservation).where(Reservation.id == upload.id).values(expire_time=until))
+        return await self.get(upload.user_id, upload.id)
+
+    async def _discard(self, upload: Upload, *conditions: Any) -> None:
+        async with self._database.write() as session:
+            gone = (await session.execute(delete(Upload).where(*conditions).returning(Upload.id))).first()
+            if gone is not None:
+                await release_in(session, upload.id)
+        if gone is not None:
+            await self._objects.delete_prefix(_prefix(upload))
+
+
+def _may_pass(error: StemTubeError) -> bool:
+    """Whether the same bytes may be taken later."""
+    return error.code in TRANSIENT or error.reason == TOO_MANY_WAITING
+
+
+def _unfinished(user_id: str) -> tuple[Any, ...]:
+    return Upload.user_id == user_id, Upload.track_id == "", Upload.expire_time > datetime.now(UTC)
+
+
+def _as_it_was(upload: Upload) -> tuple[Any, ...]:
+    return Upload.id == upload.id, Upload.offset_bytes == upload.offset_bytes
+
+
+def _prefix(upload: Upload) -> str:
+    return f"{UPLOADS}/{upload.id}"
+
+
+def _expect_offset(upload: Upload, offset: int) -> None:
+    if offset != upload.offset_bytes:
+        raise _offset_mismatch(
+            f"The upload goes on at byte {upload.offset_bytes}, not at {offset}.", offset=str(upload.offset_bytes)
+        )
+
+
+def _offset_mismatch(message: str, **metadata: str) -> AbortedError:
+    return AbortedError(message, "OFFSET_MISMATCH", **metadata)

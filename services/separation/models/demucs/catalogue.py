@@ -1,0 +1,200 @@
+"""Which Demucs models there are and what files each needs, told without loading torch.
+
+The published models are listed by the package `demucs` itself (`demucs/remote`); a user's own lie in `demucs/` of the
+models directory, in the form that demucs calls a repository: `SIGNATURE[-CHECKSUM].th` packages and `NAME.yaml` bags.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.resources
+import pickle
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml  # type: ignore[import-untyped]
+
+from services.common.weights.store import (WeightFile, Weights)
+from services.separation.models.base import Entry
+
+FOLDER = "demucs"
+FAMILY = "demucs_models"
+ROOT_URL = "https://dl.fbaipublicfiles.com/demucs/"
+SAMPLE_RATE_HZ = 44_100
+FOUR_STEMS = ("drums", "bass", "other", "vocals")
+LICENCE = (
+    "MIT by its author's model card (huggingface.co/adefossez); earlier: research only (facebookresearch/demucs#327)"
+)
+
+
+def published(name: str, *, cost: float, stems: tuple[str, ...] = FOUR_STEMS, requires: tuple[str, ...] = ()) -> Entry:
+    """The registry line of one of the models that the package `demucs` lists.
+
+    Args:
+        name: of the bag, as in `demucs/remote/NAME.yaml`.
+        cost: compute time in units of `htdemucs`.
+        stems: names of its stems, in the network's order.
+        requires: Python modules that only this model needs.
+    """
+    bag = (importlib.resources.files("demucs") / "remote" / f"{name}.yaml").read_text()
+    files = tuple(published_file(signature) for signature in dict.fromkeys(yaml.safe_load(bag)["models"]))
+    return Entry(
+        name=name,
+        family=FAMILY,
+        stems=stems,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        licence=LICENCE,
+        version=_version(bag, *(file.path for file in files)),
+        cost=cost,
+        weights=Weights(name, files),
+        requires=requires,
+    )
+
+
+def published_file(signature: str) -> WeightFile:
+    """Where the published package with this signature lies and how it is verified.
+
+    Raises:
+        KeyError: demucs lists no such signature.
+    """
+    url = _published_urls()[signature]
+    file_name = url.rsplit("/", 1)[1]
+    checksum = file_name.removesuffix(".th").split("-")[1]
+    return WeightFile(f"{FOLDER}/{file_name}", url, f"sha256:{checksum}")
+
+
+@cache
+def _published_urls() -> dict[str, str]:
+    """Signature to address, from demucs' own list: lines `root: FOLDER/`, then file names in it."""
+    urls, folder = {}, ""
+    for line in (importlib.resources.files("demucs") / "remote" / "files.txt").read_text().splitlines():
+        line = line.split("#")[0].strip()
+        if line.startswith("root:"):
+            folder = line.removeprefix("root:").strip()
+        elif line:
+            urls[line.split("-")[0]] = f"{ROOT_URL}{folder}{line}"
+    return urls
+
+
+def own(root: Path) -> dict[str, Entry]:
+    """A user's own bags and single models below the models directory `root`, by name.
+
+    Packages that belong to a bag are not listed by themselves.
+    """
+    folder = root / FOLDER
+    if not folder.is_dir():
+        return {}
+    packages = {path.stem.rsplit("-", 1)[0]: path for path in sorted(folder.glob("*.th"))}
+    bags = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    entries, bagged = {}, set()
+    for name, path in bags.items():
+        text = path.read_text()
+        try:
+            signatures = [str(signature) for signature in yaml.safe_load(text)["models"]]
+        except (yaml.YAMLError, LookupError, TypeError):
+            entries[name] = _own_entry(name, "", [], {}, f"{path.name} is not a demucs bag: it must name its `models`")
+            continue
+        bagged.update(signatures)
+        entries[name] = _own_entry(name, text, signatures, packages)
+    for signature, path in packages.items():
+        if signature not in bagged and signature not in _published_urls() and signature not in entries:
+            entries[signature] = _own_entry(signature, "", [signature], {signature: path})
+    return entries
+
+
+def _own_entry(name: str, bag: str, signatures: list[str], packages: dict[str, Path], fault: str = "") -> Entry:
+    header = Header((), SAMPLE_RATE_HZ, False)
+    files, marks = [], []
+    for signature in dict.fromkeys(signatures):
+        if path := packages.get(signature):
+            files.append(WeightFile(f"{FOLDER}/{path.name}"))
+            stat = path.stat()
+            marks.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
+            try:
+                header = read_header(path)
+            except ValueError as error:
+                fault = fault or str(error)
+        elif signature in _published_urls():
+            files.append(published_file(signature))
+            marks.append(files[-1].path)
+        else:
+            files.append(WeightFile(f"{FOLDER}/{signature}.th"))
+    return Entry(
+        name=name,
+        family=FAMILY,
+        stems=header.stems,
+        sample_rate_hz=header.sample_rate_hz,
+        licence="your own model: see where it comes from",
+        version=_version(bag, *marks),
+        cost=float(max(1, len(signatures))),
+        weights=Weights(name, tuple(files)),
+        requires=("diffq",) if header.quantized else (),
+        fault=fault,
+    )
+
+
+def _version(*parts: str) -> str:
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+    return f"demucs-{importlib.metadata.version('demucs')}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a demucs package says of its model besides the weights."""
+
+    stems: tuple[str, ...]
+    sample_rate_hz: int
+    quantized: bool
+
+
+def read_header(path: Path) -> Header:
+    """Reads the description out of a demucs package, neither loading torch nor running code that it may carry.
+
+    Raises:
+        ValueError: the file is not a demucs package.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(member) as stream:
+                package = _HeaderUnpickler(stream).load()
+        args, kwargs, state = package["args"], package["kwargs"], package["state"]
+        sources = kwargs["sources"] if "sources" in kwargs else args[0]
+        return Header(
+            tuple(str(source) for source in sources),
+            int(kwargs.get("samplerate", SAMPLE_RATE_HZ)),
+            "__quantized" in state,
+        )
+    except (zipfile.BadZipFile, pickle.UnpicklingError, OSError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read as a demucs model: {error}") from error
+    except (StopIteration, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path.name} is not a demucs model package") from error
+
+
+class _Inert:
+    """Stands for every object of a package that is not needed to describe it: takes all, does nothing."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
+
+    def __setitem__(self, _key: Any, _value: Any) -> None:
+        pass
+
+
+class _HeaderUnpickler(pickle.Unpickler):
+    """Builds plain containers and fractions only; tensors and classes become inert."""
+
+    REAL: ClassVar = {("collections", "OrderedDict"): OrderedDict, ("fractions", "Fraction"): Fraction}
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self.REAL.get((module, name), _Inert)
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None

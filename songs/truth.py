@@ -1,0 +1,105 @@
+"""How close the suite came to what is known of the demo song."""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from rich.table import Table
+
+from songs.song import Truth
+
+Json = dict[str, Any]
+Span = tuple[float, float, str]
+
+# What MIREX allows: https://www.music-ir.org/mirex/wiki/Audio_Beat_Tracking, …/wiki/Structural_Segmentation
+BEAT_SECONDS = 0.07
+BOUNDARY_SECONDS = 3.0
+PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+MINOR = ("min", "dim", "hdim")
+
+
+def comparison(track: Json, truth: Truth) -> Table:
+    """What was found beside what is true, part by part."""
+    table = Table(
+        "", "found", "true", "agreement", title="Compared with what is known of this song", title_justify="left"
+    )
+    tempo, key = track.get("tempo", {}).get("bpm", 0.0), track.get("key", {})
+    table.add_row("tempo", f"{tempo:.1f} BPM", f"{truth.tempo_bpm:.1f} BPM", f"off by {_off(tempo, truth.tempo_bpm)}")
+    found_key = (key.get("tonic", ""), key.get("mode", ""))
+    table.add_row(
+        "key", " ".join(found_key), " ".join(truth.key), "same" if same_key(found_key, truth.key) else "other"
+    )
+    beats = [beat["time"] for beat in track.get("beats", [])]
+    true_beats = [time for time, _ in truth.beats]
+    table.add_row("beats", str(len(beats)), str(len(true_beats)), _percent(f_measure(beats, true_beats, BEAT_SECONDS)))
+    chords = [(chord["start"], chord["end"], chord["label"]) for chord in track.get("chords", [])]
+    agreement = _percent(chord_overlap(chords, truth.chords))
+    table.add_row("chords", str(len(chords)), str(len(truth.chords)), f"{agreement} of the time")
+    starts = [section["start"] for section in track.get("sections", [])][1:]
+    true_starts = [start for start, _, _ in truth.sections][1:]
+    boundaries = _percent(f_measure(starts, true_starts, BOUNDARY_SECONDS))
+    table.add_row("sections", str(len(starts) + 1), str(len(true_starts) + 1), f"{boundaries} of the boundaries")
+    words = _words(line["text"] for line in track.get("lyrics", {}).get("lines", []))
+    sung = _words([truth.lyrics])
+    table.add_row("words", str(len(words)), str(len(sung)), f"{_percent(found_share(words, sung))} of the sung ones")
+    return table
+
+
+def same_key(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two keys, (tonic, mode), sound alike."""
+    return bool(one[0] and other[0]) and one[1] == other[1] and pitch_class(one[0]) == pitch_class(other[0])
+
+
+def f_measure(found: Sequence[float], true: Sequence[float], tolerance: float) -> float:
+    """Harmonic mean of precision and recall of times in seconds, both ascending; each true one is found once."""
+    hits, position = 0, 0
+    for time in true:
+        while position < len(found) and found[position] < time - tolerance:
+            position += 1
+        if position < len(found) and found[position] <= time + tolerance:
+            hits, position = hits + 1, position + 1
+    return 2 * hits / (len(found) + len(true)) if hits else 0.0
+
+
+def chord_overlap(found: Sequence[Span], true: Sequence[Span]) -> float:
+    """Share of the time in which root and major or minor agree."""
+    agreeing = sum(
+        max(0.0, min(end, true_end) - max(start, true_start))
+        for start, end, label in found
+        for true_start, true_end, true_label in true
+        if triad(label) == triad(true_label)
+    )
+    total = sum(end - start for start, end, _ in true)
+    return agreeing / total if total else 0.0
+
+
+def triad(label: str) -> tuple[int, str] | None:
+    """Root as a pitch class, and "maj" or "min", of a chord in Harte syntax; None for no chord."""
+    match = re.match(r"([A-G][#b]*)(?::([a-z]+))?", label)
+    if match is None:
+        return None
+    return pitch_class(match[1]), "min" if (match[2] or "").startswith(MINOR) else "maj"
+
+
+def pitch_class(name: str) -> int:
+    """Semitones above C of a note's name."""
+    return (PITCH_CLASSES[name[0]] + name.count("#") - name.count("b", 1)) % 12
+
+
+def found_share(found: list[str], true: list[str]) -> float:
+    """Share of the true words that were found, in their order."""
+    matcher = SequenceMatcher(None, found, true, autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks()) / len(true) if true else 0.0
+
+
+def _words(lines: Iterable[str]) -> list[str]:
+    return [word for line in lines for word in re.findall(r"[a-z']+", line.lower())]
+
+
+def _off(found: float, true: float) -> str:
+    return _percent(abs(found - true) / true, decimals=1)
+
+
+def _percent(share: float, decimals: int = 0) -> str:
+    return f"{share * 100:.{decimals}f} %"

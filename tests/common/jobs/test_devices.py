@@ -1,0 +1,121 @@
+"""Jobs whose device fails return to the queue, so many times, and are left to workers that may have a better one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.jobs import queue as queue_module
+from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError
+from services.common.jobs.store import (JobRecord, JobStore)
+from services.common.jobs.queue import (JobContext, JobQueue)
+from tests.common.postgres import create_database
+
+
+class Device:
+    """A handler whose device fails as often as a test says."""
+
+    def __init__(self) -> None:
+        self.errors: list[DeviceError] = []
+        self.tried: list[str] = []
+        self.in_step = True
+
+    async def handle(self, job: JobContext) -> dict[str, Any]:
+        async def compute() -> dict[str, Any]:
+            self.tried.append(job.key)
+            if self.errors:
+                raise self.errors.pop(0)
+            return {}
+
+        return await job.step("compute", compute) if self.in_step else await compute()
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+async def queue(request: pytest.FixtureRequest, tmp_path: Path, device: Device) -> AsyncIterator[JobQueue]:
+    url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/jobs.sqlite"
+    queue = JobQueue(url, "devices-test", handlers={"song": device.handle}, slots=1)
+    await queue.start()
+    yield queue
+    await queue.close()
+
+
+async def submit(queue: JobQueue, song: str) -> str:
+    return (await queue.submit("song", {}, key=song, user="anna")).id
+
+
+async def end_of(queue: JobQueue, job_id: str) -> JobRecord:
+    async with asyncio.timeout(60):
+        return [record async for record in queue.watch(job_id)][-1]
+
+
+@pytest.mark.parametrize("in_step", [True, False])
+async def test_a_fault_of_the_device_is_not_the_end_of_the_job(in_step: bool, queue: JobQueue, device: Device) -> None:
+    device.in_step = in_step
+    device.errors = [DeviceError("The device failed."), NoMemoryError("Not enough memory.")]
+    end = await end_of(queue, await submit(queue, "song"))
+    assert (end.state, end.attempts, end.device_faults) == ("succeeded", 3, 2)
+
+
+async def test_a_job_at_which_devices_fail_again_and_again_fails(queue: JobQueue, device: Device) -> None:
+    device.errors = [NoMemoryError("Not enough memory.")] * queue_module.MAX_DEVICE_FAULTS
+    end = await end_of(queue, await submit(queue, "song"))
+    assert end.state == "failed"
+    assert (end.error or {})["reason"] == "OUT_OF_MEMORY"
+    assert len(device.tried) == queue_module.MAX_DEVICE_FAULTS
+    assert (await end_of(queue, await submit(queue, "another"))).state == "succeeded"
+
+
+async def test_what_was_not_begun_counts_for_nothing(queue: JobQueue, device: Device) -> None:
+    device.errors = [DeviceNotReadyError("There is none.")] * (2 * queue_module.MAX_DEVICE_FAULTS)
+    end = await end_of(queue, await submit(queue, "song"))
+    assert (end.state, end.attempts, end.device_faults) == ("succeeded", 1, 0)
+
+
+async def test_no_job_is_taken_while_there_is_no_room(queue: JobQueue, device: Device) -> None:
+    queue.limit(0)
+    await asyncio.sleep(0.5)
+    job_id = await submit(queue, "song")
+    await asyncio.sleep(1.5)
+    record = await queue.get(job_id)
+    assert (record.state, record.version) == ("queued", 1)
+    assert not device.tried
+    queue.limit(1)
+    assert (await end_of(queue, job_id)).state == "succeeded"
+
+
+async def test_a_job_is_left_to_other_workers_that_are_at_work(
+    queue: JobQueue, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their devices may do it; one that fails at each song would have taken it again and again until it failed."""
+    others = [True]
+    monkeypatch.setattr(JobStore, "others_work", lambda *_: others[0])
+    monkeypatch.setattr(queue_module, "REST_SECONDS", 0.1)
+    device.errors = [DeviceError("The device failed.")]
+    job_id = await submit(queue, "song")
+    async with asyncio.timeout(30):
+        while (await queue.get(job_id)).device_faults == 0:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(1.5)
+    assert ((await queue.get(job_id)).state, device.tried) == ("queued", ["song"])
+    others[0] = False
+    assert (await end_of(queue, job_id)).state == "succeeded"
+
+
+async def test_others_are_at_work_while_they_keep_a_lease(queue: JobQueue, tmp_path: Path) -> None:
+    store = queue._store
+    queue.limit(0)
+    await asyncio.sleep(0.5)
+    job_id = await submit(queue, "song")
+    assert not store.others_work([], 10)
+    assert store.begin(job_id, "lease")
+    assert store.others_work([], 10)
+    assert not store.others_work([job_id], 10)
+    assert not store.others_work([], -10)
+    store.finish(job_id, "lease", "cancelled", None, None)

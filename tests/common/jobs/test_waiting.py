@@ -1,0 +1,188 @@
+"""Jobs that wait in the queue: for others of their user, and for their next attempt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from dbos import DBOS
+
+from services.common.jobs import queue as jobs
+from services.common.errors import UnavailableError
+from services.common.jobs.messages import job_message
+from services.common.jobs.store import (JobRecord, JobStore)
+from services.common.jobs.tables import job_table
+from services.common.jobs.queue import (BATCH, JobContext, JobQueue, error_detail)
+from stemtube.job.v1 import job_pb2
+from tests.common.jobs.worker_process import make_queue
+from tests.common.postgres import create_database
+from tests.common.jobs.test_queue import end_of
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+
+
+@pytest.fixture
+async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
+    queue = make_queue(url, tmp_path, slots=20, per_user=2)
+    await queue.start()
+    yield queue
+    await queue.close()
+
+
+async def until_running(queue: JobQueue, count: int) -> list[JobRecord]:
+    """Waits until so many jobs run and all others are held back; the unfinished ones."""
+    held = sa.select(sa.func.count()).where(job_table.c.state == "queued", job_table.c.held.is_(False))
+
+    def ready() -> int:
+        with queue._store.engine.connect() as connection:
+            return int(connection.execute(held).scalar_one())
+
+    async with asyncio.timeout(30):
+        while True:
+            records = await queue.unfinished()
+            if sum(record.state == "running" for record in records) == count and not await asyncio.to_thread(ready):
+                return records
+            await asyncio.sleep(0.05)
+
+
+async def until_waiting(queue: JobQueue, job_id: str) -> JobRecord:
+    async with asyncio.timeout(30):
+        while (record := await queue.get(job_id)).not_before is None:
+            await asyncio.sleep(0.05)
+    return record
+
+
+async def test_a_user_has_so_many_jobs_running_and_others_start_at_once(queue: JobQueue) -> None:
+    mine = [await queue.submit("busy", {"seconds": 60}, key=f"a{n}", user="anna") for n in range(8)]
+    await until_running(queue, 2)
+    assert [(await queue.get(job.id)).queue_position for job in mine] == [0, 0, 1, 2, 3, 4, 5, 6]
+    other = await queue.submit("busy", {}, key="b", user="ben")
+    assert (await queue.get(other.id)).queue_position in (0, 1)
+    assert (await end_of(queue, other.id)).state == "succeeded"
+    assert sum(record.state == "running" for record in await queue.unfinished("anna")) == 2
+    # Who ends one lets the next one start.
+    await queue.cancel(mine[0].id)
+    await until_running(queue, 2)
+    assert [(await queue.get(job.id)).state for job in mine[:4]] == ["cancelled", "running", "running", "queued"]
+    # One that is held back can be cancelled too.
+    await queue.cancel(mine[3].id)
+    assert [(await queue.get(job.id)).queue_position for job in mine[4:]] == [1, 2, 3, 4]
+    for job in mine:
+        await queue.cancel(job.id)
+
+
+async def test_a_users_batch_does_not_hold_up_what_the_user_waits_for(queue: JobQueue) -> None:
+    for number in range(6):
+        await queue.submit("busy", {"seconds": 60}, key=f"a{number}", user="anna", priority=BATCH)
+    await until_running(queue, 2)
+    urgent = await queue.submit("busy", {}, key="urgent", user="anna")
+    assert (await end_of(queue, urgent.id)).state == "succeeded"
+    for record in await queue.unfinished():
+        await queue.cancel(record.id)
+
+
+async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the death of the process in which the last one ended."""
+
+    async def died(*_arguments: Any) -> None:
+        pass
+
+    monkeypatch.setattr(JobQueue, "_admit", died)
+    submitted = [await queue.submit("busy", {"seconds": 0.1}, key=f"a{n}", user="anna") for n in range(5)]
+    for job in submitted:
+        assert (await end_of(queue, job.id)).state == "succeeded"
+
+
+async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 600)
+    unlucky = [await queue.submit("unlucky", {}, key=f"u{n}", user="anna") for n in range(30)]
+    for job in unlucky:
+        told = job_message(await until_waiting(queue, job.id))
+        assert (told.state, told.queue_position, told.attempts) == (job_pb2.JOB_STATE_QUEUED, 0, 1)
+        assert told.last_error.message == "The other side sleeps."
+        assert 300 < told.next_attempt_time.seconds - told.create_time.seconds < 900
+    async with asyncio.timeout(30):
+        while queue.busy:
+            await asyncio.sleep(0.05)
+    lucky = await queue.submit("busy", {}, key="k", user="anna")
+    assert (await end_of(queue, lucky.id)).state == "succeeded"
+    # One is cancelled meanwhile, and never begun again; the others go on when their time has come.
+    await queue.cancel(unlucky[0].id)
+    assert (await queue.get(unlucky[0].id)).state == "cancelled"
+
+    def make_due(store: JobStore) -> None:
+        with store.engine.begin() as connection:
+            connection.execute(sa.update(job_table).where(job_table.c.not_before.is_not(None)).values(not_before=1.0))
+
+    await asyncio.to_thread(make_due, queue._store)
+    for job in unlucky[1:]:
+        async with asyncio.timeout(30):
+            while (await queue.get(job.id)).attempts < 2:
+                await asyncio.sleep(0.05)
+    begun = (tmp_path / "unlucky").read_text().splitlines()
+    assert begun.count(unlucky[0].id) == 1
+    assert (await queue.get(unlucky[0].id)).state == "cancelled"
+
+
+async def test_attempts_end_at_last_and_the_log_says_why(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "MAX_RETRIES", 2)
+    job = await queue.submit("unlucky", {}, key="u", user="anna")
+    ended = await end_of(queue, job.id)
+    assert ended.error
+    assert (ended.state, ended.error["code"], ended.attempts) == ("failed", 14, 3)
+    told = job_message(ended)
+    assert not told.HasField("next_attempt_time")
+    assert not told.HasField("last_error")
+    printed = ""
+    async with asyncio.timeout(30):
+        while "job failed" not in printed:
+            await asyncio.sleep(0.05)
+            printed += "".join(capsys.readouterr())
+    (line,) = [line for line in printed.splitlines() if "job failed" in line]
+    assert "warning" in line
+    assert "The other side sleeps." in line
+
+
+async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 86400)
+    monkeypatch.setattr(jobs, "MAX_RETRIES", 1)
+    job = await queue.submit("unlucky", {}, key="u", user="anna")
+    ended = await end_of(queue, job.id)
+    assert (ended.state, ended.attempts) == ("failed", 2)
+
+
+async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_word(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
+
+    async def handle(job: JobContext) -> dict[str, Any]:
+        async def failed() -> dict[str, Any]:
+            return {"error": error_detail(UnavailableError("The other side sleeps."))}
+
+        async def succeeded() -> dict[str, Any]:
+            return {"attempt": job.attempt}
+
+        if job.attempt == 1:
+            await DBOS.run_step_async({"name": "work"}, failed)
+            raise UnavailableError("The worker of the earlier version ends here.")
+        return await job.step("work", succeeded)
+
+    queue = JobQueue(url, "earlier-test", handlers={"work": handle}, slots=1)
+    await queue.start()
+    job = await queue.submit("work", {}, key="k", user="anna")
+    ended = await end_of(queue, job.id)
+    await queue.close()
+    assert (ended.state, ended.result) == ("succeeded", {"attempt": 2})

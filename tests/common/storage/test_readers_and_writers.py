@@ -1,0 +1,112 @@
+"""Who only reads does not wait behind those who wait to write, however many they are."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import select, text
+
+from services.common.storage.database import (READING_POOL, WRITING_POOL, Database)
+from services.common.jobs.store import JobStore
+from services.common.jobs.queue import JobQueue
+from services.common.storage.sqlite_files import open_sqlite
+from tests.common.postgres import create_database
+from tests.common.storage.test_database import (Base, Reading)
+
+WRITERS = 60
+"""More than any pool holds."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/test.sqlite"
+
+
+async def test_readers_do_not_wait_for_writers_that_are_blocked(url: str) -> None:
+    async with Database(url) as database:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        started = 0
+
+        async def write() -> None:
+            nonlocal started
+            started += 1
+            async with database.write(lock="one at a time") as session:
+                session.add(Reading(count=1))
+
+        async def read() -> int:
+            async with database.read() as session:
+                return len(list(await session.scalars(select(Reading))))
+
+        async with database.write(lock="one at a time") as holder:
+            holder.add(Reading(count=0))
+            await holder.flush()
+            writers = [asyncio.create_task(write()) for _ in range(WRITERS)]
+            while started < WRITERS:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                for _ in range(5):
+                    assert await asyncio.gather(*(read() for _ in range(20))) == [0] * 20
+            assert not any(writer.done() for writer in writers)
+        await asyncio.gather(*writers)
+        assert await read() == WRITERS + 1
+
+
+async def test_the_two_pools_together_hold_no_more_connections_than_one_did() -> None:
+    assert sum(pool["pool_size"] + pool["max_overflow"] for pool in (READING_POOL, WRITING_POOL)) == 15
+
+
+@asynccontextmanager
+async def nobody_writes_jobs(url: str) -> AsyncIterator[None]:
+    """Holds a lock that lets others read the table of jobs, and not change it."""
+    if url.startswith("postgresql"):
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            await connection.execute("LOCK TABLE job IN EXCLUSIVE MODE")
+            yield
+        return
+    connection = open_sqlite(Path(url.removeprefix("sqlite:///")))
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.close()
+
+
+async def test_jobs_are_seen_while_many_wait_to_be_accepted(url: str) -> None:
+    queue = JobQueue(url, "test")
+    await queue.start()
+    first = await queue.submit("count", {}, key="first", user="anna")
+    started = 0
+
+    async def submit(number: int) -> None:
+        nonlocal started
+        started += 1
+        await queue.submit("count", {}, key=f"k{number}", user=f"user{number}")
+
+    async with nobody_writes_jobs(url):
+        writers = [asyncio.create_task(submit(number)) for number in range(WRITERS)]
+        while started < WRITERS:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            for _ in range(5):
+                assert (await queue.get(first.id)).state == "queued"
+                assert await queue.unfinished_count("anna") == 1
+                watched = queue.watch(first.id)
+                assert (await anext(watched)).id == first.id
+                await watched.aclose()
+                assert (await asyncio.to_thread(queue.look)).queued == 1
+        assert not any(writer.done() for writer in writers)
+    await asyncio.gather(*writers)
+    assert (await queue.counts())["queued"] == WRITERS + 1
+    await queue.close()
+
+
+async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tmp_path: Path) -> None:
+    """Its connections refuse to write, so one that writes and is called a reader fails in every other test."""
+    url = f"sqlite:///{tmp_path}/test.sqlite"
+    async with Database(url):
+        store = JobStore(url)
+        with store._reading.connect() as connection, pytest.raises(Exception, match="readonly"):
+            connection.execute(text("CREATE TABLE job (id TEXT)"))
+        store.close()

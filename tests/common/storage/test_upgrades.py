@@ -1,0 +1,113 @@
+"""A rolling update: the newest migration runs while processes of the version before it are at work, and for a while
+after it they go on. So a migration only adds, and what it adds to a table has a default or may be missing.
+"""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.script import ScriptDirectory
+
+from services.common.storage import database as database_module
+from services.common.storage.database import (Database, migrate)
+from tests.common.postgres import create_database
+
+PACKAGES = {"auth": "services.auth", "download": "services.download", "jobs": "services.common"}
+VALUES: dict[type[sa.types.TypeEngine[Any]], Any] = {
+    sa.Boolean: False,
+    sa.Integer: 1,
+    sa.Float: 1.5,
+    sa.DateTime: datetime(2026, 11, 1, tzinfo=UTC),
+    sa.JSON: {"a": 1},
+}
+
+
+def before_the_newest(package: str) -> str | None:
+    """The revision before the newest; None where there is one alone."""
+    newest, *older = ScriptDirectory(str(files(package) / "migrations")).walk_revisions()
+    assert newest.is_head
+    return older[0].revision if older else None
+
+
+GROWN = [tables for tables, package in PACKAGES.items() if before_the_newest(package)]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/database.sqlite"
+
+
+async def older_version(url: str, tables: str, monkeypatch: pytest.MonkeyPatch) -> sa.MetaData:
+    """Makes the database of the version before, and gives the tables as that version knows them."""
+    package, upgrade = PACKAGES[tables], command.upgrade
+    with monkeypatch.context() as patch:
+        revision = before_the_newest(package)
+        patch.setattr(database_module.command, "upgrade", lambda config, _head: upgrade(config, revision))
+        await migrate(url, package, tables)
+    known = sa.MetaData()
+    async with Database(url) as database, database.engine.connect() as connection:
+        await connection.run_sync(known.reflect)
+    known.remove(known.tables[f"{tables}_schema_version"])
+    return known
+
+
+def row_of(table: sa.Table, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Something for each column; what refers to another table refers to the row that was made there."""
+
+    def value(column: sa.Column[Any]) -> Any:
+        for key in column.foreign_keys:
+            parent, name = key.target_fullname.split(".")
+            return rows[parent][name]
+        for kind, example in VALUES.items():
+            if isinstance(column.type, kind):
+                return example
+        if isinstance(column.type, sa.LargeBinary):
+            return uuid.uuid4().bytes
+        return uuid.uuid4().hex[: getattr(column.type, "length", None) or 32]
+
+    return {column.name: value(column) for column in table.columns}
+
+
+async def work(database: Database, known: sa.MetaData) -> None:
+    """Writes a row into every table and reads it again, naming every column as the version before does."""
+    rows: dict[str, dict[str, Any]] = {}
+    async with database.write() as session:
+        for table in known.sorted_tables:
+            rows[table.name] = row_of(table, rows)
+            await session.execute(sa.insert(table).values(rows[table.name]))
+    async with database.read() as session:
+        for table in known.sorted_tables:
+            key = sa.and_(*(column == rows[table.name][column.name] for column in table.primary_key))
+            assert (await session.execute(sa.select(table).where(key))).one()
+
+
+@pytest.mark.parametrize("tables", GROWN)
+async def test_the_version_before_works_during_and_after_the_newest_migration(
+    url: str, tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await older_version(url, tables, monkeypatch)
+    async with Database(url) as database:
+        await work(database, known)
+        done = asyncio.Event()
+
+        async def keep_working() -> int:
+            rounds = 0
+            while not done.is_set() or not rounds:
+                await work(database, known)
+                rounds += 1
+            return rounds
+
+        working = asyncio.create_task(keep_working())
+        await asyncio.gather(*(migrate(url, PACKAGES[tables], tables) for _ in range(2)))
+        await work(database, known)
+        done.set()
+        rounds = await working
+        async with database.read() as session:
+            for table in known.sorted_tables:
+                assert await session.scalar(sa.select(sa.func.count()).select_from(table)) == rounds + 2

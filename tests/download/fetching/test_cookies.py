@@ -1,0 +1,186 @@
+"""The operator's cookies: whom they serve, where they go, and who gets what they bring. On a site that asks for one."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.common.rpc.auth import (Identity, set_caller)
+from services.common.errors import StemTubeError
+from services.common.rpc.server import Draining
+from services.download.config import DownloadSection, DownloadSettings
+from services.download.fetching.cookies import (CookieRules, copy_cookies, is_of)
+from services.download.fetching.lookups import Lookups
+from services.download.tracks.service import DownloadService
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+from tests.download.site import Site
+from tests.download.pipeline.test_known_beats import Analysis
+
+COOKIES = """# Netscape HTTP Cookie File
+127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\toperator
+#HttpOnly_localhost\tFALSE\t/\tFALSE\t0\tsession\toperator
+.example.org\tTRUE\t/\tTRUE\t0\tother\tsecret
+"""
+ADMIN, USER = (Identity(name, name, "user", admin=name == "admin") for name in ("admin", "anna"))
+KEY = pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)])
+FOR_ADMINS = {"cookies_fetches": "admins", "cookies_lookups": "admins"}
+
+
+@pytest.fixture
+def section(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "cookies.txt"
+    file.write_text(COOKIES)
+    return {"cookies_file": file, "cookies_hosts": ["127.0.0.1"]} | getattr(request, "param", {})
+
+
+class Choices:
+    def __init__(self) -> None:
+        self.stems: dict[str, Any] = {}
+
+    async def check(self, _plan: Any) -> None:
+        pass
+
+
+class Rpcs:
+    """The library's RPCs, as a user or an admin calls them."""
+
+    def __init__(self, service: DownloadService, acquiring: Acquiring) -> None:
+        self._service = service
+        self._acquiring = acquiring
+
+    async def create(self, caller: Identity, url: str) -> tuple[str, str]:
+        """Adds a link; its track and the state of its audio: a failure's reason, or "fetched"."""
+        set_caller(caller)
+        made = await self._service.CreateTrack(pb.CreateTrackRequest(url=url, options=KEY), None)
+        record = await self._acquiring.end_of(made.job.job.id)
+        data = await self._acquiring.library.track(made.track.id)
+        reason = record.error["reason"] if record.error else ""
+        return made.track.id, "fetched" if data and data.track.audio_key else reason
+
+    async def look_up(self, caller: Identity, url: str) -> str:
+        set_caller(caller)
+        try:
+            without_deadline = SimpleNamespace(time_remaining=lambda: None)
+            return (await self._service.LookUpLink(pb.LookUpLinkRequest(url=url), without_deadline)).song.title
+        except StemTubeError as error:
+            return error.reason
+
+
+@pytest.fixture
+async def rpcs(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterator[Rpcs]:
+    acquiring.use(Analysis())
+    lookups = Lookups(settings, acquiring.library._database)
+    unused: Any = None
+    service = DownloadService(
+        settings,
+        acquiring.library,
+        acquiring.shelf,
+        unused,
+        acquiring.trash,
+        acquiring.usage,
+        acquiring.objects,
+        acquiring.acquirer,
+        unused,
+        unused,
+        Choices(),  # type: ignore[arg-type]
+        acquiring.jobs,
+        acquiring.pipeline,
+        lookups,
+        Draining(),
+    )
+    yield Rpcs(service, acquiring)
+    await lookups.close()
+
+
+@pytest.fixture
+def private(site: Site, tmp_path: Path) -> str:
+    return site.put(with_soundfile(tmp_path / "private.flac", music(2, seed=7)))
+
+
+def sent(site: Site) -> list[dict[str, str]]:
+    return [cookies for _, cookies in site.cookies if cookies]
+
+
+async def test_without_a_setting_the_cookies_serve_nobody(rpcs: Rpcs, site: Site, private: str) -> None:
+    for caller in (ADMIN, USER):
+        assert (await rpcs.create(caller, private))[1] == "FETCH_FAILED"
+        assert await rpcs.look_up(caller, private) == "FETCH_FAILED"
+    assert not sent(site)
+
+
+@pytest.mark.parametrize("section", [FOR_ADMINS], indirect=True)
+async def test_what_the_cookies_bring_is_the_admins_alone(rpcs: Rpcs, site: Site, private: str) -> None:
+    assert await rpcs.look_up(ADMIN, private) == "private"
+    track, state = await rpcs.create(ADMIN, private)
+    assert state == "fetched"
+    assert sent(site)
+    assert (await rpcs.create(ADMIN, private))[0] == track
+    # The admin's answer, and the admin's track, are there: neither is a user's.
+    site.cookies.clear()
+    assert await rpcs.look_up(USER, private) == "FETCH_FAILED"
+    other, state = await rpcs.create(USER, private)
+    assert other != track
+    assert state == "FETCH_FAILED"
+    assert not sent(site)
+
+
+@pytest.mark.parametrize("section", [{"cookies_fetches": "everybody"}], indirect=True)
+async def test_users_who_may_fetch_with_cookies_have_tracks_of_their_own(rpcs: Rpcs, site: Site, private: str) -> None:
+    tracks = [await rpcs.create(caller, private) for caller in (ADMIN, USER)]
+    assert [state for _, state in tracks] == ["fetched", "fetched"]
+    assert tracks[0][0] != tracks[1][0]
+    site.cookies.clear()
+    assert await rpcs.look_up(ADMIN, private) == "FETCH_FAILED"
+    assert not sent(site)
+
+
+@pytest.mark.parametrize("section", [FOR_ADMINS], indirect=True)
+async def test_cookies_go_to_no_other_host(rpcs: Rpcs, site: Site, private: str) -> None:
+    elsewhere = private.replace("127.0.0.1", "localhost")
+    assert (await rpcs.create(ADMIN, elsewhere))[1] == "FETCH_FAILED"
+    site.redirects["moved.flac"] = elsewhere
+    assert (await rpcs.create(ADMIN, f"{site.url}/moved.flac"))[1] == "FETCH_FAILED"
+    assert {host for host, cookies in site.cookies if cookies} <= {"127.0.0.1"}
+
+
+def test_only_the_cookies_of_named_hosts_are_copied(tmp_path: Path) -> None:
+    source, copy = tmp_path / "all", tmp_path / "some"
+    source.write_text(COOKIES)
+    copy_cookies(source, ("localhost", "example.org"), copy)
+    assert [line.split("\t")[0] for line in copy.read_text().splitlines()[1:]] == [
+        "#HttpOnly_localhost",
+        ".example.org",
+    ]
+    assert copy.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [
+        ("youtube.com", True),
+        ("www.YouTube.com.", True),
+        ("notyoutube.com", False),
+        ("youtube.com.evil.org", False),
+        ("com", False),
+        ("", False),
+    ],
+)
+def test_hosts_below_a_named_one_count(host: str, is_one: bool) -> None:
+    assert is_of(host, (".youtube.com",)) == is_one
+
+
+@pytest.mark.parametrize("use", ["fetches", "lookups"])
+@pytest.mark.parametrize(
+    ("users", "served"), [("nobody", set()), ("admins", {"admin"}), ("everybody", {"admin", "anna"})]
+)
+def test_a_setting_says_whom_the_cookies_serve(use: Any, users: str, served: set[str], tmp_path: Path) -> None:
+    common: Any = {"cookies_hosts": ("youtube.com",), f"cookies_{use}": users}
+    rules = CookieRules(DownloadSection(cookies_file=tmp_path / "cookies.txt", **common))
+    assert {caller.subject for caller in (ADMIN, USER) if rules.serve(caller, use)} == served
+    assert not rules.serve(ADMIN, use, "https://example.org/")
+    assert not CookieRules(DownloadSection(**common)).serve(ADMIN, use)

@@ -1,0 +1,409 @@
+"""What yt-dlp makes of links, through the child processes that run it, from a real web site on this machine."""
+
+import asyncio
+import gzip
+import io
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+import yt_dlp
+from yt_dlp.networking.common import Response
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
+
+from services.common.storage.database import (Database, migrate)
+from services.common.compute.engine import Engine
+from services.common.errors import Code, StemTubeError
+from services.download.config import DownloadSection, DownloadSettings
+from services.download.fetching.fetcher import FetchWork
+from services.download.fetching.lookups import (SPARE_SECONDS, Lookups)
+from services.download.tracks.messages import song_message
+from services.download.fetching.sites import (MEMORY_BYTES, Sites, deno_path, song_of)
+from tests.common.audio_files import music, with_soundfile
+from tests.download.site import Site
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
+
+
+class Fetching:
+    """Fetches links in a child process, into a folder that stays."""
+
+    def __init__(self, settings: DownloadSettings, folder: Path) -> None:
+        self._engine = Engine("test-fetch", FetchWork, settings, settings.log)
+        self.folder = folder
+        self.told: list[tuple[str, float, dict[str, Any]]] = []
+
+    async def __call__(self, url: str) -> dict[str, Any]:
+        async with asyncio.timeout(60):
+            return await self._engine.run({"url": url, "folder": str(self.folder)}, self._tell)
+
+    def _tell(self, stage: str, fraction: float, **detail: Any) -> None:
+        self.told.append((stage, fraction, detail))
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+@pytest.fixture
+async def fetching(settings: DownloadSettings, tmp_path: Path) -> AsyncIterator[Fetching]:
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    fetching = Fetching(settings, folder)
+    yield fetching
+    await fetching.close()
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return with_soundfile(tmp_path / "song.flac", music(20, seed=5))
+
+
+def content(path: str | Path) -> bytes:
+    return Path(path).read_bytes()
+
+
+async def refusal(fetching: Fetching, url: str) -> tuple[Code, str]:
+    with pytest.raises(StemTubeError) as refused:
+        await fetching(url)
+    assert not list(fetching.folder.glob("audio.*"))
+    return refused.value.code, refused.value.reason
+
+
+async def test_a_file_is_fetched_as_it_is_with_its_speed(fetching: Fetching, site: Site, song: Path) -> None:
+    site.slow_seconds = 1.0
+    found = await fetching(site.put(song))
+    assert content(found["path"]) == content(song)
+    assert (found["title"], found["source"], found["cover"]) == ("song", "", "")
+    assert [fraction for _, fraction, _ in fetching.told] == sorted(fraction for _, fraction, _ in fetching.told)
+    assert any(detail["bytes_per_second"] > 1000 for _, _, detail in fetching.told if detail.get("bytes_per_second"))
+
+
+async def test_redirects_are_followed(fetching: Fetching, site: Site, song: Path) -> None:
+    site.redirects["again"] = site.put(song)
+    site.redirects["here"] = f"{site.url}/again"
+    assert content((await fetching(f"{site.url}/here"))["path"]) == content(song)
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.2:{port}/song.flac", "http://[::1]:{port}/"])
+async def test_a_redirect_to_what_is_not_public_is_refused(
+    target: str, fetching: Fetching, site: Site, song: Path
+) -> None:
+    inside = Site()
+    await inside.start("127.0.0.2")
+    try:
+        inside.put(song)
+        site.redirects["song.flac"] = target.format(port=inside.url.rpartition(":")[2])
+        assert await refusal(fetching, f"{site.url}/song.flac") == (Code.INVALID_ARGUMENT, "BAD_URL")
+        assert not inside.asked
+    finally:
+        await inside.stop()
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/song.flac", "file:///etc/passwd", "data:audio/flac,x"])
+async def test_a_redirect_to_another_scheme_is_refused(target: str, fetching: Fetching, site: Site) -> None:
+    site.redirects["song.flac"] = target
+    assert await refusal(fetching, f"{site.url}/song.flac") == (Code.FAILED_PRECONDITION, "FETCH_FAILED")
+
+
+async def test_what_a_page_names_must_be_public_too(fetching: Fetching, site: Site, song: Path) -> None:
+    inside = Site()
+    await inside.start("127.0.0.2")
+    try:
+        site.pages["page"] = f'<html><body><audio src="{inside.put(song)}"></audio></body></html>'
+        assert await refusal(fetching, f"{site.url}/page") == (Code.INVALID_ARGUMENT, "BAD_URL")
+        assert not inside.asked
+    finally:
+        await inside.stop()
+
+
+async def test_a_list_that_names_local_files_gets_none_of_them(fetching: Fetching, site: Site, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    site.files["list.m3u8"] = tmp_path / "list.m3u8"
+    site.files["list.m3u8"].write_text(f"#EXTM3U\n#EXTINF:5,\nfile://{secret}\n#EXT-X-ENDLIST\n")
+    site.headers["Content-Type"] = "application/vnd.apple.mpegurl"
+    with pytest.raises(StemTubeError):
+        await fetching(f"{site.url}/list.m3u8")
+    assert not any(b"secret" in path.read_bytes() for path in fetching.folder.iterdir())
+
+
+async def test_a_connection_that_breaks_off_is_resumed(fetching: Fetching, site: Site, song: Path) -> None:
+    site.resets = 2  # the first may hit the look at what is there, which reads little
+    found = await fetching(site.put(song))
+    assert content(found["path"]) == content(song)
+    assert any(ranges.startswith("bytes=") and ranges != "bytes=0-" for _, ranges in site.asked), site.asked
+
+
+async def test_a_second_attempt_goes_on_where_the_first_one_ended(
+    settings: DownloadSettings, fetching: Fetching, site: Site, song: Path
+) -> None:
+    site.slow_seconds = 8.0
+    url = site.put(song)
+    first = asyncio.create_task(fetching(url))
+    async with asyncio.timeout(60):
+        while not any(fraction > 0.3 for _, fraction, _ in fetching.told):
+            await asyncio.sleep(0.05)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    site.slow_seconds = 0.0
+    again = Fetching(settings, fetching.folder)
+    assert content((await again(url))["path"]) == content(song)
+    await again.close()
+    assert any(ranges.startswith("bytes=") and ranges != "bytes=0-" for _, ranges in site.asked), site.asked
+
+
+async def test_a_wrong_content_type_does_no_harm(fetching: Fetching, site: Site, song: Path) -> None:
+    site.headers["Content-Type"] = "application/octet-stream"
+    assert content((await fetching(site.put(song)))["path"]) == content(song)
+
+
+@pytest.mark.parametrize(
+    "name", ['x"; rm -rf .flac', "../../evil.flac", "$(id) `id`.flac", "n\u00e4m\u0435\u202egnp.flac"]
+)
+async def test_a_hostile_file_name_ends_up_in_the_folder(name: str, fetching: Fetching, site: Site, song: Path) -> None:
+    site.files["song"] = song
+    site.headers |= {"Content-Type": "audio/flac", "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+    path = Path((await fetching(f"{site.url}/song"))["path"])
+    assert path.parent == fetching.folder
+    assert content(path) == content(song)
+
+
+async def test_where_nothing_is_or_no_song_is_told(fetching: Fetching, site: Site) -> None:
+    site.pages["page"] = "<html><body>Nothing to hear here.</body></html>"
+    assert await refusal(fetching, f"{site.url}/missing.mp3") == (Code.NOT_FOUND, "NO_SUCH_PAGE")
+    assert await refusal(fetching, f"{site.url}/page") == (Code.FAILED_PRECONDITION, "UNSUPPORTED_SITE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets another process' limit")
+async def test_a_page_that_unpacks_to_more_than_there_is_memory(fetching: Fetching, site: Site, tmp_path: Path) -> None:
+    assert await refusal(fetching, f"{site.url}/missing.mp3") == (Code.NOT_FOUND, "NO_SUCH_PAGE")
+    (child,) = (process for process in psutil.Process().children() if "spawn_main" in process.cmdline()[-2])
+    assert child.rlimit(psutil.RLIMIT_DATA) == (MEMORY_BYTES, MEMORY_BYTES)
+    child.rlimit(psutil.RLIMIT_DATA, (300_000_000, 300_000_000))
+    bomb = tmp_path / "page.html"
+    bomb.write_bytes(gzip.compress(b"<!DOCTYPE html><html>" + bytes(400_000_000), 1))
+    site.put(bomb)
+    site.headers |= {"Content-Type": "text/html", "Content-Encoding": "gzip"}
+    assert await refusal(fetching, f"{site.url}/page.html") == (Code.RESOURCE_EXHAUSTED, "TOO_LARGE")
+
+
+async def test_a_site_that_is_not_there_may_be_tried_again(fetching: Fetching, site: Site) -> None:
+    await site.stop()
+    assert await refusal(fetching, f"{site.url}/song.flac") == (Code.UNAVAILABLE, "SITE_UNAVAILABLE")
+
+
+async def test_the_picture_of_a_page_is_fetched_with_its_song(
+    fetching: Fetching, site: Site, song: Path, tmp_path: Path
+) -> None:
+    site.files["cover.png"] = tmp_path / "cover.png"
+    site.files["cover.png"].write_bytes(PNG)
+    site.pages["page"] = (
+        '<html><head><meta property="og:title" content="A Song">'
+        f'<meta property="og:image" content="{site.url}/cover.png">'
+        f'<meta property="og:video" content="{site.put(song)}"></head></html>'
+    )
+    found = await fetching(f"{site.url}/page")
+    assert content(found["cover"]) == PNG
+    assert found["title"] == "A Song"
+
+
+@pytest.fixture
+async def lookups(settings: DownloadSettings) -> AsyncIterator[Lookups]:
+    await migrate(settings.database_url, "services.download")
+    async with Database(settings.database_url) as database:
+        lookups = Lookups(settings, database)
+        yield lookups
+        await lookups.close()
+
+
+async def test_the_details_of_a_link_are_asked_for_once(lookups: Lookups, site: Site, song: Path) -> None:
+    url = site.put(song)
+    answers = await asyncio.gather(*(lookups.look_up("anna", url) for _ in range(3)))
+    assert answers[0]["song"]["title"] == "song"
+    assert answers[0]["entries"] == []
+    assert answers[1:] == answers[:1] * 2
+    asked = len(site.asked)
+    assert asked
+    assert await lookups.look_up("anna", url) == answers[0]
+    assert len(site.asked) == asked
+
+
+async def test_answers_count_for_some_time_only(site: Site, song: Path, tmp_path: Path) -> None:
+    section = DownloadSection(allowed_hosts=("127.0.0.1",), lookup_days=0)
+    settings = DownloadSettings(data_dir=tmp_path / "data", download=section)
+    await migrate(settings.database_url, "services.download")
+    async with Database(settings.database_url) as database:
+        lookups = Lookups(settings, database)
+        await lookups.look_up("anna", site.put(song))
+        asked = len(site.asked)
+        await lookups.look_up("anna", site.put(song))
+        assert len(site.asked) == 2 * asked
+        await lookups.forget_old()
+        await lookups.close()
+
+
+async def test_a_list_is_told_with_its_songs(lookups: Lookups, site: Site, song: Path) -> None:
+    site.files["feed.rss"] = song.with_name("feed.rss")
+    items = "".join(f"<item><title>Song {number}</title><link>{site.url}/{number}</link></item>" for number in range(3))
+    site.files["feed.rss"].write_text(
+        f'<?xml version="1.0"?><rss version="2.0"><channel><title>All songs</title>{items}</channel></rss>'
+    )
+    site.headers["Content-Type"] = "application/rss+xml"
+    answer = await lookups.look_up("anna", f"{site.url}/feed.rss")
+    assert answer["song"]["title"] == "All songs"
+    assert [entry["title"] for entry in answer["entries"]] == ["Song 0", "Song 1", "Song 2"]
+    assert answer["entries"][0]["url"] == f"{site.url}/0"
+    assert song_message(answer["entries"][1]).title == "Song 1"
+
+
+@pytest.mark.long
+async def test_a_site_that_hangs_holds_up_a_lookup_for_a_limited_time(site: Site, song: Path, tmp_path: Path) -> None:
+    section = DownloadSection(allowed_hosts=("127.0.0.1",), lookup_seconds=6)
+    settings = DownloadSettings(data_dir=tmp_path / "data", download=section)
+    await migrate(settings.database_url, "services.download")
+    site.hanging = 100
+    async with Database(settings.database_url) as database:
+        lookups = Lookups(settings, database)
+        with pytest.raises(StemTubeError) as refused:
+            await lookups.look_up("anna", site.put(song))
+        assert (refused.value.code, refused.value.reason) == (Code.UNAVAILABLE, "LOOKUP_TIMEOUT")
+        site.hanging = 0
+        assert (await lookups.look_up("anna", f"{site.url}/song.flac"))["song"]["title"] == "song"
+        await lookups.close()
+
+
+async def test_another_users_lookup_ends_while_the_first_ones_hang(
+    lookups: Lookups, site: Site, song: Path, tmp_path: Path
+) -> None:
+    """Nine links that hung held all children for a minute each; now those beyond a few are told to come back."""
+    site.hanging = 100
+    url = site.put(song)
+    annas = [asyncio.create_task(lookups.look_up("anna", f"{url}?{number}")) for number in range(9)]
+    quick = Site()
+    await quick.start()
+    async with asyncio.timeout(120):
+        refused, _ = await asyncio.wait(annas, return_when=asyncio.FIRST_COMPLETED)
+        while site.hanging > 98:  # two of Anna's ask, and get no answer
+            await asyncio.sleep(0.02)
+        assert (await lookups.look_up("ben", quick.put(song)))["song"]["title"] == "song"
+        assert (await lookups.look_up("eve", quick.put(song)))["song"]["title"] == "song"
+    refused = {task for task in annas if task.done()}
+    assert len(refused) == 9 - 2 - 4
+    for task in refused:
+        error = task.exception()
+        assert isinstance(error, StemTubeError)
+        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_WAITING")
+        assert int(error.metadata["retry_after_seconds"]) > 0
+    for task in annas:
+        task.cancel()
+    await asyncio.gather(*annas, return_exceptions=True)
+    await quick.stop()
+
+
+async def test_a_lookup_ends_before_its_caller_gives_up(lookups: Lookups, site: Site, song: Path) -> None:
+    site.hanging = 100
+    async with asyncio.timeout(120):
+        with pytest.raises(StemTubeError) as refused:
+            await lookups.look_up("anna", site.put(song), SPARE_SECONDS + 0.5)
+    assert (refused.value.code, refused.value.reason) == (Code.UNAVAILABLE, "LOOKUP_TIMEOUT")
+
+
+def test_an_entry_of_a_search_as_youtube_answers_it() -> None:
+    """The shape that yt-dlp 2026.10 gives for `ytsearch` with flat entries."""
+    entry = {
+        "_type": "url",
+        "ie_key": "Youtube",
+        "id": "dQw4w9WgXcQ",
+        "url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+        "title": "Never Gonna Give You Up",
+        "duration": 213.0,
+        "channel": "Rick Astley",
+        "uploader": "Rick Astley",
+        "thumbnails": [
+            {"url": "https://i.ytimg.com/vi/dQw4w9WgXcQ/hq360.jpg", "height": 202, "width": 360},
+            {"url": "https://i.ytimg.com/vi/dQw4w9WgXcQ/hq720.jpg", "height": 404, "width": 720},
+        ],
+        "live_status": None,
+        "view_count": 1_600_000_000,
+    }
+    song = song_of(entry)
+    assert song.url == entry["url"]
+    assert (song.title, song.artist, song.duration_seconds) == ("Never Gonna Give You Up", "Rick Astley", 213.0)
+    assert song.thumbnail.endswith("hq720.jpg")
+    assert (song.source, song.source_id, song.license) == ("Youtube", "dQw4w9WgXcQ", "")
+
+
+def answer(status: int) -> HTTPError:
+    return HTTPError(Response(io.BytesIO(), "https://site.example/", {}, status=status))
+
+
+FAILURES = [
+    (ExtractorError("Private video. Sign in if you've been granted access to this video", expected=True), "PRIVATE"),
+    (ExtractorError("Video unavailable. This video has been removed by the uploader", expected=True), "REMOVED"),
+    (ExtractorError("Sign in to confirm your age. This video may be inappropriate", expected=True), "AGE_RESTRICTED"),
+    (ExtractorError("Sign in to confirm you\u2019re not a bot. Use --cookies", expected=True), "BLOCKED"),
+    (ExtractorError("Join this channel to get access to members-only content", expected=True), "MEMBERS_ONLY"),
+    (ExtractorError("The uploader has not made this video available in your country", expected=True), "GEO_BLOCKED"),
+    (GeoRestrictedError("not from here", countries=["DE"]), "GEO_BLOCKED"),
+    (ExtractorError("This live event will begin in 3 hours.", expected=True), "NOT_YET"),
+    (ExtractorError("gone", cause=answer(410)), "NO_SUCH_PAGE"),
+    (ExtractorError("busy", cause=answer(429)), "SITE_UNAVAILABLE"),
+    (ExtractorError("broken", cause=answer(503)), "SITE_UNAVAILABLE"),
+    (ExtractorError("no", cause=answer(403)), "FETCH_FAILED"),
+    (ExtractorError("cut", cause=TransportError("connection reset")), "SITE_UNAVAILABLE"),
+    (ExtractorError("Something nobody has foreseen", expected=True), "FETCH_FAILED"),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), FAILURES, ids=lambda value: str(value)[:30])
+def test_each_refusal_of_a_site_has_its_reason(
+    error: ExtractorError, reason: str, settings: DownloadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.download.fetching.sites.Guard.install", lambda _guard: None)
+    monkeypatch.setattr("services.download.fetching.sites.limit_memory", lambda _bytes: None)
+    monkeypatch.setitem(sys.modules, "curl_cffi", None)
+
+    def extract(_downloader: Any, _url: str, **_options: Any) -> Any:
+        raise DownloadError(f"ERROR: {error}", (type(error), error, None))
+
+    monkeypatch.setattr(yt_dlp.YoutubeDL, "extract_info", extract)
+    with pytest.raises(StemTubeError) as refused:
+        Sites(settings).look_up("https://site.example/", tmp_path)
+    assert refused.value.reason == reason
+    assert "yt-dlp" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({"entries": []}, "IS_PLAYLIST"),
+        ({"is_live": True}, "IS_LIVE"),
+        ({"live_status": "is_live"}, "IS_LIVE"),
+        ({"duration": 1e6}, "TOO_LONG"),
+    ],
+)
+def test_what_is_no_song_is_refused(
+    found: dict[str, Any], reason: str, settings: DownloadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.download.fetching.sites.Guard.install", lambda _guard: None)
+    monkeypatch.setattr("services.download.fetching.sites.limit_memory", lambda _bytes: None)
+    with pytest.raises(StemTubeError) as refused:
+        Sites(settings).check(found)
+    assert refused.value.reason == reason
+
+
+def test_the_runtime_for_youtubes_challenges_is_there() -> None:
+    path = deno_path()
+    assert path
+    assert Path(path).exists()
+
+
+@pytest.mark.network
+async def test_youtube_answers_a_search(lookups: Lookups) -> None:
+    assert (await lookups.search("Code Monkey Jonathan Coulton", 3))["entries"]

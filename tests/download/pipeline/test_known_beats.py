@@ -1,0 +1,65 @@
+"""A part that goes by the beats and is made anew without them is given those that the track has."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.download.pipeline.plan import make_plan
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+
+BEATS = {
+    "tempo": {"bpm": 120.0, "confidence": 0.9},
+    "beats": [{"time": 0.5, "position": 1}, {"time": 1.0, "position": 2}],
+    "beatsPerBar": 2,
+    "madeBy": {"backend": "madmom"},
+}
+PARTS = {part: analysis_pb2.Part.Value(f"PART_{part.upper()}") for part in ("beats", "key", "chords", "structure")}
+
+
+class Analysis:
+    """Keeps what it is asked for, and makes nothing of it."""
+
+    def __init__(self) -> None:
+        self.requests: list[analysis_pb2.CreateAnalysisRequest] = []
+
+    async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
+        self.requests.append(request)
+        parts = [
+            analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_FAILED, error={"reason": "TIRED"})
+            for part in request.parts
+        ]
+        analysis = analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED), parts=parts)
+        await on_update(analysis)
+        return analysis
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "given"),
+    [
+        (BEATS, ["chords"], {"chords"}),
+        (BEATS, ["key", "chords"], {"chords"}),
+        (BEATS, ["beats", "chords"], set()),
+        ({"tempo": {}, "madeBy": {"backend": "madmom"}}, ["chords"], set()),
+        (None, ["chords"], set()),
+    ],
+    ids=["chords", "beside the key", "beside new beats", "without a pulse", "never found"],
+)
+async def test_known_beats_are_given_to_what_goes_by_them(
+    acquiring: Acquiring, tmp_path: Path, found: dict[str, Any] | None, wanted: list[str], given: set[str]
+) -> None:
+    service = Analysis()
+    acquiring.use(service)
+    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    if found:
+        await acquiring.library.set_analysis(track.id, "beats", found)
+    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PARTS[part]) for part in wanted]))
+    await acquiring.end_of(await acquiring.start("anna", track.id, plan))
+    (request,) = service.requests
+    assert {part.part for part in request.parts if part.HasField("beats")} == {PARTS[part] for part in given}
+    for part in request.parts:
+        assert [beat.time for beat in part.beats.beats] == ([0.5, 1.0] if part.HasField("beats") else [])

@@ -1,0 +1,78 @@
+"""What is made of a track that is in the library already: what it lacks, and what was chosen explicitly."""
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from services.common.errors import InvalidInputError
+from services.download.pipeline.plan import (make_plan, without)
+from stemtube.download.v1 import download_pb2 as pb
+
+KNOWN = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums", "bass", "other"]}
+STEMS = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums"]}
+PARTS = ["beats", "key", "chords", "structure", "lyrics"]
+
+
+def lacking(options: dict[str, object]) -> int:
+    """How many of the choices are made; the track has `STEMS` and all analyses."""
+    plan = without(make_plan(ParseDict(options, pb.ProcessingOptions())), STEMS, PARTS, KNOWN)
+    return len(plan["separations"]) + len(plan["analyses"])
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"model": "auto"},
+        {"model": "spleeter_2stems"},
+        {"stems": ["vocals"]},
+        {"model": "htdemucs", "stems": ["drums", "vocals"]},
+    ],
+)
+def test_stems_that_are_there_are_not_made_again(choice: dict[str, object]) -> None:
+    assert lacking({"separations": [choice]}) == 0
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"quality": "QUALITY_BEST"},
+        {"quality": "QUALITY_BALANCED"},
+        {"model": "spleeter_2stems", "quality": "QUALITY_BEST"},
+        {"model": "htdemucs"},
+        {"model": "htdemucs", "stems": ["bass"]},
+        {"model": "mdx"},
+        {"stems": ["piano"]},
+    ],
+)
+def test_stems_that_are_missing_or_wanted_in_a_quality_are_made(choice: dict[str, object]) -> None:
+    assert lacking({"separations": [choice]}) == 1
+
+
+@pytest.mark.parametrize("choice", [{}, {"backend": "auto", "model": "auto"}])
+def test_an_analysis_that_is_there_is_not_made_again(choice: dict[str, object]) -> None:
+    assert lacking({"analyses": [{"part": "PART_LYRICS", **choice}]}) == 0
+
+
+@pytest.mark.parametrize("choice", [{"model": "small"}, {"language": "de"}, {"backend": "whisper"}])
+def test_an_analysis_with_an_explicit_choice_is_made_again(choice: dict[str, object]) -> None:
+    assert lacking({"analyses": [{"part": "PART_LYRICS", **choice}]}) == 1
+
+
+def test_everything_with_automatic_choices_lacks_nothing() -> None:
+    assert lacking({}) == 0
+
+
+def test_a_track_without_results_lacks_everything() -> None:
+    plan = make_plan(None)
+    assert without(plan, {}, [], {}) == plan
+    one_stem = without(plan, {"spleeter_2stems": ["vocals"]}, PARTS, {})
+    assert (len(one_stem["separations"]), one_stem["analyses"]) == (1, [])
+
+
+def test_a_text_is_for_lyrics_and_is_aligned_anew() -> None:
+    assert lacking({"analyses": [{"part": "PART_LYRICS", "text": "la la"}]}) == 1
+    refused = {"BAD_REQUEST": ("PART_KEY", "la"), "INVALID_TEXT": ("PART_LYRICS", "-")}
+    for reason, (part, text) in refused.items():
+        with pytest.raises(InvalidInputError) as refusal:
+            make_plan(ParseDict({"analyses": [{"part": part, "text": text}]}, pb.ProcessingOptions()))
+        assert refusal.value.reason == reason

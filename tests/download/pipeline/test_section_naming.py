@@ -1,0 +1,110 @@
+"""Sections are named anew at the end of a job; whatever goes wrong leaves them as they were."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.errors import InvalidInputError
+from services.download.pipeline.plan import make_plan
+from stemtube.analysis.v1 import analysis_pb2, music_pb2
+from stemtube.common.v1 import provenance_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+
+FOUND = {
+    "sections": [{"end": 9.0, "label": "A", "level": -9.0}, {"start": 9.0, "end": 20.0, "label": "B", "level": -6.0}]
+}
+MADE_BY = {"backend": "barwise", "version": "barwise-1", "substitution": "a language model sleeps"}
+STEM = {"duration_seconds": 20.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
+STEMS = [
+    {"name": name, "audio_key": f"stems/{name}", "peaks_key": f"peaks/{name}", **STEM}
+    for name in ("vocals", "accompaniment")
+]
+
+
+class Analysis:
+    """Names sections as it is told to, or refuses."""
+
+    def __init__(self, answer: music_pb2.Structure | None) -> None:
+        self.answer = answer
+        self.requests: list[analysis_pb2.CreateAnalysisRequest] = []
+
+    async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
+        if request.parts[0].part == analysis_pb2.PART_LYRICS:
+            status = analysis_pb2.PartStatus(part=analysis_pb2.PART_LYRICS, state=job_pb2.JOB_STATE_SUCCEEDED)
+            status.lyrics.language = "en"
+            status.lyrics.lines.add(start=1.0, end=2.0, text="la la")
+        else:
+            self.requests.append(request)
+            if self.answer is None:
+                raise InvalidInputError("no")
+            status = analysis_pb2.PartStatus(
+                part=analysis_pb2.PART_STRUCTURE, state=job_pb2.JOB_STATE_SUCCEEDED, structure=self.answer
+            )
+        analysis = analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED), parts=[status])
+        await on_update(analysis)
+        return analysis
+
+
+def named(*labels: str, start: float = 9.0) -> music_pb2.Structure:
+    first, second = labels
+    return music_pb2.Structure(
+        sections=[
+            music_pb2.Section(end=start, label=first, level=-9),
+            music_pb2.Section(start=start, end=20, label=second, level=-6),
+        ],
+        made_by=provenance_pb2.Provenance(backend="barwise", version="barwise-1"),
+    )
+
+
+async def end(acquiring: Acquiring, path: Path, service: Analysis, structure: Any, stems: Any = STEMS) -> Any:
+    """The structure of a track after its lyrics were made."""
+    acquiring.use(service)
+    track = await acquiring.upload("anna", with_soundfile(path, music(2)))
+    if structure:
+        await acquiring.library.set_analysis(track.id, "structure", structure)
+    await acquiring.library.set_stems(track.id, "spleeter_2stems", stems, {})
+    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)]))
+    ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))
+    assert ended.state == "succeeded" or not stems
+    data = await acquiring.library.track(track.id)
+    assert data
+    return data.analyses.get("structure")
+
+
+async def test_new_lyrics_give_new_names(acquiring: Acquiring, tmp_path: Path) -> None:
+    service = Analysis(named("verse", "chorus"))
+    structure = await end(acquiring, tmp_path / "song.wav", service, {**FOUND, "madeBy": MADE_BY})
+    assert [section["label"] for section in structure["sections"]] == ["verse", "chorus"]
+    assert structure["madeBy"] == MADE_BY
+    (request,) = service.requests
+    assert request.audio_key == "stems/vocals"
+    (part,) = request.parts
+    assert part.backend == "barwise"
+    assert [section.label for section in part.structure.sections] == ["A", "B"]
+    assert [line.text for line in part.lyrics.lines] == ["la la"]
+
+
+@pytest.mark.parametrize("answer", [None, named("verse", "chorus", start=4.0)], ids=["refused", "other boundaries"])
+async def test_what_fails_leaves_the_names(
+    acquiring: Acquiring, tmp_path: Path, answer: music_pb2.Structure | None
+) -> None:
+    found = {**FOUND, "madeBy": MADE_BY}
+    service = Analysis(answer)
+    assert await end(acquiring, tmp_path / "song.wav", service, found) == found
+    assert len(service.requests) == 1
+
+
+async def test_nothing_is_asked_without_sections_vocals_or_what_names_go_by(
+    acquiring: Acquiring, tmp_path: Path
+) -> None:
+    service = Analysis(named("verse", "chorus"))
+    assert await end(acquiring, tmp_path / "one.wav", service, None) is None
+    old = {"sections": [{"end": 20.0, "label": "A"}], "madeBy": MADE_BY}
+    assert await end(acquiring, tmp_path / "two.wav", service, old) == old
+    found = {**FOUND, "madeBy": MADE_BY}
+    assert await end(acquiring, tmp_path / "three.wav", service, found, stems=[]) == found
+    assert service.requests == []

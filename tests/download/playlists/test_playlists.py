@@ -1,0 +1,88 @@
+"""Playlists keep their order, their owner and their limits."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.storage.database import (Database, migrate)
+from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
+from services.download.playlists import playlists as playlists_module
+from tests.common.postgres import create_database
+from tests.download.shelves import Shelves
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def shelves(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelves]:
+    url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/library.sqlite"
+    await migrate(url, "services.download")
+    async with Database(url) as database:
+        yield Shelves(database)
+
+
+async def test_a_setlist_is_made_reordered_extended_and_listed(shelves: Shelves) -> None:
+    a, b, c = [await shelves.add("anna", title) for title in "abc"]
+    made = await shelves.playlists.create("anna", "Friday", "bring the capo", [c, a])
+    set_id = made.playlist.id
+    assert await shelves.titles("anna", playlist_id=set_id) == ["c", "a"]
+    added = await shelves.playlists.add("anna", set_id, [a, b])
+    assert added.track_ids == [c, a, b]
+    first, token = await shelves.page("anna", size=2, playlist_id=set_id)
+    second, _ = await shelves.page("anna", token, size=2, playlist_id=set_id)
+    assert [data.title for data in (*first, *second)] == ["c", "a", "b"]
+    changed = await shelves.playlists.update("anna", set_id, track_ids=[b, c], name="Saturday")
+    assert (changed.track_ids, changed.playlist.name, changed.playlist.notes) == ([b, c], "Saturday", "bring the capo")
+    assert changed.playlist.revision > added.playlist.revision > made.playlist.revision
+    with pytest.raises(AbortedError) as refused:
+        await shelves.playlists.update("anna", set_id, name="Sunday", revision=added.playlist.revision)
+    assert refused.value.reason == "REVISION_CHANGED"
+    other = await shelves.playlists.create("anna", "Empty", "", [])
+    pages = [await shelves.playlists.page("anna", None, 1)]
+    last = pages[0][-1].playlist
+    pages.append(await shelves.playlists.page("anna", (last.create_time, last.id), 5))
+    assert [[(data.playlist.id, data.track_count) for data in page] for page in pages] == [
+        [(other.playlist.id, 0)],
+        [(set_id, 2)],
+    ]
+    await shelves.playlists.remove("anna", set_id)
+    assert await shelves.titles("anna") == ["c", "b", "a"]
+
+
+async def test_nobody_elses_playlists_and_tracks_are_found(shelves: Shelves) -> None:
+    mine, his = await shelves.add("anna", "a"), await shelves.add("ben", "b")
+    set_id = (await shelves.playlists.create("anna", "Set", "", [mine])).playlist.id
+    refusals: list[tuple[StemTubeError, str]] = []
+    for call, reason in (
+        (shelves.playlists.get("ben", set_id), "NO_SUCH_PLAYLIST"),
+        (shelves.playlists.update("ben", set_id, name="x"), "NO_SUCH_PLAYLIST"),
+        (shelves.playlists.add("ben", set_id, [his]), "NO_SUCH_PLAYLIST"),
+        (shelves.playlists.remove("ben", set_id), "NO_SUCH_PLAYLIST"),
+        (shelves.playlists.add("anna", set_id, [his]), "NO_SUCH_TRACK"),
+        (shelves.playlists.update("anna", set_id, track_ids=[mine, his]), "NO_SUCH_TRACK"),
+        (shelves.playlists.create("ben", "Set", "", [mine]), "NO_SUCH_TRACK"),
+    ):
+        with pytest.raises(NotFoundError) as refused:
+            await call
+        refusals.append((refused.value, reason))
+    assert [error.reason for error, _ in refusals] == [reason for _, reason in refusals]
+    assert await shelves.titles("anna", playlist_id=set_id) == ["a"]
+    assert await shelves.playlists.page("ben", None, 5) == []
+
+
+async def test_there_are_limits(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = await shelves.add("anna", "a"), await shelves.add("anna", "b")
+    set_id = (await shelves.playlists.create("anna", "Set", "", [a])).playlist.id
+    with pytest.raises(InvalidInputError):
+        await shelves.playlists.add("anna", set_id, [b, b])
+    monkeypatch.setattr(playlists_module, "MAX_TRACKS", 1)
+    for call in (
+        shelves.playlists.add("anna", set_id, [b]),
+        shelves.playlists.update("anna", set_id, track_ids=[a, b]),
+    ):
+        with pytest.raises(LimitExceededError) as full:
+            await call
+        assert full.value.reason == "TOO_MANY_TRACKS"
+    monkeypatch.setattr(playlists_module, "MAX_PLAYLISTS", 1)
+    with pytest.raises(LimitExceededError) as too_many:
+        await shelves.playlists.create("anna", "Set", "", [])
+    assert too_many.value.reason == "TOO_MANY_PLAYLISTS"

@@ -1,0 +1,233 @@
+"""A user's own view of the library, on both kinds of database."""
+
+import itertools
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.storage.database import (Database, migrate)
+from services.common.errors import InvalidInputError, NotFoundError
+from services.download.tracks.listing import read_listing
+from services.download.tracks.messages import track_message
+from services.download.tracks.user_tracks import LONG_AGO
+from services.download.tracks.repository import (AudioFacts, SongFacts)
+from stemtube.download.v1 import download_pb2 as pb
+from tests.common.postgres import create_database
+from tests.download.shelves import Shelves, beats
+
+TITLE, ARTIST = pb.TRACK_ORDER_TITLE, pb.TRACK_ORDER_ARTIST
+SONGS: list[tuple[str, str, dict[str, Any]]] = [
+    ("Élan", "Nova", {"bpm": 90.0, "key": "C major", "seconds": 200.0}),
+    ("echo 100%", "nova", {"bpm": 120.0, "key": "Db minor", "seconds": 100.0}),
+    ("Zebra_x", "Álamo", {"bpm": 120.0, "key": "C# minor", "seconds": 300.0}),
+    ("apple", "", {}),
+]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def shelves(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelves]:
+    url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/library.sqlite"
+    await migrate(url, "services.download")
+    async with Database(url) as database:
+        yield Shelves(database)
+
+
+async def fill(shelves: Shelves) -> dict[str, str]:
+    await shelves.add("ben", "Élan", "Nova")
+    return {title: await shelves.add("anna", title, artist, **facts) for title, artist, facts in SONGS}
+
+
+LISTS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
+    ({"order": pb.TRACK_ORDER_ADDED}, ["Élan", "echo 100%", "Zebra_x", "apple"]),
+    ({"order": TITLE}, ["apple", "echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "descending": True}, ["Zebra_x", "Élan", "echo 100%", "apple"]),
+    ({"order": ARTIST}, ["apple", "Zebra_x", "echo 100%", "Élan"]),
+    ({"order": pb.TRACK_ORDER_DURATION, "min_seconds": 61}, ["echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "query": "NOVA elan"}, ["Élan"]),
+    ({"order": TITLE, "query": "ECHO"}, ["echo 100%"]),
+    ({"order": TITLE, "query": "%"}, ["echo 100%"]),
+    ({"order": TITLE, "query": "_"}, ["Zebra_x"]),
+    ({"order": TITLE, "query": "nova zebra"}, []),
+    ({"order": TITLE, "min_bpm": 90, "max_bpm": 100}, ["Élan"]),
+    ({"order": TITLE, "max_bpm": 200}, ["echo 100%", "Élan", "Zebra_x"]),
+    ({"order": TITLE, "key_tonic": "C#", "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
+    ({"order": TITLE, "key_tonic": "C"}, ["Élan"]),
+    ({"order": TITLE, "key_mode": "minor"}, ["echo 100%", "Zebra_x"]),
+    ({"favourites": True}, []),
+]
+
+
+async def test_lists_are_filtered_and_sorted(shelves: Shelves) -> None:
+    await fill(shelves)
+    assert [await shelves.titles("anna", **asked) for asked, _ in LISTS] == [found for _, found in LISTS]
+
+
+async def test_pages_join_and_survive_changes_between_them(shelves: Shelves) -> None:
+    ids = [await shelves.add("anna", f"song {n % 3}", "same", bpm=100.0, seconds=9.0) for n in range(7)]
+    for order, descending in itertools.product(pb.TrackOrder.values(), (False, True)):
+        asked: dict[str, Any] = {"order": order, "descending": descending}
+        whole, _ = await shelves.page("anna", **asked)
+        assert sorted(data.track.id for data in whole) == sorted(ids)
+        first, token = await shelves.page("anna", size=3, **asked)
+        await shelves.shelf.remove("anna", first[0].track.id)
+        second, token = await shelves.page("anna", token, size=3, **asked)
+        third, end = await shelves.page("anna", token, size=3, **asked)
+        assert [data.track.id for data in (*first, *second, *third)] == [data.track.id for data in whole]
+        assert end == ""
+        with pytest.raises(InvalidInputError) as refused:
+            await shelves.page("anna", token, **asked, favourites=True)
+        assert refused.value.reason == "BAD_PAGE_TOKEN"
+        await shelves.shelf.restore("anna", first[0].track.id)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"query": "x" * 201},
+        {"order": 99},
+        {"min_bpm": float("nan")},
+        {"min_bpm": -1},
+        {"min_bpm": 100, "max_bpm": 90},
+        {"max_seconds": float("inf")},
+        {"key_tonic": "H"},
+        {"key_mode": "dorian"},
+    ],
+)
+def test_filters_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        read_listing(pb.ListTracksRequest(**asked))
+    assert refused.value.reason == "BAD_REQUEST"
+
+
+async def test_names_favourites_and_notes_are_the_users_own(shelves: Shelves) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    await shelves.library.add_link("ben", "https://a.example/song")
+    changes = {"title": "My song", "artist": "Me", "favourite": True, "notes": "capo 2"}
+    message = track_message(await shelves.shelf.update("anna", track.id, changes), summary=True)
+    assert (message.title, message.artist, message.favourite, message.notes) == ("My song", "Me", True, "capo 2")
+    assert message.original_title == "https://a.example/song"
+    assert await shelves.titles("anna", query="my me", favourites=True) == ["My song"]
+    assert await shelves.titles("ben", query="example") == ["https://a.example/song"]
+    await shelves.library.set_audio(track.id, SongFacts("Found", "Band"), _facts("0" * 32))
+    assert await shelves.titles("anna") == ["My song"]
+    assert await shelves.titles("ben", query="found band") == ["Found"]
+    await shelves.shelf.update("anna", track.id, {"title": "Found"})
+    data = await shelves.library.track(track.id, "anna")
+    assert data is not None
+    assert data.access is not None
+    assert (data.title, data.access.title, data.artist) == ("Found", None, "Me")
+    with pytest.raises(NotFoundError):
+        await shelves.shelf.update("carl", track.id, {"favourite": True})
+
+
+async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelves: Shelves) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    await shelves.library.add_link("ben", "https://a.example/song")
+    await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
+    await shelves.library.set_analysis(track.id, "beats", beats(60.0))
+    await shelves.shelf.edit("anna", track.id, "beats", beats(120.0))
+
+    async def tempo(user: str, computed: bool = False) -> tuple[float, list[bool]]:
+        data = await shelves.library.track(track.id, user, computed=computed)
+        assert data is not None
+        message = track_message(data)
+        return message.tempo.bpm, [edit.computed_since for edit in message.edits]
+
+    assert await tempo("anna") == (120.0, [False])
+    assert await tempo("anna", computed=True) == (60.0, [False])
+    assert await tempo("ben") == (60.0, [])
+    assert await shelves.titles("anna", min_bpm=119) == await shelves.titles("ben", max_bpm=61) == ["Song"]
+    await shelves.library.set_analysis(track.id, "beats", beats(61.0))
+    assert await tempo("anna") == (120.0, [True])
+    listed, _ = await shelves.page("anna")
+    assert [edit.computed_since for edit in track_message(listed[0], summary=True).edits] == [True]
+    assert await shelves.titles("anna", min_bpm=119) == ["Song"]
+    await shelves.shelf.revert("anna", track.id, "beats")
+    assert await tempo("anna") == (61.0, [])
+    assert await shelves.titles("anna", min_bpm=119) == []
+    for other in (shelves.shelf.edit("carl", track.id, "key", {}), shelves.shelf.revert("carl", track.id, "key")):
+        with pytest.raises(NotFoundError):
+            await other
+
+
+async def test_lists_leave_out_beats_and_the_curve_of_the_tempo(shelves: Shelves) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    tempo = {"bpm": 98.5, "confidence": 0.5, "curve": [{"time": 1.0, "bpm": 97.0}]}
+    content = {**beats(98.5), "tempo": tempo, "firstDownbeat": 1.25}
+    await shelves.library.set_analysis(track.id, "beats", content)
+    listed, _ = await shelves.page("anna")
+    summary = track_message(listed[0], summary=True)
+    assert (summary.tempo.bpm, summary.first_downbeat, len(summary.tempo.curve)) == (98.5, 1.25, 0)
+    whole = await shelves.library.track(track.id, "anna")
+    assert whole is not None
+    message = track_message(whole)
+    assert [point.bpm for point in message.tempo.curve] == [97.0]
+    assert (len(message.beats), message.first_downbeat) == (1, 1.25)
+
+
+async def test_a_removed_track_comes_back_as_it_was_within_its_grace(shelves: Shelves) -> None:
+    track_id = await shelves.add("anna", "Song", bpm=60.0)
+    await shelves.shelf.update("anna", track_id, {"notes": "mine"})
+    await shelves.shelf.edit("anna", track_id, "beats", beats(120.0))
+    playlist = (await shelves.playlists.create("anna", "Set", "", [track_id])).playlist
+    await shelves.shelf.remove("anna", track_id)
+    assert await shelves.titles("anna") == []
+    assert await shelves.titles("anna", deleted=True) == ["Song"]
+    assert await shelves.library.track(track_id, "anna") is None
+    assert (await shelves.playlists.get("anna", playlist.id)).track_ids == []
+    with pytest.raises(NotFoundError):
+        await shelves.shelf.remove("anna", track_id)
+    assert await shelves.shelf.expired() == []
+    assert await shelves.library.forget("anna", track_id, shelves.shelf.removed_before()) is None
+    restored = await shelves.shelf.restore("anna", track_id)
+    assert (await shelves.shelf.restore("anna", track_id)).track.id == track_id
+    assert restored.access is not None
+    assert restored.access.notes == "mine"
+    assert await shelves.titles("anna", min_bpm=119) == ["Song"]
+    assert (await shelves.playlists.get("anna", playlist.id)).track_ids == [track_id]
+
+
+async def test_after_its_grace_a_removed_track_is_gone_for_the_one_and_its_data_after_the_last(
+    shelves: Shelves,
+) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    await shelves.library.add_link("ben", "https://a.example/song")
+    await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
+    shelves.grace = timedelta(0)
+    await shelves.shelf.remove("anna", track.id)
+    with pytest.raises(NotFoundError):
+        await shelves.shelf.restore("anna", track.id)
+    assert await shelves.titles("anna", deleted=True) == []
+    assert await shelves.shelf.expired() == [("anna", track.id)]
+    assert await shelves.library.forget("anna", track.id, shelves.shelf.removed_before()) == []
+    shelves.grace = timedelta(days=7)
+    await shelves.shelf.remove("ben", track.id, for_good=True)
+    keys = await shelves.library.forget("ben", track.id, LONG_AGO)
+    assert sorted(keys or []) == [f"originals/{'0' * 32}", f"peaks/{'0' * 32}"]
+    assert await shelves.library.track(track.id) is None
+
+
+async def test_an_id_with_nul_is_a_clear_error(shelves: Shelves) -> None:
+    with pytest.raises((NotFoundError, InvalidInputError)):
+        await shelves.shelf.restore("anna", "a\0b")
+    with pytest.raises((NotFoundError, InvalidInputError)):
+        await shelves.playlists.get("anna", "a\0b")
+
+
+async def test_who_asks_again_for_a_removed_track_has_it_back(shelves: Shelves) -> None:
+    track = await shelves.library.add_link("anna", "https://a.example/song")
+    await shelves.shelf.update("anna", track.id, {"notes": "mine"})
+    await shelves.shelf.remove("anna", track.id)
+    assert (await shelves.library.add_link("anna", "https://a.example/song")).id == track.id
+    data = await shelves.library.track(track.id, "anna")
+    assert data is not None
+    assert data.access is not None
+    assert data.access.notes == "mine"
+
+
+def _facts(name: str) -> AudioFacts:
+    return AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", 60.0, 44_100, 2, -12.0)

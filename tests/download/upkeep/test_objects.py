@@ -1,0 +1,132 @@
+"""Objects are there as long as a track needs them, and no longer."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutagen.flac import FLAC, Picture
+from mutagen.id3 import PictureType
+
+from services.common import audio
+from services.common.storage.database import Database
+from services.download.uploads.acquire import Acquirer
+from services.download.config import DownloadSettings
+from services.download.upkeep.trash import derived_key
+from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.tables import Track
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return with_soundfile(tmp_path / "song.wav", music(2))
+
+
+@pytest.fixture
+def other(song: Path, tmp_path: Path) -> Path:
+    """The same sound in another file."""
+    path = tmp_path / "other.wav"
+    path.write_bytes(song.read_bytes() + b"LIST\x04\x00\x00\x00INFO")
+    return path
+
+
+async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_then(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path
+) -> None:
+    first = await acquiring.upload("anna", song)
+    kept = await acquiring.keys()
+    assert kept == [first.audio_key, first.peaks_key]
+
+    class SlowLibrary(Library):
+        """Another user deletes the track between the look for its objects and the commit of this one."""
+
+        async def add_upload(
+            self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+        ) -> tuple[Track, bool]:
+            await acquiring.shelf.remove("anna", first.id, for_good=True)
+            assert await acquiring.trash.empty() == 1
+            assert facts.audio_key not in await acquiring.keys()
+            return await super().add_upload(user_id, song, facts)
+
+    async with Database(settings.database_url) as database:
+        slow = Acquirer(settings, acquiring.objects, SlowLibrary(database))
+        await acquiring.upload("ben", song, slow)
+        await slow.close()
+    assert await acquiring.keys() == kept
+
+
+async def test_the_same_sound_in_another_file_leaves_no_second_one(
+    acquiring: Acquiring, song: Path, other: Path
+) -> None:
+    track = await acquiring.upload("anna", song)
+    before = await acquiring.keys()
+    assert (await acquiring.upload("anna", other)).id == track.id
+    assert await acquiring.keys() == before
+
+
+def stems(place: str) -> list[dict[str, Any]]:
+    facts = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
+    return [
+        {"name": name, "audio_key": f"stems/{place}/{name}.flac", "peaks_key": f"stems/{place}/{name}.peaks", **facts}
+        for name in ("vocals", "accompaniment")
+    ]
+
+
+async def keep_stems(acquiring: Acquiring, track: Track, place: str) -> None:
+    made = stems(place)
+    for stem in made:
+        await acquiring.objects.put(stem["audio_key"], b"sound")
+        await acquiring.objects.put(stem["peaks_key"], b"peaks")
+    await acquiring.remover.remove(await acquiring.library.set_stems(track.id, "spleeter_2stems", made, {}))
+
+
+async def test_replaced_stems_go_when_the_last_track_has_replaced_them(acquiring: Acquiring, song: Path) -> None:
+    mine, his = [await acquiring.upload(user, song) for user in ("anna", "ben")]
+    for track in (mine, his):
+        await keep_stems(acquiring, track, "job-1/a")
+    old = stems("job-1/a")
+    await acquiring.objects.put(derived_key(old[0]["audio_key"], audio.FORMATS[0]), b"other")
+    everything = set(await acquiring.keys())
+    await keep_stems(acquiring, mine, "job-2/b")
+    assert everything < set(await acquiring.keys()), "the other track still needs them"
+    await keep_stems(acquiring, his, "job-2/b")
+    await keep_stems(acquiring, his, "job-2/b")
+    new = {key for stem in stems("job-2/b") for key in (stem["audio_key"], stem["peaks_key"])}
+    assert set(await acquiring.keys()) == {mine.audio_key, mine.peaks_key} | new
+
+
+async def test_the_picture_in_a_file_is_kept_with_its_track_and_no_longer(acquiring: Acquiring, tmp_path: Path) -> None:
+    path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)))
+    track = await acquiring.upload("anna", path)
+    assert track.cover_key.endswith(".png")
+    assert await acquiring.objects.get(track.cover_key) == PNG
+    assert track.cover_key in await acquiring.keys()
+    assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
+    same = await acquiring.upload("ben", path)
+    assert same.cover_key == track.cover_key
+    await acquiring.shelf.remove("anna", track.id, for_good=True)
+    assert await acquiring.trash.empty() == 1
+    assert track.cover_key in await acquiring.keys()
+    await acquiring.shelf.remove("ben", same.id, for_good=True)
+    assert await acquiring.trash.empty() == 1
+    assert not await acquiring.keys()
+
+
+async def test_a_picture_that_no_browser_shows_is_left_out(acquiring: Acquiring, tmp_path: Path) -> None:
+    path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)), b"<svg onload='alert(1)'/>")
+    assert (await acquiring.upload("anna", path)).cover_key == ""
+
+
+def with_picture(path: Path, data: bytes = PNG) -> Path:
+    picture = Picture()
+    picture.data, picture.type, picture.mime = data, PictureType.COVER_FRONT, "image/png"
+    file = FLAC(path)
+    file.add_picture(picture)
+    file.save()
+    return path

@@ -1,0 +1,120 @@
+"""Originals that change on the disk are found, told, kept, not given out, and repaired by the same file."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+
+from services.common.storage.database import Database
+from services.common.errors import PreconditionError, UnavailableError
+from services.download.config import DownloadSettings
+from services.download.tracks.messages import track_message
+from services.download.upkeep.scrub import Scrubber
+from services.download.tracks.repository import expect_undamaged
+from services.download.tables import Track
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+from tests.download.upkeep.test_upkeep import sweeper
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return with_soundfile(tmp_path / "song.wav", music(2))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return with_soundfile(tmp_path / "other.wav", music(2, seed=5))
+
+
+def scrubber(acquiring: Acquiring, database: Database, again: timedelta = timedelta(0)) -> Scrubber:
+    return Scrubber(acquiring.objects, database, bytes_per_second=0, again_after=again)
+
+
+def path_of(settings: DownloadSettings, track: Track) -> Path:
+    return settings.data_dir / "objects" / track.audio_key
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def damage(path: Path) -> bytes:
+    """Turns one bit of a file; what the file has then."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return bytes(content)
+
+
+async def fault_of(acquiring: Acquiring, track: Track) -> str:
+    data = await acquiring.library.track(track.id, "anna")
+    assert data is not None
+    return track_message(data).fault.reason
+
+
+async def test_a_damaged_original_is_told_and_repaired_by_the_same_file(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path, other: Path
+) -> None:
+    track, sound = await acquiring.upload("anna", song), await acquiring.upload("anna", other)
+    damaged = damage(path_of(settings, track))
+    async with Database(settings.database_url) as database:
+        scrub = scrubber(acquiring, database, timedelta(days=1))
+        with structlog.testing.capture_logs() as lines:
+            assert await scrub.check_next()
+            assert await scrub.check_next()
+            assert not await scrub.check_next(), "all have been compared"
+        told = [line for line in lines if line["log_level"] == "error"]
+        assert [(line["key"], line["tracks"]) for line in told] == [(track.audio_key, [track.id])]
+        assert (await fault_of(acquiring, track), await fault_of(acquiring, sound)) == ("OBJECT_DAMAGED", "")
+        report = await sweeper(acquiring, database).sweep()
+        assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
+        assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
+        data = await acquiring.library.track(track.id, "anna")
+        assert data is not None
+        with pytest.raises(PreconditionError) as refused:
+            expect_undamaged(data, track.audio_key)
+        assert refused.value.reason == "ORIGINAL_DAMAGED"
+        assert (await acquiring.upload("anna", song)).id == track.id
+        assert content_of(path_of(settings, track)) == content_of(song)
+        assert await fault_of(acquiring, track) == ""
+        assert (await sweeper(acquiring, database).sweep()).damaged_count == 0
+
+
+async def test_a_damage_that_nobody_has_found_yet_is_repaired_as_well(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path
+) -> None:
+    track = await acquiring.upload("anna", song)
+    damage(path_of(settings, track))
+    await acquiring.upload("ben", song)
+    assert content_of(path_of(settings, track)) == content_of(song)
+
+
+async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path
+) -> None:
+    track = await acquiring.upload("anna", song)
+    damage(path_of(settings, track))
+    async with Database(settings.database_url) as database:
+        scrub = scrubber(acquiring, database)
+        await scrub.check_next()
+        assert await fault_of(acquiring, track) == "OBJECT_DAMAGED"
+        path_of(settings, track).write_bytes(content_of(song))
+        await scrub.check_next()
+        assert await fault_of(acquiring, track) == ""
+
+
+async def test_nothing_is_compared_while_the_store_is_away(
+    acquiring: Acquiring, settings: DownloadSettings, song: Path, tmp_path: Path
+) -> None:
+    track = await acquiring.upload("anna", song)
+    root = settings.data_dir / "objects"
+    root.rename(tmp_path / "away")
+    async with Database(settings.database_url) as database:
+        scrub = scrubber(acquiring, database)
+        with pytest.raises(UnavailableError):
+            await scrub.check_next()
+        (tmp_path / "away").rename(root)
+        assert await scrub.check_next()
+    assert await fault_of(acquiring, track) == ""

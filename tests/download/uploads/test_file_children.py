@@ -1,0 +1,142 @@
+"""Files are checked and converted by several children: no user waits for another one's files."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from services.common.compute.engine import WorkerDiedError
+from services.common.errors import LimitExceededError
+from services.download.uploads.acquire import Acquirer
+from services.download.upkeep.trash import derived_key
+from services.download.tables import Track
+from tests.common.audio_files import music, with_soundfile
+from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
+from tests.download.conftest import Acquiring
+from tests.download.site import Site
+
+FILES = "download-files"
+PER_USER = 2
+MAY_WAIT = 16
+
+
+class Uploading:
+    """Uploads of small files, each of its own content."""
+
+    def __init__(self, acquiring: Acquiring, folder: Path) -> None:
+        self._acquiring = acquiring
+        self._folder = folder
+        self._count = 0
+
+    def start(self, user: str) -> asyncio.Task[Track]:
+        return asyncio.create_task(self._acquiring.upload(user, self.file()))
+
+    def file(self) -> Path:
+        self._count += 1
+        return with_soundfile(self._folder / f"{self._count}.wav", music(0.5, seed=self._count))
+
+
+@pytest.fixture
+def uploading(acquiring: Acquiring, tmp_path: Path) -> Uploading:
+    return Uploading(acquiring, tmp_path)
+
+
+async def test_another_users_files_are_done_while_the_first_ones_are_held_up(
+    acquiring: Acquiring, uploading: Uploading
+) -> None:
+    """A file of 3 s waited for 123 s behind four of 30 minutes."""
+    annas = [uploading.start("anna") for _ in range(4)]
+    held = await hold_children(FILES, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        track = await uploading.start("ben")
+        assert track.duration_seconds == pytest.approx(0.5, abs=0.01)
+        key = track.audio_key or ""
+        await acquiring.acquirer.convert("ben", key, "mp3", derived_key(key, "mp3"))
+        assert await acquiring.objects.exists(derived_key(key, "mp3"))
+        assert len(children(FILES)) == PER_USER + 1
+        assert not any(task.done() for task in annas)
+        release(*held)
+        assert len({track.id for track in await asyncio.gather(*annas)}) == 4
+
+
+async def test_a_conversion_that_is_held_up_holds_up_no_other_owner_of_the_track(
+    acquiring: Acquiring, uploading: Uploading
+) -> None:
+    key = (await uploading.start("ben")).audio_key or ""
+    await acquiring.acquirer.close()
+    acquirer: Acquirer = acquiring.acquirer
+    to = derived_key(key, "flac")
+    annas = [asyncio.create_task(acquirer.convert("anna", key, "flac", to)) for _ in range(3)]
+    held = await hold_children(FILES, 1)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await acquirer.convert("ben", key, "flac", to)
+        assert await acquiring.objects.exists(to)
+        assert not any(task.done() for task in annas)
+        release(*held)
+        await asyncio.gather(*annas)
+
+
+async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None:
+    annas = [uploading.start("anna") for _ in range(PER_USER + MAY_WAIT + 1)]
+    held = await hold_children(FILES, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.wait(annas, return_when=asyncio.FIRST_COMPLETED)
+        (refused,) = (task for task in annas if task.done())
+        with pytest.raises(LimitExceededError) as refusal:
+            await refused
+        assert refusal.value.reason == "TOO_MANY_WAITING"
+        assert int(refusal.value.metadata["retry_after_seconds"]) > 0
+        await uploading.start("ben")
+    for task in annas:
+        task.cancel()
+    release(*held)
+    await asyncio.gather(*annas, return_exceptions=True)
+
+
+async def test_a_client_that_goes_away_frees_its_place(acquiring: Acquiring, uploading: Uploading) -> None:
+    annas = [uploading.start("anna") for _ in range(3)]
+    left = list(annas)
+    held = await hold_children(FILES, PER_USER)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        # The child that does not stop is killed; which upload it had does not matter.
+        done: set[asyncio.Task[Track]] = set()
+        while not done:
+            left.pop(0).cancel()
+            done, _ = await asyncio.wait(left, timeout=5)
+        assert (await done.pop()).duration_seconds > 0
+    for task in annas:
+        task.cancel()
+    release(*held)
+    await asyncio.gather(*annas, return_exceptions=True)
+    assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
+
+
+async def test_a_killed_child_costs_one_file(uploading: Uploading) -> None:
+    annas = [uploading.start("anna") for _ in range(4)]
+    held = await hold_children(FILES, PER_USER)
+    send(held[0], signal.SIGKILL)
+    release(held[1])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        ends = await asyncio.gather(*annas, return_exceptions=True)
+    assert sum(isinstance(end, WorkerDiedError) for end in ends) == 1
+    assert sum(isinstance(end, Track) for end in ends) == 3
+
+
+async def test_a_fetched_file_waits_for_its_check_and_says_so(
+    acquiring: Acquiring, uploading: Uploading, site: Site
+) -> None:
+    annas = [uploading.start("anna") for _ in range(PER_USER + MAY_WAIT)]
+    held = await hold_children(FILES, PER_USER)
+    _, job_id = await acquiring.add_link("anna", site.put(uploading.file()))
+    stages: list[str] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for record in acquiring.jobs.watch(job_id):
+            stages.append(record.detail.get("parts", {}).get("acquire", {}).get("stage", ""))
+            if stages[-1] == "waiting":
+                for task in annas:
+                    task.cancel()
+                release(*held)
+        assert record.state == "succeeded"
+    assert "waiting" in stages
+    await asyncio.gather(*annas, return_exceptions=True)

@@ -1,0 +1,213 @@
+"""Uploads in pieces, where a client of HTTP cannot show it: what breaks off, what fails at the end, what expires."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from services.common.storage.database import (Database, migrate)
+from services.common.errors import (
+    AbortedError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StemTubeError,
+    UnavailableError,
+)
+from services.common.compute.fair_limiter import TOO_MANY_WAITING
+from services.common.storage.objects import ObjectStore
+from services.download.uploads import uploads
+from services.download.upkeep.reservations import Reservations
+from services.download.upkeep.sweep import Sweeper
+from services.download.tables import Upload
+from services.download.uploads.uploads import Uploads
+from services.download.upkeep.usage import Usage
+from tests.common.postgres import create_database
+from tests.common.s3_server import S3Server
+
+DAY = timedelta(days=1)
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+@pytest.fixture(params=["sqlite and a directory", "postgresql and s3"])
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def database(place: str, tmp_path: Path) -> AsyncIterator[Database]:
+    url = create_database() if place.startswith("postgresql") else f"sqlite:///{tmp_path}/library.sqlite"
+    await migrate(url, "services.download")
+    async with Database(url) as database:
+        yield database
+
+
+@pytest.fixture
+async def objects(place: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    if not place.endswith("s3"):
+        yield ObjectStore.from_url(str(tmp_path / "objects"))
+        return
+    async with TestServer(S3Server().app()) as http:
+        keys = {"access_key_id": "id", "secret_access_key": "secret"}
+        endpoint = f"http://127.0.0.1:{http.port}"
+        yield ObjectStore.from_url("s3://bucket/prefix", endpoint=endpoint, region="us-east-1", **keys)
+
+
+class Finishing:
+    """Takes whole files; raises `error` if there is one."""
+
+    def __init__(self) -> None:
+        self.files: list[bytes] = []
+        self.error: Exception | None = None
+
+    async def __call__(self, upload: Upload, content: AsyncIterator[bytes]) -> tuple[str, str]:
+        whole = b"".join([piece async for piece in content])
+        if self.error:
+            raise self.error
+        self.files.append(whole)
+        return "track", "job"
+
+
+@pytest.fixture
+def finishing() -> Finishing:
+    return Finishing()
+
+
+async def keys_of(objects: ObjectStore) -> list[str]:
+    return [info.key async for info in objects.list("uploads")]
+
+
+async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
+    database: Database, objects: ObjectStore, finishing: Finishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", 4)
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 12, None, "")
+    taken = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"abcde"
+        yield b"fg"
+        taken.set()
+        await asyncio.sleep(60)
+
+    call = asyncio.create_task(kept.append("ann", upload.id, 0, stalling(), finishing))
+    await taken.wait()
+    call.cancel()
+    await asyncio.wait({call})
+    assert (await kept.get("ann", upload.id)).offset_bytes == 7
+    done = await kept.append("ann", upload.id, 7, pieces(b"hij", b"kl"), finishing)
+    assert (done.offset_bytes, done.track_id, done.job_id) == (12, "track", "job")
+    assert finishing.files == [b"abcdefghijkl"]
+    assert await keys_of(objects) == []
+
+
+@pytest.mark.parametrize("error", [UnavailableError("not now"), LimitExceededError("a queue", TOO_MANY_WAITING)])
+async def test_where_the_end_fails_for_now_it_can_be_sent_again(
+    database: Database, objects: ObjectStore, finishing: Finishing, error: StemTubeError
+) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
+    finishing.error = error
+    with pytest.raises(type(error)):
+        await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
+    # Not all of it is there: a client that is told so sends the rest, and would not ask for a track otherwise.
+    assert (await kept.get("ann", upload.id)).offset_bytes == 5
+    finishing.error = None
+    assert (await kept.append("ann", upload.id, 5, pieces(b"f"), finishing)).track_id == "track"
+    # Somebody whose answer got lost: nothing is done again.
+    assert (await kept.append("ann", upload.id, 6, pieces(), finishing)).track_id == "track"
+    assert finishing.files == [b"abcdef"]
+
+
+async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sent(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 3, None, "")
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"abc"
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await kept.append("ann", upload.id, 0, broken(), finishing)
+    assert (await kept.get("ann", upload.id)).offset_bytes == 2
+    assert (await kept.append("ann", upload.id, 2, pieces(b"c"), finishing)).track_id == "track"
+    assert finishing.files == [b"abc"]
+
+
+async def test_what_is_refused_at_the_end_is_gone(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
+    finishing.error = InvalidInputError("no song", "NOT_AUDIO")
+    with pytest.raises(InvalidInputError):
+        await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
+    with pytest.raises(NotFoundError):
+        await kept.get("ann", upload.id)
+    assert await keys_of(objects) == []
+
+
+async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+
+    async def late() -> AsyncIterator[bytes]:
+        yield b"xyz"
+        await kept.append("ann", upload.id, 0, pieces(b"ab"), finishing)
+
+    with pytest.raises(AbortedError) as told:
+        await kept.append("ann", upload.id, 0, late(), finishing)
+    assert told.value.reason == "OFFSET_MISMATCH"
+    await kept.append("ann", upload.id, 2, pieces(b"cdef"), finishing)
+    assert finishing.files == [b"abcdef"]
+
+
+async def test_a_sweep_takes_what_has_expired_and_nothing_else(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept, short = (
+        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.01))
+    )
+    going_on = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", going_on.id, 0, pieces(b"abc"), finishing)
+    left = await kept.create("ann", "b.wav", 6, None, "")
+    await short.append("ann", left.id, 0, pieces(b"abc"), finishing)
+    await asyncio.sleep(0.05)
+    with pytest.raises(NotFoundError):
+        await kept.get("ann", left.id)
+    nothing = timedelta()
+    sweeper = Sweeper(objects, database, Usage(database, objects, 0), older_than=nothing, stems_older_than=nothing)
+    assert [key.split("/")[1] for key in (await sweeper.sweep(dry_run=True)).objects] == [left.id]
+    await sweeper.sweep()
+    await kept.forget_expired()
+    assert [key.split("/")[1] for key in await keys_of(objects)] == [going_on.id]
+    done = await kept.append("ann", going_on.id, 3, pieces(b"def"), finishing)
+    assert done.track_id == "track"
+    async with database.read() as session:
+        assert await session.get(Upload, left.id) is None
+
+
+async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0), most_unfinished=2)
+    first = await kept.create("ann", "a.wav", 5, None, "")
+    await kept.create("ann", "a.wav", 7, None, "")
+    with pytest.raises(Exception, match="unfinished") as told:
+        await kept.create("ann", "a.wav", 5, None, "")
+    assert told.value.reason == "TOO_MANY_UPLOADS"  # type: ignore[attr-defined]
+    await kept.create("ben", "a.wav", 5, None, "")
+    await kept.delete("ann", first.id)
+    await kept.create("ann", "a.wav", 5, None, "")

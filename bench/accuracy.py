@@ -26,8 +26,6 @@ from typing import Any
 import mir_eval
 import numpy as np
 
-from songs import (chord_names, chord_songs, key_songs, styles)
-from songs import beat_songs as synthesis
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Lyrics, Result, Structure
@@ -35,6 +33,8 @@ from services.common import audio
 from services.common.weights.store import WeightStore
 from services.separation.models import registry as separation
 from services.separation.models.base import Options, join
+from songs import beat_songs as synthesis
+from songs import chord_names, chord_songs, key_songs, styles
 
 SONGS = Path(__file__).parents[2] / "shared" / "eval"
 REPORT = Path(__file__).parents[1] / "docs" / "accuracy.md"

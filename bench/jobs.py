@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 
 from services.common.config import LogSettings
-from services.common.jobs.queue import (JobContext, JobQueue)
-from services.common.rpc.server import stop_signal
+from services.common.jobs.queue import JobContext, JobQueue
 from services.common.observe.telemetry import configure_logging
+from services.common.rpc.server import stop_signal
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import FINAL, Client
 from tests.suite.running import PASSWORD, SERVICES, Suite

@@ -12,11 +12,11 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 
-from songs.key_songs import (KeySong, key_songs)
 from services.analysis.backends import registry
 from services.analysis.backends.base import Context, Key
 from services.analysis.backends.key.profiles import MAJOR_TONICS
 from services.common.weights.store import WeightStore
+from songs.key_songs import KeySong, key_songs
 
 
 def score(song: KeySong, found: Key) -> float:

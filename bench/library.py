@@ -19,13 +19,13 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import DeclarativeBase
 
-from services.common.storage.database import (Database, migrate)
+from services.common.storage.database import Database, migrate
+from services.download.tables import Access, Analysis, Playlist, PlaylistTrack, Stem, Track
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
 from services.download.tracks.results import summary_of
+from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tracks.user_tracks import Shelf
-from services.download.tracks.sorting import (key_number, search_text, sort_artist, sort_title)
-from services.download.tables import Access, Analysis, Playlist, PlaylistTrack, Stem, Track
 from stemtube.download.v1 import download_pb2 as pb
 
 PAGE = 50

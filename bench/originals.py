@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import (
     Beat,
     Beats,
@@ -20,6 +19,7 @@ from services.analysis.backends.base import (
     Structure,
     Word,
 )
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights.store import WeightStore

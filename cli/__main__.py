@@ -14,22 +14,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.local import status
-from cli.commands.add import (Added, add)
-from cli.commands.admin import (cleanup, copying, show_backup, show_cleanup, show_restored)
 from cli.api import Api, ApiError
-from cli.backup.backup import (backup, database_faults)
+from cli.backup.backup import backup, database_faults
+from cli.backup.restore import restore
+from cli.commands.add import Added, add
+from cli.commands.admin import cleanup, copying, show_backup, show_cleanup, show_restored
 from cli.commands.certs import make_certificates
-from cli.commands.demo import (LOCK, run_demo)
+from cli.commands.demo import LOCK, run_demo
 from cli.commands.export import export
+from cli.commands.process import make_options, process
+from cli.commands.users import add_user, all_users, change_user, reset_password, show_users
+from cli.legacy.importing import import_stemtube, show_report
 from cli.legacy.installation import OldInstallation
 from cli.legacy.services import ImportServices
-from cli.legacy.importing import (import_stemtube, show_report)
-from cli.commands.process import (make_options, process)
-from cli.backup.restore import restore
-from cli.local.suite import (SERVICES, SuiteSettings, is_this_machine, log_file)
-from cli.local.supervisor import (CannotStartError, Supervisor)
-from cli.commands.users import (add_user, all_users, change_user, reset_password, show_users)
+from cli.local import status
+from cli.local.suite import SERVICES, SuiteSettings, is_this_machine, log_file
+from cli.local.supervisor import CannotStartError, Supervisor
 from services.common.config import load
 from services.common.errors import StemTubeError
 

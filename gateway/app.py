@@ -14,23 +14,23 @@ import structlog
 from aiohttp import web
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gateway.session import (api_tokens, origins, session)
-from gateway import (frontend, health, middleware, pages, processes, response_headers)
-from gateway.media import media
-from gateway.transcoding import transcoder
-from gateway.uploads import (tus, form)
+from gateway import frontend, health, middleware, pages, processes, response_headers
 from gateway.config import GatewaySettings
 from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
-from gateway.transcoding.openapi import document
+from gateway.media import media
 from gateway.page_errors import add_page_errors
-from services.common.rpc.client import open_channel
-from services.common.config import split_address
+from gateway.session import api_tokens, origins, session
+from gateway.transcoding import transcoder
+from gateway.transcoding.openapi import document
+from gateway.uploads import form, tus
 from services.common.compute.confinement_check import expect_confinement
-from services.common.rpc.limits import TokenBuckets
 from services.common.compute.memory import return_freed_memory
+from services.common.config import split_address
+from services.common.rpc.client import open_channel
+from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
 from services.common.rpc.server import stop_signal
 from stemtube.analysis.v1 import analysis_pb2

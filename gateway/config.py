@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from services.common.config import ListenAddress, OptionalListenAddress, Section, Settings
-from services.common.rpc.peers import (LOOPBACK, Networks)
+from services.common.rpc.peers import LOOPBACK, Networks
 
 MIB = 1024 * 1024
 

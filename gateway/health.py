@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.keys import AUTH, CHANNELS, STOPPING
 from gateway.uploads.form import DOWNLOAD
-from services.common.observe.telemetry import (errors, metrics)
+from services.common.observe.telemetry import errors, metrics
 
 # Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
 NEEDED = (AUTH, DOWNLOAD)

@@ -10,9 +10,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from gateway.session.credentials import user_agent
 from gateway.keys import ADDRESS, PROXIES, REQUEST_BUCKETS, REQUEST_ID, SETTINGS, STOPPING
-from services.common.observe import (request_context, tracing)
+from gateway.session.credentials import user_agent
+from services.common.observe import request_context, tracing
 from services.common.rpc import peers
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,9 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = _route(request)
     if route in QUIET_ROUTES:
         return await handler(request)
-    parent = request.headers.get(request_context.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
+    parent = (
+        request.headers.get(request_context.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
+    )
     facts = {"http__request__method": request.method, "http__route": route, "request": request[REQUEST_ID]}
     with tracing.span(f"{request.method} {route}", kind="server", parent=parent, **facts) as span:
         response = await handler(request)

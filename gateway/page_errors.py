@@ -10,10 +10,10 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.session.credentials import user_agent
 from gateway.errors import TOO_LARGE, HttpError
 from gateway.keys import ADDRESS, SETTINGS
-from gateway.transcoding.messages import (bad_request, read_json)
+from gateway.session.credentials import user_agent
+from gateway.transcoding.messages import bad_request, read_json
 from services.common.errors import Code, NotFoundError
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import Client

@@ -8,10 +8,10 @@ from typing import Any
 import grpc.aio
 from aiohttp import web
 
-from gateway.streams import events
-from gateway.session.credentials import call_metadata
 from gateway.keys import AUTH, CHANNELS, SETTINGS
-from gateway.transcoding.messages import (json_response, query_of)
+from gateway.session.credentials import call_metadata
+from gateway.streams import events
+from gateway.transcoding.messages import json_response, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError
 from services.common.rpc.operations import list_log_records

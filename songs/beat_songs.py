@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from songs.styles import (STYLES, Recipe, Score, Signal)
 from songs import band
+from songs.styles import STYLES, Recipe, Score, Signal
 
 SECONDS = 30.0
 _LEAD_IN = 0.4

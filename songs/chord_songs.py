@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from songs import key_songs
-from songs.chord_names import (NO_CHORD, QUALITIES, harte)
-from songs import band
 from services.analysis.backends.base import Audio
+from songs import band, key_songs
+from songs.chord_names import NO_CHORD, QUALITIES, harte
 
 RATE_HZ = band.SAMPLE_RATE_HZ
 TONES = {name: tones for tones, name in QUALITIES.items()}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from songs import band
 from services.analysis.backends.base import Audio
+from songs import band
 
 RATE_HZ = 44_100
 DEGREES = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from songs import band
-from songs.voice import (Note, sing)
+from songs.voice import Note, sing
 
 SAMPLE_RATE_HZ = 44_100
 TEMPO_BPM = 112.0

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from songs.chord_names import (NO_CHORD, harte)
 from songs import band
+from songs.chord_names import NO_CHORD, harte
 
 SAMPLE_RATE_HZ = band.SAMPLE_RATE_HZ
 TAIL_SECONDS = 1.2

@@ -25,10 +25,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-from cli.backup.databases import (ServiceDatabase, service_database)
-from cli.local.suite import (SERVICES, ServicePlace, SuiteSettings)
+from cli.backup.databases import ServiceDatabase, service_database
+from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.errors import NotFoundError, PreconditionError, StemTubeError, UnavailableError
-from services.common.storage.objects import (ObjectInfo, ObjectStore)
+from services.common.storage.objects import ObjectInfo, ObjectStore
 
 FORMAT = 1
 ABOUT, OBJECT_LIST, DATABASES, OBJECTS = "backup.json", "objects.jsonl", "databases", "objects"

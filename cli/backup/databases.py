@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from cli.backup.sign_ins import (EXPIRE_ONE_TIME_PASSWORDS, HAS_ONE_TIME_PASSWORDS, end_in_sqlite, without_emptied)
+from cli.backup.sign_ins import EXPIRE_ONE_TIME_PASSWORDS, HAS_ONE_TIME_PASSWORDS, end_in_sqlite, without_emptied
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
-from services.common.storage.sqlite_faults import (check_file, damage, expect_content, has_log, sqlite_fault, sqlite_uri, system_fault)
+from services.common.storage.sqlite_faults import (
+    check_file,
+    damage,
+    expect_content,
+    has_log,
+    sqlite_fault,
+    sqlite_uri,
+    system_fault,
+)
 
 BUSY_SECONDS = 30.0
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"

@@ -10,10 +10,23 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cli.local import status
-from cli.backup.backup import (ABOUT, DATABASES, FORMAT, OBJECT_LIST, OBJECTS, Entry, Summary, Tell, databases, entry_of, side_by_side, summary_of)
+from cli.backup.backup import (
+    ABOUT,
+    DATABASES,
+    FORMAT,
+    OBJECT_LIST,
+    OBJECTS,
+    Entry,
+    Summary,
+    Tell,
+    databases,
+    entry_of,
+    side_by_side,
+    summary_of,
+)
 from cli.backup.databases import ServiceDatabase
 from cli.commands.demo import LOCK
+from cli.local import status
 from cli.local.suite import SuiteSettings
 from services.common.errors import (
     DataLossError,
@@ -22,7 +35,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
-from services.common.storage.objects import (ObjectStore, check_key)
+from services.common.storage.objects import ObjectStore, check_key
 
 AUTH = "auth"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.api import FINAL, Api, ApiError, Json
-from cli.backup.backup import (Summary, Tell)
+from cli.backup.backup import Summary, Tell
 
 POLL_SECONDS = 0.5
 

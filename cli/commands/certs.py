@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.common.config import write_private
-from services.common.rpc.tls import (AUTHORITY, CERTIFICATE, KEY)
+from services.common.rpc.tls import AUTHORITY, CERTIFICATE, KEY
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 CERTIFICATE_LIFETIME = timedelta(days=397)

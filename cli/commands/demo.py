@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from cli.api import Api, ApiError
-from cli.commands.process import (Outcome, process)
-from cli.local.suite import (SuiteSettings, log_file, own_environment)
+from cli.commands.process import Outcome, process
+from cli.local.suite import SuiteSettings, log_file, own_environment
 from cli.local.supervisor import Supervisor
 
 PREFIX = "demo-"
@@ -65,9 +65,9 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
 
 
 async def _process_own_song(api: Api, out: Path, console: Console) -> Outcome:
-    from songs.song import (SAMPLE_RATE_HZ, demo_song)
-    from songs.truth import comparison
     from services.common import audio
+    from songs.song import SAMPLE_RATE_HZ, demo_song
+    from songs.truth import comparison
 
     console.print("Making a song …", highlight=False)
     song = await asyncio.to_thread(demo_song)

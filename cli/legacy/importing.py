@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from cli.legacy import results
-from cli.legacy.installation import (OldInstallation, OldTrack, OldUser, parse_json)
+from cli.legacy.installation import OldInstallation, OldTrack, OldUser, parse_json
 from cli.legacy.services import ImportServices
 from services.common import audio
 from services.common.errors import StemTubeError

@@ -10,10 +10,10 @@ from typing import Any, Self
 import grpc.aio
 
 from cli.api import ApiError
-from services.common.rpc.auth import bearer
-from services.common.rpc.client import (domain_error, final_answer, open_channel)
 from services.common.config import AddressSettings
 from services.common.errors import Code, StemTubeError
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import domain_error, final_answer, open_channel
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.auth.v1 import import_pb2 as auth_import
 from stemtube.download.v1 import download_pb2_grpc

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from cli.local.gpus import (Gpu, find_gpus)
+from cli.local.gpus import Gpu, find_gpus
 
 ASK_SECONDS = 5.0
 ERRORS_SHOWN = 10

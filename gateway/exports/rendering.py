@@ -12,10 +12,10 @@ from typing import Any
 
 from gateway.config import GatewaySettings
 from gateway.exports.registry import EXPORTS
-from services.common.compute.engine import (Engine, Report)
+from services.common.compute.engine import Engine, Report
 from services.common.compute.engine_pool import EnginePool
-from services.common.errors import UnavailableError
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.errors import UnavailableError
 
 IDLE_SECONDS = 120.0
 FILES, FILES_PER_USER = 12, 4

@@ -9,18 +9,18 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.config import GatewaySettings
-from gateway.session.credentials import (call_metadata, turn_key)
 from gateway.exports.export import Archive, Document, Export, Option, Options, Rendering, Track, TrackStem
 from gateway.exports.registry import EXPORTS
 from gateway.exports.rendering import Renderer
 from gateway.exports.stems import zipped
 from gateway.exports.track import named_after
 from gateway.keys import CHANNELS, SETTINGS, STORE
-from gateway.media.media import (CACHING, TRACK, break_off, disposition)
-from gateway.transcoding.messages import (bad_request, query_of)
+from gateway.media.media import CACHING, TRACK, break_off, disposition
+from gateway.session.credentials import call_metadata, turn_key
+from gateway.transcoding.messages import bad_request, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError, StemTubeError
-from services.common.storage.objects import (CHUNK_BYTES, ObjectInfo)
+from services.common.storage.objects import CHUNK_BYTES, ObjectInfo
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 
 log = structlog.get_logger(__name__)

@@ -12,11 +12,11 @@ from urllib.parse import quote
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.session.credentials import call_metadata
 from gateway.errors import HttpError
 from gateway.keys import CHANNELS, SETTINGS, STORE
-from gateway.transcoding.messages import (bad_request, query_of)
-from gateway.media.ranges import (Part, UnsatisfiableError, is_other_version, is_unchanged, wanted_part)
+from gateway.media.ranges import Part, UnsatisfiableError, is_other_version, is_unchanged, wanted_part
+from gateway.session.credentials import call_metadata
+from gateway.transcoding.messages import bad_request, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import Code, NotFoundError, StemTubeError
 from services.common.storage.objects import ObjectInfo

@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from gateway.session.credentials import trace_metadata
 from gateway.keys import AUTH, AUTHORIZATION, CHANNELS, SETTINGS
+from gateway.session.credentials import trace_metadata
 from services.common.rpc.auth import API_TOKEN_PREFIX
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 

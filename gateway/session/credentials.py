@@ -11,10 +11,10 @@ import jwt
 from aiohttp import hdrs, web
 
 from gateway.keys import ADDRESS, AUTHORIZATION, SETTINGS
+from services.common.errors import UnauthenticatedError
 from services.common.observe import request_context
 from services.common.rpc import peers
 from services.common.rpc.auth import bearer
-from services.common.errors import UnauthenticatedError
 
 ACCESS_COOKIE = "stemtube_access"
 REFRESH_COOKIE = "stemtube_refresh"

@@ -4,8 +4,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from gateway.config import origin_of
-from gateway.session.credentials import (ACCESS_COOKIE, REFRESH_COOKIE)
 from gateway.keys import SETTINGS
+from gateway.session.credentials import ACCESS_COOKIE, REFRESH_COOKIE
 from services.common.errors import PermissionDeniedError
 
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})

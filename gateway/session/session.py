@@ -9,10 +9,17 @@ import grpc.aio
 from aiohttp import web
 from google.protobuf import json_format
 
-from gateway.session.credentials import (ACCESS_COOKIE, REFRESH_COOKIE, call_metadata, forget_cookies, keep_cookie, trace_metadata)
 from gateway.errors import error_response, from_rpc
 from gateway.keys import AUTH, CHANNELS, SETTINGS
-from gateway.transcoding.messages import (fill, read_json)
+from gateway.session.credentials import (
+    ACCESS_COOKIE,
+    REFRESH_COOKIE,
+    call_metadata,
+    forget_cookies,
+    keep_cookie,
+    trace_metadata,
+)
+from gateway.transcoding.messages import fill, read_json
 from services.common.errors import Code, StemTubeError, UnauthenticatedError
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 

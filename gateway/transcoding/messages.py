@@ -10,9 +10,9 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.transcoding.bindings import Binding
 from gateway.errors import HttpError
 from gateway.keys import SETTINGS
+from gateway.transcoding.bindings import Binding
 from services.common.errors import Code, InvalidInputError
 
 MessageType = TypeVar("MessageType", bound=Message)

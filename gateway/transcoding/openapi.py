@@ -5,17 +5,17 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
 
-from gateway.media import media
-from gateway import (page_errors, processes)
-from gateway.session import session
-from gateway.uploads import (openapi, form)
-from gateway.transcoding.bindings import (Binding, bindings, resolve)
-from gateway.transcoding.comments import (RpcComment, parse_rpc_comment, read_comments)
-from gateway.session.credentials import (ACCESS_COOKIE, REFRESH_COOKIE)
+from gateway import page_errors, processes
 from gateway.errors import HTTP_STATUS
 from gateway.exports import routes as exports
 from gateway.keys import AUTH
+from gateway.media import media
+from gateway.session import session
+from gateway.session.credentials import ACCESS_COOKIE, REFRESH_COOKIE
+from gateway.transcoding.bindings import Binding, bindings, resolve
+from gateway.transcoding.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.transcoding.messages import is_query_field
+from gateway.uploads import form, openapi
 from services.common.errors import Code
 
 _WELL_KNOWN: dict[str, dict[str, Any]] = {

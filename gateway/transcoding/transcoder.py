@@ -9,11 +9,11 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from gateway.streams import events
-from gateway.transcoding.bindings import (Binding, bindings)
-from gateway.session.credentials import call_metadata
 from gateway.keys import CHANNELS, SETTINGS
-from gateway.transcoding.messages import (fill_request, json_response, read_json)
+from gateway.session.credentials import call_metadata
+from gateway.streams import events
+from gateway.transcoding.bindings import Binding, bindings
+from gateway.transcoding.messages import fill_request, json_response, read_json
 
 
 def routes(services: Iterable[ServiceDescriptor]) -> list[web.RouteDef]:

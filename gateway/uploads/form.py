@@ -21,12 +21,20 @@ from aiohttp.multipart import BodyPartReader
 from google.protobuf.message import Message
 
 from gateway.config import MIB
-from gateway.session.credentials import call_metadata
 from gateway.errors import TOO_LARGE
 from gateway.keys import CHANNELS, LIMIT, SETTINGS
-from gateway.transcoding.messages import (bad_request, body_timeout, fill, json_response, parse_json, query_of, unsupported_media_type)
-from services.common.rpc.client import final_answer
+from gateway.session.credentials import call_metadata
+from gateway.transcoding.messages import (
+    bad_request,
+    body_timeout,
+    fill,
+    json_response,
+    parse_json,
+    query_of,
+    unsupported_media_type,
+)
 from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.rpc.client import final_answer
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 
 DOWNLOAD = download_pb2.DESCRIPTOR.services_by_name["DownloadService"].full_name

@@ -19,12 +19,12 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from gateway.session.credentials import call_metadata
 from gateway.errors import HttpError
 from gateway.keys import CHANNELS, LIMIT, SETTINGS
-from gateway.transcoding.messages import (bad_request, fill, parse_json, unsupported_media_type)
 from gateway.response_headers import is_header_text
-from gateway.uploads.form import (DOWNLOAD, display_name, expect, in_time, stream_up)
+from gateway.session.credentials import call_metadata
+from gateway.transcoding.messages import bad_request, fill, parse_json, unsupported_media_type
+from gateway.uploads.form import DOWNLOAD, display_name, expect, in_time, stream_up
 from services.common.errors import Code, NotFoundError
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc

@@ -6,7 +6,7 @@ from services.analysis.backends.chords import btc_weights
 from services.analysis.backends.lyrics import whisper_models
 from services.common.config import Settings, load
 from services.common.errors import InvalidInputError
-from services.common.weights.store import (Weights, pull)
+from services.common.weights.store import Weights, pull
 
 
 def main() -> None:

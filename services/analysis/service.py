@@ -12,19 +12,26 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.analysis.backends import registry
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import PARTS, Part
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.text import check_text
-from services.common.rpc.auth import require_service
+from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, NotFoundError
-from services.common.jobs.messages import (STATES, availability_message, check_ids, error_message, job_message, queue_priority)
+from services.common.jobs.messages import (
+    STATES,
+    availability_message,
+    check_ids,
+    error_message,
+    job_message,
+    queue_priority,
+)
+from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.requests import request_digest
 from services.common.jobs.store import JobRecord
-from services.common.jobs.queue import (JobQueue, job_key)
+from services.common.rpc.auth import require_service
 from services.common.rpc.server import Draining
 from services.common.storage.objects import ObjectStore
-from services.common.weights.store import (Availability, WeightStore)
+from services.common.weights.store import Availability, WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
 from stemtube.analysis.v1 import analysis_pb2_grpc
 from stemtube.job.v1 import job_pb2

@@ -14,17 +14,17 @@ import structlog
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Progress
-from services.analysis.backends.structure.language_model import (Endpoint, LanguageModelError)
+from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common import audio
 from services.common.compute import devices
-from services.common.observe import tracing
-from services.common.compute.engine import (Engine, Report, Work)
+from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.audio import open_job_audio
-from services.common.jobs.queue import (INTERNAL_ERROR, JobContext, KeptError, error_detail)
+from services.common.jobs.queue import INTERNAL_ERROR, JobContext, KeptError, error_detail
+from services.common.observe import tracing
 
 log = structlog.get_logger(__name__)
 

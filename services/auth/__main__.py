@@ -2,8 +2,8 @@
 
 from services.auth.app import open_auth
 from services.auth.config import AuthSettings
-from services.common.rpc import server
 from services.common.process import run
+from services.common.rpc import server
 
 
 async def serve(settings: AuthSettings) -> None:

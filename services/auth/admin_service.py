@@ -14,9 +14,9 @@ from services.auth.names import checked_email, checked_username
 from services.auth.passwords import PasswordHasher
 from services.auth.secret import now
 from services.auth.store import Store
+from services.common.errors import InvalidInputError
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin
-from services.common.errors import InvalidInputError
 from stemtube.auth.v1 import accounts_pb2, auth_pb2, import_pb2
 
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000

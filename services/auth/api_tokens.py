@@ -11,8 +11,6 @@ from services.auth.names import checked_line
 from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import MAX_TOKEN_NAME, ApiToken, Session, User
-from services.common.rpc.auth import (ADMIN, API_TOKEN_PREFIX, SCOPES, Identity)
-from services.common.storage.database import Database
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -20,6 +18,8 @@ from services.common.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from services.common.rpc.auth import ADMIN, API_TOKEN_PREFIX, SCOPES, Identity
+from services.common.storage.database import Database
 
 LONGEST_LIFETIME = timedelta(days=366)
 MOST_TOKENS = 50

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.rechecks import calling_admin
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import Invitation
+from services.common.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 from services.common.rpc.auth import Identity
 from services.common.storage.database import Database
-from services.common.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 
 MOST_USES = 1000
 LONGEST_LIFETIME = timedelta(days=366)

@@ -12,7 +12,7 @@ from services.auth.rechecks import calling_admin
 from services.auth.secret import now
 from services.auth.tables import StoredKey
 from services.auth.tokens import SigningKey
-from services.common.rpc.auth import (Identity, PublicKeys)
+from services.common.rpc.auth import Identity, PublicKeys
 from services.common.storage.database import Database
 
 # Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.

@@ -12,8 +12,8 @@ import bcrypt
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.auth.old_passwords import is_old, matches_old
-from services.common.errors import InvalidInputError
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.errors import InvalidInputError
 from services.common.rpc.peers import present_client
 
 T = TypeVar("T")

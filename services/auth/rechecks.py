@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.secret import now
 from services.auth.tables import ApiToken, Session, User
-from services.common.rpc.auth import Identity
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
+from services.common.rpc.auth import Identity
 
 ADMINS = "auth admins"
 """Lock of transactions in which admins change something: of two admins who disable each other, one comes first."""

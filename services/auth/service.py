@@ -20,9 +20,9 @@ from services.auth.signing_in import SigningIn, user_identity
 from services.auth.store import Store
 from services.auth.throttle import Throttle, registration
 from services.auth.tokens import TokenIssuer
-from services.common.observe import audit
-from services.common.rpc.auth import (CHANGE_PASSWORD, READ, Identity, require_service)
 from services.common.errors import InvalidInputError, PermissionDeniedError, UnauthenticatedError
+from services.common.observe import audit
+from services.common.rpc.auth import CHANGE_PASSWORD, READ, Identity, require_service
 from services.common.rpc.peers import present_client
 from services.common.rpc.tls import peer_name
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc

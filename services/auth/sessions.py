@@ -10,8 +10,8 @@ from services.auth.api_tokens import end_api_tokens
 from services.auth.rechecks import locked_user, same_user
 from services.auth.secret import digest, new_secret, now
 from services.auth.tables import MAX_ADDRESS, MAX_CLIENT, ApiToken, RefreshToken, Session, User
-from services.common.storage.database import Database
 from services.common.errors import NotFoundError, UnauthenticatedError
+from services.common.storage.database import Database
 
 CLOCKS_DIFFER = timedelta(minutes=2)
 

@@ -12,9 +12,9 @@ from services.auth.store import Store
 from services.auth.tables import MAX_USERNAME, User
 from services.auth.throttle import Throttle, account, address
 from services.auth.tokens import TokenIssuer
-from services.common.observe import audit
-from services.common.rpc.auth import (ADMIN, CHANGE_PASSWORD, Identity)
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
+from services.common.observe import audit
+from services.common.rpc.auth import ADMIN, CHANGE_PASSWORD, Identity
 from services.common.rpc.peers import present_client
 from stemtube.auth.v1 import auth_pb2
 

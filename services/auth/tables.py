@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.auth.old_passwords import MAX_HASH
-from services.common.storage.database import (COLUMN_TYPES, NAMING)
+from services.common.storage.database import COLUMN_TYPES, NAMING
 
 MAX_USERNAME = 64
 MAX_EMAIL = 254

@@ -8,8 +8,8 @@ from sqlalchemy import delete
 
 from services.auth.secret import now
 from services.auth.tables import Attempts
-from services.common.storage.database import Database
 from services.common.errors import LimitExceededError
+from services.common.storage.database import Database
 
 FORGOTTEN_AFTER = timedelta(hours=24)
 FIRST_WAIT_SECONDS = 1.0

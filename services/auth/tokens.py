@@ -10,7 +10,7 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from services.common.rpc.auth import (ALGORITHM, AUDIENCE, ISSUER, Identity)
+from services.common.rpc.auth import ALGORITHM, AUDIENCE, ISSUER, Identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from services.common.compute.confinement import can_confine
-from services.common.rpc.peers import (PRIVATE, Networks)
+from services.common.rpc.peers import PRIVATE, Networks
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 

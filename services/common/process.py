@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
-from services.common.observe import tracing
 from services.common.config import SettingsType, describe, load
 from services.common.errors import StemTubeError
+from services.common.observe import tracing
 from services.common.observe.telemetry import configure_logging
 
 Role = Callable[[SettingsType], Coroutine[Any, Any, None]]

@@ -8,37 +8,37 @@ from typing import Any
 
 import structlog
 
-from services.common.rpc.client import open_channel
 from services.common.compute.confinement_check import expect_confinement
-from services.common.storage.database import (Database, migrate)
+from services.common.compute.memory import return_freed_memory
 from services.common.errors import UnavailableError
 from services.common.jobs.queue import JobQueue
-from services.common.compute.memory import return_freed_memory
 from services.common.process import run
-from services.common.rpc.runtime import (Callers, run_with_jobs)
-from services.common.rpc.server import (Draining, Service)
-from services.download.upkeep import cleanup
-from services.download.uploads.acquire import Acquirer
-from services.download.pipeline.choices import Choices
-from services.download.uploads.client_streams import MAX_REQUEST_BYTES
+from services.common.rpc.client import open_channel
+from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.server import Draining, Service
+from services.common.storage.database import Database, migrate
 from services.download.config import DownloadSettings
-from services.download.tracks.conversions import Conversions
-from services.download.pipeline.found_lyrics import FoundLyrics
-from services.download.importing.importing import Importer
 from services.download.fetching.lookups import Lookups
-from services.download.pipeline.pipeline import (KIND, Pipeline)
-from services.download.playlists.playlists import Playlists
+from services.download.importing.importing import Importer
+from services.download.pipeline.choices import Choices
+from services.download.pipeline.found_lyrics import FoundLyrics
+from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.remote import RemoteJobs
-from services.download.upkeep.trash import (Remover, Trash)
-from services.download.upkeep.scrub import Scrubber
-from services.download.tracks.service import (NAME, DownloadService)
-from services.download.tracks.user_tracks import Shelf
+from services.download.playlists.playlists import Playlists
+from services.download.tracks.conversions import Conversions
 from services.download.tracks.repository import Library
+from services.download.tracks.service import NAME, DownloadService
+from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.versions import Versions
+from services.download.upkeep import cleanup
+from services.download.upkeep.scrub import Scrubber
 from services.download.upkeep.store_identity import GuardedStore
 from services.download.upkeep.sweep import Sweeper
-from services.download.uploads.uploads import Uploads
+from services.download.upkeep.trash import Remover, Trash
 from services.download.upkeep.usage import Usage
-from services.download.tracks.versions import Versions
+from services.download.uploads.acquire import Acquirer
+from services.download.uploads.client_streams import MAX_REQUEST_BYTES
+from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import download_pb2_grpc
 
 log = structlog.get_logger(__name__)

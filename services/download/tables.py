@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common.storage.database import (COLUMN_TYPES, NAMING)
+from services.common.storage.database import COLUMN_TYPES, NAMING
 
 MAX_TITLE, MAX_SOURCE = 300, 60
 MAX_PLAYLIST_NAME = 200

@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from services.common.compute.devices import AUTO, CPU, gpu_files
 from services.common.config import ListenAddress, Section, Settings
 from services.common.storage.database import DatabaseUrl
-from services.common.compute.devices import (AUTO, CPU, gpu_files)
 
 
 class SeparationSection(Section):

@@ -14,13 +14,13 @@ from typing import Any
 import structlog
 
 from services.common import audio
-from services.common.compute import (devices, metrics)
-from services.common.observe import tracing
-from services.common.compute.engine import (Engine, Report, Work)
+from services.common.compute import devices, metrics
+from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import WeightsMissingError
 from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import JobContext
+from services.common.observe import tracing
 from services.common.storage.objects import ObjectStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry

@@ -9,7 +9,7 @@ import pytest
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Backend, Part
 from services.common.weights.store import WeightStore
-from songs.small_songs import (RATE, Song, pop_song)
+from songs.small_songs import RATE, Song, pop_song
 
 LoadBackend = Callable[[Part, str], Backend]
 Excerpt = Callable[[float], Audio]

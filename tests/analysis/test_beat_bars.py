@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.beats.bars import find_bars
-from services.analysis.backends.beats.evidence import (FRAMES_PER_SECOND, Evidence, Floats)
+from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence, Floats
 from services.analysis.backends.beats.grid import on_one_grid
 from services.analysis.backends.beats.levels import Level
 from services.analysis.backends.signal.spectra import Spectrum

@@ -6,11 +6,11 @@ import mir_eval
 import numpy as np
 import pytest
 
-from songs.beat_songs import (SyntheticSong, recipes, render)
-from songs.styles import Recipe
 from services.analysis.backends.base import Audio, Beats, Context
+from songs.beat_songs import SyntheticSong, recipes, render
+from songs.small_songs import RATE, click_track, silence, white_noise
+from songs.styles import Recipe
 from tests.analysis.conftest import LoadBackend
-from songs.small_songs import (RATE, click_track, silence, white_noise)
 
 
 def analyze(load_backend: LoadBackend, audio: Audio, name: str = "madmom") -> Beats:

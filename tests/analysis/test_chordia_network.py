@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from services.analysis.backends.chords import (chordia_network, chordia)
 from services.analysis.backends.base import Context
+from services.analysis.backends.chords import chordia, chordia_network
 from services.analysis.backends.chords.chordia import ChordiaChords
 from services.analysis.backends.signal.features import mono
 from services.common.errors import StoppedError

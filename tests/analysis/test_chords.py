@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.analysis.backends.chords import (chordia, madmom)
-from services.analysis.backends.madmom import stages
 from services.analysis.backends import registry
 from services.analysis.backends.base import Chords, Context
-from services.analysis.backends.chords.segments import (segments, without_chords)
+from services.analysis.backends.chords import chordia, madmom
 from services.analysis.backends.chords.chordia import ChordiaChords
-from services.analysis.backends.chords.madmom import (MadmomChords, marginals)
+from services.analysis.backends.chords.madmom import MadmomChords, marginals
+from services.analysis.backends.chords.segments import segments, without_chords
+from services.analysis.backends.madmom import stages
+from songs.small_songs import RATE, Song
 from tests.analysis.conftest import Excerpt, LoadBackend
-from songs.small_songs import (RATE, Song)
 
 
 def overlap(song: Song, found: Chords) -> float:
@@ -91,9 +91,7 @@ def test_every_label_is_harte_syntax_and_in_the_registry(load_backend: LoadBacke
     for label in (*labels, *madmom.LABELS):
         mir_eval.chord.encode(label)
     assert {label.split(":")[-1] for label in labels} == set(registry.entry("chords", "chordia").vocabulary)
-    assert {label.split(":")[-1] for label in madmom.LABELS} == set(
-        registry.entry("chords", "madmom").vocabulary
-    )
+    assert {label.split(":")[-1] for label in madmom.LABELS} == set(registry.entry("chords", "madmom").vocabulary)
 
 
 def test_madmoms_classes_are_named_as_madmom_names_them(load_backend: LoadBackend) -> None:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from services.analysis.backends.chords import (btc_weights, btc)
 from services.analysis.backends import registry
 from services.analysis.backends.base import Audio, Chords, Context
-from services.analysis.backends.chords.btc_network import BtcNetwork
+from services.analysis.backends.chords import btc, btc_weights
 from services.analysis.backends.chords.btc import BtcChords
+from services.analysis.backends.chords.btc_network import BtcNetwork
 from services.common.errors import WeightsMissingError
-from services.common.weights.store import (WeightFile, Weights, WeightStore)
+from services.common.weights.store import WeightFile, Weights, WeightStore
 from tests.analysis.conftest import Excerpt
 
 DATA = Path(__file__).parent / "data"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Beat, Beats, Chords, Context
-from services.analysis.backends.signal.state_search import (likeliest, prices_of_changes)
-from tests.analysis.conftest import Excerpt, LoadBackend
+from services.analysis.backends.signal.state_search import likeliest, prices_of_changes
 from songs.small_songs import Song
+from tests.analysis.conftest import Excerpt, LoadBackend
 
 
 def test_the_search_finds_the_best_of_all_sequences() -> None:

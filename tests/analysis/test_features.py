@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Audio
-from services.analysis.backends.signal.features import (has_sound, is_tonal, mono)
-from songs.small_songs import (RATE, Song, click_track, silence, white_noise)
+from services.analysis.backends.signal.features import has_sound, is_tonal, mono
+from songs.small_songs import RATE, Song, click_track, silence, white_noise
 
 
 def test_mono_is_what_librosa_would_load(song: Song) -> None:

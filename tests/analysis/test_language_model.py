@@ -12,7 +12,7 @@ from aiohttp import web
 
 from services.analysis.backends.base import Audio, Context, Lyrics, Section, Structure, Word
 from services.analysis.backends.base import Line as LyricsLine
-from services.analysis.backends.structure.language_model import (Endpoint, LanguageModelAwayError, LanguageModelError)
+from services.analysis.backends.structure.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
 from services.analysis.backends.structure.llm import LlmStructure
 from services.analysis.config import AnalysisSettings
 from services.common.config import load

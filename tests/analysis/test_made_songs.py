@@ -6,12 +6,12 @@ import mir_eval
 import numpy as np
 import pytest
 
-from songs.chord_songs import (KINDS, ChordSong, TimedChord, chord_songs)
-from songs.beat_songs import render
-from songs.styles import Recipe
 from services.analysis.backends.base import Audio
-from services.analysis.backends.signal.note_activity import (SECONDS_PER_FRAME, chroma, note_activity)
+from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, chroma, note_activity
+from songs.beat_songs import render
+from songs.chord_songs import KINDS, ChordSong, TimedChord, chord_songs
 from songs.small_songs import RATE
+from songs.styles import Recipe
 
 SHARE = 0.75  # of the chords: tunes and walking basses play other notes, too
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Audio
-from services.analysis.backends.signal.note_activity import (SECONDS_PER_FRAME, chroma, note_activity)
+from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, chroma, note_activity
 from services.common.errors import StoppedError
-from songs.small_songs import (RATE, tone, white_noise)
+from songs.small_songs import RATE, tone, white_noise
 
 
 def audio_of(*pitches: float, seconds: float = 3.0) -> Audio:

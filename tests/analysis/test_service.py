@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Beat, Beats, Line, Section
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
-from services.common.rpc.auth import (Identity, set_caller)
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
-from services.common.jobs.queue import (JobContext, JobQueue)
+from services.common.jobs.queue import JobContext, JobQueue
+from services.common.rpc.auth import Identity, set_caller
 from services.common.rpc.server import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore

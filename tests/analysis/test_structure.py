@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.analysis.backends.structure import msaf as structure_msaf
 from services.analysis.backends.base import Beat, Beats, Context, Structure
 from services.analysis.backends.signal.features import mono
+from services.analysis.backends.structure import msaf as structure_msaf
+from songs.small_songs import Song, pop_song
 from tests.analysis.conftest import LoadBackend
-from songs.small_songs import (Song, pop_song)
 
 
 @pytest.fixture(scope="module")

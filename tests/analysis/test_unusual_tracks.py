@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soxr
 
-from songs.song import short_song
 from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Part, Structure
 from services.common.errors import StoppedError
+from songs.small_songs import RATE, click_track, silence, white_noise
+from songs.song import short_song
 from tests.analysis.conftest import Excerpt, LoadBackend
-from songs.small_songs import (RATE, click_track, silence, white_noise)
 
 BACKENDS: list[tuple[Part, str]] = [
     ("beats", "madmom"),

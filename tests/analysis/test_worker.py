@@ -18,8 +18,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from services.analysis.backends import registry
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Beat, Beats, Chord, Chords, Context, Key, Section, Structure
+from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.signal.features import is_tonal
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
@@ -29,9 +29,9 @@ from services.common.config import LogSettings
 from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.queue import JobQueue
 from services.common.weights.store import Weights
-from songs.small_songs import (RATE, Song)
+from songs.small_songs import RATE, Song
 from tests.analysis.test_language_model import KEY, ModelServer, server  # noqa: F401 - a fixture
-from tests.common.weights.test_store import (Hub, hub)  # noqa: F401 - a fixture
+from tests.common.weights.test_store import Hub, hub  # noqa: F401 - a fixture
 
 AUDIO = "originals/song"
 

@@ -14,9 +14,9 @@ from google.protobuf.duration_pb2 import Duration
 from structlog.testing import capture_logs
 
 from services.auth import throttle
-from services.common.rpc.auth import bearer
-from services.common.rpc.client import (RemoteError, domain_error)
 from services.common.errors import Code
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import RemoteError, domain_error
 from stemtube.auth.v1 import accounts_pb2, auth_pb2
 from tests.auth.running import ADMIN_PASSWORD, RunningAuth, auth_settings, running_auth
 

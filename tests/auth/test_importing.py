@@ -10,10 +10,10 @@ from werkzeug.security import generate_password_hash
 
 from services.auth.old_passwords import is_old, matches_old
 from services.auth.store import User
+from services.common.errors import Code
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error
 from services.common.storage.database import Database
-from services.common.errors import Code
 from stemtube.auth.v1 import import_pb2 as pb
 from tests.auth.running import RunningAuth
 

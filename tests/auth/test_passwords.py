@@ -9,7 +9,7 @@ import pytest
 
 from services.auth.passwords import MAX_PASSWORD, MOST_WAITING, PasswordHasher, checked_password
 from services.common.errors import InvalidInputError, LimitExceededError
-from services.common.rpc.peers import (Client, set_client)
+from services.common.rpc.peers import Client, set_client
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from services.auth.config import AuthSettings
-from services.common.rpc.client import open_channel
 from services.common.config import load
+from services.common.rpc.client import open_channel
 from services.common.storage.database import migrate
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 

@@ -11,10 +11,10 @@ from sqlalchemy import delete, func, select
 
 from services.auth.passwords import PasswordHasher
 from services.auth.tables import ApiToken, Base, Invitation, Session, StoredKey, User
+from services.common.errors import Code
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error
 from services.common.storage.database import Database
-from services.common.errors import Code
 from stemtube.auth.v1 import auth_pb2, import_pb2
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 from tests.auth.test_accounts import PASSWORD, Caller, exchange, new_user, refusal, register

@@ -24,10 +24,10 @@ from structlog.testing import capture_logs
 from services.auth.keys import KeyRing
 from services.auth.service import PUBLIC, SERVICES
 from services.auth.tokens import SigningKey, sign
-from services.common.rpc.auth import (Identity, ServiceIdentity, TokenVerifier)
-from services.common.rpc.client import (AuthClient, RemoteError, domain_error, open_channel)
-from services.common.storage.database import Database
 from services.common.errors import Code
+from services.common.rpc.auth import Identity, ServiceIdentity, TokenVerifier
+from services.common.rpc.client import AuthClient, RemoteError, domain_error, open_channel
+from services.common.storage.database import Database
 from stemtube.auth.v1 import auth_pb2
 from tests.auth.running import ADMIN_PASSWORD, RunningAuth, auth_settings, running_auth
 

@@ -17,9 +17,9 @@ from services.auth.sessions import Sessions
 from services.auth.store import Store
 from services.auth.tables import ApiToken, Attempts, Base, Invitation, RefreshToken, Session, StoredKey, User
 from services.auth.throttle import Counter, Throttle, account
-from services.common.rpc.auth import Identity
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import PreconditionError, UnauthenticatedError
+from services.common.rpc.auth import Identity
+from services.common.storage.database import Database, migrate
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 

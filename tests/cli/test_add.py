@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from cli import resumable
-from cli.commands.add import (Added, add)
 from cli.api import Api, ApiError, AwayError
+from cli.commands.add import Added, add
 from cli.resumable import upload_file
 from services.common import audio
 from tests.common.audio_files import music, with_soundfile

@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from cli.backup.backup import (Summary, backup, database_faults)
+from cli.backup.backup import Summary, backup, database_faults
 from cli.backup.databases import service_database
 from cli.backup.restore import restore
-from cli.local.suite import (SERVICES, ServicePlace, SuiteSettings)
+from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.config import StorageSettings
 from services.common.errors import DataLossError, StemTubeError
 from services.common.observe.telemetry import HealthServer

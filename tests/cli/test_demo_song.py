@@ -5,7 +5,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from songs.song import (BEATS_PER_BAR, FULL_FORM, SAMPLE_RATE_HZ, SHORT_FORM, STEMS, TEMPO_BPM, DemoSong, demo_song, short_song)
+from songs.song import (
+    BEATS_PER_BAR,
+    FULL_FORM,
+    SAMPLE_RATE_HZ,
+    SHORT_FORM,
+    STEMS,
+    TEMPO_BPM,
+    DemoSong,
+    demo_song,
+    short_song,
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.api import ApiError
+from cli.legacy.importing import PRESENT, SKIPPED, TAKEN, Report, import_stemtube
 from cli.legacy.installation import OldInstallation
 from cli.legacy.services import ImportServices
-from cli.legacy.importing import (PRESENT, SKIPPED, TAKEN, Report, import_stemtube)
+from services.common.config import AddressSettings
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
-from services.common.config import AddressSettings
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc

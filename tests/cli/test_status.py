@@ -15,10 +15,10 @@ from rich.console import Console
 
 from cli.local import status
 from cli.local.gpus import find_gpus
-from services.common.jobs import metrics
-from services.common.observe import telemetry
 from services.common.config import LogSettings
+from services.common.jobs import metrics
 from services.common.jobs.store import Backlog
+from services.common.observe import telemetry
 from tests.cli.test_command import ROOT, stemtube
 
 SMI = """<?xml version="1.0" ?>

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.local.suite import (SuiteSettings, log_file)
+from cli.local.suite import SuiteSettings, log_file
 from services.common.config import load
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.local.suite import free_ports
-from cli.local.supervisor import (CannotStartError, Part, Patience, Supervisor)
+from cli.local.supervisor import CannotStartError, Part, Patience, Supervisor
 
 ROOT = Path(__file__).parents[2]
 QUICK = Patience(ready=10.0, stop=2.0, first_backoff=0.05, longest_backoff=0.4)

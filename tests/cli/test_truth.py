@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from songs.song import (Truth, short_song)
-from songs.truth import (chord_overlap, comparison, f_measure, found_share, same_key, triad)
+from songs.song import Truth, short_song
+from songs.truth import chord_overlap, comparison, f_measure, found_share, same_key, triad
 
 
 @pytest.fixture(scope="module")

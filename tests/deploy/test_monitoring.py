@@ -8,12 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import REGISTRY
 
-import gateway.streams.events
-import gateway.middleware  # noqa: F401
 import services.download.upkeep.usage  # noqa: F401
+from services.common.compute import metrics as work_metrics
 from services.common.jobs import metrics
-from services.common.observe import telemetry
-from services.common.compute import metrics as work_metrics  # noqa: F401
 from services.common.jobs.store import Backlog
 from tests.deploy.manifests import base_with
 

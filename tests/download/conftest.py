@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
-from services.common.storage.database import (Database, migrate)
-from services.common.jobs.store import JobRecord
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.store import JobRecord
+from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep import cleanup
-from services.download.uploads.acquire import Acquirer
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.pipeline.found_lyrics import FoundLyrics
+from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.plan import Plan
-from services.download.pipeline.pipeline import (KIND, Pipeline)
-from services.download.upkeep.trash import (Remover, Trash)
-from services.download.tracks.user_tracks import Shelf
-from services.download.tracks.repository import Library
-from services.download.upkeep.store_identity import (MARKER, GuardedStore)
-from services.download.upkeep.sweep import Sweeper
 from services.download.tables import Track
-from services.download.upkeep.usage import Usage
+from services.download.tracks.repository import Library
+from services.download.tracks.user_tracks import Shelf
 from services.download.tracks.versions import Versions
+from services.download.upkeep import cleanup
+from services.download.upkeep.store_identity import MARKER, GuardedStore
+from services.download.upkeep.sweep import Sweeper
+from services.download.upkeep.trash import Remover, Trash
+from services.download.upkeep.usage import Usage
+from services.download.uploads.acquire import Acquirer
 from tests.download.site import Site
 
 NOTHING: Plan = {"separations": [], "analyses": []}

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from services.common.storage.database import Database
-from services.download.tracks.listing import read_listing
 from services.download.playlists.playlists import Playlists
+from services.download.tracks.listing import read_listing
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
 from services.download.tracks.results import TrackData
 from services.download.tracks.user_tracks import Shelf
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
 from stemtube.download.v1 import download_pb2 as pb
 
 

@@ -7,12 +7,12 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from services.common.storage import database as database_module
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import LimitExceededError
-from services.download.upkeep.reservations import Reservations
-from services.download.tracks.sorting import (key_number, search_text, sort_artist, sort_title)
+from services.common.storage import database as database_module
+from services.common.storage.database import Database, migrate
 from services.download.tables import Base
+from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
+from services.download.upkeep.reservations import Reservations
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cli.legacy import (installation, results)
+from cli.legacy import installation, results
 from tests.fuzz.examples import each
 from tests.fuzz.findings import Tally
 

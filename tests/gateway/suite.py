@@ -15,8 +15,6 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
 
-from services.common.rpc import server
-from services.common.rpc.auth import (ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user)
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -24,6 +22,8 @@ from services.common.errors import (
     StemTubeError,
     UnauthenticatedError,
 )
+from services.common.rpc import server
+from services.common.rpc.auth import ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from stemtube.job.v1 import job_pb2

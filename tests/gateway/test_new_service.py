@@ -15,8 +15,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_tools import protoc
 
 from gateway.app import start
-from gateway.transcoding.bindings import (BadAnnotationError, bindings)
 from gateway.config import GatewaySection, GatewaySettings
+from gateway.transcoding.bindings import BadAnnotationError, bindings
 from gateway.transcoding.openapi import query_fields
 from services.common.config import AddressSettings
 

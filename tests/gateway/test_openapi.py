@@ -8,7 +8,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.app import SERVICES
-from gateway.transcoding.comments import (parse_rpc_comment, read_comments)
+from gateway.transcoding.comments import parse_rpc_comment, read_comments
 from gateway.transcoding.openapi import document
 from services.common.errors import Code
 from tests.gateway.conftest import Client

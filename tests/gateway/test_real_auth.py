@@ -14,8 +14,8 @@ from gateway.app import start as start_gateway
 from gateway.config import GatewaySection, GatewaySettings
 from services.auth.app import open_auth
 from services.auth.config import AuthSection, AuthSettings
-from services.common.rpc import server
 from services.common.config import AddressSettings
+from services.common.rpc import server
 
 ADMIN = {"username": "admin", "password": "correct horse battery"}
 

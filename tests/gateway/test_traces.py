@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.common.observe import tracing
 from services.common.config import TracingSettings
+from services.common.observe import tracing
 from tests.gateway.conftest import Connect
 from tests.suite.collector import Collector, running_collector
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.transcoding.bindings import (BadAnnotationError, parse_template)
+from gateway.transcoding.bindings import BadAnnotationError, parse_template
 from services.common.errors import (
     AlreadyExistsError,
     Code,

@@ -19,9 +19,9 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from songs.song import short_song
 from gateway.frontend import BUILT
 from services.common import audio
+from songs.song import short_song
 from tests.page.hearing import RATE_HZ, put_tap
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite

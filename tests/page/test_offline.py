@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Browser, Page, expect
 
-from songs.song import short_song
 from gateway.frontend import BUILT, routes
 from services.common import audio
+from songs.song import short_song
 from tests.page.bad_line import BadLine
 from tests.page.conftest import RATE_HZ, TITLE, elsewhere
 from tests.page.test_library import check_accessible

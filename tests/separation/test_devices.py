@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from services.common.jobs import queue as queue_module
-from services.common.jobs.store import JobRecord
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.store import JobRecord
 from services.separation.service import KIND
 from tests.suite.running import free_ports
 

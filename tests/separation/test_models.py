@@ -18,9 +18,9 @@ import pytest
 
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError, WeightsMissingError
 from services.common.weights.store import WeightStore
-from services.separation.models.demucs import catalogue
 from services.separation.models import registry
 from services.separation.models.base import Options, Progress, Samples, Separator, join
+from services.separation.models.demucs import catalogue
 
 RATE = 44_100
 STEMS = ("drums", "bass", "other", "vocals")
@@ -218,9 +218,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         url = f"http://127.0.0.1:{server.server_port}/{package.name}"
         monkeypatch.setattr(catalogue, "_published_urls", lambda: {"955717e8": url})
-        monkeypatch.setattr(
-            registry, "_published", lambda: {"htdemucs": catalogue.published("htdemucs", cost=1.0)}
-        )
+        monkeypatch.setattr(registry, "_published", lambda: {"htdemucs": catalogue.published("htdemucs", cost=1.0)})
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield folder
         server.shutdown()

@@ -16,8 +16,19 @@ from demucs.htdemucs import HTDemucs
 
 from services.common.errors import PreconditionError
 from services.separation.models.base import Options, Samples, join
-from services.separation.models.demucs.models import (DemucsSeparator, separator_of)
-from services.separation.models.segmented.segments import (BLOCK, OverlapAdd, Segment, centre, level_of, mean_of, segments_of, stride_of, triangle, window)
+from services.separation.models.demucs.models import DemucsSeparator, separator_of
+from services.separation.models.segmented.segments import (
+    BLOCK,
+    OverlapAdd,
+    Segment,
+    centre,
+    level_of,
+    mean_of,
+    segments_of,
+    stride_of,
+    triangle,
+    window,
+)
 
 RATE = 8000
 STEMS = ["drums", "vocals"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.rpc.auth import (Identity, set_caller)
 from services.common.errors import AlreadyExistsError
 from services.common.jobs.queue import JobQueue
+from services.common.rpc.auth import Identity, set_caller
 from services.common.rpc.server import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore

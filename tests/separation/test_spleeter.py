@@ -15,7 +15,7 @@ from services.common.errors import InvalidInputError, PreconditionError, Stopped
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
 from services.separation.models.base import Options, Progress, Samples, Separator, join
-from services.separation.models.spleeter.separator import (BINS, FRAMES, HOP, load_network)
+from services.separation.models.spleeter.separator import BINS, FRAMES, HOP, load_network
 
 RATE = 44_100
 CHECKPOINTS = Path(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from songs.song import (DemoSong, short_song)
 from services.common import audio
+from songs.song import DemoSong, short_song
 from tests.download.site import Site
 from tests.suite.client import Client
 from tests.suite.grpc_client import GrpcClient

@@ -7,7 +7,7 @@ from typing import Any, Self
 import grpc.aio
 import pytest
 
-from services.common.rpc.client import (RemoteError, domain_error, final_answer)
+from services.common.rpc.client import RemoteError, domain_error, final_answer
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from tests.suite.running import Suite

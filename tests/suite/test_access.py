@@ -16,9 +16,9 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.rpc.auth import bearer
-from services.common.rpc.client import (domain_error, open_channel)
 from services.common.errors import Code
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import domain_error, open_channel
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason, states

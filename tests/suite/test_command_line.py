@@ -13,7 +13,7 @@ from aiohttp import web
 from rich.console import Console
 
 from cli.api import Api
-from cli.commands.process import (Outcome, make_options, process)
+from cli.commands.process import Outcome, make_options, process
 from services.common import audio
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.running import PASSWORD, ROOT, Suite

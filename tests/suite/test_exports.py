@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from cli.api import Api
-from songs.song import DemoSong
 from cli.commands.export import export
 from services.common import audio
 from services.common.audio import Samples
+from songs.song import DemoSong
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.common.rpc.client import final_answer
 from services.common.errors import Code
+from services.common.rpc.client import final_answer
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site

@@ -14,9 +14,9 @@ import mir_eval
 import numpy as np
 import pytest
 
-from songs.song import DemoSong
 from services.common import audio
 from services.common.audio import Samples
+from songs.song import DemoSong
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from stemtube.job.v1 import job_pb2

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from services.common.rpc.client import RemoteError
 from services.common.errors import Code
+from services.common.rpc.client import RemoteError
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import Client, reason

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.common.storage.database import (Database, migrate)
-from services.common.jobs.queue import (JobContext, JobQueue)
+from services.common.jobs.queue import JobContext, JobQueue
+from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.usage import Usage
 from services.separation import sweep as stem_sweep

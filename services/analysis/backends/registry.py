@@ -12,13 +12,13 @@ from functools import cache
 from types import MappingProxyType
 from typing import cast
 
-from services.analysis.backends.chords import btc_weights
-from services.analysis.backends.structure import names as section_names
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Backend, Loader, Part, Progress
+from services.analysis.backends.chords import btc_weights
+from services.analysis.backends.lyrics import whisper_models
+from services.analysis.backends.structure import names as section_names
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.weights.store import (Availability, Weights, WeightStore)
+from services.common.weights.store import Availability, Weights, WeightStore
 
 AUTO = "auto"
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from services.common.audio.reader import Reader
 from services.common.audio.types import Limits
-from services.common.compute.confinement import (confine, end_with_parent)
+from services.common.compute.confinement import confine, end_with_parent
 from services.common.errors import StemTubeError
 
 READY, READ, HEADER, HEARD, BLOCK, DONE, REFUSED, FAILED = b"y", b"r", b"h", b"l", b"b", b"d", b"e", b"f"

@@ -19,12 +19,12 @@ from typing import Any
 
 import structlog
 
-from services.common.observe import (telemetry, tracing)
 from services.common.compute import metrics
-from services.common.config import LogSettings
-from services.common.compute.engine_child import (Preparations, Prove, Report, Work, run_child)
-from services.common.errors import Code, DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError, StoppedError
+from services.common.compute.engine_child import Preparations, Prove, Report, Work, run_child
 from services.common.compute.threads import in_own_thread
+from services.common.config import LogSettings
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError, StoppedError
+from services.common.observe import telemetry, tracing
 
 __all__ = ["Engine", "Report", "TaskError", "Work", "WorkerDiedError"]
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from services.common.observe import (telemetry, tracing)
 from services.common.compute import metrics
-from services.common.compute.devices import (device_error, one_line)
+from services.common.compute.devices import device_error, one_line
 from services.common.errors import Code, DeviceNotReadyError, StemTubeError, StoppedError
+from services.common.observe import telemetry, tracing
 
 log = structlog.get_logger(__name__)
 

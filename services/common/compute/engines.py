@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from services.common.compute.devices import (AUTO, CPU, gpu_files, one_line)
-from services.common.compute.engine import (Engine, Keep, Tell, WorkerDiedError)
+from services.common.compute.devices import AUTO, CPU, gpu_files, one_line
+from services.common.compute.engine import Engine, Keep, Tell, WorkerDiedError
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
 
 log = structlog.get_logger(__name__)

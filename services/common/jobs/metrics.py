@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.common.compute.metrics import SECONDS
 from services.common.errors import DataLossError, UnavailableError
 from services.common.jobs.store import Backlog
-from services.common.compute.metrics import SECONDS
 
 log = structlog.get_logger(__name__)
 

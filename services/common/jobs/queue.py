@@ -26,9 +26,6 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from services.common.observe import (request_context, tracing)
-from services.common.jobs import metrics
-from services.common.storage.database import (migrate, outages)
 from services.common.errors import (
     Code,
     DataLossError,
@@ -39,10 +36,13 @@ from services.common.errors import (
     StoppedError,
     UnavailableError,
 )
+from services.common.jobs import metrics
 from services.common.jobs.requests import RequestStore
-from services.common.jobs.store import (Backlog, JobRecord, JobStore)
+from services.common.jobs.store import Backlog, JobRecord, JobStore
 from services.common.jobs.tables import State
 from services.common.jobs.threads import JobStoreThreads
+from services.common.observe import request_context, tracing
+from services.common.storage.database import migrate, outages
 from services.common.storage.sqlite_files import sqlite_file
 
 log = structlog.get_logger(__name__)

@@ -19,9 +19,9 @@ import structlog
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
-from services.common.jobs import waiting as job_waiting
 from services.common.errors import AlreadyExistsError, PreconditionError
-from services.common.jobs.tables import (LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table)
+from services.common.jobs import waiting as job_waiting
+from services.common.jobs.tables import LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table
 from services.common.storage.sqlite_files import open_sqlite
 
 WATCH_OVERLAP_SECONDS = 2.0

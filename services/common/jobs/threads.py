@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from services.common.jobs.store import (READING_CONNECTIONS, READS, WRITING_CONNECTIONS)
+from services.common.jobs.store import READING_CONNECTIONS, READS, WRITING_CONNECTIONS
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from services.common.jobs.tables import (LANE_TURNS, job_table)
+from services.common.jobs.tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
 # No next attempt is due later than this: the clock has gone back.

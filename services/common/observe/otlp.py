@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.common.config import TracingSettings
-from services.common.observe.tracing import (Kind, Value)
+from services.common.observe.tracing import Kind, Value
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from services.common.observe import (recent_log, tracing)
 from services.common.config import LogSettings, TracingSettings, split_address
+from services.common.observe import recent_log, tracing
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
 

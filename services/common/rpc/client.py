@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.common.rpc.auth import (PublicKeys, ServiceIdentity)
 from services.common.errors import Code, StemTubeError
+from services.common.rpc.auth import PublicKeys, ServiceIdentity
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 from services.common.rpc.tls import channel_credentials
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc

@@ -9,12 +9,12 @@ from typing import Any
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.common.observe import (audit, recent_log)
-from services.common.rpc.auth import require_admin
-from services.common.errors import InvalidInputError, PreconditionError, StoppedError
-from services.common.rpc.server import Service
 from services.common.compute.threads import in_own_thread
-from services.common.weights.store import (Weights, WeightStore)
+from services.common.errors import InvalidInputError, PreconditionError, StoppedError
+from services.common.observe import audit, recent_log
+from services.common.rpc.auth import require_admin
+from services.common.rpc.server import Service
+from services.common.weights.store import Weights, WeightStore
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc
 

@@ -6,17 +6,17 @@ from typing import Protocol
 
 from aiohttp import web
 
-from services.common.jobs import metrics
-from services.common.observe import telemetry
-from services.common.rpc.auth import (ServiceIdentity, TokenVerifier)
-from services.common.rpc.client import (AuthClient, open_channel)
-from services.common.config import Settings
 from services.common.compute.engines import Engines
+from services.common.config import Settings
 from services.common.errors import DataLossError, UnavailableError
+from services.common.jobs import metrics
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobQueue
-from services.common.rpc.operations import (Models, with_operations)
-from services.common.rpc.server import (Draining, Service, serve, stop_signal)
+from services.common.observe import telemetry
+from services.common.rpc.auth import ServiceIdentity, TokenVerifier
+from services.common.rpc.client import AuthClient, open_channel
+from services.common.rpc.operations import Models, with_operations
+from services.common.rpc.server import Draining, Service, serve, stop_signal
 from stemtube.operations.v1 import operations_pb2
 
 MAX_WORK_ITEMS = 200

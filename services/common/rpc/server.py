@@ -24,9 +24,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services.common.observe import (request_context, telemetry, tracing)
-from services.common.rpc import (peers, tls)
-from services.common.rpc.auth import (Identity, TokenVerifier, require_scope, set_caller)
 from services.common.config import NetworkSettings, split_address
 from services.common.errors import (
     Code,
@@ -36,7 +33,10 @@ from services.common.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from services.common.rpc.limits import (Slots, TokenBuckets)
+from services.common.observe import request_context, telemetry, tracing
+from services.common.rpc import peers, tls
+from services.common.rpc.auth import Identity, TokenVerifier, require_scope, set_caller
+from services.common.rpc.limits import Slots, TokenBuckets
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -43,15 +43,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from services.common.storage.database_faults import fault_of
 from services.common.errors import (
     DataLossError,
     InvalidInputError,
     PreconditionError,
     UnavailableError,
 )
+from services.common.storage.database_faults import fault_of
 from services.common.storage.sqlite_faults import without_path
-from services.common.storage.sqlite_files import (checked_file, connect, open_sqlite, prepare_file, set_up_sqlite)
+from services.common.storage.sqlite_files import checked_file, connect, open_sqlite, prepare_file, set_up_sqlite
 
 log = structlog.get_logger(__name__)
 

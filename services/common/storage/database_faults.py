@@ -8,7 +8,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.common.errors import StemTubeError
-from services.common.storage.sqlite_faults import (AWAY, DAMAGED, DISK_FULL, NO_PERMISSION, READ_ONLY, fault, sqlite_reason)
+from services.common.storage.sqlite_faults import (
+    AWAY,
+    DAMAGED,
+    DISK_FULL,
+    NO_PERMISSION,
+    READ_ONLY,
+    fault,
+    sqlite_reason,
+)
 
 _POSTGRESQL_REASONS = {
     # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from services.common.errors import StemTubeError
-from services.common.storage.sqlite_faults import (check_file, damage, has_log, sqlite_fault, sqlite_uri, system_fault)
+from services.common.storage.sqlite_faults import check_file, damage, has_log, sqlite_fault, sqlite_uri, system_fault
 
 SQLITE_BUSY_MS = 15_000
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from services.common.errors import StemTubeError, WeightsMissingError
-from services.common.weights.hub import (FetchError, Hubs)
+from services.common.weights.hub import FetchError, Hubs
 
 Progress = Callable[[float], None]
 

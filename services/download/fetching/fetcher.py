@@ -9,8 +9,8 @@ import structlog
 from services.common.compute.engine import Report
 from services.common.errors import LimitExceededError
 from services.download.config import DownloadSettings
-from services.download.fetching.pictures import (MAX_PICTURE_BYTES, picture_suffix)
-from services.download.fetching.sites import (Sites, Song, song_of)
+from services.download.fetching.pictures import MAX_PICTURE_BYTES, picture_suffix
+from services.download.fetching.sites import Sites, Song, song_of
 
 log = structlog.get_logger(__name__)
 

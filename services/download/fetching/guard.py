@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection
 from typing import Any
 
-from services.download.fetching.addresses import (PORTS, is_public)
+from services.download.fetching.addresses import PORTS, is_public
 
 
 class NotPublicError(OSError):

@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from services.common.storage.database import Database
-from services.common.compute.engine import (Engine, Report)
+from services.common.compute.engine import Engine, Report
 from services.common.compute.engine_pool import EnginePool
-from services.common.errors import UnavailableError
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.errors import UnavailableError
+from services.common.storage.database import Database
 from services.download.config import DownloadSettings
-from services.download.locks import Locks
 from services.download.fetching.sites import Sites
+from services.download.locks import Locks
 from services.download.tables import Lookup
 
 IDLE_SECONDS = 120.0

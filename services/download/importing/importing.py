@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from services.common.storage.database import Database
 from services.common.errors import InvalidInputError
-from services.download.tracks.results import (relist, summary_of)
-from services.download.tracks.user_tracks import no_such_track
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, Stem, Track
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.results import relist, summary_of
+from services.download.tracks.user_tracks import no_such_track
 
 BACKEND = "stemtube-import"
 # Decoders of MP3 add up to 0.1 s; half a second off, a stem belongs to another song or another version of it.

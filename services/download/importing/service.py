@@ -4,16 +4,16 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from services.common.rpc.auth import require_admin
 from services.common.errors import InvalidInputError
-from services.download.uploads.acquire import Acquirer
-from services.download.fetching.addresses import check_link
-from services.download.uploads.client_streams import ClientStreams
+from services.common.rpc.auth import require_admin
 from services.download.config import DownloadSettings
+from services.download.fetching.addresses import check_link
+from services.download.importing.importing import Importer, Taken
 from services.download.tracks.edits import checked_part
-from services.download.importing.importing import (Importer, Taken)
 from services.download.tracks.repository import SongFacts
 from services.download.tracks.text import checked_text
+from services.download.uploads.acquire import Acquirer
+from services.download.uploads.client_streams import ClientStreams
 from services.download.uploads.service import chunks_of
 from stemtube.download.v1 import import_pb2 as pb
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc.aio
 
+from services.common.errors import InvalidInputError
 from services.common.observe import request_context
 from services.common.rpc.auth import ServiceIdentity
-from services.common.rpc.client import (CALL_SECONDS, domain_error)
-from services.common.errors import InvalidInputError
-from services.download.pipeline.plan import (AUTO, PARTS, Plan)
+from services.common.rpc.client import CALL_SECONDS, domain_error
+from services.download.pipeline.plan import AUTO, PARTS, Plan
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
+from services.download.tracks.versions import KeptStems, Versions
 from services.download.upkeep.usage import Usage
-from services.download.tracks.versions import (KeptStems, Versions)
 from stemtube.separation.v1 import separation_pb2
 
 

@@ -14,11 +14,11 @@ from sqlalchemy import delete, select
 
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs.queue import JobQueue
-from services.download.pipeline.plan import (Plan, part_names)
+from services.download.pipeline.plan import Plan, part_names
 from services.download.pipeline.remote import RemoteJobs
-from services.download.upkeep.trash import Remover
-from services.download.tracks.repository import Library
 from services.download.tables import OutstandingRequests
+from services.download.tracks.repository import Library
+from services.download.upkeep.trash import Remover
 
 log = structlog.get_logger(__name__)
 

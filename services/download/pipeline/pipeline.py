@@ -15,21 +15,28 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError, UnavailableError
-from services.common.jobs.queue import (BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail)
-from services.download.uploads.acquire import (Acquirer, Requester)
-from services.download.pipeline.progress import Board
+from services.common.jobs.queue import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
-from services.download.pipeline.section_naming import SectionNaming
-from services.download.pipeline.plan import (PART_NUMBERS, Plan, is_analysed_by_hand, is_separated_by_hand, part_names, separation_part)
-from services.download.pipeline.outstanding import (Outstanding, names_sections, request_name)
+from services.download.pipeline.outstanding import Outstanding, names_sections, request_name
+from services.download.pipeline.plan import (
+    PART_NUMBERS,
+    Plan,
+    is_analysed_by_hand,
+    is_separated_by_hand,
+    part_names,
+    separation_part,
+)
+from services.download.pipeline.progress import Board
 from services.download.pipeline.remote import RemoteJobs
-from services.download.upkeep.trash import Remover
+from services.download.pipeline.section_naming import SectionNaming
 from services.download.pipeline.sent_requests import as_first_made
-from services.download.tracks.repository import Library
 from services.download.tables import OwnStem
+from services.download.tracks.repository import Library
+from services.download.tracks.versions import Kept, Versions
+from services.download.upkeep.trash import Remover
 from services.download.upkeep.usage import Usage
-from services.download.tracks.versions import (Kept, Versions)
+from services.download.uploads.acquire import Acquirer, Requester
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2

@@ -8,10 +8,10 @@ from typing import Any
 import grpc.aio
 import structlog
 
+from services.common.errors import Code, StemTubeError
 from services.common.observe import request_context
 from services.common.rpc.auth import ServiceIdentity
-from services.common.rpc.client import (CALL_SECONDS, domain_error)
-from services.common.errors import Code, StemTubeError
+from services.common.rpc.client import CALL_SECONDS, domain_error
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc

@@ -10,11 +10,11 @@ from services.common.errors import StemTubeError
 from services.common.jobs.queue import JobContext
 from services.download.pipeline.progress import Board
 from services.download.pipeline.remote import RemoteJobs
-from services.download.tracks.results import TrackData
 from services.download.pipeline.sent_requests import as_first_made
-from services.download.tracks.repository import Library
 from services.download.tables import OwnStem
-from services.download.tracks.versions import (Kept, Versions)
+from services.download.tracks.repository import Library
+from services.download.tracks.results import TrackData
+from services.download.tracks.versions import Kept, Versions
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ import asyncio
 
 import structlog
 
-from services.common.storage.objects import (ObjectInfo, ObjectStore)
+from services.common.storage.objects import ObjectInfo, ObjectStore
 from services.download.upkeep.trash import DERIVED
 
 log = structlog.get_logger(__name__)

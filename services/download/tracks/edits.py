@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from services.common.errors import InvalidInputError
 from services.common.harte import is_chord_label
-from services.download.tracks.sorting import (MODES, TONIC)
+from services.download.tracks.sorting import MODES, TONIC
 from services.download.tracks.text import has_controls
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2

@@ -6,11 +6,11 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from services.common.harte import triad
-from services.common.jobs.messages import (STATES, duration, error_message, job_message, timestamp)
+from services.common.jobs.messages import STATES, duration, error_message, job_message, timestamp
 from services.common.jobs.store import JobRecord
-from services.download.pipeline.plan import (PART_NUMBERS, part_names)
-from services.download.tracks.results import TrackData
+from services.download.pipeline.plan import PART_NUMBERS, part_names
 from services.download.tables import Access, ObjectState, OwnStem
+from services.download.tracks.results import TrackData
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb

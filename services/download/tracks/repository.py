@@ -11,11 +11,11 @@ from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.storage.database import Database
+from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
+from services.download.tracks.results import STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist
+from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
 from services.download.upkeep.reservations import release_in
-from services.download.tracks.results import (STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist)
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
-from services.download.tracks.text import without_controls
 
 UPLOADS = "uploads"
 # What the loudness meter tells of silence.

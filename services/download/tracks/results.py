@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.errors import PreconditionError
-from services.download.upkeep.object_states import faults_of
-from services.download.tracks.sorting import (key_number, search_text, sort_artist, sort_title)
 from services.download.tables import Access, Analysis, Edit, ObjectState, OwnAnalysis, OwnStem, Stem, Track
+from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
+from services.download.upkeep.object_states import faults_of
 
 # Parts whose summaries lists show, and are filtered and sorted by.
 SUMMARISED = ("beats", "key")

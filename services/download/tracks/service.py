@@ -9,42 +9,42 @@ from typing import Any
 import structlog
 
 from services.common import audio
-from services.common.rpc.auth import (Identity, require_user)
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.file_names import file_name
 from services.common.jobs.messages import queue_priority
-from services.common.jobs.requests import (request_digest, with_content)
+from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.requests import request_digest, with_content
 from services.common.jobs.store import JobRecord
-from services.common.jobs.queue import (JobQueue, job_key)
+from services.common.rpc.auth import Identity, require_user
 from services.common.rpc.server import Draining
 from services.common.storage.objects import ObjectStore
-from services.download.uploads.acquire import Acquirer
-from services.download.fetching.addresses import check_link
-from services.download.pipeline.choices import Choices
-from services.download.uploads.client_streams import ClientStreams
 from services.download.config import DownloadSettings
-from services.download.tracks.conversions import Conversions
+from services.download.fetching.addresses import check_link
 from services.download.fetching.cookies import CookieRules
-from services.download.importing.service import ImportRpcs
-from services.download.importing.importing import Importer
 from services.download.fetching.lookups import Lookups
-from services.download.tracks.messages import (fetching_message, song_message, track_job_message, track_message)
-from services.download.pipeline.plan import (Plan, make_plan, without)
-from services.download.tracks.paging import (make_token, page_size, read_token)
 from services.download.fetching.pictures import CONTENT_TYPES
-from services.download.pipeline.pipeline import (KIND, Pipeline)
-from services.download.playlists.service import PlaylistRpcs
+from services.download.fetching.sites import deno_path
+from services.download.importing.importing import Importer
+from services.download.importing.service import ImportRpcs
+from services.download.pipeline.choices import Choices
+from services.download.pipeline.pipeline import KIND, Pipeline
+from services.download.pipeline.plan import Plan, make_plan, without
 from services.download.playlists.playlists import Playlists
-from services.download.upkeep.trash import (Trash, derived_key)
-from services.download.tracks.results import (TrackData, expect_undamaged)
+from services.download.playlists.service import PlaylistRpcs
+from services.download.tracks.conversions import Conversions
+from services.download.tracks.messages import fetching_message, song_message, track_job_message, track_message
+from services.download.tracks.paging import make_token, page_size, read_token
+from services.download.tracks.repository import Library
+from services.download.tracks.results import TrackData, expect_undamaged
 from services.download.tracks.user_tracks import Shelf
 from services.download.tracks.user_tracks_service import ShelfRpcs
-from services.download.fetching.sites import deno_path
-from services.download.tracks.repository import Library
 from services.download.upkeep.service import UpkeepRpcs
-from services.download.uploads.service import (UploadRpcs, own_request)
-from services.download.uploads.uploads import Uploads
+from services.download.upkeep.trash import Trash, derived_key
 from services.download.upkeep.usage import Usage
+from services.download.uploads.acquire import Acquirer
+from services.download.uploads.client_streams import ClientStreams
+from services.download.uploads.service import UploadRpcs, own_request
+from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
 from stemtube.separation.v1 import separation_pb2

@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.common.storage.database import Database
 from services.common.errors import NotFoundError
-from services.download.tracks.listing import Listing
-from services.download.tracks.results import (TrackData, add_results, relist, summary_of)
-from services.download.tracks.repository import visible
+from services.common.storage.database import Database
 from services.download.tables import Access, Edit, OwnAnalysis, Track
+from services.download.tracks.listing import Listing
+from services.download.tracks.repository import visible
+from services.download.tracks.results import TrackData, add_results, relist, summary_of
 
 # A track that is removed for good was so long ago.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

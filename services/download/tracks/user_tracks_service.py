@@ -4,22 +4,22 @@ import contextlib
 from abc import abstractmethod
 from typing import Any
 
-from services.common.observe import audit
-from services.common.rpc.auth import require_user
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from services.common.jobs.queue import JobQueue
+from services.common.observe import audit
+from services.common.rpc.auth import require_user
+from services.download.pipeline.plan import PARTS
+from services.download.playlists.playlists import Playlists
+from services.download.tables import MAX_TITLE
 from services.download.tracks.edits import checked_part
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
-from services.download.pipeline.plan import PARTS
 from services.download.tracks.paging import page_size
-from services.download.playlists.playlists import Playlists
-from services.download.upkeep.trash import Trash
-from services.download.tracks.results import TrackData
-from services.download.tracks.user_tracks import (Shelf, no_such_track)
 from services.download.tracks.repository import Library
-from services.download.tables import MAX_TITLE
-from services.download.tracks.text import (checked_notes, checked_text)
+from services.download.tracks.results import TrackData
+from services.download.tracks.text import checked_notes, checked_text
+from services.download.tracks.user_tracks import Shelf, no_such_track
+from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import download_pb2 as pb
 
 

@@ -15,9 +15,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.storage.database import Database
-from services.download.upkeep.reservations import release_in
-from services.download.tracks.results import (keys_of, put_part, put_stems, relist)
 from services.download.tables import Access, Analysis, OwnAnalysis, OwnStem, Stem, Track
+from services.download.tracks.results import keys_of, put_part, put_stems, relist
+from services.download.upkeep.reservations import release_in
 
 
 class Kept(StrEnum):

@@ -5,11 +5,11 @@ from typing import Any
 
 from services.common.errors import NotFoundError
 from services.common.jobs.messages import job_message
+from services.common.jobs.queue import JobContext, JobQueue, job_key
 from services.common.jobs.store import JobRecord
-from services.common.jobs.queue import (JobContext, JobQueue, job_key)
-from services.download.upkeep.trash import Trash
 from services.download.tracks.user_tracks import Shelf
 from services.download.upkeep.sweep import Sweeper
+from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import upkeep_pb2
 
 KIND = "cleanup"

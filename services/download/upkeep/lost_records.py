@@ -7,8 +7,8 @@ from sqlalchemy import delete, select, update
 
 from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.results import STEMS
 from services.download.tables import Track
+from services.download.tracks.results import STEMS
 
 BATCH = 500
 

@@ -20,8 +20,8 @@ import structlog
 from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.common.storage.database import Database
 from services.common.errors import LimitExceededError, UnavailableError
+from services.common.storage.database import Database
 from services.download.tables import Access, OwnStem, Quota, Reservation, Stem, Track
 
 log = structlog.get_logger(__name__)

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import or_, select
 
-from services.common.storage.database import Database
 from services.common.errors import NotFoundError, StemTubeError
+from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep.object_states import ObjectStates
 from services.download.tables import ObjectState, Track
+from services.download.upkeep.object_states import ObjectStates
 
 log = structlog.get_logger(__name__)
 

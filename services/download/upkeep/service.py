@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from services.common.observe import audit
-from services.common.rpc.auth import (require_admin, require_user)
 from services.common.errors import InvalidInputError
-from services.common.jobs.messages import (STATES, timestamp)
+from services.common.jobs.messages import STATES, timestamp
 from services.common.jobs.queue import JobQueue
-from services.download.upkeep.cleanup import (cleanup_message, get_cleanup, start_cleanup)
+from services.common.observe import audit
+from services.common.rpc.auth import require_admin, require_user
+from services.download.upkeep.cleanup import cleanup_message, get_cleanup, start_cleanup
 from services.download.upkeep.usage import Usage
 from stemtube.download.v1 import upkeep_pb2 as pb
 

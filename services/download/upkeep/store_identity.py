@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import func, select, union_all
 
-from services.common.storage.database import Database
 from services.common.errors import NotFoundError, UnavailableError
+from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Stem, StoreIdentity, Track
 

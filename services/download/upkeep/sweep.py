@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.common.storage.database import Database
 from services.common.errors import PreconditionError
-from services.common.storage.objects import (ObjectInfo, ObjectStore)
-from services.download.upkeep.lost_records import (Lost, LostRecords)
-from services.download.upkeep.object_states import ObjectStates
-from services.download.upkeep.trash import (DERIVED, TRASH, Remover, source_key, trash_key)
-from services.download.tracks.repository import (UPLOADS, Library)
+from services.common.storage.database import Database
+from services.common.storage.objects import ObjectInfo, ObjectStore
 from services.download.tables import ObjectState
+from services.download.tracks.repository import UPLOADS, Library
+from services.download.upkeep.lost_records import Lost, LostRecords
+from services.download.upkeep.object_states import ObjectStates
+from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
 from services.download.upkeep.usage import Usage
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from services.common import audio
 from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.user_tracks import Shelf
 from services.download.tracks.repository import Library
+from services.download.tracks.user_tracks import Shelf
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,13 @@ from typing import Any
 from prometheus_client import Gauge
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select, update
 
-from services.common.storage.database import Database
 from services.common.errors import NotFoundError
+from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep.reservations import (HeldRoom, Reservations)
-from services.download.tracks.results import STEMS
 from services.download.tables import Access, OwnStem, Playlist, Quota, Stem, StoredKind, Track
+from services.download.tracks.results import STEMS
 from services.download.tracks.versions import Kept
+from services.download.upkeep.reservations import HeldRoom, Reservations
 
 # What one look measures: the rest is measured by the regular housekeeping.
 MEASURED_AT_ONCE = 500

@@ -15,27 +15,27 @@ from typing import Any
 import structlog
 
 from services.common.compute.engine import Engine
-from services.common.compute.engine_pool import (EnginePool, default_children)
+from services.common.compute.engine_pool import EnginePool, default_children
+from services.common.compute.fair_limiter import FairLimiter
 from services.common.errors import (
     NotFoundError,
     StemTubeError,
 )
-from services.common.compute.fair_limiter import FairLimiter
 from services.common.jobs.queue import TRANSIENT
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
-from services.download.uploads.drafts import Drafts
-from services.download.fetching.pace import moving
-from services.download.fetching.turns import (FetchTurns, Turn)
 from services.download.fetching.fetcher import FetchWork
-from services.download.uploads.inspection import FileWork
-from services.download.locks import Locks
-from services.download.upkeep.object_states import ObjectStates
+from services.download.fetching.pace import moving
 from services.download.fetching.pictures import picture_name
-from services.download.upkeep.scrub import (ORIGINAL, is_whole)
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.fetching.turns import FetchTurns, Turn
+from services.download.locks import Locks
 from services.download.tables import Track
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.upkeep.object_states import ObjectStates
+from services.download.upkeep.scrub import ORIGINAL, is_whole
+from services.download.uploads.drafts import Drafts
+from services.download.uploads.inspection import FileWork
 
 log = structlog.get_logger(__name__)
 

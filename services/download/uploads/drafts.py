@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.storage.objects import ObjectStore
 from services.download.uploads.spool import Spool
-from services.download.uploads.uploads import (PART_BYTES, PUTS_AT_ONCE)
+from services.download.uploads.uploads import PART_BYTES, PUTS_AT_ONCE
 
 
 class Drafts:

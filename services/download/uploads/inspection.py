@@ -8,7 +8,7 @@ from typing import Any
 from services.common import audio
 from services.common.compute.engine import Report
 from services.download.config import DownloadSettings
-from services.download.fetching.pictures import (MAX_PICTURE_BYTES, picture_name, picture_suffix)
+from services.download.fetching.pictures import MAX_PICTURE_BYTES, picture_name, picture_suffix
 
 PEAKS_TYPE = "application/octet-stream"
 

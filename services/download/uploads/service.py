@@ -9,21 +9,21 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from services.common.rpc.auth import require_user
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.jobs.messages import timestamp
+from services.common.jobs.queue import JobQueue
 from services.common.jobs.requests import request_digest
 from services.common.jobs.store import JobRecord
-from services.common.jobs.queue import JobQueue
-from services.download.uploads.acquire import Acquirer
-from services.download.uploads.client_streams import ClientStreams
+from services.common.rpc.auth import require_user
 from services.download.config import DownloadSettings
-from services.download.tracks.messages import track_job_message
 from services.download.pipeline.plan import Plan
 from services.download.tables import Upload
-from services.download.tracks.text import (checked_header, checked_text)
-from services.download.uploads.uploads import Uploads
+from services.download.tracks.messages import track_job_message
+from services.download.tracks.text import checked_header, checked_text
 from services.download.upkeep.usage import Usage
+from services.download.uploads.acquire import Acquirer
+from services.download.uploads.client_streams import ClientStreams
+from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import download_pb2 as pb
 
 MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000

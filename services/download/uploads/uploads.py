@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
-from services.common.storage.database import Database
-from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
 from services.common.compute.fair_limiter import TOO_MANY_WAITING
+from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
 from services.common.jobs.queue import TRANSIENT
+from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep.reservations import (Reservations, quota_lock, release_in)
-from services.download.uploads.spool import Spool
-from services.download.tracks.repository import UPLOADS
 from services.download.tables import Reservation, Upload
+from services.download.tracks.repository import UPLOADS
+from services.download.upkeep.reservations import Reservations, quota_lock, release_in
+from services.download.uploads.spool import Spool
 
 # What a dying process loses at most, and has of each upload in a temporary file.
 PART_BYTES = 8 * 1024 * 1024

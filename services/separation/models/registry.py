@@ -7,9 +7,9 @@ from functools import cache
 from typing import cast
 
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.weights.store import (Availability, WeightFile, Weights, WeightStore)
-from services.separation.models.demucs import catalogue
+from services.common.weights.store import Availability, WeightFile, Weights, WeightStore
 from services.separation.models.base import CPU, Entry, Hardware, Progress, Separator
+from services.separation.models.demucs import catalogue
 
 AUTO = "auto"
 PREFERRED = "htdemucs"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.config import DecoderSettings
 from services.common.compute.confinement import can_confine
 from services.common.compute.confinement_check import missing_confinement
+from services.common.config import DecoderSettings
 from tests.common.audio_files import music, with_soundfile
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,7 +50,9 @@ def refuse_filters() -> None:
 def run_without_filters(tmp_path: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
     environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'protos' / 'gen'}", "STEMTUBE_DATA_DIR": str(tmp_path)}
-    begin = "from tests.common.compute.test_confinement_required import refuse_filters; import os, sys; refuse_filters(); "
+    begin = (
+        "from tests.common.compute.test_confinement_required import refuse_filters; import os, sys; refuse_filters(); "
+    )
     return subprocess.run(
         [sys.executable, "-c", begin + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *command],
         env=environment | settings,

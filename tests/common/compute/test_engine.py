@@ -14,8 +14,8 @@ import psutil
 import pytest
 import structlog
 
+from services.common.compute.engine import Engine, WorkerDiedError
 from services.common.config import LogSettings
-from services.common.compute.engine import (Engine, WorkerDiedError)
 from services.common.errors import Code, StemTubeError, StoppedError
 from tests.common.compute.engine_work import Work
 

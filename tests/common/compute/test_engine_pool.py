@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from services.common.config import LogSettings
-from services.common.compute.engine import (Engine, WorkerDiedError)
+from services.common.compute.engine import Engine, WorkerDiedError
 from services.common.compute.engine_pool import EnginePool
-from services.common.errors import LimitExceededError
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.config import LogSettings
+from services.common.errors import LimitExceededError
 from tests.common.compute.engine_work import Work
 
 PLACES = 3

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from services.common.compute import (devices, engine)
-from services.common.config import LogSettings
+from services.common.compute import devices, engine
 from services.common.compute.engine import Engine
 from services.common.compute.engines import Engines
+from services.common.config import LogSettings
 from services.common.errors import Code, DeviceError, DeviceNotReadyError, StemTubeError
-from tests.common.compute.engine_work import (Device, DeviceWork, prove)
+from tests.common.compute.engine_work import Device, DeviceWork, prove
 
 COUNT = {"do": "count"}
 

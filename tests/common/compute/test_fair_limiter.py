@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.errors import Code, LimitExceededError
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.errors import Code, LimitExceededError
 
 
 class Work:

@@ -9,8 +9,8 @@ import pytest
 from services.common.jobs.queue import JobQueue
 from tests.chaos import clock as clocks
 from tests.chaos.clock import Clock
+from tests.common.jobs.test_processes import Workers, end_of, lines, until
 from tests.common.jobs.worker_process import SERVICE
-from tests.common.jobs.test_processes import (Workers, end_of, lines, until)
 
 pytestmark = pytest.mark.skipif(bool(clocks.why_not()), reason=clocks.why_not())
 HOUR = 3600.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.common.jobs import queue as queue_module
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError
-from services.common.jobs.store import (JobRecord, JobStore)
-from services.common.jobs.queue import (JobContext, JobQueue)
+from services.common.jobs import queue as queue_module
+from services.common.jobs.queue import JobContext, JobQueue
+from services.common.jobs.store import JobRecord, JobStore
 from tests.common.postgres import create_database
 
 

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from services.common.jobs.queue import JobQueue
+from tests.common.jobs.test_processes import ROOT, end_of, lines, until
 from tests.common.jobs.worker_process import SERVICE
-from tests.common.jobs.test_processes import (ROOT, end_of, lines, until)
 
 
 class Server:

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.common.errors import Code, NotFoundError, PreconditionError, UnavailableError
-from services.common.jobs.store import (JobRecord, JobStore)
-from services.common.jobs.queue import (BATCH, INTERACTIVE, JobQueue, job_key)
+from services.common.jobs.queue import BATCH, INTERACTIVE, JobQueue, job_key
+from services.common.jobs.store import JobRecord, JobStore
 from tests.common.jobs.worker_process import make_queue
 
 

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from services.common.errors import AlreadyExistsError, InvalidInputError, PreconditionError
-from services.common.jobs.requests import request_digest
-from services.common.jobs.store import (JobRecord, JobStore, request_table)
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.requests import request_digest
+from services.common.jobs.store import JobRecord, JobStore, request_table
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.jobs.worker_process import make_queue

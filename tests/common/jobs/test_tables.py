@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import PreconditionError
-from services.common.jobs.tables import metadata
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.tables import metadata
+from services.common.storage.database import Database, migrate
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 

@@ -9,16 +9,16 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from services.common.jobs import queue as jobs
 from services.common.errors import UnavailableError
+from services.common.jobs import queue as jobs
 from services.common.jobs.messages import job_message
-from services.common.jobs.store import (JobRecord, JobStore)
+from services.common.jobs.queue import BATCH, JobContext, JobQueue, error_detail
+from services.common.jobs.store import JobRecord, JobStore
 from services.common.jobs.tables import job_table
-from services.common.jobs.queue import (BATCH, JobContext, JobQueue, error_detail)
 from stemtube.job.v1 import job_pb2
+from tests.common.jobs.test_queue import end_of
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
-from tests.common.jobs.test_queue import end_of
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.common.jobs import queue as jobs
 from services.common.config import LogSettings
 from services.common.errors import InvalidInputError, UnavailableError
-from services.common.jobs.queue import (JobContext, JobQueue)
-from services.common.rpc.server import stop_signal
+from services.common.jobs import queue as jobs
+from services.common.jobs.queue import JobContext, JobQueue
 from services.common.observe.telemetry import configure_logging
+from services.common.rpc.server import stop_signal
 
 SERVICE = "jobs-test"
 

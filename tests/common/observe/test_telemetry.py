@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.observe import tracing
 from services.common.compute import metrics
 from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
+from services.common.observe import tracing
 
 ROOT = Path(__file__).parents[3]
 LINES, CHILDS = 120, 12

@@ -11,8 +11,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.common.rpc.auth import (Identity, PublicKeys, ServiceIdentity, TokenVerifier, caller, require_scope, require_service, require_user, set_caller)
 from services.common.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
+from services.common.rpc.auth import (
+    Identity,
+    PublicKeys,
+    ServiceIdentity,
+    TokenVerifier,
+    caller,
+    require_scope,
+    require_service,
+    require_user,
+    set_caller,
+)
 
 KEY = Ed25519PrivateKey.generate()
 OTHER_KEY = Ed25519PrivateKey.generate()

@@ -2,9 +2,9 @@ import time
 
 import pytest
 
-from services.common.rpc import limits
 from services.common.errors import LimitExceededError
-from services.common.rpc.limits import (Slots, TokenBuckets)
+from services.common.rpc import limits
+from services.common.rpc.limits import Slots, TokenBuckets
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.common.rpc.auth import (TokenVerifier, bearer)
-from services.common.rpc.client import (domain_error, open_channel)
 from services.common.config import LogSettings
 from services.common.errors import InvalidInputError
-from services.common.rpc.operations import (Models, with_operations)
-from services.common.rpc.server import (Draining, Service, start)
 from services.common.observe.telemetry import configure_logging
-from services.common.weights.store import (Weights, WeightStore)
+from services.common.rpc.auth import TokenVerifier, bearer
+from services.common.rpc.client import domain_error, open_channel
+from services.common.rpc.operations import Models, with_operations
+from services.common.rpc.server import Draining, Service, start
+from services.common.weights.store import Weights, WeightStore
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc
-from tests.common.weights.test_store import (CONTENT, Hub, hub)
+from tests.common.weights.test_store import CONTENT, Hub, hub
 
 __all__ = ["hub"]
 KEY = Ed25519PrivateKey.generate()

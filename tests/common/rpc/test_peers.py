@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.common.config import NetworkSettings
-from services.common.rpc.peers import (PRIVATE, Client, TrustedProxies, grpc_peer, is_loopback, valid_address)
+from services.common.rpc.peers import PRIVATE, Client, TrustedProxies, grpc_peer, is_loopback, valid_address
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,21 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.rpc import server as server_module
-from services.common.rpc.auth import (TokenVerifier, bearer, caller)
-from services.common.rpc.client import (RemoteError, domain_error, final_answer, open_channel)
 from services.common.config import NetworkSettings
 from services.common.errors import Code, InvalidInputError, LimitExceededError, NotFoundError, UnavailableError
-from services.common.rpc.server import (MAX_CONCURRENT_STREAMS, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, Draining, RunningServer, Service, error_status, start)
+from services.common.rpc import server as server_module
+from services.common.rpc.auth import TokenVerifier, bearer, caller
+from services.common.rpc.client import RemoteError, domain_error, final_answer, open_channel
+from services.common.rpc.server import (
+    MAX_CONCURRENT_STREAMS,
+    MAX_MESSAGE_BYTES,
+    MAX_METADATA_BYTES,
+    Draining,
+    RunningServer,
+    Service,
+    error_status,
+    start,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = Ed25519PrivateKey.generate()

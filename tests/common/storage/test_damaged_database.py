@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from services.common.storage import (sqlite_faults, sqlite_files)
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import Code, DataLossError, StemTubeError, UnavailableError
 from services.common.jobs.queue import JobQueue
-from services.common.storage.sqlite_faults import (check_file, system_fault)
+from services.common.storage import sqlite_faults, sqlite_files
+from services.common.storage.database import Database, migrate
+from services.common.storage.sqlite_faults import check_file, system_fault
 from tests.common.damage import DAMAGE, overwrite_header, zero_first_page_of
 
 

@@ -12,9 +12,9 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy import MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.common.storage import sqlite_files
-from services.common.storage.database import (COLUMN_TYPES, NAMING, Database, DatabaseUrl, migrate, parse_url)
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
+from services.common.storage import sqlite_files
+from services.common.storage.database import COLUMN_TYPES, NAMING, Database, DatabaseUrl, migrate, parse_url
 from tests.common.postgres import create_database
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -235,7 +235,9 @@ async def test_migrations_run_once_and_in_order(url: str, schema: Schema) -> Non
 
 async def test_processes_that_start_at_once_migrate_once(url: str, schema: Schema) -> None:
     schema.add(2, "time.sleep(0.3)", "op.execute('INSERT INTO books (id) VALUES (1)')")
-    program = f"import asyncio; from services.common.storage.database import migrate; asyncio.run(migrate({url!r}, 'shelf'))"
+    program = (
+        f"import asyncio; from services.common.storage.database import migrate; asyncio.run(migrate({url!r}, 'shelf'))"
+    )
     environment = os.environ | {"PYTHONPATH": f"{schema.folder}:{ROOT}:{ROOT / 'protos' / 'gen'}"}
     processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment) for _ in range(2)]
     assert [await process.wait() for process in processes] == [0, 0]

@@ -9,12 +9,12 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from services.common.storage.database import (READING_POOL, WRITING_POOL, Database)
-from services.common.jobs.store import JobStore
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.store import JobStore
+from services.common.storage.database import READING_POOL, WRITING_POOL, Database
 from services.common.storage.sqlite_files import open_sqlite
 from tests.common.postgres import create_database
-from tests.common.storage.test_database import (Base, Reading)
+from tests.common.storage.test_database import Base, Reading
 
 WRITERS = 60
 """More than any pool holds."""

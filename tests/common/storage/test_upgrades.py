@@ -15,7 +15,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from services.common.storage import database as database_module
-from services.common.storage.database import (Database, migrate)
+from services.common.storage.database import Database, migrate
 from tests.common.postgres import create_database
 
 PACKAGES = {"auth": "services.auth", "download": "services.download", "jobs": "services.common"}

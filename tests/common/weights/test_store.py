@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import StoppedError, WeightsMissingError
-from services.common.weights.store import (WeightFile, Weights, WeightStore)
+from services.common.weights.store import WeightFile, Weights, WeightStore
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

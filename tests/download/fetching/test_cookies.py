@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from services.common.rpc.auth import (Identity, set_caller)
 from services.common.errors import StemTubeError
+from services.common.rpc.auth import Identity, set_caller
 from services.common.rpc.server import Draining
 from services.download.config import DownloadSection, DownloadSettings
-from services.download.fetching.cookies import (CookieRules, copy_cookies, is_of)
+from services.download.fetching.cookies import CookieRules, copy_cookies, is_of
 from services.download.fetching.lookups import Lookups
 from services.download.tracks.service import DownloadService
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
-from tests.download.site import Site
 from tests.download.pipeline.test_known_beats import Analysis
+from tests.download.site import Site
 
 COOKIES = """# Netscape HTTP Cookie File
 127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\toperator

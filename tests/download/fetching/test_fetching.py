@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from services.common.errors import Code
 from services.common.jobs import queue
 from services.common.storage.database import Database
-from services.common.errors import Code
-from services.download.pipeline import pipeline
-from services.download.uploads.acquire import (Acquirer, Requester)
 from services.download.config import DownloadSettings
+from services.download.pipeline import pipeline
 from services.download.pipeline.plan import make_plan
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
 from services.download.upkeep.usage import Usage
+from services.download.uploads.acquire import Acquirer, Requester
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2

@@ -8,16 +8,16 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from services.common.jobs import queue
 from services.common.errors import UnavailableError
-from services.common.jobs.store import JobRecord
+from services.common.jobs import queue
 from services.common.jobs.queue import BATCH
+from services.common.jobs.store import JobRecord
 from services.download.fetching import pace
-from services.download.upkeep.cleanup import start_cleanup
-from services.download.fetching.pace import (LEAST_BYTES, moving)
-from services.download.pipeline.plan import make_plan
+from services.download.fetching.pace import LEAST_BYTES, moving
 from services.download.pipeline.pipeline import KIND
+from services.download.pipeline.plan import make_plan
 from services.download.pipeline.remote import RemoteJobs
+from services.download.upkeep.cleanup import start_cleanup
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2

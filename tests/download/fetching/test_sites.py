@@ -16,14 +16,14 @@ from yt_dlp.networking.common import Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from services.common.storage.database import (Database, migrate)
 from services.common.compute.engine import Engine
 from services.common.errors import Code, StemTubeError
+from services.common.storage.database import Database, migrate
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.fetching.fetcher import FetchWork
-from services.download.fetching.lookups import (SPARE_SECONDS, Lookups)
+from services.download.fetching.lookups import SPARE_SECONDS, Lookups
+from services.download.fetching.sites import MEMORY_BYTES, Sites, deno_path, song_of
 from services.download.tracks.messages import song_message
-from services.download.fetching.sites import (MEMORY_BYTES, Sites, deno_path, song_of)
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 

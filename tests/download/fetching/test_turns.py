@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.download.fetching.turns import (FetchTurns, Turn)
+from services.download.fetching.turns import FetchTurns, Turn
 
 
 class Users:

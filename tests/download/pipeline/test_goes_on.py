@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from services.common.errors import AlreadyExistsError
-from services.common.jobs.requests import request_digest
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.requests import request_digest
 from services.download.pipeline.found_lyrics import FoundLyrics
-from services.download.pipeline.plan import (PARTS, make_plan)
 from services.download.pipeline.pipeline import KIND
+from services.download.pipeline.plan import PARTS, make_plan
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2

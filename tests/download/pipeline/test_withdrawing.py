@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.common.jobs.queue import WORKER_DIED, JobQueue
 from services.common.jobs.store import JobStore
-from services.common.jobs.queue import (WORKER_DIED, JobQueue)
 from services.download.pipeline.plan import make_plan
 from services.download.tables import Track
 from stemtube.download.v1 import download_pb2 as pb

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
+from services.common.storage.database import Database, migrate
 from services.download.playlists import playlists as playlists_module
 from tests.common.postgres import create_database
 from tests.download.shelves import Shelves

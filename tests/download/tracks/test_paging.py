@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from services.common.errors import InvalidInputError
-from services.download.tracks.paging import (make_token, read_token)
+from services.download.tracks.paging import make_token, read_token
 
 
 def test_a_token_gives_back_what_it_was_made_of() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import InvalidInputError, NotFoundError
+from services.common.storage.database import Database, migrate
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
+from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.user_tracks import LONG_AGO
-from services.download.tracks.repository import (AudioFacts, SongFacts)
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.postgres import create_database
 from tests.download.shelves import Shelves, beats

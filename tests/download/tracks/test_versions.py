@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from services.common.audio import encode
 from services.common.jobs.queue import job_key
 from services.download.config import DownloadSection, DownloadSettings
+from services.download.pipeline.plan import PARTS, make_plan
+from services.download.tables import OwnStem
 from services.download.tracks.messages import track_message
-from services.download.pipeline.plan import (PARTS, make_plan)
+from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.results import TrackData
 from services.download.tracks.user_tracks import LONG_AGO
-from services.download.tracks.repository import (AudioFacts, SongFacts)
 from services.download.upkeep.sweep import Sweeper
-from services.download.tables import OwnStem
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import download_pb2 as pb

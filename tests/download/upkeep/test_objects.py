@@ -10,11 +10,11 @@ from mutagen.id3 import PictureType
 
 from services.common import audio
 from services.common.storage.database import Database
-from services.download.uploads.acquire import Acquirer
 from services.download.config import DownloadSettings
-from services.download.upkeep.trash import derived_key
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
 from services.download.tables import Track
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.upkeep.trash import derived_key
+from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 

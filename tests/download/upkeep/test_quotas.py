@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import LimitExceededError
+from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep import reservations
-from services.download.tracks.conversions import Conversions
 from services.download.pipeline.kept_stems import keep_stems
-from services.download.upkeep.reservations import Reservations
-from services.download.tracks.repository import (AudioFacts, Library, SongFacts)
-from services.download.uploads.uploads import Uploads
-from services.download.upkeep.usage import Usage
+from services.download.tracks.conversions import Conversions
+from services.download.tracks.repository import AudioFacts, Library, SongFacts
 from services.download.tracks.versions import Versions
+from services.download.upkeep import reservations
+from services.download.upkeep.reservations import Reservations
+from services.download.upkeep.usage import Usage
+from services.download.uploads.uploads import Uploads
 from stemtube.separation.v1 import separation_pb2
 from tests.common.postgres import create_database
 

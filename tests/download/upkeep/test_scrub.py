@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.common.storage.database import Database
 from services.common.errors import PreconditionError, UnavailableError
+from services.common.storage.database import Database
 from services.download.config import DownloadSettings
-from services.download.tracks.messages import track_message
-from services.download.upkeep.scrub import Scrubber
-from services.download.tracks.repository import expect_undamaged
 from services.download.tables import Track
+from services.download.tracks.messages import track_message
+from services.download.tracks.repository import expect_undamaged
+from services.download.upkeep.scrub import Scrubber
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 from tests.download.upkeep.test_upkeep import sweeper

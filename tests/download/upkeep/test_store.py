@@ -12,18 +12,18 @@ import pytest
 from aiohttp import ClientSession, web
 from sqlalchemy import func, select, update
 
-from services.common.storage.database import (Database, migrate)
 from services.common.errors import PreconditionError, UnavailableError
-from services.common.storage.objects import ObjectStore
 from services.common.observe.telemetry import HealthServer
-from services.download.tracks.messages import track_message
-from services.download.upkeep.trash import (derived_key, trash_key)
-from services.download.tracks.repository import Library
-from services.download.upkeep.store_identity import (MARKER, GuardedStore)
-from services.download.upkeep.sweep import (Report, Sweeper)
+from services.common.storage.database import Database, migrate
+from services.common.storage.objects import ObjectStore
 from services.download.tables import Access, Stem, StoreIdentity, Track
-from services.download.uploads.uploads import Uploads
+from services.download.tracks.messages import track_message
+from services.download.tracks.repository import Library
+from services.download.upkeep.store_identity import MARKER, GuardedStore
+from services.download.upkeep.sweep import Report, Sweeper
+from services.download.upkeep.trash import derived_key, trash_key
 from services.download.upkeep.usage import Usage
+from services.download.uploads.uploads import Uploads
 from tests.common.audio_files import music, with_soundfile
 from tests.common.s3_server import S3Server
 from tests.download.conftest import Acquiring

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from services.common.storage.database import Database
 from services.common.errors import LimitExceededError, PreconditionError
 from services.common.jobs.queue import JobQueue
-from services.download.upkeep.cleanup import (KIND, Cleanup, cleanup_message, get_cleanup, start_cleanup)
+from services.common.storage.database import Database
 from services.download.config import DownloadSettings
-from services.download.upkeep.trash import Trash
-from services.download.tracks.repository import (AudioFacts, SongFacts)
+from services.download.tracks.repository import AudioFacts, SongFacts
+from services.download.upkeep.cleanup import KIND, Cleanup, cleanup_message, get_cleanup, start_cleanup
 from services.download.upkeep.sweep import Sweeper
+from services.download.upkeep.trash import Trash
 from services.download.upkeep.usage import Usage
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import NOTHING, Acquiring

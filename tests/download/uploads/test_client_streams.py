@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from services.common.errors import LimitExceededError, TooSlowError
-from services.download.uploads import spool
-from services.download.uploads.client_streams import (ClientStreams, at_least)
 from services.download.config import DownloadSection
+from services.download.uploads import spool
+from services.download.uploads.client_streams import ClientStreams, at_least
 from services.download.uploads.spool import Spool
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from services.common.compute.engine import WorkerDiedError
 from services.common.errors import LimitExceededError
-from services.download.uploads.acquire import Acquirer
-from services.download.upkeep.trash import derived_key
 from services.download.tables import Track
+from services.download.upkeep.trash import derived_key
+from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
 from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
 from tests.download.conftest import Acquiring

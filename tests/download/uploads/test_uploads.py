@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestServer
 
-from services.common.storage.database import (Database, migrate)
+from services.common.compute.fair_limiter import TOO_MANY_WAITING
 from services.common.errors import (
     AbortedError,
     InvalidInputError,
@@ -17,14 +17,14 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
-from services.common.compute.fair_limiter import TOO_MANY_WAITING
+from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.uploads import uploads
+from services.download.tables import Upload
 from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.sweep import Sweeper
-from services.download.tables import Upload
-from services.download.uploads.uploads import Uploads
 from services.download.upkeep.usage import Usage
+from services.download.uploads import uploads
+from services.download.uploads.uploads import Uploads
 from tests.common.postgres import create_database
 from tests.common.s3_server import S3Server
 

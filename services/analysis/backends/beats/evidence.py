@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.signal.spectra import (HOP, SAMPLE_RATE_HZ, Spectrum, compressed, means)
+from services.analysis.backends.signal.spectra import HOP, SAMPLE_RATE_HZ, Spectrum, compressed, means
 
 FRAMES_PER_SECOND = 100
 

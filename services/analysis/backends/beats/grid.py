@@ -6,7 +6,7 @@ pulses are half a beat beside those before, and one of both is right for the who
 
 import numpy as np
 
-from services.analysis.backends.beats.evidence import (Evidence, Floats)
+from services.analysis.backends.beats.evidence import Evidence, Floats
 
 # How far pulses may be from where an exact tempo has them (median): songs made by machines 3-5 ms, played ones and
 # such whose tempo drifts 20 ms and more.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.analysis.backends.beats.evidence import (Evidence, Floats)
+from services.analysis.backends.beats.evidence import Evidence, Floats
 
 # From here on people tap every second pulse rather than each, other things being equal: half an octave above 105 BPM.
 _EVEN_BPM = 150.0

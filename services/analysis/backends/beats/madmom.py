@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.madmom import stages
-from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
 from services.analysis.backends.beats.bars import find_bars
-from services.analysis.backends.beats.evidence import (FRAMES_PER_SECOND, Evidence)
+from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence
 from services.analysis.backends.beats.grid import on_one_grid
-from services.analysis.backends.beats.levels import (Level, find_level)
-from services.analysis.backends.signal.features import has_sound
+from services.analysis.backends.beats.levels import Level, find_level
+from services.analysis.backends.beats.tempo import curve_of, tempo_of
+from services.analysis.backends.madmom import stages
+from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.madmom.networks import RecurrentNetwork
+from services.analysis.backends.signal.features import has_sound
 from services.analysis.backends.signal.spectra import spectrum_of
-from services.analysis.backends.beats.tempo import (curve_of, tempo_of)
 from services.common.weights.store import WeightStore
 
 BEATS_PER_BAR = (3, 4)
@@ -81,8 +81,7 @@ class MadmomBeats:
         """What madmom takes for beats: seconds, and places in the bar from 1."""
         count = len(self._bars)
         self._tracker.hmms = [
-            BarDecoder(bar, stages.part(progress, i / count, (i + 1) / count))
-            for i, bar in enumerate(self._bars)
+            BarDecoder(bar, stages.part(progress, i / count, (i + 1) / count)) for i, bar in enumerate(self._bars)
         ]
         tracked = self._tracker(activations)
         return tracked[:, 0], tracked[:, 1].astype(int)

@@ -1,6 +1,6 @@
 """Where BTC's published weights come from. Loads nothing."""
 
-from services.common.weights.store import (WeightFile, Weights)
+from services.common.weights.store import WeightFile, Weights
 
 LARGE_VOCABULARY = Weights(
     "btc",

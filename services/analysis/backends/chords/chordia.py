@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Chords, Context, Progress
-from services.analysis.backends.chords.segments import (segments, without_chords)
-from services.analysis.backends.signal.features import (has_sound, mono)
+from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.madmom.stages import part
+from services.analysis.backends.signal.features import has_sound, mono
 from services.common.errors import WeightsMissingError
 from services.common.weights.store import WeightStore
 

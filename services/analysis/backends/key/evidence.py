@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import log_softmax, softmax
 
 from services.analysis.backends.key.profiles import correlations
-from services.analysis.backends.signal.note_activity import (SECONDS_PER_FRAME, chroma)
+from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, chroma
 
 Floats = npt.NDArray[np.floating]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from services.analysis.backends.base import Line, Word
 from services.analysis.backends.lyrics.lines import UNSPACED
-from services.analysis.backends.lyrics.text import (GivenWord, match)
+from services.analysis.backends.lyrics.text import GivenWord, match
 from services.analysis.backends.lyrics.windows import Span
 
 

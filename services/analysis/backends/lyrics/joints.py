@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics.text import match
-from services.analysis.backends.lyrics.windows import (Span, SungLevel)
+from services.analysis.backends.lyrics.windows import Span, SungLevel
 
 OVERLAP_SECONDS = 1.5
 # Of one word in two windows the onsets differ by less.

@@ -7,16 +7,16 @@ from typing import Literal
 import numpy as np
 import structlog
 
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.base import Audio, Context, Lyrics, Progress, Samples, Word
-from services.analysis.backends.signal.features import mono
-from services.analysis.backends.lyrics.alignment import (lines_as_given, share_out)
+from services.analysis.backends.lyrics import whisper_models
+from services.analysis.backends.lyrics.alignment import lines_as_given, share_out
 from services.analysis.backends.lyrics.joints import widened
 from services.analysis.backends.lyrics.lines import lines_of
-from services.analysis.backends.lyrics.text import (GivenWord, check_text, is_same_song, words_of)
-from services.analysis.backends.lyrics.windows import (SAMPLE_RATE_HZ, Span, SungLevel)
+from services.analysis.backends.lyrics.text import GivenWord, check_text, is_same_song, words_of
 from services.analysis.backends.lyrics.whisper_listener import Listener
 from services.analysis.backends.lyrics.whisper_passes import recognise
+from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
+from services.analysis.backends.signal.features import mono
 from services.common.errors import WeightsMissingError
 from services.common.weights.store import WeightStore
 

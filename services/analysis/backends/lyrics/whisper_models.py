@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import InvalidInputError
-from services.common.weights.store import (WeightFile, Weights)
+from services.common.weights.store import WeightFile, Weights
 
 BUNDLED = "tiny.en"
 PREFERRED_ON_CPU = "small"

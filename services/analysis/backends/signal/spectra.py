@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Progress, Samples
-from services.analysis.backends.signal.features import (mono, once)
+from services.analysis.backends.signal.features import mono, once
 
 SAMPLE_RATE_HZ = 22_050
 HOP = 1024

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analysis.backends.base import Beats
-from services.analysis.backends.signal.spectra import (Spectrum, compressed, means)
+from services.analysis.backends.signal.spectra import Spectrum, compressed, means
 
 STEPS_PER_BEAT = 2
 # From 3.2 kHz upwards: cymbals.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.analysis.backends.structure.bars import (Bars, Floats)
+from services.analysis.backends.structure.bars import Bars, Floats
 
 # Bars on either side that each kind of evidence looks at.
 _TIMBRE_BARS = 4

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
-from services.analysis.backends.signal.features import (is_tonal, mono)
-from services.analysis.backends.structure.names import (Traits, name_sections)
-from services.analysis.backends.structure.traits import (named_anew, one_section, with_silences)
+from services.analysis.backends.signal.features import is_tonal, mono
+from services.analysis.backends.structure.names import Traits, name_sections
+from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.weights.store import WeightStore
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Audio, Lyrics, Section, Structure
 from services.analysis.backends.signal.features import mono
-from services.analysis.backends.structure.names import (SILENCE, Traits, name_sections)
+from services.analysis.backends.structure.names import SILENCE, Traits, name_sections
 
 _SAMPLE_RATE_HZ = 11_025
 _FRAME = 512

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-from services.common.weights.store import (WeightFile, Weights)
+from services.common.weights.store import WeightFile, Weights
 from services.separation.models.base import Entry
 
 FOLDER = "demucs"

@@ -20,13 +20,13 @@ from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
 from torch import Tensor
 
 from services.common.errors import PreconditionError
-from services.separation.models.demucs import (htdemucs_layers, openvino_network)
 from services.separation.models.base import CPU, Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
-from services.separation.models.demucs.htdemucs_network import (HTDemucsTorchNetwork, Precision)
-from services.separation.models.segmented.network import (Network, TorchNetwork)
+from services.separation.models.demucs import htdemucs_layers, openvino_network
+from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision
 from services.separation.models.demucs.openvino_network import OpenVinoNetwork
-from services.separation.models.segmented.passes import (Pass, Tally, passes_of)
-from services.separation.models.segmented.segments import (level_of, mean_of)
+from services.separation.models.segmented.network import Network, TorchNetwork
+from services.separation.models.segmented.passes import Pass, Tally, passes_of
+from services.separation.models.segmented.segments import level_of, mean_of
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from services.separation.models.demucs import htdemucs_layers
-from services.separation.models.demucs.htdemucs_network import (HTDemucsTorchNetwork, Precision, Transforms)
+from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision, Transforms
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,16 @@ from torch import Tensor
 from services.separation.models.base import Options, Progress, Samples
 from services.separation.models.segmented.batches import Batches
 from services.separation.models.segmented.network import Network
-from services.separation.models.segmented.segments import (Level, OverlapAdd, Segment, centre, segments_of, skip, stride_of, window)
+from services.separation.models.segmented.segments import (
+    Level,
+    OverlapAdd,
+    Segment,
+    centre,
+    segments_of,
+    skip,
+    stride_of,
+    window,
+)
 
 
 class Tally:

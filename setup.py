@@ -12,7 +12,7 @@ runpy.run_path(str(ROOT / "protos" / "generate.py"))["generate"]()
 
 setup(
     packages=[
-        *find_namespace_packages(str(ROOT), include=["services*", "gateway*", "cli*"]),
+        *find_namespace_packages(str(ROOT), include=["services*", "gateway*", "cli*", "songs*"]),
         *find_namespace_packages(str(ROOT / GENERATED), include=["stemtube*"]),
     ],
     package_dir={"": ".", "stemtube": f"{GENERATED}/stemtube"},

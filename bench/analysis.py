@@ -23,10 +23,11 @@ import numpy.typing as npt
 
 from bench.originals import ORIGINALS, Way
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Result, Structure
+from services.analysis.backends.base import Beats, Chords, Context, Key, Result, Structure
 from services.analysis.config import AnalysisSection, AnalysisSettings
 from services.analysis.worker import AnalysisWork, give_memory_back
 from services.common import audio
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 RATE = 44_100

@@ -56,9 +56,8 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = _route(request)
     if route in QUIET_ROUTES:
         return await handler(request)
-    parent = (
-        request.headers.get(request_context.TRACE_KEY, "") if request.app[PROXIES].trusts(request.remote or "") else ""
-    )
+    is_trusted = request.app[PROXIES].trusts(request.remote or "")
+    parent = request.headers.get(request_context.TRACE_KEY, "") if is_trusted else ""
     facts = {"http__request__method": request.method, "http__route": route, "request": request[REQUEST_ID]}
     with tracing.span(f"{request.method} {route}", kind="server", parent=parent, **facts) as span:
         response = await handler(request)

@@ -14,7 +14,7 @@ from gateway.streams import events
 from gateway.transcoding.messages import json_response, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError
-from services.common.rpc.operations import list_log_records
+from services.common.rpc.operations_service import list_log_records
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio
+from services.common.audio.types import Audio
 
 RATE = 44_100
 PITCH_CLASSES = {"C": 0, "C#": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "Ab": 8, "A": 9, "Bb": 10, "B": 11}
@@ -26,6 +26,7 @@ class Song:
 
     @property
     def downbeats(self) -> npt.NDArray[np.float64]:
+        """Times of the first beats of all bars."""
         return self.beats[:: self.beats_per_bar]
 
 
@@ -39,21 +40,25 @@ def tone(pitch: float, seconds: float, harmonics: int = 6) -> Wave:
 
 
 def kick() -> Wave:
+    """A bass drum: a tone that falls from 250 to 50 Hz."""
     t = np.arange(round(0.18 * RATE)) / RATE
     return np.sin(2 * np.pi * (50 * t + 4 * (1 - np.exp(-t * 35)))) * np.exp(-t * 18)
 
 
 def snare(rng: np.random.Generator) -> Wave:
+    """A snare drum: noise over a short tone."""
     t = np.arange(round(0.15 * RATE)) / RATE
     return 0.6 * rng.standard_normal(t.size) * np.exp(-t * 25) + 0.5 * np.sin(2 * np.pi * 190 * t) * np.exp(-t * 22)
 
 
 def hat(rng: np.random.Generator) -> Wave:
+    """A closed hi-hat: bright noise of 50 ms."""
     t = np.arange(round(0.05 * RATE)) / RATE
     return np.diff(rng.standard_normal(t.size + 1)) * np.exp(-t * 90) * 0.3
 
 
 def add(mix: Wave, wave: Wave, at: float, gain: float) -> None:
+    """Adds a sound to a mix at a time in seconds."""
     start = round(at * RATE)
     end = min(mix.size, start + wave.size)
     mix[start:end] += gain * wave[: end - start]
@@ -95,10 +100,12 @@ def pop_song(
 
 
 def silence(seconds: float = 6.0) -> Audio:
+    """A stereo track without sound."""
     return Audio(np.zeros((2, round(seconds * RATE)), np.float32), RATE)
 
 
 def white_noise(seconds: float = 12.0) -> Audio:
+    """A stereo track of white noise."""
     noise = np.random.default_rng(3).standard_normal((2, round(seconds * RATE)))
     return Audio((0.1 * noise).astype(np.float32), RATE)
 

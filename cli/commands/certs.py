@@ -1,4 +1,4 @@
-"""A development authority and a certificate for each process, for mutual TLS between them (`services.common.rpc.tls`)."""
+"""A development authority and a certificate for each process, for mutual TLS (`services.common.rpc.tls`)."""
 
 import ipaddress
 from collections.abc import Sequence

@@ -13,11 +13,12 @@ import numpy as np
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Backend, Beats, Context, Part, Progress
+from services.analysis.backends.base import Backend, Beats, Context, Part, Progress
 from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common import audio
+from services.common.audio.types import Audio
 from services.common.compute import devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines

@@ -20,7 +20,7 @@ from services.auth.store import Store
 from services.auth.throttle import Throttle
 from services.common.errors import DataLossError, UnavailableError
 from services.common.rpc.auth import TokenVerifier
-from services.common.rpc.operations import with_operations
+from services.common.rpc.operations_service import with_operations
 from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
 from stemtube.auth.v1 import auth_pb2_grpc

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Audio, Backend, Part
+from services.analysis.backends.base import Backend, Part
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 from songs.small_songs import RATE, Song, pop_song
 

@@ -6,7 +6,8 @@ import mir_eval
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Audio, Beats, Context
+from services.analysis.backends.base import Beats, Context
+from services.common.audio.types import Audio
 from songs.beat_songs import SyntheticSong, recipes, render
 from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.styles import Recipe

@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Audio
 from services.analysis.backends.signal.features import has_sound, is_tonal, mono
+from services.common.audio.types import Audio
 from songs.small_songs import RATE, Song, click_track, silence, white_noise
 
 

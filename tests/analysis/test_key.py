@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from google.protobuf.json_format import ParseDict
 
-from services.analysis.backends.base import Audio, Context, Key
+from services.analysis.backends.base import Context, Key
 from services.analysis.backends.key.blend import key_of
 from services.analysis.backends.key.evidence import Evidence
 from services.analysis.backends.key.librosa import key_of as key_of_chroma
@@ -16,6 +16,7 @@ from services.analysis.backends.key.madmom import MadmomKey
 from services.analysis.backends.key.profiles import MAJOR_TONICS, MINOR_PROFILE, MINOR_TONICS, correlations
 from services.analysis.backends.madmom import stages
 from services.analysis.contents import content
+from services.common.audio.types import Audio
 from songs.key_songs import KINDS, KeySong, Passage, chord, play
 from songs.small_songs import RATE, Song, add, hat, kick, snare, tone
 from stemtube.analysis.v1 import music_pb2

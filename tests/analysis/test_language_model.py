@@ -10,11 +10,12 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from services.analysis.backends.base import Audio, Context, Lyrics, Section, Structure, Word
+from services.analysis.backends.base import Context, Lyrics, Section, Structure, Word
 from services.analysis.backends.base import Line as LyricsLine
 from services.analysis.backends.structure.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
 from services.analysis.backends.structure.llm import LlmStructure
 from services.analysis.config import AnalysisSettings
+from services.common.audio.types import Audio
 from services.common.config import load
 from songs.small_songs import silence
 

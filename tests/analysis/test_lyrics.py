@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Audio, Context, Lyrics, Word
+from services.analysis.backends.base import Context, Lyrics, Word
 from services.analysis.backends.lyrics import whisper, whisper_models
 from services.analysis.backends.lyrics import windows as lyric_windows
 from services.analysis.backends.lyrics.lines import lines_of
 from services.analysis.backends.lyrics.windows import SungLevel
 from services.common import audio
+from services.common.audio.types import Audio
 from services.common.errors import InvalidInputError, StoppedError, WeightsMissingError
 from services.common.weights.store import WeightStore
 from songs.song import short_song

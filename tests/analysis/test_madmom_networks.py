@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.analysis.backends.base import Audio
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.networks import ConvolutionalNetwork, RecurrentNetwork
 from services.analysis.backends.signal import lstm
+from services.common.audio.types import Audio
 from services.common.errors import StoppedError
 from songs.small_songs import Song
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Audio, Context, Line, Lyrics, Section, Structure, Word
+from services.analysis.backends.base import Context, Line, Lyrics, Section, Structure, Word
 from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import renamed, traits, with_silences
+from services.common.audio.types import Audio
 from songs.small_songs import silence
 
 

@@ -7,13 +7,14 @@ import mir_eval
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Audio, Beat, Beats, Context, Structure
+from services.analysis.backends.base import Beat, Beats, Context, Structure
 from services.analysis.backends.signal import spectra
 from services.analysis.backends.signal.features import mono
 from services.analysis.backends.structure import bars as structure_bars
 from services.analysis.backends.structure import boundaries as structure_boundaries
 from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.groups import alike
+from services.common.audio.types import Audio
 from songs.small_songs import RATE, add, hat, kick, snare
 from songs.song import Truth, demo_song, short_song
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soxr
 
-from services.analysis.backends.base import Audio, Beats, Chords, Context, Key, Part, Structure
+from services.analysis.backends.base import Beats, Chords, Context, Key, Part, Structure
+from services.common.audio.types import Audio
 from services.common.errors import StoppedError
 from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.song import short_song

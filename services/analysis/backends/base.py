@@ -11,28 +11,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 Part = Literal["beats", "key", "chords", "structure", "lyrics"]
 PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Audio:
-    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`.
-
-    Equal only to itself, so that `features` can keep what it computes for as long as the track is held.
-    """
-
-    samples: Samples
-    sample_rate_hz: int
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return float(self.samples.shape[-1]) / self.sample_rate_hz
 
 
 @dataclass(frozen=True, slots=True)

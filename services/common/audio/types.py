@@ -81,3 +81,19 @@ class AudioInfo:
     container: str
     bit_rate: int
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Audio:
+    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`.
+
+    Equal only to itself, so that what is computed from it can be kept for as long as the track is held.
+    """
+
+    samples: Samples
+    sample_rate_hz: int
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return float(self.samples.shape[-1]) / self.sample_rate_hz

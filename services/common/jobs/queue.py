@@ -295,7 +295,7 @@ class JobQueue:
         engine_log.setLevel(max(logging.WARNING, logging.getLogger().level))
         engine_log.addHandler(logging.NullHandler())
         engine_log.addFilter(_is_no_cancellation)
-        await migrate(self._url, "services.common", tables="jobs")
+        await migrate(self._url, "services.common.jobs")
         with outages(self._file, for_operator=True):
             await asyncio.to_thread(DBOS.migrate, self._url)
             self._client = await asyncio.to_thread(

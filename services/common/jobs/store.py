@@ -1,7 +1,7 @@
 """The table of jobs: what is wanted, by whom, how far it is, who works on it, and what came of it.
 
 It lies in the queue's own database (SQLite or PostgreSQL), beside the engine's tables, and comes about by migrations
-(`services/common/migrations`). Every change is one conditional
+(`services/common/jobs/migrations`). Every change is one conditional
 statement, so that of two processes that want to change a job, only the one that still owns it does. Times are seconds
 since 1970 by the database's clock.
 """

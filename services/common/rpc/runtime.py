@@ -15,7 +15,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.observe import telemetry
 from services.common.rpc.auth import ServiceIdentity, TokenVerifier
 from services.common.rpc.client import AuthClient, open_channel
-from services.common.rpc.operations import Models, with_operations
+from services.common.rpc.operations_service import Models, with_operations
 from services.common.rpc.server import Draining, Service, serve, stop_signal
 from stemtube.operations.v1 import operations_pb2
 

@@ -56,7 +56,7 @@ async def run(url: str, script: str) -> None:
 
 
 async def test_migrations_lead_to_the_tables_of_the_code(url: str) -> None:
-    await migrate(url, "services.common", tables="jobs")
+    await migrate(url, "services.common.jobs")
     async with Database(url) as database:
         assert await differences(database, metadata) == []
 
@@ -78,7 +78,7 @@ async def test_tables_of_versions_before_migrations_are_taken_over(url: str, tab
 
 
 async def test_jobs_of_a_newer_version_are_left_alone(url: str) -> None:
-    await migrate(url, "services.common", tables="jobs")
+    await migrate(url, "services.common.jobs")
     await run(url, "UPDATE jobs_schema_version SET version_num = '9999'")
     queue = JobQueue(url, "takeover-test")
     with pytest.raises(PreconditionError) as refusal:

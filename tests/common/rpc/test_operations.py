@@ -15,7 +15,7 @@ from services.common.errors import InvalidInputError
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.auth import TokenVerifier, bearer
 from services.common.rpc.client import domain_error, open_channel
-from services.common.rpc.operations import Models, with_operations
+from services.common.rpc.operations_service import Models, with_operations
 from services.common.rpc.server import Draining, Service, start
 from services.common.weights.store import Weights, WeightStore
 from stemtube.operations.v1 import operations_pb2 as pb

@@ -18,7 +18,7 @@ from services.common.storage import database as database_module
 from services.common.storage.database import Database, migrate
 from tests.common.postgres import create_database
 
-PACKAGES = {"auth": "services.auth", "download": "services.download", "jobs": "services.common"}
+PACKAGES = {"auth": "services.auth", "download": "services.download", "jobs": "services.common.jobs"}
 VALUES: dict[type[sa.types.TypeEngine[Any]], Any] = {
     sa.Boolean: False,
     sa.Integer: 1,

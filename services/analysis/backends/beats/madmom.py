@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Beat, Beats, Context, Progress
+from services.analysis.backends.base import Beat, Beats, Context, Progress
 from services.analysis.backends.beats.bars import find_bars
 from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence
 from services.analysis.backends.beats.grid import on_one_grid
@@ -22,6 +22,7 @@ from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.madmom.networks import RecurrentNetwork
 from services.analysis.backends.signal.features import has_sound
 from services.analysis.backends.signal.spectra import spectrum_of
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 BEATS_PER_BAR = (3, 4)

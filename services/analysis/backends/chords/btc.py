@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.analysis.backends.base import Audio, Chords, Context, Progress
+from services.analysis.backends.base import Chords, Context, Progress
 from services.analysis.backends.chords import btc_weights
 from services.analysis.backends.chords.btc_network import BINS, BtcNetwork
 from services.analysis.backends.chords.segments import NO_CHORD, segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Chords, Context, Progress
+from services.analysis.backends.base import Chords, Context, Progress
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.madmom.stages import part
 from services.analysis.backends.signal.features import has_sound, mono
+from services.common.audio.types import Audio
 from services.common.errors import WeightsMissingError
 from services.common.weights.store import WeightStore
 

@@ -16,11 +16,12 @@ BTC's posteriors are not used: as long as its weights are not to be had there is
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Beats, Chords, Context, Progress
+from services.analysis.backends.base import Beats, Chords, Context, Progress
 from services.analysis.backends.chords.chordia import HOP, SAMPLE_RATE_HZ, ChordiaChords, constant_q
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
 from services.analysis.backends.signal.state_search import likeliest, prices_of_changes
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 # The package's own price is the one without beats. Reference songs, against chordia's 0.944 (majmin), 0.885 (sevenths),

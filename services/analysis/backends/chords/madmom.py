@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Chords, Context, Progress
+from services.analysis.backends.base import Chords, Context, Progress
 from services.analysis.backends.chords.segments import NO_CHORD, segments, without_chords
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.networks import ConvolutionalNetwork
 from services.analysis.backends.signal.features import has_sound
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 FRAMES_PER_SECOND = 10

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import structlog
 
-from services.analysis.backends.base import Audio, Context, Lyrics, Progress, Samples, Word
+from services.analysis.backends.base import Context, Lyrics, Progress, Samples, Word
 from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.alignment import lines_as_given, share_out
 from services.analysis.backends.lyrics.joints import widened
@@ -17,6 +17,7 @@ from services.analysis.backends.lyrics.whisper_listener import Listener
 from services.analysis.backends.lyrics.whisper_passes import recognise
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.signal.features import mono
+from services.common.audio.types import Audio
 from services.common.errors import WeightsMissingError
 from services.common.weights.store import WeightStore
 

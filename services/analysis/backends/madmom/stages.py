@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Progress
+from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
 from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.madmom_stft import quicken_stft
+from services.common.audio.types import Audio
 
 SAMPLE_RATE_HZ = 44_100
 FRAMES_AT_ONCE = 1000

@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Samples
+from services.analysis.backends.base import Samples
+from services.common.audio.types import Audio
 
 _T = TypeVar("_T")
 _SILENCE_PEAK = 1e-4

@@ -8,8 +8,9 @@ key with the one a fifth above it.
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Progress
+from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
+from services.common.audio.types import Audio
 
 SAMPLE_RATE_HZ = 11_025
 FRAME, HOP = 8192, 2048

@@ -5,7 +5,7 @@ How right it is beside msaf is in docs/accuracy.md.
 
 import numpy as np
 
-from services.analysis.backends.base import Audio, Beats, Context, Progress, Section, Structure
+from services.analysis.backends.base import Beats, Context, Progress, Section, Structure
 from services.analysis.backends.beats.librosa import LibrosaBeats
 from services.analysis.backends.signal.features import is_tonal
 from services.analysis.backends.signal.spectra import spectrum_of
@@ -14,6 +14,7 @@ from services.analysis.backends.structure.boundaries import find_boundaries
 from services.analysis.backends.structure.groups import alike
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 

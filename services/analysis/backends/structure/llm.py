@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from services.analysis.backends.base import Audio, Context, Progress, Structure
+from services.analysis.backends.base import Context, Progress, Structure
 from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError, Message, ask, parse_json
 from services.analysis.backends.structure.names import NAMES, Traits
 from services.analysis.backends.structure.traits import renamed, sounding, traits
+from services.common.audio.types import Audio
 from services.common.weights.store import WeightStore
 
 _OUTLINED = 0.5

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Audio, Lyrics, Section, Structure
+from services.analysis.backends.base import Lyrics, Section, Structure
 from services.analysis.backends.signal.features import mono
 from services.analysis.backends.structure.names import SILENCE, Traits, name_sections
+from services.common.audio.types import Audio
 
 _SAMPLE_RATE_HZ = 11_025
 _FRAME = 512

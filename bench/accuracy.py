@@ -30,7 +30,7 @@ from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Beats, Chords, Context, Key, Lyrics, Result, Structure
 from services.common import audio
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from services.separation.models import registry as separation
 from services.separation.models.base import Options, join

@@ -27,7 +27,7 @@ from services.analysis.backends.base import Beats, Chords, Context, Key, Result,
 from services.analysis.config import AnalysisSection, AnalysisSettings
 from services.analysis.worker import AnalysisWork, give_memory_back
 from services.common import audio
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 RATE = 44_100

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from services.common import audio
-from services.separation.models.base import Hardware, Options, Samples
+from services.common.samples import Samples
+from services.separation.models.base import Hardware, Options
 
 RATE = 44_100
 SIGNATURE = "a1b2c3d4"

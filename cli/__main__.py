@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -22,6 +21,7 @@ from cli.commands.admin import cleanup, copying, show_backup, show_cleanup, show
 from cli.commands.certs import make_certificates
 from cli.commands.demo import LOCK, run_demo
 from cli.commands.export import export
+from cli.commands.models import pull
 from cli.commands.process import make_options, process
 from cli.commands.users import add_user, all_users, change_user, reset_password, show_users
 from cli.legacy.importing import import_stemtube, show_report
@@ -208,13 +208,11 @@ def list_models(url: Url = DEFAULT_URL, user: User = "", password: Password = ""
 
 @models_app.command("pull")
 def pull_model(
-    name: Annotated[str, typer.Argument(help="A separation model, btc, or whisper.")],
-    model: Annotated[str, typer.Argument(help="Of whisper: small, large-v3 …")] = "",
+    name: Annotated[str, typer.Argument(help="A name that `stemtube models list` shows.")],
+    model: Annotated[str, typer.Argument(help="Of a backend with several models.")] = "",
 ) -> None:
     """Fetches the weights of a model into the models directory."""
-    module = "services.analysis.pull" if name in ("whisper", "btc") else "services.separation.pull"
-    command = [sys.executable, "-m", module, model if name == "whisper" else name]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(pull(f"{name}/{model}" if model else name))
 
 
 @admin_app.command("cleanup")

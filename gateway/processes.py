@@ -139,7 +139,7 @@ OPENAPI: dict[str, Any] = {
         "Fetches the weights of a model, and tells how far that is, as a stream of events. For admins.",
         "PullModelResponse",
         ("separation", "analysis"),
-        _parameter("model", "A separation model, btc, or whisper/NAME."),
+        _parameter("model", "A separation model, an analysis backend with weights of its own, or BACKEND/MODEL."),
         stream=True,
     ),
 }

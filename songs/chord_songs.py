@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs import band, key_songs
 from songs.chord_names import NO_CHORD, QUALITIES, harte
 

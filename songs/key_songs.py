@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs import band
 
 RATE_HZ = 44_100

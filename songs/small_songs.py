@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 
 RATE = 44_100
 PITCH_CLASSES = {"C": 0, "C#": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "Ab": 8, "A": 9, "Bb": 10, "B": 11}
@@ -42,7 +42,7 @@ def tone(pitch: float, seconds: float, harmonics: int = 6) -> Wave:
 def kick() -> Wave:
     """A bass drum: a tone that falls from 250 to 50 Hz."""
     t = np.arange(round(0.18 * RATE)) / RATE
-    return np.sin(2 * np.pi * (50 * t + 4 * (1 - np.exp(-t * 35)))) * np.exp(-t * 18)
+    return np.asarray(np.sin(2 * np.pi * (50 * t + 4 * (1 - np.exp(-t * 35)))) * np.exp(-t * 18))
 
 
 def snare(rng: np.random.Generator) -> Wave:
@@ -93,7 +93,7 @@ def pop_song(
         chords.append((at, at + bar, label))
     chords.append((chords[-1][1], mix.size / RATE, "N"))
     stereo = np.stack([mix, mix * 0.9]) * 0.6
-    beats = lead_in + beat * np.arange(len(bars) * beats_per_bar)
+    beats = np.asarray(lead_in + beat * np.arange(len(bars) * beats_per_bar), np.float64)
     tonic, _, quality = bars[0].partition(":")
     mode = "major" if quality == "maj" else "minor"
     return Song(Audio(stereo.astype(np.float32), RATE), bpm, beats_per_bar, tonic, mode, beats, chords)

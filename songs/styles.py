@@ -193,8 +193,8 @@ def _reggae(score: Score) -> None:
             score.add(band.hat(0.06), at + beat + 0.5, 0.25)
         score.add(band.kick(), at + 2, 0.9)
         score.add(band.rim(), at + 2, 0.7)
-        for beat, step in ((0.5, 0), (1.0, 2), (1.5, 4), (2.5, 0), (3.0, 0)):
-            score.play(band.bass, [score.pitch(score.chords[bar] + step, 40)], at + beat, 0.45, 0.6)
+        for start, step in ((0.5, 0), (1.0, 2), (1.5, 4), (2.5, 0), (3.0, 0)):
+            score.play(band.bass, [score.pitch(score.chords[bar] + step, 40)], at + start, 0.45, 0.6)
     _tune(score, band.piano, 0.15)
 
 
@@ -220,8 +220,8 @@ def _backbeat(score: Score) -> None:
             score.add(band.snare(), at + beat, 1.0)
         score.play(band.bass, [score.root(bar)], at, 1.4, 0.5)
         score.play(band.bass, [score.root(bar)], at + 2.5, 1.4, 0.5)
-        for beat in (0.0, 1.5, 2.5, 3.5):
-            score.play(band.piano, score.triad(bar), at + beat, 0.8, 0.2)
+        for start in (0.0, 1.5, 2.5, 3.5):
+            score.play(band.piano, score.triad(bar), at + start, 0.8, 0.2)
     _tune(score, band.guitar, 0.35)
 
 

@@ -1,7 +1,7 @@
 """Runs the analysis service: `python -m services.analysis [all|serve|work]`."""
 
+from services.analysis.backends import registry
 from services.analysis.config import AnalysisSettings
-from services.analysis.pull import find
 from services.analysis.service import KIND, NAME, AnalysisService
 from services.analysis.worker import AnalysisWorker
 from services.common.compute.confinement_check import expect_confinement
@@ -28,7 +28,9 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
     )
     draining = Draining()
     weights = settings.weight_store()
-    servicer = AnalysisService(jobs, objects, weights, section.device, draining, section.language_model.endpoint)
+    servicer = AnalysisService(
+        jobs, objects, weights, section.device, draining, section.language_model.endpoint, section.auto.order
+    )
     await run_with_jobs(
         Callers(settings, "analysis"),
         jobs,
@@ -41,7 +43,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         draining=draining,
         grace_seconds=section.grace_seconds,
         engines=worker.engines if worker else None,
-        models=Models(weights, find),
+        models=Models(weights, registry.weights),
     )
 
 

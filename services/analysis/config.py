@@ -4,9 +4,14 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from services.analysis.backends import registry
+from services.analysis.backends.base import PARTS
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.config import ListenAddress, Section, Settings
 from services.common.storage.database import DatabaseUrl
+from services.common.weights.catalogue import parse_order
+
+ORDER_HELP = "best first: NAME or NAME/MODEL, with @gpu or @cpu for that device alone; empty: the built-in order"
 
 
 class LanguageModelSettings(Section):
@@ -35,6 +40,26 @@ class LanguageModelSettings(Section):
         return Endpoint(self.url, self.model, self.api_key.get_secret_value(), self.timeout_seconds)
 
 
+class AutoSettings(Section):
+    """What `auto` tries for each part: names between commas."""
+
+    beats: str = Field("", description=f"backends for beats, {ORDER_HELP}")
+    key: str = Field("", description=f"backends for the key, {ORDER_HELP}")
+    chords: str = Field("", description=f"backends for chords, {ORDER_HELP}")
+    structure: str = Field("", description=f"backends for sections, {ORDER_HELP}")
+    lyrics: str = Field("", description=f"backends for lyrics, {ORDER_HELP}")
+
+    @model_validator(mode="after")
+    def _names_what_there_is(self) -> Self:
+        registry.check_order(self.order)
+        return self
+
+    @property
+    def order(self) -> registry.Order:
+        """By part, as `registry.choose` takes it."""
+        return {part: parse_order(getattr(self, part)) for part in PARTS}
+
+
 class AnalysisSection(Section):
     """Settings of this service alone."""
 
@@ -54,6 +79,7 @@ class AnalysisSection(Section):
     prepare: bool = Field(True, description="whether a worker loads its models at its start, before the first job")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")
     language_model: LanguageModelSettings = LanguageModelSettings()
+    auto: AutoSettings = AutoSettings()
 
 
 class AnalysisSettings(Settings):

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import PARTS, Part
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.text import check_text
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, NotFoundError
@@ -60,6 +59,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         device: the setting for the workers' device, on which the best model depends.
         draining: ends watches when the server does.
         language_model: the workers' setting, on which the best structure depends.
+        order: the workers' setting for what `auto` tries.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         device: str,
         draining: Draining,
         language_model: Endpoint | None = None,
+        order: registry.Order = registry.OWN_ORDER,
     ) -> None:
         self._jobs = jobs
         self._objects = objects
@@ -77,6 +78,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         self._device = device
         self._draining = draining
         self._language_model = language_model
+        self._order = order
 
     async def CreateAnalysis(self, request: pb.CreateAnalysisRequest, _context: Any) -> pb.CreateAnalysisResponse:
         require_service()
@@ -85,7 +87,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(PART_NAMES):
             raise InvalidInputError("parts must be known ones, at least one, each once", "BAD_REQUEST")
         choices = [
-            await asyncio.to_thread(_choice, part, self._weights, self._device, self._language_model)
+            await asyncio.to_thread(_choice, part, self._weights, self._device, self._language_model, self._order)
             for part in request.parts
         ]
         for key in (request.audio_key, *(choice["mix_key"] for choice in choices if "mix_key" in choice)):
@@ -136,7 +138,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         return pb.CancelAnalysisResponse()
 
     async def ListBackends(self, _request: pb.ListBackendsRequest, _context: Any) -> pb.ListBackendsResponse:
-        backends = await asyncio.to_thread(_backends, self._weights, self._device, self._language_model)
+        backends = await asyncio.to_thread(_backends, self._weights, self._device, self._language_model, self._order)
         return pb.ListBackendsResponse(backends=backends)
 
     async def _is_good(self, record: JobRecord) -> bool:
@@ -147,7 +149,11 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
 
 
 def _choice(
-    request: pb.PartRequest, weights: WeightStore, device: str, language_model: Endpoint | None
+    request: pb.PartRequest,
+    weights: WeightStore,
+    device: str,
+    language_model: Endpoint | None,
+    order: registry.Order,
 ) -> dict[str, Any]:
     """What a job keeps of a part that is asked for, and what an automatic choice means as far as can be told here.
 
@@ -157,9 +163,9 @@ def _choice(
     if not LANGUAGE.fullmatch(request.language):
         raise InvalidInputError("language must be an ISO 639-1 code such as en", "BAD_REQUEST")
     asked = (request.backend or registry.AUTO, request.model or registry.AUTO)
-    chosen = registry.choose(part, *asked, weights, device, language_model=language_model)
-    if part == "lyrics":
-        whisper_models.check_language(chosen.model, request.language)
+    chosen = registry.choose(
+        part, *asked, weights, device, language_model=language_model, order=order, language=request.language
+    )
     return {
         "part": part,
         "asked": asked,
@@ -241,10 +247,14 @@ def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:
     return pb.Analysis(job=job_message(record), parts=statuses)
 
 
-def _backends(weights: WeightStore, device: str, language_model: Endpoint | None) -> list[pb.Backend]:
+def _backends(
+    weights: WeightStore, device: str, language_model: Endpoint | None, order: registry.Order
+) -> list[pb.Backend]:
     messages = []
     for part in PARTS:
-        default = registry.choose(part, registry.AUTO, registry.AUTO, weights, device, language_model=language_model)
+        default = registry.choose(
+            part, registry.AUTO, registry.AUTO, weights, device, language_model=language_model, order=order
+        )
         for name in registry.names(part):
             entry = registry.entry(part, name)
             is_default = name == default.backend
@@ -257,10 +267,10 @@ def _backends(weights: WeightStore, device: str, language_model: Endpoint | None
                     description=entry.description,
                     models=[
                         pb.BackendModel(
-                            name=model,
-                            availability=availability_message(registry.availability(part, name, weights, model)),
-                            default=is_default and model == default.model,
-                            languages=whisper_models.languages(model) if part == "lyrics" else (),
+                            name=model.name,
+                            availability=availability_message(registry.availability(part, name, weights, model.name)),
+                            default=is_default and model.name == default.model,
+                            languages=model.languages,
                         )
                         for model in entry.models
                     ],

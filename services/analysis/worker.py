@@ -18,7 +18,6 @@ from services.analysis.backends.structure.language_model import Endpoint, Langua
 from services.analysis.config import AnalysisSettings
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common import audio
-from services.common.audio.types import Audio
 from services.common.compute import devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
@@ -26,6 +25,7 @@ from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeErr
 from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import INTERNAL_ERROR, JobContext, KeptError, error_detail
 from services.common.observe import tracing
+from services.common.samples import Audio
 
 log = structlog.get_logger(__name__)
 
@@ -139,6 +139,7 @@ class AnalysisWork:
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         self._device = devices.resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
+        self._order = settings.analysis.auto.order
         self._backends: dict[tuple[str, str, str], Backend] = {}
         self._loading = threading.Lock()
         self._cores = _cores()
@@ -255,7 +256,9 @@ class AnalysisWork:
         """
         part, (backend, model) = choice["part"], choice["asked"]
         while True:
-            chosen = registry.choose(part, backend, model, self._weights, self._device, failed, self._language_model)
+            chosen = registry.choose(
+                part, backend, model, self._weights, self._device, failed, self._language_model, self._order
+            )
             try:
                 return chosen, self._backend(part, chosen, progress, report)
             except WeightsMissingError as error:

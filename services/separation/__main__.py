@@ -6,6 +6,7 @@ from services.common.process import run
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import Callers, run_with_jobs
 from services.common.rpc.server import Draining, Service
+from services.common.weights.catalogue import parse_order
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.service import KIND, NAME, SeparationService
@@ -32,7 +33,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         jobs.add_chore(lambda: sweep(objects, jobs))
     draining = Draining()
     weights = settings.weight_store()
-    servicer = SeparationService(jobs, objects, weights, draining)
+    servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))
     await run_with_jobs(
         Callers(settings, "separation"),
         jobs,
@@ -45,7 +46,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         draining=draining,
         grace_seconds=section.grace_seconds,
         engines=worker.engines if worker else None,
-        models=Models(weights, lambda name: registry.entry(name, weights).weights),
+        models=Models(weights, lambda name: registry.weights(name, weights)),
     )
 
 

@@ -1,13 +1,20 @@
 """Settings of the separation service."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from services.common.compute.devices import AUTO, CPU, gpu_files
 from services.common.config import ListenAddress, Section, Settings
 from services.common.storage.database import DatabaseUrl
+from services.common.weights.catalogue import parse_order
+from services.separation.models import registry
+
+
+def _is_order(text: str) -> str:
+    registry.check_order(parse_order(text))
+    return text
 
 
 class SeparationSection(Section):
@@ -23,6 +30,9 @@ class SeparationSection(Section):
         "auto",
         description="torch devices, a process and a job at a time on each: cpu, cuda, or several (cuda:0,cuda:1); "
         "auto: all GPUs that torch can use when the process starts, else the CPU",
+    )
+    auto: Annotated[str, AfterValidator(_is_order)] = Field(
+        "", description="models that `auto` tries, best first, between commas; empty: the built-in order"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of the networks; auto: the fastest of the device, bfloat16 where it has it"

@@ -8,9 +8,9 @@ from services.separation.models import registry
 
 
 def main() -> None:
-    """Fetches what the command line names; ends with status 1 and one line if that cannot be."""
+    """Fetches what the command line names; ends as `pull` does."""
     store = load(Settings).weight_store()
-    pull(store, lambda: registry.entry(sys.argv[1], store).weights)
+    pull(store, lambda name: registry.weights(name, store), sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The separation service's RPCs: they check and queue; the work is `worker.py`'s."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,28 +33,44 @@ RESTS: "dict[pb.Rest.ValueType, Rest]" = {
 
 
 class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end."""
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    def __init__(self, jobs: JobQueue, objects: ObjectStore, weights: WeightStore, draining: Draining) -> None:
+    Args:
+        jobs: the queue.
+        objects: where the audio is.
+        weights: tell what can be had.
+        draining: ends watches when the server does.
+        order: the workers' setting for what `auto` tries.
+    """
+
+    def __init__(
+        self,
+        jobs: JobQueue,
+        objects: ObjectStore,
+        weights: WeightStore,
+        draining: Draining,
+        order: Sequence[str] = registry.OWN_ORDER,
+    ) -> None:
         self._jobs = jobs
         self._objects = objects
         self._weights = weights
         self._draining = draining
+        self._order = order
 
     async def CreateSeparation(self, request: pb.CreateSeparationRequest, _context: Any) -> pb.CreateSeparationResponse:
         require_service()
         check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         if request.quality not in PRESETS:
             raise InvalidInputError("unknown quality", "BAD_REQUEST")
-        choice = await asyncio.to_thread(registry.resolve, request.model or registry.AUTO, self._weights)
-        entry = await asyncio.to_thread(registry.entry, choice.name, self._weights)
+        choice = await asyncio.to_thread(registry.choose, request.model or registry.AUTO, self._weights, self._order)
+        entry = choice.entry
         stems = _wanted(list(request.stems), entry.stems)
         options = _options(request)
         if not await self._objects.exists(request.audio_key):
             await self._objects.expect_any()
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
-        maker = made_by(entry, choice.why if auto and choice.name != registry.PREFERRED else "")
+        maker = made_by(choice)
         digest = request_digest(request)
         record = await self._jobs.submit(
             KIND,
@@ -95,7 +111,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         return pb.CancelSeparationResponse(given_up=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights))
+        return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights, self._order))
 
     async def _is_good(self, record: JobRecord) -> bool:
         """Whether a kept separation is what its request wanted, with all its stems still stored."""
@@ -133,8 +149,8 @@ def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
     return {"shifts": options.shifts, "overlap": options.overlap, "rest": RESTS[request.rest]}
 
 
-def _models(weights: WeightStore) -> list[pb.Model]:
-    default = registry.resolve(registry.AUTO, weights).name
+def _models(weights: WeightStore, order: Sequence[str]) -> list[pb.Model]:
+    default = registry.choose(registry.AUTO, weights, order).entry.name
     messages = []
     for name in registry.names(weights):
         entry = registry.entry(name, weights)

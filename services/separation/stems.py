@@ -9,7 +9,7 @@ from typing import Literal, Self
 import numpy as np
 
 from services.common import audio
-from services.separation.models.base import Samples
+from services.common.samples import Samples
 
 SILENCE = 10 ** (-60 / 20)
 LIVE_SECONDS = 5.0

@@ -21,10 +21,12 @@ from services.common.errors import WeightsMissingError
 from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import JobContext
 from services.common.observe import tracing
+from services.common.samples import Samples
 from services.common.storage.objects import ObjectStore
+from services.common.weights.catalogue import parse_order
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Hardware, Options, Samples, Separator, Stretch
+from services.separation.models.base import Hardware, Options, Separator, Stretch
 from services.separation.provenance import made_by
 from services.separation.stems import (
     LiveStem,
@@ -138,6 +140,7 @@ class SeparationWork:
             section.memory_gib,
             self._weights.root / registry.CONVERTED,
         )
+        self._order = parse_order(section.auto)
         self._models: OrderedDict[str, Separator] = OrderedDict()
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -174,8 +177,8 @@ class SeparationWork:
         except WeightsMissingError:
             if not task["auto"]:
                 raise
-        choice = registry.resolve(registry.AUTO, self._weights)
-        return made_by(registry.entry(choice.name, self._weights), choice.why), self._model(choice.name, report)
+        choice = registry.choose(registry.AUTO, self._weights, self._order)
+        return made_by(choice), self._model(choice.entry.name, report)
 
     def _model(self, name: str, report: Report) -> Separator:
         if name not in self._models:

@@ -8,7 +8,7 @@ import pytest
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Backend, Part
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from songs.small_songs import RATE, Song, pop_song
 

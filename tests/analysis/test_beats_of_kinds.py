@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Beats, Context
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.beat_songs import SyntheticSong, recipes, render
 from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.styles import Recipe

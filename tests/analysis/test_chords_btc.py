@@ -20,8 +20,8 @@ from services.analysis.backends.base import Chords, Context
 from services.analysis.backends.chords import btc, btc_weights
 from services.analysis.backends.chords.btc import BtcChords
 from services.analysis.backends.chords.btc_network import BtcNetwork
-from services.common.audio.types import Audio
 from services.common.errors import WeightsMissingError
+from services.common.samples import Audio
 from services.common.weights.store import WeightFile, Weights, WeightStore
 from tests.analysis.conftest import Excerpt
 

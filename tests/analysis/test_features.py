@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.signal.features import has_sound, is_tonal, mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.small_songs import RATE, Song, click_track, silence, white_noise
 
 

@@ -16,7 +16,7 @@ from services.analysis.backends.key.madmom import MadmomKey
 from services.analysis.backends.key.profiles import MAJOR_TONICS, MINOR_PROFILE, MINOR_TONICS, correlations
 from services.analysis.backends.madmom import stages
 from services.analysis.contents import content
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.key_songs import KINDS, KeySong, Passage, chord, play
 from songs.small_songs import RATE, Song, add, hat, kick, snare, tone
 from stemtube.analysis.v1 import music_pb2

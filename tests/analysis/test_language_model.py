@@ -15,8 +15,8 @@ from services.analysis.backends.base import Line as LyricsLine
 from services.analysis.backends.structure.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
 from services.analysis.backends.structure.llm import LlmStructure
 from services.analysis.config import AnalysisSettings
-from services.common.audio.types import Audio
 from services.common.config import load
+from services.common.samples import Audio
 from songs.small_songs import silence
 
 KEY = "sk-very-secret"

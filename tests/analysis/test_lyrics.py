@@ -16,8 +16,9 @@ from services.analysis.backends.lyrics import windows as lyric_windows
 from services.analysis.backends.lyrics.lines import lines_of
 from services.analysis.backends.lyrics.windows import SungLevel
 from services.common import audio
-from services.common.audio.types import Audio
 from services.common.errors import InvalidInputError, StoppedError, WeightsMissingError
+from services.common.samples import Audio
+from services.common.weights.catalogue import check_language
 from services.common.weights.store import WeightStore
 from songs.song import short_song
 
@@ -102,9 +103,9 @@ def test_a_language_that_the_model_does_not_know_is_refused_by_name_only(tiny: w
         tiny.analyze(sound, Context(options={"language": "de"}), ignore)
     assert refusal.value.reason == "LANGUAGE_NOT_SUPPORTED"
     assert tiny.analyze(sound, Context(options={"language": "en"}), ignore) == Lyrics("", ())
-    whisper_models.check_language("small", "de")
+    check_language("whisper small", whisper_models.languages("small"), "de")
     with pytest.raises(InvalidInputError, match="does not know 'xx'"):
-        whisper_models.check_language("small", "xx")
+        check_language("whisper small", whisper_models.languages("small"), "xx")
 
 
 def test_the_languages_are_those_of_whisper() -> None:
@@ -117,8 +118,9 @@ def test_the_languages_are_those_of_whisper() -> None:
 
 def test_weights_come_from_one_revision_and_are_checked() -> None:
     for model in whisper_models.MODELS:
-        weights = whisper_models.weights(model)
-        assert {file.path.split("/")[1] for file in weights.files} == {model}
+        weights = model.weights
+        assert weights is not None
+        assert {file.path.split("/")[1] for file in weights.files} == {model.name}
         assert len({re.search(r"resolve/([0-9a-f]{40})/", file.url or "")[1] for file in weights.files}) == 1
         assert [file.path.endswith("model.bin") for file in weights.files if file.checksum] == [True]
 

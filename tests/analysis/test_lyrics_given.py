@@ -10,8 +10,8 @@ from services.analysis.backends.lyrics import whisper, whisper_models
 from services.analysis.backends.lyrics.alignment import lines_as_given, share_out
 from services.analysis.backends.lyrics.text import MAX_CHARACTERS, check_text, is_same_song, match, words_of
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, SungLevel
-from services.common.audio.types import Audio
 from services.common.errors import InvalidInputError
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from songs.song import DemoSong, short_song
 

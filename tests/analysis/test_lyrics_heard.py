@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.analysis.backends.base import Samples, Word
+from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics import whisper_hearing, whisper_models, whisper_passes
 from services.analysis.backends.lyrics.joints import OVERLAP_SECONDS, joined, widened
 from services.analysis.backends.lyrics.text import plain
@@ -15,7 +15,7 @@ from services.analysis.backends.lyrics.whisper_hearing import Hearing, is_believ
 from services.analysis.backends.lyrics.whisper_listener import Listener, Sound
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.signal.features import mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio, Samples
 from services.common.weights.store import WeightStore
 from songs.song import short_song
 

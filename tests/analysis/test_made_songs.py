@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, chroma, note_activity
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.beat_songs import render
 from songs.chord_songs import KINDS, ChordSong, TimedChord, chord_songs
 from songs.small_songs import RATE

@@ -10,8 +10,8 @@ import pytest
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.networks import ConvolutionalNetwork, RecurrentNetwork
 from services.analysis.backends.signal import lstm
-from services.common.audio.types import Audio
 from services.common.errors import StoppedError
+from services.common.samples import Audio
 from songs.small_songs import Song
 
 Excerpt = Callable[[float], Audio]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, chroma, note_activity
-from services.common.audio.types import Audio
 from services.common.errors import StoppedError
+from services.common.samples import Audio
 from songs.small_songs import RATE, tone, white_noise
 
 

@@ -59,7 +59,10 @@ def test_a_language_model_that_is_set_is_asked(store: WeightStore) -> None:
     assert chosen.version.endswith("; small-one")
     refused = {("llm", "small-one"): "it is asleep"}
     instead = registry.choose("structure", registry.AUTO, registry.AUTO, store, "cpu", refused, endpoint)
-    assert (instead.backend, instead.substitution) == ("barwise", "barwise is used for structure: it is asleep")
+    assert (instead.backend, instead.substitution) == (
+        "barwise",
+        "barwise is used in place of llm small-one: it is asleep",
+    )
     assert registry.choose("structure", "llm", registry.AUTO, store).backend == "llm"
 
 

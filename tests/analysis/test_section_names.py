@@ -7,7 +7,7 @@ from services.analysis.backends.base import Context, Line, Lyrics, Section, Stru
 from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import renamed, traits, with_silences
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.small_songs import silence
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from services.analysis.backends.base import Beat, Beats, Line, Section
-from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
@@ -94,7 +93,7 @@ async def test_a_named_model_is_never_replaced(requests: Requests) -> None:
 
 
 async def test_what_auto_means_depends_on_the_device_that_is_set(requests: Requests) -> None:
-    for model in (whisper_models.PREFERRED_ON_CPU, whisper_models.PREFERRED_ON_GPU):
+    for model in ("small", "large-v3-turbo"):
         put_whisper_model(requests.weights, model)
     on_cpu, on_gpu = [await requests.made_by(await requests.submit(device=device)) for device in ("cpu", "cuda")]
     assert (on_cpu["model"], on_gpu["model"]) == ("small", "large-v3-turbo")

@@ -14,7 +14,7 @@ from services.analysis.backends.structure import bars as structure_bars
 from services.analysis.backends.structure import boundaries as structure_boundaries
 from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.groups import alike
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from songs.small_songs import RATE, add, hat, kick, snare
 from songs.song import Truth, demo_song, short_song
 

@@ -7,8 +7,8 @@ import pytest
 import soxr
 
 from services.analysis.backends.base import Beats, Chords, Context, Key, Part, Structure
-from services.common.audio.types import Audio
 from services.common.errors import StoppedError
+from services.common.samples import Audio
 from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.song import short_song
 from tests.analysis.conftest import Excerpt, LoadBackend

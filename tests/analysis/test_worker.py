@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import SecretStr
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Beat, Beats, Chord, Chords, Context, Key, Section, Structure
-from services.analysis.backends.lyrics import whisper_models
+from services.analysis.backends.lyrics import entries, whisper_models
 from services.analysis.backends.signal.features import is_tonal
 from services.analysis.config import AnalysisSection, AnalysisSettings, LanguageModelSettings
 from services.analysis.service import KIND
@@ -228,6 +229,9 @@ def small_from(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
             return hub.weights(path) if model == "small" else real(model)
 
         monkeypatch.setattr(whisper_models, "weights", weights)
+        (whisper,) = entries.ENTRIES
+        models = tuple(replace(model, weights=weights(model.name)) for model in whisper.models)
+        monkeypatch.setattr(entries, "ENTRIES", (replace(whisper, models=models),))
 
     return use
 
@@ -244,7 +248,9 @@ async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
     made_by = reports.kept["lyrics"]["made_by"]
     assert made_by["model"] == "tiny.en"
     assert made_by["version"].endswith("tiny.en")
-    assert made_by["substitution"].startswith("whisper tiny.en (knows English alone) is used for lyrics: ")
+    assert made_by["substitution"].startswith(
+        "whisper tiny.en (knows English alone) is used in place of whisper small: "
+    )
 
 
 async def test_weights_that_break_off_fail_what_was_named(settings: AnalysisSettings, small_from: Any) -> None:

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError, WeightsMissingError
+from services.common.samples import Samples
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.models.base import Options, Progress, Samples, Separator, join
-from services.separation.models.demucs import catalogue
+from services.separation.models.base import Options, Progress, Separator, join
+from services.separation.models.demucs import entries
 
 RATE = 44_100
 STEMS = ("drums", "bass", "other", "vocals")
@@ -162,7 +163,7 @@ def test_a_users_own_models_are_listed_after_the_published_ones(store: WeightSto
 
 
 def test_an_unknown_model_is_told_with_the_known_ones(store: WeightStore) -> None:
-    for ask in (registry.entry, registry.availability, registry.resolve, registry.load):
+    for ask in (registry.entry, registry.availability, registry.choose, registry.load):
         with pytest.raises(InvalidInputError, match=r"'nonesuch'; choose one of auto, htdemucs, .*duet") as caught:
             ask("nonesuch", store)
         assert caught.value.reason == "UNKNOWN_MODEL"
@@ -176,7 +177,7 @@ def test_a_model_that_cannot_be_had_says_how_to_get_it(store: WeightStore) -> No
         "(offline mode is on): put f7e0c4bc-ba3fe64a.th into demucs/ of the models directory, or run "
         "`stemtube models pull htdemucs_ft` with access to dl.fbaipublicfiles.com"
     )
-    for ask in (registry.resolve, registry.load):
+    for ask in (registry.choose, registry.load):
         with pytest.raises(WeightsMissingError) as caught:
             ask("htdemucs_ft", store)
         assert caught.value.message == answer.reason
@@ -194,16 +195,15 @@ def test_a_quantized_model_without_its_package_is_told(store: WeightStore) -> No
 
 
 def test_auto_takes_the_bundled_model_where_the_best_cannot_be_had_and_says_why(store: WeightStore) -> None:
-    choice = registry.resolve("auto", store)
-    assert choice.name == "spleeter_2stems"
-    assert choice.why.startswith("spleeter_2stems is used in place of htdemucs: 955717e8-8726e21a.th")
-    assert "`stemtube models pull htdemucs`" in choice.why
+    choice = registry.choose("auto", store)
+    assert choice.entry.name == "spleeter_2stems"
+    assert choice.substitution.startswith("spleeter_2stems is used in place of htdemucs: 955717e8-8726e21a.th")
+    assert "`stemtube models pull htdemucs`" in choice.substitution
 
 
-def test_auto_fails_clearly_where_nothing_is_there(store: WeightStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "SUBSTITUTE", "mdx")
+def test_auto_fails_clearly_where_nothing_is_there(store: WeightStore) -> None:
     with pytest.raises(WeightsMissingError, match=r"955717e8-8726e21a\.th.*; 0d19c1c6"):
-        registry.resolve("auto", store)
+        registry.choose("auto", store, ["htdemucs", "mdx"])
 
 
 @pytest.fixture
@@ -217,8 +217,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         url = f"http://127.0.0.1:{server.server_port}/{package.name}"
-        monkeypatch.setattr(catalogue, "_published_urls", lambda: {"955717e8": url})
-        monkeypatch.setattr(registry, "_published", lambda: {"htdemucs": catalogue.published("htdemucs", cost=1.0)})
+        monkeypatch.setattr(entries, "_published_urls", lambda: {"955717e8": url})
+        monkeypatch.setattr(entries, "entries", lambda: (entries.published("htdemucs", cost=1.0),))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield folder
         server.shutdown()
@@ -226,16 +226,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_auto_fetches_the_best_model_and_runs_it(hub: Path, tmp_path: Path) -> None:
     store = WeightStore(tmp_path / "models", hub_timeout=2)
-    choice = registry.resolve("auto", store)
-    assert choice.name == "htdemucs"
-    assert "can be fetched from 127.0.0.1" in choice.why
+    choice = registry.choose("auto", store)
+    assert (choice.entry.name, choice.substitution) == ("htdemucs", "")
+    assert "can be fetched from 127.0.0.1" in registry.availability("htdemucs", store).reason
 
     fetched: list[float] = []
-    separator = registry.load(choice.name, store, fetched.append)
+    separator = registry.load(choice.entry.name, store, fetched.append)
 
     assert fetched[-1] == 1.0
     assert list((store.root / "demucs").glob("955717e8-*.th"))
-    assert "its weights are in the models directory" in registry.resolve("auto", store).why
+    assert "its weights are in the models directory" in registry.availability("htdemucs", store).reason
     assert whole(separator, song(0.6), Options())["vocals"].shape == song(0.6).shape
 
 

@@ -17,8 +17,8 @@ from demucs.transformer import LayerScale
 from services.separation.models.base import Hardware
 from services.separation.models.demucs import htdemucs_layers
 from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision, Transforms
-from services.separation.models.demucs.models import network_of
 from services.separation.models.demucs.openvino_network import WORTH_SEGMENTS, OpenVinoNetwork
+from services.separation.models.demucs.separator import network_of
 
 RATE = 44_100
 SOURCES = ["drums", "bass", "other", "vocals"]

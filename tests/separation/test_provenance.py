@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.common.weights.catalogue import Choice
 from services.separation.models import registry
 from services.separation.provenance import made_by
 
@@ -10,5 +11,5 @@ from services.separation.provenance import made_by
     ("model", "backend"), [("htdemucs", "demucs"), ("mdx_extra", "demucs"), ("spleeter_2stems", "spleeter")]
 )
 def test_the_backend_is_the_one_that_the_contract_names(model: str, backend: str) -> None:
-    maker = made_by(registry.entry(model), "why")
+    maker = made_by(Choice(registry.entry(model), substitution="why"))
     assert (maker["backend"], maker["model"], maker["substitution"]) == (backend, model, "why")

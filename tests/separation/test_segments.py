@@ -15,8 +15,9 @@ from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
 from services.common.errors import PreconditionError
-from services.separation.models.base import Options, Samples, join
-from services.separation.models.demucs.models import DemucsSeparator, separator_of
+from services.common.samples import Samples
+from services.separation.models.base import Options, join
+from services.separation.models.demucs.separator import separator_of
 from services.separation.models.segmented.segments import (
     BLOCK,
     OverlapAdd,
@@ -29,6 +30,7 @@ from services.separation.models.segmented.segments import (
     triangle,
     window,
 )
+from services.separation.models.segmented.separator import SegmentedSeparator
 
 RATE = 8000
 STEMS = ["drums", "vocals"]
@@ -76,7 +78,7 @@ def of_demucs(model: Any, mix: Samples, **options: Any) -> Samples:
     return apply_model(model, wave[None], device="cpu", **options)[0].numpy()
 
 
-def ours(separator: DemucsSeparator, mix: Samples, options: Options, draw: random.Random | None = None) -> Samples:
+def ours(separator: SegmentedSeparator, mix: Samples, options: Options, draw: random.Random | None = None) -> Samples:
     """What the separator gives, brought back to the normalised mix's level."""
     level = level_of(mix)
     stems = join(separator.separate(mix, options, lambda _: None, draw), separator.stems)

@@ -12,9 +12,10 @@ import soundfile
 import torch
 
 from services.common.errors import InvalidInputError, PreconditionError, StoppedError
+from services.common.samples import Samples
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.models.base import Options, Progress, Samples, Separator, join
+from services.separation.models.base import Options, Progress, Separator, join
 from services.separation.models.spleeter.separator import BINS, FRAMES, HOP, load_network
 
 RATE = 44_100

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from services.common.errors import InvalidInputError
-from services.separation.models.base import Samples
+from services.common.samples import Samples
 from services.separation.stems import (
     LIVE_SECONDS,
     LiveStem,

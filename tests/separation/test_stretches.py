@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from services.common.errors import Code, StemTubeError, StoppedError
+from services.common.samples import Samples
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.models.base import Options, Samples, Separator, Stretch, join
-from services.separation.models.demucs.models import DemucsSeparator
+from services.separation.models.base import Options, Separator, Stretch, join
+from services.separation.models.segmented.separator import SegmentedSeparator
 
 RATE = 8000
 STEMS = ("left", "swapped", "half")
@@ -74,8 +75,8 @@ def spleeter(tmp_path_factory: pytest.TempPathFactory) -> Separator:
     return registry.load("spleeter_2stems", WeightStore(tmp_path_factory.mktemp("models"), offline=True))
 
 
-def separator(*networks: Plain) -> DemucsSeparator:
-    return DemucsSeparator(STEMS, RATE, networks or [Plain()])
+def separator(*networks: Plain) -> SegmentedSeparator:
+    return SegmentedSeparator(STEMS, RATE, networks or [Plain()])
 
 
 def assert_complete(stretches: list[Stretch], stems: tuple[str, ...], samples: int) -> None:
@@ -276,5 +277,5 @@ def test_memory_does_not_grow_with_the_song() -> None:
     mix = np.zeros((2, 600 * 44_100), "f4")
     mix[:, ::1024] = 0.1  # all of it is in memory before the measurement
     networks = [Plain(5 * 44_100), Plain(4 * 44_100)]
-    model = DemucsSeparator(STEMS, 44_100, networks)
+    model = SegmentedSeparator(STEMS, 44_100, networks)
     assert growth(model.separate(mix, Options(shifts=1), ignore), mix.shape[1]) < 120e6

@@ -8,16 +8,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from services.common.audio.types import Audio
+from services.common.samples import Audio
+from services.common.weights.catalogue import Entry
 from services.common.weights.store import WeightStore
 
-Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 Part = Literal["beats", "key", "chords", "structure", "lyrics"]
 PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendEntry(Entry):
+    """What is known of a backend before it is loaded; `cost` is seconds of one CPU core per minute of audio.
+
+    Args:
+        module: the module beside its `entries.py` whose `load` (see `Loader`) makes it.
+        description: one sentence for a person.
+        vocabulary: what it can answer, where that is a closed list: qualities of chords in Harte syntax, modes,
+            section names.
+        needs: parts whose results it uses if they are there (see `Context`).
+        asks_language_model: whether it needs an endpoint that the operator names.
+    """
+
+    module: str
+    description: str
+    vocabulary: tuple[str, ...] = ()
+    needs: tuple[Part, ...] = ()
+    asks_language_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from services.common.audio.types import (
     Format,
     Limits,
     Progress,
-    Samples,
     Source,
 )
+from services.common.samples import Samples
 
 __all__ = [
     "CONTENT_TYPES",

@@ -11,7 +11,7 @@ from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 
-from services.common.audio.types import Samples
+from services.common.samples import Samples
 
 _QUALITY = "HQ"
 _NAMELESS = {4: "quad", 6: "5.1", 8: "7.1"}

@@ -11,7 +11,8 @@ from services.common.audio.loudness import LoudnessMeter
 from services.common.audio.peaks import PeakMeter, Peaks
 from services.common.audio.reader import BLOCK_SAMPLES
 from services.common.audio.sandbox import Sandbox, open_reader
-from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
+from services.common.audio.types import AudioInfo, Limits, Progress, Source
+from services.common.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from av.error import FFmpegError
 from services.common.audio.conversion import Converter, Layout
 from services.common.audio.reader import BLOCK_SAMPLES
 from services.common.audio.sandbox import Sandbox, open_reader
-from services.common.audio.types import NO_LIMITS, Destination, Format, Limits, Progress, Samples, Source
+from services.common.audio.types import NO_LIMITS, Destination, Format, Limits, Progress, Source
 from services.common.errors import InvalidInputError
+from services.common.samples import Samples
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from services.common.audio.types import Samples
+from services.common.samples import Samples
 
 SILENCE_LUFS = -70.0
 """The absolute gate; reported when nothing is louder."""

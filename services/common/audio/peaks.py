@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from services.common.audio.types import Samples
 from services.common.errors import InvalidInputError
+from services.common.samples import Samples
 
 PIXELS_PER_SECOND = 100
 

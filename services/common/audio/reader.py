@@ -19,8 +19,9 @@ from services.common.audio import mpeg
 from services.common.audio.container import container_name, cut_off, damaged, open_source, open_stream, read_tags
 from services.common.audio.conversion import Converter, Layout
 from services.common.audio.covers import picture
-from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
+from services.common.audio.types import AudioInfo, Limits, Progress, Source
 from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.samples import Samples
 
 BLOCK_SAMPLES = 65536
 

@@ -28,7 +28,7 @@ from services.common.audio import sandbox_child
 from services.common.audio.container import open_source
 from services.common.audio.reader import Reader
 from services.common.audio.sandbox_child import BLOCK, DONE, FAILED, FRAME, HEADER, HEARD, READ, READY, REFUSED, Wire
-from services.common.audio.types import AudioInfo, Limits, Progress, Samples, Source
+from services.common.audio.types import AudioInfo, Limits, Progress, Source
 from services.common.errors import (
     Code,
     InvalidInputError,
@@ -37,6 +37,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.samples import Samples
 
 _POLL_SECONDS = 0.5
 _END_SECONDS = 5.0

@@ -5,12 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-Samples = npt.NDArray[np.float32]
-"""Audio: float32 [channels, samples], full scale at -1 and 1."""
-
 Progress = Callable[[float], None]
 """Called with the fraction done, in [0, 1], never falling; it raises (`StoppedError`) to stop the work."""
 
@@ -81,19 +75,3 @@ class AudioInfo:
     container: str
     bit_rate: int
     tags: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Audio:
-    """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`.
-
-    Equal only to itself, so that what is computed from it can be kept for as long as the track is held.
-    """
-
-    samples: Samples
-    sample_rate_hz: int
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return float(self.samples.shape[-1]) / self.sample_rate_hz

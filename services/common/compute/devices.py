@@ -39,6 +39,11 @@ def gpu_files(folder: Path = Path("/dev")) -> list[Path]:
     return sorted(path for pattern in _GPU_FILES for path in folder.glob(pattern))
 
 
+def has_gpu(setting: str) -> bool:
+    """Whether a setting (cpu, cuda, or auto) means a GPU, told by the machine's device files, without torch."""
+    return setting.startswith("cuda") or (setting == AUTO and bool(gpu_files()))
+
+
 def resolve_device(setting: str) -> str:
     """The torch device of a setting; `auto` means a GPU if torch can use one, else the CPU. Imports torch."""
     name, _, number = setting.partition(":")

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,9 @@ from services.common.errors import StemTubeError, WeightsMissingError
 from services.common.weights.hub import FetchError, Hubs
 
 Progress = Callable[[float], None]
+
+UNKNOWN_MODEL_STATUS = 2
+"""With which `pull` ends if the service has no such model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,15 +279,16 @@ def _missing(weights: Weights, file: WeightFile, fault: str) -> WeightsMissingEr
     return WeightsMissingError(_advice(weights, file, fault), model=weights.name, file=PurePosixPath(file.path).name)
 
 
-def pull(store: WeightStore, find: Callable[[], Weights]) -> None:
+def pull(store: WeightStore, find: Callable[[str], Weights], arguments: Sequence[str]) -> None:
     """Fetches a model's weights for a person at a terminal, with its progress in per cent.
 
     Args:
         store: where they shall be.
-        find: gives the model's files.
+        find: gives a model's files by its name.
+        arguments: of the command line: the name; `--find` before it only asks whether there is such a model.
 
     Raises:
-        SystemExit: with one line on standard error if they cannot be had.
+        SystemExit: with one line on standard error; status 1 if they cannot be had, 2 if there is no such model.
     """
     shown = -1
 
@@ -295,8 +299,12 @@ def pull(store: WeightStore, find: Callable[[], Weights]) -> None:
             sys.stderr.write(f"\r{shown:3d} %")
 
     try:
+        weights = find(arguments[-1])
+        if "--find" in arguments:
+            return
         store.forget()
-        store.fetch(find(), show)
+        store.fetch(weights, show)
     except StemTubeError as error:
-        sys.exit(f"\rstemtube: {error.message}")
+        sys.stderr.write(f"\rstemtube: {error.message}\n")
+        sys.exit(UNKNOWN_MODEL_STATUS if error.reason == "UNKNOWN_MODEL" else 1)
     sys.stderr.write("\rthe weights are here\n")

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from services.common.errors import InvalidInputError
-from services.common.weights.store import Weights
+from services.common.samples import Samples
+from services.common.weights.catalogue import Entry
 
-Samples = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 
 
@@ -78,33 +77,19 @@ class Stretch:
         return int(next(iter(self.stems.values())).shape[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the registry: what is known of a model before it is loaded.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry(Entry):
+    """What is known of a model before it is loaded; `cost` is computing time in units of `htdemucs`.
 
     Args:
-        name: what a user chooses it by.
-        family: the module of this package whose `load(entry, paths, hardware)` makes the `Separator`.
+        family: the folder of this package whose module `separator` has `load(entry, paths, hardware)`.
         stems: names of its stems; empty where only loading can tell.
         sample_rate_hz: rate of the mix that it takes and of the stems that it gives.
-        licence: of the weights, in one line.
-        version: changes whenever the same mix may give other stems; part of cache keys.
-        cost: compute time in units of `htdemucs`.
-        weights: the files that it needs.
-        requires: Python modules that only this model needs.
-        fault: why it can never be loaded (a damaged file of the user's), empty for a sound one.
     """
 
-    name: str
     family: str
     stems: tuple[str, ...]
     sample_rate_hz: int
-    licence: str
-    version: str
-    cost: float
-    weights: Weights
-    requires: tuple[str, ...] = ()
-    fault: str = ""
 
 
 class Separator(Protocol):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Beat, Beats, Context, Progress
 from services.analysis.backends.beats.tempo import FASTEST_BPM, SLOWEST_BPM, curve_of, in_range, tempo_of
 from services.analysis.backends.signal.features import has_sound, mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

@@ -22,7 +22,7 @@ from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.madmom.networks import RecurrentNetwork
 from services.analysis.backends.signal.features import has_sound
 from services.analysis.backends.signal.spectra import spectrum_of
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 BEATS_PER_BAR = (3, 4)

@@ -13,7 +13,7 @@ from services.analysis.backends.chords import btc_weights
 from services.analysis.backends.chords.btc_network import BINS, BtcNetwork
 from services.analysis.backends.chords.segments import NO_CHORD, segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

@@ -16,8 +16,8 @@ from services.analysis.backends.base import Chords, Context, Progress
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.madmom.stages import part
 from services.analysis.backends.signal.features import has_sound, mono
-from services.common.audio.types import Audio
 from services.common.errors import WeightsMissingError
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

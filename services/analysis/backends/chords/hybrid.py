@@ -21,7 +21,7 @@ from services.analysis.backends.chords.chordia import HOP, SAMPLE_RATE_HZ, Chord
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
 from services.analysis.backends.signal.state_search import likeliest, prices_of_changes
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 # The package's own price is the one without beats. Reference songs, against chordia's 0.944 (majmin), 0.885 (sevenths),

@@ -13,7 +13,7 @@ from services.analysis.backends.chords.segments import NO_CHORD, segments, witho
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.networks import ConvolutionalNetwork
 from services.analysis.backends.signal.features import has_sound
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 FRAMES_PER_SECOND = 10

@@ -11,7 +11,7 @@ from services.analysis.backends.madmom import stages
 from services.analysis.backends.signal.features import is_tonal
 from services.analysis.backends.signal.note_activity import note_activity
 from services.analysis.backends.signal.state_search import likeliest
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 # In nats, where a second's evidence is one log-probability. Of made songs that stay in one key 98 % are left in it, and

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Context, Key, Progress
 from services.analysis.backends.key.profiles import NO_KEY, correlations, unchanging
 from services.analysis.backends.signal.features import is_tonal, mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

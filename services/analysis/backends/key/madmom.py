@@ -11,7 +11,7 @@ from services.analysis.backends.key.profiles import NO_KEY, unchanging
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.networks import ConvolutionalNetwork
 from services.analysis.backends.signal.features import is_tonal
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 # The network's poolings make one of so many frames, which is the least that it can do with.

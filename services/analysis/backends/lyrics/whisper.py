@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import structlog
 
-from services.analysis.backends.base import Context, Lyrics, Progress, Samples, Word
+from services.analysis.backends.base import Context, Lyrics, Progress, Word
 from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.alignment import lines_as_given, share_out
 from services.analysis.backends.lyrics.joints import widened
@@ -17,8 +17,9 @@ from services.analysis.backends.lyrics.whisper_listener import Listener
 from services.analysis.backends.lyrics.whisper_passes import recognise
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.signal.features import mono
-from services.common.audio.types import Audio
 from services.common.errors import WeightsMissingError
+from services.common.samples import Audio, Samples
+from services.common.weights.catalogue import check_language
 from services.common.weights.store import WeightStore
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class WhisperLyrics:
                 be a song's (INVALID_TEXT).
         """
         asked, text = context.options.get("language") or "", context.options.get("text") or ""
-        whisper_models.check_language(self._name, asked)
+        check_language(f"whisper {self._name}", whisper_models.languages(self._name), asked)
         if text:
             check_text(text)
         progress(0.0)

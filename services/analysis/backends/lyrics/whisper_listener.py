@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Samples, Word
+from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.lines import UNSPACED
 from services.analysis.backends.lyrics.whisper_batches import alike, fitting
 from services.analysis.backends.lyrics.whisper_hearing import LATE_SECONDS, Hearing, is_believable, phrases_of, words_of
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ
+from services.common.compute.devices import has_gpu
+from services.common.samples import Samples
 
 # Windows that are encoded and decoded together. On a CPU six windows of 20 s took 2.7 s to decode one by one, 2.0 s by
 # twos and 1.5 s all at once (tiny.en, CPU time), and to encode 1.7 s one by one and 2.0 s all at once.
@@ -64,7 +66,7 @@ class Listener:
     def __init__(self, folder: str, model: str, device: str) -> None:
         from faster_whisper import WhisperModel
 
-        on_gpu = whisper_models.preferred(device) == whisper_models.PREFERRED_ON_GPU
+        on_gpu = has_gpu(device)
         self._model = WhisperModel(
             folder,
             device="cuda" if on_gpu else "cpu",

@@ -1,14 +1,11 @@
-"""The Whisper models that can be chosen, where their weights come from, and which one `auto` means. Loads nothing."""
+"""The Whisper models that can be chosen, where their weights come from, and which languages they know."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from services.common.errors import InvalidInputError
+from services.common.weights.catalogue import Model
 from services.common.weights.store import WeightFile, Weights
 
 BUNDLED = "tiny.en"
-PREFERRED_ON_CPU = "small"
-PREFERRED_ON_GPU = "large-v3-turbo"
 
 _COMMON = ("config.json", "model.bin", "tokenizer.json")
 _OLD, _NEW = (*_COMMON, "vocabulary.txt"), (*_COMMON, "vocabulary.json", "preprocessor_config.json")
@@ -63,7 +60,6 @@ _SOURCES = {
         _NEW,
     ),
 }
-MODELS = tuple(_SOURCES)
 
 # As Whisper names them: ISO 639-1, but for Hawaiian (haw), Javanese (jw) and, from large-v3 on, Cantonese (yue).
 _LANGUAGES = (
@@ -71,16 +67,6 @@ _LANGUAGES = (
     "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si "
     "sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo zh"
 )
-
-
-def preferred(device: str) -> str:
-    """The model that `auto` means where its weights can be had.
-
-    Args:
-        device: cpu, cuda, or auto (a GPU if the machine shows one).
-    """
-    has_gpu = device.startswith("cuda") or (device == "auto" and Path("/dev/nvidia0").exists())
-    return PREFERRED_ON_GPU if has_gpu else PREFERRED_ON_CPU
 
 
 def weights(model: str) -> Weights:
@@ -110,16 +96,4 @@ def languages(model: str) -> tuple[str, ...]:
     return (*_LANGUAGES.split(), *(("yue",) if _SOURCES[model].files == _NEW else ()))
 
 
-def check_language(model: str, language: str) -> None:
-    """Refuses a language that a model does not know; empty is none in particular.
-
-    Raises:
-        InvalidInputError: reason LANGUAGE_NOT_SUPPORTED.
-    """
-    if not language or language in languages(model):
-        return
-    known = "knows English only" if is_english_only(model) else f"does not know {language!r}"
-    advice = f"choose another model for {language!r}" if is_english_only(model) else "leave the language open"
-    raise InvalidInputError(
-        f"the Whisper model {model} {known}; {advice}", "LANGUAGE_NOT_SUPPORTED", model=model, language=language
-    )
+MODELS = tuple(Model(name, weights(name), languages(name)) for name in _SOURCES)

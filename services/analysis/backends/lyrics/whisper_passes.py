@@ -7,13 +7,14 @@ same, or which says the same as in the pass before, is left at that.
 
 from collections.abc import Callable, Sequence
 
-from services.analysis.backends.base import Samples, Word
+from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics.joints import joined
 from services.analysis.backends.lyrics.lines import UNSPACED
 from services.analysis.backends.lyrics.text import plain
 from services.analysis.backends.lyrics.whisper_hearing import Hearing
 from services.analysis.backends.lyrics.whisper_listener import Listener
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span
+from services.common.samples import Samples
 
 # On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.18 and 0.16; a fourth makes some worse:
 # what was misheard then proves itself right.

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Samples, Word
+from services.analysis.backends.base import Word
+from services.common.samples import Samples
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_SECONDS = 0.05

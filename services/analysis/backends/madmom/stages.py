@@ -13,7 +13,7 @@ from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
 from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.madmom_stft import quicken_stft
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 
 SAMPLE_RATE_HZ = 44_100
 FRAMES_AT_ONCE = 1000

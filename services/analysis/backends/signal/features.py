@@ -8,8 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Samples
-from services.common.audio.types import Audio
+from services.common.samples import Audio, Samples
 
 _T = TypeVar("_T")
 _SILENCE_PEAK = 1e-4

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 
 SAMPLE_RATE_HZ = 11_025
 FRAME, HOP = 8192, 2048

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Progress, Samples
+from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono, once
-from services.common.audio.types import Audio
+from services.common.samples import Audio, Samples
 
 SAMPLE_RATE_HZ = 22_050
 HOP = 1024

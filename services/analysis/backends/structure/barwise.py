@@ -14,7 +14,7 @@ from services.analysis.backends.structure.boundaries import find_boundaries
 from services.analysis.backends.structure.groups import alike
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 

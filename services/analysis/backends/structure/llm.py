@@ -10,7 +10,7 @@ from services.analysis.backends.structure.barwise import BarwiseStructure
 from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError, Message, ask, parse_json
 from services.analysis.backends.structure.names import NAMES, Traits
 from services.analysis.backends.structure.traits import renamed, sounding, traits
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 _OUTLINED = 0.5

@@ -16,7 +16,7 @@ from services.analysis.backends.signal.features import is_tonal, mono
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
 from services.analysis.compat.msaf_scipy import import_msaf
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050

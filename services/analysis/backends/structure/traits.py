@@ -10,7 +10,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Lyrics, Section, Structure
 from services.analysis.backends.signal.features import mono
 from services.analysis.backends.structure.names import SILENCE, Traits, name_sections
-from services.common.audio.types import Audio
+from services.common.samples import Audio
 
 _SAMPLE_RATE_HZ = 11_025
 _FRAME = 512

@@ -7,7 +7,8 @@ from random import Random
 import torch
 from torch import Tensor
 
-from services.separation.models.base import Options, Progress, Samples
+from services.common.samples import Samples
+from services.separation.models.base import Options, Progress
 from services.separation.models.segmented.batches import Batches
 from services.separation.models.segmented.network import Network
 from services.separation.models.segmented.segments import (

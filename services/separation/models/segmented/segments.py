@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from services.separation.models.base import Samples
+from services.common.samples import Samples
 
 BLOCK = 2**20  # samples: 8 MB in float64
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad, relu
 
 from services.common.errors import PreconditionError
-from services.separation.models.base import Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
+from services.common.samples import Samples
+from services.separation.models.base import Hardware, ModelEntry, Options, Progress, Stretch, check_mix
 
 SAMPLE_RATE_HZ = 44_100
 STEMS = ("vocals", "accompaniment")
@@ -212,7 +213,7 @@ def load_network(checkpoint: Path) -> UNet:
     return network
 
 
-def load(entry: Entry, paths: tuple[Path, ...], hardware: Hardware) -> SpleeterSeparator:
+def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> SpleeterSeparator:
     """Loads the networks for vocals and accompaniment, in this order, from `paths`."""
     vocals, accompaniment = (load_network(path) for path in paths)
     return SpleeterSeparator(vocals, accompaniment, hardware.device)

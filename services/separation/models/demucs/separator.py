@@ -4,11 +4,7 @@ After A. Défossez: "Hybrid Spectrogram and Waveform Source Separation", ISMIR M
 F. Massa, A. Défossez: "Hybrid Transformers for Music Source Separation", ICASSP 2023.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import structlog
@@ -17,109 +13,22 @@ from demucs.apply import BagOfModels
 from demucs.htdemucs import HTDemucs
 from demucs.pretrained import REMOTE_ROOT, get_model
 from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
-from torch import Tensor
 
 from services.common.errors import PreconditionError
-from services.separation.models.base import CPU, Entry, Hardware, Options, Progress, Samples, Stretch, check_mix
+from services.separation.models.base import CPU, Hardware, ModelEntry
 from services.separation.models.demucs import htdemucs_layers, openvino_network
 from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision
 from services.separation.models.demucs.openvino_network import OpenVinoNetwork
 from services.separation.models.segmented.network import Network, TorchNetwork
-from services.separation.models.segmented.passes import Pass, Tally, passes_of
-from services.separation.models.segmented.segments import level_of, mean_of
+from services.separation.models.segmented.separator import SegmentedSeparator
 
 log = structlog.get_logger(__name__)
 
 # What a batch of HTDemucs takes of a GPU's memory in half precision: a guess until it is measured on one.
 NETWORK_GIB, SEGMENT_GIB = 1.0, 1.5
-SEED = 0  # of the time shifts: the same mix gives the same stems
 
 
-class DemucsSeparator:
-    """A `Separator` around one or several networks, whose stems are averaged with weights of their own."""
-
-    def __init__(
-        self,
-        stems: Sequence[str],
-        sample_rate_hz: int,
-        networks: Sequence[Network],
-        weights: Sequence[Sequence[float]] | None = None,
-        batch: int = 1,
-    ) -> None:
-        """Takes networks that are ready.
-
-        Args:
-            stems: names of the networks' sources, in order.
-            sample_rate_hz: rate of mix and stems.
-            networks: at least one; their segments may differ in length.
-            weights: [networks][stems] of each network's say in each stem; None: all equal.
-            batch: segments that the device computes at once, if a caller's options do not ask for more.
-
-        Raises:
-            PreconditionError: the weights leave a stem without a network.
-        """
-        self.stems = tuple(stems)
-        self.sample_rate_hz = sample_rate_hz
-        self._networks = tuple(networks)
-        self._batch = batch
-        self._weights = [[1.0] * len(self.stems)] * len(self._networks) if weights is None else weights
-        for stem, *given in zip(self.stems, *self._weights, strict=True):
-            if not sum(given):
-                raise PreconditionError(f"none of the bag's models has a weight for {stem}", "WEIGHTS_UNUSABLE")
-
-    def separate(
-        self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
-    ) -> Iterator[Stretch]:
-        """See `Separator.separate`. Scales the mix as demucs' own `Separator` does.
-
-        Args:
-            mix: see there.
-            options: see there.
-            progress: see there.
-            random: draws the time shifts, network by network, as demucs draws them; None: the same for every call.
-        """
-        check_mix(mix)
-        return self._stretches(mix, options, progress, random or Random(SEED))
-
-    @torch.inference_mode()  # which torch leaves at every yield
-    def _stretches(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Stretch]:
-        progress(0.0)
-        if not mix.size:
-            progress(1.0)
-            return
-        level, start = level_of(mix), 0
-        options = replace(options, batch=max(options.batch, self._batch))
-        passes = [passes_of(network, mix, level, options, self.sample_rate_hz, random) for network in self._networks]
-        used = self._used(options.stems)
-        for number in used:
-            self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))
-        weights = torch.tensor([self._weights[number] for number in used])
-        had = weights.sum(dim=0) > 0
-        weights[:, ~had] = 1.0  # of stems that are not wanted: whatever comes out is left out
-        for block in self._average([passes[number] for number in used], weights.tolist(), progress):
-            sources = level.restore(block).cpu().numpy()
-            stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}
-            yield Stretch(start, stems)
-            start += sources.shape[-1]
-
-    def _used(self, wanted: Sequence[str]) -> list[int]:
-        """The networks that have a say in a wanted stem."""
-        columns = [number for number, stem in enumerate(self.stems) if not wanted or stem in wanted]
-        return [number for number, weights in enumerate(self._weights) if any(weights[column] for column in columns)]
-
-    def _average(
-        self, passes: Sequence[Sequence[Pass]], weights: Sequence[Sequence[float]], progress: Progress
-    ) -> Iterator[Tensor]:
-        """Averages each network's shifts, then the networks, all of them step by step along the song."""
-        tally = Tally(progress, [len(shift.segments) for shifts in passes for shift in shifts])
-        numbers, alike = count(), [1.0] * len(self.stems)
-        networks = [
-            mean_of([shift.run(tally, next(numbers)) for shift in shifts], [alike] * len(shifts)) for shifts in passes
-        ]
-        return mean_of(networks, weights)
-
-
-def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> DemucsSeparator:
+def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> SegmentedSeparator:
     """A separator of a model as demucs loads it.
 
     Args:
@@ -135,7 +44,7 @@ def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> Dem
     modules, weights = (model.models, model.weights) if isinstance(model, BagOfModels) else ([model], None)
     stems = [str(source) for source in model.sources]
     networks = [network_of(module, hardware, f"{version} {number}") for number, module in enumerate(modules)]
-    return DemucsSeparator(stems, int(model.samplerate), networks, weights, _batch(hardware))
+    return SegmentedSeparator(stems, int(model.samplerate), networks, weights, _batch(hardware))
 
 
 def network_of(model: Any, hardware: Hardware, version: str) -> Network:
@@ -183,7 +92,7 @@ def _batch(hardware: Hardware) -> int:
     return max(1, int((gib - NETWORK_GIB) / SEGMENT_GIB))
 
 
-def load(entry: Entry, paths: tuple[Path, ...], hardware: Hardware) -> DemucsSeparator:
+def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> SegmentedSeparator:
     """Loads a published model, or one of the user's own, from the folder that holds `paths`.
 
     Demucs packages are pickles, which may run code when loaded: those of the hub are pinned by their checksums, and the

@@ -1,0 +1,307 @@
+"""What can be chosen for a task: whether it can be used here, what `auto` means, and what stands in for what.
+
+A catalogue holds entries: separation models, or the backends of one kind of analysis. An entry that has several sets of
+weights lists them as its models, and is chosen as `entry/model`. `auto` tries the names of an order, best first; only
+`auto` ever leads to a substitute. Nothing here loads a model.
+"""
+
+import importlib.util
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Generic, Literal, TypeVar
+
+from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.weights.store import Availability, Weights, WeightStore
+
+AUTO = "auto"
+NO_FAULTS: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One of several sets of weights that an entry can use.
+
+    Args:
+        name: unique within the entry.
+        weights: its files; None: nothing has to be fetched.
+        languages: codes of the languages that it knows; empty: languages do not matter to it.
+    """
+
+    name: str
+    weights: Weights | None = None
+    languages: tuple[str, ...] = ()
+
+
+NO_MODEL = Model("")
+"""What an entry without models of its own is used with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is known of a choice before it is loaded.
+
+    Args:
+        name: what a user chooses it by, unique within its catalogue.
+        licence: of code and weights, in one line.
+        version: changes whenever the same audio may give another result; part of cache keys.
+        cost: computing time, in a unit that the catalogue's owner defines.
+        weights: files that have to be found or fetched; None: they come with `packages`, or there are none.
+        packages: (importable module, distribution) of Python packages that it needs.
+        models: sets of weights to choose from, where there are several.
+        fault: why it can never be used, such as a damaged file of the user's; empty for a sound one.
+    """
+
+    name: str
+    licence: str
+    version: str
+    cost: float
+    weights: Weights | None = None
+    packages: tuple[tuple[str, str], ...] = ()
+    models: tuple[Model, ...] = ()
+    fault: str = ""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[E]):
+    """What is used for a request.
+
+    Args:
+        entry: what was chosen.
+        model: of the entry; `NO_MODEL` where it has just one.
+        substitution: why `auto` could not have its first choice, as a sentence; empty if it could.
+    """
+
+    entry: E
+    model: Model = NO_MODEL
+    substitution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One place in the order of `auto`: an entry, one of its models, and the device that it is meant for.
+
+    Written as `NAME`, `NAME/MODEL`, `NAME@gpu` or `NAME/MODEL@cpu`.
+    """
+
+    entry: str
+    model: str = ""
+    device: Literal["", "cpu", "gpu"] = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Preference":
+        """Reads a written preference.
+
+        Raises:
+            ValueError: it names another device than cpu or gpu, or no entry.
+        """
+        name, at, device = text.strip().partition("@")
+        entry, _, model = name.partition("/")
+        if at and device == "cpu":
+            return cls(entry, model, "cpu")
+        if at and device == "gpu":
+            return cls(entry, model, "gpu")
+        if at or not entry:
+            raise ValueError(f"{text!r} is not NAME, NAME/MODEL, or one of these followed by @cpu or @gpu")
+        return cls(entry, model)
+
+
+def parse_order(text: str) -> tuple[str, ...]:
+    """The preferences in a setting, which stand between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class Catalogue(Generic[E]):
+    """Entries of one kind.
+
+    Args:
+        noun: what an entry is, for messages: "separation model", "backend for chords".
+        entries: all of them, in the order in which they are listed.
+        order: what `auto` tries, best first, as `Preference` is written; empty: the entries as they are listed.
+        unknown: reason of the error for a name that is not here.
+    """
+
+    def __init__(
+        self, noun: str, entries: Sequence[E], order: Sequence[str] = (), unknown: str = "UNKNOWN_MODEL"
+    ) -> None:
+        self._noun = noun
+        self._entries = {entry.name: entry for entry in entries}
+        self._order = [Preference.parse(text) for text in order] or [Preference(name) for name in self._entries]
+        self._unknown = unknown
+
+    def names(self) -> list[str]:
+        """The names of all entries."""
+        return list(self._entries)
+
+    def entry(self, name: str) -> E:
+        """One entry.
+
+        Raises:
+            InvalidInputError: there is none of this name (reason as the catalogue was given it).
+        """
+        if name not in self._entries:
+            known = ", ".join([AUTO, *self._entries])
+            raise InvalidInputError(f"there is no {self._noun} {name!r}; choose one of {known}", self._unknown)
+        return self._entries[name]
+
+    def model(self, entry: E, name: str) -> Model:
+        """One of an entry's models; `NO_MODEL` for an empty name.
+
+        Raises:
+            InvalidInputError: the entry has none of this name (reason UNKNOWN_MODEL).
+        """
+        if not name:
+            return NO_MODEL
+        if not entry.models:
+            raise InvalidInputError(f"{entry.name} has no models to choose from", "UNKNOWN_MODEL")
+        for model in entry.models:
+            if model.name == name:
+                return model
+        known = ", ".join([AUTO, *(model.name for model in entry.models)])
+        raise InvalidInputError(f"{entry.name} has no model {name!r}; choose one of {known}", "UNKNOWN_MODEL")
+
+    def availability(self, name: str, store: WeightStore, model: str = "") -> Availability:
+        """Whether an entry can be used now, and why (not). May ask a hub, so keep it off an event loop.
+
+        Args:
+            name: of the entry, not `auto`.
+            store: where weights are found.
+            model: one of its models; empty: any of them.
+
+        Raises:
+            InvalidInputError: there is no such entry or model.
+        """
+        entry = self.entry(name)
+        if entry.fault:
+            return Availability(False, entry.fault)
+        for module, distribution in entry.packages:
+            if importlib.util.find_spec(module) is None:
+                return Availability(
+                    False, f"{name} needs the Python package {distribution}: pip install {distribution}"
+                )
+        chosen = self.model(entry, model)
+        if entry.models and not model:
+            found = [_stored(each.weights, entry, store) for each in entry.models]
+            return next((answer for answer in found if answer.available), found[0])
+        return _stored(chosen.weights or entry.weights, entry, store)
+
+    def choose(
+        self,
+        name: str,
+        store: WeightStore,
+        *,
+        model: str = AUTO,
+        has_gpu: bool = False,
+        skipped: Collection[str] = (),
+        failed: Mapping[tuple[str, str], str] = NO_FAULTS,
+    ) -> Choice[E]:
+        """What to use for a user's choice of entry and model, names or `auto`. May ask a hub.
+
+        Args:
+            name: of an entry, or `auto`.
+            store: where weights are found.
+            model: of the entry, or `auto`.
+            has_gpu: whether the worker has a GPU; the order of `auto` may depend on it.
+            skipped: entries that `auto` passes over silently.
+            failed: (entry, model) that turned out not to be usable whatever their availability says, and why.
+
+        Raises:
+            InvalidInputError: there is no such entry or model.
+            WeightsMissingError: it cannot be had; the message says how to get it.
+        """
+        faults: list[str] = []
+        first: Choice[E] | None = None
+        for candidate in self._candidates(name, model, has_gpu, skipped):
+            first = first or candidate
+            place = (candidate.entry.name, candidate.model.name)
+            fault = failed.get(place) or self._fault(*place, store)
+            if not fault:
+                why = f"{label(candidate)} is used in place of {label(first)}: {'; '.join(faults)}" if faults else ""
+                return Choice(candidate.entry, candidate.model, why)
+            faults.append(fault)
+        raise WeightsMissingError("; ".join(faults), choice=name)
+
+    def check_order(self) -> None:
+        """Checks that every name in the order of `auto` is that of an entry or a model.
+
+        Raises:
+            ValueError: one is not.
+        """
+        try:
+            for place in self._order:
+                self.model(self.entry(place.entry), place.model)
+        except InvalidInputError as error:
+            raise ValueError(error.message) from error
+
+    def weights_named(self, name: str) -> Weights | None:
+        """The weights that a person names by `ENTRY` or `ENTRY/MODEL`; None if this catalogue has none of that name."""
+        entry_name, _, model_name = name.partition("/")
+        entry = self._entries.get(entry_name)
+        if entry is None:
+            return None
+        if not model_name:
+            return entry.weights
+        return next((model.weights for model in entry.models if model.name == model_name), None)
+
+    def fetchable(self) -> list[str]:
+        """Every name that `weights_named` knows."""
+        with_models = [f"{entry.name}/{model.name}" for entry in self._entries.values() for model in entry.models]
+        return [entry.name for entry in self._entries.values() if entry.weights] + with_models
+
+    def _fault(self, name: str, model: str, store: WeightStore) -> str:
+        found = self.availability(name, store, model)
+        return "" if found.available else found.reason
+
+    def _candidates(self, name: str, model: str, has_gpu: bool, skipped: Collection[str]) -> Iterator[Choice[E]]:
+        """What to try, best first."""
+        if name != AUTO:
+            self.entry(name)
+        device = "gpu" if has_gpu else "cpu"
+        places = [place for place in self._order if place.device in ("", device)]
+        if name != AUTO:
+            places = [place for place in places if place.entry == name] or [Preference(name)]
+        elif skipped:
+            places = [place for place in places if place.entry not in skipped]
+        if model != AUTO:
+            places = [Preference(entry, model) for entry in dict.fromkeys(place.entry for place in places)]
+        for place in places:
+            entry = self.entry(place.entry)
+            named = [self.model(entry, place.model)] if place.model else list(entry.models)
+            yield from (Choice(entry, each) for each in named or [NO_MODEL])
+
+
+def label(choice: Choice[E]) -> str:
+    """A choice as messages name it."""
+    note = "(knows English alone)" if choice.model.languages == ("en",) else ""
+    return " ".join(filter(None, (choice.entry.name, choice.model.name, note)))
+
+
+def check_language(name: str, languages: Sequence[str], language: str) -> None:
+    """Refuses a language that a model does not know.
+
+    Args:
+        name: of the model, for the message.
+        languages: that it knows; empty: languages do not matter to it.
+        language: what is asked for; empty: none in particular.
+
+    Raises:
+        InvalidInputError: reason LANGUAGE_NOT_SUPPORTED.
+    """
+    if not language or not languages or language in languages:
+        return
+    is_english = tuple(languages) == ("en",)
+    known = "knows English only" if is_english else f"does not know {language!r}"
+    advice = f"choose another model for {language!r}" if is_english else "leave the language open"
+    raise InvalidInputError(
+        f"the model {name} {known}; {advice}", "LANGUAGE_NOT_SUPPORTED", model=name, language=language
+    )
+
+
+def _stored(weights: Weights | None, entry: Entry, store: WeightStore) -> Availability:
+    if weights:
+        return store.availability(weights)
+    shipped = f"its weights come with the Python package {entry.packages[0][1]}" if entry.packages else "it needs none"
+    return Availability(True, shipped, present=True)

@@ -1,0 +1,102 @@
+"""A separator around networks that compute a song segment by segment, whatever their architecture."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from random import Random
+
+import torch
+from torch import Tensor
+
+from services.common.errors import PreconditionError
+from services.common.samples import Samples
+from services.separation.models.base import Options, Progress, Stretch, check_mix
+from services.separation.models.segmented.network import Network
+from services.separation.models.segmented.passes import Pass, Tally, passes_of
+from services.separation.models.segmented.segments import level_of, mean_of
+
+SEED = 0  # of the time shifts: the same mix gives the same stems
+
+
+class SegmentedSeparator:
+    """A `Separator` around one or several networks, whose stems are averaged with weights of their own."""
+
+    def __init__(
+        self,
+        stems: Sequence[str],
+        sample_rate_hz: int,
+        networks: Sequence[Network],
+        weights: Sequence[Sequence[float]] | None = None,
+        batch: int = 1,
+    ) -> None:
+        """Takes networks that are ready.
+
+        Args:
+            stems: names of the networks' sources, in order.
+            sample_rate_hz: rate of mix and stems.
+            networks: at least one; their segments may differ in length.
+            weights: [networks][stems] of each network's say in each stem; None: all equal.
+            batch: segments that the device computes at once, if a caller's options do not ask for more.
+
+        Raises:
+            PreconditionError: the weights leave a stem without a network.
+        """
+        self.stems = tuple(stems)
+        self.sample_rate_hz = sample_rate_hz
+        self._networks = tuple(networks)
+        self._batch = batch
+        self._weights = [[1.0] * len(self.stems)] * len(self._networks) if weights is None else weights
+        for stem, *given in zip(self.stems, *self._weights, strict=True):
+            if not sum(given):
+                raise PreconditionError(f"none of the bag's models has a weight for {stem}", "WEIGHTS_UNUSABLE")
+
+    def separate(
+        self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
+    ) -> Iterator[Stretch]:
+        """See `Separator.separate`. Scales the mix as demucs' own `Separator` does.
+
+        Args:
+            mix: see there.
+            options: see there.
+            progress: see there.
+            random: draws the time shifts, network by network, as demucs draws them; None: the same for every call.
+        """
+        check_mix(mix)
+        return self._stretches(mix, options, progress, random or Random(SEED))
+
+    @torch.inference_mode()  # which torch leaves at every yield
+    def _stretches(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Stretch]:
+        progress(0.0)
+        if not mix.size:
+            progress(1.0)
+            return
+        level, start = level_of(mix), 0
+        options = replace(options, batch=max(options.batch, self._batch))
+        passes = [passes_of(network, mix, level, options, self.sample_rate_hz, random) for network in self._networks]
+        used = self._used(options.stems)
+        for number in used:
+            self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))
+        weights = torch.tensor([self._weights[number] for number in used])
+        had = weights.sum(dim=0) > 0
+        weights[:, ~had] = 1.0  # of stems that are not wanted: whatever comes out is left out
+        for block in self._average([passes[number] for number in used], weights.tolist(), progress):
+            sources = level.restore(block).cpu().numpy()
+            stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}
+            yield Stretch(start, stems)
+            start += sources.shape[-1]
+
+    def _used(self, wanted: Sequence[str]) -> list[int]:
+        """The networks that have a say in a wanted stem."""
+        columns = [number for number, stem in enumerate(self.stems) if not wanted or stem in wanted]
+        return [number for number, weights in enumerate(self._weights) if any(weights[column] for column in columns)]
+
+    def _average(
+        self, passes: Sequence[Sequence[Pass]], weights: Sequence[Sequence[float]], progress: Progress
+    ) -> Iterator[Tensor]:
+        """Averages each network's shifts, then the networks, all of them step by step along the song."""
+        tally = Tally(progress, [len(shift.segments) for shifts in passes for shift in shifts])
+        numbers, alike = count(), [1.0] * len(self.stems)
+        networks = [
+            mean_of([shift.run(tally, next(numbers)) for shift in shifts], [alike] * len(shifts)) for shifts in passes
+        ]
+        return mean_of(networks, weights)

@@ -100,13 +100,13 @@ class Preference:
         """
         name, at, device = text.strip().partition("@")
         entry, _, model = name.partition("/")
-        if at and device == "cpu":
+        if entry and not at:
+            return cls(entry, model)
+        if entry and device == "cpu":
             return cls(entry, model, "cpu")
-        if at and device == "gpu":
+        if entry and device == "gpu":
             return cls(entry, model, "gpu")
-        if at or not entry:
-            raise ValueError(f"{text!r} is not NAME, NAME/MODEL, or one of these followed by @cpu or @gpu")
-        return cls(entry, model)
+        raise ValueError(f"{text!r} is not NAME, NAME/MODEL, or one of these followed by @cpu or @gpu")
 
 
 def parse_order(text: str) -> tuple[str, ...]:

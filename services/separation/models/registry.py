@@ -8,13 +8,13 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 from services.common.errors import WeightsMissingError
 from services.common.weights.catalogue import AUTO, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
+from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
 
 OWN_ORDER = ("htdemucs", "spleeter_2stems")
@@ -109,12 +109,12 @@ def _catalogue(store: WeightStore | None, order: Sequence[str] = OWN_ORDER) -> C
         if store and hasattr(family, "own"):
             own |= family.own(store.root)
     # A user's model cannot take the name of a published one.
-    models = published | {name: model for name, model in own.items() if name not in published}
-    return Catalogue("separation model", list(models.values()), order)
+    every = published | {name: model for name, model in own.items() if name not in published}
+    return Catalogue("separation model", list(every.values()), order)
 
 
 def _families() -> Iterator[ModuleType]:
-    for folder in sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg):
+    for folder in sorted(module.name for module in pkgutil.iter_modules(models.__path__) if module.ispkg):
         if importlib.util.find_spec(f"{__package__}.{folder}.entries"):
             yield importlib.import_module(f"{__package__}.{folder}.entries")
 

@@ -1,0 +1,64 @@
+"""A new family of models is one folder: its entries and its separator. Nothing else has to know of it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.common.weights.store import WeightStore
+from services.separation import models
+from services.separation.models import registry
+from services.separation.models.base import Options, join
+
+ENTRIES = """
+from services.separation.models.base import ModelEntry
+
+def entries():
+    return (
+        ModelEntry(
+            name="halves", family="halves", stems=("left", "right"), sample_rate_hz=44_100,
+            licence="MIT", version="halves-1", cost=0.01,
+        ),
+    )
+"""
+SEPARATOR = """
+from services.separation.models.base import Stretch
+
+class Halves:
+    stems = ("left", "right")
+    sample_rate_hz = 44_100
+
+    def separate(self, mix, options, progress):
+        yield Stretch(0, {name: 0.5 * mix for name in self.stems})
+        progress(1.0)
+
+def load(entry, paths, hardware):
+    return Halves()
+"""
+
+
+@pytest.fixture
+def _family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folder of a family beside the real ones, as a developer would add it."""
+    folder = tmp_path / "families" / "halves"
+    folder.mkdir(parents=True)
+    for name, text in {"__init__": "", "entries": ENTRIES, "separator": SEPARATOR}.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder.parent)])
+    yield
+    for name in [name for name in sys.modules if name.startswith(f"{models.__name__}.halves")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_family")
+def test_a_family_in_a_folder_of_its_own_is_listed_chosen_and_run(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path / "models", offline=True)
+    assert "halves" in registry.names(store)
+    assert registry.choose("halves", store).entry.stems == ("left", "right")
+    mix = np.ones((2, 100), np.float32)
+    stretches = registry.load("halves", store).separate(mix, Options(), lambda _: None)
+    assert all(np.array_equal(stem, 0.5 * mix) for stem in join(stretches, ["left", "right"]).values())
+    registry.check_order(["halves", "spleeter_2stems"])
+    assert registry.choose("auto", store, ["halves"]).entry.name == "halves"

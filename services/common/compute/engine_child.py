@@ -1,4 +1,4 @@
-"""The child process of `services.common.compute.engine`: it makes the work, does tasks, and tells the parent of them."""
+"""The child process of `services.common.compute.engine`: it makes the work, does tasks, and reports to its parent."""
 
 import multiprocessing
 import multiprocessing.connection

@@ -1,4 +1,4 @@
-"""The tables of jobs; `services/common/migrations` makes them."""
+"""The tables of jobs; `services/common/jobs/migrations` makes them."""
 
 from typing import Literal
 

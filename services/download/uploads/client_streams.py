@@ -1,7 +1,7 @@
 """Streams in which clients send files: how many there are at once, and how slow one may be.
 
-Each holds little memory (`services.download.uploads.spool`, and the message that gRPC is receiving) and one part of a file on
-disk. So their number bounds what all take together.
+Each holds little memory (`spool`, and the message that gRPC is receiving) and one part of a file on disk. So their
+number bounds what all take together.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A worker process for the tests of jobs: `python -m tests.common.jobs.worker_process DATABASE_URL FOLDER [SLOTS [PER_USER]]`.
+"""A worker process for tests: `python -m tests.common.jobs.worker_process DATABASE_URL FOLDER [SLOTS [PER_USER]]`.
 
 Its handlers leave a line in a file of FOLDER each time they do something, so that tests see what was done, how often.
 """

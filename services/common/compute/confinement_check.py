@@ -17,7 +17,12 @@ log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 60.0
 # Its answer goes to a pipe that is open: it opens nothing once it is confined.
-_PROGRAM = "import os; from services.common.compute.confinement import confine; os.write(1, confine({}, {}).encode()); os._exit(0)"
+_PROGRAM = """
+import os
+from services.common.compute.confinement import confine
+os.write(1, confine({}, {}).encode())
+os._exit(0)
+"""
 
 
 async def expect_confinement(settings: DecoderSettings) -> None:

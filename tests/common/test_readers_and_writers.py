@@ -114,7 +114,7 @@ async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tm
 
 
 async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_path: Path) -> None:
-    """Else the next process that closes the file would delete its log, and this one would go on with the deleted one."""
+    """Else the next process that closes the file deletes its log, and this one goes on with the deleted one."""
     path = tmp_path / "test.sqlite"
     url = f"sqlite:///{path}"
     change = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('UPDATE readings SET count = 2')"
@@ -128,7 +128,9 @@ async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_pat
         prepare_file(make_url(url))
         await Database(url).close()
         JobStore(url).close()
-        other = await asyncio.create_subprocess_exec(sys.executable, "-c", f"{change}; c.commit(); c.close()", str(path))
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", f"{change}; c.commit(); c.close()", str(path)
+        )
         assert await other.wait() == 0
         assert log.stat().st_ino == inode
         async with database.read() as session:

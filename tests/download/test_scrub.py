@@ -10,8 +10,8 @@ from services.common.database import Database
 from services.common.errors import PreconditionError, UnavailableError
 from services.download.config import DownloadSettings
 from services.download.messages import track_message
+from services.download.results import expect_undamaged
 from services.download.scrub import Scrubber
-from services.download.store import expect_undamaged
 from services.download.tables import Track
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring

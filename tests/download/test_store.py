@@ -18,6 +18,7 @@ from services.common.storage import ObjectStore
 from services.common.telemetry import HealthServer
 from services.download.messages import track_message
 from services.download.removal import derived_key, trash_key
+from services.download.reservations import Reservations
 from services.download.store import Library
 from services.download.store_identity import MARKER, GuardedStore
 from services.download.sweep import Report, Sweeper
@@ -467,7 +468,7 @@ async def test_what_a_user_removes_for_good_stays_while_the_store_is_away(
 
 async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Path) -> None:
     await shop.store.expect_right_store()
-    uploads = Uploads(shop.database, shop.store, DAY)
+    uploads = Uploads(shop.database, shop.store, DAY, Reservations(shop.database, 0))
     upload = await uploads.create("anna", "song.wav", 9, None, "")
     finished: list[bytes] = []
 

@@ -132,22 +132,6 @@ def test_a_window_that_was_misheard_is_heard_again_with_what_is_sung_around_it(
     assert {word.text for word in words if word.start < 12.0} & set(" ".join(told[4:]).split())
 
 
-def test_a_window_in_which_nothing_was_heard_is_heard_again_with_what_is_sung_around_it(
-    listener: Listener, voice: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Vocals and mix do not agree by both being a loop, of which nothing is left."""
-    hear = Listener.hear
-
-    def listen(self: Listener, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Any) -> Any:
-        heard = hear(self, sounds, language, prompts, done)
-        looping = [sound.offset >= 6.0 and not prompt for sound, prompt in zip(sounds, prompts, strict=True)]
-        return [Hearing() if loops else one for one, loops in zip(heard, looping, strict=True)]
-
-    monkeypatch.setattr(Listener, "hear", listen)
-    windows = [(0.0, 6.0), (6.0, 12.0)]
-    assert any(word.start >= 6.0 for word in recognised(listener, [voice] * 2, windows, windows))
-
-
 def test_a_word_across_a_joint_is_heard_once(listener: Listener, voice: Samples) -> None:
     """The joint is in the middle of the middle word that is heard in the whole, so that a cut there would spoil it."""
     end = voice.size / SAMPLE_RATE_HZ

@@ -25,7 +25,7 @@ def test_somebody_signs_in_adds_a_song_and_watches_it_fill_in(context: BrowserCo
 
     page.get_by_label("Song files").set_input_files(song_file)
     card = page.get_by_role("listitem").filter(has_text=TITLE)
-    expect(card.get_by_role("progressbar", name="separation")).to_be_visible()
+    expect(card.get_by_role("progressbar", name="separation")).to_be_visible(timeout=60_000)
     expect(card.get_by_role("progressbar", name="chords")).to_be_visible()
     expect(card.get_by_role("progressbar")).to_have_count(0, timeout=200_000)
     expect(card).to_contain_text(re.compile(r"G major · 112 BPM · 0:23"))

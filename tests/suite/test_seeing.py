@@ -112,8 +112,8 @@ async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(see
             ("separation-serve", "stemtube.separation.v1.SeparationService/CreateSeparation"),
             ("separation-work", "job separation"),
             ("separation-work", "step separate"),
-            ("separation-engine-auto", "work"),
-            ("separation-engine-auto", "store stem"),
+            ("separation-engine-cpu", "work"),
+            ("separation-engine-cpu", "store stem"),
         ]
     (click,) = collector.named("POST /api/v1/tracks/upload", request=REQUEST)
     assert stored.trace == click.trace
@@ -167,7 +167,7 @@ def test_the_lines_are_in_files_too(seen: Seen) -> None:
         # Bare text is what libraries print themselves.
         assert set(told) == {json.loads(line)["event"] for line in shown.splitlines() if line.startswith("{")}
     engines = {line["service"] for line in lines(folder / "separation-work.log") if line["event"] == "model loaded"}
-    assert engines == {"separation-engine-auto"}
+    assert engines == {"separation-engine-cpu"}
 
 
 async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -> None:
@@ -203,7 +203,7 @@ async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -
         assert value("stemtube_worker_beat_timestamp_seconds", **queue) > 0
         engines = {dict(own)["engine"]: size for (name, own), size in found.items() if "engine_memory" in name}
         assert {name for name, size in engines.items() if size > 50e6} == {
-            "separation-engine-auto" if service == "separation" else "analysis-engine"
+            "separation-engine-cpu" if service == "separation" else "analysis-engine"
         }
         kept = value("stemtube_job_submissions_total", **queue, kind=service, outcome="kept") if part != "key" else 1
         assert kept == 1

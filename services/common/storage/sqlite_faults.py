@@ -154,6 +154,16 @@ def sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:
     return reason
 
 
+def expect_access(path: Path) -> None:
+    """Makes sure that a file may be read and written, without opening it.
+
+    Raises:
+        UnavailableError: it may not (reason DATABASE_NO_PERMISSION or DATABASE_READ_ONLY).
+    """
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise outage(NO_PERMISSION if _lacks_permission(path) else READ_ONLY, path)
+
+
 def _lacks_permission(path: Path) -> bool:
     """Whether rights, not the file system, stand in the way; SQLite needs its folder too, for the log."""
     if os.statvfs(path.parent).f_flag & os.ST_RDONLY:

@@ -13,7 +13,15 @@ from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from services.common.errors import StemTubeError
-from services.common.storage.sqlite_faults import check_file, damage, has_log, sqlite_fault, sqlite_uri, system_fault
+from services.common.storage.sqlite_faults import (
+    check_file,
+    damage,
+    expect_access,
+    has_log,
+    sqlite_fault,
+    sqlite_uri,
+    system_fault,
+)
 
 SQLITE_BUSY_MS = 15_000
 
@@ -53,7 +61,9 @@ def prepare_file(url: URL) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make_file(path)
-        os.close(os.open(path, os.O_RDWR))
+        # Never opened but by SQLite: closing any descriptor of the file would drop the locks of this process's own
+        # connections, and the next process that closes one would delete the log while it is written here.
+        expect_access(path)
     except StemTubeError:
         raise
     except OSError as error:

@@ -1,18 +1,19 @@
 """Who only reads does not wait behind those who wait to write, however many they are."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobStore
 from services.common.storage.database import READING_POOL, WRITING_POOL, Database
-from services.common.storage.sqlite_files import open_sqlite
+from services.common.storage.sqlite_files import open_sqlite, prepare_file
 from tests.common.postgres import create_database
 from tests.common.storage.test_database import Base, Reading
 
@@ -110,3 +111,29 @@ async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tm
         with store._reading.connect() as connection, pytest.raises(Exception, match="readonly"):
             connection.execute(text("CREATE TABLE job (id TEXT)"))
         store.close()
+
+
+async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_path: Path) -> None:
+    """Else the next process that closes the file deletes its log, and this one goes on with the deleted one."""
+    path = tmp_path / "test.sqlite"
+    url = f"sqlite:///{path}"
+    change = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('UPDATE readings SET count = 2')"
+    async with Database(url) as database:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        async with database.write() as session:
+            session.add(Reading(count=1))
+        log = path.with_name(f"{path.name}-wal")
+        inode = log.stat().st_ino
+        prepare_file(make_url(url))
+        await Database(url).close()
+        JobStore(url).close()
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", f"{change}; c.commit(); c.close()", str(path)
+        )
+        assert await other.wait() == 0
+        assert log.stat().st_ino == inode
+        async with database.read() as session:
+            assert (await session.scalars(select(Reading.count))).all() == [2]
+        async with database.write() as session:
+            session.add(Reading(count=3))

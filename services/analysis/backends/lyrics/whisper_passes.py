@@ -124,6 +124,6 @@ def _text(words: Sequence[Word], language: str) -> str:
 
 
 def _agree(hearings: Sequence[Hearing]) -> bool:
-    """Whether several hearings say the same; those that heard nothing, or a loop, say nothing."""
+    """Whether several hearings say the same."""
     texts = [[plain(word.text) for word in hearing.words] for hearing in hearings]
-    return len(texts) > 1 and texts[0] != [] and all(text == texts[0] for text in texts)
+    return len(texts) > 1 and all(text == texts[0] for text in texts)

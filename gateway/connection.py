@@ -9,9 +9,8 @@ import structlog
 from aiohttp import ClientConnectionResetError, hdrs, web
 
 from gateway.errors import HttpError, error_response
-from services.common.errors import Code
+from services.common.errors import Code, InternalError
 from services.common.rpc.peers import Client, TrustedProxies, valid_address
-from services.common.rpc.server import InternalError
 
 log = structlog.get_logger(__name__)
 

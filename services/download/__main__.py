@@ -14,8 +14,9 @@ from services.common.errors import UnavailableError
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.client import open_channel
+from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining, Service
+from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups

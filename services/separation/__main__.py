@@ -3,9 +3,10 @@
 from services.common.compute.confinement_check import expect_confinement
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
+from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining, Service
+from services.common.rpc.server import Service
 from services.common.weights.catalogue import parse_order
 from services.separation.config import SeparationSettings
 from services.separation.models import registry

@@ -14,7 +14,7 @@ from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
 from services.common.jobs.queue import JobContext, JobQueue
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb

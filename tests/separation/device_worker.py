@@ -16,8 +16,8 @@ from services.common.compute.engine import Report
 from services.common.compute.engines import Engines
 from services.common.jobs.queue import JobQueue
 from services.common.observe.telemetry import configure_logging
+from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
 from services.separation.worker import SeparationWorker

@@ -16,7 +16,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.requests import request_digest, with_content
 from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import Identity, require_user
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.addresses import check_link

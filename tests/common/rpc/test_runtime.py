@@ -17,8 +17,8 @@ from services.common.jobs import metrics
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobStore
 from services.common.observe.telemetry import HealthServer
+from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import Callers, queue_route, run_with_jobs
-from services.common.rpc.server import Draining
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
 from tests.suite.running import free_ports

@@ -64,7 +64,7 @@ async def serve(settings: DownloadSettings) -> None:
         acquirer = Acquirer(settings, objects, library)
         remote = RemoteJobs(separation, analysis, callers.identity)
         pipeline = Pipeline(
-            library, remover, acquirer, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
+            library, remover, acquirer.links, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
         )
         jobs = JobQueue(
             settings.database_url,
@@ -103,7 +103,7 @@ async def serve(settings: DownloadSettings) -> None:
             section.unfinished_uploads_per_user,
         )
         jobs.add_chore(uploads.forget_expired)
-        jobs.add_chore(acquirer.forget_old_partials)
+        jobs.add_chore(acquirer.links.forget_old_partials)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()

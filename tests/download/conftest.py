@@ -61,7 +61,9 @@ class Acquiring:
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
         """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
         lyrics = found_lyrics or FoundLyrics("")
-        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, self.usage, services, lyrics, self.versions)
+        self.pipeline = Pipeline(
+            self.library, self.remover, self.acquirer.links, self.usage, services, lyrics, self.versions
+        )
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""

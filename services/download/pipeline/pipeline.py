@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError, UnavailableError
 from services.common.jobs.queue import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
+from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.pipeline.outstanding import Outstanding, names_sections, request_name
@@ -36,7 +37,6 @@ from services.download.tracks.repository import Library
 from services.download.tracks.versions import Kept, Versions
 from services.download.upkeep.trash import Remover
 from services.download.upkeep.usage import Usage
-from services.download.uploads.acquire import Acquirer, Requester
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
@@ -58,7 +58,7 @@ class Pipeline:
         self,
         library: Library,
         remover: Remover,
-        acquirer: Acquirer,
+        links: LinkFetcher,
         usage: Usage,
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
@@ -67,7 +67,7 @@ class Pipeline:
         self._versions = versions
         self._library = library
         self._remover = remover
-        self._acquirer = acquirer
+        self._links = links
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
@@ -98,7 +98,7 @@ class Pipeline:
             if not job.is_final(error):
                 run.board.update("acquire", "queued", stage="waiting to try again")
             else:
-                await self._acquirer.forget_partial(run.track_id)
+                await self._links.forget_partial(run.track_id)
                 run.board.fail("acquire", error_detail(error))
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
@@ -140,7 +140,7 @@ class Pipeline:
         waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
         if all(record.id == job_id for record in waiting):
             await self._library.discard_unfetched(user, track_id)
-            await self._acquirer.forget_idle_partial(track_id)
+            await self._links.forget_idle_partial(track_id)
 
     async def discard_given_up(self, jobs: JobQueue) -> None:
         """Discards tracks that wait for audio which no job is about to bring: its worker died, again and again."""
@@ -154,7 +154,7 @@ class Pipeline:
         # Earlier versions asked for no cookies.
         requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
         async with self._usage.held(run.job.user) as room:
-            audio_key = await self._acquirer.acquire(
+            audio_key = await self._links.acquire(
                 run.track_id,
                 requester,
                 lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),

@@ -361,7 +361,7 @@ class DownloadService(
     async def _convert(self, user: str, key: str, wanted: str) -> str:
         derived = derived_key(key, wanted)
         if not await self._objects.exists(derived):
-            await self._acquirer.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
+            await self._acquirer.inspector.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
             await self._conversions.note(derived)
         return derived
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.compute.engine import Engine
-from services.common.errors import (
-    NotFoundError,
-    StemTubeError,
-)
+from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs.queue import TRANSIENT
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings

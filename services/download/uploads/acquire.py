@@ -101,7 +101,7 @@ class Acquirer:
         """
         async with self._drafted(chunks) as (draft, digest, _size):
             facts, _tags = await self.inspector.check(user_id, draft, digest, tell_nobody)
-            # A FLAC too is written again, so that all that lies below stems/ was made here, and its readers may trust it.
+            # A FLAC too is written again: all that lies below stems/ was made here, and its readers may trust it.
             flac = flac_of(draft)
             await self.inspector.convert(user_id, draft, "flac", flac)
             key = f"stems/imported/{digest}.flac"

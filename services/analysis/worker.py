@@ -26,6 +26,8 @@ from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import INTERNAL_ERROR, JobContext, KeptError, error_detail
 from services.common.observe import tracing
 from services.common.samples import Audio
+from services.common.storage.objects import open_store
+from services.common.weights.store import WeightStore
 
 log = structlog.get_logger(__name__)
 
@@ -132,8 +134,8 @@ class AnalysisWork:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         keep_compiled_functions_apart(settings)
-        self._objects = settings.object_store()
-        self._weights = settings.weight_store()
+        self._objects = open_store(settings)
+        self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())

@@ -18,6 +18,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import Callers, run_with_jobs
 from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
+from services.common.storage.objects import open_store
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
 from services.download.importing.importing import Importer
@@ -55,7 +56,7 @@ async def serve(settings: DownloadSettings) -> None:
     analysis = open_channel(settings.address.analysis, settings.network.tls_dir)
     async with Database(settings.database_url) as database, separation, analysis:
         section = settings.download
-        objects = GuardedStore(settings.object_store(), database)
+        objects = GuardedStore(open_store(settings), database)
         await _settle(objects, adopt=section.adopt_store)
         library = Library(database)
         shelf = Shelf(database, timedelta(days=section.grace_days))

@@ -7,7 +7,9 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import Callers, run_with_jobs
 from services.common.rpc.server import Service
+from services.common.storage.objects import open_store
 from services.common.weights.catalogue import parse_order
+from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.service import KIND, NAME, SeparationService
@@ -20,7 +22,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     if works:
         await expect_confinement(settings.decoder)
     section = settings.separation
-    objects = settings.object_store()
+    objects = open_store(settings)
     worker = SeparationWorker(settings, objects) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -33,7 +35,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     if works:
         jobs.add_chore(lambda: sweep(objects, jobs))
     draining = Draining()
-    weights = settings.weight_store()
+    weights = WeightStore(settings.weights_dir, offline=settings.offline)
     servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))
     await run_with_jobs(
         Callers(settings, "separation"),

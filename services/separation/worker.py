@@ -22,8 +22,9 @@ from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import JobContext
 from services.common.observe import tracing
 from services.common.samples import Samples
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import ObjectStore, open_store
 from services.common.weights.catalogue import parse_order
+from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.models.base import Hardware, Options, Separator, Stretch
@@ -128,8 +129,8 @@ class SeparationWork:
     """The child process's side: models stay loaded between tasks."""
 
     def __init__(self, settings: SeparationSettings) -> None:
-        self._objects = settings.object_store()
-        self._weights = settings.weight_store()
+        self._objects = open_store(settings)
+        self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())

@@ -29,6 +29,7 @@ from services.common import audio
 from services.common.config import LogSettings
 from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.queue import JobQueue
+from services.common.storage.objects import open_store
 from services.common.weights.store import Weights
 from songs.small_songs import RATE, Song
 from tests.analysis.test_language_model import KEY, ModelServer, server  # noqa: F401 - a fixture
@@ -48,7 +49,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnalysisSetting
 async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
     path = settings.data_dir / "song.flac"
     audio.encode(samples, RATE, path, "flac")
-    await settings.object_store().put(AUDIO, path)
+    await open_store(settings).put(AUDIO, path)
 
 
 class Reports:

@@ -11,7 +11,7 @@ import pytest
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobRecord
 from services.common.storage.database import Database, migrate
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import ObjectStore, open_store
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND, Pipeline
@@ -35,7 +35,7 @@ class Acquiring:
     """The library's way of a track up to its audio."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
-        self.objects: ObjectStore = GuardedStore(settings.object_store(), database)
+        self.objects: ObjectStore = GuardedStore(open_store(settings), database)
         self.library = Library(database)
         self.shelf = Shelf(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)

@@ -13,7 +13,8 @@ import structlog
 
 from services.common.errors import PreconditionError
 from services.common.storage.database import Database
-from services.common.storage.objects import ObjectInfo, ObjectStore
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import ObjectStore
 from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, Library
 from services.download.upkeep.lost_records import Lost, LostRecords

@@ -26,7 +26,7 @@ from services.common.config import load
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.draining import Draining
-from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.storage.objects import open_store
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
@@ -70,7 +70,7 @@ async def work(settings: SeparationSettings) -> None:
     worker = SeparationWorker(settings, open_store(settings), SimulatedWork)
     jobs = JobQueue(settings.database_url, "separation", handlers={KIND: worker.handle}, slots=worker.slots)
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         None,

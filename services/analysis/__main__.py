@@ -9,7 +9,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
-from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
 from services.common.storage.objects import open_store
 from services.common.weights.store import WeightStore
@@ -35,7 +35,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         jobs, objects, weights, section.device, draining, section.language_model.endpoint, section.auto.order
     )
     await run_with_jobs(
-        Callers(settings, "analysis"),
+        VerifiedCallers(settings, "analysis"),
         jobs,
         worker,
         Service(NAME, lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server))

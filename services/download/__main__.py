@@ -15,7 +15,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.client import open_channel
 from services.common.rpc.draining import Draining
-from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import open_store
@@ -51,7 +51,7 @@ async def serve(settings: DownloadSettings) -> None:
     return_freed_memory()
     await expect_confinement(settings.decoder)
     await migrate(settings.database_url, "services.download")
-    callers = Callers(settings, "download")
+    callers = VerifiedCallers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)
     analysis = open_channel(settings.address.analysis, settings.network.tls_dir)
     async with Database(settings.database_url) as database, separation, analysis:

@@ -5,7 +5,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
-from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
 from services.common.storage.objects import open_store
 from services.common.weights.catalogue import parse_order
@@ -38,7 +38,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     weights = WeightStore(settings.weights_dir, offline=settings.offline)
     servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         Service(NAME, lambda server: separation_pb2_grpc.add_SeparationServiceServicer_to_server(servicer, server))

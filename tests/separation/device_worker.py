@@ -17,7 +17,7 @@ from services.common.compute.engines import Engines
 from services.common.jobs.queue import JobQueue
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.draining import Draining
-from services.common.rpc.runtime import Callers, run_with_jobs
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.storage.objects import open_store
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
@@ -66,7 +66,7 @@ async def main() -> None:
     worker = SeparationWorker(settings, open_store(settings), Work, prove, make_engines)
     jobs = JobQueue(settings.database_url, "separation", handlers={KIND: worker.handle}, slots=worker.slots)
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         None,

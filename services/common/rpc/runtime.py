@@ -31,7 +31,7 @@ class Worker(Protocol):
         ...
 
 
-class Callers:
+class VerifiedCallers:
     """How a service knows its callers, and makes itself known to the services that it calls."""
 
     def __init__(self, settings: Settings, service: str) -> None:
@@ -95,7 +95,7 @@ async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
 
 
 async def run_with_jobs(
-    callers: Callers,
+    callers: VerifiedCallers,
     jobs: JobQueue,
     worker: Worker | None,
     service: Service | None,

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import frontend, health, middleware, pages, processes, response_headers
 from gateway.config import GatewaySettings
-from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
+from gateway.connection import Connection, ConnectionLimiter, Requests, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
@@ -206,11 +206,11 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
     manager.request_handler = requests.counting(meeting_expectations(manager.request_handler))
     loop = asyncio.get_running_loop()
 
-    doorkeeper = Doorkeeper(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
+    limiter = ConnectionLimiter(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
 
     def connection() -> Connection:
         return Connection(
-            doorkeeper,
+            limiter,
             manager,
             loop=loop,
             lingering_time=LINGERING_SECONDS,

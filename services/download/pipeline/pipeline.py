@@ -18,7 +18,7 @@ from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
 from services.download.pipeline.plan import Plan, part_names, separation_part
-from services.download.pipeline.progress import Board
+from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.run import Outcome, Run
 from services.download.pipeline.section_naming import SectionNaming
@@ -63,11 +63,11 @@ class Pipeline:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
         structlog.contextvars.bind_contextvars(track=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
-        board = Board(job, part_names(plan))
+        job_progress = JobProgress(job, part_names(plan))
         run = Run(
             job,
             jobs,
-            board,
+            job_progress,
             self._library,
             self._remover,
             self._usage,
@@ -80,14 +80,14 @@ class Pipeline:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
             if not job.is_final(error):
-                run.board.update("acquire", "queued", stage="waiting to try again")
+                run.progress.update("acquire", "queued", stage="waiting to try again")
             else:
                 await self._links.forget_partial(run.track_id)
-                run.board.fail("acquire", error_detail(error))
+                run.progress.fail("acquire", error_detail(error))
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
         run.audio_key = acquired["audio_key"]
-        run.board.settle({"acquire": None})
+        run.progress.settle({"acquire": None})
         await self._outstanding.note(job.job_id)
         # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
@@ -101,7 +101,7 @@ class Pipeline:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
         if names_sections(plan):
-            naming = SectionNaming(job, board, self._library, self._versions, self._remote)
+            naming = SectionNaming(job, job_progress, self._library, self._versions, self._remote)
             tasks.append(asyncio.create_task(job.step("names", _later(naming.run, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
@@ -109,10 +109,10 @@ class Pipeline:
             for task in tasks:
                 task.cancel()
         for outcome in outcomes:
-            run.board.settle(outcome["parts"])
+            run.progress.settle(outcome["parts"])
         await self._outstanding.forget(job.job_id)
-        errors = run.board.errors()
-        if errors and not run.board.any_succeeded():
+        errors = run.progress.errors()
+        if errors and not run.progress.any_succeeded():
             raise _NothingMadeError(errors[0])
         return {}
 
@@ -141,12 +141,14 @@ class Pipeline:
             audio_key = await self._links.acquire(
                 run.track_id,
                 requester,
-                lambda stage, done, **news: run.board.update("acquire", "running", progress=done, stage=stage, **news),
-                lambda: run.board.update("acquire", "queued", stage="waiting for other links"),
+                lambda stage, done, **news: run.progress.update(
+                    "acquire", "running", progress=done, stage=stage, **news
+                ),
+                lambda: run.progress.update("acquire", "queued", stage="waiting for other links"),
                 room.settle,
                 room.id,
             )
-        run.board.succeed("acquire")
+        run.progress.succeed("acquire")
         return {"audio_key": audio_key}
 
 

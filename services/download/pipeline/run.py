@@ -17,7 +17,7 @@ from services.download.pipeline.plan import (
     is_separated_by_hand,
     separation_part,
 )
-from services.download.pipeline.progress import Board
+from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
@@ -42,7 +42,7 @@ class Run:
         self,
         job: JobContext,
         jobs: JobQueue,
-        board: Board,
+        job_progress: JobProgress,
         library: Library,
         remover: Remover,
         usage: Usage,
@@ -52,7 +52,7 @@ class Run:
         outstanding: Outstanding,
     ) -> None:
         self.job = job
-        self.board = board
+        self.progress = job_progress
         self.track_id: str = job.payload["track_id"]
         self.audio_key = ""
         self._jobs = jobs
@@ -84,7 +84,7 @@ class Run:
 
         async def show(separation: separation_pb2.Separation) -> None:
             live = _as_dict(separation.live) if separation.HasField("live") else None
-            self.board.show_remote(part, separation.job, live)
+            self.progress.show_remote(part, separation.job, live)
 
         try:
             # A full quota is told before anything is computed.
@@ -116,7 +116,7 @@ class Run:
         # Another job may be listening to the former vocals: the sweep removes them then.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)
-        self.board.succeed(part)
+        self.progress.succeed(part)
         keys = {stem.name: stem.audio_key for stem in separation.stems}
         return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}}
 
@@ -144,10 +144,10 @@ class Run:
                         self.job.user, self.track_id, name, content, by_hand=name in asked["own"], again=self._again
                     )
                     ended[name] = None
-                    self.board.succeed(name)
+                    self.progress.succeed(name)
                 elif status.state == job_pb2.JOB_STATE_FAILED:
                     ended[name] = _as_dict(status.error)
-                    self.board.fail(name, ended[name] or {})
+                    self.progress.fail(name, ended[name] or {})
                 else:
                     self._show_part(name, analysis.job, status)
 
@@ -226,18 +226,18 @@ class Run:
     def _failed(self, names: list[str], error: StemTubeError) -> dict[str, dict[str, Any] | None]:
         detail = error_detail(error)
         for name in names:
-            self.board.fail(name, detail)
+            self.progress.fail(name, detail)
         return dict.fromkeys(names, detail)
 
     def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
         if status.state == job_pb2.JOB_STATE_RUNNING:
-            self.board.update(name, "running", progress=status.progress, stage=job.stage)
+            self.progress.update(name, "running", progress=status.progress, stage=job.stage)
         elif job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            self.board.update(name, "queued", queue_position=job.queue_position)
+            self.progress.update(name, "queued", queue_position=job.queue_position)
 
     def _show_waiting(self, part: str) -> None:
         service = "separation" if part.startswith("separation") else "analysis"
-        self.board.update(part, "queued", stage=f"waiting for the {service} service")
+        self.progress.update(part, "queued", stage=f"waiting for the {service} service")
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

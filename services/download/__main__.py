@@ -30,7 +30,7 @@ from services.download.playlists.playlists import Playlists
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.repository import Library
 from services.download.tracks.service import NAME, DownloadService
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
 from services.download.upkeep.scrub import Scrubber
@@ -59,7 +59,7 @@ async def serve(settings: DownloadSettings) -> None:
         objects = GuardedStore(open_store(settings), database)
         await _settle(objects, adopt=section.adopt_store)
         library = Library(database)
-        shelf = Shelf(database, timedelta(days=section.grace_days))
+        user_tracks = UserTracks(database, timedelta(days=section.grace_days))
         usage = Usage(database, objects, section.quota_bytes)
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
@@ -72,14 +72,14 @@ async def serve(settings: DownloadSettings) -> None:
             "download",
             handlers={
                 KIND: lambda job: pipeline.handle(job, jobs),
-                cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, shelf).handle(job),
+                cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, user_tracks).handle(job),
             },
             slots=section.pipelines,
             per_user=section.pipelines_per_user,
             keep_seconds=section.keep_days * 86400,
             chore_seconds=section.chore_seconds,
         )
-        trash = Trash(library, shelf, remover, jobs)
+        trash = Trash(library, user_tracks, remover, jobs)
         sweeper = Sweeper(
             objects,
             database,
@@ -112,7 +112,7 @@ async def serve(settings: DownloadSettings) -> None:
         servicer = DownloadService(
             settings,
             library,
-            shelf,
+            user_tracks,
             Playlists(database),
             trash,
             usage,

@@ -18,7 +18,7 @@ from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.plan import Plan
 from services.download.tables import Track
 from services.download.tracks.repository import Library
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
 from services.download.upkeep.store_identity import MARKER, GuardedStore
@@ -37,7 +37,7 @@ class Acquiring:
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self.objects: ObjectStore = GuardedStore(open_store(settings), database)
         self.library = Library(database)
-        self.shelf = Shelf(database, timedelta(days=7))
+        self.user_tracks = UserTracks(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
         self.versions = Versions(database)
@@ -48,12 +48,12 @@ class Acquiring:
             "library-test",
             handlers={
                 KIND: lambda job: self.pipeline.handle(job, self.jobs),
-                cleanup.KIND: lambda job: cleanup.Cleanup(self.sweeper, self.trash, self.shelf).handle(job),
+                cleanup.KIND: lambda job: cleanup.Cleanup(self.sweeper, self.trash, self.user_tracks).handle(job),
             },
             slots=settings.download.pipelines,
             per_user=settings.download.pipelines_per_user,
         )
-        self.trash = Trash(self.library, self.shelf, self.remover, self.jobs)
+        self.trash = Trash(self.library, self.user_tracks, self.remover, self.jobs)
         self.sweeper = Sweeper(
             self.objects, database, self.usage, older_than=timedelta(hours=1), stems_older_than=timedelta(days=1)
         )

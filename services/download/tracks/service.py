@@ -36,7 +36,7 @@ from services.download.tracks.messages import fetching_message, song_message, tr
 from services.download.tracks.paging import make_token, page_size, read_token
 from services.download.tracks.repository import Library
 from services.download.tracks.results import TrackData, expect_undamaged
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.user_tracks_service import ShelfRpcs
 from services.download.upkeep.service import UpkeepRpcs
 from services.download.upkeep.trash import Trash, derived_key
@@ -75,7 +75,7 @@ class DownloadService(
         self,
         settings: DownloadSettings,
         library: Library,
-        shelf: Shelf,
+        user_tracks: UserTracks,
         playlists: Playlists,
         trash: Trash,
         usage: Usage,
@@ -91,7 +91,7 @@ class DownloadService(
     ) -> None:
         self._settings = settings
         self._library = library
-        self._shelf = shelf
+        self._user_tracks = user_tracks
         self._playlists = playlists
         self._trash = trash
         self._usage = usage

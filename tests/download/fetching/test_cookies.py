@@ -79,7 +79,7 @@ async def rpcs(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterato
     service = DownloadService(
         settings,
         acquiring.library,
-        acquiring.shelf,
+        acquiring.user_tracks,
         unused,
         acquiring.trash,
         acquiring.usage,

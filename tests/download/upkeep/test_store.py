@@ -448,7 +448,7 @@ async def test_what_a_user_removes_for_good_stays_while_the_store_is_away(
     kept = await acquiring.keys()
     root = acquiring.objects._root
     assert root is not None
-    await acquiring.shelf.remove("anna", track.id, for_good=True)
+    await acquiring.user_tracks.remove("anna", track.id, for_good=True)
     root.rename(tmp_path / "away")
     root.mkdir()
     with pytest.raises(UnavailableError) as refused:

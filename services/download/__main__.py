@@ -28,7 +28,7 @@ from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.remote import RemoteJobs
 from services.download.playlists.playlists import Playlists
 from services.download.tracks.conversions import Conversions
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.service import NAME, DownloadService
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
@@ -58,7 +58,7 @@ async def serve(settings: DownloadSettings) -> None:
         section = settings.download
         objects = GuardedStore(open_store(settings), database)
         await _settle(objects, adopt=section.adopt_store)
-        library = Library(database)
+        library = TrackRepository(database)
         user_tracks = UserTracks(database, timedelta(days=section.grace_days))
         usage = Usage(database, objects, section.quota_bytes)
         remover = Remover(objects, library)

@@ -17,7 +17,7 @@ from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.plan import Plan
 from services.download.tables import Track
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
@@ -36,7 +36,7 @@ class Acquiring:
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self.objects: ObjectStore = GuardedStore(open_store(settings), database)
-        self.library = Library(database)
+        self.library = TrackRepository(database)
         self.user_tracks = UserTracks(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)

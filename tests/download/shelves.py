@@ -8,7 +8,7 @@ from typing import Any
 from services.common.storage.database import Database
 from services.download.playlists.playlists import Playlists
 from services.download.tracks.listing import read_listing
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.user_tracks import UserTracks
 from stemtube.download.v1 import download_pb2 as pb
@@ -20,8 +20,8 @@ class Shelves:
     grace: timedelta = timedelta(days=7)
 
     @property
-    def library(self) -> Library:
-        return Library(self.database)
+    def library(self) -> TrackRepository:
+        return TrackRepository(self.database)
 
     @property
     def user_tracks(self) -> UserTracks:

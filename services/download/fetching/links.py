@@ -22,7 +22,7 @@ from services.download.fetching.pace import moving
 from services.download.fetching.turns import FetchTurns, Turn
 from services.download.locks import Locks
 from services.download.tables import Track
-from services.download.tracks.repository import Library, SongFacts
+from services.download.tracks.repository import SongFacts, TrackRepository
 from services.download.uploads.inspection import Inspector, OnStage
 from services.download.uploads.originals import Originals, copies_of
 
@@ -63,7 +63,7 @@ class LinkFetcher:
         self,
         settings: DownloadSettings,
         objects: ObjectStore,
-        library: Library,
+        library: TrackRepository,
         inspector: Inspector,
         originals: Originals,
     ) -> None:

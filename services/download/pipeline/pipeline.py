@@ -22,7 +22,7 @@ from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.run import Outcome, Run
 from services.download.pipeline.section_naming import SectionNaming
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.versions import Versions
 from services.download.upkeep.trash import Remover
 from services.download.upkeep.usage import Usage
@@ -40,7 +40,7 @@ class Pipeline:
 
     def __init__(
         self,
-        library: Library,
+        library: TrackRepository,
         remover: Remover,
         links: LinkFetcher,
         usage: Usage,

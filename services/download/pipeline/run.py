@@ -21,7 +21,7 @@ from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.versions import Kept, Versions
 from services.download.upkeep.trash import Remover
 from services.download.upkeep.usage import Usage
@@ -43,7 +43,7 @@ class Run:
         job: JobContext,
         jobs: JobQueue,
         job_progress: JobProgress,
-        library: Library,
+        library: TrackRepository,
         remover: Remover,
         usage: Usage,
         remote: RemoteJobs,

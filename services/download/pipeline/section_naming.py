@@ -12,7 +12,7 @@ from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.versions import Kept, Versions
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
@@ -34,7 +34,12 @@ class SectionNaming:
     """
 
     def __init__(
-        self, job: JobContext, job_progress: JobProgress, library: Library, versions: Versions, remote: RemoteJobs
+        self,
+        job: JobContext,
+        job_progress: JobProgress,
+        library: TrackRepository,
+        versions: Versions,
+        remote: RemoteJobs,
     ) -> None:
         self._job = job
         self._progress = job_progress

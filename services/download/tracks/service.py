@@ -34,7 +34,7 @@ from services.download.playlists.service import PlaylistRpcs
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.tracks.paging import make_token, page_size, read_token
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData, expect_undamaged
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.user_tracks_service import ShelfRpcs
@@ -74,7 +74,7 @@ class DownloadService(
     def __init__(
         self,
         settings: DownloadSettings,
-        library: Library,
+        library: TrackRepository,
         user_tracks: UserTracks,
         playlists: Playlists,
         trash: Trash,

@@ -15,7 +15,7 @@ from services.download.tracks.edits import checked_part
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
 from services.download.tracks.paging import page_size
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.text import checked_notes, checked_text
 from services.download.tracks.user_tracks import UserTracks, no_such_track
@@ -26,7 +26,7 @@ from stemtube.download.v1 import download_pb2 as pb
 class ShelfRpcs:
     """Part of the servicer."""
 
-    _library: Library
+    _library: TrackRepository
     _user_tracks: UserTracks
     _playlists: Playlists
     _trash: Trash

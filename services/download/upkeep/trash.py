@@ -9,7 +9,7 @@ from services.common import audio
 from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.user_tracks import UserTracks
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ def trash_key(key: str) -> str:
 class Remover:
     """Removes objects, unless a track needs them after all by then."""
 
-    def __init__(self, objects: ObjectStore, library: Library) -> None:
+    def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
         self._objects = objects
         self._library = library
 
@@ -95,7 +95,7 @@ class Remover:
 class Trash:
     """Ends what users have removed for good, once their grace period is over."""
 
-    def __init__(self, library: Library, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
+    def __init__(self, library: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
         self._library = library
         self._user_tracks = user_tracks
         self._remover = remover

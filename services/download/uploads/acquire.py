@@ -10,7 +10,7 @@ from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.links import LinkFetcher
 from services.download.tables import Track
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.uploads.drafts import Drafts
 from services.download.uploads.inspection import Inspector, tell_nobody
 from services.download.uploads.originals import Originals, copies_of, flac_of, peaks_of
@@ -31,7 +31,7 @@ class Acquirer:
         links: takes links to originals.
     """
 
-    def __init__(self, settings: DownloadSettings, objects: ObjectStore, library: Library) -> None:
+    def __init__(self, settings: DownloadSettings, objects: ObjectStore, library: TrackRepository) -> None:
         self._library = library
         self._originals = Originals(objects, library)
         self._drafts = Drafts(objects, settings.limit.max_bytes)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.repository import AudioFacts, Library
+from services.download.tracks.repository import AudioFacts, TrackRepository
 from services.download.upkeep.object_states import ObjectStates
 from services.download.upkeep.scrub import ORIGINAL, is_whole
 
@@ -25,7 +25,7 @@ class Originals:
         library: knows which objects tracks need.
     """
 
-    def __init__(self, objects: ObjectStore, library: Library) -> None:
+    def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
         self._objects = objects
         self._library = library
         self._states = ObjectStates(library.database)

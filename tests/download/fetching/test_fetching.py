@@ -14,7 +14,7 @@ from services.download.config import DownloadSettings
 from services.download.fetching.links import Requester
 from services.download.pipeline import pipeline
 from services.download.pipeline.plan import make_plan
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
 from stemtube.analysis.v1 import analysis_pb2
@@ -90,7 +90,7 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     faster = Acquirer(settings, acquiring.objects, acquiring.library)
     taken: list[str] = []
 
-    class SlowLibrary(Library):
+    class SlowRepository(TrackRepository):
         """That of a process which notes its audio when the other one has done so."""
 
         async def set_audio(
@@ -101,7 +101,7 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
+        slower = Acquirer(settings, acquiring.objects, SlowRepository(database))
         track = await acquiring.library.add_link("anna", site.put(song))
         assert [await slower.links.acquire(track.id, Requester("anna"), ignore, ignore, any_size)] == taken
         assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]

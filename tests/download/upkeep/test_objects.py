@@ -12,7 +12,7 @@ from services.common import audio
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.tables import Track
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
@@ -43,7 +43,7 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
     kept = await acquiring.keys()
     assert kept == [first.audio_key, first.peaks_key]
 
-    class SlowLibrary(Library):
+    class SlowRepository(TrackRepository):
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
         async def add_upload(
@@ -55,7 +55,7 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
             return await super().add_upload(user_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slow = Acquirer(settings, acquiring.objects, SlowLibrary(database))
+        slow = Acquirer(settings, acquiring.objects, SlowRepository(database))
         await acquiring.upload("ben", song, slow)
         await slow.close()
     assert await acquiring.keys() == kept

@@ -18,7 +18,7 @@ from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Access, Stem, StoreIdentity, Track
 from services.download.tracks.messages import track_message
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.upkeep.store_identity import MARKER, GuardedStore
 from services.download.upkeep.sweep import Report, Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
@@ -42,8 +42,8 @@ class Shop:
     root: Path
 
     @property
-    def library(self) -> Library:
-        return Library(self.database)
+    def library(self) -> TrackRepository:
+        return TrackRepository(self.database)
 
     async def add(self, count: int) -> list[str]:
         """Adds tracks with an original and a stem each; keys of the originals."""

@@ -21,7 +21,7 @@ def import_command(
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Takes over users and tracks of the forerunner of StemTube, with their stems and results.
+    """Takes over users and tracks of the old StemTube, with their stems and results.
 
     It talks to the services themselves: STEMTUBE_ADDRESS__AUTH and STEMTUBE_ADDRESS__DOWNLOAD, if not on this machine.
     """

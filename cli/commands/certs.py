@@ -26,7 +26,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 def make_certificates(folder: Path, names: Sequence[str], hosts: Sequence[str] = ()) -> list[Path]:
     """Makes a folder with `ca.crt`, `tls.crt` and `tls.key` for each process.
 
-    An authority that is there already signs them too, so that certificates can be made anew one by one.
+    An authority that is there already signs them too, so that certificates can be made again one by one.
 
     Args:
         folder: where; the authority's key stays in it and belongs nowhere else.

@@ -180,12 +180,12 @@ def _choice(
 
 
 def _given(request: pb.PartRequest) -> dict[str, Any]:
-    """Sections that shall be named anew, and their lyrics, as JSON."""
+    """Sections that shall be named again, and their lyrics, as JSON."""
     given = {name: getattr(request, name) for name in ("structure", "lyrics") if request.HasField(name)}
     if not given:
         return {}
     if request.part != pb.PART_STRUCTURE or not request.structure.sections:
-        raise InvalidInputError("structure and lyrics are for sections that shall be named anew", "BAD_REQUEST")
+        raise InvalidInputError("structure and lyrics are for sections that shall be named again", "BAD_REQUEST")
     return {name: _as_json(message) for name, message in given.items()}
 
 

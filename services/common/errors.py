@@ -103,7 +103,7 @@ class WeightsMissingError(PreconditionError):
 
 
 class AbortedError(StemTubeError, RuntimeError):
-    """Somebody else changed it meanwhile; read it again and decide anew."""
+    """Somebody else changed it meanwhile; read it again and decide again."""
 
     code = Code.ABORTED
     reason = "ABORTED"

@@ -65,7 +65,7 @@ def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], r
 class StemFile:
     """One stem on its way: a FLAC file at the mix's level, and what has to be known of it at its end.
 
-    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written anew at a lower
+    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written again at a lower
     level, which is known only at the end.
     """
 

@@ -164,7 +164,7 @@ async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Request
         ("structure", {"structure": sections()}),
         ("structure", {"lyrics": music_pb2.Lyrics()}),
     ):
-        with pytest.raises(InvalidInputError, match="named anew"):
+        with pytest.raises(InvalidInputError, match="named again"):
             await requests.submit(part, **given)
 
 

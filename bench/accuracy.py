@@ -266,8 +266,8 @@ class Systems:
         path = KEPT / f"{_digest(song.file)}.vocals.flac"
         if not path.exists():
             spleeter = self._load("spleeter", lambda: separation.load("spleeter_2stems", self._store))
-            stretches = spleeter.separate(_decode(song.file).samples, Options(), lambda _: None)
-            audio.encode(join(stretches, ["vocals"])["vocals"], RATE, path, "flac")
+            chunks = spleeter.separate(_decode(song.file).samples, Options(), lambda _: None)
+            audio.encode(join(chunks, ["vocals"])["vocals"], RATE, path, "flac")
         return _decode(path)
 
     def _kept(self, what: str, song: Song, find: Callable[[], Result]) -> Result:

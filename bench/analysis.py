@@ -28,6 +28,7 @@ from services.analysis.config import AnalysisSection, AnalysisSettings
 from services.analysis.worker import AnalysisWork, give_memory_back
 from services.common import audio
 from services.common.samples import Audio
+from services.common.storage.objects import open_store
 from services.common.weights.store import WeightStore
 
 RATE = 44_100
@@ -180,7 +181,7 @@ class _Silent:
 def total(folder: Path, repeats: int) -> None:
     """Prints what all parts of a song take, one decode for each task: the second chords are a task of their own."""
     settings = AnalysisSettings(data_dir=folder, analysis=AnalysisSection(device="cpu"))
-    asyncio.run(settings.object_store().put("originals/song", folder / "song.wav"))
+    asyncio.run(open_store(settings).put("originals/song", folder / "song.wav"))
     work = AnalysisWork(settings)
     began = time.perf_counter()
     for _ in work.preparations(_Silent()):

@@ -25,7 +25,7 @@ from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
 from services.download.tracks.results import summary_of
 from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from stemtube.download.v1 import download_pb2 as pb
 
 PAGE = 50
@@ -166,10 +166,10 @@ def _facts(dice: random.Random) -> dict[str, Any]:
     }
 
 
-async def _playlist(database: Database, shelf: Shelf, user: str) -> str:
+async def _playlist(database: Database, user_tracks: UserTracks, user: str) -> str:
     """A playlist of a user's newest 200 tracks; its id."""
     listing = read_listing(pb.ListTracksRequest())
-    newest = await shelf.tracks(user, listing, None, 200)
+    newest = await user_tracks.tracks(user, listing, None, 200)
     now = datetime.now(UTC)
     playlist = Playlist(
         id=uuid.uuid4().hex, user_id=user, name="Set", notes="", create_time=now, change_time=now, revision=1
@@ -184,13 +184,13 @@ async def _playlist(database: Database, shelf: Shelf, user: str) -> str:
     return playlist.id
 
 
-async def measure(shelf: Shelf, user: str, asked: dict[str, Any]) -> tuple[list[float], int]:
+async def measure(user_tracks: UserTracks, user: str, asked: dict[str, Any]) -> tuple[list[float], int]:
     """Milliseconds of pages, one after another through the list and again from its start, and tracks on the first."""
     seconds, token, first = [], "", -1
     for _ in range(CALLS):
         began = time.perf_counter()
         listing = read_listing(pb.ListTracksRequest(**asked))
-        found = await shelf.tracks(user, listing, listing.read(token), PAGE + 1)
+        found = await user_tracks.tracks(user, listing, listing.read(token), PAGE + 1)
         response = pb.ListTracksResponse(tracks=[track_message(data, summary=True) for data, _ in found[:PAGE]])
         response.SerializeToString()
         seconds.append(time.perf_counter() - began)
@@ -216,11 +216,11 @@ async def main() -> None:
                 began = time.perf_counter()
                 heavy, ordinary = await build(database, arguments.tracks, arguments.users)
                 print(f"built in {time.perf_counter() - began:.0f} s, {file.stat().st_size / 1e6:.0f} MB")
-            shelf = Shelf(database, timedelta(days=7))
+            user_tracks = UserTracks(database, timedelta(days=7))
             for name, user in (("ordinary user", ordinary), (f"user of {HEAVY} tracks", heavy)):
-                playlist = {"a playlist": {"playlist_id": await _playlist(database, shelf, user)}}
+                playlist = {"a playlist": {"playlist_id": await _playlist(database, user_tracks, user)}}
                 for what, asked in (QUERIES | playlist).items():
-                    times, found = await measure(shelf, user, asked)
+                    times, found = await measure(user_tracks, user, asked)
                     ordered = sorted(times)
                     print(
                         f"{name}, {what}: median {statistics.median(ordered):.1f} ms, "

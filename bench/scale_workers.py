@@ -25,8 +25,9 @@ from services.common.compute.engine import Report
 from services.common.config import load
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
-from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
+from services.common.storage.objects import open_store
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
 from services.separation.worker import SeparationWorker
@@ -45,7 +46,7 @@ class SimulatedWork:
     """Stands for a model: takes `SERVICE_SECONDS` without computing anything."""
 
     def __init__(self, settings: SeparationSettings) -> None:
-        self._objects = settings.object_store()
+        self._objects = open_store(settings)
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         """Reads the mix, sleeps, and stores what stands for stems."""
@@ -66,10 +67,10 @@ class SimulatedWork:
 async def work(settings: SeparationSettings) -> None:
     """A worker process, put together as `services.separation work` is."""
     section = settings.separation
-    worker = SeparationWorker(settings, settings.object_store(), SimulatedWork)
+    worker = SeparationWorker(settings, open_store(settings), SimulatedWork)
     jobs = JobQueue(settings.database_url, "separation", handlers={KIND: worker.handle}, slots=worker.slots)
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         None,
@@ -149,7 +150,7 @@ async def measure(count: int) -> Cost:
     with place() as settings:
         os.environ.update(_environment(settings))
         loaded = load(SeparationSettings)
-        await loaded.object_store().put("originals/mix", bytes(MIX_BYTES), "audio/flac")
+        await open_store(loaded).put("originals/mix", bytes(MIX_BYTES), "audio/flac")
         queue = JobQueue(loaded.database_url, "separation")
         await queue.start()
         own = _connections(loaded.database_url)

@@ -115,9 +115,9 @@ def ours(models: Path, song: Path, device: str, precision: str, repeats: int) ->
     for number in range(repeats):
         began = time.perf_counter()
         stems: dict[str, list[Samples]] = {name: [] for name in separator.stems}
-        for stretch in separator.separate(mix, Options(overlap=OVERLAP), lambda _: None):
+        for chunk in separator.separate(mix, Options(overlap=OVERLAP), lambda _: None):
             if number == 0:
-                for name, piece in stretch.stems.items():
+                for name, piece in chunk.stems.items():
                     stems[name].append(piece)
         seconds.append(time.perf_counter() - began)
         if number == 0:

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import frontend, health, middleware, pages, processes, response_headers
 from gateway.config import GatewaySettings
-from gateway.connection import Connection, Doorkeeper, Requests, meeting_expectations
+from gateway.connection import Connection, ConnectionLimiter, Requests, meeting_expectations
 from gateway.errors import errors
 from gateway.exports.routes import add_exports
 from gateway.keys import CHANNELS, LIMIT, PROXIES, REQUEST_BUCKETS, SETTINGS, STOPPING, STORE
@@ -33,6 +33,7 @@ from services.common.rpc.client import open_channel
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
 from services.common.rpc.server import stop_signal
+from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.auth.v1 import auth_pb2
 from stemtube.download.v1 import download_pb2
@@ -78,7 +79,7 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     )
     app[SETTINGS] = config.gateway
     app[LIMIT] = config.limit
-    app[STORE] = config.object_store()
+    app[STORE] = open_store(config)
     app[STOPPING] = asyncio.Event()
     app[PROXIES] = TrustedProxies(config.gateway.trusted_proxies)
     app[REQUEST_BUCKETS] = TokenBuckets(config.gateway.requests_per_second, config.gateway.request_burst)
@@ -205,11 +206,11 @@ async def start(config: GatewaySettings, services: Mapping[str, ServiceDescripto
     manager.request_handler = requests.counting(meeting_expectations(manager.request_handler))
     loop = asyncio.get_running_loop()
 
-    doorkeeper = Doorkeeper(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
+    limiter = ConnectionLimiter(config.gateway.connections_per_address, TrustedProxies(config.gateway.trusted_proxies))
 
     def connection() -> Connection:
         return Connection(
-            doorkeeper,
+            limiter,
             manager,
             loop=loop,
             lingering_time=LINGERING_SECONDS,

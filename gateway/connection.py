@@ -9,15 +9,14 @@ import structlog
 from aiohttp import ClientConnectionResetError, hdrs, web
 
 from gateway.errors import HttpError, error_response
-from services.common.errors import Code
+from services.common.errors import Code, InternalError
 from services.common.rpc.peers import Client, TrustedProxies, valid_address
-from services.common.rpc.server import InternalError
 
 log = structlog.get_logger(__name__)
 
 
-class Doorkeeper:
-    """Counts the connections of each address.
+class ConnectionLimiter:
+    """Limits how many connections each address has open.
 
     Args:
         most: that one address may have open.
@@ -29,8 +28,8 @@ class Doorkeeper:
         self._proxies = proxies
         self._open: Counter[str] = Counter()
 
-    def enters(self, address: str) -> bool:
-        """Whether one more may come from an address; it is counted if so."""
+    def acquire(self, address: str) -> bool:
+        """Counts one more connection of an address; False if it has too many already."""
         if self._proxies.trusts(address):
             return True
         network = Client(address).network
@@ -39,8 +38,8 @@ class Doorkeeper:
         self._open[network] += 1
         return True
 
-    def leaves(self, address: str) -> None:
-        """One that was counted is gone."""
+    def release(self, address: str) -> None:
+        """Ends the count of one connection."""
         if self._proxies.trusts(address):
             return
         network = Client(address).network
@@ -56,21 +55,21 @@ class Connection(web.RequestHandler):
     has not arrived after the keepalive time is closed by aiohttp, however many of its bytes came.
 
     Args:
-        doorkeeper: says whether the client may have this connection.
+        limiter: decides whether the client may have this connection.
         manager: as for aiohttp's, with its further arguments.
     """
 
-    __slots__ = ("_address", "_doorkeeper")
+    __slots__ = ("_address", "_limiter")
 
-    def __init__(self, doorkeeper: Doorkeeper, manager: web.Server, **arguments: Any) -> None:
+    def __init__(self, limiter: ConnectionLimiter, manager: web.Server, **arguments: Any) -> None:
         super().__init__(manager, **arguments)
-        self._doorkeeper = doorkeeper
+        self._limiter = limiter
         self._address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes at once what is one too many."""
+        """Closes the connection at once if its address has too many."""
         address = valid_address(str((transport.get_extra_info("peername") or ("",))[0]))
-        if self._doorkeeper.enters(address):
+        if self._limiter.acquire(address):
             self._address = address
         super().connection_made(transport)
         if address and not self._address:
@@ -80,7 +79,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Makes room for the next."""
         if self._address:
-            self._doorkeeper.leaves(self._address)
+            self._limiter.release(self._address)
             self._address = ""
         super().connection_lost(exc)
 

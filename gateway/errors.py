@@ -14,9 +14,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from google.protobuf import json_format
 
-from services.common.errors import Code, InvalidInputError, StemTubeError
+from services.common.errors import Code, InternalError, InvalidInputError, StemTubeError
 from services.common.rpc.client import RemoteError, domain_error
-from services.common.rpc.server import InternalError, error_status
+from services.common.rpc.statuses import error_status
 
 log = structlog.get_logger(__name__)
 

@@ -28,7 +28,8 @@ from typing import TypeVar
 from cli.backup.databases import ServiceDatabase, service_database
 from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.errors import NotFoundError, PreconditionError, StemTubeError, UnavailableError
-from services.common.storage.objects import ObjectInfo, ObjectStore
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import ObjectStore, open_store
 
 FORMAT = 1
 ABOUT, OBJECT_LIST, DATABASES, OBJECTS = "backup.json", "objects.jsonl", "databases", "objects"
@@ -149,7 +150,7 @@ async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, Servic
         await source.copy(path)
         entry = await asyncio.to_thread(entry_of, path, name)
         copied.append({**asdict(entry), "kind": source.kind})
-    objects, gone = await _copy_objects(settings.object_store(), folder, tell)
+    objects, gone = await _copy_objects(open_store(settings), folder, tell)
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in objects)
     (folder / OBJECT_LIST).write_text(lines)
     about = {

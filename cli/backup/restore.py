@@ -35,7 +35,8 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
-from services.common.storage.objects import ObjectStore, check_key
+from services.common.storage.object_info import check_key
+from services.common.storage.objects import ObjectStore, open_store
 
 AUTH = "auth"
 
@@ -79,7 +80,7 @@ async def restore(
     try:
         with FileLock(settings.data_dir / LOCK, timeout=0):
             await _expect_nobody(settings)
-            store = settings.object_store()
+            store = open_store(settings)
             if not force:
                 for name, target in targets.items():
                     _expect_empty(await target.is_empty(), f"the database of {name}")

@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
 from cli.api import Api, ApiError, AwayError, Json
+from cli.commands.process import make_options
+from cli.options import DEFAULT_URL, Password, Url, User
 from cli.resumable import upload_file
+from cli.running import console, run, signed_in
 from services.common import audio
 from services.common.errors import StemTubeError
 
@@ -112,3 +117,21 @@ def _why_no_song(path: Path) -> str:
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     return ""
+
+
+def add_command(
+    sources: Annotated[list[str], typer.Argument(help="Folders, files and http(s) links.")],
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    model: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
+    language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
+) -> None:
+    """Adds songs to the library of a running suite, all that are below a folder; ends with 1 unless all could be."""
+
+    async def work(api: Api) -> Added:
+        return await add(api, sources, console, make_options(model or (), backend or (), language))
+
+    if not run(signed_in(url, user, password, work)).is_complete:
+        raise typer.Exit(1)

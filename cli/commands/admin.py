@@ -4,13 +4,20 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.api import FINAL, Api, ApiError, Json
-from cli.backup.backup import Summary, Tell
+from cli.backup.backup import Summary, Tell, backup
+from cli.backup.restore import restore
+from cli.local.suite import SuiteSettings
+from cli.options import DEFAULT_URL, Password, Url, User
+from cli.running import console, run, signed_in
+from services.common.config import load
 
 POLL_SECONDS = 0.5
 
@@ -114,3 +121,61 @@ def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign
 
 def _show(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def cleanup_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Removes objects that no record needs and records whose objects are gone."""
+
+    async def work(api: Api) -> None:
+        show_cleanup(await cleanup(api, dry_run=dry_run), console)
+
+    run(signed_in(url, user, password, work))
+
+
+def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
+    """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
+    with copying(console) as tell:
+        made = run(backup(load(SuiteSettings), folder, tell))
+    show_backup(made, folder, console)
+    if made.damaged:
+        raise typer.Exit(1)
+
+
+def restore_command(
+    folder: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the databases and objects that are there.")] = False,
+    keep_sign_ins: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sign-ins",
+            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys as they were then. What "
+            "was ended since the backup is good again; otherwise all of them end.",
+        ),
+    ] = False,
+) -> None:
+    """Puts a backup back, once its checksums are found right. The suite must be stopped."""
+    with copying(console) as tell:
+        work = restore(load(SuiteSettings), folder, tell, force=force, keep_sign_ins=keep_sign_ins)
+        restored = run(work)
+    show_restored(restored, folder, console, keep_sign_ins=keep_sign_ins)
+    if restored.damaged:
+        raise typer.Exit(1)
+
+
+def rotate_key_command(
+    leaked: Annotated[bool, typer.Option("--leaked", help="Withdraw the older keys, and all access tokens.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Makes a new key for access tokens; once every service knows it, it signs."""
+
+    async def work(api: Api) -> None:
+        await api.post("/api/v1/admin/signing-keys", {"withdrawOlder": leaked})
+
+    run(signed_in(url, user, password, work))

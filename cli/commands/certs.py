@@ -4,13 +4,17 @@ import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.common.config import write_private
+from cli.local.suite import SERVICES, SuiteSettings
+from cli.running import console, fail
+from services.common.config import load, write_private
 from services.common.rpc.tls import AUTHORITY, CERTIFICATE, KEY
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -22,7 +26,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 def make_certificates(folder: Path, names: Sequence[str], hosts: Sequence[str] = ()) -> list[Path]:
     """Makes a folder with `ca.crt`, `tls.crt` and `tls.key` for each process.
 
-    An authority that is there already signs them too, so that certificates can be made anew one by one.
+    An authority that is there already signs them too, so that certificates can be made again one by one.
 
     Args:
         folder: where; the authority's key stays in it and belongs nowhere else.
@@ -126,3 +130,20 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
+
+
+def make_certs_command(
+    out: Annotated[Path | None, typer.Option(help="DATA_DIR/certs unless given.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address by which the services are reached; several times.")
+    ] = None,
+) -> None:
+    """Makes a development authority and certificates for mutual TLS between the five processes."""
+    folder = out or load(SuiteSettings).data_dir / "certs"
+    try:
+        made = make_certificates(folder, ("gateway", *SERVICES), host or ())
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    for path in made:
+        console.print(f"{path}", markup=False, highlight=False)
+    console.print(f"Set STEMTUBE_NETWORK__TLS_DIR: each process its own, or {folder} for `stemtube up`.")

@@ -8,7 +8,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from filelock import FileLock, Timeout
 from pydantic import SecretStr
 from rich.console import Console
@@ -17,6 +19,9 @@ from cli.api import Api, ApiError
 from cli.commands.process import Outcome, process
 from cli.local.suite import SuiteSettings, log_file, own_environment
 from cli.local.supervisor import Supervisor
+from cli.options import Out
+from cli.running import console, run
+from services.common.config import load
 
 PREFIX = "demo-"
 TITLE = "Morning Light"
@@ -109,3 +114,11 @@ def _remove_left_behind(data_dir: Path) -> None:
             with FileLock(folder / LOCK, timeout=0):
                 pass
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def demo_command(
+    song: Annotated[Path | None, typer.Argument(help="A song of yours; one is made unless given.")] = None,
+    out: Out = Path("out"),
+) -> None:
+    """Starts a suite of its own, processes a song, prints what was found, and stops the suite."""
+    run(run_demo(load(SuiteSettings), song, out, console))

@@ -3,9 +3,14 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote, urlencode
 
+import typer
+
 from cli.api import Api, ApiError
+from cli.options import DEFAULT_URL, Password, Url, User
+from cli.running import console, run, signed_in
 
 ID = re.compile(r"[0-9a-f]{32}")
 MATCHES_SHOWN = 10
@@ -41,3 +46,28 @@ async def _found(api: Api, words: str) -> str:
         raise ApiError(f"there is no track {words!r} in the library")
     names = "; ".join(f"{track['title']} ({track['id']})" for track in tracks)
     raise ApiError(f"which one is {words!r}? {names}")
+
+
+def export_command(
+    track: Annotated[str, typer.Argument(help="A track's id, or words of its title and artist.")],
+    file_format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="lrc, srt, chordpro, midi, stems, mixdown, stem.mp4 …; /api/docs has all."
+        ),
+    ],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, such as stems=vocals:-3,drums.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    out: Annotated[Path, typer.Option(help="The folder to save it in.")] = Path(),
+) -> None:
+    """Saves a track as a file for another program: lyrics, chords, MIDI, mixes, stems."""
+
+    async def work(api: Api) -> None:
+        saved = await export(api, track, file_format, option or (), out)
+        console.print(str(saved), markup=False, highlight=False, soft_wrap=True)
+
+    run(signed_in(url, user, password, work))

@@ -2,6 +2,14 @@
 
 import subprocess
 import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.api import Api
+from cli.options import DEFAULT_URL, Password, Url, User
+from cli.running import console, run, signed_in
 
 SERVICES = ("separation", "analysis")
 
@@ -14,3 +22,34 @@ def pull(name: str) -> int:
             return subprocess.run([*command, name], check=False).returncode
     sys.stderr.write(f"stemtube: there is no model {name!r}: `stemtube models list` shows all\n")
     return 1
+
+
+def list_models_command(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
+    """What can be chosen, and what is missing."""
+
+    async def work(api: Api) -> None:
+        table = Table("for", "name", "here", "licence", "what is missing")
+        for model in (await api.get("/api/v1/models"))["models"]:
+            _add_row(table, "separation", model, model["license"])
+        for backend in (await api.get("/api/v1/backends"))["backends"]:
+            part = backend["part"].removeprefix("PART_").lower()
+            _add_row(table, part, backend, backend["license"])
+            for model in backend["models"]:
+                _add_row(table, part, {**model, "name": f"{backend['name']}/{model['name']}"}, "")
+        console.print(table)
+
+    run(signed_in(url, user, password, work))
+
+
+def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> None:
+    usable = choice["availability"]
+    name = choice["name"] + (" (auto)" if choice["default"] else "")
+    table.add_row(part, name, "yes" if usable["available"] else "no", licence, usable["unavailableReason"])
+
+
+def pull_command(
+    name: Annotated[str, typer.Argument(help="A name that `stemtube models list` shows.")],
+    model: Annotated[str, typer.Argument(help="Of a backend with several models.")] = "",
+) -> None:
+    """Fetches the weights of a model into the models directory."""
+    raise typer.Exit(pull(f"{name}/{model}" if model else name))

@@ -4,11 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from cli.api import Api, ApiError, Json
+from cli.options import DEFAULT_URL, Out, Password, Url, User
 from cli.resumable import upload_file
+from cli.running import console, run, signed_in
 from cli.show import PARTS, Bars, folder_name, print_summary
 
 
@@ -125,3 +129,31 @@ async def _save_stems(api: Api, track: Json, out: Path) -> list[Path]:
         await api.download(stem["audio"], path)
         saved.append(path)
     return saved
+
+
+def process_command(
+    source: Annotated[str, typer.Argument(help="A file, or an http(s) link.")],
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+    out: Out = Path("out"),
+    stems: Annotated[bool, typer.Option(help="Save the stems.")] = True,
+    model: Annotated[list[str] | None, typer.Option(help="Separation model; can be given several times.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="PART=BACKEND or PART=BACKEND/MODEL, such as chords=madmom or lyrics=whisper/small."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the full result as JSON, with the saved stems as files.")
+    ] = False,
+) -> None:
+    """Processes a song on a running suite and prints what was found."""
+
+    async def work(api: Api) -> bool:
+        options = make_options(model or (), backend or (), language)
+        outcome = await process(api, source, out if stems else None, console, options=options, as_json=as_json)
+        return bool(outcome.failed)
+
+    if run(signed_in(url, user, password, work)):
+        raise typer.Exit(1)

@@ -1,9 +1,14 @@
 """Accounts, as administrators and their owners manage them from the command line."""
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from cli.api import Api, ApiError, Json
+from cli.options import DEFAULT_URL, Name, Password, Url, User
+from cli.running import console, run, signed_in
 
 USERS = "/api/v1/admin/users"
 
@@ -72,3 +77,72 @@ def show_users(users: list[Json], console: Console) -> None:
         state = "disabled" if user["disabled"] else "one-time password" if user["mustChangePassword"] else ""
         table.add_row(user["username"], user["email"], "yes" if user["admin"] else "", state, user["createTime"][:10])
     console.print(table)
+
+
+def list_users_command(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
+    """All accounts."""
+
+    async def work(api: Api) -> None:
+        show_users(await all_users(api), console)
+
+    run(signed_in(url, user, password, work))
+
+
+def add_user_command(
+    name: Name,
+    email: Annotated[str, typer.Option(help="Can be left out.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="With an administrator's rights.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Makes an account and prints its one-time password, which must be changed."""
+
+    async def work(api: Api) -> None:
+        console.print(await add_user(api, name, email, admin), markup=False, highlight=False)
+
+    run(signed_in(url, user, password, work))
+
+
+def reset_password_command(name: Name, url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
+    """Ends a user's sessions and API tokens and prints a one-time password."""
+
+    async def work(api: Api) -> None:
+        console.print(await reset_password(api, name), markup=False, highlight=False)
+
+    run(signed_in(url, user, password, work))
+
+
+def change_user_command(
+    name: Name,
+    email: Annotated[str | None, typer.Option(help="Empty to forget it.")] = None,
+    admin: Annotated[bool | None, typer.Option("--admin/--no-admin", help="An administrator's rights.")] = None,
+    disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Whether they can sign in.")] = None,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Changes an account. Who loses rights loses sessions and API tokens."""
+    given = {"email": email, "admin": admin, "disabled": disabled}
+    changes = {field: value for field, value in given.items() if value is not None}
+
+    async def work(api: Api) -> None:
+        await change_user(api, name, changes)
+
+    run(signed_in(url, user, password, work))
+
+
+def invite_command(
+    uses: Annotated[int, typer.Option(help="How many people can register with it.")] = 1,
+    days: Annotated[int, typer.Option(help="How long it is good.")] = 7,
+    url: Url = DEFAULT_URL,
+    user: User = "",
+    password: Password = "",
+) -> None:
+    """Prints an invitation's code, with which people register (STEMTUBE_AUTH__REGISTRATION=invitation)."""
+
+    async def work(api: Api) -> None:
+        body = {"uses": uses, "lifetime": f"{days * 86400}s"}
+        console.print((await api.post("/api/v1/admin/invitations", body))["code"], markup=False, highlight=False)
+
+    run(signed_in(url, user, password, work))

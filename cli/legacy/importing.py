@@ -1,4 +1,4 @@
-"""Takes over an installation of the forerunner: `stemtube admin import-stemtube`."""
+"""Takes over an installation of the old StemTube: `stemtube admin import-stemtube`."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ from services.common.errors import StemTubeError
 from stemtube.auth.v1 import import_pb2 as auth_import
 from stemtube.download.v1 import import_pb2 as pb
 
-# The forerunner's name for a separation whose model it did not note.
+# The old StemTube's name for a separation whose model it did not note.
 UNKNOWN_MODEL = "stemtube"
 KINDS = {
     "user": "users",

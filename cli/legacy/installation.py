@@ -1,4 +1,4 @@
-"""An installation of the forerunner of StemTube, read without a change to it: its SQLite file and its downloads."""
+"""An installation of the old StemTube, read without a change to it: its SQLite file and its downloads."""
 
 import json
 import re
@@ -61,7 +61,7 @@ class OldInstallation:
         folder: where it lies; only read.
 
     Raises:
-        ApiError: there is no database of the forerunner in it, or it cannot be read.
+        ApiError: there is no database of the old StemTube in it, or it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -134,7 +134,7 @@ def _snapshot(file: Path) -> Iterator[sqlite3.Connection]:
 
 def _read(file: Path) -> dict[str, list[Row]]:
     with _snapshot(file) as database:
-        # Older versions of the forerunner lack columns: what is not there reads as null.
+        # Older versions of it lack columns: what is not there reads as null.
         return {
             table: [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY rowid")]  # nosec B608  # ours
             for table in TABLES

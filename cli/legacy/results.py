@@ -1,4 +1,4 @@
-"""What the forerunner found out of a song, in the terms of the contracts. Times are seconds, durations of the song too.
+"""What the old StemTube found in a song, in the terms of the contracts. Times and durations are in seconds.
 
 Every function takes what stands in a column (JSON parsed), gives None where there is nothing, and raises ValueError,
 with a reason for a person, where it cannot be understood.
@@ -66,7 +66,7 @@ _QUALITIES = {
 
 
 def beats(bpm: object, offset: object, confidence: object, duration: float) -> music.Beats | None:
-    """A tempo, and the beats that it makes from the first one on: the forerunner knew no others. Bars are unknown."""
+    """A tempo, and the beats that it makes from the first one on: the old StemTube knew no others. Bars are unknown."""
     if bpm is None or (tempo := _number(bpm)) == 0:
         return None
     if not 0 < tempo <= MAX_BPM:

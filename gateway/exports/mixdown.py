@@ -1,4 +1,4 @@
-"""Any stems mixed anew: a minus-one track, a rehearsal mix."""
+"""A new mix of any stems: a minus-one track, a rehearsal mix."""
 
 import contextlib
 import math

@@ -20,7 +20,8 @@ from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError, StemTubeError
-from services.common.storage.objects import CHUNK_BYTES, ObjectInfo
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import CHUNK_BYTES
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,8 @@ from typing import Any
 from gateway.exports.export import Archive, Export, FileType, Options, Track
 from gateway.exports.track import MODEL, named_after, stems_of
 from services.common.file_names import file_name
-from services.common.storage.objects import ObjectInfo, ObjectStore
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import ObjectStore
 
 TYPE = FileType(".stems.zip", "application/zip")
 READABLE = 0o644 << 16

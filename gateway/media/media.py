@@ -19,7 +19,7 @@ from gateway.session.credentials import call_metadata
 from gateway.transcoding.messages import bad_request, query_of
 from gateway.uploads.form import DOWNLOAD
 from services.common.errors import Code, NotFoundError, StemTubeError
-from services.common.storage.objects import ObjectInfo
+from services.common.storage.object_info import ObjectInfo
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from stemtube.separation.v1 import separation_pb2
 

@@ -31,8 +31,7 @@ from prometheus_client import Gauge
 from gateway.errors import HttpError, from_rpc, status_json
 from gateway.keys import SETTINGS, STOPPING
 from gateway.transcoding.messages import to_json
-from services.common.errors import Code, StemTubeError
-from services.common.rpc.server import InternalError
+from services.common.errors import Code, InternalError, StemTubeError
 
 log = structlog.get_logger(__name__)
 

@@ -7,6 +7,11 @@ import { followLinks } from "./router.ts";
 import "./styles/base.css";
 import "./styles/library.css";
 import "./styles/song.css";
+import "./styles/mixer.css";
+import "./styles/parts.css";
+import "./styles/transport.css";
+import "./styles/stand.css";
+import "./styles/song_narrow.css";
 
 reportErrors();
 // Code of this version is gone from the server: a newer one is there.

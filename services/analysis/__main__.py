@@ -7,9 +7,12 @@ from services.analysis.worker import AnalysisWorker
 from services.common.compute.confinement_check import expect_confinement
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
+from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
-from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining, Service
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
+from services.common.rpc.server import Service
+from services.common.storage.objects import open_store
+from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2_grpc
 
 
@@ -17,7 +20,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
     if works:
         await expect_confinement(settings.decoder)
     section = settings.analysis
-    objects = settings.object_store()
+    objects = open_store(settings)
     worker = AnalysisWorker(settings) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -27,12 +30,12 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         keep_seconds=section.keep_days * 86400,
     )
     draining = Draining()
-    weights = settings.weight_store()
+    weights = WeightStore(settings.weights_dir, offline=settings.offline)
     servicer = AnalysisService(
         jobs, objects, weights, section.device, draining, section.language_model.endpoint, section.auto.order
     )
     await run_with_jobs(
-        Callers(settings, "analysis"),
+        VerifiedCallers(settings, "analysis"),
         jobs,
         worker,
         Service(NAME, lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server))

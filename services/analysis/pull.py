@@ -4,12 +4,13 @@ import sys
 
 from services.analysis.backends import registry
 from services.common.config import Settings, load
-from services.common.weights.store import pull
+from services.common.weights.store import WeightStore, pull
 
 
 def main() -> None:
     """Fetches what the command line names, `BACKEND` or `BACKEND/MODEL`; ends as `pull` does."""
-    pull(load(Settings).weight_store(), registry.weights, sys.argv[1:])
+    settings = load(Settings)
+    pull(WeightStore(settings.weights_dir, offline=settings.offline), registry.weights, sys.argv[1:])
 
 
 if __name__ == "__main__":

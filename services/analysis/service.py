@@ -28,7 +28,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.requests import request_digest
 from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import require_service
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import Availability, WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
@@ -180,12 +180,12 @@ def _choice(
 
 
 def _given(request: pb.PartRequest) -> dict[str, Any]:
-    """Sections that shall be named anew, and their lyrics, as JSON."""
+    """Sections that shall be named again, and their lyrics, as JSON."""
     given = {name: getattr(request, name) for name in ("structure", "lyrics") if request.HasField(name)}
     if not given:
         return {}
     if request.part != pb.PART_STRUCTURE or not request.structure.sections:
-        raise InvalidInputError("structure and lyrics are for sections that shall be named anew", "BAD_REQUEST")
+        raise InvalidInputError("structure and lyrics are for sections that shall be named again", "BAD_REQUEST")
     return {name: _as_json(message) for name, message in given.items()}
 
 

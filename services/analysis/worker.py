@@ -13,27 +13,26 @@ import numpy as np
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Backend, Beats, Context, Part, Progress
-from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError
+from services.analysis.backends.base import Backend, Context, Part, Progress
+from services.analysis.backends.structure.language_model import LanguageModelError
 from services.analysis.config import AnalysisSettings
-from services.analysis.contents import beats_of, content, lyrics_of, structure_of
+from services.analysis.parts_run import DECODED, QUEUE, PartsRun, model_name
 from services.common import audio
 from services.common.compute import devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.audio import open_job_audio
-from services.common.jobs.queue import INTERNAL_ERROR, JobContext, KeptError, error_detail
+from services.common.jobs.queue import INTERNAL_ERROR, JobContext, error_detail
 from services.common.observe import tracing
 from services.common.samples import Audio
+from services.common.storage.objects import open_store
+from services.common.weights.store import WeightStore
 
 log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 44_100
 SPEECH_RATE_HZ = 16_000
-DECODED = 0.05
-LOADED = 0.05  # of a part
-QUEUE = "analysis"
 # What `auto` chooses, and long enough for every function to be compiled that a song needs.
 PREPARED_PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure")
 PREPARED_SECONDS = 6
@@ -132,8 +131,8 @@ class AnalysisWork:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         keep_compiled_functions_apart(settings)
-        self._objects = settings.object_store()
-        self._weights = settings.weight_store()
+        self._objects = open_store(settings)
+        self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
@@ -164,14 +163,14 @@ class AnalysisWork:
         Raises:
             StemTubeError: the audio cannot be read, or every part failed.
         """
-        run = _Run(task["parts"], task["done"], report, self._language_model)
+        run = PartsRun(task["parts"], task["done"], report, self._language_model)
         wanted = [choice for choice in task["parts"] if choice["part"] not in task["done"]]
         if wanted:
             sound = self._decode(task["audio_key"], report)
             self._side_by_side(run, wanted, sound)
         return run.outcome()
 
-    def _side_by_side(self, run: "_Run", wanted: list[dict[str, Any]], sound: Audio) -> None:
+    def _side_by_side(self, run: PartsRun, wanted: list[dict[str, Any]], sound: Audio) -> None:
         """Runs the parts, of which those that use others begin when those have ended.
 
         Raises:
@@ -224,14 +223,14 @@ class AnalysisWork:
 
         return decode
 
-    def _analyse(self, run: "_Run", choice: dict[str, Any], sound: Audio, mix: Callable[[], Audio] | None) -> None:
+    def _analyse(self, run: PartsRun, choice: dict[str, Any], sound: Audio, mix: Callable[[], Audio] | None) -> None:
         part = choice["part"]
         failed: dict[tuple[str, str], str] = {}
         try:
             while True:
                 chosen, backend = self._choose(choice, lambda done: run.show_loading(part, done), failed, run.report)
                 try:
-                    with tracing.span("analyse", part=part, model=_model_name(chosen)):
+                    with tracing.span("analyse", part=part, model=model_name(chosen)):
                         return run.analyse(choice, sound, mix, backend, chosen)
                 except LanguageModelError as error:
                     if choice["asked"][0] != registry.AUTO:
@@ -271,110 +270,16 @@ class AnalysisWork:
             if key not in self._backends:
                 progress(0.0)
                 began = time.perf_counter()
-                with tracing.span("load model", part=part, model=_model_name(chosen)):
+                with tracing.span("load model", part=part, model=model_name(chosen)):
                     self._backends[key] = registry.load(
                         part, chosen.backend, self._weights, chosen.model, self._device, progress
                     )
                 seconds = time.perf_counter() - began
-                report.measure("load_seconds", seconds, queue=QUEUE, part=part, model=_model_name(chosen))
+                report.measure("load_seconds", seconds, queue=QUEUE, part=part, model=model_name(chosen))
                 log.info(
                     "backend loaded", part=part, backend=chosen.backend, model=chosen.model, seconds=round(seconds, 1)
                 )
             return self._backends[key]
-
-
-class _Run:
-    """The parts of one task, of which each may run in a thread of its own.
-
-    Args:
-        choices: what is made of each part.
-        done: content of the parts that are finished already.
-        report: where news goes.
-        language_model: for backends that ask one.
-    """
-
-    def __init__(
-        self, choices: list[dict[str, Any]], done: dict[str, Any], report: Report, language_model: Endpoint | None
-    ) -> None:
-        self.report = report
-        self._lock = threading.Lock()
-        self._language_model = language_model
-        self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
-        self._parts: dict[str, dict[str, Any]] = {
-            choice["part"]: (
-                {"state": "succeeded", "progress": 1.0, "error": None}
-                if choice["part"] in done
-                else {"state": "queued", "progress": 0.0, "error": None}
-            )
-            for choice in choices
-        }
-        self._beats = beats_of(done["beats"]) if "beats" in done else None
-
-    def show_loading(self, part: str, done: float) -> None:
-        """Tells how much of a part's model is here."""
-        self._show(part, "running", LOADED * done, stage="loading")
-
-    def analyse(
-        self,
-        choice: dict[str, Any],
-        sound: Audio,
-        mix: Callable[[], Audio] | None,
-        backend: Backend,
-        chosen: registry.Chosen,
-    ) -> None:
-        """Runs one part and hands its result over."""
-        part = choice["part"]
-        context = Context(
-            beats=self._beats or (beats_of(choice["beats"]) if "beats" in choice else None),
-            structure=structure_of(choice["structure"]) if "structure" in choice else None,
-            lyrics=lyrics_of(choice["lyrics"]) if "lyrics" in choice else None,
-            mix=mix,
-            options={
-                "language": choice["language"],
-                "language_model": self._language_model,
-                "text": choice.get("text", ""),
-                "found_text": choice.get("found_text", ""),
-            },
-        )
-        self._show(part, "running", LOADED)
-        began = time.perf_counter()
-        result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
-        labels = {"queue": QUEUE, "part": part, "model": _model_name(chosen)}
-        self.report.measure("model_seconds", time.perf_counter() - began, **labels)
-        self.report.measure("model_audio_seconds", sound.duration, **labels)
-        if isinstance(result, Beats):
-            self._beats = result
-        self.report.keep(part, content(result, chosen.made_by))
-        self._show(part, "succeeded", 1.0)
-
-    def fail(self, part: str, error: dict[str, Any]) -> None:
-        """Notes that a part failed."""
-        self._show(part, "failed", 0.0, error=error)
-
-    def outcome(self) -> dict[str, Any]:
-        """The end of the task.
-
-        Raises:
-            StemTubeError: of the first part, if no part succeeded.
-        """
-        if all(part["state"] == "failed" for part in self._parts.values()):
-            raise KeptError(next(part["error"] for part in self._parts.values()))
-        return {"parts": self._parts}
-
-    def _show(
-        self, part: str, state: str, progress: float, stage: str = "", error: dict[str, Any] | None = None
-    ) -> None:
-        # What is told is also told in order, so the lock is held till then.
-        with self._lock:
-            shown = self._parts[part]
-            shown.update(state=state, progress=max(progress, shown["progress"]), error=error)
-            ended = ("succeeded", "failed")
-            done = sum(
-                self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
-                for name, entry in self._parts.items()
-            )
-            fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-            self.report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
 
 
 def _needs(choice: dict[str, Any]) -> tuple[Part, ...]:
@@ -391,11 +296,6 @@ def _cores() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def _model_name(chosen: registry.Chosen) -> str:
-    """What made a part, as metrics and traces name it: madmom, whisper/small."""
-    return f"{chosen.backend}/{chosen.model}" if chosen.model else chosen.backend
 
 
 def _untold(_done: float) -> None:

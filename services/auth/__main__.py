@@ -4,6 +4,7 @@ from services.auth.app import open_auth
 from services.auth.config import AuthSettings
 from services.common.process import run
 from services.common.rpc import server
+from services.common.rpc.draining import Draining
 
 
 async def serve(settings: AuthSettings) -> None:
@@ -14,7 +15,7 @@ async def serve(settings: AuthSettings) -> None:
             listen=settings.auth.listen,
             health_listen=settings.auth.health_listen,
             verifier=verifier,
-            draining=server.Draining(),
+            draining=Draining(),
             network=settings.network,
         )
 

@@ -15,7 +15,7 @@ from services.auth.tokens import SigningKey
 from services.common.rpc.auth import Identity, PublicKeys
 from services.common.storage.database import Database
 
-# Services fetch the published keys anew when theirs are a minute old at most; after twice that, all know a new key.
+# Services fetch the published keys again when theirs are a minute old at most; after twice that, all know a new key.
 PUBLISHED_BEFORE_USE = timedelta(seconds=120)
 # A replica of auth may sign with the previous key for as long as it remembers what it read.
 REMEMBER_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""Password hashes of the forerunner, as werkzeug writes them: good for one more sign-in, which replaces them.
+"""Password hashes of the old StemTube, as werkzeug writes them: good for one more sign-in, which replaces them.
 
 `scrypt:N:R:P$SALT$HEX` and `pbkdf2:HASH:ITERATIONS$SALT$HEX`, where the salt's own characters are the salt.
 """

@@ -27,8 +27,6 @@ from pydantic_settings import (
 
 from services.common.compute.confinement import can_confine
 from services.common.rpc.peers import PRIVATE, Networks
-from services.common.storage.objects import ObjectStore
-from services.common.weights.store import WeightStore
 
 PREFIX = "STEMTUBE_"
 
@@ -181,21 +179,6 @@ class Settings(BaseSettings):
     def storage_url(self) -> str:
         """URL of the object store."""
         return self.storage.url or (self.data_dir / "objects").absolute().as_uri()
-
-    def object_store(self) -> ObjectStore:
-        """The object store, opened."""
-        keys = self.storage
-        return ObjectStore.from_url(
-            self.storage_url,
-            endpoint=keys.endpoint or None,
-            region=keys.region or None,
-            access_key_id=keys.access_key.get_secret_value() or None,
-            secret_access_key=keys.secret_key.get_secret_value() or None,
-        )
-
-    def weight_store(self) -> WeightStore:
-        """Where model weights are found."""
-        return WeightStore(self.weights_dir, offline=self.offline)
 
     def sqlite_url(self, name: str, driver: str = "sqlite") -> str:
         """URL of the database file that a service uses unless told otherwise; its folder is created."""

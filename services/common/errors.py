@@ -1,6 +1,6 @@
 """Domain errors: what can go wrong, with a stable reason a client can act on.
 
-Raise them where the fault is known. `services.common.rpc.server` turns them into gRPC statuses with a
+Raise them where the fault is known. `services.common.rpc.interceptor` turns them into gRPC statuses with a
 `google.rpc.ErrorInfo`, the gateway turns those into HTTP; nothing here depends on either, so audio code, models and
 backends may use them too. Each class also derives from the builtin that a plain Python caller would expect.
 """
@@ -103,7 +103,7 @@ class WeightsMissingError(PreconditionError):
 
 
 class AbortedError(StemTubeError, RuntimeError):
-    """Somebody else changed it meanwhile; read it again and decide anew."""
+    """Somebody else changed it meanwhile; read it again and decide again."""
 
     code = Code.ABORTED
     reason = "ABORTED"
@@ -155,3 +155,10 @@ class StoppedError(StemTubeError):
 
     code = Code.CANCELLED
     reason = "STOPPED"
+
+
+class InternalError(StemTubeError):
+    """A fault of ours; what it was is in the log, not in the answer."""
+
+    code = Code.INTERNAL
+    reason = "INTERNAL"

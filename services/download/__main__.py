@@ -14,9 +14,11 @@ from services.common.errors import UnavailableError
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
 from services.common.rpc.client import open_channel
-from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining, Service
+from services.common.rpc.draining import Draining
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
+from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
+from services.common.storage.objects import open_store
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
 from services.download.importing.importing import Importer
@@ -26,9 +28,9 @@ from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.remote import RemoteJobs
 from services.download.playlists.playlists import Playlists
 from services.download.tracks.conversions import Conversions
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.service import NAME, DownloadService
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
 from services.download.upkeep.scrub import Scrubber
@@ -49,35 +51,35 @@ async def serve(settings: DownloadSettings) -> None:
     return_freed_memory()
     await expect_confinement(settings.decoder)
     await migrate(settings.database_url, "services.download")
-    callers = Callers(settings, "download")
+    callers = VerifiedCallers(settings, "download")
     separation = open_channel(settings.address.separation, settings.network.tls_dir)
     analysis = open_channel(settings.address.analysis, settings.network.tls_dir)
     async with Database(settings.database_url) as database, separation, analysis:
         section = settings.download
-        objects = GuardedStore(settings.object_store(), database)
+        objects = GuardedStore(open_store(settings), database)
         await _settle(objects, adopt=section.adopt_store)
-        library = Library(database)
-        shelf = Shelf(database, timedelta(days=section.grace_days))
+        library = TrackRepository(database)
+        user_tracks = UserTracks(database, timedelta(days=section.grace_days))
         usage = Usage(database, objects, section.quota_bytes)
         remover = Remover(objects, library)
         acquirer = Acquirer(settings, objects, library)
         remote = RemoteJobs(separation, analysis, callers.identity)
         pipeline = Pipeline(
-            library, remover, acquirer, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
+            library, remover, acquirer.links, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
         )
         jobs = JobQueue(
             settings.database_url,
             "download",
             handlers={
                 KIND: lambda job: pipeline.handle(job, jobs),
-                cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, shelf).handle(job),
+                cleanup.KIND: lambda job: cleanup.Cleanup(sweeper, trash, user_tracks).handle(job),
             },
             slots=section.pipelines,
             per_user=section.pipelines_per_user,
             keep_seconds=section.keep_days * 86400,
             chore_seconds=section.chore_seconds,
         )
-        trash = Trash(library, shelf, remover, jobs)
+        trash = Trash(library, user_tracks, remover, jobs)
         sweeper = Sweeper(
             objects,
             database,
@@ -102,7 +104,7 @@ async def serve(settings: DownloadSettings) -> None:
             section.unfinished_uploads_per_user,
         )
         jobs.add_chore(uploads.forget_expired)
-        jobs.add_chore(acquirer.forget_old_partials)
+        jobs.add_chore(acquirer.links.forget_old_partials)
         lookups = Lookups(settings, database)
         jobs.add_chore(lookups.forget_old)
         draining = Draining()
@@ -110,7 +112,7 @@ async def serve(settings: DownloadSettings) -> None:
         servicer = DownloadService(
             settings,
             library,
-            shelf,
+            user_tracks,
             Playlists(database),
             trash,
             usage,

@@ -3,10 +3,13 @@
 from services.common.compute.confinement_check import expect_confinement
 from services.common.jobs.queue import JobQueue
 from services.common.process import run
+from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
-from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining, Service
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
+from services.common.rpc.server import Service
+from services.common.storage.objects import open_store
 from services.common.weights.catalogue import parse_order
+from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.service import KIND, NAME, SeparationService
@@ -19,7 +22,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     if works:
         await expect_confinement(settings.decoder)
     section = settings.separation
-    objects = settings.object_store()
+    objects = open_store(settings)
     worker = SeparationWorker(settings, objects) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -32,10 +35,10 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
     if works:
         jobs.add_chore(lambda: sweep(objects, jobs))
     draining = Draining()
-    weights = settings.weight_store()
+    weights = WeightStore(settings.weights_dir, offline=settings.offline)
     servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         Service(NAME, lambda server: separation_pb2_grpc.add_SeparationServiceServicer_to_server(servicer, server))

@@ -3,13 +3,14 @@
 import sys
 
 from services.common.config import Settings, load
-from services.common.weights.store import pull
+from services.common.weights.store import WeightStore, pull
 from services.separation.models import registry
 
 
 def main() -> None:
     """Fetches what the command line names; ends as `pull` does."""
-    store = load(Settings).weight_store()
+    settings = load(Settings)
+    store = WeightStore(settings.weights_dir, offline=settings.offline)
     pull(store, lambda name: registry.weights(name, store), sys.argv[1:])
 
 

@@ -11,7 +11,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.requests import request_digest
 from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import require_service
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from services.separation.models import registry

@@ -1,4 +1,4 @@
-"""Stems as they come out of a model and go into the store, stretch by stretch."""
+"""Stems as they come out of a model and go into the store, chunk by chunk."""
 
 import contextlib
 import io
@@ -41,11 +41,11 @@ def needed_sources(wanted: Sequence[str], given: Sequence[str], rest: Rest) -> t
 
 
 def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], rest: Rest) -> dict[str, Samples]:
-    """The wanted stems of a stretch.
+    """The wanted stems of a chunk.
 
     Args:
         stems: what the model gave, float32 [2, samples] by name.
-        mix: float32 [2, samples] of the same stretch.
+        mix: float32 [2, samples] of the same chunk.
         wanted: as from `wanted_stems`.
         rest: whether `no_NAME` is the sum of the other stems or the mix minus that stem, as demucs offers both.
     """
@@ -65,7 +65,7 @@ def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], r
 class StemFile:
     """One stem on its way: a FLAC file at the mix's level, and what has to be known of it at its end.
 
-    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written anew at a lower
+    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written again at a lower
     level, which is known only at the end.
     """
 

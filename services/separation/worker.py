@@ -22,11 +22,12 @@ from services.common.jobs.audio import open_job_audio
 from services.common.jobs.queue import JobContext
 from services.common.observe import tracing
 from services.common.samples import Samples
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import ObjectStore, open_store
 from services.common.weights.catalogue import parse_order
+from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
-from services.separation.models.base import Hardware, Options, Separator, Stretch
+from services.separation.models.base import Chunk, Hardware, Options, Separator
 from services.separation.provenance import made_by
 from services.separation.stems import (
     LiveStem,
@@ -128,8 +129,8 @@ class SeparationWork:
     """The child process's side: models stay loaded between tasks."""
 
     def __init__(self, settings: SeparationSettings) -> None:
-        self._objects = settings.object_store()
-        self._weights = settings.weight_store()
+        self._objects = open_store(settings)
+        self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
@@ -152,15 +153,15 @@ class SeparationWork:
                 mix = self._decode(task["audio_key"], model.sample_rate_hz)
             report("separating", LOADED)
             needed = needed_sources(wanted_stems(task["stems"], model.stems), model.stems, task["rest"])
-            stretches = model.separate(
+            chunks = model.separate(
                 mix,
                 Options(shifts=task["shifts"], overlap=task["overlap"], stems=needed),
                 lambda done: report("separating", LOADED + (SEPARATED - LOADED) * done),
             )
             with _Output(task, model, self._objects, report) as output:
                 with tracing.span("separate", model=maker["model"]):
-                    for stretch in stretches:
-                        output.write(stretch, mix)
+                    for chunk in chunks:
+                        output.write(chunk, mix)
                 del mix
                 stems = output.finish()
         report("storing", 1.0, stems=stems, live=None)
@@ -197,7 +198,7 @@ class SeparationWork:
 
 
 class _Output:
-    """The stems of one task: a thread encodes and stores them while the next stretch is computed."""
+    """The stems of one task: a thread encodes and stores them while the next chunk is computed."""
 
     def __init__(self, task: dict[str, Any], model: Separator, objects: ObjectStore, report: Report) -> None:
         self._prefix = task["prefix"]
@@ -224,13 +225,13 @@ class _Output:
             future.cancel()
         self._resources.__exit__(*exception)  # type: ignore[arg-type]
 
-    def write(self, stretch: Stretch, mix: Samples) -> None:
-        """Takes the next stretch."""
+    def write(self, chunk: Chunk, mix: Samples) -> None:
+        """Takes the next chunk."""
         while len(self._pending) >= PENDING_STRETCHES:
             self._pending.pop(0).result()
-        length = next(iter(stretch.stems.values())).shape[1]
-        piece = mix[:, stretch.start : stretch.start + length]
-        self._pending.append(self._thread.submit(self._write, stretch.stems, piece))
+        length = next(iter(chunk.stems.values())).shape[1]
+        piece = mix[:, chunk.start : chunk.start + length]
+        self._pending.append(self._thread.submit(self._write, chunk.stems, piece))
         self._tell_live()
 
     def finish(self) -> list[dict[str, Any]]:

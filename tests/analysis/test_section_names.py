@@ -152,7 +152,7 @@ def test_words_belong_to_the_section_in_which_they_mostly_are() -> None:
     assert found == [("don't",), ("you", "ever"), (), (), ("go", "away"), ()]
 
 
-def test_sections_are_named_anew_and_else_stay_as_they_are() -> None:
+def test_sections_are_named_again_and_else_stay_as_they_are() -> None:
     lyrics = Lyrics(
         "en",
         tuple(

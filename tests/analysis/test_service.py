@@ -14,7 +14,7 @@ from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
 from services.common.jobs.queue import JobContext, JobQueue
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2 as pb
@@ -116,7 +116,7 @@ def sections(*labels: str) -> music_pb2.Structure:
     )
 
 
-async def test_sections_are_named_anew_for_each_text_and_division(requests: Requests) -> None:
+async def test_sections_are_named_again_for_each_text_and_division(requests: Requests) -> None:
     lyrics = music_pb2.Lyrics(lines=[music_pb2.Line(start=1, end=2, text="la la")])
     jobs = [
         await requests.submit("structure"),
@@ -164,7 +164,7 @@ async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Request
         ("structure", {"structure": sections()}),
         ("structure", {"lyrics": music_pb2.Lyrics()}),
     ):
-        with pytest.raises(InvalidInputError, match="named anew"):
+        with pytest.raises(InvalidInputError, match="named again"):
             await requests.submit(part, **given)
 
 

@@ -29,6 +29,7 @@ from services.common import audio
 from services.common.config import LogSettings
 from services.common.errors import StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.queue import JobQueue
+from services.common.storage.objects import open_store
 from services.common.weights.store import Weights
 from songs.small_songs import RATE, Song
 from tests.analysis.test_language_model import KEY, ModelServer, server  # noqa: F401 - a fixture
@@ -48,7 +49,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnalysisSetting
 async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
     path = settings.data_dir / "song.flac"
     audio.encode(samples, RATE, path, "flac")
-    await settings.object_store().put(AUDIO, path)
+    await open_store(settings).put(AUDIO, path)
 
 
 class Reports:
@@ -339,7 +340,7 @@ SECTIONS = {
 }
 
 
-async def name_anew(settings: AnalysisSettings, backend: str, *more: dict[str, Any]) -> tuple[Any, Reports]:
+async def relabel(settings: AnalysisSettings, backend: str, *more: dict[str, Any]) -> tuple[Any, Reports]:
     await put(settings, np.zeros((2, 30 * RATE), np.float32))
     reports = Reports()
     parts = [choice("structure", backend, structure=SECTIONS), *more]
@@ -349,7 +350,7 @@ async def name_anew(settings: AnalysisSettings, backend: str, *more: dict[str, A
 
 
 async def test_a_language_model_that_is_set_names_sections(with_language_model: AnalysisSettings) -> None:
-    _, reports = await name_anew(with_language_model, "auto")
+    _, reports = await relabel(with_language_model, "auto")
     structure = reports.kept["structure"]
     assert [section["label"] for section in structure["sections"]] == ["intro", "chorus", "outro"]
     assert (structure["made_by"]["backend"], structure["made_by"]["model"]) == ("llm", "small-one")
@@ -361,7 +362,7 @@ async def test_auto_does_without_a_language_model_that_refuses_and_says_so(
     server: ModelServer,  # noqa: F811
 ) -> None:
     server.answer = lambda number: web.Response(status=401)
-    _, reports = await name_anew(with_language_model, "auto")
+    _, reports = await relabel(with_language_model, "auto")
     structure = reports.kept["structure"]
     assert [section["label"] for section in structure["sections"]] == ["A", "B", "A"]
     assert structure["made_by"]["backend"] == "barwise"
@@ -370,7 +371,7 @@ async def test_auto_does_without_a_language_model_that_refuses_and_says_so(
 
 
 async def test_a_language_model_that_is_named_and_not_set_fails_its_part_alone(settings: AnalysisSettings) -> None:
-    result, reports = await name_anew(settings, "llm", choice("key", "librosa"))
+    result, reports = await relabel(settings, "llm", choice("key", "librosa"))
     assert result["parts"]["structure"]["state"] == "failed"
     assert result["parts"]["structure"]["error"]["reason"] == "LANGUAGE_MODEL_NOT_SET"
     assert set(reports.kept) == {"key"}
@@ -382,12 +383,12 @@ async def test_a_language_model_that_is_named_and_refuses_is_not_replaced(
 ) -> None:
     server.answer = lambda number: "no idea"
     with pytest.raises(StemTubeError, match="not usable") as failure:
-        await name_anew(with_language_model, "llm")
+        await relabel(with_language_model, "llm")
     assert failure.value.reason == "LANGUAGE_MODEL_ANSWER"
 
 
 async def test_without_a_language_model_auto_says_nothing_of_it(settings: AnalysisSettings) -> None:
-    _, reports = await name_anew(settings, "auto")
+    _, reports = await relabel(settings, "auto")
     made_by = reports.kept["structure"]["made_by"]
     assert (made_by["backend"], made_by["substitution"]) == ("barwise", "")
 

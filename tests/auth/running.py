@@ -12,7 +12,8 @@ from services.auth.app import open_auth
 from services.auth.config import AuthSection, AuthSettings
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
-from services.common.rpc.server import Draining, RunningServer, start
+from services.common.rpc.draining import Draining
+from services.common.rpc.server import RunningServer, start
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 
 ADMIN_PASSWORD = "correct horse battery staple"

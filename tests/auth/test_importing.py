@@ -1,4 +1,4 @@
-"""Users of the forerunner sign in with their old passwords."""
+"""Users of the old StemTube sign in with their old passwords."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta

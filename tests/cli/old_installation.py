@@ -1,4 +1,4 @@
-"""A small installation of the forerunner, as issue 6 describes it: its database and its files."""
+"""A small installation of the old StemTube, as issue 6 describes it: its database and its files."""
 
 import json
 import sqlite3

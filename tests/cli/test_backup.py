@@ -23,6 +23,7 @@ from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.config import StorageSettings
 from services.common.errors import DataLossError, StemTubeError
 from services.common.observe.telemetry import HealthServer
+from services.common.storage.objects import open_store
 from tests.common.damage import DAMAGE
 from tests.common.postgres import create_database
 from tests.common.s3_server import S3Server
@@ -64,7 +65,7 @@ async def fill(settings: SuiteSettings) -> None:
             connection.execute("INSERT INTO kept VALUES (?)", (f"row of {name}",))
             connection.commit()
     for key, content in OBJECTS.items():
-        await settings.object_store().put(key, content)
+        await open_store(settings).put(key, content)
 
 
 def rows(settings: SuiteSettings, name: str) -> list[str]:
@@ -74,7 +75,7 @@ def rows(settings: SuiteSettings, name: str) -> list[str]:
 
 async def expect_all(settings: SuiteSettings) -> None:
     assert {name: rows(settings, name) for name in SERVICES} == {name: [f"row of {name}"] for name in SERVICES}
-    assert {key: await settings.object_store().get(key) for key in OBJECTS} == OBJECTS
+    assert {key: await open_store(settings).get(key) for key in OBJECTS} == OBJECTS
 
 
 async def refusal(settings: SuiteSettings, folder: Path, *, force: bool = False) -> str:
@@ -235,7 +236,7 @@ async def test_a_damaged_original_is_told_and_never_replaces_a_good_one(
     settings: SuiteSettings, tmp_path: Path
 ) -> None:
     await fill(settings)
-    await settings.object_store().put(SONG_KEY, SONG)
+    await open_store(settings).put(SONG_KEY, SONG)
     good = await backup(settings, tmp_path / "good", untold)
     assert good.damaged == ()
     damage_original(settings)
@@ -243,18 +244,18 @@ async def test_a_damaged_original_is_told_and_never_replaces_a_good_one(
     assert made.damaged == (SONG_KEY,)
     assert (tmp_path / "good" / "objects" / SONG_KEY).read_bytes() == SONG
     await restore(settings, tmp_path / "good", untold, force=True)
-    assert await settings.object_store().get(SONG_KEY) == SONG
+    assert await open_store(settings).get(SONG_KEY) == SONG
     assert (await restore(settings, tmp_path / "damaged", untold, force=True)).damaged == (SONG_KEY,)
-    assert await settings.object_store().get(SONG_KEY) == SONG
+    assert await open_store(settings).get(SONG_KEY) == SONG
     # Where there is no other, a song with a wrong byte is better than none.
     shutil.rmtree(settings.data_dir)
     await restore(settings, tmp_path / "damaged", untold, force=False)
-    assert (await settings.object_store().get(SONG_KEY))[1:] == SONG[1:]
+    assert (await open_store(settings).get(SONG_KEY))[1:] == SONG[1:]
 
 
 async def test_the_command_tells_of_a_damaged_original_and_ends_with_1(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
-    await settings.object_store().put(SONG_KEY, SONG)
+    await open_store(settings).put(SONG_KEY, SONG)
     key = damage_original(settings)
     ended = await command(settings, "backup", str(tmp_path / "backup"))
     assert ended.returncode == 1

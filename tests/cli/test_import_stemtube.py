@@ -1,4 +1,4 @@
-"""An installation of the forerunner is taken over by real services, as the command does it."""
+"""An installation of the old StemTube is taken over by real services, as the command does it."""
 
 import asyncio
 import json

@@ -29,7 +29,9 @@ def calls_in_code(manifests: Manifests) -> set[tuple[str, str]]:
         else:
             code = "".join(path.read_text() for path in (ROOT / "services" / service).rglob("*.py"))
             called = set(re.findall(r"\.address\.(\w+)", code))
-            if "Callers(" in code:  # services.common.rpc.runtime asks auth for keys and for the service's own token
+            if (
+                "VerifiedCallers(" in code
+            ):  # services.common.rpc.runtime asks auth for keys and for the service's own token
                 called.add("auth")
         assert called <= ARROWS
         calls |= {(name, other if other in ("auth", "download") else f"{other}-serve") for other in called}

@@ -11,14 +11,14 @@ import pytest
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobRecord
 from services.common.storage.database import Database, migrate
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import ObjectStore, open_store
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.plan import Plan
 from services.download.tables import Track
-from services.download.tracks.repository import Library
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.repository import TrackRepository
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
 from services.download.upkeep.store_identity import MARKER, GuardedStore
@@ -35,9 +35,9 @@ class Acquiring:
     """The library's way of a track up to its audio."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
-        self.objects: ObjectStore = GuardedStore(settings.object_store(), database)
-        self.library = Library(database)
-        self.shelf = Shelf(database, timedelta(days=7))
+        self.objects: ObjectStore = GuardedStore(open_store(settings), database)
+        self.library = TrackRepository(database)
+        self.user_tracks = UserTracks(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)
         self.acquirer = Acquirer(settings, self.objects, self.library)
         self.versions = Versions(database)
@@ -48,12 +48,12 @@ class Acquiring:
             "library-test",
             handlers={
                 KIND: lambda job: self.pipeline.handle(job, self.jobs),
-                cleanup.KIND: lambda job: cleanup.Cleanup(self.sweeper, self.trash, self.shelf).handle(job),
+                cleanup.KIND: lambda job: cleanup.Cleanup(self.sweeper, self.trash, self.user_tracks).handle(job),
             },
             slots=settings.download.pipelines,
             per_user=settings.download.pipelines_per_user,
         )
-        self.trash = Trash(self.library, self.shelf, self.remover, self.jobs)
+        self.trash = Trash(self.library, self.user_tracks, self.remover, self.jobs)
         self.sweeper = Sweeper(
             self.objects, database, self.usage, older_than=timedelta(hours=1), stems_older_than=timedelta(days=1)
         )
@@ -61,7 +61,9 @@ class Acquiring:
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
         """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
         lyrics = found_lyrics or FoundLyrics("")
-        self.pipeline = Pipeline(self.library, self.remover, self.acquirer, self.usage, services, lyrics, self.versions)
+        self.pipeline = Pipeline(
+            self.library, self.remover, self.acquirer.links, self.usage, services, lyrics, self.versions
+        )
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
         """Has a link fetched; ids of its track and job."""

@@ -8,9 +8,9 @@ from typing import Any
 from services.common.storage.database import Database
 from services.download.playlists.playlists import Playlists
 from services.download.tracks.listing import read_listing
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.results import TrackData
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from stemtube.download.v1 import download_pb2 as pb
 
 
@@ -20,12 +20,12 @@ class Shelves:
     grace: timedelta = timedelta(days=7)
 
     @property
-    def library(self) -> Library:
-        return Library(self.database)
+    def library(self) -> TrackRepository:
+        return TrackRepository(self.database)
 
     @property
-    def shelf(self) -> Shelf:
-        return Shelf(self.database, self.grace)
+    def user_tracks(self) -> UserTracks:
+        return UserTracks(self.database, self.grace)
 
     @property
     def playlists(self) -> Playlists:
@@ -48,7 +48,7 @@ class Shelves:
     async def page(self, user: str, token: str = "", size: int = 50, **asked: Any) -> tuple[list[TrackData], str]:
         """A page of a list as the RPC gives it, and the next token."""
         listing = read_listing(pb.ListTracksRequest(**asked))
-        found = await self.shelf.tracks(user, listing, listing.read(token), size + 1)
+        found = await self.user_tracks.tracks(user, listing, listing.read(token), size + 1)
         following = listing.token(found[size - 1][1], found[size - 1][0].track.id) if len(found) > size else ""
         return [data for data, _ in found[:size]], following
 

@@ -24,6 +24,7 @@ from services.common.errors import (
 )
 from services.common.rpc import server
 from services.common.rpc.auth import ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user
+from services.common.rpc.draining import Draining
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from stemtube.job.v1 import job_pb2
@@ -98,7 +99,7 @@ class Upload:
 class Library(download_pb2_grpc.DownloadServiceServicer):
     """Tracks and jobs of each user, in memory; jobs change when a test says so."""
 
-    def __init__(self, draining: server.Draining) -> None:
+    def __init__(self, draining: Draining) -> None:
         self.draining = draining
         self.tracks: dict[str, dict[str, download_pb2.Track]] = defaultdict(dict)
         self.jobs: dict[str, download_pb2.TrackJob] = {}
@@ -258,7 +259,7 @@ class Suite:
 
 @asynccontextmanager
 async def running_suite() -> AsyncIterator[Suite]:
-    draining = server.Draining()
+    draining = Draining()
     auth, library = Auth(), Library(draining)
     services = {
         "auth": server.Service(

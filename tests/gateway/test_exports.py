@@ -12,6 +12,7 @@ from aiohttp import ClientPayloadError
 
 from gateway.exports.registry import EXPORTS
 from gateway.exports.track import named_after
+from services.common.storage.objects import open_store
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.exported import exported, full_track
@@ -35,7 +36,7 @@ async def give(client: Client, track: download_pb2.Track, model: str, stems: dic
     for name, content in stems.items():
         track.stems.add(name=name, model=model, sample_rate_hz=44_100, gain=1.0)
         key = f"stems/{model}/{name}"
-        await client.settings.object_store().put(key, content)
+        await open_store(client.settings).put(key, content)
         media = download_pb2.GetMediaResponse(key=key, content_type="audio/flac", filename=name)
         client.suite.library.media["t", model, name, AUDIO, ""] = media
 
@@ -143,12 +144,12 @@ async def test_stems_of_two_models_have_folders_of_their_own(client: Client) -> 
 
 @pytest.mark.parametrize("name", ["stems", "mixdown?stems=drums"])
 async def test_a_stem_that_is_gone_from_the_store(client: Client, name: str) -> None:
-    await client.settings.object_store().delete("stems/htdemucs/drums")
+    await open_store(client.settings).delete("stems/htdemucs/drums")
     assert await client.refused("GET", f"{PATH}/{name}") == (404, "NO_SUCH_OBJECT")
 
 
 async def test_a_stem_that_goes_while_the_zip_is_sent_breaks_the_connection(client: Client) -> None:
-    store = client.settings.object_store()
+    store = open_store(client.settings)
     await store.put("stems/htdemucs/drums", bytes(30_000_000))
     async with client.http.get(f"{PATH}/stems") as response:
         assert response.status == 200

@@ -20,6 +20,7 @@ from gateway.exports.registry import EXPORTS
 from services.common import audio
 from services.common.audio import Samples
 from services.common.errors import InvalidInputError, NotFoundError, StoppedError
+from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import music_pb2
 from stemtube.download.v1 import download_pb2
 from tests.common.audio_files import snr_db
@@ -277,7 +278,7 @@ def test_user_data_is_added_where_there_is_none() -> None:
 @pytest.fixture
 async def client(client: Client) -> Client:
     """Ann has a song with four stems."""
-    track, store, library = track_of(*STEMS), client.settings.object_store(), client.suite.library
+    track, store, library = track_of(*STEMS), open_store(client.settings), client.suite.library
     track.beats.extend(music_pb2.Beat(time=0.5 * n, position=n % 4 + 1) for n in range(8))
     library.tracks["ann"]["t"] = track
     for model, name, content in (
@@ -325,7 +326,7 @@ async def test_a_client_that_goes_away_leaves_the_renderer_to_others(client: Cli
 
 
 async def test_a_mix_that_is_gone(client: Client) -> None:
-    await client.settings.object_store().delete("objects/mix")
+    await open_store(client.settings).delete("objects/mix")
     assert await client.refused("GET", f"{PATH}/stem.mp4") == (404, "NO_SUCH_OBJECT")
 
 

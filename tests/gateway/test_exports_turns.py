@@ -14,6 +14,7 @@ import soundfile
 from prometheus_client import REGISTRY
 
 from services.common import audio
+from services.common.storage.objects import open_store
 from stemtube.download.v1 import download_pb2
 from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
 from tests.gateway.conftest import Client
@@ -32,7 +33,7 @@ async def client(client: Client) -> Client:
     """Ann, Bob and Eve have a track with a stem of a second."""
     file = io.BytesIO()
     audio.encode(np.full((2, RATE), 0.1, np.float32), RATE, file, "flac")
-    await client.settings.object_store().put("stems/m/vocals", file.getvalue())
+    await open_store(client.settings).put("stems/m/vocals", file.getvalue())
     for user in ("ann", "bob", "eve"):
         track = download_pb2.Track(id="t", title="Song", duration_seconds=1.0)
         track.stems.add(name="vocals", model="m", sample_rate_hz=RATE, gain=1.0, duration_seconds=1.0)

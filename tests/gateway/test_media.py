@@ -10,6 +10,7 @@ import pytest
 
 from gateway.media.media import disposition
 from services.common.errors import LimitExceededError
+from services.common.storage.objects import open_store
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of
@@ -23,7 +24,7 @@ TRACK = "/api/v1/tracks/t"
 @pytest.fixture
 async def client(client: Client) -> Client:
     """Ann has a track with one stem, in two formats."""
-    library, store = client.suite.library, client.settings.object_store()
+    library, store = client.suite.library, open_store(client.settings)
     library.tracks["ann"]["t"] = download_pb2.Track(id="t")
     objects = {
         ("", "", AUDIO, ""): ("tracks/t/original", CONTENT, "audio/mpeg", 'Größe "9".mp3'),
@@ -146,7 +147,7 @@ async def test_validators(client: Client) -> None:
 
 
 async def test_the_tag_changes_with_the_object_and_tells_nothing(client: Client) -> None:
-    store = client.settings.object_store()
+    store = open_store(client.settings)
     _, _, before = await get(client, f"{TRACK}/audio")
     assert (await store.head("tracks/t/original")).etag.strip('"') not in before["ETag"]
     await asyncio.sleep(0.01)
@@ -205,7 +206,7 @@ async def test_an_audio_element_is_known_by_its_cookie(client: Client, connect: 
 
 
 async def test_an_object_that_is_gone(client: Client) -> None:
-    await client.settings.object_store().delete("tracks/t/original")
+    await open_store(client.settings).delete("tracks/t/original")
     assert await client.refused("GET", f"{TRACK}/audio") == (404, "NO_SUCH_OBJECT")
 
 
@@ -213,7 +214,7 @@ async def test_an_object_that_goes_while_it_is_sent_breaks_the_connection(client
     async with client.http.get(f"{TRACK}/stems/htdemucs/large") as response:
         assert response.status == 200
         await response.content.readexactly(1000)
-        await client.settings.object_store().delete("stems/large")
+        await open_store(client.settings).delete("stems/large")
         with pytest.raises(Exception, match=r"payload|reset|disconnected"):
             await response.read()
 

@@ -16,6 +16,7 @@ from services.auth.app import open_auth
 from services.auth.config import AuthSection, AuthSettings
 from services.common.config import AddressSettings
 from services.common.rpc import server
+from services.common.rpc.draining import Draining
 
 ADMIN = {"username": "admin", "password": "correct horse battery"}
 
@@ -32,7 +33,7 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
             listen="127.0.0.1:0",
             health_listen="127.0.0.1:0",
             verifier=verifier,
-            draining=server.Draining(),
+            draining=Draining(),
         )
         gateway = await start_gateway(
             GatewaySettings(

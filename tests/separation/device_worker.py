@@ -16,8 +16,9 @@ from services.common.compute.engine import Report
 from services.common.compute.engines import Engines
 from services.common.jobs.queue import JobQueue
 from services.common.observe.telemetry import configure_logging
-from services.common.rpc.runtime import Callers, run_with_jobs
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
+from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
+from services.common.storage.objects import open_store
 from services.separation.config import SeparationSettings
 from services.separation.service import KIND
 from services.separation.worker import SeparationWorker
@@ -62,10 +63,10 @@ async def main() -> None:
     configure_logging(settings.log, sys.argv[1])
     section = settings.separation
     make_engines = functools.partial(Engines, rest_seconds=(0.2, 0.5, 1.0, 2.0), try_seconds=(0.2,))
-    worker = SeparationWorker(settings, settings.object_store(), Work, prove, make_engines)
+    worker = SeparationWorker(settings, open_store(settings), Work, prove, make_engines)
     jobs = JobQueue(settings.database_url, "separation", handlers={KIND: worker.handle}, slots=worker.slots)
     await run_with_jobs(
-        Callers(settings, "separation"),
+        VerifiedCallers(settings, "separation"),
         jobs,
         worker,
         None,

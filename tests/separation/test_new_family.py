@@ -24,14 +24,14 @@ def entries():
     )
 """
 SEPARATOR = """
-from services.separation.models.base import Stretch
+from services.separation.models.base import Chunk
 
 class Halves:
     stems = ("left", "right")
     sample_rate_hz = 44_100
 
     def separate(self, mix, options, progress):
-        yield Stretch(0, {name: 0.5 * mix for name in self.stems})
+        yield Chunk(0, {name: 0.5 * mix for name in self.stems})
         progress(1.0)
 
 def load(entry, paths, hardware):
@@ -58,7 +58,7 @@ def test_a_family_in_a_folder_of_its_own_is_listed_chosen_and_run(tmp_path: Path
     assert "halves" in registry.names(store)
     assert registry.choose("halves", store).entry.stems == ("left", "right")
     mix = np.ones((2, 100), np.float32)
-    stretches = registry.load("halves", store).separate(mix, Options(), lambda _: None)
-    assert all(np.array_equal(stem, 0.5 * mix) for stem in join(stretches, ["left", "right"]).values())
+    chunks = registry.load("halves", store).separate(mix, Options(), lambda _: None)
+    assert all(np.array_equal(stem, 0.5 * mix) for stem in join(chunks, ["left", "right"]).values())
     registry.check_order(["halves", "spleeter_2stems"])
     assert registry.choose("auto", store, ["halves"]).entry.name == "halves"

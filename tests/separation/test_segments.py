@@ -111,9 +111,9 @@ def test_songs_of_a_few_samples_equal_those_of_apply_model(samples: int) -> None
 
 
 def test_a_song_of_one_sample_has_stems_of_one_sample() -> None:
-    (stretch,) = separator_of(transformer()).separate(song(1), Options(), lambda _: None)
-    assert (stretch.start, stretch.samples) == (0, 1)
-    assert all(stem.shape == (2, 1) and np.isfinite(stem).all() for stem in stretch.stems.values())
+    (chunk,) = separator_of(transformer()).separate(song(1), Options(), lambda _: None)
+    assert (chunk.start, chunk.samples) == (0, 1)
+    assert all(stem.shape == (2, 1) and np.isfinite(stem).all() for stem in chunk.stems.values())
 
 
 @pytest.mark.parametrize(("shifts", "overlap"), [(1, 0.25), (3, 0.25), (2, 0.6)])
@@ -169,10 +169,10 @@ def test_of_a_bag_only_those_networks_run_that_a_wanted_stem_needs(
     counting = tuple(Counting(network, number) for number, network in enumerate(separator._networks))
     monkeypatch.setattr(separator, "_networks", counting)
     told: list[float] = []
-    stretches = list(separator.separate(mix, Options(shifts=1, stems=(stem,)), told.append))
+    chunks = list(separator.separate(mix, Options(shifts=1, stems=(stem,)), told.append))
     assert ran == numbers
     assert told[-1] == 1.0
-    np.testing.assert_allclose(join(stretches, [stem])[stem], whole[stem], atol=1e-6)
+    np.testing.assert_allclose(join(chunks, [stem])[stem], whole[stem], atol=1e-6)
 
 
 def test_a_bag_that_leaves_a_stem_without_a_model_is_refused() -> None:

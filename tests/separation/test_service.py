@@ -8,7 +8,7 @@ import pytest
 from services.common.errors import AlreadyExistsError
 from services.common.jobs.queue import JobQueue
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from services.separation.service import SeparationService

@@ -51,7 +51,7 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
                 if event["job"]["job"]["state"] in FINAL:
                     break
     assert states(jobs[-1]) == dict.fromkeys(PARTS, "succeeded"), jobs[-1]
-    # Sections are found, and in the end named anew by the singing.
+    # Sections are found, and in the end named again by the singing.
     assert changed == Counter(PARTS) + Counter(["structure"])
     overall = [job["job"]["progress"] for job in jobs]
     assert overall == sorted(overall)

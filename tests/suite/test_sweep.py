@@ -12,7 +12,7 @@ import pytest
 from services.common.jobs.queue import JobContext, JobQueue
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.usage import Usage
 from services.separation import sweep as stem_sweep
@@ -87,7 +87,7 @@ async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: P
         await objects.put(key, b"sound")
     facts = AudioFacts("originals/used", "peaks/used", "covers/used.png", "hash", "flac", 1.0, 44_100, 2, -20.0)
     async with Database(url) as database:
-        library = Library(database)
+        library = TrackRepository(database)
         await library.add_upload("anna", SongFacts("Song", ""), facts)
         hour, now = timedelta(hours=1), timedelta(0)
 

@@ -191,7 +191,7 @@ Result = Beats | Key | Chords | Structure | Lyrics
 class Context:
     """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options.
 
-    A backend of the structure that is given a `structure` names its sections anew: then the audio is the vocals stem,
+    A backend of the structure that is given a `structure` names its sections again: then the audio is the vocals stem,
     and `lyrics` are what is sung, if that is known. For the lyrics, `mix` decodes the mix that the vocals are from (any
     rate and number of channels) when it is called, `options["text"]` are the words where they are known, and
     `options["found_text"]` where it is likely that they are these.

@@ -4,7 +4,7 @@ Every RPC but those named public needs `authorization: Bearer <JWT>` in its meta
 service calls; `caller()` gives it to the code that answers.
 
 Most tokens are good for all that their bearer may do. A token with scopes (an API token's, a one-time password's) is
-good for RPCs of these scopes only; `services.common.rpc.server` checks that.
+good for RPCs of these scopes only; `services.common.rpc.interceptor` checks that.
 """
 
 import asyncio

@@ -15,8 +15,9 @@ from services.common.jobs.queue import JobQueue
 from services.common.observe import telemetry
 from services.common.rpc.auth import ServiceIdentity, TokenVerifier
 from services.common.rpc.client import AuthClient, open_channel
+from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models, with_operations
-from services.common.rpc.server import Draining, Service, serve, stop_signal
+from services.common.rpc.server import Service, serve, stop_signal
 from stemtube.operations.v1 import operations_pb2
 
 MAX_WORK_ITEMS = 200
@@ -30,7 +31,7 @@ class Worker(Protocol):
         ...
 
 
-class Callers:
+class VerifiedCallers:
     """How a service knows its callers, and makes itself known to the services that it calls."""
 
     def __init__(self, settings: Settings, service: str) -> None:
@@ -94,7 +95,7 @@ async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
 
 
 async def run_with_jobs(
-    callers: Callers,
+    callers: VerifiedCallers,
     jobs: JobQueue,
     worker: Worker | None,
     service: Service | None,

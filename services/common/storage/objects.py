@@ -9,28 +9,26 @@ The async methods never block the event loop. `open` is for worker threads, whic
 import asyncio
 import contextlib
 import io
-import os
-import re
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, PreconditionError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from services.common.errors import InvalidInputError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-MAX_KEY_LENGTH = 512
-MAX_SEGMENT_LENGTH = 200
+from services.common.config import Settings
+from services.common.storage.object_info import ObjectInfo, check_key, info_of, range_options, storage_errors
+from services.common.storage.remote_file import RemoteFile
+
 CHUNK_BYTES = 1024 * 1024
 # S3 asks for parts of 5 MiB at least; two in flight keep an upload below 25 MiB of memory.
 _PART_BYTES = 8 * 1024 * 1024
@@ -38,25 +36,6 @@ _PARTS_IN_FLIGHT = 2
 _DELETE_BATCH = 500
 _REQUEST_TIMEOUT = timedelta(minutes=2)
 _RETRY_TIMEOUT = timedelta(seconds=30)
-
-_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What is known of an object without reading it.
-
-    Args:
-        key: relative key.
-        size: bytes.
-        etag: HTTP entity tag with its quotes; changes when the object is replaced. Empty if the store gives none.
-        last_modified: with time zone.
-    """
-
-    key: str
-    size: int
-    etag: str
-    last_modified: datetime
 
 
 class ObjectStore:
@@ -163,7 +142,7 @@ class ObjectStore:
         size = 0
         try:
             async for piece in pieces:
-                with _storage_errors(key):
+                with storage_errors(key):
                     await writer.write(piece)
                 size += len(piece)
         except BaseException as error:
@@ -171,7 +150,7 @@ class ObjectStore:
                 await writer.__aexit__(type(error), error, error.__traceback__)
             await asyncio.to_thread(self._remove_empty_directories, key)
             raise
-        with _storage_errors(key):
+        with storage_errors(key):
             await writer.close()
         return size
 
@@ -182,7 +161,7 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
-        with _storage_errors(key):
+        with storage_errors(key):
             result = await obstore.get_async(self._store, key)
             return bytes(await result.bytes_async())
 
@@ -209,9 +188,9 @@ class ObjectStore:
         info = await self.head(key)
         end = info.size if length is None else min(info.size, start + length)
         for position in range(start, end, chunk):
-            with _storage_errors(key):
+            with storage_errors(key):
                 result = await obstore.get_async(
-                    self._store, key, options=_range_options(info, position, min(position + chunk, end))
+                    self._store, key, options=range_options(info, position, min(position + chunk, end))
                 )
                 piece = bytes(await result.bytes_async())
             yield piece
@@ -223,8 +202,8 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
-        with _storage_errors(key):
-            return _info(await obstore.head_async(self._store, key))
+        with storage_errors(key):
+            return info_of(await obstore.head_async(self._store, key))
 
     async def exists(self, key: str) -> bool:
         """Whether there is such an object."""
@@ -243,10 +222,10 @@ class ObjectStore:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""
         if prefix is not None:
             check_key(prefix)
-        with _storage_errors(prefix or ""):
+        with storage_errors(prefix or ""):
             async for batch in obstore.list(self._store, prefix=prefix):
                 for meta in batch:
-                    yield _info(meta)
+                    yield info_of(meta)
 
     async def copy(self, source: str, destination: str) -> None:
         """Copies an object within the store, without passing its bytes through this process.
@@ -256,13 +235,13 @@ class ObjectStore:
         """
         check_key(source)
         check_key(destination)
-        with _storage_errors(source):
+        with storage_errors(source):
             await obstore.copy_async(self._store, source, destination)
 
     async def delete(self, key: str) -> None:
         """Deletes an object; one that is not there is no error."""
         check_key(key)
-        with contextlib.suppress(NotFoundError), _storage_errors(key):
+        with contextlib.suppress(NotFoundError), storage_errors(key):
             await obstore.delete_async(self._store, key)
 
     async def delete_prefix(self, prefix: str) -> int:
@@ -271,7 +250,7 @@ class ObjectStore:
         for first in range(0, len(keys), _DELETE_BATCH):
             batch = keys[first : first + _DELETE_BATCH]
             try:
-                with _storage_errors(prefix):
+                with storage_errors(prefix):
                     await obstore.delete_async(self._store, batch)
             except NotFoundError:
                 # Somebody else deletes here too; a directory stops at the first file that is gone.
@@ -291,11 +270,11 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
-        with _storage_errors(key):
+        with storage_errors(key):
             if self._root is not None:
                 return (self._root / key).open("rb")
-            info = _info(obstore.head(self._store, key))
-        return io.BufferedReader(_RemoteFile(self._store, info), CHUNK_BYTES)
+            info = info_of(obstore.head(self._store, key))
+        return io.BufferedReader(RemoteFile(self._store, info), CHUNK_BYTES)
 
     def _remove_empty_directories(self, key: str) -> None:
         """Takes away the directories that an object's upload left behind when it failed."""
@@ -310,65 +289,20 @@ class ObjectStore:
             directory = directory.parent
 
 
-class _RemoteFile(io.RawIOBase):
-    """A remote object as an unbuffered file, one range request per read."""
-
-    def __init__(self, store: LocalStore | S3Store, info: ObjectInfo) -> None:
-        self._remote = store
-        self._info = info
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._info.size}[whence]
-        if base + offset < 0:
-            raise OSError("cannot seek before the start of an object")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
-        end = min(self._position + len(buffer), self._info.size)
-        if end <= self._position:
-            return 0
-        with _storage_errors(self._info.key):
-            result = obstore.get(self._remote, self._info.key, options=_range_options(self._info, self._position, end))
-            data = bytes(result.bytes())
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def check_key(key: str) -> None:
-    """Refuses everything but segments of `[A-Za-z0-9._-]`, at most 200 characters each and 512 in all, joined by `/`.
+def open_store(settings: Settings) -> ObjectStore:
+    """The object store that the settings name.
 
     Raises:
-        InvalidInputError: reason BAD_KEY.
+        InvalidInputError: reason BAD_STORAGE_URL.
     """
-    segments = key.split("/")
-    if len(key) > MAX_KEY_LENGTH or not all(
-        len(segment) <= MAX_SEGMENT_LENGTH and _SEGMENT.fullmatch(segment) and segment.strip(".")
-        for segment in segments
-    ):
-        raise InvalidInputError("not a valid object key", "BAD_KEY")
-
-
-def _range_options(info: ObjectInfo, start: int, end: int) -> "obstore.GetOptions":
-    options: dict[str, object] = {"range": (start, end)}
-    if info.etag:
-        options["if_match"] = info.etag
-    return cast("obstore.GetOptions", options)
-
-
-def _info(meta: "ObjectMeta") -> ObjectInfo:
-    return ObjectInfo(meta["path"], meta["size"], meta["e_tag"] or "", meta["last_modified"])
+    storage = settings.storage
+    return ObjectStore.from_url(
+        settings.storage_url,
+        endpoint=storage.endpoint or None,
+        region=storage.region or None,
+        access_key_id=storage.access_key.get_secret_value() or None,
+        secret_access_key=storage.secret_key.get_secret_value() or None,
+    )
 
 
 async def _pieces_of_bytes(data: bytes) -> AsyncIterator[bytes]:
@@ -382,20 +316,3 @@ async def _pieces_of_file(path: Path) -> AsyncGenerator[bytes, None]:
             yield piece
     finally:
         file.close()
-
-
-def _unavailable() -> UnavailableError:
-    return UnavailableError("the object storage does not work now", "STORAGE_UNAVAILABLE")
-
-
-@contextlib.contextmanager
-def _storage_errors(key: str) -> Iterator[None]:
-    """Turns what obstore raises into domain errors; its own texts name local paths and only go along as the cause."""
-    try:
-        yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise NotFoundError("no such object in the storage", "NO_SUCH_OBJECT", key=key) from error
-    except PreconditionError as error:
-        raise UnavailableError("the object was replaced while it was read", "OBJECT_CHANGED", key=key) from error
-    except (BaseError, OSError) as error:
-        raise _unavailable() from error

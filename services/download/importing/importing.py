@@ -10,7 +10,7 @@ from sqlalchemy import select
 from services.common.errors import InvalidInputError
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, Stem, Track
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.results import relist, summary_of
 from services.download.tracks.user_tracks import no_such_track
 
@@ -34,7 +34,7 @@ class Importer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._library = Library(database)
+        self._library = TrackRepository(database)
 
     async def has_audio(self, url: str) -> bool:
         """Whether the audio of a link is there."""

@@ -17,7 +17,7 @@ from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import Plan, part_names
 from services.download.pipeline.remote import RemoteJobs
 from services.download.tables import OutstandingRequests
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.upkeep.trash import Remover
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class Outstanding:
     """Keeps the ids of jobs that may have requests, and withdraws these."""
 
-    def __init__(self, library: Library, remover: Remover, remote: RemoteJobs) -> None:
+    def __init__(self, library: TrackRepository, remover: Remover, remote: RemoteJobs) -> None:
         self._database = library.database
         self._remover = remover
         self._remote = remote

@@ -10,7 +10,7 @@ WEIGHTS = {"acquire": 5, "separation": 45, "beats": 12, "key": 5, "chords": 14, 
 RemoteState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
-class Board:
+class JobProgress:
     """The parts of one job. What a former attempt has shown stays until there is news."""
 
     def __init__(self, job: JobContext, names: list[str]) -> None:

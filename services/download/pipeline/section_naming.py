@@ -8,11 +8,11 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.errors import StemTubeError
 from services.common.jobs.queue import JobContext
-from services.download.pipeline.progress import Board
+from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.versions import Kept, Versions
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
@@ -27,15 +27,22 @@ class SectionNaming:
 
     Args:
         job: the job.
-        board: shows that the structure is at work once more.
+        job_progress: shows that the structure is at work once more.
         library: has sections, vocals and lyrics.
         versions: keeps the names.
         remote: the analysis service.
     """
 
-    def __init__(self, job: JobContext, board: Board, library: Library, versions: Versions, remote: RemoteJobs) -> None:
+    def __init__(
+        self,
+        job: JobContext,
+        job_progress: JobProgress,
+        library: TrackRepository,
+        versions: Versions,
+        remote: RemoteJobs,
+    ) -> None:
         self._job = job
-        self._board = board
+        self._progress = job_progress
         self._library = library
         self._versions = versions
         self._remote = remote
@@ -58,13 +65,13 @@ class SectionNaming:
         is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
         if is_part:
             # Not done any more, so that its end is news once more.
-            self._board.update("structure", "running", stage="naming")
+            self._progress.update("structure", "running", stage="naming")
         try:
             await self._ask(asked)
         except StemTubeError as error:
             log.warning("sections keep their names", track_id=self._track_id, reason=error.reason)
         if is_part:
-            self._board.succeed("structure")
+            self._progress.succeed("structure")
         return {"parts": {}}
 
     def _question(self, data: TrackData, computed: TrackData, ended: list[Outcome]) -> dict[str, Any] | None:

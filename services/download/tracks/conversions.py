@@ -7,7 +7,8 @@ import asyncio
 
 import structlog
 
-from services.common.storage.objects import ObjectInfo, ObjectStore
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import ObjectStore
 from services.download.upkeep.trash import DERIVED
 
 log = structlog.get_logger(__name__)

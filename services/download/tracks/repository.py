@@ -54,7 +54,7 @@ class SongFacts:
     license: str = ""
 
 
-class Library:
+class TrackRepository:
     """Reads and changes the library."""
 
     def __init__(self, database: Database) -> None:

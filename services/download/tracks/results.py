@@ -20,7 +20,7 @@ STEMS: tuple[type[Stem | OwnStem], ...] = (Stem, OwnStem)
 
 @dataclass(frozen=True, slots=True)
 class PartEdit:
-    """When a user corrected a part, and whether it was computed anew after that."""
+    """When a user corrected a part, and whether it was computed again after that."""
 
     edit_time: datetime
     computed_since: bool

@@ -16,7 +16,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.requests import request_digest, with_content
 from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import Identity, require_user
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.addresses import check_link
@@ -34,9 +34,9 @@ from services.download.playlists.service import PlaylistRpcs
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.tracks.paging import make_token, page_size, read_token
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData, expect_undamaged
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.user_tracks_service import ShelfRpcs
 from services.download.upkeep.service import UpkeepRpcs
 from services.download.upkeep.trash import Trash, derived_key
@@ -74,8 +74,8 @@ class DownloadService(
     def __init__(
         self,
         settings: DownloadSettings,
-        library: Library,
-        shelf: Shelf,
+        library: TrackRepository,
+        user_tracks: UserTracks,
         playlists: Playlists,
         trash: Trash,
         usage: Usage,
@@ -91,7 +91,7 @@ class DownloadService(
     ) -> None:
         self._settings = settings
         self._library = library
-        self._shelf = shelf
+        self._user_tracks = user_tracks
         self._playlists = playlists
         self._trash = trash
         self._usage = usage
@@ -361,7 +361,7 @@ class DownloadService(
     async def _convert(self, user: str, key: str, wanted: str) -> str:
         derived = derived_key(key, wanted)
         if not await self._objects.exists(derived):
-            await self._acquirer.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
+            await self._acquirer.inspector.convert(user, key, wanted, derived, CONVERSION_WAIT_SECONDS)
             await self._conversions.note(derived)
         return derived
 

@@ -18,7 +18,7 @@ from services.download.tracks.results import TrackData, add_results, relist, sum
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Shelf:
+class UserTracks:
     """Reads and changes what users have.
 
     Args:

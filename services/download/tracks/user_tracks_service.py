@@ -15,10 +15,10 @@ from services.download.tracks.edits import checked_part
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
 from services.download.tracks.paging import page_size
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.text import checked_notes, checked_text
-from services.download.tracks.user_tracks import Shelf, no_such_track
+from services.download.tracks.user_tracks import UserTracks, no_such_track
 from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import download_pb2 as pb
 
@@ -26,8 +26,8 @@ from stemtube.download.v1 import download_pb2 as pb
 class ShelfRpcs:
     """Part of the servicer."""
 
-    _library: Library
-    _shelf: Shelf
+    _library: TrackRepository
+    _user_tracks: UserTracks
     _playlists: Playlists
     _trash: Trash
     _jobs: JobQueue
@@ -42,7 +42,7 @@ class ShelfRpcs:
         listing = read_listing(request)
         if request.playlist_id:
             await self._playlists.get(user, request.playlist_id)
-        found = await self._shelf.tracks(user, listing, listing.read(request.page_token), size + 1)
+        found = await self._user_tracks.tracks(user, listing, listing.read(request.page_token), size + 1)
         response = pb.ListTracksResponse(tracks=[track_message(data, summary=True) for data, _ in found[:size]])
         if len(found) > size:
             last, value = found[size - 1]
@@ -59,12 +59,12 @@ class ShelfRpcs:
             changes["favourite"] = request.favourite
         if request.HasField("notes"):
             changes["notes"] = checked_notes(request.notes)
-        data = await self._shelf.update(require_user().subject, request.track_id, changes)
+        data = await self._user_tracks.update(require_user().subject, request.track_id, changes)
         return pb.UpdateTrackResponse(track=track_message(data, summary=True))
 
     async def DeleteTrack(self, request: pb.DeleteTrackRequest, _context: Any) -> pb.DeleteTrackResponse:
         user = require_user().subject
-        await self._shelf.remove(user, request.track_id, for_good=request.permanently)
+        await self._user_tracks.remove(user, request.track_id, for_good=request.permanently)
         for record in await self._jobs.unfinished(user):
             if record.subject == request.track_id:
                 await self._cancel(record.id)
@@ -74,7 +74,7 @@ class ShelfRpcs:
         return pb.DeleteTrackResponse()
 
     async def RestoreTrack(self, request: pb.RestoreTrackRequest, _context: Any) -> pb.RestoreTrackResponse:
-        data = await self._shelf.restore(require_user().subject, request.track_id)
+        data = await self._user_tracks.restore(require_user().subject, request.track_id)
         return pb.RestoreTrackResponse(track=track_message(data, summary=True))
 
     async def EditPart(self, request: pb.EditPartRequest, _context: Any) -> pb.EditPartResponse:
@@ -83,14 +83,14 @@ class ShelfRpcs:
         if not track.content_hash:
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
         part, content = checked_part(request, track.duration_seconds)
-        await self._shelf.edit(user, track.id, part, content)
+        await self._user_tracks.edit(user, track.id, part, content)
         return pb.EditPartResponse(track=track_message(await self._track(user, track.id)))
 
     async def RevertPart(self, request: pb.RevertPartRequest, _context: Any) -> pb.RevertPartResponse:
         user = require_user().subject
         if request.part not in PARTS:
             raise InvalidInputError("part is one of " + ", ".join(PARTS.values()), "BAD_REQUEST")
-        await self._shelf.revert(user, request.track_id, PARTS[request.part], to_shared=request.to_shared)
+        await self._user_tracks.revert(user, request.track_id, PARTS[request.part], to_shared=request.to_shared)
         return pb.RevertPartResponse(track=track_message(await self._track(user, request.track_id)))
 
     async def _track(self, user: str, track_id: str, *, computed: bool = False) -> TrackData:

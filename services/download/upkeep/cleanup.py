@@ -7,7 +7,7 @@ from services.common.errors import NotFoundError
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobContext, JobQueue, job_key
 from services.common.jobs.store import JobRecord
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.user_tracks import UserTracks
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import upkeep_pb2
@@ -20,10 +20,10 @@ USER = "system"
 class Cleanup:
     """Handles these jobs."""
 
-    def __init__(self, sweeper: Sweeper, trash: Trash, shelf: Shelf) -> None:
+    def __init__(self, sweeper: Sweeper, trash: Trash, user_tracks: UserTracks) -> None:
         self._sweeper = sweeper
         self._trash = trash
-        self._shelf = shelf
+        self._user_tracks = user_tracks
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
         """Runs one cleanup; its report."""
@@ -31,7 +31,7 @@ class Cleanup:
         async def work() -> dict[str, Any]:
             job.report("cleaning", 0.0)
             dry_run = job.payload["dry_run"]
-            expired = len(await self._shelf.expired()) if dry_run else await self._trash.empty()
+            expired = len(await self._user_tracks.expired()) if dry_run else await self._trash.empty()
             report = await self._sweeper.sweep(dry_run=dry_run)
             report.expired_track_count = expired
             return asdict(report)

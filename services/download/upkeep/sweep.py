@@ -13,9 +13,10 @@ import structlog
 
 from services.common.errors import PreconditionError
 from services.common.storage.database import Database
-from services.common.storage.objects import ObjectInfo, ObjectStore
+from services.common.storage.object_info import ObjectInfo
+from services.common.storage.objects import ObjectStore
 from services.download.tables import ObjectState
-from services.download.tracks.repository import UPLOADS, Library
+from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import Lost, LostRecords
 from services.download.upkeep.object_states import ObjectStates
 from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
@@ -114,7 +115,7 @@ class Sweeper:
         missing_for: timedelta = timedelta(days=30),
     ) -> None:
         self._objects = objects
-        self._library = Library(database)
+        self._library = TrackRepository(database)
         self._remover = Remover(objects, self._library)
         self._states = ObjectStates(database)
         self._lost = LostRecords(objects, database)

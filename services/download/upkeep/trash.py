@@ -9,8 +9,8 @@ from services.common import audio
 from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
-from services.download.tracks.repository import Library
-from services.download.tracks.user_tracks import Shelf
+from services.download.tracks.repository import TrackRepository
+from services.download.tracks.user_tracks import UserTracks
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ def trash_key(key: str) -> str:
 class Remover:
     """Removes objects, unless a track needs them after all by then."""
 
-    def __init__(self, objects: ObjectStore, library: Library) -> None:
+    def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
         self._objects = objects
         self._library = library
 
@@ -95,9 +95,9 @@ class Remover:
 class Trash:
     """Ends what users have removed for good, once their grace period is over."""
 
-    def __init__(self, library: Library, shelf: Shelf, remover: Remover, jobs: JobQueue) -> None:
+    def __init__(self, library: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
         self._library = library
-        self._shelf = shelf
+        self._user_tracks = user_tracks
         self._remover = remover
         self._jobs = jobs
 
@@ -113,14 +113,14 @@ class Trash:
             UnavailableError: there are such removals, and the store is away or not the library's: all stays.
         """
         done = 0
-        expired = await self._shelf.expired(user_id, track_id)
+        expired = await self._user_tracks.expired(user_id, track_id)
         if expired:
             await self._remover.expect_right_store()
         in_use = {record.subject for record in await self._jobs.unfinished()} if expired else set()
         for user_id, track_id in expired:
             if track_id in in_use:
                 continue
-            keys = await self._library.forget(user_id, track_id, self._shelf.removed_before())
+            keys = await self._library.forget(user_id, track_id, self._user_tracks.removed_before())
             if keys is not None:
                 done += 1
                 await self._remover.remove(keys)

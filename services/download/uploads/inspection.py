@@ -1,66 +1,115 @@
-"""The library's work on files, in a child process: what a file holds, its waveform peaks, other formats of it."""
+"""Checks files by a full decode, and converts them, in child processes that many users share fairly."""
 
 import asyncio
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.common import audio
-from services.common.compute.engine import Report
+from services.common.compute.engine import Engine
+from services.common.compute.engine_pool import EnginePool, default_children
+from services.common.compute.fair_limiter import FairLimiter
+from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
-from services.download.fetching.pictures import MAX_PICTURE_BYTES, picture_name, picture_suffix
+from services.download.fetching.pictures import picture_name
+from services.download.locks import Locks
+from services.download.tracks.repository import AudioFacts
+from services.download.uploads.file_work import FileWork
+from services.download.uploads.originals import cover_of, peaks_of
 
-PEAKS_TYPE = "application/octet-stream"
+OnStage = Callable[..., None]
+IDLE_SECONDS = 120.0
 
 
-class FileWork:
-    """Tasks on objects of the store: `inspect` and `transcode`."""
+class Inspector:
+    """Checks and converts objects of the store.
 
-    def __init__(self, settings: DownloadSettings) -> None:
-        self._objects = settings.object_store()
-        self._limits = settings.limits
-        self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
+    Args:
+        settings: of the process.
+        objects: where the files are.
+    """
 
-    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Does a task, `{"do": "inspect" | "transcode", …}`."""
-        return self._inspect(task, report) if task["do"] == "inspect" else self._transcode(task, report)
+    def __init__(self, settings: DownloadSettings, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._files = files_pool(settings)
+        self._converting = Locks()
 
-    def _inspect(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Decodes the whole object `key`, refuses what is no song, and stores its peaks as `peaks_key`.
+    async def close(self) -> None:
+        """Ends the child processes."""
+        await self._files.close()
 
-        A picture in it is stored as `cover_key`; the answer has its name, empty if there is none, as `cover`.
+    async def check(
+        self,
+        user_id: str,
+        draft: str,
+        digest: str,
+        on_stage: OnStage,
+        cover: Path | None = None,
+        *,
+        patient: bool = False,
+    ) -> tuple[AudioFacts, dict[str, str]]:
+        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already.
+
+        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused.
         """
-        with self._objects.open(task["key"]) as source:
-            found = audio.inspect(source, self._limits, lambda done: report("checking", done), self._sandbox)
-        picture = found.picture
-        asyncio.run(self._objects.put(task["peaks_key"], found.peaks.to_bytes(), PEAKS_TYPE))
-        if not picture_suffix(picture) or len(picture) > MAX_PICTURE_BYTES:
-            picture = b""
-        else:
-            asyncio.run(self._objects.put(task["cover_key"], picture))
-        info = found.info
-        return {
-            "content_hash": found.content_hash,
-            "duration_seconds": info.duration_seconds,
-            "sample_rate_hz": info.sample_rate_hz,
-            "channels": info.channels,
-            "loudness_lufs": found.loudness_lufs,
-            "container": info.container,
-            "title": info.tags.get("title", ""),
-            "artist": info.tags.get("artist", ""),
-            "cover": picture_name(picture) if picture else "",
-        }
+        task = {"do": "inspect", "key": draft, "peaks_key": peaks_of(draft), "cover_key": cover_of(draft)}
+        turn = self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0))
+        async with turn as engine:
+            found: dict[str, Any] = await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+        picture = found["cover"]
+        if cover is not None:
+            picture = await asyncio.to_thread(_picture_name, cover)
+            await self._objects.put(cover_of(draft), cover)
+        kept = (draft, peaks_of(draft), *((cover_of(draft),) if picture else ()))
+        facts = AudioFacts(
+            audio_key=f"originals/{digest}",
+            peaks_key=f"peaks/{digest}",
+            cover_key=f"covers/{picture}" if picture else "",
+            content_hash=found["content_hash"],
+            suffix=found["container"],
+            duration_seconds=found["duration_seconds"],
+            sample_rate_hz=found["sample_rate_hz"],
+            channels=found["channels"],
+            loudness_lufs=found["loudness_lufs"],
+            size_bytes=sum([(await self._objects.head(key)).size for key in kept]),
+        )
+        return facts, {"title": found["title"], "artist": found["artist"]}
 
-    def _transcode(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Makes the object `key` in `format` as the object `to`."""
-        with tempfile.TemporaryDirectory() as folder, self._objects.open(task["key"]) as source:
-            path = Path(folder) / "audio"
-            audio.transcode(
-                source,
-                path,
-                task["format"],
-                on_progress=lambda done: report("converting", done),
-                sandbox=self._sandbox,
-            )
-            asyncio.run(self._objects.put(task["to"], path, audio.CONTENT_TYPES[task["format"]]))
-        return {}
+    async def convert(
+        self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
+    ) -> None:
+        """Makes an object in another format, as another object, unless that is there already.
+
+        Args:
+            user_id: for whom.
+            key: of the object.
+            audio_format: which one.
+            to: the other object's key.
+            wait_seconds: longest time to wait for a turn; None: as long as it takes.
+
+        Raises:
+            StemTubeError: it cannot be read.
+            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+        """
+        if await self._objects.exists(to):
+            return
+        task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
+        # A lock for each user: nobody waits for another one's conversion, which may be held up; both give the same.
+        one_at_a_time = self._converting.of(f"{user_id} {to}")
+        async with one_at_a_time, self._files.engine(user_id, wait_seconds=wait_seconds) as engine:
+            if not await self._objects.exists(to):
+                await engine.run(task, tell_nobody)
+
+
+def files_pool(settings: DownloadSettings) -> EnginePool:
+    """The children that check and convert files."""
+    section = settings.download
+    limiter = FairLimiter("files", section.file_children or default_children(), section.file_children_per_user)
+    return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
+
+
+def tell_nobody(*_arguments: Any, **_detail: Any) -> None:
+    """For work whose progress is not shown."""
+
+
+def _picture_name(path: Path) -> str:
+    return picture_name(path.read_bytes())

@@ -60,7 +60,7 @@ CPU = Hardware()
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Chunk:
     """A finished part of all stems.
 
     Args:
@@ -98,30 +98,30 @@ class Separator(Protocol):
     stems: tuple[str, ...]
     sample_rate_hz: int
 
-    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
+    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Chunk]:
         """Splits a mix, piece by piece: nothing is computed before the next piece is asked for.
 
         Args:
             mix: float32 [2, samples] at `sample_rate_hz`.
             options: see `Options`.
             progress: called with the fraction computed, in [0, 1], never falling, 0.0 first, 1.0 last (before the
-                last stretch is handed on); it raises `services.common.errors.StoppedError` to stop the work.
+                last chunk is handed on); it raises `services.common.errors.StoppedError` to stop the work.
 
         Returns:
-            Finished stretches of all `stems` (see `Options.stems`), in order and without gaps, together as long as the
+            Finished chunks of all `stems` (see `Options.stems`), in order and without gaps, together as long as the
             mix; none for an empty one. Beyond them, memory does not grow with the song's length.
 
         Raises:
             InvalidInputError: the mix has another shape or type; raised at once.
-            StoppedError: out of `progress`, when the next stretch is asked for.
+            StoppedError: out of `progress`, when the next chunk is asked for.
             NoMemoryError: likewise; not even one segment fits into memory (reason OUT_OF_MEMORY).
         """
         ...
 
 
-def join(stretches: Iterable[Stretch], stems: Sequence[str]) -> dict[str, Samples]:
-    """Whole stems, float32 [2, samples] each, of all stretches of a mix; for callers that do not mind to hold them."""
-    pieces = [stretch.stems for stretch in stretches]
+def join(chunks: Iterable[Chunk], stems: Sequence[str]) -> dict[str, Samples]:
+    """Whole stems, float32 [2, samples] each, of all chunks of a mix; for callers that do not mind to hold them."""
+    pieces = [chunk.stems for chunk in chunks]
     nothing = np.zeros((2, 0), np.float32)
     return {stem: np.concatenate([nothing, *(piece[stem] for piece in pieces)], axis=1) for stem in stems}
 

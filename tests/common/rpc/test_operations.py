@@ -15,8 +15,9 @@ from services.common.errors import InvalidInputError
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.auth import TokenVerifier, bearer
 from services.common.rpc.client import domain_error, open_channel
+from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models, with_operations
-from services.common.rpc.server import Draining, Service, start
+from services.common.rpc.server import Service, start
 from services.common.weights.store import Weights, WeightStore
 from stemtube.operations.v1 import operations_pb2 as pb
 from stemtube.operations.v1 import operations_pb2_grpc

@@ -17,8 +17,8 @@ from services.common.jobs import metrics
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobStore
 from services.common.observe.telemetry import HealthServer
-from services.common.rpc.runtime import Callers, queue_route, run_with_jobs
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
+from services.common.rpc.runtime import VerifiedCallers, queue_route, run_with_jobs
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
 from tests.suite.running import free_ports
@@ -117,7 +117,7 @@ async def test_a_worker_that_drains_can_be_seen_until_its_job_has_ended(tmp_path
     (port,) = free_ports(1)
     running = asyncio.create_task(
         run_with_jobs(
-            Callers(Settings(data_dir=tmp_path), "separation"),
+            VerifiedCallers(Settings(data_dir=tmp_path), "separation"),
             queue,
             Idle(),
             None,

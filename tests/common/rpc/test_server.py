@@ -26,16 +26,16 @@ from services.common.errors import Code, InvalidInputError, LimitExceededError, 
 from services.common.rpc import server as server_module
 from services.common.rpc.auth import TokenVerifier, bearer, caller
 from services.common.rpc.client import RemoteError, domain_error, final_answer, open_channel
+from services.common.rpc.draining import Draining
 from services.common.rpc.server import (
     MAX_CONCURRENT_STREAMS,
     MAX_MESSAGE_BYTES,
     MAX_METADATA_BYTES,
-    Draining,
     RunningServer,
     Service,
-    error_status,
     start,
 )
+from services.common.rpc.statuses import error_status
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = Ed25519PrivateKey.generate()

@@ -13,7 +13,8 @@ from services.auth.app import open_auth
 from services.common.config import NetworkSettings
 from services.common.errors import Code, PreconditionError
 from services.common.rpc.client import AuthClient, RemoteError, open_channel
-from services.common.rpc.server import Draining, RunningServer, start
+from services.common.rpc.draining import Draining
+from services.common.rpc.server import RunningServer, start
 from tests.auth.running import auth_settings
 
 

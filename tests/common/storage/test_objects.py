@@ -11,7 +11,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from services.common.errors import InvalidInputError, NotFoundError, UnavailableError
-from services.common.storage.objects import ObjectStore, check_key
+from services.common.storage.object_info import check_key
+from services.common.storage.objects import ObjectStore
 from tests.common.s3_server import S3Server
 
 MIB = 1024 * 1024

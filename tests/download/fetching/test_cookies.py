@@ -9,7 +9,7 @@ import pytest
 
 from services.common.errors import StemTubeError
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.fetching.cookies import CookieRules, copy_cookies, is_of
 from services.download.fetching.lookups import Lookups
@@ -79,7 +79,7 @@ async def rpcs(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterato
     service = DownloadService(
         settings,
         acquiring.library,
-        acquiring.shelf,
+        acquiring.user_tracks,
         unused,
         acquiring.trash,
         acquiring.usage,

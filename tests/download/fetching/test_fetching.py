@@ -11,11 +11,12 @@ from services.common.errors import Code
 from services.common.jobs import queue
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
+from services.download.fetching.links import Requester
 from services.download.pipeline import pipeline
 from services.download.pipeline.plan import make_plan
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.usage import Usage
-from services.download.uploads.acquire import Acquirer, Requester
+from services.download.uploads.acquire import Acquirer
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.job.v1 import job_pb2
@@ -89,20 +90,20 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
     faster = Acquirer(settings, acquiring.objects, acquiring.library)
     taken: list[str] = []
 
-    class SlowLibrary(Library):
+    class SlowRepository(TrackRepository):
         """That of a process which notes its audio when the other one has done so."""
 
         async def set_audio(
             self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
         ) -> bool:
             site.files["song.flac"] = with_soundfile(tmp_path / "other.flac", music(3, seed=6))
-            taken.append(await faster.acquire(track_id, Requester("ben"), ignore, ignore, any_size))
+            taken.append(await faster.links.acquire(track_id, Requester("ben"), ignore, ignore, any_size))
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slower = Acquirer(settings, acquiring.objects, SlowLibrary(database))
+        slower = Acquirer(settings, acquiring.objects, SlowRepository(database))
         track = await acquiring.library.add_link("anna", site.put(song))
-        assert [await slower.acquire(track.id, Requester("anna"), ignore, ignore, any_size)] == taken
+        assert [await slower.links.acquire(track.id, Requester("anna"), ignore, ignore, any_size)] == taken
         assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]
     await faster.close()
     await slower.close()

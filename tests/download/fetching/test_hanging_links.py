@@ -142,7 +142,7 @@ async def test_a_link_that_is_tried_again_waits_in_the_queue_and_can_be_cancelle
     await acquiring.pipeline.discard_unfetched(acquiring.jobs, job_id, "anna", track_id)
     assert (await acquiring.jobs.get(job_id)).state == "cancelled"
     assert await acquiring.library.track(track_id) is None
-    assert not await asyncio.to_thread(os.listdir, acquiring.acquirer._partial.name)
+    assert not await asyncio.to_thread(os.listdir, acquiring.acquirer.links._partial.name)
 
 
 class Nobody:

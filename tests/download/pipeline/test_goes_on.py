@@ -69,7 +69,7 @@ async def test_a_job_that_is_broken_off_asks_for_the_same_again(acquiring: Acqui
         await service.asked.wait()
     await acquiring.jobs.close()
     # What goes into the requests is another by now.
-    await acquiring.shelf.edit("anna", track.id, "beats", beats(50.0) | {"beats": [{"time": 0.25}]})
+    await acquiring.user_tracks.edit("anna", track.id, "beats", beats(50.0) | {"beats": [{"time": 0.25}]})
     acquiring.jobs = JobQueue(
         acquiring.jobs._url,
         acquiring.jobs.name,

@@ -1,4 +1,4 @@
-"""A part that goes by the beats and is made anew without them is given those that the track has."""
+"""A part that goes by the beats and is made again without them is given those that the track has."""
 
 from pathlib import Path
 from typing import Any

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from services.download.pipeline.progress import Board
+from services.download.pipeline.progress import JobProgress
 from stemtube.job.v1 import job_pb2
 
 
 class Job:
-    """What a board needs of a job: the last detail, and somewhere to report to."""
+    """The job as `JobProgress` uses it: the last detail, and somewhere to report to."""
 
     def __init__(self, detail: dict[str, Any]) -> None:
         self.detail = detail
@@ -32,39 +32,39 @@ def remote(state: "job_pb2.JobState.ValueType", progress: float, eta: int | None
 
 def test_the_whole_goes_on_as_its_parts_do_and_ends_at_one() -> None:
     job = Job({})
-    board = Board(job, NAMES)  # type: ignore[arg-type]
-    board.succeed("acquire")
+    job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
+    job_progress.succeed("acquire")
     for progress in (0.2, 0.6, 0.4):
-        board.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, progress, eta=9))
-    board.succeed("beats")
-    board.succeed("separation")
+        job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, progress, eta=9))
+    job_progress.succeed("beats")
+    job_progress.succeed("separation")
     fractions = [fraction for _, fraction, _ in job.told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1)
-    assert board.errors() == []
+    assert job_progress.errors() == []
     assert {name: part["state"] for name, part in job.detail["parts"].items()} == dict.fromkeys(NAMES, "succeeded")
 
 
 def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
     """Chaos found it: the report of a dead attempt may be older than the steps that it finished."""
     dead = Job({})
-    Board(dead, NAMES).show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5))  # type: ignore[arg-type]
+    JobProgress(dead, NAMES).show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5))  # type: ignore[arg-type]
     job = Job(dead.detail)
-    board = Board(job, NAMES)  # type: ignore[arg-type]
+    job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     error = {"code": 9, "reason": "WEIGHTS_MISSING", "message": "not here", "retryable": False}
     for ended in ({"acquire": None}, {"separation": error}, {"beats": None}):
-        board.settle(ended)
+        job_progress.settle(ended)
     states = {name: part["state"] for name, part in job.detail["parts"].items()}
     assert states == {"acquire": "succeeded", "separation": "failed", "beats": "succeeded"}
-    assert board.errors() == [error]
-    assert board.any_succeeded()
+    assert job_progress.errors() == [error]
+    assert job_progress.any_succeeded()
 
 
 def test_the_time_left_is_that_of_the_slowest_part_and_unknown_while_one_is() -> None:
     job = Job({})
-    board = Board(job, NAMES)  # type: ignore[arg-type]
-    board.succeed("acquire")
-    board.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=20))
+    job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
+    job_progress.succeed("acquire")
+    job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=20))
     assert job.told[-1][2] is None
-    board.show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=5))
+    job_progress.show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=5))
     assert job.told[-1][2] == pytest.approx(20)

@@ -1,4 +1,4 @@
-"""Sections are named anew at the end of a job; whatever goes wrong leaves them as they were."""
+"""Sections are named again at the end of a job; whatever goes wrong leaves them as they were."""
 
 from pathlib import Path
 from typing import Any

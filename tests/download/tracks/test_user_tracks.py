@@ -73,7 +73,7 @@ async def test_pages_join_and_survive_changes_between_them(shelves: Shelves) -> 
         whole, _ = await shelves.page("anna", **asked)
         assert sorted(data.track.id for data in whole) == sorted(ids)
         first, token = await shelves.page("anna", size=3, **asked)
-        await shelves.shelf.remove("anna", first[0].track.id)
+        await shelves.user_tracks.remove("anna", first[0].track.id)
         second, token = await shelves.page("anna", token, size=3, **asked)
         third, end = await shelves.page("anna", token, size=3, **asked)
         assert [data.track.id for data in (*first, *second, *third)] == [data.track.id for data in whole]
@@ -81,7 +81,7 @@ async def test_pages_join_and_survive_changes_between_them(shelves: Shelves) -> 
         with pytest.raises(InvalidInputError) as refused:
             await shelves.page("anna", token, **asked, favourites=True)
         assert refused.value.reason == "BAD_PAGE_TOKEN"
-        await shelves.shelf.restore("anna", first[0].track.id)
+        await shelves.user_tracks.restore("anna", first[0].track.id)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_names_favourites_and_notes_are_the_users_own(shelves: Shelves) ->
     track = await shelves.library.add_link("anna", "https://a.example/song")
     await shelves.library.add_link("ben", "https://a.example/song")
     changes = {"title": "My song", "artist": "Me", "favourite": True, "notes": "capo 2"}
-    message = track_message(await shelves.shelf.update("anna", track.id, changes), summary=True)
+    message = track_message(await shelves.user_tracks.update("anna", track.id, changes), summary=True)
     assert (message.title, message.artist, message.favourite, message.notes) == ("My song", "Me", True, "capo 2")
     assert message.original_title == "https://a.example/song"
     assert await shelves.titles("anna", query="my me", favourites=True) == ["My song"]
@@ -115,13 +115,13 @@ async def test_names_favourites_and_notes_are_the_users_own(shelves: Shelves) ->
     await shelves.library.set_audio(track.id, SongFacts("Found", "Band"), _facts("0" * 32))
     assert await shelves.titles("anna") == ["My song"]
     assert await shelves.titles("ben", query="found band") == ["Found"]
-    await shelves.shelf.update("anna", track.id, {"title": "Found"})
+    await shelves.user_tracks.update("anna", track.id, {"title": "Found"})
     data = await shelves.library.track(track.id, "anna")
     assert data is not None
     assert data.access is not None
     assert (data.title, data.access.title, data.artist) == ("Found", None, "Me")
     with pytest.raises(NotFoundError):
-        await shelves.shelf.update("carl", track.id, {"favourite": True})
+        await shelves.user_tracks.update("carl", track.id, {"favourite": True})
 
 
 async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelves: Shelves) -> None:
@@ -129,7 +129,7 @@ async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelve
     await shelves.library.add_link("ben", "https://a.example/song")
     await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
     await shelves.library.set_analysis(track.id, "beats", beats(60.0))
-    await shelves.shelf.edit("anna", track.id, "beats", beats(120.0))
+    await shelves.user_tracks.edit("anna", track.id, "beats", beats(120.0))
 
     async def tempo(user: str, computed: bool = False) -> tuple[float, list[bool]]:
         data = await shelves.library.track(track.id, user, computed=computed)
@@ -146,10 +146,13 @@ async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelve
     listed, _ = await shelves.page("anna")
     assert [edit.computed_since for edit in track_message(listed[0], summary=True).edits] == [True]
     assert await shelves.titles("anna", min_bpm=119) == ["Song"]
-    await shelves.shelf.revert("anna", track.id, "beats")
+    await shelves.user_tracks.revert("anna", track.id, "beats")
     assert await tempo("anna") == (61.0, [])
     assert await shelves.titles("anna", min_bpm=119) == []
-    for other in (shelves.shelf.edit("carl", track.id, "key", {}), shelves.shelf.revert("carl", track.id, "key")):
+    for other in (
+        shelves.user_tracks.edit("carl", track.id, "key", {}),
+        shelves.user_tracks.revert("carl", track.id, "key"),
+    ):
         with pytest.raises(NotFoundError):
             await other
 
@@ -171,20 +174,20 @@ async def test_lists_leave_out_beats_and_the_curve_of_the_tempo(shelves: Shelves
 
 async def test_a_removed_track_comes_back_as_it_was_within_its_grace(shelves: Shelves) -> None:
     track_id = await shelves.add("anna", "Song", bpm=60.0)
-    await shelves.shelf.update("anna", track_id, {"notes": "mine"})
-    await shelves.shelf.edit("anna", track_id, "beats", beats(120.0))
+    await shelves.user_tracks.update("anna", track_id, {"notes": "mine"})
+    await shelves.user_tracks.edit("anna", track_id, "beats", beats(120.0))
     playlist = (await shelves.playlists.create("anna", "Set", "", [track_id])).playlist
-    await shelves.shelf.remove("anna", track_id)
+    await shelves.user_tracks.remove("anna", track_id)
     assert await shelves.titles("anna") == []
     assert await shelves.titles("anna", deleted=True) == ["Song"]
     assert await shelves.library.track(track_id, "anna") is None
     assert (await shelves.playlists.get("anna", playlist.id)).track_ids == []
     with pytest.raises(NotFoundError):
-        await shelves.shelf.remove("anna", track_id)
-    assert await shelves.shelf.expired() == []
-    assert await shelves.library.forget("anna", track_id, shelves.shelf.removed_before()) is None
-    restored = await shelves.shelf.restore("anna", track_id)
-    assert (await shelves.shelf.restore("anna", track_id)).track.id == track_id
+        await shelves.user_tracks.remove("anna", track_id)
+    assert await shelves.user_tracks.expired() == []
+    assert await shelves.library.forget("anna", track_id, shelves.user_tracks.removed_before()) is None
+    restored = await shelves.user_tracks.restore("anna", track_id)
+    assert (await shelves.user_tracks.restore("anna", track_id)).track.id == track_id
     assert restored.access is not None
     assert restored.access.notes == "mine"
     assert await shelves.titles("anna", min_bpm=119) == ["Song"]
@@ -198,14 +201,14 @@ async def test_after_its_grace_a_removed_track_is_gone_for_the_one_and_its_data_
     await shelves.library.add_link("ben", "https://a.example/song")
     await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
     shelves.grace = timedelta(0)
-    await shelves.shelf.remove("anna", track.id)
+    await shelves.user_tracks.remove("anna", track.id)
     with pytest.raises(NotFoundError):
-        await shelves.shelf.restore("anna", track.id)
+        await shelves.user_tracks.restore("anna", track.id)
     assert await shelves.titles("anna", deleted=True) == []
-    assert await shelves.shelf.expired() == [("anna", track.id)]
-    assert await shelves.library.forget("anna", track.id, shelves.shelf.removed_before()) == []
+    assert await shelves.user_tracks.expired() == [("anna", track.id)]
+    assert await shelves.library.forget("anna", track.id, shelves.user_tracks.removed_before()) == []
     shelves.grace = timedelta(days=7)
-    await shelves.shelf.remove("ben", track.id, for_good=True)
+    await shelves.user_tracks.remove("ben", track.id, for_good=True)
     keys = await shelves.library.forget("ben", track.id, LONG_AGO)
     assert sorted(keys or []) == [f"originals/{'0' * 32}", f"peaks/{'0' * 32}"]
     assert await shelves.library.track(track.id) is None
@@ -213,15 +216,15 @@ async def test_after_its_grace_a_removed_track_is_gone_for_the_one_and_its_data_
 
 async def test_an_id_with_nul_is_a_clear_error(shelves: Shelves) -> None:
     with pytest.raises((NotFoundError, InvalidInputError)):
-        await shelves.shelf.restore("anna", "a\0b")
+        await shelves.user_tracks.restore("anna", "a\0b")
     with pytest.raises((NotFoundError, InvalidInputError)):
         await shelves.playlists.get("anna", "a\0b")
 
 
 async def test_who_asks_again_for_a_removed_track_has_it_back(shelves: Shelves) -> None:
     track = await shelves.library.add_link("anna", "https://a.example/song")
-    await shelves.shelf.update("anna", track.id, {"notes": "mine"})
-    await shelves.shelf.remove("anna", track.id)
+    await shelves.user_tracks.update("anna", track.id, {"notes": "mine"})
+    await shelves.user_tracks.remove("anna", track.id)
     assert (await shelves.library.add_link("anna", "https://a.example/song")).id == track.id
     data = await shelves.library.track(track.id, "anna")
     assert data is not None

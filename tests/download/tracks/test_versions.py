@@ -290,7 +290,7 @@ async def test_own_results_of_own_inputs_are_own(link: Link) -> None:
 
 async def test_what_goes_by_corrected_beats_is_own(link: Link) -> None:
     await link.make("ben", analysis("beats"))
-    await link.acquiring.shelf.edit("anna", link.id, "beats", {**beats(99.0), "beats": [{"time": 1.25}]})
+    await link.acquiring.user_tracks.edit("anna", link.id, "beats", {**beats(99.0), "beats": [{"time": 1.25}]})
     await link.make("anna", analysis("chords"))
     assert [beat.time for beat in link.services.analyses[-1].parts[0].beats.beats] == [1.25]
     assert "chords" not in (await link.seen("ben")).analyses
@@ -351,13 +351,13 @@ async def test_the_way_back_to_the_shared_version(link: Link) -> None:
     await link.make("ben", analysis("beats"))
     await link.make("anna", analysis("beats", backend="librosa"))
     own, shared = (await link.seen("anna")).analyses["beats"], (await link.seen("ben")).analyses["beats"]
-    shelf = link.acquiring.shelf
-    await shelf.edit("anna", link.id, "beats", beats(99.0))
+    user_tracks = link.acquiring.user_tracks
+    await user_tracks.edit("anna", link.id, "beats", beats(99.0))
     assert (await link.seen("anna")).analyses["beats"]["tempo"]["bpm"] == 99.0
     assert (await link.seen("anna", computed=True)).analyses["beats"] == own
-    await shelf.revert("anna", link.id, "beats")
+    await user_tracks.revert("anna", link.id, "beats")
     assert (await link.seen("anna")).analyses["beats"] == own
-    await shelf.revert("anna", link.id, "beats", to_shared=True)
+    await user_tracks.revert("anna", link.id, "beats", to_shared=True)
     assert (await link.seen("anna")).analyses["beats"] == shared
     assert not (await link.seen("anna")).own
     tempo = {"max_bpm": shared["tempo"]["bpm"] + 0.1, "min_bpm": shared["tempo"]["bpm"] - 0.1}
@@ -367,7 +367,7 @@ async def test_the_way_back_to_the_shared_version(link: Link) -> None:
 @BOTH
 async def test_an_edit_knows_when_the_own_version_was_made_again(link: Link) -> None:
     await link.make("ben", analysis("key"))
-    await link.acquiring.shelf.edit("anna", link.id, "key", {"tonic": "A", "mode": "minor"})
+    await link.acquiring.user_tracks.edit("anna", link.id, "key", {"tonic": "A", "mode": "minor"})
     assert [edit.computed_since for edit in (await link.seen("anna")).edits.values()] == [False]
     await link.make("ben", analysis("key", backend="librosa"), again=True)
     assert [edit.computed_since for edit in (await link.seen("anna")).edits.values()] == [False]
@@ -382,11 +382,11 @@ async def test_own_versions_go_with_their_user_and_no_others(link: Link) -> None
     acquiring, ben = link.acquiring, await link.message("ben")
     anna = await link.message("anna")
     own = [stem.audio_key for stem in (await link.seen("anna")).stems if isinstance(stem, OwnStem)]
-    await acquiring.shelf.remove("anna", link.id)
+    await acquiring.user_tracks.remove("anna", link.id)
     assert await acquiring.trash.empty() == 0
-    await acquiring.shelf.restore("anna", link.id)
+    await acquiring.user_tracks.restore("anna", link.id)
     assert await link.message("anna") == anna
-    await acquiring.shelf.remove("anna", link.id, for_good=True)
+    await acquiring.user_tracks.remove("anna", link.id, for_good=True)
     assert await acquiring.trash.empty("anna", link.id) == 1
     assert await link.message("ben") == ben
     keys = await acquiring.keys()
@@ -405,7 +405,7 @@ async def test_with_the_last_owner_everything_goes(link: Link) -> None:
     await link.make("anna", separation(model="htdemucs"))
     await link.make("ben", separation(model="htdemucs", quality="QUALITY_BEST"))
     for user in ("ben", "anna"):
-        await link.acquiring.shelf.remove(user, link.id, for_good=True)
+        await link.acquiring.user_tracks.remove(user, link.id, for_good=True)
         assert await link.acquiring.trash.empty(user, link.id) == 1
     assert await link.acquiring.keys() == []
 
@@ -418,7 +418,7 @@ async def test_objects_that_two_own_versions_share_stay_for_the_other(link: Link
     await link.make("anna", separation(model="htdemucs", quality="QUALITY_BEST"))
     assert not set((await link.stems("anna")).values()) & set((await link.stems("ben")).values())
     assert set((await link.stems("ben")).values()) < set(await link.acquiring.keys())
-    await link.acquiring.shelf.remove("anna", link.id, for_good=True)
+    await link.acquiring.user_tracks.remove("anna", link.id, for_good=True)
     await link.acquiring.trash.empty()
     assert set((await link.stems("ben")).values()) < set(await link.acquiring.keys())
 
@@ -450,7 +450,7 @@ async def test_own_stems_count_for_their_user_and_are_kept_by_a_sweep(link: Link
 
 async def test_a_result_for_a_user_who_has_left_is_not_kept(link: Link) -> None:
     await link.make("ben", EVERYTHING)
-    await link.acquiring.shelf.remove("anna", link.id, for_good=True)
+    await link.acquiring.user_tracks.remove("anna", link.id, for_good=True)
     assert await link.acquiring.library.forget("anna", link.id, LONG_AGO) is not None
     before = await link.message("ben")
     kept = await link.acquiring.versions.keep_part("anna", link.id, "key", {"tonic": "D"}, by_hand=True, again=True)

@@ -12,7 +12,7 @@ from services.common import audio
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.tables import Track
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
@@ -43,19 +43,19 @@ async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_
     kept = await acquiring.keys()
     assert kept == [first.audio_key, first.peaks_key]
 
-    class SlowLibrary(Library):
+    class SlowRepository(TrackRepository):
         """Another user deletes the track between the look for its objects and the commit of this one."""
 
         async def add_upload(
             self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
         ) -> tuple[Track, bool]:
-            await acquiring.shelf.remove("anna", first.id, for_good=True)
+            await acquiring.user_tracks.remove("anna", first.id, for_good=True)
             assert await acquiring.trash.empty() == 1
             assert facts.audio_key not in await acquiring.keys()
             return await super().add_upload(user_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slow = Acquirer(settings, acquiring.objects, SlowLibrary(database))
+        slow = Acquirer(settings, acquiring.objects, SlowRepository(database))
         await acquiring.upload("ben", song, slow)
         await slow.close()
     assert await acquiring.keys() == kept
@@ -110,10 +110,10 @@ async def test_the_picture_in_a_file_is_kept_with_its_track_and_no_longer(acquir
     assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
     same = await acquiring.upload("ben", path)
     assert same.cover_key == track.cover_key
-    await acquiring.shelf.remove("anna", track.id, for_good=True)
+    await acquiring.user_tracks.remove("anna", track.id, for_good=True)
     assert await acquiring.trash.empty() == 1
     assert track.cover_key in await acquiring.keys()
-    await acquiring.shelf.remove("ben", same.id, for_good=True)
+    await acquiring.user_tracks.remove("ben", same.id, for_good=True)
     assert await acquiring.trash.empty() == 1
     assert not await acquiring.keys()
 

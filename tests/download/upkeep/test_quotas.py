@@ -12,7 +12,7 @@ from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.tracks.conversions import Conversions
-from services.download.tracks.repository import AudioFacts, Library, SongFacts
+from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.versions import Versions
 from services.download.upkeep import reservations
 from services.download.upkeep.reservations import Reservations
@@ -65,7 +65,7 @@ async def test_of_many_uploads_at_once_exactly_those_succeed_for_which_there_is_
     usages = [Usage(database, objects, room * (SIZE + PEAKS) + SIZE // 2) for database in databases]
 
     async def upload(number: int) -> None:
-        usage, library = usages[number % 2], Library(databases[number % 2])
+        usage, library = usages[number % 2], TrackRepository(databases[number % 2])
         async with usage.held("ann") as held:
             size = sum([len(chunk) async for chunk in held.growing(chunks(10, SIZE // 10))])
             await held.settle(size)
@@ -107,7 +107,7 @@ async def test_a_finished_upload_counts_once(databases: list[Database], objects:
     usage = Usage(databases[0], objects, 2 * SIZE)
     kept = Uploads(databases[0], objects, DAY, usage.reservations)
     upload = await kept.create("ann", "a.wav", SIZE, None, "")
-    await Library(databases[0]).add_upload("ann", SongFacts("a", ""), facts("a"), reservation_id=upload.id)
+    await TrackRepository(databases[0]).add_upload("ann", SongFacts("a", ""), facts("a"), reservation_id=upload.id)
     await usage.expect_room("ann", SIZE)
     with pytest.raises(LimitExceededError):
         await usage.expect_room("ann", SIZE + 1)
@@ -136,7 +136,7 @@ async def test_a_reservation_whose_process_died_expires_and_one_that_is_held_doe
 
 async def test_a_link_that_others_have_needs_room_too(databases: list[Database], objects: ObjectStore) -> None:
     usages = [Usage(database, objects, 2 * SIZE) for database in databases]
-    library = Library(databases[0])
+    library = TrackRepository(databases[0])
     urls = [f"https://example.org/{number}" for number in range(6)]
     for number, url in enumerate(urls):
         track = await library.add_link("ben", url)
@@ -145,7 +145,7 @@ async def test_a_link_that_others_have_needs_room_too(databases: list[Database],
     async def add(number: int) -> None:
         async with usages[number % 2].held("ann") as room:
             await room.settle(await usages[number % 2].of_link("ann", urls[number]))
-            await Library(databases[number % 2]).add_link("ann", urls[number], reservation_id=room.id)
+            await TrackRepository(databases[number % 2]).add_link("ann", urls[number], reservation_id=room.id)
 
     assert await outcomes([asyncio.create_task(add(number)) for number in range(6)]) == (2, 4)
     assert (await usages[0].of("ann")).used_bytes == 2 * SIZE
@@ -197,7 +197,8 @@ async def test_of_many_separations_at_once_those_keep_their_stems_for_which_ther
 ) -> None:
     usages = [Usage(database, objects, 5 + 2 * (SIZE + PEAKS) + PEAKS) for database in databases]
     tracks = [
-        (await Library(databases[0]).add_upload("ann", SongFacts("a", ""), facts(f"{n}", 1)))[0] for n in range(5)
+        (await TrackRepository(databases[0]).add_upload("ann", SongFacts("a", ""), facts(f"{n}", 1)))[0]
+        for n in range(5)
     ]
     separations = {}
     for track in tracks:
@@ -217,6 +218,6 @@ async def test_of_many_separations_at_once_those_keep_their_stems_for_which_ther
     assert await outcomes([asyncio.create_task(keep(number)) for number in range(5)]) == (2, 3)
     assert (await usages[0].of("ann")).used_bytes == 5 + 2 * (SIZE + PEAKS)
     # The same stems once more take nothing.
-    data = [await Library(databases[0]).track(track.id) for track in tracks]
+    data = [await TrackRepository(databases[0]).track(track.id) for track in tracks]
     kept = next(number for number, found in enumerate(data) if found is not None and found.stems)
     await keep(kept)

@@ -18,7 +18,7 @@ from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Access, Stem, StoreIdentity, Track
 from services.download.tracks.messages import track_message
-from services.download.tracks.repository import Library
+from services.download.tracks.repository import TrackRepository
 from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.store_identity import MARKER, GuardedStore
 from services.download.upkeep.sweep import Report, Sweeper
@@ -43,8 +43,8 @@ class Shop:
     root: Path
 
     @property
-    def library(self) -> Library:
-        return Library(self.database)
+    def library(self) -> TrackRepository:
+        return TrackRepository(self.database)
 
     async def add(self, count: int) -> list[str]:
         """Adds tracks with an original and a stem each; keys of the originals."""
@@ -449,7 +449,7 @@ async def test_what_a_user_removes_for_good_stays_while_the_store_is_away(
     kept = await acquiring.keys()
     root = acquiring.objects._root
     assert root is not None
-    await acquiring.shelf.remove("anna", track.id, for_good=True)
+    await acquiring.user_tracks.remove("anna", track.id, for_good=True)
     root.rename(tmp_path / "away")
     root.mkdir()
     with pytest.raises(UnavailableError) as refused:

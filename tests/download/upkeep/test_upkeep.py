@@ -54,8 +54,8 @@ async def test_a_removed_track_stays_while_a_job_is_at_work_on_it(
     await waiting.start()
     try:
         job = await waiting.submit("track", {"plan": NOTHING}, key="k", user="anna", subject=track.id)
-        trash = Trash(acquiring.library, acquiring.shelf, acquiring.remover, waiting)
-        await acquiring.shelf.remove("anna", track.id, for_good=True)
+        trash = Trash(acquiring.library, acquiring.user_tracks, acquiring.remover, waiting)
+        await acquiring.user_tracks.remove("anna", track.id, for_good=True)
         assert await trash.empty() == 0
         assert await acquiring.keys() == [track.audio_key, track.peaks_key]
         await waiting.cancel(job.id)
@@ -69,14 +69,14 @@ async def test_a_removed_track_keeps_its_objects_through_its_grace(
     acquiring: Acquiring, settings: DownloadSettings, song: Path
 ) -> None:
     track = await acquiring.upload("anna", song)
-    await acquiring.shelf.remove("anna", track.id)
+    await acquiring.user_tracks.remove("anna", track.id)
     assert await acquiring.trash.empty() == 0
     async with Database(settings.database_url) as database:
         assert (await sweeper(acquiring, database).sweep()).object_count == 0
     assert await acquiring.keys() == [track.audio_key, track.peaks_key]
     again = await acquiring.upload("anna", song)
     assert again.id == track.id
-    assert (await acquiring.shelf.expired()) == []
+    assert (await acquiring.user_tracks.expired()) == []
 
 
 async def test_records_whose_objects_are_gone_are_found_and_taken_back(
@@ -131,7 +131,7 @@ async def test_a_cleanup_is_a_job_with_a_report(acquiring: Acquiring, settings: 
     track = await acquiring.upload("anna", song)
     await acquiring.objects.put("originals/lost", b"12345")
     async with Database(settings.database_url) as database:
-        cleanup = Cleanup(sweeper(acquiring, database), acquiring.trash, acquiring.shelf)
+        cleanup = Cleanup(sweeper(acquiring, database), acquiring.trash, acquiring.user_tracks)
         jobs = acquiring.jobs
         jobs._handlers = {KIND: cleanup.handle}
         for dry_run in (True, False):
@@ -170,9 +170,9 @@ async def test_what_a_user_takes_is_measured_and_limited(
         with pytest.raises(LimitExceededError) as full:
             await usage.expect_room("anna", 88)
         assert full.value.reason == "QUOTA_EXCEEDED"
-        await acquiring.shelf.remove("anna", track.id)
+        await acquiring.user_tracks.remove("anna", track.id)
         assert (await usage.of("anna")).used_bytes == own + 13, "it can be restored"
-        await acquiring.shelf.remove("anna", track.id, for_good=True)
+        await acquiring.user_tracks.remove("anna", track.id, for_good=True)
         await acquiring.trash.empty()
         assert (await usage.of("anna")).used_bytes == 0
         assert (await usage.of("ben")).used_bytes == own
@@ -210,7 +210,7 @@ async def test_statistics_count_the_library(acquiring: Acquiring, settings: Down
     track = await acquiring.upload("anna", song)
     gone = await acquiring.upload("ben", song)
     await keep_stem(acquiring, track.id)
-    await acquiring.shelf.remove("ben", gone.id)
+    await acquiring.user_tracks.remove("ben", gone.id)
     async with Database(settings.database_url) as database:
         await sweeper(acquiring, database, HOUR).sweep()
         found = await Usage(database, acquiring.objects, 0).statistics()

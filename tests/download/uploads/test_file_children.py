@@ -52,7 +52,7 @@ async def test_another_users_files_are_done_while_the_first_ones_are_held_up(
         track = await uploading.start("ben")
         assert track.duration_seconds == pytest.approx(0.5, abs=0.01)
         key = track.audio_key or ""
-        await acquiring.acquirer.convert("ben", key, "mp3", derived_key(key, "mp3"))
+        await acquiring.acquirer.inspector.convert("ben", key, "mp3", derived_key(key, "mp3"))
         assert await acquiring.objects.exists(derived_key(key, "mp3"))
         assert len(children(FILES)) == PER_USER + 1
         assert not any(task.done() for task in annas)
@@ -67,10 +67,10 @@ async def test_a_conversion_that_is_held_up_holds_up_no_other_owner_of_the_track
     await acquiring.acquirer.close()
     acquirer: Acquirer = acquiring.acquirer
     to = derived_key(key, "flac")
-    annas = [asyncio.create_task(acquirer.convert("anna", key, "flac", to)) for _ in range(3)]
+    annas = [asyncio.create_task(acquirer.inspector.convert("anna", key, "flac", to)) for _ in range(3)]
     held = await hold_children(FILES, 1)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await acquirer.convert("ben", key, "flac", to)
+        await acquirer.inspector.convert("ben", key, "flac", to)
         assert await acquiring.objects.exists(to)
         assert not any(task.done() for task in annas)
         release(*held)

@@ -13,7 +13,7 @@ from services.analysis.backends.structure.bars import find_bars
 from services.analysis.backends.structure.boundaries import find_boundaries
 from services.analysis.backends.structure.groups import alike
 from services.analysis.backends.structure.names import Traits, name_sections
-from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
+from services.analysis.backends.structure.traits import one_section, relabel, with_silences
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
@@ -30,7 +30,7 @@ class BarwiseStructure:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
         if context.structure:
-            structure = named_anew(context.structure, audio, context.lyrics)
+            structure = relabel(context.structure, audio, context.lyrics)
             progress(1.0)
             return structure
         if not is_tonal(audio):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Beats, Context, Progress, Section, Structure
 from services.analysis.backends.signal.features import is_tonal, mono
 from services.analysis.backends.structure.names import Traits, name_sections
-from services.analysis.backends.structure.traits import named_anew, one_section, with_silences
+from services.analysis.backends.structure.traits import one_section, relabel, with_silences
 from services.analysis.compat.msaf_scipy import import_msaf
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
@@ -44,7 +44,7 @@ class MsafStructure:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Structure:
         """See `services.analysis.backends.base.Backend`."""
         if context.structure:
-            structure = named_anew(context.structure, audio, context.lyrics)
+            structure = relabel(context.structure, audio, context.lyrics)
             progress(1.0)
             return structure
         if not is_tonal(audio):

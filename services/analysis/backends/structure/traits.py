@@ -28,7 +28,7 @@ _LEAST_LAST_SECONDS = 3.0
 _WORD = re.compile(r"[\w']+")
 
 
-def named_anew(structure: Structure, vocals: Audio, lyrics: Lyrics | None) -> Structure:
+def relabel(structure: Structure, vocals: Audio, lyrics: Lyrics | None) -> Structure:
     """The same sections, with names that follow the singing too.
 
     Args:

@@ -29,7 +29,7 @@ machine, and saves 0.6 (bfloat16) to 1.2 s (float32) of each."""
 TRACED_FRAMES = 8
 """Of a segment when the network is traced: the same graph as of all 336, which took twice the time and 0.9 GB more."""
 FORM = 2
-"""Counts changes of what is converted; networks of another form are made anew."""
+"""Counts changes of what is converted; networks of another form are made again."""
 
 
 def why_not() -> str:
@@ -55,7 +55,7 @@ class OpenVinoNetwork:
         model: demucs' `HTDemucs`, on the CPU, that `htdemucs_layers.suits`.
         precision: float32 or bfloat16.
         folder: where converted networks are kept; None: nowhere.
-        version: of the weights; another version is converted anew.
+        version: of the weights; another version is converted again.
     """
 
     def __init__(self, model: Any, precision: Precision, folder: Path | None, version: str) -> None:
@@ -106,7 +106,7 @@ class OpenVinoNetwork:
             try:
                 return core.compile_model(core.read_model(self._path), "CPU", settings)
             except RuntimeError:
-                log.warning("the converted network is damaged; it is made anew")
+                log.warning("the converted network is damaged; it is made again")
         return core.compile_model(self._convert(openvino), "CPU", settings)
 
     def _convert(self, openvino: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from services.common.errors import PreconditionError
 from services.common.samples import Samples
-from services.separation.models.base import Options, Progress, Stretch, check_mix
+from services.separation.models.base import Chunk, Options, Progress, check_mix
 from services.separation.models.segmented.network import Network
 from services.separation.models.segmented.passes import Pass, Tally, passes_of
 from services.separation.models.segmented.segments import level_of, mean_of
@@ -52,7 +52,7 @@ class SegmentedSeparator:
 
     def separate(
         self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
-    ) -> Iterator[Stretch]:
+    ) -> Iterator[Chunk]:
         """See `Separator.separate`. Scales the mix as demucs' own `Separator` does.
 
         Args:
@@ -62,10 +62,10 @@ class SegmentedSeparator:
             random: draws the time shifts, network by network, as demucs draws them; None: the same for every call.
         """
         check_mix(mix)
-        return self._stretches(mix, options, progress, random or Random(SEED))
+        return self._chunks(mix, options, progress, random or Random(SEED))
 
     @torch.inference_mode()  # which torch leaves at every yield
-    def _stretches(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Stretch]:
+    def _chunks(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Chunk]:
         progress(0.0)
         if not mix.size:
             progress(1.0)
@@ -82,7 +82,7 @@ class SegmentedSeparator:
         for block in self._average([passes[number] for number in used], weights.tolist(), progress):
             sources = level.restore(block).cpu().numpy()
             stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}
-            yield Stretch(start, stems)
+            yield Chunk(start, stems)
             start += sources.shape[-1]
 
     def _used(self, wanted: Sequence[str]) -> list[int]:

@@ -20,7 +20,7 @@ from torch.nn.functional import leaky_relu, pad, relu
 
 from services.common.errors import PreconditionError
 from services.common.samples import Samples
-from services.separation.models.base import Hardware, ModelEntry, Options, Progress, Stretch, check_mix
+from services.separation.models.base import Chunk, Hardware, ModelEntry, Options, Progress, check_mix
 
 SAMPLE_RATE_HZ = 44_100
 STEMS = ("vocals", "accompaniment")
@@ -83,12 +83,12 @@ class SpleeterSeparator:
         self._accompaniment = accompaniment.eval().to(self._device)
         self._window = torch.hann_window(N_FFT, device=self._device)
 
-    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Stretch]:
+    def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Chunk]:
         """See `Separator.separate`."""
         check_mix(mix)
-        return self._stretches(mix, options.overlap, progress)
+        return self._chunks(mix, options.overlap, progress)
 
-    def _stretches(self, mix: Samples, overlap: float, progress: Progress) -> Iterator[Stretch]:
+    def _chunks(self, mix: Samples, overlap: float, progress: Progress) -> Iterator[Chunk]:
         progress(0.0)
         samples, start = mix.shape[1], 0
         frames = samples // HOP + 1 if samples else 0
@@ -96,7 +96,7 @@ class SpleeterSeparator:
             progress(done / frames)
             end = start + vocals.shape[1]
             if start < end:
-                yield Stretch(start, {"vocals": vocals, "accompaniment": mix[:, start:end] - vocals})
+                yield Chunk(start, {"vocals": vocals, "accompaniment": mix[:, start:end] - vocals})
             start = end
         if not samples:
             progress(1.0)
@@ -117,7 +117,7 @@ class SpleeterSeparator:
             start += spectrum.shape[2] * HOP
 
     def _masked(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Tensor]]:
-        """Yields (first frame, spectrum of the vocals [2, bins, frames]) for consecutive stretches of the song.
+        """Yields (first frame, spectrum of the vocals [2, bins, frames]) for consecutive chunks of the song.
 
         Where segments overlap, their masks are cross-faded.
         """

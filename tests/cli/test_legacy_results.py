@@ -1,4 +1,4 @@
-"""What the forerunner found out, in the terms of the contracts."""
+"""What the old StemTube found out, in the terms of the contracts."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from services.common.errors import Code, StemTubeError, StoppedError
 from services.common.samples import Samples
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.models.base import Options, Separator, Stretch, join
+from services.separation.models.base import Chunk, Options, Separator, join
 from services.separation.models.segmented.separator import SegmentedSeparator
 
 RATE = 8000
@@ -79,16 +79,16 @@ def separator(*networks: Plain) -> SegmentedSeparator:
     return SegmentedSeparator(STEMS, RATE, networks or [Plain()])
 
 
-def assert_complete(stretches: list[Stretch], stems: tuple[str, ...], samples: int) -> None:
+def assert_complete(chunks: list[Chunk], stems: tuple[str, ...], samples: int) -> None:
     position = 0
-    for stretch in stretches:
-        assert stretch.start == position
-        assert tuple(stretch.stems) == stems
-        for stem in stretch.stems.values():
+    for chunk in chunks:
+        assert chunk.start == position
+        assert tuple(chunk.stems) == stems
+        for stem in chunk.stems.values():
             assert stem.dtype == np.float32
-            assert stem.shape == (2, stretch.samples)
-        assert stretch.samples > 0
-        position += stretch.samples
+            assert stem.shape == (2, chunk.samples)
+        assert chunk.samples > 0
+        position += chunk.samples
     assert position == samples
 
 
@@ -96,11 +96,11 @@ def assert_complete(stretches: list[Stretch], stems: tuple[str, ...], samples: i
 @pytest.mark.parametrize(
     "options", [Options(), Options(overlap=0), Options(shifts=3, overlap=0.6), Options(shifts=1, batch=4)]
 )
-def test_stretches_are_complete_in_order_and_what_the_network_says(samples: int, options: Options) -> None:
+def test_chunks_are_complete_in_order_and_what_the_network_says(samples: int, options: Options) -> None:
     mix = song(samples)
-    stretches = list(separator(Plain(), Plain(777, widen=5)).separate(mix, options, ignore))
-    assert_complete(stretches, STEMS, samples)
-    stems = join(stretches, STEMS)
+    chunks = list(separator(Plain(), Plain(777, widen=5)).separate(mix, options, ignore))
+    assert_complete(chunks, STEMS, samples)
+    stems = join(chunks, STEMS)
     np.testing.assert_allclose(stems["left"], mix, atol=1e-6)
     np.testing.assert_allclose(stems["swapped"], mix[::-1], atol=1e-6)
     if samples:
@@ -109,21 +109,21 @@ def test_stretches_are_complete_in_order_and_what_the_network_says(samples: int,
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.998])
-def test_spleeters_stretches_are_complete_and_in_order(spleeter: Separator, overlap: float) -> None:
+def test_spleeters_chunks_are_complete_and_in_order(spleeter: Separator, overlap: float) -> None:
     samples = 44_100 * 13 if overlap < 0.9 else 5000
     mix = song(samples)
-    stretches = list(spleeter.separate(mix, Options(overlap=overlap), ignore))
-    assert_complete(stretches, spleeter.stems, samples)
-    np.testing.assert_allclose(sum(join(stretches, spleeter.stems).values()), mix, atol=1e-6)
+    chunks = list(spleeter.separate(mix, Options(overlap=overlap), ignore))
+    assert_complete(chunks, spleeter.stems, samples)
+    np.testing.assert_allclose(sum(join(chunks, spleeter.stems).values()), mix, atol=1e-6)
     if overlap < 0.9:
-        assert len(stretches) > 1
+        assert len(chunks) > 1
 
 
-def test_the_first_stretch_is_there_after_each_networks_first_segment() -> None:
+def test_the_first_chunk_is_there_after_each_networks_first_segment() -> None:
     networks = Plain(1000), Plain(3000)
-    stretches = separator(*networks).separate(song(100_000), Options(shifts=2), ignore)
+    chunks = separator(*networks).separate(song(100_000), Options(shifts=2), ignore)
     assert [network.batches for network in networks] == [[], []]
-    first = next(stretches)
+    first = next(chunks)
     # With a shift, one segment more may lie before the song: half a second is four segments of the first network.
     assert [len(network.batches) <= most for network, most in zip(networks, (2 * 7, 2 * 3), strict=True)] == [True] * 2
     assert first.start == 0
@@ -131,19 +131,19 @@ def test_the_first_stretch_is_there_after_each_networks_first_segment() -> None:
 
 def test_nothing_is_finished_before_its_last_segment_and_nothing_later_than_that() -> None:
     network = Plain(1000)
-    stretches = separator(network).separate(song(10_000), Options(overlap=0.25), ignore)
-    for number, stretch in enumerate(stretches):
+    chunks = separator(network).separate(song(10_000), Options(overlap=0.25), ignore)
+    for number, chunk in enumerate(chunks):
         assert len(network.batches) == number + 1
-        assert stretch.start == 750 * number
+        assert chunk.start == 750 * number
 
 
-def test_the_mix_stays_as_it_is_and_stretches_are_the_callers_own() -> None:
+def test_the_mix_stays_as_it_is_and_chunks_are_the_callers_own() -> None:
     mix = song(5000)
     before = mix.copy()
-    stretches = separator().separate(mix, Options(), ignore)
-    first = next(stretches)
+    chunks = separator().separate(mix, Options(), ignore)
+    first = next(chunks)
     first.stems["left"][:] = 7
-    rest = list(stretches)
+    rest = list(chunks)
     np.testing.assert_array_equal(mix, before)
     np.testing.assert_allclose(join(rest, STEMS)["left"], mix[:, first.samples :], atol=1e-6)
 
@@ -158,8 +158,8 @@ def test_a_mix_that_must_not_be_written_to_is_taken() -> None:
 def test_progress_rises_with_every_batch_from_0_to_1(options: Options) -> None:
     seen: list[float] = []
     networks = Plain(1000), Plain(2222)
-    for stretch in separator(*networks).separate(song(20_001), options, seen.append):
-        assert seen[-1] > stretch.start / 20_001 / 2
+    for chunk in separator(*networks).separate(song(20_001), options, seen.append):
+        assert seen[-1] > chunk.start / 20_001 / 2
     assert seen[0] == 0.0
     assert seen[-1] == 1.0
     assert all(earlier < later for earlier, later in itertools.pairwise(seen))
@@ -176,32 +176,32 @@ def test_an_empty_mix_is_done_at_once() -> None:
 def test_work_is_stopped_between_segments() -> None:
     network = Plain()
     model = separator(network)
-    got: list[Stretch] = []
+    got: list[Chunk] = []
 
     def stop(_fraction: float) -> None:
         if len(network.batches) == 5:
             raise StoppedError("enough")
 
-    stretches = model.separate(song(100_000), Options(), stop)
+    chunks = model.separate(song(100_000), Options(), stop)
     with pytest.raises(StoppedError):
-        got.extend(stretches)
+        got.extend(chunks)
     assert len(network.batches) == 5
-    assert not list(stretches)  # it is over
+    assert not list(chunks)  # it is over
     network.batches.clear()
     assert_complete(list(model.separate(song(3000), Options(), ignore)), STEMS, 3000)
 
 
 def test_a_caller_can_leave_in_the_middle() -> None:
     network = Plain()
-    stretches = separator(network).separate(song(100_000), Options(shifts=2), ignore)
-    next(stretches)
+    chunks = separator(network).separate(song(100_000), Options(shifts=2), ignore)
+    next(chunks)
     computed = len(network.batches)
-    stretches.close()  # type: ignore[attr-defined]
+    chunks.close()  # type: ignore[attr-defined]
     assert len(network.batches) == computed
 
 
 @pytest.mark.parametrize("family", ["demucs", "spleeter"])
-def test_inference_mode_ends_at_every_stretch(family: str, spleeter: Separator) -> None:
+def test_inference_mode_ends_at_every_chunk(family: str, spleeter: Separator) -> None:
     model: Separator = separator() if family == "demucs" else spleeter
     for _ in model.separate(song(50_000), Options(shifts=1), ignore):
         assert not torch.is_inference_mode_enabled()
@@ -230,8 +230,8 @@ def test_segments_are_computed_in_batches() -> None:
 def test_batches_that_do_not_fit_into_memory_are_halved_and_the_work_goes_on(error: Exception) -> None:
     network, mix = Full(2, error), song(20_000)
     seen: list[float] = []
-    stretches = list(separator(network).separate(mix, Options(overlap=0, batch=9), seen.append))
-    np.testing.assert_allclose(join(stretches, STEMS)["left"], mix, atol=1e-6)
+    chunks = list(separator(network).separate(mix, Options(overlap=0, batch=9), seen.append))
+    np.testing.assert_allclose(join(chunks, STEMS)["left"], mix, atol=1e-6)
     assert network.batches == [-9, -4, *[2] * 4, 1, *[2] * 5, 1]
     assert seen[-1] == 1.0
     # The next song tries again: somebody else's memory may be free by then.
@@ -260,12 +260,12 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def growth(stretches: Iterator[Stretch], samples: int) -> int:
-    """The most bytes that the process grows by while stretches come and are thrown away."""
+def growth(chunks: Iterator[Chunk], samples: int) -> int:
+    """The most bytes that the process grows by while chunks come and are thrown away."""
     gc.collect()
     before, most, seen = resident(), 0, 0
-    for stretch in stretches:
-        seen += stretch.samples
+    for chunk in chunks:
+        seen += chunk.samples
         most = max(most, resident() - before)
     assert seen == samples
     return most

@@ -1,0 +1,251 @@
+"""One attempt at a track's job: each step asks another service for something and keeps the result."""
+
+import asyncio
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+
+from services.common.errors import LimitExceededError, PreconditionError, StemTubeError, UnavailableError
+from services.common.jobs.queue import JobContext, JobQueue, KeptError, error_detail
+from services.download.pipeline.found_lyrics import FoundLyrics
+from services.download.pipeline.kept_stems import keep_stems
+from services.download.pipeline.outstanding import Outstanding, request_name
+from services.download.pipeline.plan import (
+    PART_NUMBERS,
+    is_analysed_by_hand,
+    is_separated_by_hand,
+    separation_part,
+)
+from services.download.pipeline.progress import JobProgress
+from services.download.pipeline.remote import RemoteJobs
+from services.download.pipeline.sent_requests import as_first_made
+from services.download.tables import OwnStem
+from services.download.tracks.repository import TrackRepository
+from services.download.tracks.versions import Kept, Versions
+from services.download.upkeep.trash import Remover
+from services.download.upkeep.usage import Usage
+from stemtube.analysis.v1 import analysis_pb2, music_pb2
+from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
+
+Outcome = dict[str, Any]
+# Parts that are made by the beats.
+BY_BEATS = ("chords", "structure")
+PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
+
+
+class Run:
+    """One attempt at one job."""
+
+    def __init__(
+        self,
+        job: JobContext,
+        jobs: JobQueue,
+        job_progress: JobProgress,
+        library: TrackRepository,
+        remover: Remover,
+        usage: Usage,
+        remote: RemoteJobs,
+        found_lyrics: FoundLyrics,
+        versions: Versions,
+        outstanding: Outstanding,
+    ) -> None:
+        self.job = job
+        self.progress = job_progress
+        self.track_id: str = job.payload["track_id"]
+        self.audio_key = ""
+        self._jobs = jobs
+        self._library = library
+        self._remover = remover
+        self._usage = usage
+        self._remote = remote
+        self._found_lyrics = found_lyrics
+        self._versions = versions
+        # Jobs of earlier versions do not tell.
+        self._again: bool = job.payload.get("again", True)
+        self._outstanding = outstanding
+
+    async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
+        """Has the mix separated and keeps the stems."""
+        part = separation_part(number)
+        request = separation_pb2.CreateSeparationRequest(
+            request_id=f"{self.job.job_id}.{request_name(part)}",
+            audio_key=self.audio_key,
+            model=choice["model"],
+            stems=choice["stems"],
+            quality=choice["quality"],
+            rest=choice["rest"],
+            shifts=choice["shifts"],
+            overlap=choice["overlap"],
+            on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
+        )
+
+        async def show(separation: separation_pb2.Separation) -> None:
+            live = _as_dict(separation.live) if separation.HasField("live") else None
+            self.progress.show_remote(part, separation.job, live)
+
+        try:
+            # A full quota is told before anything is computed.
+            await self._usage.expect_room(self.job.user)
+            try:
+                async with self._outstanding.given_up_on_error(self.job.job_id, request_name(part)):
+                    separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+                _expect_success(separation.job)
+            except StemTubeError as error:
+                return {"stems": {}, "parts": self._failed([part], error)}
+            result = await keep_stems(
+                self._versions,
+                self._usage,
+                self.job.user,
+                self.track_id,
+                separation,
+                by_hand=is_separated_by_hand(choice),
+                again=self._again,
+            )
+        except LimitExceededError as error:
+            return {"stems": {}, "parts": self._failed([part], error)}
+        if gone := await self._remover.missing(stem.audio_key for stem in separation.stems):
+            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            await self._library.drop_stems(self.track_id, gone)
+            missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
+            return {"stems": {}, "parts": self._failed([part], missing)}
+        if await self._library.track(self.track_id) is None:
+            await self._outstanding.give_up(self.job.job_id, request_name(part))
+        # Another job may be listening to the former vocals: the sweep removes them then.
+        if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
+            await self._remover.remove(result.replaced)
+        self.progress.succeed(part)
+        keys = {stem.name: stem.audio_key for stem in separation.stems}
+        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}}
+
+    async def analyse(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool = False) -> Outcome:
+        """Has audio analysed and keeps each part the moment it is there."""
+        names = [choice["part"] for choice in choices]
+
+        async def make() -> dict[str, Any]:
+            return await self._analysis(audio_key, choices, is_own_audio)
+
+        asked = await as_first_made(self.job, request_name(names[0]), make) or {}
+        request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
+        kept: dict[str, Kept] = {}
+        ended: dict[str, dict[str, Any] | None] = {}
+
+        async def keep(analysis: analysis_pb2.Analysis) -> None:
+            for status in analysis.parts:
+                name = PART_NAMES[status.part]
+                result = status.WhichOneof("result")
+                if name in ended:
+                    continue
+                if result:
+                    content = MessageToDict(getattr(status, result))
+                    kept[name] = await self._versions.keep_part(
+                        self.job.user, self.track_id, name, content, by_hand=name in asked["own"], again=self._again
+                    )
+                    ended[name] = None
+                    self.progress.succeed(name)
+                elif status.state == job_pb2.JOB_STATE_FAILED:
+                    ended[name] = _as_dict(status.error)
+                    self.progress.fail(name, ended[name] or {})
+                else:
+                    self._show_part(name, analysis.job, status)
+
+        def show_waiting() -> None:
+            for name in names:
+                if name not in ended:
+                    self._show_waiting(name)
+
+        try:
+            analysis = await self._remote.analyse(request, keep, show_waiting)
+            _expect_success(analysis.job)
+        except StemTubeError as error:
+            ended |= self._failed([name for name in names if name not in ended], error)
+        return {"parts": ended, "kept": kept}
+
+    async def _analysis(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool) -> dict[str, Any]:
+        """The request for parts, and the names of those that are the user's own whatever comes out (`versions`)."""
+        by_hand = {choice["part"] for choice in choices if is_own_audio or is_analysed_by_hand(choice)}
+        own = set(by_hand)
+        parts = []
+        for choice in choices:
+            name = choice["part"]
+            beats, are_own_beats = await self._known_beats(choice, {choice["part"] for choice in choices})
+            if name in BY_BEATS and (are_own_beats or "beats" in by_hand):
+                own.add(name)
+            parts.append(
+                analysis_pb2.PartRequest(
+                    part=PART_NUMBERS[name],
+                    beats=beats,
+                    backend=choice["backend"],
+                    model=choice["model"],
+                    language=choice["language"],
+                    # Plans of earlier versions have no text.
+                    text=choice.get("text", ""),
+                    mix_key=self.audio_key if name == "lyrics" else "",
+                    found_text=await self._found_text(choice),
+                )
+            )
+        request = analysis_pb2.CreateAnalysisRequest(
+            request_id=f"{self.job.job_id}.{request_name(choices[0]['part'])}",
+            audio_key=audio_key,
+            parts=parts,
+            on_behalf_of=self.job.user,
+            priority=self.job.payload["priority"],
+        )
+        return {"request": MessageToDict(request), "own": sorted(own)}
+
+    async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
+        """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
+        for separation in separations:
+            outcome = await asyncio.shield(separation)
+            if vocals := outcome["stems"].get("vocals"):
+                return await self.analyse(vocals, choices, Kept.OWN in outcome.get("kept", {}).values())
+        data = await self._library.track(self.track_id, self.job.user)
+        if data is None or data.vocals is None:
+            error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
+            return {"parts": self._failed(["lyrics"], error)}
+        return await self.analyse(data.vocals.audio_key, choices, isinstance(data.vocals, OwnStem))
+
+    async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
+        """The beats that the user has, for a part that goes by them and is made without them; whether they are own."""
+        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in BY_BEATS else None
+        if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
+            return None, False
+        beats = ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
+        return beats, "beats" in data.own or "beats" in data.edits
+
+    async def _found_text(self, choice: dict[str, Any]) -> str:
+        """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""
+        data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
+        if data is None or choice.get("text"):
+            return ""
+        track = data.track
+        return await self._found_lyrics.find(track.title, track.artist, track.duration_seconds or 0.0)
+
+    def _failed(self, names: list[str], error: StemTubeError) -> dict[str, dict[str, Any] | None]:
+        detail = error_detail(error)
+        for name in names:
+            self.progress.fail(name, detail)
+        return dict.fromkeys(names, detail)
+
+    def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
+        if status.state == job_pb2.JOB_STATE_RUNNING:
+            self.progress.update(name, "running", progress=status.progress, stage=job.stage)
+        elif job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            self.progress.update(name, "queued", queue_position=job.queue_position)
+
+    def _show_waiting(self, part: str) -> None:
+        service = "separation" if part.startswith("separation") else "analysis"
+        self.progress.update(part, "queued", stage=f"waiting for the {service} service")
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _expect_success(job: job_pb2.Job) -> None:
+    if job.state == job_pb2.JOB_STATE_FAILED:
+        raise KeptError(_as_dict(job.error))
+    if job.state == job_pb2.JOB_STATE_CANCELLED:
+        raise PreconditionError("The work was cancelled.", "CANCELLED")

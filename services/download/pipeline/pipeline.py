@@ -15,7 +15,11 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.common.errors import Code, LimitExceededError, PreconditionError, StemTubeError, UnavailableError
-from services.common.jobs.queue import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
+from services.common.jobs.context import JobContext
+from services.common.jobs.errors import KeptError, error_detail
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import BATCH, INTERACTIVE
+from services.common.jobs.retry import TRANSIENT
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.pipeline.outstanding import Outstanding, names_sections, request_name

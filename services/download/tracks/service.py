@@ -13,8 +13,8 @@ from services.common.errors import InvalidInputError, LimitExceededError, NotFou
 from services.common.file_names import file_name
 from services.common.jobs.messages import queue_priority
 from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
-from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import Identity, require_user
 from services.common.rpc.server import Draining
 from services.common.storage.objects import ObjectStore

@@ -21,7 +21,7 @@ from services.common.errors import (
     NotFoundError,
     StemTubeError,
 )
-from services.common.jobs.queue import TRANSIENT
+from services.common.jobs.retry import TRANSIENT
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.common.errors import Code, NotFoundError, PreconditionError, UnavailableError
-from services.common.jobs.queue import BATCH, INTERACTIVE, JobQueue, job_key
-from services.common.jobs.store import JobRecord, JobStore
+from services.common.jobs.leases import LeaseStore
+from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
+from services.common.jobs.store import JobStore
 from tests.common.jobs.worker_process import make_queue
 
 
@@ -273,20 +275,20 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chaos found it: on a busy machine the last report of a job was lost now and then."""
-    write = JobStore.report
+    write = LeaseStore.report
 
-    def slow(store: JobStore, job_id: str, lease: str, stage: str, fraction: float, *rest: Any) -> None:
+    def slow(store: LeaseStore, job_id: str, lease: str, stage: str, fraction: float, *rest: Any) -> None:
         time.sleep(0.3 if fraction < 1 else 0)
         write(store, job_id, lease, stage, fraction, *rest)
 
-    end = JobStore.finish
+    end = LeaseStore.finish
 
-    def late(store: JobStore, *arguments: Any) -> bool:
+    def late(store: LeaseStore, *arguments: Any) -> bool:
         time.sleep(0.5)
         return end(store, *arguments)
 
-    monkeypatch.setattr(JobStore, "report", slow)
-    monkeypatch.setattr(JobStore, "finish", late)
+    monkeypatch.setattr(LeaseStore, "report", slow)
+    monkeypatch.setattr(LeaseStore, "finish", late)
     job = await queue.submit("talk", {}, key="t", user="anna")
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
 

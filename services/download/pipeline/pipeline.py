@@ -81,7 +81,7 @@ class Pipeline:
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
-        structlog.contextvars.bind_contextvars(track=job.payload["track_id"])
+        structlog.contextvars.bind_contextvars(track_id=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         board = Board(job, part_names(plan))
         run = _Run(

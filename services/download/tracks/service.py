@@ -313,7 +313,7 @@ class DownloadService(
         content_digest: str = "",
         use_cookies: bool = False,
     ) -> JobRecord:
-        structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
+        structlog.contextvars.bind_contextvars(track_id=track_id)  # for the lines of its job, too
         if only_missing:
             data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}

@@ -250,6 +250,23 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(queue: JobQueue) -> None:
     assert "secret" not in str(done.error)
 
 
+@pytest.mark.parametrize(
+    ("kind", "level", "reason"), [("refuse", "warning", "NOT_AUDIO"), ("fail", "error", "INTERNAL")]
+)
+async def test_the_log_tells_why_a_job_failed(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str], kind: str, level: str, reason: str
+) -> None:
+    await end_of(queue, (await queue.submit(kind, {}, key="k", user="anna")).id)
+    printed = ""
+    async with asyncio.timeout(30):
+        while "job failed" not in printed:
+            await asyncio.sleep(0.05)
+            printed += "".join(capsys.readouterr())
+    (line,) = [line for line in printed.splitlines() if "job failed" in line]
+    assert level in line
+    assert reason in line
+
+
 async def test_changes_of_a_user_are_told_and_never_pile_up(queue: JobQueue) -> None:
     seen: list[JobRecord] = []
 

@@ -1,8 +1,8 @@
 """Queued jobs that may not start yet: until their next attempt is due, or until others of their user have ended.
 
-The engine hands such a job out like any other; the worker leaves it alone (`hold`), and resumes it once it may start
-(`take_due`, `admit`). Both are kept in the table, so that they outlive every process. Each function
-here runs within a transaction of its caller.
+The engine hands such a job out like any other. The worker leaves it alone (`hold`), and resumes it once it may start
+(`take_due`, `admit`). The table keeps both marks, so they survive every process. Each function here runs within a
+transaction of its caller.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from services.common.jobs.records import BATCH, INTERACTIVE
 from services.common.jobs.tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
 # No next attempt is due later than this: the clock has gone back.
 LONGEST_WAIT_SECONDS = 900.0
-LANES = (0, 1)
+LANES = (INTERACTIVE, BATCH)
 
 ClaimedBefore = Callable[[Connection, sa.ColumnElement[float]], sa.Select[tuple[str]]]
 """The ids of jobs that the engine holds to be running, and has not touched since a time in seconds since 1970."""
@@ -31,7 +32,7 @@ def is_due(now: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
 
 
 def lane_of(turn: int) -> int:
-    """0 for interactive jobs, 1 for batch."""
+    """`INTERACTIVE` or `BATCH`."""
     return int(turn >= LANE_TURNS)
 
 

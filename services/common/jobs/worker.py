@@ -24,8 +24,6 @@ from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import request_context, tracing
 
 REPORT_SECONDS = 0.1
-BEGIN_AT_ONCE = 4
-"""Jobs that one process begins at a time: each takes a connection to the database."""
 LEFT_SECONDS, REST_SECONDS = 60.0, 2.0
 """A worker whose device failed at a job leaves it to other busy workers for so long, and looks again so often."""
 OUR_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
@@ -85,7 +83,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._retry = retry
         self._on_change = on_change
-        self._beginning = asyncio.Semaphore(BEGIN_AT_ONCE)
+        self._beginning = asyncio.Lock()
         self._resting_until = 0.0
         self._faulted: dict[str, tuple[int, float]] = {}
 
@@ -107,7 +105,7 @@ class Worker:
             await self._dispatcher.resume([job_id])
             raise asyncio.CancelledError
         lease = uuid.uuid4().hex
-        async with self._beginning:
+        async with self._beginning:  # in turn, or a later job of a user could keep an earlier one waiting
             record = await self._threads.call(self._leases.begin, job_id, lease, self._per_user)
         if record is None:
             if await self._threads.call(self._store.is_unfinished, job_id):

@@ -19,7 +19,8 @@ from typing import Any
 import aiohttp
 
 from services.common.config import LogSettings
-from services.common.jobs.queue import JobContext, JobQueue
+from services.common.jobs.context import JobContext
+from services.common.jobs.queue import JobQueue
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.server import stop_signal
 from tests.common.audio_files import music, with_soundfile

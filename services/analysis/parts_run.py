@@ -10,7 +10,7 @@ from services.analysis.backends.base import Backend, Beats, Context
 from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common.compute.engine import Report
-from services.common.jobs.queue import KeptError
+from services.common.jobs.errors import KeptError
 from services.common.samples import Audio
 
 QUEUE = "analysis"

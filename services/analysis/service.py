@@ -25,8 +25,8 @@ from services.common.jobs.messages import (
     queue_priority,
 )
 from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
-from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import require_service
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore

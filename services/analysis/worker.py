@@ -23,7 +23,8 @@ from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
 from services.common.jobs.audio import open_job_audio
-from services.common.jobs.queue import INTERNAL_ERROR, JobContext, error_detail
+from services.common.jobs.context import JobContext
+from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.observe import tracing
 from services.common.samples import Audio
 from services.common.storage.objects import open_store

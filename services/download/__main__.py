@@ -90,12 +90,12 @@ async def serve(settings: DownloadSettings) -> None:
             trashed_for=timedelta(days=section.trash_days),
             missing_for=timedelta(days=section.missing_days),
         )
-        jobs.add_chore(trash.empty)
-        jobs.add_chore(sweeper.sweep)
-        jobs.add_chore(usage.measure_all)
-        jobs.add_chore(Conversions(objects, section.conversion_bytes).trim)
-        jobs.add_chore(lambda: pipeline.discard_given_up(jobs))
-        jobs.add_chore(lambda: pipeline.withdraw_outstanding(jobs))
+        jobs.add_maintenance(trash.empty)
+        jobs.add_maintenance(sweeper.sweep)
+        jobs.add_maintenance(usage.measure_all)
+        jobs.add_maintenance(Conversions(objects, section.conversion_bytes).trim)
+        jobs.add_maintenance(lambda: pipeline.discard_given_up(jobs))
+        jobs.add_maintenance(lambda: pipeline.withdraw_outstanding(jobs))
         uploads = Uploads(
             database,
             objects,
@@ -103,10 +103,10 @@ async def serve(settings: DownloadSettings) -> None:
             usage.reservations,
             section.unfinished_uploads_per_user,
         )
-        jobs.add_chore(uploads.forget_expired)
-        jobs.add_chore(acquirer.links.forget_old_partials)
+        jobs.add_maintenance(uploads.forget_expired)
+        jobs.add_maintenance(acquirer.links.forget_old_partials)
         lookups = Lookups(settings, database)
-        jobs.add_chore(lookups.forget_old)
+        jobs.add_maintenance(lookups.forget_old)
         draining = Draining()
         choices = Choices(separation, analysis, callers.identity)
         servicer = DownloadService(

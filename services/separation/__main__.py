@@ -33,7 +33,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         chore_seconds=section.chore_seconds,
     )
     if works:
-        jobs.add_chore(lambda: sweep(objects, jobs))
+        jobs.add_maintenance(lambda: sweep(objects, jobs))
     draining = Draining()
     weights = WeightStore(settings.weights_dir, offline=settings.offline)
     servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))

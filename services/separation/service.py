@@ -8,8 +8,8 @@ from typing import Any
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.jobs.messages import availability_message, check_ids, job_message, queue_priority
 from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
-from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import require_service
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore

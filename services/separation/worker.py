@@ -19,7 +19,7 @@ from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import WeightsMissingError
 from services.common.jobs.audio import open_job_audio
-from services.common.jobs.queue import JobContext
+from services.common.jobs.context import JobContext
 from services.common.observe import tracing
 from services.common.samples import Samples
 from services.common.storage.objects import ObjectStore, open_store

@@ -12,7 +12,8 @@ from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
-from services.common.jobs.queue import JobContext, JobQueue
+from services.common.jobs.context import JobContext
+from services.common.jobs.queue import JobQueue
 from services.common.rpc.auth import Identity, set_caller
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore

@@ -17,7 +17,7 @@ from cli.local import status
 from cli.local.gpus import find_gpus
 from services.common.config import LogSettings
 from services.common.jobs import metrics
-from services.common.jobs.store import Backlog
+from services.common.jobs.records import Backlog
 from services.common.observe import telemetry
 from tests.cli.test_command import ROOT, stemtube
 

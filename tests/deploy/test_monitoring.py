@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 import services.download.upkeep.usage  # noqa: F401
 from services.common.compute import metrics as work_metrics
 from services.common.jobs import metrics
-from services.common.jobs.store import Backlog
+from services.common.jobs.records import Backlog
 from tests.deploy.manifests import base_with
 
 MANIFESTS = base_with("service-monitor")

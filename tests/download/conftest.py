@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.store import JobRecord
+from services.common.jobs.records import JobRecord
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore, open_store
 from services.download.config import DownloadSection, DownloadSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.common.jobs import queue as queue_module
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.store import JobRecord
+from services.common.jobs.records import JobRecord
+from services.common.jobs.retry import RetryPolicy
 from services.separation.service import KIND
 from tests.suite.running import free_ports
 
@@ -174,7 +174,7 @@ async def test_a_song_that_does_not_fit_fails_at_last_and_the_others_do_not(
     long, short = await submit(queue, "long-song", "short-song")
     end = await end_of(queue, long)
     assert end.state == "failed"
-    assert end.device_faults == queue_module.MAX_DEVICE_FAULTS - 1
+    assert end.device_faults == RetryPolicy().device_faults - 1
     assert end.error
     assert (end.error["reason"], end.error["retryable"]) == ("OUT_OF_MEMORY", False)
     assert (await end_of(queue, short)).state == "succeeded"

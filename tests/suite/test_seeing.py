@@ -141,7 +141,7 @@ def test_the_ids_of_a_request_are_in_the_lines_of_all_processes(seen: Seen) -> N
     assert "aiohttp" in line["agent"]
     assert "filename=" not in (seen.suite.data / "gateway.log").read_text(), "a query is in the log"
     (click,) = seen.collector.named("POST /api/v1/tracks/upload", request=REQUEST)
-    ids = {"track": seen.track, "user": seen.user, "trace": click.trace}
+    ids = {"track_id": seen.track, "user": seen.user, "trace": click.trace}
     for process, event in (
         ("download", "job accepted"),
         ("download", "job ended"),

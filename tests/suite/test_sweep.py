@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.common.jobs.queue import JobContext, JobQueue
+from services.common.jobs.context import JobContext
+from services.common.jobs.queue import JobQueue
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository

@@ -8,8 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import InvalidInputError
-from services.common.jobs.queue import BATCH, INTERACTIVE
-from services.common.jobs.store import JobRecord
+from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
 from services.common.weights.store import Availability
 from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2

@@ -1,6 +1,7 @@
 """Prometheus metrics of jobs: what a queue has before it, what its workers do, how long that takes.
 
-Those of models are in `work_metrics`, of RPCs in `telemetry`, of HTTP requests in the gateway. Names end in their unit.
+Those of models are in `compute/metrics.py`, of RPCs in `observe/telemetry.py`, of HTTP requests in the gateway. Names
+end in their unit.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from services.common.compute.metrics import SECONDS
 from services.common.errors import DataLossError, UnavailableError
-from services.common.jobs.store import Backlog
+from services.common.jobs.records import Backlog
 
 log = structlog.get_logger(__name__)
 

@@ -11,11 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from services.common.errors import AlreadyExistsError, PreconditionError
-from services.common.jobs.tables import request_table
+from services.common.jobs.database import JobDatabase, read_job
+from services.common.jobs.records import JobRecord
+from services.common.jobs.tables import UNFINISHED, job_table, request_table
 
 
 def request_digest(request: Message) -> str:
@@ -31,19 +33,17 @@ def reused() -> AlreadyExistsError:
 
 
 class RequestStore:
-    """Claims ids for requests whose jobs are not there yet; every method blocks.
+    """Claims ids for requests whose jobs are not there yet, and withdraws requests; every method blocks.
 
     A row of the table without a job is a claim. It lasts as long as a call that made it is open, or until its job is
     there. Equal requests share a claim.
 
     Args:
-        engine: of the queue's database.
-        now: the database's clock, in seconds since 1970.
+        database: of the queue.
     """
 
-    def __init__(self, engine: Engine, now: sa.ColumnElement[float]) -> None:
-        self._engine = engine
-        self._now = now
+    def __init__(self, database: JobDatabase) -> None:
+        self._database = database
 
     def claim(self, request_id: str, digest: str, user: str) -> str | None:
         """Claims an id; the job of the request, if it has one already.
@@ -54,7 +54,7 @@ class RequestStore:
         """
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._database.engine.begin() as connection:
                     return self._claim(connection, request_id, digest, user)
             except IntegrityError:
                 continue  # another request has just come with it
@@ -66,7 +66,13 @@ class RequestStore:
         columns = (request_table.c.job_id, request_table.c.digest, request_table.c.withdrawn)
         known = connection.execute(held.returning(*columns)).first()
         if known is None:
-            claim = {"request_id": request_id, "user": user, "digest": digest, "open_calls": 1, "created_at": self._now}
+            claim = {
+                "request_id": request_id,
+                "user": user,
+                "digest": digest,
+                "open_calls": 1,
+                "created_at": self._database.now,
+            }
             connection.execute(sa.insert(request_table).values(claim))
             return None
         if known.digest is not None and not is_same(known.digest, digest):
@@ -87,7 +93,7 @@ class RequestStore:
         # An earlier version kept none.
         is_known = sa.or_(kept.is_(None), kept.in_((digest, whole)))
         same = sa.and_(request_table.c.request_id == request_id, is_known)
-        with self._engine.begin() as connection:
+        with self._database.engine.begin() as connection:
             if connection.execute(sa.update(request_table).where(same).values(digest=whole)).rowcount == 0:
                 raise reused()
 
@@ -95,16 +101,61 @@ class RequestStore:
         """Ends a call's hold on an id; without a job, the last one gives the id free."""
         mine = request_table.c.request_id == request_id
         unused = sa.and_(mine, request_table.c.job_id.is_(None), request_table.c.withdrawn.is_(False))
-        with self._engine.begin() as connection:
+        with self._database.engine.begin() as connection:
             less = request_table.c.open_calls - 1
             connection.execute(sa.update(request_table).where(mine).values(open_calls=less))
             connection.execute(sa.delete(request_table).where(unused, request_table.c.open_calls <= 0))
 
     def forget_old(self, older_than_seconds: float) -> None:
         """Forgets old rows without a job: claims of calls whose process died, and withdrawals of what never came."""
-        old = request_table.c.created_at < self._now - older_than_seconds
-        with self._engine.begin() as connection:
+        old = request_table.c.created_at < self._database.now - older_than_seconds
+        with self._database.engine.begin() as connection:
             connection.execute(sa.delete(request_table).where(request_table.c.job_id.is_(None), old))
+
+    def withdraw(self, job_id: str, request_id: str | None) -> bool:
+        """Takes one request back (None: all); True if that cancelled the job, nobody waiting for it any more."""
+        requests = sa.update(request_table).where(request_table.c.job_id == job_id)
+        if request_id is not None:
+            requests = requests.where(request_table.c.request_id == request_id)
+        statement = (
+            self._database.change(job_id)
+            .where(job_table.c.state.in_(UNFINISHED), ~_is_wanted(job_id))
+            .values(state="cancelled", ended_at=self._database.now, eta_seconds=None)
+        )
+        with self._database.engine.begin() as connection:
+            self._database.lock_job(connection, job_id)  # a submission must not join in the meantime
+            connection.execute(requests.values(withdrawn=True))
+            return connection.execute(statement).rowcount == 1
+
+    def give_up_result(self, request_id: str) -> JobRecord | None:
+        """Turns a succeeded job into a cancelled one if all its requests are withdrawn; None if one is not.
+
+        The result stays in the row: the caller removes the objects of the job once it knows that they are not in use.
+        """
+        wanted = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        with self._database.engine.begin() as connection:
+            job_id = connection.execute(wanted).scalar()
+            if job_id is None:
+                return None
+            self._database.lock_job(connection, job_id)  # a submission must not join in the meantime
+            ended = self._database.change(job_id).where(job_table.c.state == "succeeded", ~_is_wanted(job_id))
+            connection.execute(ended.values(state="cancelled"))
+            record = read_job(connection, job_id)
+            return record if record.state == "cancelled" and record.result is not None else None
+
+    def refuse(self, request_id: str) -> str | None:
+        """The job of a request; one that has not come yet is refused when it comes (None)."""
+        query = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
+        while True:
+            try:
+                with self._database.engine.begin() as connection:
+                    if row := connection.execute(query).first():
+                        return row.job_id  # type: ignore[no-any-return]
+                    refused = {"job_id": None, "user": "", "withdrawn": True, "created_at": self._database.now}
+                    connection.execute(sa.insert(request_table).values(request_id=request_id, **refused))
+                    return None
+            except IntegrityError:
+                continue  # it has just come
 
 
 def with_content(digest: str, content_digest: str) -> str:
@@ -116,3 +167,9 @@ def is_same(kept: str, digest: str) -> bool:
     """Whether a request is the one that was kept, as far as it is known: its content may not have come yet."""
     known: Sequence[Any] = kept.split(".")
     return all(one == other for one, other in zip(known, digest.split("."), strict=False))
+
+
+def _is_wanted(job_id: str) -> sa.Exists:
+    """Whether a request for the job has not been withdrawn."""
+    wanted = sa.and_(request_table.c.job_id == job_id, request_table.c.withdrawn.is_(False))
+    return sa.exists(sa.select(request_table.c.request_id).where(wanted))

@@ -1,4 +1,4 @@
-"""The tables of jobs; `services/common/jobs/migrations` makes them."""
+"""The tables of jobs; `services/common/jobs/migrations` creates them."""
 
 from typing import Literal
 
@@ -63,7 +63,7 @@ request_table = sa.Table(
     sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), index=True),
     sa.Column("user", sa.String(100), nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Of what it said, see `job_requests`; None for requests of earlier versions.
+    # Of what it said, see `requests.py`; None for requests of earlier versions.
     sa.Column("digest", sa.String(130)),
     # Calls that hold the id while there is no job.
     sa.Column("open_calls", sa.Integer, nullable=False, server_default="0"),

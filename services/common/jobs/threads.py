@@ -7,16 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from services.common.jobs.store import READING_CONNECTIONS, READS, WRITING_CONNECTIONS
+from services.common.jobs.database import READING_CONNECTIONS, WRITING_CONNECTIONS
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class JobStoreThreads:
-    """As many threads as a `JobStore` has connections.
+    """As many threads as a `JobDatabase` has connections.
 
-    One writes nothing but that a worker lives: it must not lose its jobs because others' changes wait.
+    One is for the heartbeat alone: a worker must not lose its jobs because other changes wait.
     """
 
     def __init__(self) -> None:
@@ -25,13 +25,20 @@ class JobStoreThreads:
         self._beat = ThreadPoolExecutor(1, "jobs-beat")
 
     async def call(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls a method of the store, or of the engine, with this task's context; what is not in READS writes."""
-        name = getattr(method, "__name__", "")
-        pool = self._readers if name in READS else self._beat if name == "beat" else self._writers
-        work = functools.partial(contextvars.copy_context().run, method, *arguments, **options)
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        """Calls a method of a store, or of the engine, with this task's context; it writes unless `only_reads`."""
+        pool = self._readers if getattr(method, "only_reads", False) else self._writers
+        return await _call_in(pool, method, *arguments, **options)
+
+    async def call_beat(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Calls what shows that a worker lives."""
+        return await _call_in(self._beat, method, *arguments, **options)
 
     def close(self) -> None:
         """Takes no more calls; those that wait for a thread are dropped."""
         for pool in (self._readers, self._writers, self._beat):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _call_in(pool: ThreadPoolExecutor, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    work = functools.partial(contextvars.copy_context().run, method, *arguments, **options)
+    return await asyncio.get_running_loop().run_in_executor(pool, work)

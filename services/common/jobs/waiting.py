@@ -1,22 +1,26 @@
 """Queued jobs that may not start yet: until their next attempt is due, or until others of their user have ended.
 
-The engine hands such a job out like any other; the worker leaves it alone (`hold`), and resumes it once it may start
-(`take_due`, `admit`). Both are rows of the table, so that they outlive every process. Of the functions here each runs
-within a transaction of its caller.
+The engine hands such a job out like any other. The worker leaves it alone (`hold`), and resumes it once it may start
+(`take_due`, `admit`). The table keeps both marks, so they survive every process. Each function here runs within a
+transaction of its caller.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from services.common.jobs.records import BATCH, INTERACTIVE
 from services.common.jobs.tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
 # No next attempt is due later than this: the clock has gone back.
 LONGEST_WAIT_SECONDS = 900.0
-LANES = (0, 1)
+LANES = (INTERACTIVE, BATCH)
+
+ClaimedBefore = Callable[[Connection, sa.ColumnElement[float]], sa.Select[tuple[str]]]
+"""The ids of jobs that the engine holds to be running, and has not touched since a time in seconds since 1970."""
 
 READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_table.c.not_before.is_(None))
 """Jobs that start when it is their turn."""
@@ -28,16 +32,13 @@ def is_due(now: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
 
 
 def lane_of(turn: int) -> int:
-    """0 for interactive jobs, 1 for batch."""
+    """`INTERACTIVE` or `BATCH`."""
     return int(turn >= LANE_TURNS)
 
 
 def lock_user(connection: Connection, user: str) -> None:
     """Until the transaction ends nobody else submits, starts or admits jobs of this user."""
-    if connection.dialect.name == "sqlite":
-        if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 would begin at the first change, after the look
-    else:
+    if connection.dialect.name != "sqlite":  # where a transaction that writes locks out all others
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(user))))
 
 
@@ -100,20 +101,19 @@ def take_due(connection: Connection, now: sa.ColumnElement[float]) -> list[str]:
     return list(connection.execute(taken).scalars())
 
 
-def take_forgotten(connection: Connection, older_than_seconds: float, now: sa.ColumnElement[float]) -> list[str]:
-    """Ids of jobs that may start, but that the engine holds to be running: whoever took them died before they began.
+def take_forgotten(
+    connection: Connection,
+    older_than_seconds: float,
+    now: sa.ColumnElement[float],
+    claimed_before: ClaimedBefore,
+) -> list[str]:
+    """Ids of jobs that may start, but that the engine holds to be running: their worker died before it began them.
 
     Each is told to one caller, which resumes it.
     """
-    engine = sa.table(
-        "workflow_status",
-        *map(sa.column, ("workflow_uuid", "status", "updated_at")),
-        schema=None if connection.dialect.name == "sqlite" else "dbos",
-    )
     since = now - older_than_seconds
-    query = sa.select(job_table.c.id).join(engine, engine.c.workflow_uuid == job_table.c.id)
-    query = query.where(READY, job_table.c.changed_at < since)
-    query = query.where(engine.c.status == "PENDING", engine.c.updated_at < since * 1000)
+    query = sa.select(job_table.c.id).where(READY, job_table.c.changed_at < since)
+    query = query.where(job_table.c.id.in_(claimed_before(connection, since)))
     ids = connection.execute(query.limit(AT_ONCE)).scalars().all()
     if not ids:
         return []

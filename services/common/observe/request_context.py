@@ -11,7 +11,7 @@ import structlog
 from services.common.observe import tracing
 
 TRACE_KEY = "traceparent"
-KEYS = {"request": "x-request-id", "track": "x-track-id"}
+KEYS = {"request": "x-request-id", "track_id": "x-track-id"}
 """gRPC metadata by name in log lines."""
 
 _DECENT = re.compile(r"[!-~]{1,64}")

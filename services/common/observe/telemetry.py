@@ -25,7 +25,7 @@ SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key",
 # A text with one of these is quoted, and escaped, by the console's renderer.
 _QUOTED = frozenset(" \t=\r\n\"'")
 
-REMEMBERED = ("timestamp", "event", "service", "rpc", "request", "job", "track", "error")
+REMEMBERED = ("timestamp", "event", "service", "rpc", "request", "job", "kind", "track_id", "reason", "error")
 ERRORS: deque[dict[str, str]] = deque(maxlen=20)
 
 RPCS = Counter("stemtube_rpcs_total", "RPCs that ended, by method and status code.", ["method", "code"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.common.compute.engine import Engine
 from services.common.errors import NotFoundError, StemTubeError
-from services.common.jobs.queue import TRANSIENT
+from services.common.jobs.retry import TRANSIENT
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules

@@ -13,7 +13,11 @@ from typing import Any
 import structlog
 
 from services.common.errors import Code, StemTubeError
-from services.common.jobs.queue import BATCH, INTERACTIVE, TRANSIENT, JobContext, JobQueue, KeptError, error_detail
+from services.common.jobs.context import JobContext
+from services.common.jobs.errors import KeptError, error_detail
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import BATCH, INTERACTIVE
+from services.common.jobs.retry import TRANSIENT
 from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
@@ -61,7 +65,7 @@ class Pipeline:
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
-        structlog.contextvars.bind_contextvars(track=job.payload["track_id"])
+        structlog.contextvars.bind_contextvars(track_id=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         job_progress = JobProgress(job, part_names(plan))
         run = Run(

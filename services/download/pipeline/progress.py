@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from services.common.jobs.queue import JobContext
+from services.common.jobs.context import JobContext
 from stemtube.job.v1 import job_pb2
 
 WEIGHTS = {"acquire": 5, "separation": 45, "beats": 12, "key": 5, "chords": 14, "structure": 4, "lyrics": 15}

@@ -7,7 +7,9 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from services.common.errors import LimitExceededError, PreconditionError, StemTubeError, UnavailableError
-from services.common.jobs.queue import JobContext, JobQueue, KeptError, error_detail
+from services.common.jobs.context import JobContext
+from services.common.jobs.errors import KeptError, error_detail
+from services.common.jobs.queue import JobQueue
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.pipeline.outstanding import Outstanding, request_name

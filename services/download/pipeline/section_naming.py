@@ -7,7 +7,7 @@ import structlog
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.errors import StemTubeError
-from services.common.jobs.queue import JobContext
+from services.common.jobs.context import JobContext
 from services.download.pipeline.progress import JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made

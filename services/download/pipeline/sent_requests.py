@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from services.common.errors import StoppedError
-from services.common.jobs.queue import JobContext
+from services.common.jobs.context import JobContext
 
 
 async def as_first_made(

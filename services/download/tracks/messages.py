@@ -7,7 +7,7 @@ from google.protobuf.json_format import ParseDict
 
 from services.common.harte import triad
 from services.common.jobs.messages import STATES, duration, error_message, job_message, timestamp
-from services.common.jobs.store import JobRecord
+from services.common.jobs.records import JobRecord
 from services.download.pipeline.plan import PART_NUMBERS, part_names
 from services.download.tables import Access, ObjectState, OwnStem
 from services.download.tracks.results import TrackData

@@ -13,8 +13,8 @@ from services.common.errors import InvalidInputError, LimitExceededError, NotFou
 from services.common.file_names import file_name
 from services.common.jobs.messages import queue_priority
 from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
-from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import Identity, require_user
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -313,7 +313,7 @@ class DownloadService(
         content_digest: str = "",
         use_cookies: bool = False,
     ) -> JobRecord:
-        structlog.contextvars.bind_contextvars(track=track_id)  # which the job's lines have, too, wherever it is done
+        structlog.contextvars.bind_contextvars(track_id=track_id)  # for the lines of its job, too
         if only_missing:
             data = await self._track(user, track_id, computed=True)
             stems: dict[str, set[str]] = {}

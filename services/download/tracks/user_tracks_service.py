@@ -70,7 +70,7 @@ class ShelfRpcs:
                 await self._cancel(record.id)
         with contextlib.suppress(UnavailableError):  # the next cleanup does it, once the store is there
             await self._trash.empty(user, request.track_id)
-        audit.record("track deleted", track=request.track_id, permanently=request.permanently)
+        audit.record("track deleted", track_id=request.track_id, permanently=request.permanently)
         return pb.DeleteTrackResponse()
 
     async def RestoreTrack(self, request: pb.RestoreTrackRequest, _context: Any) -> pb.RestoreTrackResponse:

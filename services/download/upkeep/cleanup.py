@@ -4,9 +4,10 @@ from dataclasses import asdict
 from typing import Any
 
 from services.common.errors import NotFoundError
+from services.common.jobs.context import JobContext
 from services.common.jobs.messages import job_message
-from services.common.jobs.queue import JobContext, JobQueue, job_key
-from services.common.jobs.store import JobRecord
+from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
 from services.download.tracks.user_tracks import UserTracks
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Trash

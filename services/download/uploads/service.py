@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.jobs.messages import timestamp
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
-from services.common.jobs.store import JobRecord
 from services.common.rpc.auth import require_user
 from services.download.config import DownloadSettings
 from services.download.pipeline.plan import Plan

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from services.common.compute.fair_limiter import TOO_MANY_WAITING
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
-from services.common.jobs.queue import TRANSIENT
+from services.common.jobs.retry import TRANSIENT
 from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Reservation, Upload

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError
-from services.common.jobs import queue as queue_module
-from services.common.jobs.queue import JobContext, JobQueue
-from services.common.jobs.store import JobRecord, JobStore
+from services.common.jobs import worker
+from services.common.jobs.context import JobContext
+from services.common.jobs.leases import LeaseStore
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import JobRecord
+from services.common.jobs.retry import RetryPolicy
 from tests.common.postgres import create_database
 
 
@@ -64,16 +67,16 @@ async def test_a_fault_of_the_device_is_not_the_end_of_the_job(in_step: bool, qu
 
 
 async def test_a_job_at_which_devices_fail_again_and_again_fails(queue: JobQueue, device: Device) -> None:
-    device.errors = [NoMemoryError("Not enough memory.")] * queue_module.MAX_DEVICE_FAULTS
+    device.errors = [NoMemoryError("Not enough memory.")] * RetryPolicy().device_faults
     end = await end_of(queue, await submit(queue, "song"))
     assert end.state == "failed"
     assert (end.error or {})["reason"] == "OUT_OF_MEMORY"
-    assert len(device.tried) == queue_module.MAX_DEVICE_FAULTS
+    assert len(device.tried) == RetryPolicy().device_faults
     assert (await end_of(queue, await submit(queue, "another"))).state == "succeeded"
 
 
 async def test_what_was_not_begun_counts_for_nothing(queue: JobQueue, device: Device) -> None:
-    device.errors = [DeviceNotReadyError("There is none.")] * (2 * queue_module.MAX_DEVICE_FAULTS)
+    device.errors = [DeviceNotReadyError("There is none.")] * (2 * RetryPolicy().device_faults)
     end = await end_of(queue, await submit(queue, "song"))
     assert (end.state, end.attempts, end.device_faults) == ("succeeded", 1, 0)
 
@@ -95,8 +98,8 @@ async def test_a_job_is_left_to_other_workers_that_are_at_work(
 ) -> None:
     """Their devices may do it; one that fails at each song would have taken it again and again until it failed."""
     others = [True]
-    monkeypatch.setattr(JobStore, "others_work", lambda *_: others[0])
-    monkeypatch.setattr(queue_module, "REST_SECONDS", 0.1)
+    monkeypatch.setattr(LeaseStore, "others_work", lambda *_: others[0])
+    monkeypatch.setattr(worker, "REST_SECONDS", 0.1)
     device.errors = [DeviceError("The device failed.")]
     job_id = await submit(queue, "song")
     async with asyncio.timeout(30):
@@ -109,7 +112,7 @@ async def test_a_job_is_left_to_other_workers_that_are_at_work(
 
 
 async def test_others_are_at_work_while_they_keep_a_lease(queue: JobQueue, tmp_path: Path) -> None:
-    store = queue._store
+    store = queue._leases
     queue.limit(0)
     await asyncio.sleep(0.5)
     job_id = await submit(queue, "song")

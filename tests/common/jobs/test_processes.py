@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.store import JobRecord
+from services.common.jobs.records import JobRecord
 from tests.common.jobs.worker_process import SERVICE
 from tests.common.postgres import create_database
 

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.common.errors import Code, NotFoundError, PreconditionError, UnavailableError
-from services.common.jobs.queue import BATCH, INTERACTIVE, JobQueue, job_key
-from services.common.jobs.store import JobRecord, JobStore
+from services.common.jobs.leases import LeaseStore
+from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
+from services.common.jobs.store import JobStore
 from tests.common.jobs.worker_process import make_queue
 
 
@@ -248,6 +250,23 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(queue: JobQueue) -> None:
     assert "secret" not in str(done.error)
 
 
+@pytest.mark.parametrize(
+    ("kind", "level", "reason"), [("refuse", "warning", "NOT_AUDIO"), ("fail", "error", "INTERNAL")]
+)
+async def test_the_log_tells_why_a_job_failed(
+    queue: JobQueue, capsys: pytest.CaptureFixture[str], kind: str, level: str, reason: str
+) -> None:
+    await end_of(queue, (await queue.submit(kind, {}, key="k", user="anna")).id)
+    printed = ""
+    async with asyncio.timeout(30):
+        while "job failed" not in printed:
+            await asyncio.sleep(0.05)
+            printed += "".join(capsys.readouterr())
+    (line,) = [line for line in printed.splitlines() if "job failed" in line]
+    assert level in line
+    assert reason in line
+
+
 async def test_changes_of_a_user_are_told_and_never_pile_up(queue: JobQueue) -> None:
     seen: list[JobRecord] = []
 
@@ -273,20 +292,20 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chaos found it: on a busy machine the last report of a job was lost now and then."""
-    write = JobStore.report
+    write = LeaseStore.report
 
-    def slow(store: JobStore, job_id: str, lease: str, stage: str, fraction: float, *rest: Any) -> None:
+    def slow(store: LeaseStore, job_id: str, lease: str, stage: str, fraction: float, *rest: Any) -> None:
         time.sleep(0.3 if fraction < 1 else 0)
         write(store, job_id, lease, stage, fraction, *rest)
 
-    end = JobStore.finish
+    end = LeaseStore.finish
 
-    def late(store: JobStore, *arguments: Any) -> bool:
+    def late(store: LeaseStore, *arguments: Any) -> bool:
         time.sleep(0.5)
         return end(store, *arguments)
 
-    monkeypatch.setattr(JobStore, "report", slow)
-    monkeypatch.setattr(JobStore, "finish", late)
+    monkeypatch.setattr(LeaseStore, "report", slow)
+    monkeypatch.setattr(LeaseStore, "finish", late)
     job = await queue.submit("talk", {}, key="t", user="anna")
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
 

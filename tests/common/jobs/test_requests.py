@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from services.common.errors import AlreadyExistsError, InvalidInputError, PreconditionError
+from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
-from services.common.jobs.store import JobRecord, JobStore, request_table
+from services.common.jobs.tables import request_table
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.jobs.worker_process import make_queue
@@ -118,10 +120,10 @@ async def test_content_that_comes_after_its_request_counts(queue: JobQueue) -> N
 
 async def test_an_id_of_an_earlier_version_is_taken_as_it_was(queue: JobQueue, url: str) -> None:
     job = await submit(queue, "anna:1", "")
-    store = JobStore(url)
-    with store.engine.begin() as connection:
+    database = JobDatabase(url)
+    with database.engine.begin() as connection:
         kept = connection.execute(sa.select(request_table.c.digest)).scalar_one()
-    store.close()
+    database.close()
     assert kept is None
     assert await request(queue, "anna:1", "b", []) == job.id
     assert (await submit(queue, "anna:1", "c")).id == job.id
@@ -145,10 +147,10 @@ async def test_claims_and_withdrawals_that_led_to_nothing_are_forgotten_in_time(
     await claim.__aenter__()  # as of a process that dies
     await queue.cancel_request("anna:2")
     job = await submit(queue, "anna:3", "a")
-    store = JobStore(url)
+    database = JobDatabase(url)
 
     def ids() -> list[str]:
-        with store.engine.begin() as connection:
+        with database.engine.begin() as connection:
             return list(connection.execute(sa.select(request_table.c.request_id)).scalars())
 
     async with asyncio.timeout(30):
@@ -156,7 +158,7 @@ async def test_claims_and_withdrawals_that_led_to_nothing_are_forgotten_in_time(
             await asyncio.sleep(0.1)
     assert (await queue.get(job.id)).state == "queued"
     await claim.__aexit__(None, None, None)
-    store.close()
+    database.close()
     await queue.close()
 
 

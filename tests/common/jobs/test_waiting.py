@@ -10,10 +10,14 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from services.common.errors import UnavailableError
-from services.common.jobs import queue as jobs
+from services.common.jobs.context import JobContext
+from services.common.jobs.database import JobDatabase
+from services.common.jobs.dispatch import Dispatcher
+from services.common.jobs.errors import error_detail
 from services.common.jobs.messages import job_message
-from services.common.jobs.queue import BATCH, JobContext, JobQueue, error_detail
-from services.common.jobs.store import JobRecord, JobStore
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.records import BATCH, JobRecord
+from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.tables import job_table
 from stemtube.job.v1 import job_pb2
 from tests.common.jobs.test_queue import end_of
@@ -34,12 +38,17 @@ async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
     await queue.close()
 
 
+def retry_by(queue: JobQueue, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
+    """Has the queue try jobs again by other rules than it was made with."""
+    monkeypatch.setattr(queue._worker, "_retry", RetryPolicy(**rules))
+
+
 async def until_running(queue: JobQueue, count: int) -> list[JobRecord]:
     """Waits until so many jobs run and all others are held back; the unfinished ones."""
     held = sa.select(sa.func.count()).where(job_table.c.state == "queued", job_table.c.held.is_(False))
 
     def ready() -> int:
-        with queue._store.engine.connect() as connection:
+        with queue._database.engine.connect() as connection:
             return int(connection.execute(held).scalar_one())
 
     async with asyncio.timeout(30):
@@ -92,7 +101,7 @@ async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch
     async def died(*_arguments: Any) -> None:
         pass
 
-    monkeypatch.setattr(JobQueue, "_admit", died)
+    monkeypatch.setattr(Dispatcher, "admit", died)
     submitted = [await queue.submit("busy", {"seconds": 0.1}, key=f"a{n}", user="anna") for n in range(5)]
     for job in submitted:
         assert (await end_of(queue, job.id)).state == "succeeded"
@@ -101,7 +110,7 @@ async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch
 async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "RETRY_SECONDS", 600)
+    retry_by(queue, monkeypatch, first_delay_seconds=600)
     unlucky = [await queue.submit("unlucky", {}, key=f"u{n}", user="anna") for n in range(30)]
     for job in unlucky:
         told = job_message(await until_waiting(queue, job.id))
@@ -117,11 +126,11 @@ async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
     await queue.cancel(unlucky[0].id)
     assert (await queue.get(unlucky[0].id)).state == "cancelled"
 
-    def make_due(store: JobStore) -> None:
-        with store.engine.begin() as connection:
+    def make_due(database: JobDatabase) -> None:
+        with database.engine.begin() as connection:
             connection.execute(sa.update(job_table).where(job_table.c.not_before.is_not(None)).values(not_before=1.0))
 
-    await asyncio.to_thread(make_due, queue._store)
+    await asyncio.to_thread(make_due, queue._database)
     for job in unlucky[1:]:
         async with asyncio.timeout(30):
             while (await queue.get(job.id)).attempts < 2:
@@ -134,8 +143,7 @@ async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
 async def test_attempts_end_at_last_and_the_log_says_why(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(jobs, "MAX_RETRIES", 2)
+    retry_by(queue, monkeypatch, first_delay_seconds=0.01, retries=2)
     job = await queue.submit("unlucky", {}, key="u", user="anna")
     ended = await end_of(queue, job.id)
     assert ended.error
@@ -156,17 +164,13 @@ async def test_attempts_end_at_last_and_the_log_says_why(
 async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "RETRY_SECONDS", 86400)
-    monkeypatch.setattr(jobs, "MAX_RETRIES", 1)
+    retry_by(queue, monkeypatch, first_delay_seconds=86400, retries=1)
     job = await queue.submit("unlucky", {}, key="u", user="anna")
     ended = await end_of(queue, job.id)
     assert (ended.state, ended.attempts) == ("failed", 2)
 
 
-async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_word(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "RETRY_SECONDS", 0.01)
+async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_word(url: str) -> None:
 
     async def handle(job: JobContext) -> dict[str, Any]:
         async def failed() -> dict[str, Any]:
@@ -180,7 +184,8 @@ async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_wo
             raise UnavailableError("The worker of the earlier version ends here.")
         return await job.step("work", succeeded)
 
-    queue = JobQueue(url, "earlier-test", handlers={"work": handle}, slots=1)
+    retry = RetryPolicy(first_delay_seconds=0.01)
+    queue = JobQueue(url, "earlier-test", handlers={"work": handle}, slots=1, retry=retry)
     await queue.start()
     job = await queue.submit("work", {}, key="k", user="anna")
     ended = await end_of(queue, job.id)

@@ -11,8 +11,9 @@ from typing import Any
 
 from services.common.config import LogSettings
 from services.common.errors import InvalidInputError, UnavailableError
-from services.common.jobs import queue as jobs
-from services.common.jobs.queue import JobContext, JobQueue
+from services.common.jobs.context import JobContext
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.retry import RetryPolicy
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.server import stop_signal
 
@@ -87,7 +88,14 @@ class Handlers:
         raise RuntimeError("a fault of ours, with a secret in it")
 
 
-def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400, per_user: int = 0) -> JobQueue:
+def make_queue(
+    url: str,
+    folder: Path,
+    slots: int,
+    keep_seconds: float = 86400,
+    per_user: int = 0,
+    retry: RetryPolicy | None = None,
+) -> JobQueue:
     handlers = Handlers(folder)
     names = ("count", "crash", "flaky", "talk", "refuse", "fail", "busy", "unlucky")
     return JobQueue(
@@ -99,6 +107,7 @@ def make_queue(url: str, folder: Path, slots: int, keep_seconds: float = 86400, 
         keep_seconds=keep_seconds,
         lease_seconds=4,
         chore_seconds=0.5,
+        retry=retry,
     )
 
 
@@ -106,8 +115,8 @@ async def main() -> None:
     configure_logging(LogSettings(), f"worker-{os.getpid()}")
     url, folder, slots = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1
     per_user = int(sys.argv[4]) if len(sys.argv) > 4 else 0
-    jobs.RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", "1"))
-    queue = make_queue(url, folder, slots, per_user=per_user)
+    retry = RetryPolicy(first_delay_seconds=float(os.environ.get("RETRY_SECONDS", "1")))
+    queue = make_queue(url, folder, slots, per_user=per_user, retry=retry)
     await queue.start()
     (folder / f"ready-{os.getpid()}").touch()
     await stop_signal()

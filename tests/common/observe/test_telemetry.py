@@ -20,7 +20,7 @@ LINES, CHILDS = 120, 12
 PROGRAM = f"""
 import asyncio, sys
 import structlog
-from services.common import telemetry
+from services.common.observe import telemetry
 from services.common.config import LogSettings
 from services.common.compute.engine import Engine
 import services.common.jobs.queue, services.common.rpc.server

@@ -71,18 +71,18 @@ async def test_only_admins_see_anything(stub: Any) -> None:
 async def test_the_last_log_records_are_told_and_no_secret_is(stub: Any) -> None:
     configure_logging(LogSettings(level="debug"), "test")
     log = structlog.get_logger("test")
-    log.info("something begins", track="t1", password="hunter2")
+    log.info("something begins", track_id="t1", password="hunter2")
     try:
         raise KeyError("hidden detail")
     except KeyError:
-        log.exception("something broke", track="t2")
+        log.exception("something broke", track_id="t2")
 
     async def found(**wanted: str) -> list[pb.LogRecord]:
         answer = await stub.ListLogRecords(pb.ListLogRecordsRequest(**wanted), metadata=ADMIN)
         return list(answer.records)
 
     broke, begins = (await found(text="SOMETHING"))[:2]
-    assert (begins.event, begins.level, begins.fields["track"]) == ("something begins", "info", "t1")
+    assert (begins.event, begins.level, begins.fields["track_id"]) == ("something begins", "info", "t1")
     assert begins.fields["password"] == "(hidden)"
     assert (broke.event, broke.level, broke.fields["fault"]) == ("something broke", "error", "KeyError")
     assert "hidden detail" not in str(broke)

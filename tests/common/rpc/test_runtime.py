@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.common.config import Settings
 from services.common.jobs import metrics
+from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobStore
 from services.common.observe.telemetry import HealthServer
@@ -138,7 +139,7 @@ async def test_a_worker_that_drains_can_be_seen_until_its_job_has_ended(tmp_path
             await asyncio.sleep(0.05)
         assert await ask(port, "/healthz") == (200, "ok\n")
         await running
-    assert await asyncio.to_thread(JobStore(url).counts) == {"succeeded": 1}
+    assert await asyncio.to_thread(JobStore(JobDatabase(url)).counts) == {"succeeded": 1}
 
 
 async def readiness(port: int) -> int:

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, select, text
 
+from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.store import JobStore
 from services.common.storage.database import READING_POOL, WRITING_POOL, Database
 from services.common.storage.sqlite_files import open_sqlite, prepare_file
 from tests.common.postgres import create_database
@@ -107,10 +107,10 @@ async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tm
     """Its connections refuse to write, so one that writes and is called a reader fails in every other test."""
     url = f"sqlite:///{tmp_path}/test.sqlite"
     async with Database(url):
-        store = JobStore(url)
-        with store._reading.connect() as connection, pytest.raises(Exception, match="readonly"):
+        database = JobDatabase(url)
+        with database.reading.connect() as connection, pytest.raises(Exception, match="readonly"):
             connection.execute(text("CREATE TABLE job (id TEXT)"))
-        store.close()
+        database.close()
 
 
 async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_pat
         inode = log.stat().st_ino
         prepare_file(make_url(url))
         await Database(url).close()
-        JobStore(url).close()
+        JobDatabase(url).close()
         other = await asyncio.create_subprocess_exec(
             sys.executable, "-c", f"{change}; c.commit(); c.close()", str(path)
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.common.errors import Code
-from services.common.jobs import queue
+from services.common.jobs.retry import RetryPolicy
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.fetching.links import Requester
@@ -31,10 +31,9 @@ def song(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def soon(acquiring: Acquiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are tried again at once, and once only."""
-    monkeypatch.setattr(queue, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(queue, "MAX_RETRIES", 1)
+    monkeypatch.setattr(acquiring.jobs._worker, "_retry", RetryPolicy(retries=1, first_delay_seconds=0.01))
 
 
 @pytest.mark.long

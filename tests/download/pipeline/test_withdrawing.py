@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.common.jobs.queue import WORKER_DIED, JobQueue
-from services.common.jobs.store import JobStore
+from services.common.jobs.errors import worker_died
+from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import make_plan
 from services.download.tables import Track
 from stemtube.download.v1 import download_pb2 as pb
@@ -33,7 +33,7 @@ class Separation:
         self.before_answer: Callable[[], Awaitable[None]] = nothing
         self.asked = asyncio.Event()
         self._acquiring = acquiring
-        self._store: JobStore = queue._store
+        self._leases = queue._leases
 
     async def separate(self, request: Any, _on_update: Any, _on_away: Any) -> separation_pb2.Separation:
         record = await self.queue.submit(
@@ -57,14 +57,14 @@ class Separation:
     async def finish(self) -> bool:
         """Does the job at its second attempt; whether that counted."""
         (job,) = await self.queue.unfinished()
-        self._store.begin(job.id, "first")
-        self._store.begin(job.id, "second")
+        self._leases.begin(job.id, "first")
+        self._leases.begin(job.id, "second")
         key = f"stems/{job.id}/second/vocals.flac"
         facts: dict[str, Any] = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
         stem = {"name": "vocals", "audio_key": key, "peaks_key": f"{key}.peaks", **facts}
         for name in (key, f"{key}.peaks"):
             await self._acquiring.objects.put(name, b"sound")
-        return self._store.finish(job.id, "second", "succeeded", {"stems": [stem]}, None)
+        return self._leases.finish(job.id, "second", "succeeded", {"stems": [stem]}, None)
 
 
 @pytest.fixture
@@ -192,11 +192,12 @@ async def test_a_job_that_was_given_up_leaves_no_work_behind(
 ) -> None:
     service.before_answer = asyncio.Event().wait
     job = await begin(acquiring, service, "anna", track)
-    store: JobStore = acquiring.jobs._store
+    leases = acquiring.jobs._leases
     for record in (await acquiring.jobs.get(job),):
-        context, _task = acquiring.jobs._active[record.id]
-        assert store.release(record.id, context.lease)
-        assert store.give_up(record.id, WORKER_DIED)
+        context = acquiring.jobs._active.get(record.id)
+        assert context
+        assert leases.release(record.id, context.lease)
+        assert leases.give_up(record.id, worker_died(3))
     assert await service.finish()
     await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
     assert await stems_of(acquiring, track) == (0, 0)

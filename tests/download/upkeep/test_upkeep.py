@@ -133,7 +133,7 @@ async def test_a_cleanup_is_a_job_with_a_report(acquiring: Acquiring, settings: 
     async with Database(settings.database_url) as database:
         cleanup = Cleanup(sweeper(acquiring, database), acquiring.trash, acquiring.user_tracks)
         jobs = acquiring.jobs
-        jobs._handlers = {KIND: cleanup.handle}
+        jobs._worker._handlers = {KIND: cleanup.handle}
         for dry_run in (True, False):
             started = await start_cleanup(jobs, dry_run=dry_run)
             await acquiring.end_of(started.id)

@@ -1,0 +1,139 @@
+"""What a handler knows of its job: the payload, how to report progress, and steps whose outcomes are kept."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from services.common.errors import DeviceError, StemTubeError, StoppedError
+from services.common.jobs.dbos_engine import run_step
+from services.common.jobs.errors import KeptError, error_detail
+from services.common.jobs.leases import LeaseStore
+from services.common.jobs.records import JobRecord
+from services.common.jobs.retry import TRANSIENT, RetryPolicy
+from services.common.observe import tracing
+
+Report = tuple[str, float, float | None, dict[str, Any]]
+"""Stage, fraction in [0, 1], seconds to the end, further detail."""
+
+
+class JobContext:
+    """One attempt at a job.
+
+    `report` may be called from any thread, as often as needed: the newest report is written ten times a second.
+
+    Args:
+        record: the job.
+        lease: of this attempt.
+        leases: where the attempt's outputs are kept.
+        retry: when the job is tried again.
+    """
+
+    def __init__(self, record: JobRecord, lease: str, leases: LeaseStore, retry: RetryPolicy) -> None:
+        self._leases = leases
+        self._retry = retry
+        self.job_id = record.id
+        self.key = record.key
+        self.user = record.user
+        self.payload = record.payload
+        self.attempt = record.attempts
+        self.device_faults = record.device_faults
+        self.retries = record.retries
+        self.detail: dict[str, Any] = record.detail
+        self.lease = lease
+        self.writing = asyncio.Lock()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._unwritten: Report | None = None
+        self._stage = ""
+        self._stage_began = (time.monotonic(), 0.0)
+
+    def report(self, stage: str, fraction: float, eta_seconds: float | None = None, **detail: Any) -> None:
+        """Tells how far the job is.
+
+        Args:
+            stage: a stable name.
+            fraction: of the whole job, in [0, 1].
+            eta_seconds: to the end; measured from the progress of this stage if not given.
+            detail: what else watchers may want to know, JSON; replaces earlier values of the same names.
+
+        Raises:
+            StoppedError: the job was cancelled or is now another worker's.
+        """
+        if self._stopped.is_set():
+            raise StoppedError("The job was stopped.")
+        with self._lock:
+            now = time.monotonic()
+            if stage != self._stage:
+                self._stage, self._stage_began = stage, (now, fraction)
+            began, first = self._stage_began
+            if eta_seconds is None and fraction > first and now > began:
+                eta_seconds = (now - began) * (1 - fraction) / (fraction - first)
+            self.detail = {**self.detail, **detail}
+            self._unwritten = (stage, fraction, eta_seconds, self.detail)
+
+    def save_output(self, name: str, content: Any) -> None:
+        """Keeps a part of the result (JSON) that is ready before the job ends. Blocks; for worker threads."""
+        self._leases.save_output(self.job_id, self.lease, name, content)
+
+    def outputs(self) -> dict[str, Any]:
+        """What this and earlier attempts have kept with `save_output`, by name. Blocks."""
+        return self._leases.outputs(self.job_id)
+
+    def is_final(self, error: StemTubeError) -> bool:
+        """Whether the job ends with this error rather than being tried again."""
+        return self._retry.is_final(error, self.retries)
+
+    @property
+    def has_unwritten_report(self) -> bool:
+        """Whether a report has not been written yet."""
+        return self._unwritten is not None
+
+    def take_report(self) -> Report | None:
+        """The newest report not yet written, which the caller writes."""
+        with self._lock:
+            report, self._unwritten = self._unwritten, None
+            return report
+
+    def stop(self) -> None:
+        """From now on `report` raises."""
+        self._stopped.set()
+
+    async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Runs a step of the job whose outcome (JSON, or a domain error) is kept: a later attempt gets it as it was.
+
+        A transient error is not kept: the next attempt runs the step again. Steps that run side by side must be started
+        in the same order each time.
+        """
+        failure: StemTubeError | None = None
+        has_run = False
+
+        async def outcome() -> dict[str, Any]:
+            nonlocal failure, has_run
+            has_run = True
+            try:
+                with tracing.span(f"step {name}"):
+                    return {"result": await work()}
+            except StoppedError:
+                raise asyncio.CancelledError from None
+            except StemTubeError as error:
+                if error.code in TRANSIENT or isinstance(error, DeviceError):
+                    failure = error
+                    raise asyncio.CancelledError from None  # the engine keeps nothing of it
+                return {"error": error_detail(error)}
+
+        while True:
+            try:
+                kept = await run_step(name, outcome)
+            except asyncio.CancelledError:
+                if failure is not None:
+                    raise failure from None
+                raise
+            if "error" not in kept:
+                result: dict[str, Any] = kept["result"]
+                return result
+            error = KeptError(kept["error"])
+            if has_run or error.code not in TRANSIENT:
+                raise error
+            # Earlier versions kept transient errors, and ran the step again under the next number.

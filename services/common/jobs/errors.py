@@ -1,0 +1,42 @@
+"""Errors as a job keeps them in its row and in the outcomes of its steps."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.common.errors import Code, StemTubeError
+from services.common.jobs.retry import TRANSIENT
+
+INTERNAL_ERROR = {
+    "code": int(Code.INTERNAL),
+    "reason": "INTERNAL",
+    "message": "Something went wrong here; the server's log tells more.",
+    "retryable": True,
+}
+
+
+class KeptError(StemTubeError):
+    """A domain error as a job keeps it (see `error_detail`), raised again."""
+
+    def __init__(self, detail: Mapping[str, Any]) -> None:
+        super().__init__(detail["message"], detail["reason"])
+        self.code = Code(detail["code"])
+
+
+def error_detail(error: StemTubeError) -> dict[str, Any]:
+    """An error as a job keeps it."""
+    return {
+        "code": int(error.code),
+        "reason": error.reason,
+        "message": error.message,
+        "retryable": error.code in TRANSIENT,
+    }
+
+
+def worker_died(deaths: int) -> dict[str, Any]:
+    """The error of a job whose workers died so many times, as the job keeps it."""
+    return {
+        "code": int(Code.ABORTED),
+        "reason": "WORKER_DIED",
+        "message": f"The work was given up: its worker died {deaths} times while doing it.",
+        "retryable": False,
+    }

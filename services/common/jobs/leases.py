@@ -1,0 +1,216 @@
+"""What workers write about jobs: attempts begin and end under a lease, heartbeats keep it, silence loses it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.common.jobs import waiting
+from services.common.jobs.database import JobDatabase, only_reads, read_job, retry_while_database_down
+from services.common.jobs.records import JobRecord
+from services.common.jobs.tables import UNFINISHED, State, job_table, output_table
+
+
+class LeaseStore:
+    """Changes jobs for their workers; every method blocks and may be called from any thread.
+
+    Args:
+        database: of the queue.
+    """
+
+    def __init__(self, database: JobDatabase) -> None:
+        self._database = database
+
+    @retry_while_database_down
+    def begin(self, job_id: str, lease: str, at_once: int = 0) -> JobRecord | None:
+        """Starts the next attempt of an unfinished job; None if there is nothing left to do, or not yet.
+
+        From here on the job belongs to the holder of `lease`, a random string, until it ends or the lease is lost.
+
+        Args:
+            job_id: of the job.
+            lease: of this attempt.
+            at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
+        """
+        is_due = sa.or_(job_table.c.not_before.is_(None), waiting.is_due(self._database.now))
+        statement = (
+            self._database.change(job_id)
+            .where(job_table.c.state.in_(UNFINISHED), is_due)
+            .values(
+                state="running",
+                lease=lease,
+                attempts=job_table.c.attempts + 1,
+                beat_at=self._database.now,
+                started_at=sa.func.coalesce(job_table.c.started_at, self._database.now),
+                held=False,
+                not_before=None,
+            )
+        )
+        with self._database.engine.begin() as connection:
+            if at_once and waiting.hold(connection, job_id, at_once, self._database.now):
+                return None
+            if connection.execute(statement).rowcount == 0:
+                return None
+            return read_job(connection, job_id)
+
+    def report(
+        self, job_id: str, lease: str, stage: str, fraction: float, eta_seconds: float | None, detail: dict[str, Any]
+    ) -> None:
+        """Notes progress, unless the lease is lost; the fraction never falls."""
+        behind = job_table.c.fraction >= fraction
+        higher = sa.case((behind, job_table.c.fraction), else_=fraction)
+        # An attempt that gets further than those before was not killed by the job itself.
+        deaths = sa.case((behind, job_table.c.deaths), else_=0)
+        statement = self._database.change_owned(job_id, lease).values(
+            stage=stage, fraction=higher, deaths=deaths, eta_seconds=eta_seconds, detail=detail
+        )
+        with self._database.engine.begin() as connection:
+            connection.execute(statement)
+
+    @retry_while_database_down
+    def save_output(self, job_id: str, lease: str, name: str, content: Any) -> None:
+        """Keeps a part of the result that is ready before the job ends, unless the lease is lost."""
+        with self._database.engine.begin() as connection:
+            if connection.execute(self._database.change_owned(job_id, lease)).rowcount:
+                same = sa.and_(output_table.c.job_id == job_id, output_table.c.name == name)
+                connection.execute(sa.delete(output_table).where(same))
+                connection.execute(sa.insert(output_table).values(job_id=job_id, name=name, content=content))
+
+    @only_reads
+    def outputs(self, job_id: str) -> dict[str, Any]:
+        """The parts of the result that are ready, by name."""
+        query = sa.select(output_table.c.name, output_table.c.content).where(output_table.c.job_id == job_id)
+        with self._database.reading.connect() as connection:
+            return {row.name: row.content for row in connection.execute(query)}
+
+    @retry_while_database_down
+    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any]) -> bool:
+        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost."""
+        statement = self._database.change_owned(job_id, lease).values(
+            state="queued",
+            lease="",
+            beat_at=None,
+            eta_seconds=None,
+            retries=job_table.c.retries + 1,
+            not_before=self._database.now + seconds,
+            retry_error=error,
+        )
+        with self._database.engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def take_due(self) -> list[str]:
+        """Ids of jobs whose next attempt is due, each told to one caller, which resumes them."""
+        with self._database.engine.begin() as connection:
+            return waiting.take_due(connection, self._database.now)
+
+    def admit(self, user: str, at_once: int) -> list[str]:
+        """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
+        with self._database.engine.begin() as connection:
+            return waiting.admit(connection, user, at_once, self._database.now)
+
+    def admit_all(self, at_once: int) -> list[str]:
+        """As `admit`, of all users."""
+        with self._database.reading.connect() as connection:
+            users = waiting.users_held_back(connection)
+        return [job_id for user in users for job_id in self.admit(user, at_once)]
+
+    @retry_while_database_down
+    def finish(
+        self, job_id: str, lease: str, state: State, result: dict[str, Any] | None, error: dict[str, Any] | None
+    ) -> bool:
+        """Ends a job; False if the lease is lost."""
+        values: dict[str, Any] = {"state": state, "result": result, "error": error, "ended_at": self._database.now}
+        if state == "succeeded":
+            values |= {"fraction": 1.0, "eta_seconds": 0.0}
+        with self._database.engine.begin() as connection:
+            return connection.execute(self._database.change_owned(job_id, lease).values(**values)).rowcount == 1
+
+    @retry_while_database_down
+    def hand_on(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue because the device failed at it; False if the lease is lost."""
+        statement = self._database.change_owned(job_id, lease).values(
+            state="queued", lease="", beat_at=None, eta_seconds=None, device_faults=job_table.c.device_faults + 1
+        )
+        with self._database.engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def release(self, job_id: str, lease: str) -> bool:
+        """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
+        return bool(self.release_all([(job_id, lease)]))
+
+    @retry_while_database_down
+    def release_all(self, leases: Iterable[tuple[str, str]]) -> list[str]:
+        """As `release`, of many jobs (id, lease) at once; ids of those whose lease was not lost."""
+        values = {
+            "state": "queued",
+            "attempts": job_table.c.attempts - 1,
+            "lease": "",
+            "beat_at": None,
+            "eta_seconds": None,
+        }
+        with self._database.engine.begin() as connection:
+            return [
+                job_id
+                for job_id, lease in leases
+                if connection.execute(self._database.change_owned(job_id, lease).values(values)).rowcount
+            ]
+
+    @only_reads
+    def others_work(self, own: Sequence[str], within_seconds: float) -> bool:
+        """Whether other processes run jobs, by leases that they have kept so lately; `own` are this one's jobs."""
+        running = sa.select(job_table.c.id).where(
+            job_table.c.state == "running",
+            job_table.c.beat_at > self._database.now - within_seconds,
+            job_table.c.id.not_in(own),
+        )
+        with self._database.reading.connect() as connection:
+            return connection.execute(running.limit(1)).first() is not None
+
+    def beat(self, leases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Shows that the holders of these (job id, lease) live; returns those that are still held."""
+        with self._database.engine.begin() as connection:
+            return waiting.beat(connection, leases, self._database.now)
+
+    @only_reads
+    def beats(self) -> dict[tuple[str, str], float]:
+        """When the holders of running jobs (id, lease) last showed that they live."""
+        query = sa.select(job_table.c.id, job_table.c.lease, job_table.c.beat_at).where(job_table.c.state == "running")
+        with self._database.reading.connect() as connection:
+            return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
+
+    def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
+        """Takes these leases, unless their holders have beaten since, and queues the jobs.
+
+        Args:
+            silent: as `beats` told them a while ago.
+
+        Returns:
+            The jobs; each to one caller.
+        """
+        with self._database.engine.begin() as connection:
+            return [
+                read_job(connection, job_id)
+                for (job_id, lease), beat_at in silent.items()
+                if connection.execute(
+                    self._database.change_owned(job_id, lease)
+                    .where(job_table.c.beat_at == beat_at)
+                    .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
+                ).rowcount
+            ]
+
+    def give_up(self, job_id: str, error: dict[str, Any]) -> bool:
+        """Ends a queued job as failed."""
+        statement = self._database.change(job_id).where(job_table.c.state == "queued")
+        with self._database.engine.begin() as connection:
+            values = {"state": "failed", "error": error, "ended_at": self._database.now}
+            return connection.execute(statement.values(**values)).rowcount == 1
+
+    def take_forgotten(self, older_than_seconds: float, claimed_before: waiting.ClaimedBefore) -> list[str]:
+        """Ids of jobs that the engine will not hand out by itself, each told to one caller, which resumes them.
+
+        Args:
+            older_than_seconds: for how long nothing has happened to them.
+            claimed_before: finds the jobs that the engine holds to be running.
+        """
+        with self._database.engine.begin() as connection:
+            return waiting.take_forgotten(connection, older_than_seconds, self._database.now, claimed_before)

@@ -1,0 +1,63 @@
+"""Jobs as the rest of StemTube sees them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.common.jobs.tables import UNFINISHED, State, job_table
+
+INTERACTIVE, BATCH = 0, 1
+"""Priorities: all interactive jobs run before all batch jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job as its row in the table; `fraction` in [0, 1], times in seconds since 1970.
+
+    A job that waits for its next attempt tells when that is due (`not_before`) and how the last one ended
+    (`retry_error`). `origin` is the request context of its first request; earlier versions kept none.
+    `device_faults` counts how often the device of a worker failed at it.
+    """
+
+    id: str
+    key: str
+    kind: str
+    user: str
+    subject: str
+    payload: dict[str, Any]
+    state: State
+    stage: str
+    fraction: float
+    eta_seconds: float | None
+    attempts: int
+    deaths: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    version: int
+    detail: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    origin: dict[str, str] | None = None
+    device_faults: int = 0
+    retries: int = 0
+    not_before: float | None = None
+    retry_error: dict[str, Any] | None = None
+    queue_position: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Nothing will change any more."""
+        return self.state not in UNFINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The work of a queue: jobs that wait, jobs that run, and how long the oldest has waited, in seconds."""
+
+    queued: int
+    running: int
+    oldest_seconds: float
+
+
+COLUMNS = [job_table.c[name] for name in JobRecord.__dataclass_fields__ if name != "queue_position"]
+"""The columns that make a `JobRecord`."""

@@ -1,0 +1,42 @@
+"""When a job that failed is tried again: the one place of these rules."""
+
+from dataclasses import dataclass
+
+from services.common.errors import Code, StemTubeError
+
+TRANSIENT = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED)
+"""Codes of errors that may not happen again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a job is tried, and how long it waits in between.
+
+    Attributes:
+        retries: attempts that may follow the first one after transient errors.
+        deaths: a job whose workers died this many times in a row without progress fails.
+        device_faults: a job at which the device of a worker failed this many times fails.
+        first_delay_seconds: from the first transient error to the next attempt; each further delay is twice as long.
+    """
+
+    retries: int = 4
+    deaths: int = 3
+    device_faults: int = 5
+    first_delay_seconds: float = 1.0
+
+    def is_last_try(self, retries: int, reason: str = "") -> bool:
+        """Whether no attempt follows one that is the `retries`-th retry and ends with a transient error.
+
+        Args:
+            retries: retries so far, this attempt included.
+            reason: of the error. A worker of another service that died has been replaced several times already.
+        """
+        return retries >= (self.deaths - 1 if reason == "WORKER_DIED" else self.retries)
+
+    def is_final(self, error: StemTubeError, retries: int) -> bool:
+        """Whether a job ends with this error, after so many retries, rather than being tried again."""
+        return error.code not in TRANSIENT or self.is_last_try(retries, error.reason)
+
+    def delay_seconds(self, retries: int) -> float:
+        """How long a job waits for its next attempt after so many retries."""
+        return self.first_delay_seconds * 2.0**retries

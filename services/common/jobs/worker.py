@@ -1,0 +1,260 @@
+"""Does the jobs that the engine hands to this process: an attempt begins, its progress is written, it ends."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from services.common.errors import Code, DeviceError, DeviceNotReadyError, StemTubeError, StoppedError
+from services.common.jobs import metrics
+from services.common.jobs.active import ActiveJobs
+from services.common.jobs.context import JobContext
+from services.common.jobs.dispatch import Dispatcher
+from services.common.jobs.errors import INTERNAL_ERROR, error_detail
+from services.common.jobs.leases import LeaseStore
+from services.common.jobs.records import JobRecord
+from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.store import JobStore
+from services.common.jobs.tables import State
+from services.common.jobs.threads import JobStoreThreads
+from services.common.observe import request_context, tracing
+
+REPORT_SECONDS = 0.1
+LEFT_SECONDS, REST_SECONDS = 60.0, 2.0
+"""A worker whose device failed at a job leaves it to other busy workers for so long, and looks again so often."""
+OUR_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
+"""Codes of errors that somebody who operates StemTube must look at."""
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[JobContext], Awaitable[dict[str, Any]]]
+Ending = tuple[State, dict[str, Any] | None, dict[str, Any] | None]
+"""State, result and error; "queued" with an error if the job is tried again."""
+
+
+class Worker:
+    """One process's part in the jobs of a queue.
+
+    Args:
+        service: whose jobs they are.
+        handlers: by kind of job.
+        store: of the jobs.
+        leases: of the same queue.
+        dispatcher: likewise.
+        threads: in which all of these block.
+        active: the jobs of this process.
+        slots: jobs at a time.
+        per_user: jobs of a user that run at a time, in all processes together; 0: any number.
+        lease_seconds: a worker silent for so long loses its jobs.
+        retry: when jobs are tried again.
+        on_change: called after a job has changed.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        handlers: Mapping[str, Handler],
+        store: JobStore,
+        leases: LeaseStore,
+        dispatcher: Dispatcher,
+        threads: JobStoreThreads,
+        active: ActiveJobs,
+        *,
+        slots: int,
+        per_user: int,
+        lease_seconds: float,
+        retry: RetryPolicy,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._handlers = handlers
+        self._store = store
+        self._leases = leases
+        self._dispatcher = dispatcher
+        self._threads = threads
+        self._active = active
+        self._slots = slots
+        self._limit = slots
+        self._per_user = per_user
+        self._lease_seconds = lease_seconds
+        self._retry = retry
+        self._on_change = on_change
+        self._beginning = asyncio.Lock()
+        self._resting_until = 0.0
+        self._faulted: dict[str, tuple[int, float]] = {}
+
+    def limit(self, jobs: int) -> None:
+        """Takes no more than so many jobs at a time from now on."""
+        self._limit = jobs
+
+    def room(self) -> int:
+        """How many jobs this process may run now."""
+        return 0 if time.monotonic() < self._resting_until else self._limit
+
+    async def run(self, job_id: str) -> None:
+        """Makes an attempt at a job that the engine has handed out.
+
+        Raises:
+            CancelledError: the job is not done; the engine must not take it for done.
+        """
+        if await self._leaves_to_others(job_id):
+            await self._dispatcher.resume([job_id])
+            raise asyncio.CancelledError
+        lease = uuid.uuid4().hex
+        async with self._beginning:  # in turn, or a later job of a user could keep an earlier one waiting
+            record = await self._threads.call(self._leases.begin, job_id, lease, self._per_user)
+        if record is None:
+            if await self._threads.call(self._store.is_unfinished, job_id):
+                raise asyncio.CancelledError  # it waits
+            return
+        context = JobContext(record, lease, self._leases, self._retry)
+        parent = request_context.bind_origin(record.origin or {})
+        structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
+        with tracing.span(
+            f"job {record.kind}",
+            kind="consumer",
+            parent=parent,
+            job=job_id,
+            queue=self._service,
+            attempt=record.attempts,
+        ) as span:
+            await self._attempt(context, record, span)
+
+    async def _attempt(self, context: JobContext, record: JobRecord, span: tracing.Span) -> None:
+        self._active.add(context)
+        log.info("job started", kind=record.kind, attempt=record.attempts)
+        if record.attempts == 1 and record.started_at:
+            metrics.WAIT_SECONDS.labels(self._service, record.kind).observe(record.started_at - record.created_at)
+        began = time.perf_counter()
+        try:
+            state, result, error = await self._handle(context, record.kind)
+            await self._write_report(context)
+            if state == "queued" and error:
+                await self._put_back(context, error)
+                raise asyncio.CancelledError
+            finished = await self._threads.call(
+                self._leases.finish, context.job_id, context.lease, state, result, error
+            )
+        except Exception as fault:
+            # Another worker takes over once the lease is silent.
+            log.exception("job could not be ended")
+            raise asyncio.CancelledError from fault
+        finally:
+            context.stop()
+            self._active.remove(context)
+            self._on_change()
+        if not finished:
+            span.set(state="lease lost")
+            log.info("job lease lost")  # or cancelled
+            raise asyncio.CancelledError
+        await self._dispatcher.admit(record.user)
+        span.set(state=state)
+        if error:
+            span.fail(error["reason"])
+        metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
+        metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
+        _log_end(record, state, error)
+
+    async def _handle(self, context: JobContext, kind: str) -> Ending:
+        """How an attempt ends."""
+        try:
+            return "succeeded", await self._handlers[kind](context), None
+        except StoppedError:
+            raise asyncio.CancelledError from None
+        except DeviceError as error:
+            return await self._after_device_error(context, error)
+        except StemTubeError as error:
+            return "failed" if context.is_final(error) else "queued", None, error_detail(error)
+        except DBAPIError as error:
+            # The engine could not keep the outcome of a step. What was done since the last one is done again.
+            log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
+            await self._give_back(context)
+            raise asyncio.CancelledError from None
+        except Exception:
+            log.exception("unexpected error in a job", kind=kind)
+            return "failed", None, INTERNAL_ERROR
+
+    async def _put_back(self, context: JobContext, error: dict[str, Any]) -> None:
+        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here."""
+        seconds = self._retry.delay_seconds(context.retries)
+        if await self._threads.call(self._leases.put_back, context.job_id, context.lease, seconds, error):
+            log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
+            await self._dispatcher.admit(context.user)
+
+    async def _after_device_error(self, context: JobContext, error: DeviceError) -> Ending:
+        """Gives the job back for another worker to do, unless no device seems able to do it."""
+        began = not isinstance(error, DeviceNotReadyError)
+        if began and context.device_faults + 1 >= self._retry.device_faults:
+            return "failed", None, error_detail(error)
+        log.warning("the job goes to another worker", reason=error.reason, error=error.message)
+        if began:
+            times, _ = self._faulted.get(context.job_id, (0, 0.0))
+            self._faulted[context.job_id] = (times + 1, time.monotonic() + LEFT_SECONDS)
+        await self._give_back(context, device_fault=began)
+        raise asyncio.CancelledError
+
+    async def _leaves_to_others(self, job_id: str) -> bool:
+        """Whether a job that has just been taken is put back.
+
+        It is if no more jobs are to be taken. It also is if the devices of this process failed at the job while other
+        workers are busy: an idle one would have taken it already.
+        """
+        now = time.monotonic()
+        self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
+        if len(self._active) >= self._limit:
+            return True
+        if job_id not in self._faulted or self._faulted[job_id][0] < self._slots:
+            return False
+        own = [context.job_id for context in self._active]
+        if not await self._threads.call(self._leases.others_work, own, self._lease_seconds):
+            return False
+        self._resting_until = now + REST_SECONDS
+        return True
+
+    async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
+        give = self._leases.hand_on if device_fault else self._leases.release
+        if await self._threads.call(give, context.job_id, context.lease):
+            await self._dispatcher.resume([context.job_id])
+            log.info("job given back", job=context.job_id)
+        self._active.stop(context.job_id, context.lease)
+
+    async def give_all_back(self) -> None:
+        """Stops all jobs in hand and returns them to the queue."""
+        contexts = list(self._active)
+        ids = await self._threads.call(self._leases.release_all, [(job.job_id, job.lease) for job in contexts])
+        await self._dispatcher.resume(ids)
+        for context in contexts:
+            self._active.stop(context.job_id, context.lease)
+        if ids:
+            log.info("jobs given back", count=len(ids))
+
+    async def write_reports(self) -> None:
+        """Writes the progress of all jobs ten times a second, until it is cancelled."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            for context in self._active:
+                if context.has_unwritten_report:
+                    await self._write_report(context)
+
+    async def _write_report(self, context: JobContext) -> None:
+        async with context.writing:  # one after another, or an older report could overwrite a newer one
+            report = context.take_report()
+            if report is None:
+                return
+            try:
+                await self._threads.call(self._leases.report, context.job_id, context.lease, *report)
+                self._on_change()
+            except Exception as error:
+                log.warning("progress could not be written", error=type(error).__name__)
+
+
+def _log_end(record: JobRecord, state: State, error: dict[str, Any] | None) -> None:
+    if not error:
+        log.info("job ended", kind=record.kind, state=state)
+        return
+    tell = log.error if error["code"] in OUR_FAULTS else log.warning
+    tell("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)

@@ -381,9 +381,9 @@ def main() -> None:
             "# Accuracy",
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
-            "on the reference songs beside the project where it is developed. More than these exist. No code knows a",
-            "song by name, but settings were chosen with these in view: they are no unseen scores. `as it comes` is",
-            "the library's own way; lyrics are heard by Whisper tiny.en, on English songs.",
+            "on the project's reference songs, which are not in the repository. No code knows a song by name, but",
+            "parameters were chosen with these songs, so the scores are not of unseen data. `as it comes` is the",
+            "library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
             "",
         ]
         REPORT.write_text("\n".join([*head, *lines]).rstrip() + "\n")

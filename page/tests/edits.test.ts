@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as edits from "../src/music/edits.ts";
 
-const chords = ["C:maj", "A:min", "C:maj"].map((label, index) => ({ start: index, end: index + 1, label, confidence: 0.5 }));
+const chords = ["C:maj", "A:min", "C:maj"].map((label, index) => ({ start: index, end: index + 1, label, triad: label, confidence: 0.5 }));
 const sections = ["verse", "chorus"].map((label, index) => ({
   start: 10 * index,
   end: 10 * index + 10,

@@ -14,7 +14,7 @@ test("the key may change along the song", () => {
   const regions = [{ ...main, start: 0, end: 60 }, { ...main, tonic: "A", start: 60, end: 90 }];
   const names = [59, 60, 90].map((time) => keyName(keyAt({ ...main, regions }, time)));
   assert.deepEqual(names, ["G major", "A major", "G major"]);
-  assert.equal(keyName(keyAt(main, 60)), "G major");
+  assert.equal(keyName(keyAt({ ...main, regions: [] }, 60)), "G major");
 });
 
 test("note names are pitch classes", () => {

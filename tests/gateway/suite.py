@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import (
     InvalidInputError,
@@ -35,6 +36,7 @@ AUTH = "stemtube.auth.v1.AuthService"
 DOWNLOAD = "stemtube.download.v1.DownloadService"
 PUBLIC = tuple(f"/{AUTH}/{rpc}" for rpc in ("Login", "Refresh", "Logout"))
 QUEUED, RUNNING, SUCCEEDED = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
+CREATED = Timestamp(seconds=1_700_000_000)
 
 
 def token_of(user: str, lifetime: float = 60.0) -> str:
@@ -125,7 +127,9 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
         return self.tracks[user][track_id]
 
     def _new_job(self, track_id: str) -> download_pb2.TrackJob:
-        job = download_pb2.TrackJob(job=job_pb2.Job(id=uuid.uuid4().hex, kind="track", state=QUEUED), track_id=track_id)
+        job = download_pb2.TrackJob(
+            job=job_pb2.Job(id=uuid.uuid4().hex, kind="track", state=QUEUED, create_time=CREATED), track_id=track_id
+        )
         self.jobs[job.job.id] = job
         return job
 
@@ -140,7 +144,9 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
         user = self._seen(context)
         if not request.url.startswith(("http://", "https://")):
             raise InvalidInputError("This is not an http(s) address.", "BAD_URL")
-        track = download_pb2.Track(id=request.request_id or uuid.uuid4().hex, source_url=request.url)
+        track = download_pb2.Track(
+            id=request.request_id or uuid.uuid4().hex, source_url=request.url, create_time=CREATED
+        )
         self.tracks[user][track.id] = track
         return download_pb2.CreateTrackResponse(track=track, job=self._new_job(track.id))
 
@@ -198,7 +204,7 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
             upload.ended = "cancelled"
             raise
         upload.ended = "complete"
-        track = download_pb2.Track(id=uuid.uuid4().hex, title=header.filename)
+        track = download_pb2.Track(id=uuid.uuid4().hex, title=header.filename, create_time=CREATED)
         self.tracks[user][track.id] = track
         return download_pb2.UploadTrackResponse(track=track, job=self._new_job(track.id))
 

@@ -62,6 +62,17 @@ def test_comments_and_status_codes_come_from_the_contracts() -> None:
     assert "tempo" not in track["required"]
 
 
+def test_answers_tell_what_is_always_there_and_requests_of_the_same_message_leave_it_out() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert "job" in schemas["stemtube.download.v1.TrackJob"]["required"]
+    assert "regions" in schemas["stemtube.analysis.v1.Key"]["required"]
+    assert "madeBy" not in schemas["stemtube.analysis.v1.Key"]["required"]
+    edit = DOCUMENT["paths"]["/api/v1/tracks/{track_id}/edits"]["put"]["requestBody"]["content"]["application/json"]
+    assert edit["schema"]["properties"]["key"]["$ref"] == f"{PREFIX}stemtube.analysis.v1.KeyInput"
+    sent = schemas["stemtube.analysis.v1.KeyInput"]
+    assert (sent["additionalProperties"], "required" in sent) == (False, False)
+
+
 def test_an_rpc_comment_is_taken_apart() -> None:
     text = (
         "Puts a record on a shelf. The rest.\nIt has several\nsentences.\n\n"

@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { call, changePassword, signOut, user } from "../api/client.ts";
+import type { SessionInfo, StorageUse } from "../api/types.ts";
 import { NewPassword, wantedPassword } from "../entry/EntryForm.tsx";
 import { dropAll, kept } from "../offline/kept.ts";
 import { bytes } from "../parts/format.ts";
@@ -7,14 +8,6 @@ import { fail, tell } from "../parts/toasts.tsx";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { KeptSongs } from "./KeptSongs.tsx";
 import { Tokens } from "./Tokens.tsx";
-
-interface SessionInfo {
-  id: string;
-  lastUseTime?: string;
-  address: string;
-  client: string;
-  current: boolean;
-}
 
 /** The user's own account: storage, songs on this device, password, sessions, tokens for scripts. */
 export function AccountView() {
@@ -46,7 +39,7 @@ async function leave(): Promise<void> {
 }
 
 function Storage() {
-  const [use] = useAnswer<{ usedBytes: string; quotaBytes: string; trackCount: string }>("/storage");
+  const [use] = useAnswer<StorageUse>("/storage");
   if (!use) return null;
   const quota = Number(use.quotaBytes);
   return (

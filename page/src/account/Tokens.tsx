@@ -1,16 +1,9 @@
 import { useState } from "preact/hooks";
 import { call, user } from "../api/client.ts";
+import type { ApiToken } from "../api/types.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { Secret } from "../parts/Secret.tsx";
 import { fail } from "../parts/toasts.tsx";
-
-interface ApiToken {
-  id: string;
-  name: string;
-  scopes: string[];
-  expireTime?: string;
-  lastUseTime?: string;
-}
 
 const DAYS = [7, 30, 90, 366];
 

@@ -1,15 +1,9 @@
 import { useState } from "preact/hooks";
 import { call } from "../api/client.ts";
-import type { Registration } from "../entry/SignIn.tsx";
+import type { Invitation, Registration } from "../api/types.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { Secret } from "../parts/Secret.tsx";
 import { fail } from "../parts/toasts.tsx";
-
-interface Invitation {
-  id: string;
-  expireTime: string;
-  usesLeft: number;
-}
 
 const DAYS = [1, 7, 30, 366];
 

@@ -1,13 +1,7 @@
 import { useState } from "preact/hooks";
 import { query } from "../api/client.ts";
+import type { LogRecord } from "../api/types.ts";
 import { Panel, useAnswer } from "../parts/Panel.tsx";
-
-interface LogRecord {
-  time: string;
-  level: string;
-  event: string;
-  fields: Record<string, string>;
-}
 
 const SERVICES = ["gateway", "auth", "download", "separation", "analysis"];
 const LEVELS = ["debug", "info", "warning", "error"];

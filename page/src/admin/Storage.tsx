@@ -1,24 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../api/client.ts";
-import type { Job } from "../api/types.ts";
+import type { Cleanup, Statistics } from "../api/types.ts";
 import { bytes } from "../parts/format.ts";
 import { Panel, useAnswer, when } from "../parts/Panel.tsx";
 import { fail } from "../parts/toasts.tsx";
-
-interface Statistics {
-  userCount: string;
-  trackCount: string;
-  deletedTrackCount: string;
-  stemCount: string;
-  storage: { kind: string; objectCount: string; bytes: string }[];
-  storageTime?: string;
-}
-
-interface Cleanup {
-  job: Job;
-  dryRun: boolean;
-  report?: { objectCount: string; objectBytes: string; recordCount: string; expiredTrackCount: string; heldBack?: string };
-}
 
 const CLEANUP_MS = 1000;
 

@@ -1,34 +1,20 @@
 import { useState } from "preact/hooks";
 import { call, user } from "../api/client.ts";
-import type { User } from "../api/types.ts";
+import type { User, UserStorage } from "../api/types.ts";
 import { bytes } from "../parts/format.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { Secret } from "../parts/Secret.tsx";
 import { fail } from "../parts/toasts.tsx";
 
-interface Account extends User {
-  email: string;
-  createTime: string;
-  disabled: boolean;
-}
-
-/** What the tracks of one user take, and may take; 0: no limit. */
-interface UserStorage {
-  userId: string;
-  usedBytes: string;
-  quotaBytes: string;
-  trackCount: string;
-}
-
 const GIGABYTE = 1e9;
 
 /** All accounts: made, disabled, given new passwords, rights and room. */
 export function Users() {
-  const [answer, again] = useAnswer<{ users: Account[] }>("/admin/users?pageSize=1000");
+  const [answer, again] = useAnswer<{ users: User[] }>("/admin/users?pageSize=1000");
   const [storage, measureAgain] = useAnswer<{ users: UserStorage[] }>("/admin/storage");
   const [made, setMade] = useState({ text: "", secret: "" });
   if (!answer) return null;
-  const change = (account: Account, what: object) => then(call("PATCH", `/admin/users/${account.id}`, what), again);
+  const change = (account: User, what: object) => then(call("PATCH", `/admin/users/${account.id}`, what), again);
   const tellPassword = (name: unknown, password: string) =>
     setMade({ text: `The one-time password of ${name}, good for choosing another`, secret: password });
 
@@ -47,7 +33,7 @@ export function Users() {
     }
   }
 
-  function reset(account: Account) {
+  function reset(account: User) {
     const { id, username } = account;
     const done = call<{ oneTimePassword: string }>("POST", `/admin/users/${id}/reset-password`);
     then(done.then(({ oneTimePassword }) => tellPassword(username, oneTimePassword)), again);
@@ -116,12 +102,12 @@ export function Users() {
   );
 }
 
-function stateOf({ admin, disabled, mustChangePassword }: Account): string {
+function stateOf({ admin, disabled, mustChangePassword }: User): string {
   return [admin && "admin", disabled && "disabled", mustChangePassword && "has a one-time password"].filter(Boolean).join(", ");
 }
 
 /** What a user takes, and a field for how much it may be. */
-function Room({ account, storage, again }: { account: Account; storage: UserStorage | undefined; again: () => void }) {
+function Room({ account, storage, again }: { account: User; storage: UserStorage | undefined; again: () => void }) {
   const quota = Number(storage?.quotaBytes ?? 0);
   function keep(event: Event) {
     const text = (event.currentTarget as HTMLInputElement).value;

@@ -1,18 +1,7 @@
 import { useEffect } from "preact/hooks";
-import type { Job, User } from "../api/types.ts";
+import type { Job, ServiceWork, User } from "../api/types.ts";
 import { clock, remaining, words } from "../parts/format.ts";
 import { Panel, useAnswer } from "../parts/Panel.tsx";
-
-/** What one service has to do. */
-interface ServiceWork {
-  waiting: number;
-  running: number;
-  oldestSeconds: number;
-  /** Jobs that the process that answered can do at a time, and does; 0 where the workers are others. */
-  slots: number;
-  busy: number;
-  jobs: { job: Job; userId: string }[];
-}
 
 const SERVICES = [
   { name: "download", title: "Songs" },

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { renew } from "./client.ts";
-import type { TrackJob } from "./types.ts";
+import type { TrackJob, WatchEventsResponse } from "./types.ts";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
@@ -19,12 +19,6 @@ export interface Listener {
 
 /** Whether the stream is connected. */
 export const connected = signal(false);
-
-interface WatchEventsResponse {
-  job?: TrackJob;
-  trackChanged?: { trackId: string; part: string };
-  snapshotEnd?: object;
-}
 
 /** Follows the stream, through restarts of whatever lies between, until the function that it gives is called. */
 export function watchEvents(listener: Listener): () => void {

@@ -1,14 +1,9 @@
 import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
 import { call, signIn } from "../api/client.ts";
+import type { Registration } from "../api/types.ts";
 import { oneTimePassword } from "./ChoosePassword.tsx";
 import { EntryForm } from "./EntryForm.tsx";
-
-/** How accounts come into being here. */
-export interface Registration {
-  open: boolean;
-  byInvitation: boolean;
-}
 
 /** The way in. */
 export function SignIn() {

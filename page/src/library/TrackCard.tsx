@@ -51,7 +51,7 @@ function Actions({ track, job }: { track: Track; job: TrackJob | undefined }) {
   const editing = useSignal(false);
   const state = job?.job.state;
   const isActive = state === "JOB_STATE_QUEUED" || state === "JOB_STATE_RUNNING";
-  const canRetry = state === "JOB_STATE_FAILED" || state === "JOB_STATE_CANCELLED";
+  const canRetry = !isActive && job?.parts.some((part) => part.state === "JOB_STATE_FAILED" || part.state === "JOB_STATE_CANCELLED");
   const name = track.title || track.sourceUrl;
   return (
     <div class="actions">

@@ -139,28 +139,18 @@ export async function showTrack(id: string): Promise<void> {
   added({ track });
 }
 
-export async function process(trackId: string, options: ProcessingOptions): Promise<void> {
-  const { job } = await call<{ job: TrackJob }>("POST", `/tracks/${trackId}/process`, { options, requestId: newId() });
-  keepJob(job);
-}
-
 export function cancel(job: TrackJob): Promise<unknown> {
   return call("POST", `/jobs/${job.job.id}/cancel`);
 }
 
-const ANALYSES = { beats: "PART_BEATS", key: "PART_KEY", chords: "PART_CHORDS", structure: "PART_STRUCTURE", lyrics: "PART_LYRICS" };
-
-/** Makes what failed again; a link that could not be fetched is fetched again. */
-export async function retry(track: Track, job: TrackJob): Promise<void> {
-  const failed = job.parts.filter(({ state }) => state === "JOB_STATE_FAILED" || state === "JOB_STATE_CANCELLED");
-  const names = failed.map(({ name }) => name);
-  if (track.sourceUrl && (names.includes("acquire") || !track.durationSeconds)) return addLink(track.sourceUrl);
-  const analyses = Object.entries(ANALYSES)
-    .filter(([name]) => names.includes(name))
-    .map(([, part]) => ({ part }) as { part: "PART_BEATS" });
-  const options: ProcessingOptions = { analyses };
-  if (names.some((name) => name.startsWith("separation"))) options.separations = [{}];
-  await process(track.id, options);
+/** Makes what a job could not make again, as it was chosen; a link that could not be fetched is fetched again. */
+export async function retry(track: Track, failed: TrackJob): Promise<void> {
+  const { job } = await call<{ job: TrackJob }>("POST", `/jobs/${failed.job.id}/retry`, { requestId: newId() });
+  keepJob(job);
+  if (job.trackId === track.id) return;
+  // A link of which nothing arrived left no track: this is a new one.
+  tracks.value = tracks.value?.filter(({ id }) => id !== track.id);
+  await showTrack(job.trackId);
 }
 
 export async function update(track: Track, change: Partial<Pick<Track, "title" | "artist" | "favourite" | "notes">>): Promise<void> {

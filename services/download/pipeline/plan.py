@@ -130,6 +130,16 @@ def without(
     }
 
 
+def unmade(plan: Plan, made: Collection[str]) -> Plan:
+    """The separations and analyses of a plan whose parts are not among those that were made, as they were chosen."""
+    return {
+        "separations": [
+            choice for number, choice in enumerate(plan["separations"]) if separation_part(number) not in made
+        ],
+        "analyses": [choice for choice in plan["analyses"] if choice["part"] not in made],
+    }
+
+
 def _is_separated(
     choice: dict[str, Any], stems: Mapping[str, Collection[str]], known: Mapping[str, Collection[str]]
 ) -> bool:

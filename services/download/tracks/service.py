@@ -4,17 +4,16 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
-
-import structlog
 
 from services.common import audio
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.file_names import file_name
 from services.common.jobs.messages import queue_priority
-from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
-from services.common.jobs.requests import request_digest, with_content
+from services.common.jobs.requests import request_digest
 from services.common.rpc.auth import Identity, require_user
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -27,10 +26,13 @@ from services.download.fetching.sites import deno_path
 from services.download.importing.importing import Importer
 from services.download.importing.service import ImportRpcs
 from services.download.pipeline.choices import Choices
-from services.download.pipeline.pipeline import KIND, Pipeline
+from services.download.pipeline.pipeline import Pipeline
 from services.download.pipeline.plan import Plan, make_plan, without
+from services.download.pipeline.retry_service import RetryRpcs
+from services.download.pipeline.submitting import TrackWork, submit
 from services.download.playlists.playlists import Playlists
 from services.download.playlists.service import PlaylistRpcs
+from services.download.tables import Track
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.messages import fetching_message, song_message, track_job_message, track_message
 from services.download.tracks.paging import make_token, page_size, read_token
@@ -67,7 +69,7 @@ CONTAINER_TYPES = {
 
 
 class DownloadService(
-    UploadRpcs, ImportRpcs, ShelfRpcs, PlaylistRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer
+    UploadRpcs, ImportRpcs, ShelfRpcs, PlaylistRpcs, RetryRpcs, UpkeepRpcs, download_pb2_grpc.DownloadServiceServicer
 ):
     """The servicer; the contract tells what each RPC does and how it can end."""
 
@@ -118,17 +120,22 @@ class DownloadService(
             )
 
     async def _create_track(self, caller: Identity, request: pb.CreateTrackRequest) -> JobRecord:
-        user = caller.subject
         plan = await self._plan(request)
         url = await check_link(request.url, self._settings.download.allowed_hosts)
+        track, use_cookies = await self._add_link(caller, url)
+        work = TrackWork(track.id, plan, request.options.priority, again=False, use_cookies=use_cookies, url=url)
+        return await self._start_missing(caller.subject, work, request)
+
+    async def _add_link(self, caller: Identity, url: str) -> tuple[Track, bool]:
+        """Adds a link's track to the caller's; also whether it is fetched with the operator's cookies."""
+        user = caller.subject
         use_cookies = self._cookies.serve(caller, "fetches", url)
         await self._expect_room(user)
         async with self._usage.held(user) as room:
             if not use_cookies:
                 # The audio of a link that others have is there already.
                 await room.settle(await self._usage.of_link(user, url))
-            track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
-        return await self._start(user, track.id, plan, request, only_missing=True, use_cookies=use_cookies)
+            return await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id), use_cookies
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, context: Any) -> pb.SearchSongsResponse:
         caller = require_user()
@@ -167,15 +174,21 @@ class DownloadService(
             return pb.ProcessTrackResponse(job=track_job_message(record))
 
     async def _process_track(self, user: str, request: pb.ProcessTrackRequest) -> JobRecord:
-        data = await self._track(user, request.track_id)
-        if not data.track.audio_key:
-            raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
+        await self._expect_audio(user, request.track_id)
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
-        expect_undamaged(data, data.track.audio_key)
         plan = await self._plan(request)
         await self._expect_room(user)
-        return await self._start(user, request.track_id, plan, request, only_missing=False)
+        return await submit(
+            self._jobs, user, TrackWork(request.track_id, plan, request.options.priority, again=True), request
+        )
+
+    async def _expect_audio(self, user: str, track_id: str) -> None:
+        """Raises PreconditionError where a track's audio has not arrived (TRACK_NOT_READY) or is damaged."""
+        data = await self._track(user, track_id)
+        if not data.track.audio_key:
+            raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
+        expect_undamaged(data, data.track.audio_key)
 
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
         """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for.
@@ -303,44 +316,19 @@ class DownloadService(
             yield known
 
     async def _start(
-        self,
-        user: str,
-        track_id: str,
-        plan: Plan,
-        request: Any,
-        *,
-        only_missing: bool,
-        content_digest: str = "",
-        use_cookies: bool = False,
+        self, user: str, track_id: str, plan: Plan, request: Any, *, content_digest: str = ""
     ) -> JobRecord:
-        structlog.contextvars.bind_contextvars(track_id=track_id)  # for the lines of its job, too
-        if only_missing:
-            data = await self._track(user, track_id, computed=True)
-            stems: dict[str, set[str]] = {}
-            for stem in data.stems:
-                stems.setdefault(stem.model, set()).add(stem.name)
-            plan = without(plan, stems, data.analyses, self._choices.stems)
+        work = TrackWork(track_id, plan, request.options.priority, again=False)
+        return await self._start_missing(user, work, request, content_digest)
 
-        async def never(_record: JobRecord) -> bool:
-            return False
-
-        return await self._jobs.submit(
-            KIND,
-            {
-                "track_id": track_id,
-                "plan": plan,
-                "priority": int(request.options.priority),
-                "again": not only_missing,
-                "use_cookies": use_cookies,
-            },
-            key=job_key(KIND, user, track_id, plan, *([] if only_missing else ["again"])),
-            user=user,
-            subject=track_id,
-            request_id=own_request(user, request),
-            digest=with_content(request_digest(request), content_digest),
-            priority=queue_priority(request.options.priority),
-            reusable=never,
-        )
+    async def _start_missing(self, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
+        """Submits what a track lacks of some work."""
+        data = await self._track(user, work.track_id, computed=True)
+        stems: dict[str, set[str]] = {}
+        for stem in data.stems:
+            stems.setdefault(stem.model, set()).add(stem.name)
+        plan = without(work.plan, stems, data.analyses, self._choices.stems)
+        return await submit(self._jobs, user, replace(work, plan=plan), request, content_digest)
 
     async def _cancel(self, job_id: str) -> None:
         await self._jobs.cancel(job_id)

@@ -70,7 +70,7 @@ class UploadRpcs:
         async with self._usage.held(user) as room:
             arriving = room.growing(noted())
             track, _new = await self._acquirer.upload(user, header.filename, arriving, room.settle, room.id)
-        return await self._start(user, track.id, plan, header, only_missing=True, content_digest=content.digest)
+        return await self._start(user, track.id, plan, header, content_digest=content.digest)
 
     async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
         """Reads a file that has come before with the same header, and keeps nothing of it."""
@@ -134,7 +134,7 @@ class UploadRpcs:
             track, _new = await self._acquirer.upload(
                 upload.user_id, upload.filename, content, settle, upload.id, stored=True
             )
-            record = await self._start(upload.user_id, track.id, plan, header, only_missing=True)
+            record = await self._start(upload.user_id, track.id, plan, header)
             return track.id, record.id
 
     @abstractmethod
@@ -148,7 +148,7 @@ class UploadRpcs:
 
     @abstractmethod
     async def _start(
-        self, user: str, track_id: str, plan: Plan, request: Any, *, only_missing: bool, content_digest: str = ""
+        self, user: str, track_id: str, plan: Plan, request: Any, *, content_digest: str = ""
     ) -> JobRecord: ...
 
     @abstractmethod

@@ -1,0 +1,1156 @@
+/** Generated from the contracts by `page/build.py types`: change those, not this file. */
+
+export type paths = Record<string, never>;
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        Credentials: {
+            username: string;
+            /** Format: password */
+            password: string;
+        };
+        NewPassword: {
+            /** Format: password */
+            oldPassword: string;
+            /** Format: password */
+            newPassword: string;
+            /**
+             * @description With false, API tokens go on.
+             * @default true
+             */
+            endApiTokens: boolean;
+        };
+        Registration: {
+            username: string;
+            /** Format: password */
+            password: string;
+            /** @description Can be left out. */
+            email?: string;
+            /** @description Where one is needed (/api/v1/auth/registration). */
+            invitation?: string;
+        };
+        SignedIn: {
+            /** @description For Authorization: Bearer; browsers need not keep it. */
+            accessToken: string;
+            /** @description Seconds until the access token expires. */
+            expiresIn: number;
+            user: components["schemas"]["stemtube.auth.v1.User"];
+        };
+        /** @description google.rpc.Status: what went wrong. */
+        Status: {
+            /** @description A google.rpc.Code. */
+            code: number;
+            /** @description For a person. */
+            message: string;
+            details: {
+                /** @constant */
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo";
+                /** @description Stable, for programs. */
+                reason: string;
+                domain: string;
+                metadata: {
+                    [key: string]: string;
+                };
+            }[];
+        };
+        "stemtube.analysis.v1.Backend": {
+            part: components["schemas"]["stemtube.analysis.v1.Part"];
+            name: string;
+            version: string;
+            license: string;
+            description: string;
+            /** @description Models to choose from, where there are several. */
+            models: components["schemas"]["stemtube.analysis.v1.BackendModel"][];
+            availability: components["schemas"]["stemtube.common.v1.Availability"];
+            /** @description What "auto" means here at present. */
+            default: boolean;
+        };
+        "stemtube.analysis.v1.BackendModel": {
+            name: string;
+            availability: components["schemas"]["stemtube.common.v1.Availability"];
+            default: boolean;
+            /** @description Lyrics: the languages that it knows, as PartRequest.language has them. */
+            languages: string[];
+        };
+        "stemtube.analysis.v1.Beat": {
+            /** Format: double */
+            time: number;
+            /**
+             * Format: int32
+             * @description Place in the bar, counted from 1 (the downbeat); 0 if bars were not found.
+             */
+            position: number;
+        };
+        "stemtube.analysis.v1.BeatInput": {
+            /** Format: double */
+            time?: number;
+            /**
+             * Format: int32
+             * @description Place in the bar, counted from 1 (the downbeat); 0 if bars were not found.
+             */
+            position?: number;
+        };
+        "stemtube.analysis.v1.Beats": {
+            tempo?: components["schemas"]["stemtube.analysis.v1.TempoInput"];
+            beats?: components["schemas"]["stemtube.analysis.v1.BeatInput"][];
+            /** Format: int32 */
+            beatsPerBar?: number;
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+            /**
+             * Format: double
+             * @description Where the first whole bar begins; 0 if bars were not found.
+             */
+            firstDownbeat?: number;
+        };
+        "stemtube.analysis.v1.Chord": {
+            /** Format: double */
+            start: number;
+            /** Format: double */
+            end: number;
+            /** @description Harte syntax: C:maj7/3, A:min, N. */
+            label: string;
+            /** Format: double */
+            confidence: number;
+            /** @description The label without extensions, additions and bass, for a simplified view: C:maj7/3 is C:maj. Set by services. */
+            triad: string;
+        };
+        "stemtube.analysis.v1.ChordInput": {
+            /** Format: double */
+            start?: number;
+            /** Format: double */
+            end?: number;
+            /** @description Harte syntax: C:maj7/3, A:min, N. */
+            label?: string;
+            /** Format: double */
+            confidence?: number;
+            /** @description The label without extensions, additions and bass, for a simplified view: C:maj7/3 is C:maj. Set by services. */
+            triad?: string;
+        };
+        /** @description Covers the whole track without gaps or overlaps. */
+        "stemtube.analysis.v1.Chords": {
+            chords?: components["schemas"]["stemtube.analysis.v1.ChordInput"][];
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+        };
+        /** @description The main key: the one that the song is in for most of the time, begins with and comes home to. */
+        "stemtube.analysis.v1.Key": {
+            /** @description C, C#, Db …; empty if nothing tonal was found. */
+            tonic: string;
+            /** @description "major" or "minor"; empty with the tonic. */
+            mode: string;
+            /** Format: double */
+            confidence: number;
+            madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
+            /**
+             * @description Which key the song is in where; covers the whole track without gaps or overlaps. One where the key never changes;
+             *     none if nothing tonal was found, and in what was analysed before regions were known.
+             */
+            regions: components["schemas"]["stemtube.analysis.v1.KeyRegion"][];
+        };
+        /** @description The main key: the one that the song is in for most of the time, begins with and comes home to. */
+        "stemtube.analysis.v1.KeyInput": {
+            /** @description C, C#, Db …; empty if nothing tonal was found. */
+            tonic?: string;
+            /** @description "major" or "minor"; empty with the tonic. */
+            mode?: string;
+            /** Format: double */
+            confidence?: number;
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+            /**
+             * @description Which key the song is in where; covers the whole track without gaps or overlaps. One where the key never changes;
+             *     none if nothing tonal was found, and in what was analysed before regions were known.
+             */
+            regions?: components["schemas"]["stemtube.analysis.v1.KeyRegionInput"][];
+        };
+        "stemtube.analysis.v1.KeyRegion": {
+            /** Format: double */
+            start: number;
+            /** Format: double */
+            end: number;
+            tonic: string;
+            /** @description "major" or "minor". */
+            mode: string;
+            /** Format: double */
+            confidence: number;
+        };
+        "stemtube.analysis.v1.KeyRegionInput": {
+            /** Format: double */
+            start?: number;
+            /** Format: double */
+            end?: number;
+            tonic?: string;
+            /** @description "major" or "minor". */
+            mode?: string;
+            /** Format: double */
+            confidence?: number;
+        };
+        "stemtube.analysis.v1.Line": {
+            /** Format: double */
+            start: number;
+            /** Format: double */
+            end: number;
+            text: string;
+            words: components["schemas"]["stemtube.analysis.v1.Word"][];
+        };
+        "stemtube.analysis.v1.LineInput": {
+            /** Format: double */
+            start?: number;
+            /** Format: double */
+            end?: number;
+            text?: string;
+            words?: components["schemas"]["stemtube.analysis.v1.WordInput"][];
+        };
+        "stemtube.analysis.v1.ListBackendsResponse": {
+            backends: components["schemas"]["stemtube.analysis.v1.Backend"][];
+        };
+        "stemtube.analysis.v1.Lyrics": {
+            /** @description ISO 639-1; empty if nothing is sung. */
+            language: string;
+            lines: components["schemas"]["stemtube.analysis.v1.Line"][];
+            madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
+            /**
+             * @description Where the words are from: "heard", "given" by the user, "found" where others have written them down; the times are
+             *     the audio's. Empty in lyrics from before this was kept.
+             */
+            wordsFrom: string;
+        };
+        "stemtube.analysis.v1.LyricsInput": {
+            /** @description ISO 639-1; empty if nothing is sung. */
+            language?: string;
+            lines?: components["schemas"]["stemtube.analysis.v1.LineInput"][];
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+            /**
+             * @description Where the words are from: "heard", "given" by the user, "found" where others have written them down; the times are
+             *     the audio's. Empty in lyrics from before this was kept.
+             */
+            wordsFrom?: string;
+        };
+        /** @enum {string} */
+        "stemtube.analysis.v1.Part": "PART_UNSPECIFIED" | "PART_BEATS" | "PART_KEY" | "PART_CHORDS" | "PART_STRUCTURE" | "PART_LYRICS";
+        "stemtube.analysis.v1.Section": {
+            /** Format: double */
+            start: number;
+            /** Format: double */
+            end: number;
+            /** @description intro, verse, chorus, bridge, solo, instrumental, outro … */
+            label: string;
+            /** Format: double */
+            confidence: number;
+            /**
+             * Format: int32
+             * @description Sections with the same number sound alike.
+             */
+            group: number;
+            /**
+             * Format: double
+             * @description Mean level in dB, for comparison within the song.
+             */
+            level: number;
+        };
+        "stemtube.analysis.v1.SectionInput": {
+            /** Format: double */
+            start?: number;
+            /** Format: double */
+            end?: number;
+            /** @description intro, verse, chorus, bridge, solo, instrumental, outro … */
+            label?: string;
+            /** Format: double */
+            confidence?: number;
+            /**
+             * Format: int32
+             * @description Sections with the same number sound alike.
+             */
+            group?: number;
+            /**
+             * Format: double
+             * @description Mean level in dB, for comparison within the song.
+             */
+            level?: number;
+        };
+        /** @description Covers the whole track without gaps or overlaps. */
+        "stemtube.analysis.v1.Structure": {
+            sections?: components["schemas"]["stemtube.analysis.v1.SectionInput"][];
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+        };
+        "stemtube.analysis.v1.Tempo": {
+            /**
+             * Format: double
+             * @description Beats per minute; 0 if there is no pulse.
+             */
+            bpm: number;
+            /** Format: double */
+            confidence: number;
+            /** @description The tempo around every fourth beat where it drifts; empty if it is steady. */
+            curve: components["schemas"]["stemtube.analysis.v1.TempoPoint"][];
+        };
+        "stemtube.analysis.v1.TempoInput": {
+            /**
+             * Format: double
+             * @description Beats per minute; 0 if there is no pulse.
+             */
+            bpm?: number;
+            /** Format: double */
+            confidence?: number;
+            /** @description The tempo around every fourth beat where it drifts; empty if it is steady. */
+            curve?: components["schemas"]["stemtube.analysis.v1.TempoPointInput"][];
+        };
+        "stemtube.analysis.v1.TempoPoint": {
+            /** Format: double */
+            time: number;
+            /** Format: double */
+            bpm: number;
+        };
+        "stemtube.analysis.v1.TempoPointInput": {
+            /** Format: double */
+            time?: number;
+            /** Format: double */
+            bpm?: number;
+        };
+        "stemtube.analysis.v1.Word": {
+            /** Format: double */
+            start: number;
+            /** Format: double */
+            end: number;
+            text: string;
+            /** Format: double */
+            confidence: number;
+        };
+        "stemtube.analysis.v1.WordInput": {
+            /** Format: double */
+            start?: number;
+            /** Format: double */
+            end?: number;
+            text?: string;
+            /** Format: double */
+            confidence?: number;
+        };
+        /** @description What a script of a user's proves itself with. */
+        "stemtube.auth.v1.ApiToken": {
+            id: string;
+            name: string;
+            /** @description read (what changes nothing), write (all else of a user), admin (what admins may; needs read or write as well). */
+            scopes: string[];
+            /** Format: date-time */
+            createTime?: string;
+            /** Format: date-time */
+            expireTime?: string;
+            /**
+             * Format: date-time
+             * @description Absent if it was never used.
+             */
+            lastUseTime?: string;
+        };
+        "stemtube.auth.v1.CreateApiTokenRequest": {
+            /** @description For people, up to 100 characters. */
+            name?: string;
+            scopes?: string[];
+            /** @description 90 days unless given; up to 366 days. */
+            lifetime?: string;
+            /** @description The caller's. Needed unless the caller has signed in a few minutes ago (5, unless the settings say otherwise). */
+            password?: string;
+        };
+        "stemtube.auth.v1.CreateApiTokenResponse": {
+            apiToken: components["schemas"]["stemtube.auth.v1.ApiToken"];
+            /** @description The token itself, which nobody can find out later. */
+            secret: string;
+        };
+        "stemtube.auth.v1.CreateInvitationRequest": {
+            /**
+             * Format: int32
+             * @description 1 unless given; up to 1000.
+             */
+            uses?: number;
+            /** @description 7 days unless given; up to 366 days. */
+            lifetime?: string;
+        };
+        "stemtube.auth.v1.CreateInvitationResponse": {
+            invitation: components["schemas"]["stemtube.auth.v1.Invitation"];
+            /** @description What people register with; nobody can find it out later. */
+            code: string;
+        };
+        "stemtube.auth.v1.CreateUserRequest": {
+            /** @description 1 to 64 characters without control characters or spaces at its ends; case does not tell names apart. */
+            username?: string;
+            /** @description Can be empty. */
+            email?: string;
+            admin?: boolean;
+        };
+        "stemtube.auth.v1.CreateUserResponse": {
+            user: components["schemas"]["stemtube.auth.v1.User"];
+            /** @description Good for one change of password, within the days that the settings say. */
+            oneTimePassword: string;
+        };
+        "stemtube.auth.v1.DeleteApiTokenResponse": Record<string, never>;
+        "stemtube.auth.v1.DeleteInvitationResponse": Record<string, never>;
+        "stemtube.auth.v1.EndOtherSessionsResponse": {
+            /** Format: int32 */
+            endedCount: number;
+        };
+        "stemtube.auth.v1.EndSessionResponse": Record<string, never>;
+        "stemtube.auth.v1.GetMeResponse": {
+            user: components["schemas"]["stemtube.auth.v1.User"];
+        };
+        "stemtube.auth.v1.GetRegistrationResponse": {
+            /** @description Whoever comes can register. */
+            open: boolean;
+            /** @description Whoever has an invitation can register. */
+            byInvitation: boolean;
+        };
+        /** @description Lets people register. */
+        "stemtube.auth.v1.Invitation": {
+            id: string;
+            /** Format: date-time */
+            createTime?: string;
+            /** Format: date-time */
+            expireTime?: string;
+            /**
+             * Format: int32
+             * @description How many more people can register with it.
+             */
+            usesLeft: number;
+        };
+        "stemtube.auth.v1.ListApiTokensResponse": {
+            apiTokens: components["schemas"]["stemtube.auth.v1.ApiToken"][];
+        };
+        "stemtube.auth.v1.ListInvitationsResponse": {
+            invitations: components["schemas"]["stemtube.auth.v1.Invitation"][];
+        };
+        "stemtube.auth.v1.ListSessionsResponse": {
+            sessions: components["schemas"]["stemtube.auth.v1.SessionInfo"][];
+        };
+        "stemtube.auth.v1.ListUsersResponse": {
+            users: components["schemas"]["stemtube.auth.v1.User"][];
+            nextPageToken: string;
+        };
+        "stemtube.auth.v1.ResetPasswordResponse": {
+            /** @description Good for one change of password, within the days that the settings say. */
+            oneTimePassword: string;
+        };
+        "stemtube.auth.v1.RotateSigningKeyRequest": {
+            /** @description The older keys have leaked: they go at once, and with them everybody's access tokens, which are got anew by refresh. */
+            withdrawOlder?: boolean;
+        };
+        "stemtube.auth.v1.RotateSigningKeyResponse": {
+            /** @description Of the new key. */
+            keyId: string;
+        };
+        /** @description A sign-in that has not ended. */
+        "stemtube.auth.v1.SessionInfo": {
+            id: string;
+            /** Format: date-time */
+            createTime?: string;
+            /**
+             * Format: date-time
+             * @description Of its last refresh.
+             */
+            lastUseTime?: string;
+            /** @description Where it began: an IP address. */
+            address: string;
+            /** @description What began it: a browser's User-Agent. */
+            client: string;
+            /** @description It is the one that asks. */
+            current: boolean;
+        };
+        "stemtube.auth.v1.UpdateUserResponse": {
+            user: components["schemas"]["stemtube.auth.v1.User"];
+        };
+        "stemtube.auth.v1.User": {
+            id: string;
+            username: string;
+            admin: boolean;
+            /** Format: date-time */
+            createTime?: string;
+            /** @description Empty if none is known. */
+            email: string;
+            /** @description Cannot sign in. */
+            disabled: boolean;
+            /** @description The password is good for nothing but to choose another. */
+            mustChangePassword: boolean;
+        };
+        /** @description Something that can be chosen here: a separation model or an analysis backend. */
+        "stemtube.common.v1.Availability": {
+            /** @description It can be used now, or its weights can be fetched. */
+            available: boolean;
+            /** @description Why not, and what to do about it, when not available. */
+            unavailableReason: string;
+            /** @description Its weights are here. */
+            present: boolean;
+            /**
+             * Format: int64
+             * @description Of its weights on disk; 0 while they are not here, or where they are part of a package's code.
+             */
+            sizeBytes: string;
+        };
+        /** @description What made a result. */
+        "stemtube.common.v1.Provenance": {
+            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            backend: string;
+            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            model: string;
+            /** @description Version of code and weights; results of different versions are never mixed up. */
+            version: string;
+            /** @description Set when "auto" could not have its first choice: which one, and why, for a person to read. */
+            substitution: string;
+        };
+        /** @description What made a result. */
+        "stemtube.common.v1.ProvenanceInput": {
+            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            backend?: string;
+            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            model?: string;
+            /** @description Version of code and weights; results of different versions are never mixed up. */
+            version?: string;
+            /** @description Set when "auto" could not have its first choice: which one, and why, for a person to read. */
+            substitution?: string;
+        };
+        "stemtube.download.v1.AddPlaylistTracksResponse": {
+            playlist: components["schemas"]["stemtube.download.v1.Playlist"];
+        };
+        "stemtube.download.v1.AnalysisChoice": {
+            part?: components["schemas"]["stemtube.analysis.v1.Part"];
+            /** @description A name from ListBackends, or "auto" (also when empty). */
+            backend?: string;
+            /** @description A model of that backend, or "auto" (also when empty). */
+            model?: string;
+            /** @description Lyrics: ISO 639-1; empty to detect it. */
+            language?: string;
+            /**
+             * @description Lyrics: the words as they are known, line by line, at most 20000 characters. They get the times at which they are
+             *     sung in place of being recognised.
+             */
+            text?: string;
+        };
+        "stemtube.download.v1.CancelJobResponse": Record<string, never>;
+        "stemtube.download.v1.Cleanup": {
+            job: components["schemas"]["stemtube.job.v1.Job"];
+            dryRun: boolean;
+            /** @description Once the job has succeeded. */
+            report?: components["schemas"]["stemtube.download.v1.CleanupReport"];
+        };
+        "stemtube.download.v1.CleanupReport": {
+            /**
+             * Format: int64
+             * @description Objects that no record needs, older than what work in hand may have made. Those that cannot be made again are put
+             *     into the trash of the store, where they stay for some weeks.
+             */
+            objectCount: string;
+            /** Format: int64 */
+            objectBytes: string;
+            /** @description Some of their keys. */
+            objects: string[];
+            /**
+             * Format: int64
+             * @description Records whose object has been gone for long: stems, which are dropped, so that they can be made again, and tracks
+             *     without their original, which keep all else; a link's is fetched again when it is asked for.
+             */
+            recordCount: string;
+            /** @description Some of them: track id, and the missing object's key. */
+            records: string[];
+            /**
+             * Format: int64
+             * @description Tracks that nobody has any more after their grace period.
+             */
+            expiredTrackCount: string;
+            /**
+             * Format: int64
+             * @description Records whose object is gone and which are kept still. They are as they were when the object comes back.
+             */
+            missingCount: string;
+            /** @description Some of them: track id, the missing object's key, and since when. */
+            missing: string[];
+            /**
+             * Format: int64
+             * @description Objects without a record that have been so for too short a time to be removed.
+             */
+            waitingCount: string;
+            /**
+             * Format: int64
+             * @description How many of `objects` were put into the trash.
+             */
+            trashedCount: string;
+            /**
+             * Format: int64
+             * @description Objects that a record needed and that were taken out of the trash.
+             */
+            restoredCount: string;
+            /**
+             * Format: int64
+             * @description Originals whose bytes are not those that arrived, and some of their keys. They are never removed for that.
+             */
+            damagedCount: string;
+            damaged: string[];
+            /** @description Why nothing was removed: half of what the library knows, or more, is missing. Empty otherwise. */
+            heldBack: string;
+        };
+        "stemtube.download.v1.CreatePlaylistRequest": {
+            /** @description At most 200 characters. */
+            name?: string;
+            /** @description At most 10000 characters. */
+            notes?: string;
+            /** @description At most 1000. */
+            trackIds?: string[];
+        };
+        "stemtube.download.v1.CreatePlaylistResponse": {
+            playlist: components["schemas"]["stemtube.download.v1.Playlist"];
+        };
+        "stemtube.download.v1.CreateTrackRequest": {
+            /** @description Chosen by the caller, a UUID; the same request again gives the same track and job. Optional. */
+            requestId?: string;
+            url?: string;
+            options?: components["schemas"]["stemtube.download.v1.ProcessingOptions"];
+        };
+        "stemtube.download.v1.CreateTrackResponse": {
+            track: components["schemas"]["stemtube.download.v1.Track"];
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        "stemtube.download.v1.DeletePlaylistResponse": Record<string, never>;
+        "stemtube.download.v1.DeleteTrackResponse": Record<string, never>;
+        "stemtube.download.v1.EditPartResponse": {
+            track: components["schemas"]["stemtube.download.v1.Track"];
+        };
+        "stemtube.download.v1.GetCleanupResponse": {
+            cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
+        };
+        "stemtube.download.v1.GetFetchingResponse": {
+            /** @description yt-dlp's. */
+            version: string;
+            /** @description The runtime for YouTube's JavaScript challenges. */
+            javascript: components["schemas"]["stemtube.common.v1.Availability"];
+        };
+        "stemtube.download.v1.GetJobResponse": {
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        "stemtube.download.v1.GetPlaylistResponse": {
+            playlist: components["schemas"]["stemtube.download.v1.Playlist"];
+        };
+        "stemtube.download.v1.GetStatisticsResponse": {
+            /**
+             * Format: int64
+             * @description Users who have tracks.
+             */
+            userCount: string;
+            /** Format: int64 */
+            trackCount: string;
+            /**
+             * Format: int64
+             * @description Tracks that nobody has but in the grace period after deleting them.
+             */
+            deletedTrackCount: string;
+            /** Format: int64 */
+            stemCount: string;
+            /** Format: int64 */
+            playlistCount: string;
+            /** @description What lies in the object store, as it was counted last; empty before the first time. */
+            storage: components["schemas"]["stemtube.download.v1.StoredKind"][];
+            /** Format: date-time */
+            storageTime?: string;
+            jobs: components["schemas"]["stemtube.download.v1.JobCount"][];
+        };
+        "stemtube.download.v1.GetStorageUseResponse": {
+            /**
+             * Format: int64
+             * @description Originals, pictures, stems and waveform peaks of the caller's tracks, those included that are deleted and can be
+             *     restored. A track that others have too counts in full for each of them. Copies in other formats count for nobody:
+             *     they are a cache.
+             */
+            usedBytes: string;
+            /**
+             * Format: int64
+             * @description 0: no limit. Room is reserved for what is on its way, so that nothing goes past it, but what an admin imports, and
+             *     what others make of a track that the caller has too.
+             */
+            quotaBytes: string;
+            /** Format: int64 */
+            trackCount: string;
+        };
+        "stemtube.download.v1.GetTrackResponse": {
+            track: components["schemas"]["stemtube.download.v1.Track"];
+        };
+        "stemtube.download.v1.GetUploadResponse": {
+            upload: components["schemas"]["stemtube.download.v1.Upload"];
+        };
+        /** @description Jobs of the library that are known still: finished ones are forgotten after some time. */
+        "stemtube.download.v1.JobCount": {
+            state: components["schemas"]["stemtube.job.v1.JobState"];
+            /** Format: int64 */
+            count: string;
+        };
+        "stemtube.download.v1.ListJobsResponse": {
+            jobs: components["schemas"]["stemtube.download.v1.TrackJob"][];
+            /** @description Empty on the last page. */
+            nextPageToken: string;
+        };
+        "stemtube.download.v1.ListPlaylistsResponse": {
+            playlists: components["schemas"]["stemtube.download.v1.Playlist"][];
+            /** @description Empty on the last page. */
+            nextPageToken: string;
+        };
+        "stemtube.download.v1.ListTracksResponse": {
+            tracks: components["schemas"]["stemtube.download.v1.Track"][];
+            /** @description Empty on the last page. */
+            nextPageToken: string;
+        };
+        "stemtube.download.v1.ListUserStorageResponse": {
+            /** @description Of users who have tracks, or a quota of their own. */
+            users: components["schemas"]["stemtube.download.v1.UserStorage"][];
+        };
+        /** @description Stems of which the beginning can be heard while the rest is computed. */
+        "stemtube.download.v1.LiveSeparation": {
+            stems: components["schemas"]["stemtube.download.v1.LiveStem"][];
+            /**
+             * Format: double
+             * @description How much of them is there.
+             */
+            readySeconds: number;
+        };
+        "stemtube.download.v1.LiveStem": {
+            name: string;
+            /**
+             * @description Path below the gateway's address of an HLS-like playlist (m3u8) of FLAC files that join without a gap. It grows; once
+             *     the stems are complete it is gone (404), and they are among the track's.
+             */
+            playlist: string;
+        };
+        "stemtube.download.v1.LookUpLinkResponse": {
+            /** @description The song, or the list itself. */
+            song: components["schemas"]["stemtube.download.v1.Song"];
+            /** @description Of a list: its first 200 songs. Empty for a song. */
+            entries: components["schemas"]["stemtube.download.v1.Song"][];
+        };
+        /** @description What is wrong with a file in the object store. */
+        "stemtube.download.v1.ObjectFault": {
+            /**
+             * @description OBJECT_MISSING: it is not in the store. This goes when the file comes back; if it does not for some weeks, the
+             *     track keeps all else, and the same file uploaded again repairs it.
+             *     OBJECT_DAMAGED: its bytes are not those that arrived. It is not given out (reason ORIGINAL_DAMAGED); the same file
+             *     uploaded again repairs it.
+             */
+            reason: string;
+            /** @description For people. */
+            message: string;
+            /** Format: date-time */
+            since?: string;
+        };
+        "stemtube.download.v1.PartEdit": {
+            part: components["schemas"]["stemtube.analysis.v1.Part"];
+            /** Format: date-time */
+            editTime: string;
+            /** @description A new version of the part that the caller has was computed after the edit. */
+            computedSince: boolean;
+        };
+        /** @description Tracks of one user in an order, a setlist for instance. Each track is in it once. */
+        "stemtube.download.v1.Playlist": {
+            id: string;
+            name: string;
+            notes: string;
+            /** Format: date-time */
+            createTime: string;
+            /** Format: date-time */
+            changeTime: string;
+            /**
+             * Format: int64
+             * @description Changes with every change of it.
+             */
+            revision: string;
+            /** Format: int32 */
+            trackCount: number;
+            /** @description In order; empty in lists. */
+            trackIds: string[];
+        };
+        "stemtube.download.v1.ProcessTrackResponse": {
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        /** @description What to make of a track. A message left out altogether means everything, with "auto" choices. */
+        "stemtube.download.v1.ProcessingOptions": {
+            separations?: components["schemas"]["stemtube.download.v1.SeparationChoice"][];
+            analyses?: components["schemas"]["stemtube.download.v1.AnalysisChoice"][];
+            /** @description Batch for a whole folder or playlist that nobody waits for: it lets interactive work of all users go first. */
+            priority?: components["schemas"]["stemtube.job.v1.Priority"];
+        };
+        "stemtube.download.v1.RestoreTrackResponse": {
+            /** @description Without beats, regions of the key, chords, sections and lyrics. */
+            track: components["schemas"]["stemtube.download.v1.Track"];
+        };
+        "stemtube.download.v1.RetryJobResponse": {
+            /** @description The new one. */
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        "stemtube.download.v1.RevertPartResponse": {
+            track: components["schemas"]["stemtube.download.v1.Track"];
+        };
+        "stemtube.download.v1.SearchSongsResponse": {
+            songs: components["schemas"]["stemtube.download.v1.Song"][];
+        };
+        "stemtube.download.v1.SeparationChoice": {
+            /** @description A name from ListModels, or "auto" (also when empty). */
+            model?: string;
+            /**
+             * @description Stems wanted; empty means all that the model gives. "no_vocals" (and so for every stem) is everything but that stem:
+             *     two stems are vocals and no_vocals, karaoke is no_vocals alone.
+             */
+            stems?: string[];
+            quality?: components["schemas"]["stemtube.separation.v1.Quality"];
+            /** @description What the no_ stems are made of. */
+            rest?: components["schemas"]["stemtube.separation.v1.Rest"];
+            /**
+             * Format: int32
+             * @description In place of what the quality means, see CreateSeparationRequest.
+             */
+            shifts?: number;
+            /** Format: double */
+            overlap?: number;
+        };
+        "stemtube.download.v1.SetUserQuotaResponse": Record<string, never>;
+        "stemtube.download.v1.SnapshotEnd": Record<string, never>;
+        /** @description A song somewhere on the web; what its site does not tell is empty. */
+        "stemtube.download.v1.Song": {
+            /** @description For CreateTrack. */
+            url: string;
+            title: string;
+            artist: string;
+            /** Format: double */
+            durationSeconds: number;
+            /** @description Address of a picture. */
+            thumbnail: string;
+            /** @description The site. */
+            source: string;
+            license: string;
+        };
+        "stemtube.download.v1.StartCleanupRequest": {
+            /** @description Only report what would be removed. */
+            dryRun?: boolean;
+        };
+        "stemtube.download.v1.StartCleanupResponse": {
+            cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
+        };
+        "stemtube.download.v1.StoredKind": {
+            /** @description originals, stems, peaks, derived (stems and originals in other formats), uploads (unfinished). */
+            kind: string;
+            /** Format: int64 */
+            objectCount: string;
+            /** Format: int64 */
+            bytes: string;
+        };
+        "stemtube.download.v1.Track": {
+            id: string;
+            /** @description The caller's own, if they have changed it; so is the artist. */
+            title: string;
+            artist: string;
+            /** @description Where it came from; empty for an upload. */
+            sourceUrl: string;
+            /** Format: date-time */
+            createTime: string;
+            /**
+             * Format: double
+             * @description Known once the audio has arrived; so is all that follows.
+             */
+            durationSeconds: number;
+            /** Format: int32 */
+            sampleRateHz: number;
+            /** Format: int32 */
+            channels: number;
+            /** Format: double */
+            loudnessLufs: number;
+            /** @description Paths below the gateway's address: the original, and its waveform peaks. */
+            audio: string;
+            peaks: string;
+            tempo?: components["schemas"]["stemtube.analysis.v1.Tempo"];
+            /** Format: int32 */
+            beatsPerBar: number;
+            beats: components["schemas"]["stemtube.analysis.v1.Beat"][];
+            key?: components["schemas"]["stemtube.analysis.v1.Key"];
+            chords: components["schemas"]["stemtube.analysis.v1.Chord"][];
+            sections: components["schemas"]["stemtube.analysis.v1.Section"][];
+            lyrics?: components["schemas"]["stemtube.analysis.v1.Lyrics"];
+            stems: components["schemas"]["stemtube.download.v1.TrackStem"][];
+            /** @description What made each part that is there: beats, chords, structure (key, lyrics and stems tell it themselves). */
+            madeBy: {
+                [key: string]: components["schemas"]["stemtube.common.v1.Provenance"];
+            };
+            /** @description Path below the gateway's address of a picture (JPEG, PNG or WebP); empty if there is none. */
+            cover: string;
+            /** @description The site that a link leads to, and the licence that it tells; empty if unknown. */
+            source: string;
+            license: string;
+            /** @description What follows is the caller's own. */
+            originalTitle: string;
+            originalArtist: string;
+            favourite: boolean;
+            notes: string;
+            /** @description The parts that the caller has edited. */
+            edits: components["schemas"]["stemtube.download.v1.PartEdit"][];
+            /**
+             * Format: date-time
+             * @description When the caller deleted it; absent unless so.
+             */
+            deleteTime?: string;
+            /**
+             * Format: double
+             * @description Where the first whole bar begins; 0 if bars were not found.
+             */
+            firstDownbeat: number;
+            /** @description The parts of which the caller has an own version, in place of the shared one (see DownloadService). */
+            ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
+            /** @description What is wrong with the original's file; absent unless something is. */
+            fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
+        };
+        "stemtube.download.v1.TrackChanged": {
+            trackId: string;
+            /** @description What is new: acquire, separation, beats, key, chords, structure, lyrics. */
+            part: string;
+        };
+        "stemtube.download.v1.TrackIds": {
+            trackIds?: string[];
+        };
+        /** @description The pipeline of one track: acquiring it, and each part that is made of it. */
+        "stemtube.download.v1.TrackJob": {
+            job: components["schemas"]["stemtube.job.v1.Job"];
+            trackId: string;
+            parts: components["schemas"]["stemtube.download.v1.TrackJobPart"][];
+        };
+        "stemtube.download.v1.TrackJobPart": {
+            /**
+             * @description acquire, separation, beats, key, chords, structure, lyrics; of several separations in one job the later ones are
+             *     separation:2 and so on.
+             */
+            name: string;
+            state: components["schemas"]["stemtube.job.v1.JobState"];
+            /** Format: double */
+            progress: number;
+            stage: string;
+            /** @description Seconds. */
+            eta?: string;
+            /** Format: int32 */
+            queuePosition: number;
+            error?: components["schemas"]["stemtube.job.v1.JobError"];
+            /** @description Of a separation: what can be heard already. */
+            live?: components["schemas"]["stemtube.download.v1.LiveSeparation"];
+            /**
+             * Format: double
+             * @description Of a link that is being fetched; 0 if unknown.
+             */
+            bytesPerSecond: number;
+        };
+        /** @enum {string} */
+        "stemtube.download.v1.TrackOrder": "TRACK_ORDER_UNSPECIFIED" | "TRACK_ORDER_ADDED" | "TRACK_ORDER_TITLE" | "TRACK_ORDER_ARTIST" | "TRACK_ORDER_TEMPO" | "TRACK_ORDER_DURATION";
+        "stemtube.download.v1.TrackStem": {
+            name: string;
+            model: string;
+            /** Format: double */
+            durationSeconds: number;
+            /** Format: int32 */
+            sampleRateHz: number;
+            silent: boolean;
+            /** @description Paths below the gateway's address: the stem (add ?format=wav, mp3, m4a, opus or flac), and its waveform peaks. */
+            audio: string;
+            peaks: string;
+            madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
+            /**
+             * Format: double
+             * @description All stems of a separation were multiplied by this one factor so that none clips; 1 unless one would.
+             */
+            gain: number;
+            /** @description The caller's own version: other users who have the track do not see it. */
+            own: boolean;
+            /** @description What is wrong with its file; absent unless something is. A stem whose file is missing can be made again. */
+            fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
+        };
+        "stemtube.download.v1.UpdatePlaylistResponse": {
+            playlist: components["schemas"]["stemtube.download.v1.Playlist"];
+        };
+        "stemtube.download.v1.UpdateTrackResponse": {
+            /** @description Without beats, regions of the key, chords, sections and lyrics. */
+            track: components["schemas"]["stemtube.download.v1.Track"];
+        };
+        /** @description A file that arrives in pieces. */
+        "stemtube.download.v1.Upload": {
+            id: string;
+            filename: string;
+            /** Format: int64 */
+            sizeBytes: string;
+            /**
+             * Format: int64
+             * @description Bytes that have arrived.
+             */
+            offset: string;
+            metadata: string;
+            /**
+             * Format: date-time
+             * @description When it is forgotten, unless more arrives.
+             */
+            expireTime?: string;
+            /** @description Of what it has become, once it is complete. */
+            trackId: string;
+            jobId: string;
+        };
+        "stemtube.download.v1.UploadTrackResponse": {
+            track: components["schemas"]["stemtube.download.v1.Track"];
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        /** @description What a user's tracks take, as far as it has been measured, and may take; as in GetStorageUseResponse. */
+        "stemtube.download.v1.UserStorage": {
+            userId: string;
+            /** Format: int64 */
+            usedBytes: string;
+            /** Format: int64 */
+            quotaBytes: string;
+            /** Format: int64 */
+            trackCount: string;
+        };
+        "stemtube.download.v1.WatchEventsResponse": {
+            /** @description A job as it is now. */
+            job?: components["schemas"]["stemtube.download.v1.TrackJob"];
+            /** @description Something of this track is new: fetch it again. */
+            trackChanged?: components["schemas"]["stemtube.download.v1.TrackChanged"];
+            /** @description All unfinished jobs have been sent; what follows are changes. */
+            snapshotEnd?: components["schemas"]["stemtube.download.v1.SnapshotEnd"];
+        };
+        "stemtube.download.v1.WatchJobResponse": {
+            job: components["schemas"]["stemtube.download.v1.TrackJob"];
+        };
+        /** @description A piece of durable work, of the same shape in every service. */
+        "stemtube.job.v1.Job": {
+            id: string;
+            /** @description "separation", "analysis", "track". */
+            kind: string;
+            state: components["schemas"]["stemtube.job.v1.JobState"];
+            /**
+             * Format: double
+             * @description In [0, 1], never falls while the job runs.
+             */
+            progress: number;
+            /** @description What it does now, a stable name such as "separating". */
+            stage: string;
+            /** @description Expected time to the end, from the speed measured so far; absent while unknown. */
+            eta?: string;
+            /**
+             * Format: int32
+             * @description Place in the queue, 1 for the next to start; 0 unless queued, and while it waits for its next attempt. Of jobs that
+             *     wait because their user has enough running, the user's own alone are before it.
+             */
+            queuePosition: number;
+            /**
+             * Format: int32
+             * @description How often the work was started, 1 for the first run.
+             */
+            attempts: number;
+            /** @description Set when state is FAILED. */
+            error?: components["schemas"]["stemtube.job.v1.JobError"];
+            /** Format: date-time */
+            createTime: string;
+            /** Format: date-time */
+            startTime?: string;
+            /** Format: date-time */
+            endTime?: string;
+            /**
+             * Format: date-time
+             * @description When it is tried again, set while it is queued after an attempt that failed for a while.
+             */
+            nextAttemptTime?: string;
+            /** @description Why that attempt failed; set with next_attempt_time. */
+            lastError?: components["schemas"]["stemtube.job.v1.JobError"];
+        };
+        /** @description Why the work failed. Errors of the submission are gRPC statuses instead. */
+        "stemtube.job.v1.JobError": {
+            /**
+             * Format: int32
+             * @description A google.rpc.Code.
+             */
+            code: number;
+            /** @description Stable, for programs: NOT_AUDIO, TOO_LONG, WEIGHTS_MISSING … */
+            reason: string;
+            /** @description For a person. */
+            message: string;
+            /** @description The same request may succeed later. */
+            retryable: boolean;
+        };
+        /** @enum {string} */
+        "stemtube.job.v1.JobState": "JOB_STATE_UNSPECIFIED" | "JOB_STATE_QUEUED" | "JOB_STATE_RUNNING" | "JOB_STATE_SUCCEEDED" | "JOB_STATE_FAILED" | "JOB_STATE_CANCELLED";
+        /**
+         * @description Which work goes first.
+         * @enum {string}
+         */
+        "stemtube.job.v1.Priority": "PRIORITY_UNSPECIFIED" | "PRIORITY_INTERACTIVE" | "PRIORITY_BATCH";
+        "stemtube.operations.v1.GetWorkResponse": {
+            /**
+             * Format: int32
+             * @description Jobs of all processes that wait, and that run.
+             */
+            waiting: number;
+            /** Format: int32 */
+            running: number;
+            /**
+             * Format: double
+             * @description For how long the oldest has waited.
+             */
+            oldestSeconds: number;
+            /**
+             * Format: int32
+             * @description Jobs that this process can do at a time, 0 if others do the work; and those that it is at.
+             */
+            slots: number;
+            /** Format: int32 */
+            busy: number;
+            /** @description Unfinished jobs, those that run first; 200 at most. */
+            jobs: components["schemas"]["stemtube.operations.v1.WorkItem"][];
+        };
+        "stemtube.operations.v1.ListLogRecordsResponse": {
+            records: components["schemas"]["stemtube.operations.v1.LogRecord"][];
+        };
+        "stemtube.operations.v1.LogRecord": {
+            /** Format: date-time */
+            time: string;
+            level: string;
+            /** @description What happened. */
+            event: string;
+            /** @description What else is known, secrets left out. */
+            fields: {
+                [key: string]: string;
+            };
+        };
+        "stemtube.operations.v1.PullModelResponse": {
+            /**
+             * Format: double
+             * @description In [0, 1].
+             */
+            fraction: number;
+        };
+        "stemtube.operations.v1.WorkItem": {
+            job: components["schemas"]["stemtube.job.v1.Job"];
+            /** @description Whom it is for; empty for the library's own. */
+            userId: string;
+        };
+        "stemtube.separation.v1.ListModelsResponse": {
+            models: components["schemas"]["stemtube.separation.v1.Model"][];
+        };
+        "stemtube.separation.v1.Model": {
+            name: string;
+            stems: string[];
+            license: string;
+            version: string;
+            availability: components["schemas"]["stemtube.common.v1.Availability"];
+            /** @description What "auto" means here at present. */
+            default: boolean;
+        };
+        /** @enum {string} */
+        "stemtube.separation.v1.Quality": "QUALITY_UNSPECIFIED" | "QUALITY_FAST" | "QUALITY_BALANCED" | "QUALITY_BEST";
+        /** @enum {string} */
+        "stemtube.separation.v1.Rest": "REST_UNSPECIFIED" | "REST_SUM" | "REST_MINUS";
+    };
+    responses: {
+        /** @description An error. */
+        Error: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Status"];
+            };
+        };
+    };
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export type operations = Record<string, never>;

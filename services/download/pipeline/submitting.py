@@ -1,0 +1,70 @@
+"""What a track's job is to do, as it is kept with the job, and its way into the queue."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
+
+from services.common.jobs.messages import queue_priority
+from services.common.jobs.queue import JobQueue, job_key
+from services.common.jobs.records import JobRecord
+from services.common.jobs.requests import request_digest, with_content
+from services.download.pipeline.pipeline import KIND
+from services.download.pipeline.plan import Plan
+from services.download.uploads.service import own_request
+from stemtube.job.v1 import job_pb2
+
+
+@dataclass(frozen=True)
+class TrackWork:
+    """What a job does to a track.
+
+    Attributes:
+        track_id: the track.
+        plan: what is made of it.
+        priority: of the request.
+        again: results that are there are made again, as versions of the user's own.
+        use_cookies: the link is fetched with the operator's cookies.
+        url: the link that is fetched; empty for what is in the library already.
+    """
+
+    track_id: str
+    plan: Plan
+    priority: "job_pb2.Priority.ValueType"
+    again: bool
+    use_cookies: bool = False
+    url: str = ""
+
+
+def track_work(payload: Mapping[str, Any]) -> TrackWork:
+    """The work of a job, from what is kept with it. Jobs of earlier versions keep less."""
+    return TrackWork(**{"again": True, **payload})
+
+
+async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
+    """Submits a track's job, or joins an unfinished one that does the same.
+
+    Args:
+        jobs: the library's queue.
+        user: whose job it is.
+        work: what it does.
+        request: the RPC's request, of which the job gets the id and a digest.
+        content_digest: of the bytes that came with the request.
+    """
+    structlog.contextvars.bind_contextvars(track=work.track_id)  # which the job's lines have, too, wherever it is done
+
+    async def never(_record: JobRecord) -> bool:
+        return False
+
+    return await jobs.submit(
+        KIND,
+        asdict(work),
+        key=job_key(KIND, user, work.track_id, work.plan, *(["again"] if work.again else [])),
+        user=user,
+        subject=work.track_id,
+        request_id=own_request(user, request),
+        digest=with_content(request_digest(request), content_digest),
+        priority=queue_priority(work.priority),
+        reusable=never,
+    )

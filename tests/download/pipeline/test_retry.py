@@ -1,0 +1,210 @@
+"""What a job could not make is tried again: these parts alone, as they were chosen."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
+from services.common.jobs.records import JobRecord
+from services.common.rpc.auth import Identity, set_caller
+from services.common.rpc.server import Draining
+from services.download.config import DownloadSettings
+from services.download.fetching.lookups import Lookups
+from services.download.pipeline.plan import PARTS, make_plan, unmade
+from services.download.pipeline.submitting import track_work
+from services.download.tracks.service import DownloadService
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
+from tests.common.audio_files import music, with_soundfile
+from tests.download.conftest import Acquiring
+from tests.download.fetching.test_cookies import Choices
+from tests.download.site import Site
+
+ANNA, BEN = (Identity(name, name, "user") for name in ("anna", "ben"))
+OPTIONS = pb.ProcessingOptions(
+    separations=[
+        pb.SeparationChoice(model="htdemucs", stems=["vocals"], quality=separation_pb2.QUALITY_BEST, shifts=3),
+    ],
+    analyses=[
+        pb.AnalysisChoice(part=analysis_pb2.PART_KEY, backend="librosa"),
+        pb.AnalysisChoice(
+            part=analysis_pb2.PART_LYRICS, backend="whisper", model="tiny", language="de", text="Guten Morgen"
+        ),
+    ],
+    priority=job_pb2.PRIORITY_BATCH,
+)
+
+
+class Services:
+    """Separation and analysis. They make the parts in `works`, fail at the others, and keep what they are asked for."""
+
+    def __init__(self) -> None:
+        self.works = {"key"}
+        self.separations: list[separation_pb2.CreateSeparationRequest] = []
+        self.analyses: list[analysis_pb2.CreateAnalysisRequest] = []
+
+    async def separate(self, request: Any, _on_update: Any, _on_away: Any) -> separation_pb2.Separation:
+        self.separations.append(request)
+        failed = job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error={"code": 9, "reason": "WEIGHTS_MISSING"})
+        return separation_pb2.Separation(job=failed)
+
+    async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
+        self.analyses.append(request)
+        analysis = analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED))
+        for part in request.parts:
+            status = analysis.parts.add(
+                part=part.part, state=job_pb2.JOB_STATE_FAILED, error={"code": 3, "reason": "TIRED"}
+            )
+            if PARTS[part.part] in self.works:
+                status.CopyFrom(analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED))
+                getattr(status, PARTS[part.part]).SetInParent()
+        await on_update(analysis)
+        return analysis
+
+    async def cancel(self, _part: str, _request_id: str) -> list[str]:
+        return []
+
+
+class Rpcs:
+    """The library's RPCs, and the job that each of them makes, when it has ended."""
+
+    def __init__(self, service: DownloadService, acquiring: Acquiring) -> None:
+        self.service = service
+        self._acquiring = acquiring
+        set_caller(ANNA)
+
+    async def process(self, track_id: str) -> JobRecord:
+        answer = await self.service.ProcessTrack(pb.ProcessTrackRequest(track_id=track_id, options=OPTIONS), None)
+        return await self._acquiring.end_of(answer.job.job.id)
+
+    async def create(self, url: str) -> JobRecord:
+        answer = await self.service.CreateTrack(pb.CreateTrackRequest(url=url, options=OPTIONS), None)
+        return await self._acquiring.end_of(answer.job.job.id)
+
+    async def retry(self, job_id: str, request_id: str = "") -> JobRecord:
+        answer = await self.service.RetryJob(pb.RetryJobRequest(job_id=job_id, request_id=request_id), None)
+        return await self._acquiring.end_of(answer.job.job.id)
+
+
+@pytest.fixture
+def services(acquiring: Acquiring) -> Services:
+    services = Services()
+    acquiring.use(services)
+    return services
+
+
+@pytest.fixture
+async def rpcs(acquiring: Acquiring, settings: DownloadSettings, services: Services) -> AsyncIterator[Rpcs]:
+    lookups = Lookups(settings, acquiring.library._database)
+    unused: Any = None
+    choices: Any = Choices()
+    service = DownloadService(
+        settings,
+        acquiring.library,
+        acquiring.shelf,
+        unused,
+        acquiring.trash,
+        acquiring.usage,
+        acquiring.objects,
+        acquiring.acquirer,
+        unused,
+        unused,
+        choices,
+        acquiring.jobs,
+        acquiring.pipeline,
+        lookups,
+        Draining(),
+    )
+    yield Rpcs(service, acquiring)
+    await lookups.close()
+
+
+def shown(record: JobRecord) -> dict[str, str]:
+    return {name: part["state"] for name, part in record.detail["parts"].items()}
+
+
+async def test_parts_that_failed_are_made_again_as_they_were_chosen(
+    acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
+) -> None:
+    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    await acquiring.library.set_analysis(track.id, "lyrics", {"lines": []})
+    vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
+    facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
+    await acquiring.library.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    first = await rpcs.process(track.id)
+    assert shown(first) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded", "lyrics": "failed"}
+    asked, heard = services.separations[0], next(one for one in services.analyses if one.parts[0].text)
+    services.separations.clear()
+    services.analyses.clear()
+    services.works.add("lyrics")
+    again = await rpcs.retry(first.id)
+    assert shown(again) == {"acquire": "succeeded", "separation": "failed", "lyrics": "succeeded"}
+    (separation,), (analysis,) = services.separations, services.analyses
+    for request, former in ((separation, asked), (analysis, heard)):
+        assert request.request_id != former.request_id
+        request.request_id = former.request_id
+    assert (separation, analysis) == (asked, heard)
+    # By now the separation alone is left.
+    last = await rpcs.retry(again.id)
+    assert shown(last) == {"acquire": "succeeded", "separation": "failed"}
+    assert last.payload["again"] is first.payload["again"] is True
+
+
+async def test_what_was_made_or_goes_on_is_not_tried_again(
+    acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
+) -> None:
+    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
+    job_id = await acquiring.start("anna", track.id, plan)
+    with pytest.raises(PreconditionError) as refused:
+        await rpcs.retry(job_id)
+    assert refused.value.reason == "JOB_NOT_FINISHED"
+    assert (await acquiring.end_of(job_id)).state == "succeeded"
+    with pytest.raises(PreconditionError) as refused:
+        await rpcs.retry(job_id)
+    assert refused.value.reason == "NOTHING_TO_RETRY"
+
+
+async def test_the_same_request_again_gives_the_same_job_and_others_jobs_are_not_found(
+    acquiring: Acquiring, rpcs: Rpcs, tmp_path: Path
+) -> None:
+    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    first = await rpcs.process(track.id)
+    again = await rpcs.retry(first.id, "again-1")
+    assert again.id != first.id
+    assert (await rpcs.retry(first.id, "again-1")).id == again.id
+    with pytest.raises(AlreadyExistsError):
+        await rpcs.retry(again.id, "again-1")
+    set_caller(BEN)
+    with pytest.raises(NotFoundError) as refused:
+        await rpcs.retry(first.id)
+    assert refused.value.reason == "NO_SUCH_JOB"
+
+
+async def test_a_link_that_could_not_be_fetched_is_fetched_again_with_all_that_was_chosen(
+    acquiring: Acquiring, services: Services, rpcs: Rpcs, site: Site, tmp_path: Path
+) -> None:
+    first = await rpcs.create(f"{site.url}/late.flac")
+    assert shown(first)["acquire"] == "failed"
+    assert await acquiring.library.track(first.subject) is None
+    site.put(with_soundfile(tmp_path / "late.flac", music(2)))
+    again = await rpcs.retry(first.id)
+    assert shown(again)["acquire"] == "succeeded"
+    assert again.payload["plan"] == first.payload["plan"]
+    assert again.payload["priority"] == job_pb2.PRIORITY_BATCH
+    assert await acquiring.library.track(again.subject, "anna") is not None
+
+
+def test_the_second_of_two_separations_is_tried_again_by_itself() -> None:
+    plan = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice(model=model) for model in ("a", "b")]))
+    left = unmade(plan, {"acquire", "separation"})
+    assert [choice["model"] for choice in left["separations"]] == ["b"]
+
+
+def test_jobs_of_earlier_versions_can_be_tried_again() -> None:
+    work = track_work({"track_id": "t", "plan": {"separations": [], "analyses": []}, "priority": 0})
+    assert (work.again, work.use_cookies, work.url) == (True, False, "")

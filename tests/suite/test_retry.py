@@ -1,0 +1,37 @@
+"""What a job could not make is tried again, over HTTP."""
+
+from pathlib import Path
+
+from tests.common.audio_files import music, with_soundfile
+from tests.suite.client import Client, part_of, reason, states
+
+
+async def test_failed_parts_of_a_job_are_tried_again_as_they_were_chosen(client: Client, tmp_path: Path) -> None:
+    options = {
+        "separations": [{"model": "htdemucs", "quality": "QUALITY_BEST"}],
+        "analyses": [{"part": "PART_KEY", "backend": "librosa"}],
+    }
+    added = await client.uploaded(with_soundfile(tmp_path / "a.wav", music(5)), options)
+    job_id = added["job"]["job"]["id"]
+    job = await client.end_of(job_id)
+    assert states(job) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded"}
+    status, answer = await client.call("POST", f"/jobs/{job_id}/retry", json={"requestId": "retry-1"})
+    assert status == 200, answer
+    again = await client.end_of(answer["job"]["job"]["id"])
+    assert states(again) == {"acquire": "succeeded", "separation": "failed"}
+    assert (again["trackId"], again["job"]["id"] != job_id) == (added["track"]["id"], True)
+    error = part_of(again, "separation")["error"]
+    assert (error["reason"], "models pull htdemucs" in error["message"]) == ("WEIGHTS_MISSING", True)
+    status, same = await client.call("POST", f"/jobs/{job_id}/retry", json={"requestId": "retry-1"})
+    assert (status, same["job"]["job"]["id"]) == (200, again["job"]["id"])
+
+
+async def test_a_job_that_has_made_everything_is_not_tried_again(client: Client, ben: Client, tmp_path: Path) -> None:
+    options = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
+    added = await client.uploaded(with_soundfile(tmp_path / "a.wav", music(5, seed=3)), options)
+    job_id = added["job"]["job"]["id"]
+    await client.end_of(job_id)
+    status, answer = await client.call("POST", f"/jobs/{job_id}/retry", json={})
+    assert (status, reason(answer)) == (400, "NOTHING_TO_RETRY")
+    status, answer = await ben.call("POST", f"/jobs/{job_id}/retry", json={})
+    assert (status, reason(answer)) == (404, "NO_SUCH_JOB")

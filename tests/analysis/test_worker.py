@@ -63,6 +63,9 @@ class Reports:
         parts = detail.get("parts", {})
         self.stages.append((stage, parts["lyrics"]["progress"] if "lyrics" in parts else fraction))
 
+    def note(self, **detail: Any) -> None:
+        pass
+
     def keep(self, name: str, content: Any) -> None:
         self.kept[name] = content
 

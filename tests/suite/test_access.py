@@ -43,11 +43,11 @@ PUBLIC = {
 KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
 
 
-async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
+async def reflected(channel: Any) -> list[MethodDescriptor]:
     """All RPCs that a server says it has."""
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
-    async def ask(**what: str) -> Any:
+    async def ask(**what: Any) -> Any:
         answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**what)]))
         return await anext(aiter(answers))
 
@@ -81,11 +81,14 @@ async def refusal(channel: grpc.aio.Channel, method: MethodDescriptor, request: 
     try:
         match method.client_streaming, method.server_streaming:
             case False, False:
-                await channel.unary_unary(path)(request, metadata=metadata, timeout=20)
+                unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+                await unary(request, metadata=metadata, timeout=20)
             case True, False:
-                await channel.stream_unary(path)(iter([request]), metadata=metadata, timeout=20)
+                sending: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(path)
+                await sending(iter([request]), metadata=metadata, timeout=20)
             case _, True:
-                call = channel.unary_stream(path)(request, metadata=metadata, timeout=20)
+                streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+                call = streaming(request, metadata=metadata, timeout=20)
                 await call.read()
                 call.cancel()
     except grpc.aio.AioRpcError as error:

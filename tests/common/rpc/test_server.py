@@ -112,8 +112,11 @@ class Echo:
             yield StringValue(value=request.value.upper())
 
     def register(self, server: grpc.aio.Server) -> None:
-        codec = {"request_deserializer": StringValue.FromString, "response_serializer": StringValue.SerializeToString}
-        handlers = {
+        codec: dict[str, Any] = {
+            "request_deserializer": StringValue.FromString,
+            "response_serializer": StringValue.SerializeToString,
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Say": grpc.unary_unary_rpc_method_handler(self.say, **codec),
             "Any": grpc.unary_unary_rpc_method_handler(self.anybody, **codec),
             "Anybody": grpc.unary_unary_rpc_method_handler(self.anybody, **codec),
@@ -140,7 +143,8 @@ class Client:
     async def say(self, value: str, method: str = "/test.Echo/Say", **options: Any) -> str:
         call = self.channel.unary_unary(method, **self._codec())
         options.setdefault("metadata", TOKEN)
-        return (await call(StringValue(value=value), timeout=10, **options)).value
+        answer: StringValue = await call(StringValue(value=value), timeout=10, **options)
+        return answer.value
 
     def stream(self, method: str, value: str, **options: Any) -> Any:
         call = self.channel.unary_stream(f"/test.Echo/{method}", **self._codec())
@@ -150,7 +154,10 @@ class Client:
     async def join(self, *values: str, **options: Any) -> str:
         call = self.channel.stream_unary("/test.Echo/Join", **self._codec())
         options.setdefault("metadata", TOKEN)
-        return (await final_answer(call((StringValue(value=value) for value in values), timeout=10, **options))).value
+        answer: StringValue = await final_answer(
+            call((StringValue(value=value) for value in values), timeout=10, **options)
+        )
+        return answer.value
 
     def chat(self, *values: str, **options: Any) -> Any:
         call = self.channel.stream_stream("/test.Echo/Chat", **self._codec())
@@ -217,11 +224,12 @@ async def test_what_is_no_message_is_refused_after_who_calls_is_known(client: Cl
     def calls(metadata: Any) -> list[Any]:
         options = {"metadata": metadata, "timeout": 10}
         garbage = b"\x0a\xff"
+        channel: Any = client.channel
         return [
-            client.channel.unary_unary("/test.Echo/Say")(garbage, **options),
-            texts(client.channel.unary_stream("/test.Echo/Repeat")(garbage, **options)),
-            client.channel.stream_unary("/test.Echo/Join")(iter([garbage]), **options),
-            texts(client.channel.stream_stream("/test.Echo/Chat")(iter([garbage]), **options)),
+            channel.unary_unary("/test.Echo/Say")(garbage, **options),
+            texts(channel.unary_stream("/test.Echo/Repeat")(garbage, **options)),
+            channel.stream_unary("/test.Echo/Join")(iter([garbage]), **options),
+            texts(channel.stream_stream("/test.Echo/Chat")(iter([garbage]), **options)),
         ]
 
     for metadata, code, reason in (
@@ -264,7 +272,7 @@ async def test_error_details_have_the_standard_form(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await client.say("missing")
     details = dict(refusal.value.trailing_metadata() or ())["grpc-status-details-bin"]
-    status = status_pb2.Status.FromString(details)  # type: ignore[arg-type]
+    status = status_pb2.Status.FromString(details)
     info = error_details_pb2.ErrorInfo()
     assert status.code == grpc.StatusCode.NOT_FOUND.value[0]
     assert status.details[0].Unpack(info)
@@ -322,7 +330,7 @@ async def test_clients_do_not_spend_a_refresh_token_twice(client: Client, echo: 
 
 
 async def test_health_and_reflection_need_no_token(client: Client) -> None:
-    health = health_pb2_grpc.HealthStub(client.channel)
+    health: Any = health_pb2_grpc.HealthStub(client.channel)
     for name in ("", "test.Echo"):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -330,7 +338,8 @@ async def test_health_and_reflection_need_no_token(client: Client) -> None:
         await health.Check(health_pb2.HealthCheckRequest(service="other"))
     assert refusal.value.code() == grpc.StatusCode.NOT_FOUND
 
-    reflection = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    channel: Any = client.channel
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     answers = [answer async for answer in reflection.ServerReflectionInfo(iter([request]))]
     names = [service.name for service in answers[0].list_services_response.service]
@@ -349,7 +358,8 @@ async def test_http_shows_health_and_metrics(client: Client, server: RunningServ
 async def test_a_draining_server_ends_streams_and_finishes_short_rpcs(
     client: Client, server: RunningServer, echo: Echo
 ) -> None:
-    watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest())
+    health: Any = health_pb2_grpc.HealthStub(client.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest())
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
     stream = client.stream("Follow", "a")
     assert (await stream.read()).value == "a"

@@ -406,4 +406,4 @@ def test_the_runtime_for_youtubes_challenges_is_there() -> None:
 
 @pytest.mark.network
 async def test_youtube_answers_a_search(lookups: Lookups) -> None:
-    assert (await lookups.search("Code Monkey Jonathan Coulton", 3))["entries"]
+    assert (await lookups.search("anna", "Code Monkey Jonathan Coulton", 3))["entries"]

@@ -11,7 +11,7 @@ from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.tables import Track
 from services.download.tracks.messages import track_message
-from services.download.tracks.repository import expect_undamaged
+from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring

@@ -19,6 +19,7 @@ from services.common.storage.objects import ObjectStore
 from services.download.tables import Access, Stem, StoreIdentity, Track
 from services.download.tracks.messages import track_message
 from services.download.tracks.repository import Library
+from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.store_identity import MARKER, GuardedStore
 from services.download.upkeep.sweep import Report, Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
@@ -467,7 +468,7 @@ async def test_what_a_user_removes_for_good_stays_while_the_store_is_away(
 
 async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Path) -> None:
     await shop.store.expect_right_store()
-    uploads = Uploads(shop.database, shop.store, DAY)
+    uploads = Uploads(shop.database, shop.store, DAY, Reservations(shop.database, 0))
     upload = await uploads.create("anna", "song.wav", 9, None, "")
     finished: list[bytes] = []
 

@@ -17,9 +17,9 @@ from tests.suite.client import Json
 INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
-async def reflected(channel: Any) -> list[MethodDescriptor]:
+async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
     """All RPCs that a server says it has."""
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # the types know no aio
 
     async def ask(**what: Any) -> Any:
         answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**what)]))

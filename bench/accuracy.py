@@ -126,7 +126,7 @@ def score_beats(truth: dict[str, Any], found: Result) -> Scores:
         reference = mir_eval.beat.trim_beats(np.array(truth["downbeats"], float))
         estimated = mir_eval.beat.trim_beats(np.array([beat.time for beat in found.beats if beat.position == 1]))
         scores["downbeats F"] = mir_eval.beat.f_measure(reference, estimated)
-    tempo = truth.get("tempo_bpm") or truth.get("bpm_stated")
+    tempo: float = truth.get("tempo_bpm") or truth.get("bpm_stated") or 0.0
     if (tempo and "beats" in truth) or "bpm_stated" in truth:
         near = [
             abs(found.bpm - tempo * factor) <= TEMPO_TOLERANCE * tempo * factor for factor in (1, 2, 1 / 2, 3, 1 / 3)

@@ -64,12 +64,13 @@ _NO_LICENCE = ("OSI Approved", "DFSG approved")
 def licence_of(distribution: metadata.Distribution) -> str:
     """The licence that an installed package states, as an SPDX expression where that can be told; else empty."""
     told = distribution.metadata
-    if expression := told.get("License-Expression"):
+    stated = {name: told[name] for name in ("License-Expression", "License") if name in told}
+    if expression := stated.get("License-Expression"):
         return expression
     classifiers = [one for one in told.get_all("Classifier", []) if one.startswith("License ::")]
     names = [name for one in classifiers if (name := one.rpartition(" :: ")[2]) not in _NO_LICENCE]
     if not names:
-        first = (told.get("License") or UNTOLD.get(told["Name"], "")).strip().partition("\n")[0]
+        first = (stated.get("License") or UNTOLD.get(told["Name"], "")).strip().partition("\n")[0]
         names = [first] if first else []
     return " AND ".join(NAMES.get(name, name) for name in names)
 
@@ -170,7 +171,7 @@ def _npm_advisories() -> bool:
 
 def _code(tools: Path) -> bool:
     print("Bandit …", flush=True)
-    command = [tools / "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *CODE]
+    command: list[str | Path] = [tools / "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *CODE]
     return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
@@ -182,7 +183,7 @@ def _bill(tools: Path) -> bool:
 
 
 def _site_packages() -> str:
-    return str(Path(metadata.distribution("grpcio").locate_file("")).resolve())
+    return str(Path(str(metadata.distribution("grpcio").locate_file(""))).resolve())
 
 
 def main(tools: Path) -> int:

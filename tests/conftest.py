@@ -17,7 +17,7 @@ TOGETHER = ("tests/page/", "tests/analysis/")
 FIRST = (*TOGETHER, "tests/suite/", "tests/fuzz/", "tests/cli/", "tests/download/", "tests/separation/")
 
 
-class _ByFile(LoadFileScheduling):
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """Tests of a file go to one process, and so do all of some folders."""
 
     def _split_scope(self, nodeid: str) -> str:

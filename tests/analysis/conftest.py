@@ -1,6 +1,6 @@
-"""One song for all tests, each backend loaded once."""
+"""One song for all tests, each backend loaded once; the worker and its settings."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,11 @@ import pytest
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Backend, Part
+from services.analysis.config import AnalysisSection, AnalysisSettings
+from services.analysis.service import KIND
+from services.analysis.worker import AnalysisWorker
+from services.common.config import LogSettings
+from services.common.jobs.queue import JobQueue
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from songs.small_songs import RATE, Song, pop_song
@@ -39,3 +44,23 @@ def load_backend(tmp_path_factory: pytest.TempPathFactory) -> LoadBackend:
         return loaded[part, name]
 
     return load
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnalysisSettings:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return AnalysisSettings(data_dir=tmp_path, log=LogSettings(), analysis=AnalysisSection(device="cpu"))
+
+
+@pytest.fixture
+async def jobs(settings: AnalysisSettings) -> AsyncIterator[JobQueue]:
+    worker = AnalysisWorker(settings)
+    queue = JobQueue(
+        f"sqlite:///{settings.data_dir}/jobs.sqlite", "analysis-test", handlers={KIND: worker.handle}, slots=1
+    )
+    await queue.start()
+    yield queue
+    await queue.close()
+    await worker.close()

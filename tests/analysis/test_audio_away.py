@@ -7,13 +7,13 @@ from services.analysis.config import AnalysisSettings
 from services.analysis.service import KIND
 from services.common.jobs.queue import JobQueue
 from songs.small_songs import Song
-from tests.analysis.test_worker import AUDIO, choice, jobs, put, settings  # noqa: F401 - fixtures
+from tests.analysis.work import AUDIO, choice, put
 
 
 async def test_audio_that_is_gone_for_a_while_is_waited_for(
-    settings: AnalysisSettings,  # noqa: F811
+    settings: AnalysisSettings,
     song: Song,
-    jobs: JobQueue,  # noqa: F811
+    jobs: JobQueue,
 ) -> None:
     """It was there when the job was accepted: the store's volume is away, and the song was lost for that."""
     payload = {"audio_key": AUDIO, "parts": [choice("key", "librosa")]}

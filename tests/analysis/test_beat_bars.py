@@ -17,7 +17,7 @@ def evidence_of(places: Floats, strength: float = 2.0, noise: float = 1.0, seed:
 
 
 def bars_of(meter: int, beats: int = 60, upbeat: int = 0) -> Floats:
-    return (np.arange(beats) - upbeat) % meter + 1.0
+    return np.asarray((np.arange(beats) - upbeat) % meter + 1.0, np.float64)
 
 
 @pytest.mark.parametrize("meter", [2, 3, 4, 5, 7])
@@ -50,7 +50,7 @@ def test_a_single_misleading_beat_breaks_no_bar() -> None:
 
 
 def test_levels() -> None:
-    pulses = np.arange(13) * 0.5
+    pulses: Floats = np.arange(13, dtype=np.float64) * 0.5
     np.testing.assert_allclose(Level(start=3, step=2).beats(pulses), np.arange(0.5, 6.1, 1.0))
     np.testing.assert_allclose(Level(start=2, step=0.5).beats(pulses), np.arange(0.0, 6.1, 0.25))
     np.testing.assert_allclose(Level(start=1, step=1.5).beats(pulses), np.arange(0.5, 6.1, 0.75))

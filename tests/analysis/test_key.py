@@ -72,7 +72,8 @@ def test_changes_of_key(load_backend: LoadBackend, kind: str, form: int) -> None
     song = song_of(kind, form)
     found = find(load_backend, song.audio)
     assert (found.tonic, found.mode) == named(*song.regions[0][1:])
-    assert [(region.tonic, region.mode) for region in found.regions] == [named(*keys) for _, *keys in song.regions]
+    keys = [named(tonic, mode) for _, tonic, mode in song.regions]
+    assert [(region.tonic, region.mode) for region in found.regions] == keys
     starts = np.array([region.start for region in found.regions])
     np.testing.assert_allclose(starts, [start for start, _, _ in song.regions], atol=4)
     assert found.regions[-1].end == song.audio.duration
@@ -98,7 +99,8 @@ def test_a_short_excursion_is_no_change_of_key() -> None:
         (47, 80, "A", "minor"),
     ]
     assert found.regions[1].confidence == pytest.approx(0.77)
-    assert (found.tonic, found.confidence) == ("C", pytest.approx(0.9))
+    assert found.tonic == "C"
+    assert found.confidence == pytest.approx(0.9)
 
 
 def test_the_main_key_is_one_of_the_regions() -> None:
@@ -127,9 +129,9 @@ def test_hardly_more_than_a_second(load_backend: LoadBackend, name: str) -> None
 def test_silence_around_a_song_changes_nothing(load_backend: LoadBackend, song: Song) -> None:
     quiet = np.zeros((2, 10 * RATE), np.float32)
     found = find(load_backend, Audio(np.hstack([quiet, song.audio.samples, quiet]), RATE))
-    assert [(region.start, region.end, region.tonic) for region in found.regions] == [
-        (0, pytest.approx(song.audio.duration + 20), "C")
-    ]
+    (region,) = found.regions
+    assert (region.start, region.tonic) == (0, "C")
+    assert region.end == pytest.approx(song.audio.duration + 20)
 
 
 def test_roman_numerals() -> None:

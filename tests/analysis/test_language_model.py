@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -223,7 +223,7 @@ def test_one_section_needs_no_name(server: ModelServer) -> None:
     found = LlmStructure().analyze(
         silence(4.0), Context(options={"language_model": endpoint(server)}), lambda done: None
     )
-    assert len(cast(Structure, found).sections) == 1
+    assert len(found.sections) == 1
     assert server.requests == []
 
 

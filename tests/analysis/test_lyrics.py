@@ -121,7 +121,9 @@ def test_weights_come_from_one_revision_and_are_checked() -> None:
         weights = model.weights
         assert weights is not None
         assert {file.path.split("/")[1] for file in weights.files} == {model.name}
-        assert len({re.search(r"resolve/([0-9a-f]{40})/", file.url or "")[1] for file in weights.files}) == 1
+        revisions = [re.findall(r"resolve/([0-9a-f]{40})/", file.url or "") for file in weights.files]
+        assert [len(found) for found in revisions] == [1] * len(weights.files)
+        assert len({found[0] for found in revisions}) == 1
         assert [file.path.endswith("model.bin") for file in weights.files if file.checksum] == [True]
 
 

@@ -78,7 +78,7 @@ def test_given_lines_stay_lines_and_no_word_is_lost() -> None:
 
 def test_given_words_come_when_they_are_sung(model: whisper.WhisperLyrics, song: DemoSong) -> None:
     text = " ".join(word for _, _, word in song.truth.words)
-    mix = sum(song.stems.values())[:, : 15 * RATE]  # the rest of it is missing
+    mix = np.sum(list(song.stems.values()), axis=0)[:, : 15 * RATE]  # the rest of it is missing
     context = Context(mix=lambda: Audio(mix, RATE), options={"text": text})
     lyrics = model.analyze(Audio(song.stems["vocals"], RATE), context, lambda _: None)
     words = [word for line in lyrics.lines for word in line.words]

@@ -144,7 +144,7 @@ def test_repetitions_along_diagonals_are_those_of_the_time_lag_matrix() -> None:
 
 def test_a_division_is_the_best_of_all() -> None:
     log_odds = np.random.default_rng(3).normal(-1.0, 1.5, 13)
-    times = np.arange(14) * 2.5
+    times = np.arange(14, dtype=np.float64) * 2.5
     found = structure_boundaries._divide(log_odds, times)
 
     def score(chosen: tuple[int, ...]) -> float:
@@ -176,7 +176,7 @@ def test_sections_of_one_kind_may_differ_in_length() -> None:
 def test_an_hour_of_bars_takes_a_moment() -> None:
     count = 1800
     bars = structure_bars.Bars(
-        starts=np.arange(count) * 2.0,
+        starts=np.arange(count, dtype=np.float64) * 2.0,
         likeness=np.eye(count),
         timbre=np.random.default_rng(0).standard_normal((count, 64)),
         levels=np.zeros(count),

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from services.auth import throttle
+from tests.auth.calling import Caller
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 
 
@@ -18,3 +20,14 @@ def empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def auth(tmp_path: Path) -> AsyncIterator[RunningAuth]:
     async with running_auth(auth_settings(tmp_path)) as auth:
         yield auth
+
+
+@pytest.fixture
+async def admin(auth: RunningAuth) -> Caller:
+    return Caller(auth, await auth.login())
+
+
+@pytest.fixture
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that are over only when a test says so, however busy the machine is."""
+    monkeypatch.setattr(throttle, "FIRST_WAIT_SECONDS", 60.0)

@@ -34,7 +34,7 @@ class RunningAuth:
     channel: grpc.aio.Channel
 
     @property
-    def stub(self) -> Any:
+    def stub(self) -> "auth_pb2_grpc.AuthServiceAsyncStub":
         return auth_pb2_grpc.AuthServiceStub(self.channel)
 
     @property

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -9,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from werkzeug.security import generate_password_hash
 
 from services.auth.old_passwords import is_old, matches_old
-from services.auth.store import User
+from services.auth.tables import User
 from services.common.errors import Code
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error
@@ -60,7 +61,7 @@ def test_what_is_no_hash_of_werkzeugs_or_too_much_work(hashed: str) -> None:
     assert not is_old(hashed)
 
 
-def user(name: str, password: str = "guitar hero", **more: object) -> pb.UserToImport:
+def user(name: str, password: str = "guitar hero", **more: Any) -> pb.UserToImport:
     return pb.UserToImport(username=name, password_hash=generate_password_hash(password, method=CHEAP), **more)
 
 

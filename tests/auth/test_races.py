@@ -7,57 +7,30 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from sqlalchemy import delete, func, select
 
-from services.auth.passwords import PasswordHasher
-from services.auth.tables import ApiToken, Base, Invitation, Session, StoredKey, User
+from services.auth.tables import ApiToken, Invitation, StoredKey, User
 from services.common.errors import Code
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error
-from services.common.storage.database import Database
 from stemtube.auth.v1 import auth_pb2, import_pb2
+from tests.auth.calling import PASSWORD, Caller, exchange, new_user, refusal, register
+from tests.auth.racing import (
+    ANOTHER,
+    PATIENCE,
+    Account,
+    Change,
+    Gate,
+    choose_another,
+    demote,
+    disable,
+    reason_of,
+    remove,
+    reset,
+)
 from tests.auth.running import RunningAuth, auth_settings, running_auth
-from tests.auth.test_accounts import PASSWORD, Caller, exchange, new_user, refusal, register
 from tests.common.postgres import create_database
 
-ANOTHER = "another rather long secret"
 AT_ONCE = 6
-PATIENCE = 20.0
-Change = Callable[["Account"], Awaitable[Any]]
-
-
-class Gate:
-    """Holds calls of a method of the hasher once they have their result."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-        self._to_hold = self._held = 0
-        self._all_held, self._open = asyncio.Event(), asyncio.Event()
-        original = getattr(PasswordHasher, method)
-
-        async def held(hasher: PasswordHasher, *arguments: Any) -> Any:
-            result = await original(hasher, *arguments)
-            if self._to_hold:
-                self._to_hold -= 1
-                self._held -= 1
-                if not self._held:
-                    self._all_held.set()
-                await self._open.wait()
-            return result
-
-        monkeypatch.setattr(PasswordHasher, method, held)
-
-    async def hold(self, calls: list[Awaitable[Any]]) -> list["asyncio.Future[Any]"]:
-        """Starts calls, and waits until all of them are held."""
-        self._to_hold = self._held = len(calls)
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(call) for call in calls]
-        async with asyncio.timeout(PATIENCE):
-            await self._all_held.wait()
-        return tasks
-
-    async def let_go(self, tasks: list["asyncio.Future[Any]"]) -> list[Any]:
-        """What has become of them."""
-        self._open.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.fixture
@@ -83,26 +56,6 @@ async def auth(tmp_path: Path, database_url: str) -> AsyncIterator[RunningAuth]:
         yield auth
 
 
-class Account:
-    """Ben, who is an admin too, as another admin and the database see him."""
-
-    def __init__(self, auth: RunningAuth, admin: Caller, user: auth_pb2.User, ben: Caller) -> None:
-        self.auth, self.admin, self.user, self.ben = auth, admin, user, ben
-
-    async def count(self, table: type[Base], *conditions: Any) -> int:
-        async with Database(self.auth.settings.database_url) as database, database.read() as session:
-            return await session.scalar(select(func.count()).select_from(table).where(*conditions)) or 0
-
-    async def open_sessions(self) -> int:
-        return await self.count(Session, Session.user_id == self.user.id, Session.end_time.is_(None))
-
-    async def good_tokens(self) -> int:
-        return await self.count(ApiToken, ApiToken.user_id == self.user.id, ApiToken.end_time.is_(None))
-
-    def login(self) -> Awaitable[auth_pb2.Session]:
-        return self.auth.login("ben", PASSWORD)
-
-
 @pytest.fixture
 async def account(auth: RunningAuth) -> Account:
     admin = Caller(auth, await auth.login())
@@ -111,38 +64,9 @@ async def account(auth: RunningAuth) -> Account:
     return Account(auth, admin, user, Caller(auth, await auth.login("ben", PASSWORD)))
 
 
-async def disable(account: Account) -> None:
-    await account.admin("UpdateUser", user_id=account.user.id, disabled=True)
-
-
-async def demote(account: Account) -> None:
-    await account.admin("UpdateUser", user_id=account.user.id, admin=False)
-
-
-async def choose_another(account: Account) -> None:
-    # With a session of its own: that of `account.ben` may be under way.
-    me = Caller(account.auth, await account.login())
-    await me("ChangePassword", old_password=PASSWORD, new_password=ANOTHER)
-
-
-async def reset(account: Account) -> None:
-    await account.admin("ResetPassword", user_id=account.user.id)
-
-
-async def remove(account: Account) -> None:
-    async with Database(account.auth.settings.database_url) as database, database.write() as session:
-        await session.execute(delete(User).where(User.id == account.user.id))
-
-
 BAD_CREDENTIALS = (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
 SESSION_ENDED = (Code.UNAUTHENTICATED, "SESSION_ENDED")
 DISABLED = (Code.PERMISSION_DENIED, "ACCOUNT_DISABLED")
-
-
-def reason_of(outcome: Any) -> tuple[Code, str]:
-    assert isinstance(outcome, grpc.aio.AioRpcError), outcome
-    error = domain_error(outcome)
-    return error.code, error.reason
 
 
 @pytest.mark.parametrize(

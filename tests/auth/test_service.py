@@ -253,7 +253,8 @@ async def test_every_rpc_but_the_public_ones_refuses_a_stranger(auth: RunningAut
     paths = {f"/{service.full_name}/{method.name}" for method in service.methods}
     assert set(PUBLIC) < paths
     for path in paths - set(PUBLIC):
-        error = await refusal(auth.channel.unary_unary(path)(b""))
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = auth.channel.unary_unary(path)
+        error = await refusal(call(b""))
         assert error.code is Code.UNAUTHENTICATED
 
 
@@ -325,15 +326,16 @@ async def test_passwords_are_hashed_beside_the_event_loop(tmp_path: Path) -> Non
 
 
 async def test_health_reflection_and_metrics_answer_without_a_token(auth: RunningAuth) -> None:
-    health = health_pb2_grpc.HealthStub(auth.channel)
+    health: Any = health_pb2_grpc.HealthStub(auth.channel)
     answer = await health.Check(health_pb2.HealthCheckRequest(service="stemtube.auth.v1.AuthService"))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
     request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="stemtube.auth.v1.AuthService")
-    reflection = reflection_pb2_grpc.ServerReflectionStub(auth.channel).ServerReflectionInfo(iter([request]))
+    channel: Any = auth.channel
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     files = [
         FileDescriptorProto.FromString(file)
-        async for answer in reflection
+        async for answer in reflection.ServerReflectionInfo(iter([request]))
         for file in answer.file_descriptor_response.file_descriptor_proto
     ]
     assert any(service.name == "AuthService" for file in files for service in file.service)

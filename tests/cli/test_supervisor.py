@@ -74,6 +74,10 @@ async def until(is_true: Callable[[], object], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_started(diary: Diary, name: str, times: int) -> None:
+    await until(lambda: len(diary.said(name, "started")) == times)
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -98,7 +102,7 @@ async def test_a_crashed_part_comes_back_after_ever_longer_pauses(tmp_path: Path
     async with Supervisor([part("worker"), part("other")], tmp_path / "lock", diary, patience=QUICK):
         for crashes in range(1, 5):
             os.kill(diary.pid("worker"), signal.SIGKILL)
-            await until(lambda wanted=crashes + 1: len(diary.said("worker", "started")) == wanted)
+            await until_started(diary, "worker", crashes + 1)
         assert len(diary.said("other", "started")) == 1
     told = diary.said("worker", "was ended by SIGKILL")
     assert [line.rpartition(" in ")[2] for line in told] == ["0.1 s", "0.1 s", "0.2 s", "0.4 s"]
@@ -111,7 +115,7 @@ async def test_the_pause_is_short_again_after_a_steady_run(tmp_path: Path) -> No
         for crashes, wait in ((1, 0.0), (2, 0.0), (3, 0.7)):
             await asyncio.sleep(wait)
             os.kill(diary.pid("worker"), signal.SIGKILL)
-            await until(lambda wanted=crashes + 1: len(diary.said("worker", "started")) == wanted)
+            await until_started(diary, "worker", crashes + 1)
     told = diary.said("worker", "was ended by SIGKILL")
     assert [line.rpartition(" in ")[2] for line in told] == ["0.1 s", "0.2 s", "0.1 s"]
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +67,10 @@ class Command:
 
         return self.until(find, name, 10.0)
 
+    def has_other(self, name: str, pid: int) -> bool:
+        """Whether a part of the suite runs as another process than this one."""
+        return bool(self.child(name).pid != pid)
+
     def until(self, find: Callable[[], T | None], what: str, seconds: float) -> T:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -109,7 +114,7 @@ def test_the_suite_starts_lives_through_a_crash_and_ends(up: Command, tmp_path: 
         before = up.child("gateway")
         before.kill()
         up.said(rf"gateway +was ended by SIGKILL; starting it again in {backoff} s")
-        up.until(lambda gone=before: up.child("gateway").pid != gone.pid or None, "other gateway", 10.0)
+        up.until(partial(up.has_other, "gateway", before.pid), "other gateway", 10.0)
         deadline = time.monotonic() + 20
         while True:
             try:

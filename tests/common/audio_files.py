@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+from av.container import OutputContainer
 
 from services.common.audio import Samples
 
@@ -30,6 +31,12 @@ def with_soundfile(path: Path, samples: Samples, rate: int = RATE, subtype: str 
     return path
 
 
+def _audio_stream(container: OutputContainer, codec: str, rate: int) -> av.AudioStream:
+    stream = container.add_stream(codec, rate=rate)
+    assert isinstance(stream, av.AudioStream)
+    return stream
+
+
 def with_ffmpeg(
     path: Path,
     samples: Samples | None,
@@ -46,7 +53,7 @@ def with_ffmpeg(
     with av.open(str(path), "w", format=muxer, container_options=options or {}) as container:
         container.metadata.update(tags or {})
         if samples is not None:
-            sound = container.add_stream(codec, rate=rate)
+            sound = _audio_stream(container, codec, rate)
             sound.layout = layout
             sound.bit_rate = 128_000
         if video:
@@ -54,9 +61,9 @@ def with_ffmpeg(
             picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
         if video:
             for number in range(30):
-                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 8, np.uint8), format="rgb24")
-                frame.pts = number
-                container.mux(picture.encode(frame))
+                image = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 8, np.uint8), format="rgb24")
+                image.pts = number
+                container.mux(picture.encode(image))
             container.mux(picture.encode(None))
         if samples is not None:
             for start in range(0, samples.shape[1], 4096):

@@ -47,7 +47,8 @@ class S3Server:
         if not key:
             return await self._bucket(request)
         self.requests.append(f"{request.method} {request.query_string.split('=')[0]}".strip())
-        return await getattr(self, f"_{request.method.lower()}")(request, key)
+        answer: web.StreamResponse = await getattr(self, f"_{request.method.lower()}")(request, key)
+        return answer
 
     async def _put(self, request: web.Request, key: str) -> web.StreamResponse:
         if source := request.headers.get("x-amz-copy-source"):

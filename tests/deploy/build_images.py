@@ -55,7 +55,7 @@ def _build(image: str, place: Path, wheel: Path) -> None:
     (packages,) = found[f"{image}-packages"].arguments("RUN")
     (own,) = found[image].arguments("RUN")
     for command in (packages, own.replace("/wheels/*.whl", str(wheel))):
-        words = [word for word in shlex.split(command) if not word.startswith("--mount=")]
+        words: list[str | Path] = [word for word in shlex.split(command) if not word.startswith("--mount=")]
         _run(words, cwd=source, env=environment)
 
 

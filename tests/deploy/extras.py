@@ -87,7 +87,7 @@ def main() -> None:
     distributions(extra), owners()
     for name in [name for name in sys.modules if is_hidden(name, extra)]:
         del sys.modules[name]
-    sys.meta_path.insert(0, Hidden(extra))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Hidden(extra))
     root = importlib.import_module(package)
     for module in pkgutil.walk_packages(root.__path__, f"{package}."):
         if ".migrations" not in module.name:  # Alembic runs these

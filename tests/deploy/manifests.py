@@ -79,7 +79,8 @@ class Manifests:
 
 
 def main_container(deployment: Object) -> Object:
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    found: list[Object] = deployment["spec"]["template"]["spec"]["containers"]
+    (container,) = found
     return container
 
 
@@ -89,14 +90,15 @@ def containers(deployment: Object) -> Iterator[Object]:
 
 
 def pod_labels(deployment: Object) -> dict[str, str]:
-    return deployment["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = deployment["spec"]["template"]["metadata"]["labels"]
+    return labels
 
 
 def port_number(deployment: Object, port: str | int) -> int:
     """The number of a container's port, given by name or number."""
     ports = {entry["name"]: entry["containerPort"] for entry in main_container(deployment)["ports"]}
     assert port in ports or port in ports.values(), f"{deployment['metadata']['name']} has no port {port}"
-    return ports.get(port, port)
+    return int(ports.get(port, port))
 
 
 def matches(selector: Object, labels: Mapping[str, str]) -> bool:

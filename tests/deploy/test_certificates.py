@@ -19,6 +19,7 @@ def certificate_of(manifests: Manifests, deployment: Object) -> Object:
     (mount,) = (found for found in main_container(deployment)["volumeMounts"] if found["mountPath"] == folder)
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     (secret,) = (volume["secret"]["secretName"] for volume in volumes if volume["name"] == mount["name"])
+    certificate: Object
     (certificate,) = (
         found["spec"] for found in manifests.of_kind("Certificate").values() if found["spec"]["secretName"] == secret
     )

@@ -51,7 +51,8 @@ def settings_of(settings_from: Any) -> Any:
     """Builds the settings of a Deployment's process from its environment."""
 
     def build(manifests: Manifests, deployment: Object) -> Settings:
-        return settings_from(module_of(deployment), manifests.environment(deployment))
+        settings: Settings = settings_from(module_of(deployment), manifests.environment(deployment))
+        return settings
 
     return build
 

@@ -8,7 +8,6 @@ from alembic import command
 from sqlalchemy import text
 
 from services.common.errors import LimitExceededError
-from services.common.storage import database as database_module
 from services.common.storage.database import Database, migrate
 from services.download.tables import Base
 from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
@@ -28,7 +27,7 @@ async def fill_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracks, users, stems and analyses as the first version keeps them."""
     with monkeypatch.context() as patch:
         upgrade = command.upgrade
-        patch.setattr(database_module.command, "upgrade", lambda config, _head: upgrade(config, "0001"))
+        patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, "0001"))
         await migrate(url, "services.download")
     beats = {"tempo": {"bpm": 98.5, "confidence": 0.9}, "beats": [{"time": 0.5}, {"time": 1.1}], "beatsPerBar": 4}
     key = {"tonic": "Db", "mode": "minor", "confidence": 0.5}
@@ -99,7 +98,7 @@ async def test_a_first_library_is_whole_after_the_upgrade(url: str, monkeypatch:
 async def test_uploads_that_have_begun_keep_their_room(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         upgrade = command.upgrade
-        patch.setattr(database_module.command, "upgrade", lambda config, _head: upgrade(config, "0005"))
+        patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, "0005"))
         await migrate(url, "services.download")
     async with Database(url) as database:
         async with database.write() as session:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -36,8 +37,8 @@ CHECKS = [
 
 
 @schemathesis.serializer(tus.BODY_TYPE)
-def _tus_body(_context: schemathesis.SerializationContext, value: Any) -> dict[str, Any]:
-    return {"data": value if isinstance(value, bytes) else json.dumps(value).encode()}
+def _tus_body(_context: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 def _cases(operation: Any, ids: Mapping[str, str]) -> st.SearchStrategy[Any]:
@@ -63,8 +64,10 @@ class Fuzzer:
         self._http = requests.Session()
         self._http.trust_env = False
         schema = schemathesis.openapi.from_dict(document or target.openapi())
-        found = [result.ok() for result in schema.get_all_operations()]
-        named = {one.definition.raw["operationId"]: one for one in found}
+        named = {}
+        for result in schema.get_all_operations():
+            assert isinstance(result, Ok), result.err()
+            named[result.ok().definition.raw["operationId"]] = result.ok()
         # As with messages: what ends the caller's session comes last.
         order = sorted(
             named.keys() - LEFT_OUT.keys(), key=lambda name: (name in ENDING, name.startswith("Delete"), name)

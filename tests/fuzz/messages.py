@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -73,6 +73,7 @@ def _value(field: FieldDescriptor, ids: Mapping[str, str], depth: int) -> st.Sea
     if field.message_type is not None:
         return messages(field.message_type, ids, depth - 1)
     if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+        assert field.enum_type is not None
         known = [value.number for value in field.enum_type.values]
         return st.sampled_from(known) | st.integers(*_INTEGERS[field.cpp_type])
     if field.cpp_type in _INTEGERS:
@@ -85,6 +86,7 @@ def _value(field: FieldDescriptor, ids: Mapping[str, str], depth: int) -> st.Sea
     if field.type == FieldDescriptor.TYPE_BYTES:
         return st.binary(max_size=2000)
     text = st.sampled_from(_WORDS) | st.text(st.characters(codec="utf-8"), max_size=40)
+    assert field.containing_type is not None
     names = [field.json_name for field in field.containing_type.fields]
     own = [value for name, value in ids.items() if name in (field.name, field.name.removesuffix("s"))]
     return st.one_of(*[st.sampled_from(own)] * 3, text) if own else text | st.sampled_from(names)
@@ -162,12 +164,14 @@ class Fuzzer:
         channel = self._channels[method.containing_service.full_name]
         path = f"/{method.containing_service.full_name}/{method.name}"
         options: dict[str, Any] = {"metadata": bearer(token), "timeout": CALL_SECONDS}
-        answers: Iterator[bytes]
         if method.server_streaming:
-            answers = channel.unary_stream(path)(requests[0], **options)
+            stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+            answers = stream(requests[0], **options)
             next(answers, None)
-            answers.cancel()  # type: ignore[attr-defined]
+            answers.cancel()
         elif method.client_streaming:
-            channel.stream_unary(path)(iter(requests), **options)
+            send: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(path)
+            send(iter(requests), **options)
         else:
-            channel.unary_unary(path)(requests[0], **options)
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+            ask(requests[0], **options)

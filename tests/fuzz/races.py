@@ -88,7 +88,7 @@ class Fuzzer:
         token = self._target.account().token
         request_id = uuid.uuid4().hex
         first, second = ({"url": self._url(), "requestId": request_id} for _ in range(2))
-        calls = [lambda one=one: self._post("/tracks", token, one) for one in (first, second)]  # type: ignore[misc]
+        calls = [lambda one=one: self._post("/tracks", token, one) for one in (first, second)]
         answers = [*self._at_once(calls, "used ids"), *self._at_once(calls, "used ids")]
         made = [answer for answer in answers if "track" in answer]
         if len({answer["track"]["id"] for answer in made}) != 1:
@@ -116,7 +116,7 @@ class Fuzzer:
         quota = room * max(map(len, content)) + 100
         self._set_quota(account.token, quota)
         files = [("song.wav", one) for one in content]
-        calls = [lambda file=file: self._upload(account.token, file) for file in files]  # type: ignore[misc]
+        calls = [lambda file=file: self._upload(account.token, file) for file in files]
         answers = self._at_once(calls, "room for one")
         taken = sum(len(one) for one, answer in zip(content, answers, strict=True) if "track" in answer)
         if taken > quota:

@@ -121,7 +121,7 @@ class Target:
     async def _work(self, key: str) -> dict[str, str]:
         """A separation and an analysis of an object, which stay in their queues."""
         metadata = bearer(await self._service_token())
-        common = {"request_id": key[-32:], "audio_key": key, "on_behalf_of": "fuzz"}
+        common: dict[str, Any] = {"request_id": key[-32:], "audio_key": key, "on_behalf_of": "fuzz"}
         part = analysis_pb2.PartRequest(part=analysis_pb2.PART_KEY, backend="librosa")
         async with (
             open_channel(f"127.0.0.1:{self.suite.ports['separation']}") as separation,

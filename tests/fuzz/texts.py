@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import requests
@@ -126,6 +127,6 @@ def _texts(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
                 for one in getattr(message, field.name):
                     yield from _texts(one)
         elif field.type == FieldDescriptor.TYPE_STRING and field.containing_oneof is None:
-            yield message, field
+            yield message, cast(FieldDescriptor, field)
         elif field.message_type is not None and message.HasField(field.name):
             yield from _texts(getattr(message, field.name))

@@ -6,7 +6,7 @@ import hashlib
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,7 +222,7 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
         if request.job_id not in self.jobs:
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
 
-        async def states() -> AsyncIterator[download_pb2.WatchJobResponse]:
+        async def states() -> AsyncGenerator[download_pb2.WatchJobResponse]:
             job = self.jobs[request.job_id]
             while True:
                 yield download_pb2.WatchJobResponse(job=job)
@@ -265,8 +265,10 @@ class Suite:
 
 @asynccontextmanager
 async def running_suite() -> AsyncIterator[Suite]:
-    draining = Draining()
-    auth, library = Auth(), Library(draining)
+    draining = server.Draining()
+    # They answer only the RPCs that the tests call.
+    auth = Auth()  # type: ignore[abstract]
+    library = Library(draining)  # type: ignore[abstract]
     services = {
         "auth": server.Service(
             AUTH, lambda grpc_server: auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, grpc_server), PUBLIC

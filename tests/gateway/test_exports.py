@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError
 
+from gateway.exports.export import Archive
 from gateway.exports.registry import EXPORTS
 from gateway.exports.track import named_after
 from services.common.storage.objects import open_store
@@ -179,9 +180,9 @@ def test_files_are_named_after_artist_and_title() -> None:
 def test_names_in_a_zip_are_names_on_any_system() -> None:
     stems = [download_pb2.TrackStem(model=model, name=name) for model in ("aux.pt", "x.") for name in ("con", "a:b")]
     track = download_pb2.Track(title="..\\..", stems=stems)
-    assert list(EXPORTS["stems"].make(track, {"model": ""}).stems) == [
-        f"_/{model}/{name}.flac" for model in ("_aux.pt", "x") for name in ("_con", "a_b")
-    ]
+    archive = EXPORTS["stems"].make(track, {"model": ""})
+    assert isinstance(archive, Archive)
+    assert list(archive.stems) == [f"_/{model}/{name}.flac" for model in ("_aux.pt", "x") for name in ("_con", "a_b")]
 
 
 def test_the_gateway_itself_loads_no_sound_libraries() -> None:

@@ -199,13 +199,13 @@ def box(data: bytes, *path: bytes) -> bytes:
 
 
 def decoded_tracks(path: Path) -> list[Samples]:
-    found = []
+    found: list[Samples] = []
     with av.open(str(path)) as container:
         count = len(container.streams.audio)
     for place in range(count):
         with av.open(str(path)) as container:
             frames = [frame.to_ndarray() for frame in container.decode(audio=place)]
-        found.append(np.concatenate(frames, axis=1))
+        found.append(np.concatenate(frames, axis=1, dtype=np.float32))
     return found
 
 

@@ -4,10 +4,9 @@ import asyncio
 import io
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
-import aiohttp
 import numpy as np
 import pytest
 import soundfile
@@ -51,7 +50,7 @@ class Mixdown:
         self._user = user
         self.answer = asyncio.create_task(self._get())
 
-    async def _get(self) -> tuple[int, bytes, aiohttp.typedefs.LooseHeaders]:
+    async def _get(self) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Authorization": f"Bearer {token_of(self._user, 600)}"}
         async with self._client.http.get(PATH, headers=headers) as response:
             return response.status, await response.read(), response.headers

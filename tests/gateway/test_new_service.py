@@ -50,7 +50,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> ServiceDescriptor:
 async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     echo = message_factory.GetMessageClass(shelf.methods_by_name["PutRecord"].output_type)
 
-    def handler(rpc: str, field: str) -> grpc.RpcMethodHandler:
+    def handler(rpc: str, field: str) -> "grpc.RpcMethodHandler[Any, Any]":
         request_class = message_factory.GetMessageClass(shelf.methods_by_name[rpc].input_type)
 
         async def answer(request: Any, context: Any) -> Any:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from tests.page.hearing import RATE_HZ, put_tap
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
+T = TypeVar("T")
 TITLE = "Morning Light"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # No sandbox: it needs rights that containers do not give, and all that is loaded here is our own. Without the rest a
@@ -37,7 +38,7 @@ FLAGS = (
 expect.set_options(timeout=20_000)
 
 
-def elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
+def elsewhere(work: Coroutine[Any, Any, T]) -> T:
     """The result of asynchronous work, done in a thread without Playwright."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()

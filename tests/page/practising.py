@@ -27,7 +27,11 @@ def play(page: Page) -> None:
 
 
 def left(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return sound[0].astype(np.float64)
+    return np.asarray(sound[0], np.float64)
+
+
+def mix_of(stems: Stems) -> npt.NDArray[np.float32]:
+    return np.asarray(np.sum(list(stems.values()), axis=0), np.float32)
 
 
 def violations(page: Page) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 from services.common import audio
 from tests.page.bad_line import BadLine
-from tests.page.conftest import RATE_HZ, elsewhere
+from tests.page.conftest import elsewhere
+from tests.page.hearing import RATE_HZ
 from tests.page.practising import violations
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite

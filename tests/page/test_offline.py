@@ -17,12 +17,13 @@ from gateway.frontend import BUILT, routes
 from services.common import audio
 from songs.song import short_song
 from tests.page.bad_line import BadLine
-from tests.page.conftest import RATE_HZ, TITLE, elsewhere
+from tests.page.conftest import TITLE, elsewhere
+from tests.page.hearing import RATE_HZ
 from tests.page.test_library import check_accessible
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
-STEMS_ONLY = {"separations": [{}], "analyses": []}
+STEMS_ONLY: Json = {"separations": [{}], "analyses": []}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from services.common import audio
 from tests.page.conftest import elsewhere
 from tests.page.hearing import RATE_HZ, heard, heard_since
-from tests.page.practising import Stems, left, open_song, play
+from tests.page.practising import Stems, left, mix_of, open_song, play
 from tests.page.sound import longest_silence, onsets, place_of, residual_db, semitones_between, tempo_ratio
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
@@ -26,7 +26,7 @@ def test_stems_play_sample_for_sample_together_and_obey_the_mixer(listening: Pag
     page = listening
     open_song(page, track, "?t=4")
     play(page)
-    assert residual_db(left(heard(page, 1.5)), left(sum(stems.values()))) < EXACT_DB
+    assert residual_db(left(heard(page, 1.5)), left(mix_of(stems))) < EXACT_DB
     page.get_by_role("button", name="Mute vocals").click()
     page.wait_for_timeout(1000)
     assert residual_db(left(heard(page, 1)), left(stems["accompaniment"])) < EXACT_DB
@@ -63,7 +63,7 @@ def test_tempo_and_pitch_are_independent(listening: Page, track: Json, stems: St
     page = listening
     open_song(page, track, f"?t=3&tempo={tempo}&pitch={pitch}")
     play(page)
-    sound, song = left(heard(page, 4)), left(sum(stems.values()))
+    sound, song = left(heard(page, 4)), left(mix_of(stems))
     assert tempo_ratio(sound, song, RATE_HZ, (3, 7)) == pytest.approx(tempo / 100, abs=0.03)
     assert semitones_between(sound, song, RATE_HZ) == pytest.approx(pitch, abs=0.3)
 
@@ -76,7 +76,7 @@ def test_a_loop_comes_round_without_a_gap_and_the_trainer_raises_the_tempo(
     open_song(page, track, f"?t={start}&loop={start:.3f}-{end:.3f}")
     play(page)
     sound = left(heard(page, 2.5 * (end - start)))
-    song = left(sum(stems.values()))
+    song = left(mix_of(stems))
     first, last = round(round(start, 3) * RATE_HZ), round(round(end, 3) * RATE_HZ)
     looped = np.tile(song[first:last], 6)
     assert residual_db(sound, looped) < -25  # each round begins with a cross-fade of 3 ms
@@ -119,7 +119,7 @@ def test_a_bar_is_counted_in_and_the_song_comes_in_on_the_beat(listening: Page, 
     sound = left(heard_since(page)[-1][1])
     clicks = onsets(sound, RATE_HZ)[:4]
     assert np.diff(clicks) == pytest.approx(beat, abs=0.005)
-    song = left(sum(stems.values()))
+    song = left(mix_of(stems))
     begin = int((clicks[0] + 5 * beat) * RATE_HZ)
     at = place_of(sound[begin : begin + RATE_HZ], song)
     # Had the first click been in the song, it would have been on the beat that lies four before the next.
@@ -132,7 +132,7 @@ def test_stems_join_a_song_that_plays_while_it_is_separated(
     listening: Page, suite: Suite, stems: Stems, tmp_path: Path
 ) -> None:
     page = listening
-    mix = sum(stems.values())
+    mix = mix_of(stems)
     song = np.tile(mix, 4)[:, : 80 * RATE_HZ]
     path = tmp_path / "Again and again.flac"
     audio.encode(np.ascontiguousarray(song), RATE_HZ, path, "flac")

@@ -1,7 +1,7 @@
 """Stems equal those of `demucs.apply.apply_model`, on small networks of all of demucs' kinds with random weights."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -39,17 +39,24 @@ SEGMENT = Fraction(1, 4)  # 2000 samples
 
 def transformer(seed: int = 0, segment: Fraction = SEGMENT) -> HTDemucs:
     torch.manual_seed(seed)
-    return HTDemucs(STEMS, samplerate=RATE, segment=segment, channels=8, depth=2, nfft=256, t_layers=1, t_heads=2)
+    model: HTDemucs = HTDemucs(
+        STEMS, samplerate=RATE, segment=segment, channels=8, depth=2, nfft=256, t_layers=1, t_heads=2
+    )
+    return model
 
 
 def hybrid(seed: int = 0, segment: float = 0.3) -> HDemucs:
     torch.manual_seed(seed)
-    return HDemucs(STEMS, samplerate=RATE, segment=segment, channels=8, depth=3, nfft=256, dconv_attn=9, dconv_lstm=9)
+    model: HDemucs = HDemucs(
+        STEMS, samplerate=RATE, segment=segment, channels=8, depth=3, nfft=256, dconv_attn=9, dconv_lstm=9
+    )
+    return model
 
 
 def waveform(seed: int = 0, segment: float = 0.26) -> Demucs:
     torch.manual_seed(seed)
-    return Demucs(STEMS, samplerate=RATE, segment=segment, channels=8, depth=3, lstm_layers=0)
+    model: Demucs = Demucs(STEMS, samplerate=RATE, segment=segment, channels=8, depth=3, lstm_layers=0)
+    return model
 
 
 def bag() -> BagOfModels:
@@ -57,7 +64,7 @@ def bag() -> BagOfModels:
     return BagOfModels([transformer(1), hybrid(2), waveform(3)], [[1.0, 0.0], [0.5, 2.0], [0.0, 1.0]])
 
 
-MODELS = {"transformer": transformer, "hybrid": hybrid, "waveform": waveform, "bag": bag}
+MODELS: dict[str, Callable[[], Any]] = {"transformer": transformer, "hybrid": hybrid, "waveform": waveform, "bag": bag}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -252,8 +259,8 @@ def test_passes_are_averaged_position_by_position_without_one_running_ahead() ->
     means = mean_of([blocks(0, 1.0, [5, 5, 5]), blocks(1, 4.0, [2, 12, 1])], [[2.0, 0.0], [1.0, 3.0]])
     seen = 0
     for block in means:
-        assert block[0].unique().tolist() == [2.0]
-        assert block[1].unique().tolist() == [4.0]
+        assert set(block[0].flatten().tolist()) == {2.0}
+        assert set(block[1].flatten().tolist()) == {4.0}
         seen += block.shape[-1]
         assert max(taken) - seen <= 12
     assert seen == 15

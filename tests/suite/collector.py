@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Span:
     failed: bool
 
 
+def _text_of(value: AnyValue) -> str:
+    kind = value.WhichOneof("value")
+    return str(getattr(value, kind)) if kind else ""
+
+
 @dataclass
 class Collector:
     url: str
@@ -29,7 +35,7 @@ class Collector:
         for of_process in ExportTraceServiceRequest.FromString(body).resource_spans:
             resource = {each.key: each.value.string_value for each in of_process.resource.attributes}
             for span in (span for scope in of_process.scope_spans for span in scope.spans):
-                facts = {each.key: str(getattr(each.value, each.value.WhichOneof("value"))) for each in span.attributes}
+                facts = {each.key: _text_of(each.value) for each in span.attributes}
                 trace, own, parent = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
                 failed = span.status.code == span.status.STATUS_CODE_ERROR
                 self.spans[own] = Span(resource["service.name"], span.name, trace, own, parent, facts, failed)

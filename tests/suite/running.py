@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Suite:
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         served = (*SERVICES, "gateway", *SECOND)
@@ -64,7 +65,7 @@ class Suite:
             variables[f"ADDRESS__{name.upper()}"] = f"127.0.0.1:{self.ports[name]}"
             variables[f"{name.upper()}__LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             variables[f"{name.upper()}__HEALTH_LISTEN"] = f"127.0.0.1:{self.ports[f'{name}-health']}"
-        settings = {f"STEMTUBE_{name}": str(value) for name, value in (variables | self.settings).items()}
+        settings = {f"STEMTUBE_{name}": str(value) for name, value in {**variables, **self.settings}.items()}
         self.environment = {**os.environ, **settings, "PYTHONPATH": "protos/gen", "OMP_NUM_THREADS": "2"}
 
     @property

@@ -1,4 +1,4 @@
-"""Every RPC and every HTTP route, with nobody's token and with another user's ids."""
+"""What is another user's is not found, and what a session or a right gave ends with it."""
 
 import asyncio
 import re
@@ -8,159 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import pytest
 from aiohttp import web
-from google.protobuf import descriptor_pool, json_format, message_factory
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.errors import Code
-from services.common.rpc.auth import bearer
-from services.common.rpc.client import domain_error, open_channel
+from services.common.rpc.client import open_channel
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason, states
 from tests.suite.conftest import add_user
+from tests.suite.every_call import TUS, arguments, fill, reflected, refusal
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
-INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
-AUTH = "stemtube.auth.v1.AuthService"
-PUBLIC = {
-    f"/{AUTH}/{name}"
-    for name in (
-        "Login",
-        "Refresh",
-        "Logout",
-        "Register",
-        "GetRegistration",
-        "ExchangeApiToken",
-        "IssueServiceToken",
-        "ListSigningKeys",
-    )
-}
 KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
-
-
-async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
-    """All RPCs that a server says it has."""
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-
-    async def ask(**what: str) -> Any:
-        answers = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**what)]))
-        return await anext(aiter(answers))
-
-    names = [one.name for one in (await ask(list_services="")).list_services_response.service]
-    pool, known = descriptor_pool.DescriptorPool(), set()
-
-    async def learn(proto: FileDescriptorProto) -> None:
-        for needed in proto.dependency:
-            if needed not in known:
-                known.add(needed)
-                answer = (await ask(file_by_filename=needed)).file_descriptor_response.file_descriptor_proto
-                for found in answer:
-                    await learn(FileDescriptorProto.FromString(found))
-        pool.Add(proto)
-
-    for name in names:
-        answer = (await ask(file_containing_symbol=name)).file_descriptor_response.file_descriptor_proto
-        for found in answer:
-            proto = FileDescriptorProto.FromString(found)
-            if proto.name not in known:
-                known.add(proto.name)
-                await learn(proto)
-    assert set(names) > INFRASTRUCTURE
-    return [method for name in names if name not in INFRASTRUCTURE for method in pool.FindServiceByName(name).methods]
-
-
-async def refusal(channel: grpc.aio.Channel, method: MethodDescriptor, request: bytes, token: str) -> tuple[Code, str]:
-    """Code and reason that an RPC ends with; (0, "") if it answers."""
-    path = f"/{method.containing_service.full_name}/{method.name}"
-    metadata = bearer(token) if token else ()
-    try:
-        match method.client_streaming, method.server_streaming:
-            case False, False:
-                await channel.unary_unary(path)(request, metadata=metadata, timeout=20)
-            case True, False:
-                await channel.stream_unary(path)(iter([request]), metadata=metadata, timeout=20)
-            case _, True:
-                call = channel.unary_stream(path)(request, metadata=metadata, timeout=20)
-                await call.read()
-                call.cancel()
-    except grpc.aio.AioRpcError as error:
-        found = domain_error(error)
-        return found.code, found.reason
-    return Code.UNKNOWN, ""
-
-
-@pytest.mark.parametrize("service", SERVICES)
-async def test_every_rpc_but_the_public_ones_refuses_a_stranger(suite: Suite, service: str) -> None:
-    async with open_channel(f"127.0.0.1:{suite.ports[service]}") as channel:
-        methods = await reflected(channel)
-        assert len(methods) >= 5
-        answered = set()
-        for method in methods:
-            path = f"/{method.containing_service.full_name}/{method.name}"
-            if path in PUBLIC:
-                answered.add(path)
-                continue
-            for token in ("", "nonsense"):
-                code, _ = await refusal(channel, method, b"", token)
-                assert code is Code.UNAUTHENTICATED, path
-        assert answered == {path for path in PUBLIC if service == "auth"}
-
-
-async def test_every_route_but_the_public_ones_refuses_a_stranger(suite: Suite) -> None:
-    async with Client(suite.url) as stranger:
-        document = await stranger.get("/openapi.json")
-        operations = [
-            (verb.upper(), path, operation)
-            for path, verbs in document["paths"].items()
-            for verb, operation in verbs.items()
-        ]
-        # What the server can do, which tus asks by OPTIONS, is no secret.
-        operations = [one for one in operations if one[0] != "OPTIONS"]
-        public = {path for _, path, operation in operations if operation.get("security") == []}
-        names = ("auth/login", "auth/logout", "auth/register", "auth/registration", "page/errors")
-        assert public == {f"/api/v1/{name}" for name in names}
-        for verb, path, operation in operations:
-            if path in public or not path.startswith("/api/v1/"):
-                continue
-            below = fill(path.removeprefix("/api/v1"), {})
-            if "101" in operation["responses"]:
-                status, _, _ = await stranger.bytes(below, Accept="text/event-stream")
-            else:
-                status, _ = await stranger.call(verb, below, **arguments(verb, path, operation))
-            assert status == 401, f"{verb} {path}"
-
-
-TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Offset": "0", "X-HTTP-Method-Override": "DELETE"}
-
-
-def arguments(verb: str, path: str, operation: Json) -> dict[str, Any]:
-    """Enough for a request to get as far as to the question who sends it."""
-    if path.startswith("/api/v1/uploads"):
-        body = {"data": b"x"} if verb == "PATCH" else {}
-        return {"headers": TUS | {"Content-Type": "application/offset+octet-stream"}, **body}
-    if "application/octet-stream" in operation.get("requestBody", {}).get("content", {}):
-        return {"params": {"filename": "x"}, "data": b"x"}
-    return {"json": {}} if verb in ("POST", "PUT", "PATCH") else {}
-
-
-def fill(path: str, ids: dict[str, str]) -> str:
-    """A path with ids for its variables."""
-    others = {
-        "part": "PART_KEY",
-        "model": "spleeter_2stems",
-        "stem": "vocals",
-        "number": "0",
-        "format": "json",
-        "service": "download",
-    }
-    # Nobody is asked for an upload whose id cannot be one.
-    others["upload_id"] = "0" * 32
-    return re.sub(r"\{(\w+)\}", lambda variable: ids.get(variable[1]) or others.get(variable[1], "x"), path)
 
 
 @dataclass

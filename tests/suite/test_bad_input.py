@@ -17,7 +17,7 @@ from stemtube.auth.v1 import auth_pb2
 from stemtube.download.v1 import download_pb2 as pb
 from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
 from tests.download.site import Site
-from tests.suite.client import Client, part_of, reason, states
+from tests.suite.client import Client, Json, part_of, reason, states
 from tests.suite.grpc_client import GrpcClient, refusal
 from tests.suite.running import MAX_BYTES, MAX_SECONDS, Suite
 
@@ -253,7 +253,7 @@ async def test_what_does_not_exist_and_what_is_anothers_is_not_found(
             ("POST", f"/jobs/{job_id}/cancel"),
         ]
         for method, path in attempts:
-            body = {"json": {"options": KEY_ONLY} if path.endswith("process") else {}} if method == "POST" else {}
+            body: Json = {"json": {"options": KEY_ONLY} if path.endswith("process") else {}} if method == "POST" else {}
             status, answer = await ben.call(method, path, **body)
             assert (status, reason(answer)) == (404, "NO_SUCH_TRACK" if "tracks" in path else "NO_SUCH_JOB"), path
     assert track not in str(await ben.get("/tracks"))

@@ -50,7 +50,8 @@ async def test_a_lone_surrogate_is_no_text(suite: Suite, grpc_client: GrpcClient
     surrogate = b"\xed\xa0\x80"
     message = b"\x18\x05\x22" + bytes([len(surrogate)]) + surrogate
     async with grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
-        call = channel.unary_unary("/stemtube.download.v1.DownloadService/CreateUpload")
+        path = "/stemtube.download.v1.DownloadService/CreateUpload"
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         refused = await refusal(call(message, metadata=grpc_client.metadata))
     assert refused.code is Code.INVALID_ARGUMENT
 

@@ -90,7 +90,8 @@ async def test_nobody_else_can_touch_or_see_any_of_it(client: Client, ben: Clien
         ("DELETE", playlist, None, "NO_SUCH_PLAYLIST"),
         ("GET", f"/tracks?playlistId={made['id']}", None, "NO_SUCH_PLAYLIST"),
     ):
-        status, answer = await ben.call(method, where, **({"json": body} if body is not None else {}))
+        arguments: Json = {"json": body} if body is not None else {}
+        status, answer = await ben.call(method, where, **arguments)
         assert (status, reason(answer)) == (404, expected), (method, where)
 
 

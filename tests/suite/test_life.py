@@ -117,7 +117,7 @@ async def test_a_separation_is_cancelled_in_the_middle_and_leaves_no_stems(
 async def test_deleting_a_track_removes_its_data(client: Client, suite: Suite, tmp_path: Path) -> None:
     objects = suite.data / "objects"
     before = {path for path in objects.rglob("*") if path.is_file()}
-    options = {"separations": [{}]}
+    options: Json = {"separations": [{}]}
     added = await client.uploaded(with_soundfile(tmp_path / "gone.wav", music(4, seed=33)), options)
     await client.end_of(added["job"]["job"]["id"])
     track_id = added["track"]["id"]
@@ -139,7 +139,7 @@ async def test_equal_uploads_of_two_users_share_the_work_and_nothing_else(
     client: Client, ben: Client, tmp_path: Path
 ) -> None:
     path = with_soundfile(tmp_path / "same.wav", music(5, seed=44))
-    options = {"separations": [{}]}
+    options: Json = {"separations": [{}]}
     mine, his = await client.uploaded(path, options), await ben.uploaded(path, options)
     assert mine["track"]["id"] != his["track"]["id"]
     for user, added in ((client, mine), (ben, his)):

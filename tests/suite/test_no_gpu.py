@@ -15,7 +15,7 @@ from services.common.config import Settings
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.storage.objects import open_store
-from tests.analysis.test_worker import choice
+from tests.analysis.work import choice
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.running import ROOT, free_ports
 

@@ -27,7 +27,8 @@ async def separated(client: Client, path: Path, choice: Json) -> Json:
 async def read(client: Client, path: str) -> np.ndarray:
     status, data, _ = await client.bytes(path.removeprefix("/api/v1"))
     assert status == 200
-    return soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T
+    samples: np.ndarray = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T
+    return samples
 
 
 async def test_stems_are_heard_while_the_rest_is_computed(client: Client, ben: Client, tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
             f"127.0.0.1:{port}" for port in ports
         )
     try:
-        for names in (*REPLICAS.values(), (*SEPARATION_WORKERS, ANALYSIS_WORKER), GATEWAYS):
-            suite.start(*names)
+        for replicas in (*REPLICAS.values(), (*SEPARATION_WORKERS, ANALYSIS_WORKER), GATEWAYS):
+            suite.start(*replicas)
         yield suite
     finally:
         suite.stop(PATIENCE_SECONDS)

@@ -48,7 +48,7 @@ def hang(_wire: Wire, _size: int, _limits: Limits) -> None:
 
 
 def eat_memory(_wire: Wire, _size: int, _limits: Limits) -> None:
-    eaten = []
+    eaten: list[bytearray] = []
     while len(eaten) < 10_000:
         eaten.append(bytearray(10_000_000))
 

@@ -165,9 +165,11 @@ async def test_tasks_that_last_long_take_no_thread_from_others(engine: Engine) -
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
-    task = asyncio.create_task(
-        engine.run({"do": "long"}, lambda *_arguments, **_detail: loop.call_soon_threadsafe(began.set))
-    )
+
+    def begin(*_arguments: Any, **_detail: Any) -> None:
+        loop.call_soon_threadsafe(began.set)
+
+    task = asyncio.create_task(engine.run({"do": "long"}, begin))
     async with asyncio.timeout(60):
         await began.wait()
         await asyncio.to_thread(time.sleep, 0)

@@ -193,7 +193,11 @@ async def test_after_a_job_was_stopped_both_devices_work_side_by_side(make: Make
     async def begin(job: str) -> asyncio.Task[Any]:
         began = asyncio.Event()
         loop = asyncio.get_running_loop()
-        task = asyncio.create_task(pool.run(job, {"do": "deaf"}, lambda *_, **__: loop.call_soon_threadsafe(began.set)))
+
+        def tell(*_arguments: Any, **_detail: Any) -> None:
+            loop.call_soon_threadsafe(began.set)
+
+        task = asyncio.create_task(pool.run(job, {"do": "deaf"}, tell))
         async with asyncio.timeout(60):
             await began.wait()
         return task

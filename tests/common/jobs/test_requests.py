@@ -16,6 +16,7 @@ from services.common.jobs.requests import request_digest
 from services.common.jobs.tables import request_table
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import download_pb2 as pb
+from stemtube.job.v1 import job_pb2
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
 
@@ -167,7 +168,7 @@ def test_a_digest_is_of_all_that_a_request_says_but_its_id() -> None:
     assert request_digest(link) == request_digest(pb.CreateTrackRequest(request_id="2", url=link.url))
     others = [
         pb.CreateTrackRequest(url=link.url + "?"),
-        pb.CreateTrackRequest(url=link.url, options=pb.ProcessingOptions(priority=2)),
+        pb.CreateTrackRequest(url=link.url, options=pb.ProcessingOptions(priority=job_pb2.PRIORITY_BATCH)),
         pb.CreateTrackRequest(
             url=link.url, options=pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)])
         ),

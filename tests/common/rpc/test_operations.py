@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import jwt
 import pytest
 import structlog
@@ -48,15 +49,20 @@ async def stub(hub: Hub, tmp_path: Path) -> AsyncIterator[Any]:
 
     models = Models(WeightStore(tmp_path / "models"), find)
     service = with_operations(Service("stemtube.test.v1.Nothing", lambda _server: None), models=models)
-    place = {"listen": "127.0.0.1:0", "health_listen": "127.0.0.1:0"}
-    server = await start(service, **place, verifier=TokenVerifier(keys), draining=Draining())
+    server = await start(
+        service,
+        listen="127.0.0.1:0",
+        health_listen="127.0.0.1:0",
+        verifier=TokenVerifier(keys),
+        draining=Draining(),
+    )
     async with open_channel(f"127.0.0.1:{server.port}") as channel:
         yield operations_pb2_grpc.OperationsServiceStub(channel)
     await server.stop(0)
 
 
 async def refusal(call: Any) -> str:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - its reason is looked at
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return domain_error(caught.value).reason
 

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -23,7 +24,7 @@ async def s3_store() -> AsyncIterator[tuple[ObjectStore, S3Server]]:
     server = S3Server()
     async with TestServer(server.app()) as http:
         url = f"http://127.0.0.1:{http.port}"
-        keys = {"access_key_id": "id", "secret_access_key": "secret"}
+        keys: dict[str, Any] = {"access_key_id": "id", "secret_access_key": "secret"}
         yield ObjectStore.from_url("s3://bucket/some/prefix", endpoint=url, region="us-east-1", **keys), server
 
 

@@ -68,10 +68,10 @@ async def nobody_writes_jobs(url: str) -> AsyncIterator[None]:
             await connection.execute("LOCK TABLE job IN EXCLUSIVE MODE")
             yield
         return
-    connection = open_sqlite(Path(url.removeprefix("sqlite:///")))
-    connection.execute("BEGIN IMMEDIATE")
+    file = open_sqlite(Path(url.removeprefix("sqlite:///")))
+    file.execute("BEGIN IMMEDIATE")
     yield
-    connection.close()
+    file.close()
 
 
 async def test_jobs_are_seen_while_many_wait_to_be_accepted(url: str) -> None:

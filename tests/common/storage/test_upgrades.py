@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from services.common.storage import database as database_module
 from services.common.storage.database import Database, migrate
 from tests.common.postgres import create_database
 
@@ -48,7 +47,8 @@ async def older_version(url: str, tables: str, monkeypatch: pytest.MonkeyPatch) 
     package, upgrade = PACKAGES[tables], command.upgrade
     with monkeypatch.context() as patch:
         revision = before_the_newest(package)
-        patch.setattr(database_module.command, "upgrade", lambda config, _head: upgrade(config, revision))
+        assert revision is not None
+        patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, revision))
         await migrate(url, package, tables)
     known = sa.MetaData()
     async with Database(url) as database, database.engine.connect() as connection:

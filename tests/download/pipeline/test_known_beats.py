@@ -29,8 +29,9 @@ class Analysis:
 
     async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
         self.requests.append(request)
+        tired = job_pb2.JobError(reason="TIRED")
         parts = [
-            analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_FAILED, error={"reason": "TIRED"})
+            analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_FAILED, error=tired)
             for part in request.parts
         ]
         analysis = analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED), parts=parts)

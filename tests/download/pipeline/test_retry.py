@@ -9,7 +9,7 @@ import pytest
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
 from services.common.jobs.records import JobRecord
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.server import Draining
+from services.common.rpc.draining import Draining
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
 from services.download.pipeline.plan import PARTS, make_plan, unmade
@@ -49,7 +49,8 @@ class Services:
 
     async def separate(self, request: Any, _on_update: Any, _on_away: Any) -> separation_pb2.Separation:
         self.separations.append(request)
-        failed = job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error={"code": 9, "reason": "WEIGHTS_MISSING"})
+        error = job_pb2.JobError(code=9, reason="WEIGHTS_MISSING")
+        failed = job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error=error)
         return separation_pb2.Separation(job=failed)
 
     async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
@@ -105,7 +106,7 @@ async def rpcs(acquiring: Acquiring, settings: DownloadSettings, services: Servi
     service = DownloadService(
         settings,
         acquiring.library,
-        acquiring.shelf,
+        acquiring.user_tracks,
         unused,
         acquiring.trash,
         acquiring.usage,

@@ -30,7 +30,7 @@ class Separation:
     def __init__(self, queue: JobQueue, acquiring: Acquiring) -> None:
         self.queue = queue
         self.is_away = False
-        self.before_answer: Callable[[], Awaitable[None]] = nothing
+        self.before_answer: Callable[[], Awaitable[object]] = nothing
         self.asked = asyncio.Event()
         self._acquiring = acquiring
         self._leases = queue._leases

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -55,7 +56,7 @@ async def objects(place: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
         yield ObjectStore.from_url(str(tmp_path / "objects"))
         return
     async with TestServer(S3Server().app()) as http:
-        keys = {"access_key_id": "id", "secret_access_key": "secret"}
+        keys: dict[str, Any] = {"access_key_id": "id", "secret_access_key": "secret"}
         endpoint = f"http://127.0.0.1:{http.port}"
         yield ObjectStore.from_url("s3://bucket/prefix", endpoint=endpoint, region="us-east-1", **keys)
 

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from services.common.weights.store import WeightFile, Weights
 from services.separation.models.base import ModelEntry

@@ -1,158 +1,28 @@
-"""The library keeps its files: when the store is away, another one, or half there, and when it comes back."""
+"""The library keeps its files when the store is away, or is another library's, and when it comes back."""
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
-from services.common.errors import PreconditionError, UnavailableError
+from services.common.errors import UnavailableError
 from services.common.observe.telemetry import HealthServer
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
-from services.download.tables import Access, Stem, StoreIdentity, Track
-from services.download.tracks.messages import track_message
-from services.download.tracks.repository import TrackRepository
+from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.store_identity import MARKER, GuardedStore
-from services.download.upkeep.sweep import Report, Sweeper
-from services.download.upkeep.trash import derived_key, trash_key
-from services.download.upkeep.usage import Usage
 from services.download.uploads.uploads import Uploads
 from tests.common.audio_files import music, with_soundfile
 from tests.common.s3_server import S3Server
 from tests.download.conftest import Acquiring
+from tests.download.upkeep.shop import DAY, Shop, write
 
-NOW, DAY = timedelta(0), timedelta(days=1)
-NEW = datetime(2026, 11, 1, tzinfo=UTC)
 SIZES = pytest.mark.parametrize("count", [1, 3, 12, 1000])
-
-
-@dataclass
-class Shop:
-    """A library in a directory that can go away, as a volume does."""
-
-    database: Database
-    store: GuardedStore
-    root: Path
-
-    @property
-    def library(self) -> TrackRepository:
-        return TrackRepository(self.database)
-
-    async def add(self, count: int) -> list[str]:
-        """Adds tracks with an original and a stem each; keys of the originals."""
-        tracks = []
-        for _ in range(count):
-            content = uuid.uuid4().bytes
-            track = track_of(f"originals/{hashlib.sha256(content).hexdigest()}")
-            for key in (track.audio_key, stem_of(track.id).audio_key):
-                write(self.root / key, content)
-            tracks.append(track)
-        async with self.database.write() as session:
-            session.add_all(tracks)
-            await session.flush()
-            session.add_all(stem_of(track.id) for track in tracks)
-            session.add_all(Access(user_id="anna", track_id=track.id, create_time=NEW) for track in tracks)
-        return [track.audio_key for track in tracks]
-
-    async def sweep(
-        self, *, dry_run: bool = False, unneeded: timedelta = NOW, trashed: timedelta = DAY, missing: timedelta = NOW
-    ) -> Report:
-        sweeper = Sweeper(
-            self.store,
-            self.database,
-            Usage(self.database, self.store, 0),
-            older_than=NOW,
-            stems_older_than=NOW,
-            unneeded_for=unneeded,
-            trashed_for=trashed,
-            missing_for=missing,
-        )
-        return await sweeper.sweep(dry_run=dry_run)
-
-    async def refusal(self) -> str:
-        with pytest.raises((UnavailableError, PreconditionError)) as refused:
-            await self.sweep()
-        return refused.value.reason
-
-    async def records(self) -> tuple[int, int]:
-        """How many tracks have an original, and how many stems there are."""
-        async with self.database.read() as session:
-            originals = await session.scalar(select(func.count()).where(Track.audio_key != ""))
-            stems = await session.scalar(select(func.count()).select_from(Stem))
-        return int(originals or 0), int(stems or 0)
-
-    async def fault(self, key: str) -> tuple[str, datetime | None]:
-        """What the user is told of the track with this original."""
-        async with self.database.read() as session:
-            track_id = await session.scalar(select(Track.id).where(Track.audio_key == key))
-        data = await self.library.track(track_id or "", "anna")
-        assert data is not None
-        message = track_message(data)
-        if not message.HasField("fault"):
-            return "", None
-        return message.fault.reason, message.fault.since.ToDatetime(UTC)
-
-    def files(self) -> set[str]:
-        return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
-
-
-def track_of(key: str) -> Track:
-    return Track(
-        id=uuid.uuid4().hex,
-        title="Song",
-        artist="",
-        source="",
-        license="",
-        owner_id="anna",
-        content_hash=uuid.uuid4().hex,
-        audio_key=key,
-        peaks_key="",
-        cover_key="",
-        suffix="flac",
-        duration_seconds=1.0,
-        sample_rate_hz=44_100,
-        channels=2,
-        loudness_lufs=-20.0,
-        create_time=NEW,
-    )
-
-
-def stem_of(track_id: str) -> Stem:
-    return Stem(
-        track_id=track_id,
-        model="m",
-        name="vocals",
-        position=0,
-        audio_key=f"stems/{track_id}/a/vocals.flac",
-        peaks_key="",
-        duration_seconds=1.0,
-        sample_rate_hz=44_100,
-        silent=False,
-        gain=1.0,
-        made_by={},
-    )
-
-
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    url = f"sqlite:///{tmp_path}/library.sqlite"
-    await migrate(url, "services.download")
-    root = tmp_path / "objects"
-    async with Database(url) as database:
-        yield Shop(database, GuardedStore(ObjectStore.from_url(str(root)), database), root)
 
 
 @SIZES
@@ -195,131 +65,6 @@ async def test_a_store_of_another_library_is_left_alone(shop: Shop, count: int, 
     shutil.rmtree(shop.root)
     own.rename(shop.root)
     assert (await shop.sweep()).object_count == 0
-
-
-@SIZES
-async def test_when_all_objects_are_missing_nothing_is_concluded(shop: Shop, count: int, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    keys = await shop.add(count)
-    for name in ("originals", "stems"):
-        (shop.root / name).rename(tmp_path / name)
-    write(shop.root / "originals" / "orphan", b"stays, too")
-    for _start in range(2):
-        assert await shop.refusal() == "STORE_SUSPECT"
-    assert await shop.records() == (count, count)
-    assert "originals/orphan" in shop.files()
-    shutil.rmtree(shop.root / "originals")
-    for name in ("originals", "stems"):
-        (tmp_path / name).rename(shop.root / name)
-    assert (await shop.sweep()).missing_count == 0
-    assert await shop.fault(keys[0]) == ("", None)
-
-
-@pytest.mark.parametrize("count", [2, 3, 12, 1000])
-async def test_while_half_is_missing_it_is_marked_and_nothing_is_removed(
-    shop: Shop, count: int, tmp_path: Path
-) -> None:
-    await shop.store.expect_right_store()
-    keys = await shop.add(count)
-    gone = keys[: (count + 1) // 2]
-    stems = sorted((shop.root / "stems").iterdir())[: len(gone)]
-    for path in (*(shop.root / key for key in gone), *stems):
-        (tmp_path / "away" / path.relative_to(shop.root)).parent.mkdir(parents=True, exist_ok=True)
-        path.rename(tmp_path / "away" / path.relative_to(shop.root))
-    write(shop.root / "originals" / "orphan", b"stays")
-    report = await shop.sweep()
-    assert report.held_back
-    assert (report.missing_count, report.record_count, report.object_count) == (2 * len(gone), 0, 0)
-    assert (await shop.fault(gone[0]))[0] == "OBJECT_MISSING"
-    assert await shop.fault(keys[-1]) == ("", None)
-    assert "originals/orphan" in shop.files()
-    shutil.copytree(tmp_path / "away", shop.root, dirs_exist_ok=True)
-    report = await shop.sweep()
-    assert (report.held_back, report.missing_count, report.objects) == ("", 0, ["originals/orphan"])
-    assert await shop.fault(gone[0]) == ("", None)
-    assert await shop.records() == (count, count)
-
-
-async def test_a_missing_file_is_told_and_its_record_kept_for_a_while(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    lost, *others = await shop.add(3)
-    content = (shop.root / lost).read_bytes()
-    (shop.root / lost).unlink()
-    before = datetime.now(UTC)
-    assert (await shop.sweep(dry_run=True, missing=DAY)).missing_count == 1
-    assert await shop.fault(lost) == ("", None), "a dry run changes nothing"
-    assert (await shop.sweep(missing=DAY)).missing_count == 1
-    reason, since = await shop.fault(lost)
-    assert reason == "OBJECT_MISSING"
-    assert since is not None
-    assert since >= before.replace(microsecond=0)
-    assert (await shop.sweep(missing=DAY)).missing_count == 1
-    assert await shop.fault(lost) == (reason, since), "the time is the first one"
-    write(shop.root / lost, content)
-    assert (await shop.sweep(missing=DAY)).missing_count == 0
-    assert await shop.fault(lost) == ("", None)
-    (shop.root / lost).unlink()
-    assert (await shop.sweep(missing=DAY)).record_count == 0, "it is missed from now on, not from the first time on"
-    assert (await shop.sweep(missing=NOW)).record_count == 1
-    assert await shop.records() == (2, 3)
-    assert {f"{key}" for key in others} <= shop.files()
-
-
-async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    kept, lost = await shop.add(2)
-    content = (shop.root / lost).read_bytes()
-    write(shop.root / derived_key(lost, "mp3"), b"made of it")
-    async with shop.database.write() as session:
-        track = await session.scalar(select(Track).where(Track.audio_key == lost))
-        assert track is not None
-        record = {column.name: getattr(track, column.name) for column in Track.__table__.columns}
-        await session.delete(track)
-    for _sweep in range(3):  # the file is as old as a sweep asks for, and its loss is not
-        assert (await shop.sweep(unneeded=DAY)).waiting_count == 2
-        assert lost in shop.files()
-    report = await shop.sweep(unneeded=NOW)
-    assert (report.trashed_count, lost in report.objects) == (1, True)
-    assert (shop.root / trash_key(lost)).read_bytes() == content
-    assert lost not in shop.files()
-    assert derived_key(lost, "mp3") not in shop.files()
-    async with shop.database.write() as session:  # an older copy of the database is restored
-        session.add(Track(**record))
-    assert (await shop.sweep(dry_run=True)).restored_count == 1
-    report = await shop.sweep()
-    assert (report.restored_count, report.missing_count) == (1, 0)
-    assert (shop.root / lost).read_bytes() == content
-    assert trash_key(lost) not in shop.files()
-    async with shop.database.write() as session:
-        await session.delete(await session.get(Track, record["id"]))
-    await shop.sweep(unneeded=NOW)
-    assert (await shop.sweep(trashed=DAY)).object_count == 0
-    assert (await shop.sweep(trashed=NOW)).objects == [trash_key(lost)]
-    assert {key for key in shop.files() if key.startswith(("originals", "trash"))} == {kept}
-
-
-async def test_an_earlier_stay_in_the_trash_does_not_count(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(1)
-    key = f"originals/{'1' * 64}"
-    write(shop.root / key, b"first")
-    await shop.sweep()
-    await shop.sweep()
-    write(shop.root / key, b"again")
-    await shop.sweep()
-    assert (await shop.sweep(trashed=DAY)).object_count == 0
-    assert trash_key(key) in shop.files()
-
-
-async def test_stems_of_a_restored_database_are_not_taken_for_old_ones(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(1)
-    write(shop.root / "stems/job/lease/vocals.flac", b"of a track that a restored database does not know")
-    assert (await shop.sweep(unneeded=DAY)).object_count == 0
-    assert (await shop.sweep(unneeded=NOW)).objects == ["stems/job/lease/vocals.flac"]
-    write(shop.root / "stems/imported/0.flac", b"from another installation: nobody makes it again")
-    await shop.sweep()
-    assert "trash/stems/imported/0.flac" in shop.files()
 
 
 async def test_a_fresh_library_marks_its_store_and_takes_no_other(shop: Shop, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Tasks for the analysis worker, and what they report."""
+
+from typing import Any
+
+from services.analysis.backends import registry
+from services.analysis.config import AnalysisSettings
+from services.common import audio
+from services.common.storage.objects import open_store
+from songs.small_songs import RATE
+
+AUDIO = "originals/song"
+
+
+async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
+    path = settings.data_dir / "song.flac"
+    audio.encode(samples, RATE, path, "flac")
+    await open_store(settings).put(AUDIO, path)
+
+
+class Reports:
+    """Keeps what a task reports."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, float]] = []
+        self.kept: dict[str, Any] = {}
+        self.measured: list[tuple[str, float, dict[str, str]]] = []
+
+    def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
+        parts = detail.get("parts", {})
+        self.stages.append((stage, parts["lyrics"]["progress"] if "lyrics" in parts else fraction))
+
+    def note(self, **detail: Any) -> None:
+        pass
+
+    def keep(self, name: str, content: Any) -> None:
+        self.kept[name] = content
+
+    def measure(self, metric: str, value: float, **labels: str) -> None:
+        self.measured.append((metric, value, labels))
+
+
+def choice(part: str, backend: str = "auto", model: str = "auto", **more: Any) -> dict[str, Any]:
+    first = registry.names(part)[0] if backend == "auto" else backend  # type: ignore[arg-type]
+    return {"part": part, "asked": [backend, model], "backend": first, "model": "", "language": "", **more}

@@ -1,0 +1,67 @@
+"""Calls of auth's RPCs by admins, users and strangers."""
+
+import sqlite3
+from collections.abc import Awaitable
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from services.common.errors import Code
+from services.common.rpc.auth import bearer
+from services.common.rpc.client import RemoteError, domain_error
+from stemtube.auth.v1 import accounts_pb2, auth_pb2
+from tests.auth.running import RunningAuth
+
+PASSWORD = "a rather long secret"
+
+
+async def refusal(call: Awaitable[Any]) -> tuple[Code, str]:
+    """Code and reason that an RPC ends with."""
+    error = await refused(call)
+    return error.code, error.reason
+
+
+async def refused(call: Awaitable[Any]) -> RemoteError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return domain_error(caught.value)
+
+
+class Caller:
+    """Calls auth's RPCs with one access token."""
+
+    def __init__(self, auth: RunningAuth, session: auth_pb2.Session) -> None:
+        self.auth = auth
+        self.session = session
+        self.token = session.access_token
+
+    async def __call__(self, rpc: str, **fields: Any) -> Any:
+        module = auth_pb2 if hasattr(auth_pb2, f"{rpc}Request") else accounts_pb2
+        request = getattr(module, f"{rpc}Request")(**fields)
+        return await getattr(self.auth.stub, rpc)(request, metadata=bearer(self.token), timeout=20)
+
+
+async def new_user(admin: Caller, name: str = "ben", **fields: Any) -> tuple[auth_pb2.User, Caller]:
+    """An account whose user has chosen a password."""
+    made = await admin("CreateUser", username=name, **fields)
+    first = Caller(admin.auth, await admin.auth.login(name, made.one_time_password))
+    changed = await first("ChangePassword", old_password=made.one_time_password, new_password=PASSWORD)
+    return made.user, Caller(admin.auth, changed.session)
+
+
+async def exchange(auth: RunningAuth, secret: str) -> str:
+    request = auth_pb2.ExchangeApiTokenRequest(api_token=secret)
+    return (await auth.stub.ExchangeApiToken(request, timeout=20)).access_token
+
+
+def register(auth: RunningAuth, username: str = "eve", **fields: str) -> Awaitable[auth_pb2.RegisterResponse]:
+    request = auth_pb2.RegisterRequest(username=username, **{"password": PASSWORD, **fields})
+    return auth.stub.Register(request, metadata=(("x-client-address", "203.0.113.9"),), timeout=20)
+
+
+def begun_at(auth: RunningAuth, moment: str) -> None:
+    """Has all sessions begin at another moment, told as SQLite takes it."""
+    with sqlite3.connect(auth.settings.data_dir / "databases" / "auth.sqlite") as file:
+        file.execute("UPDATE sessions SET create_time = datetime('now', ?)", (moment,))
+    file.close()

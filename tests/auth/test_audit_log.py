@@ -1,0 +1,28 @@
+"""What is written into the audit log, and what is not."""
+
+from structlog.testing import capture_logs
+
+from tests.auth.calling import PASSWORD, Caller, new_user, refusal
+from tests.auth.running import RunningAuth
+
+
+async def test_what_admins_and_users_do_is_in_the_audit_log_and_no_secret_is(auth: RunningAuth, admin: Caller) -> None:
+    with capture_logs() as lines:
+        user, ben = await new_user(admin)
+        made = await ben("CreateApiToken", name="backup", scopes=["read"])
+        reset = await admin("ResetPassword", user_id=user.id)
+        await refusal(auth.login("ben", "not the password"))
+        await admin("UpdateUser", user_id=user.id, disabled=True)
+    actions = [line["event"] for line in lines if line.get("audit")]
+    assert actions == [
+        "user created",
+        "signed in",
+        "password changed",
+        "signed in",
+        "API access created",
+        "password reset",
+        "sign-in refused",
+        "user changed",
+    ]
+    for secret in (made.secret, reset.one_time_password, PASSWORD, "not the password", ben.token):
+        assert secret not in str(lines)

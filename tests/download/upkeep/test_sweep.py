@@ -1,0 +1,138 @@
+"""A sweep removes what no record needs, late, and nothing while much is missing."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from services.download.tables import Track
+from services.download.upkeep.trash import derived_key, trash_key
+from tests.download.upkeep.shop import DAY, NOW, Shop, write
+from tests.download.upkeep.test_store_identity import SIZES
+
+
+@SIZES
+async def test_when_all_objects_are_missing_nothing_is_concluded(shop: Shop, count: int, tmp_path: Path) -> None:
+    await shop.store.expect_right_store()
+    keys = await shop.add(count)
+    for name in ("originals", "stems"):
+        (shop.root / name).rename(tmp_path / name)
+    write(shop.root / "originals" / "orphan", b"stays, too")
+    for _start in range(2):
+        assert await shop.refusal() == "STORE_SUSPECT"
+    assert await shop.records() == (count, count)
+    assert "originals/orphan" in shop.files()
+    shutil.rmtree(shop.root / "originals")
+    for name in ("originals", "stems"):
+        (tmp_path / name).rename(shop.root / name)
+    assert (await shop.sweep()).missing_count == 0
+    assert await shop.fault(keys[0]) == ("", None)
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 1000])
+async def test_while_half_is_missing_it_is_marked_and_nothing_is_removed(
+    shop: Shop, count: int, tmp_path: Path
+) -> None:
+    await shop.store.expect_right_store()
+    keys = await shop.add(count)
+    gone = keys[: (count + 1) // 2]
+    stems = sorted((shop.root / "stems").iterdir())[: len(gone)]
+    for path in (*(shop.root / key for key in gone), *stems):
+        (tmp_path / "away" / path.relative_to(shop.root)).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "away" / path.relative_to(shop.root))
+    write(shop.root / "originals" / "orphan", b"stays")
+    report = await shop.sweep()
+    assert report.held_back
+    assert (report.missing_count, report.record_count, report.object_count) == (2 * len(gone), 0, 0)
+    assert (await shop.fault(gone[0]))[0] == "OBJECT_MISSING"
+    assert await shop.fault(keys[-1]) == ("", None)
+    assert "originals/orphan" in shop.files()
+    shutil.copytree(tmp_path / "away", shop.root, dirs_exist_ok=True)
+    report = await shop.sweep()
+    assert (report.held_back, report.missing_count, report.objects) == ("", 0, ["originals/orphan"])
+    assert await shop.fault(gone[0]) == ("", None)
+    assert await shop.records() == (count, count)
+
+
+async def test_a_missing_file_is_told_and_its_record_kept_for_a_while(shop: Shop) -> None:
+    await shop.store.expect_right_store()
+    lost, *others = await shop.add(3)
+    content = (shop.root / lost).read_bytes()
+    (shop.root / lost).unlink()
+    before = datetime.now(UTC)
+    assert (await shop.sweep(dry_run=True, missing=DAY)).missing_count == 1
+    assert await shop.fault(lost) == ("", None), "a dry run changes nothing"
+    assert (await shop.sweep(missing=DAY)).missing_count == 1
+    reason, since = await shop.fault(lost)
+    assert reason == "OBJECT_MISSING"
+    assert since is not None
+    assert since >= before.replace(microsecond=0)
+    assert (await shop.sweep(missing=DAY)).missing_count == 1
+    assert await shop.fault(lost) == (reason, since), "the time is the first one"
+    write(shop.root / lost, content)
+    assert (await shop.sweep(missing=DAY)).missing_count == 0
+    assert await shop.fault(lost) == ("", None)
+    (shop.root / lost).unlink()
+    assert (await shop.sweep(missing=DAY)).record_count == 0, "it is missed from now on, not from the first time on"
+    assert (await shop.sweep(missing=NOW)).record_count == 1
+    assert await shop.records() == (2, 3)
+    assert {f"{key}" for key in others} <= shop.files()
+
+
+async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(shop: Shop) -> None:
+    await shop.store.expect_right_store()
+    kept, lost = await shop.add(2)
+    content = (shop.root / lost).read_bytes()
+    write(shop.root / derived_key(lost, "mp3"), b"made of it")
+    async with shop.database.write() as session:
+        track = await session.scalar(select(Track).where(Track.audio_key == lost))
+        assert track is not None
+        record = {column.name: getattr(track, column.name) for column in Track.__table__.columns}
+        await session.delete(track)
+    for _sweep in range(3):  # the file is as old as a sweep asks for, and its loss is not
+        assert (await shop.sweep(unneeded=DAY)).waiting_count == 2
+        assert lost in shop.files()
+    report = await shop.sweep(unneeded=NOW)
+    assert (report.trashed_count, lost in report.objects) == (1, True)
+    assert (shop.root / trash_key(lost)).read_bytes() == content
+    assert lost not in shop.files()
+    assert derived_key(lost, "mp3") not in shop.files()
+    async with shop.database.write() as session:  # an older copy of the database is restored
+        session.add(Track(**record))
+    assert (await shop.sweep(dry_run=True)).restored_count == 1
+    report = await shop.sweep()
+    assert (report.restored_count, report.missing_count) == (1, 0)
+    assert (shop.root / lost).read_bytes() == content
+    assert trash_key(lost) not in shop.files()
+    async with shop.database.write() as session:
+        await session.delete(await session.get(Track, record["id"]))
+    await shop.sweep(unneeded=NOW)
+    assert (await shop.sweep(trashed=DAY)).object_count == 0
+    assert (await shop.sweep(trashed=NOW)).objects == [trash_key(lost)]
+    assert {key for key in shop.files() if key.startswith(("originals", "trash"))} == {kept}
+
+
+async def test_an_earlier_stay_in_the_trash_does_not_count(shop: Shop) -> None:
+    await shop.store.expect_right_store()
+    await shop.add(1)
+    key = f"originals/{'1' * 64}"
+    write(shop.root / key, b"first")
+    await shop.sweep()
+    await shop.sweep()
+    write(shop.root / key, b"again")
+    await shop.sweep()
+    assert (await shop.sweep(trashed=DAY)).object_count == 0
+    assert trash_key(key) in shop.files()
+
+
+async def test_stems_of_a_restored_database_are_not_taken_for_old_ones(shop: Shop) -> None:
+    await shop.store.expect_right_store()
+    await shop.add(1)
+    write(shop.root / "stems/job/lease/vocals.flac", b"of a track that a restored database does not know")
+    assert (await shop.sweep(unneeded=DAY)).object_count == 0
+    assert (await shop.sweep(unneeded=NOW)).objects == ["stems/job/lease/vocals.flac"]
+    write(shop.root / "stems/imported/0.flac", b"from another installation: nobody makes it again")
+    await shop.sweep()
+    assert "trash/stems/imported/0.flac" in shop.files()

@@ -5,6 +5,7 @@ import json
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from services.analysis.backends import registry
 from services.analysis.backends.base import Context
-from services.analysis.backends.chords import btc, btc_weights
+from services.analysis.backends.chords import btc, btc_weights, entries
 from services.analysis.backends.chords.btc import BtcChords
 from services.analysis.backends.chords.btc_network import BtcNetwork
 from services.common.errors import WeightsMissingError
@@ -56,6 +57,8 @@ def served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weight
         file = WeightFile(f"btc/{checkpoint.name}", url, f"git-blob-sha1:{blob}")
         weights = Weights("btc", (file,))
         monkeypatch.setattr(btc_weights, "LARGE_VOCABULARY", weights)
+        here = tuple(replace(one, weights=weights) if one.name == "btc" else one for one in entries.ENTRIES)
+        monkeypatch.setattr(entries, "ENTRIES", here)
         yield weights
         server.shutdown()
 

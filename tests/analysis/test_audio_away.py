@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import aclosing
 
+import pytest
+
 from services.analysis.config import AnalysisSettings
 from services.analysis.service import KIND
 from services.common.jobs.queue import JobQueue
@@ -10,6 +12,7 @@ from songs.small_songs import Song
 from tests.analysis.work import AUDIO, choice, put
 
 
+@pytest.mark.long
 async def test_audio_that_is_gone_for_a_while_is_waited_for(
     settings: AnalysisSettings,
     song: Song,

@@ -265,7 +265,7 @@ class Suite:
 
 @asynccontextmanager
 async def running_suite() -> AsyncIterator[Suite]:
-    draining = server.Draining()
+    draining = Draining()
     # They answer only the RPCs that the tests call.
     auth = Auth()  # type: ignore[abstract]
     library = Library(draining)  # type: ignore[abstract]

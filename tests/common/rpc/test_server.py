@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from services.common.errors import Code
 from services.common.rpc.auth import TokenVerifier, bearer
 from services.common.rpc.client import domain_error
-from services.common.rpc.server import (RunningServer, Service, start)
 from services.common.rpc.draining import Draining
+from services.common.rpc.server import RunningServer, Service, start
 from tests.common.rpc.echo import TOKEN, Client, Echo, texts, token
 
 

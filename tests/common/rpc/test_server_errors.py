@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.common.errors import Code, InvalidInputError
 from services.common.rpc.client import RemoteError, domain_error
-from services.common.rpc.server import (MAX_METADATA_BYTES)
+from services.common.rpc.server import MAX_METADATA_BYTES
 from services.common.rpc.statuses import error_status
 from tests.common.rpc.echo import Client, Echo
 

@@ -18,7 +18,7 @@ from services.analysis.backends.structure.language_model import LanguageModelErr
 from services.analysis.config import AnalysisSettings
 from services.analysis.parts_run import DECODED, QUEUE, PartsRun, model_name
 from services.common import audio
-from services.common.compute import devices
+from services.common.compute import devices, torch_devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
@@ -91,8 +91,8 @@ class AnalysisWorker:
 
 
 def prove_device(settings: AnalysisSettings) -> str:
-    """Has the device of the settings compute something; see `devices.prove`. Whisper's library has to see it, too."""
-    device = devices.prove(settings.analysis.device)
+    """Has the device of the settings compute something; see `torch_devices.prove`. Whisper's library has to see it, too."""
+    device = torch_devices.prove(settings.analysis.device)
     if device.startswith("cuda"):
         import ctranslate2
 
@@ -137,7 +137,7 @@ class AnalysisWork:
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
-        self._device = devices.resolve_device(settings.analysis.device)
+        self._device = torch_devices.resolve_device(settings.analysis.device)
         self._language_model = settings.analysis.language_model.endpoint
         self._order = settings.analysis.auto.order
         self._backends: dict[tuple[str, str, str], Backend] = {}

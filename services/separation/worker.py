@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from services.common import audio
-from services.common.compute import devices, metrics
+from services.common.compute import metrics, torch_devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import WeightsMissingError
@@ -121,8 +121,8 @@ class SeparationWorker:
 
 
 def prove_device(settings: SeparationSettings) -> str:
-    """Has the device of the settings compute something; see `devices.prove`."""
-    return devices.prove(settings.separation.device)
+    """Has the device of the settings compute something; see `torch_devices.prove`."""
+    return torch_devices.prove(settings.separation.device)
 
 
 class SeparationWork:
@@ -136,7 +136,7 @@ class SeparationWork:
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         section = settings.separation
         self._hardware = Hardware(
-            devices.resolve_device(section.device),
+            torch_devices.resolve_device(section.device),
             section.precision,
             section.memory_gib,
             self._weights.root / registry.CONVERTED,

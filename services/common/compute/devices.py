@@ -3,13 +3,12 @@
 import sys
 from pathlib import Path
 
-from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
+from services.common.errors import DeviceError, NoMemoryError, StemTubeError
 
 AUTO = "auto"
 CPU = "cpu"
 # NVIDIA's and AMD's drivers, and Windows' in WSL.
 _GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
-_PROOF_SIZE = 256
 
 # torch on GPUs, CTranslate2 and OpenVINO; torch on the CPU; C++ in general.
 _SIGNS_OF_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
@@ -42,47 +41,6 @@ def gpu_files(folder: Path = Path("/dev")) -> list[Path]:
 def has_gpu(setting: str) -> bool:
     """Whether a setting (cpu, cuda, or auto) means a GPU, told by the machine's device files, without torch."""
     return setting.startswith("cuda") or (setting == AUTO and bool(gpu_files()))
-
-
-def resolve_device(setting: str) -> str:
-    """The torch device of a setting; `auto` means a GPU if torch can use one, else the CPU. Imports torch."""
-    name, _, number = setting.partition(":")
-    if name != AUTO:
-        return setting
-    import torch
-
-    if not torch.cuda.is_available():
-        return CPU
-    return f"cuda:{number}" if number else "cuda"
-
-
-def prove(setting: str) -> str:
-    """Has a device compute something.
-
-    Args:
-        setting: a torch device; `auto`, or `auto:1` for the second GPU.
-
-    Returns:
-        The torch device that `setting` means.
-
-    Raises:
-        DeviceNotReadyError: it cannot compute; the message says why.
-    """
-    if setting == CPU:
-        return CPU
-    import torch
-
-    device = resolve_device(setting)
-    if device == CPU:
-        return CPU
-    try:
-        ones = torch.ones(_PROOF_SIZE, _PROOF_SIZE, device=device)
-        right = float((ones @ ones).sum()) == _PROOF_SIZE**3
-    except Exception as error:
-        raise DeviceNotReadyError(f"The device {device} cannot be used: {one_line(error)}") from error
-    if not right:
-        raise DeviceNotReadyError(f"The device {device} computes wrongly.")
-    return device
 
 
 def device_error(error: BaseException) -> DeviceError | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from services.common.compute import devices, engine
+from services.common.compute import devices, engine, torch_devices
 from services.common.compute.engine import Engine
 from services.common.compute.engines import Engines
 from services.common.config import LogSettings
@@ -247,13 +247,13 @@ async def test_a_proof_that_crashes_or_hangs_is_no_proof(make: Make, monkeypatch
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_a_gpu_that_this_machine_does_not_have_proves_nothing(device: str) -> None:
     with pytest.raises(DeviceNotReadyError, match=rf"The device {device} cannot be used: .*(CUDA|NVIDIA)"):
-        devices.prove(device)
+        torch_devices.prove(device)
 
 
 def test_without_a_gpu_auto_is_the_cpu() -> None:
-    assert devices.prove("cpu") == "cpu"
+    assert torch_devices.prove("cpu") == "cpu"
     if not torch.cuda.is_available():
-        assert devices.prove("auto") == devices.prove("auto:1") == "cpu"
+        assert torch_devices.prove("auto") == torch_devices.prove("auto:1") == "cpu"
 
 
 @pytest.mark.parametrize(

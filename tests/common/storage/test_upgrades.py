@@ -3,6 +3,7 @@ after it they go on. So a migration only adds, and what it adds to a table has a
 """
 
 import asyncio
+import itertools
 import uuid
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -25,6 +26,10 @@ VALUES: dict[type[sa.types.TypeEngine[Any]], Any] = {
     sa.DateTime: datetime(2026, 11, 1, tzinfo=UTC),
     sa.JSON: {"a": 1},
 }
+
+
+KEYS = itertools.count(1)
+"""For tables whose rows are known by a number."""
 
 
 def before_the_newest(package: str) -> str | None:
@@ -66,7 +71,8 @@ def row_of(table: sa.Table, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
             return rows[parent][name]
         for kind, example in VALUES.items():
             if isinstance(column.type, kind):
-                return example
+                is_key = column.primary_key and kind is sa.Integer
+                return next(KEYS) if is_key else example
         if isinstance(column.type, sa.LargeBinary):
             return uuid.uuid4().bytes
         return uuid.uuid4().hex[: getattr(column.type, "length", None) or 32]

@@ -91,7 +91,7 @@ class AnalysisWorker:
 
 
 def prove_device(settings: AnalysisSettings) -> str:
-    """Has the device of the settings compute something; see `torch_devices.prove`. Whisper's library has to see it, too."""
+    """Proves the device of the settings, see `torch_devices.prove`; the library of Whisper has to see it, too."""
     device = torch_devices.prove(settings.analysis.device)
     if device.startswith("cuda"):
         import ctranslate2

@@ -159,7 +159,8 @@ async def test_a_broken_connection_keeps_what_has_arrived(suite: Suite, client: 
     content = path.read_bytes()
     assert len(content) > uploads.PART_BYTES + 2_000_000
     location = await created(client, len(content))
-    for arrived in (1_000_000, uploads.PART_BYTES + 1_500_000):
+    # The second time a whole part is kept first: its end is too far from the end of the rest to be taken for it.
+    for arrived in (500_000, uploads.PART_BYTES + 1_500_000):
         begin = await offset_of(client, location)
         head = (
             f"PATCH /api/v1{location} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {begin}\r\n"

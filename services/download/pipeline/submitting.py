@@ -52,7 +52,7 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         request: the RPC's request, of which the job gets the id and a digest.
         content_digest: of the bytes that came with the request.
     """
-    structlog.contextvars.bind_contextvars(track=work.track_id)  # which the job's lines have, too, wherever it is done
+    structlog.contextvars.bind_contextvars(track_id=work.track_id)  # for the lines of its job, too
 
     async def never(_record: JobRecord) -> bool:
         return False

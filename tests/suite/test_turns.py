@@ -63,8 +63,11 @@ async def test_links_that_hang_keep_nobody_else_from_looking_one_up(
         async with asyncio.timeout(PATIENCE_SECONDS):
             refused, _ = await asyncio.wait(hanging, return_when=asyncio.FIRST_COMPLETED)
             assert {task.result()[0] for task in refused} == {429}
-            found = await client.get(f"/links?url={site.url}/song.flac")
-            assert found["song"]["title"] == "song"
+            # 503: a busy machine had not started a child in time.
+            while (answer := await client.call("GET", f"/links?url={site.url}/song.flac"))[0] == 503:
+                pass
+            status, found = answer
+            assert (status, found["song"]["title"]) == (200, "song")
             # Two were asked for, four waited for a turn, three were refused at once.
             ends = await asyncio.gather(*hanging)
     assert len(site.asked) >= 2

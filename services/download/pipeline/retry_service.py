@@ -11,6 +11,7 @@ from services.common.jobs.records import JobRecord
 from services.common.rpc.auth import Identity, require_user
 from services.download.pipeline.choices import Choices
 from services.download.pipeline.plan import unmade
+from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.submitting import submit, track_work
 from services.download.tables import Track
 from services.download.tracks.messages import track_job_message
@@ -33,7 +34,7 @@ class RetryRpcs:
         record = await self._job(caller.subject, request.job_id)
         if not record.finished:
             raise PreconditionError("The job has not ended yet.", "JOB_NOT_FINISHED")
-        made = {name for name, part in record.detail.get("parts", {}).items() if part["state"] == "succeeded"}
+        made = parts_in(record, SUCCEEDED)
         work = track_work(record.payload)
         plan = unmade(work.plan, made)
         if "acquire" in made and not (plan["separations"] or plan["analyses"]):

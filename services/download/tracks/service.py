@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
+
 from services.common import audio
 from services.common.errors import InvalidInputError, LimitExceededError, NotFoundError, PreconditionError
 from services.common.file_names import file_name
@@ -14,6 +16,7 @@ from services.common.jobs.messages import queue_priority
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
+from services.common.limits import DEFAULT_FOUND, MAX_FOUND, MAX_QUERY
 from services.common.rpc.auth import Identity, require_user
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -49,11 +52,11 @@ from services.download.uploads.service import UploadRpcs, own_request
 from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import download_pb2_grpc
+from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 
 NAME = "stemtube.download.v1.DownloadService"
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 PEAKS_TYPE = "application/octet-stream"
 # Half of the time that a gateway gives it: who waits for longer is better told to come back.
 CONVERSION_WAIT_SECONDS = 60.0
@@ -227,10 +230,10 @@ class DownloadService(
 
     async def GetLiveStems(self, request: pb.GetLiveStemsRequest, _context: Any) -> pb.GetLiveStemsResponse:
         record = await self._job(require_user().subject, request.job_id)
-        part = record.detail.get("parts", {}).get(request.part, {})
-        if part.get("state") != "running" or not part.get("live"):
+        live = record.detail.get("live", {}).get(request.part)
+        if not live:
             raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
-        return pb.GetLiveStemsResponse(live=separation_pb2.LiveStems(**part["live"]))
+        return pb.GetLiveStemsResponse(live=ParseDict(live, separation_pb2.LiveStems()))
 
     async def GetJob(self, request: pb.GetJobRequest, _context: Any) -> pb.GetJobResponse:
         return pb.GetJobResponse(job=track_job_message(await self._job(require_user().subject, request.job_id)))
@@ -267,7 +270,7 @@ class DownloadService(
 
         def news(record: JobRecord) -> list[pb.WatchEventsResponse]:
             job = track_job_message(record)
-            done = {name for name, part in record.detail.get("parts", {}).items() if part["state"] == "succeeded"}
+            done = {part.name for part in job.parts if part.state == job_pb2.JOB_STATE_SUCCEEDED}
             fresh = done - finished.get(record.id, set())
             finished[record.id] = done
             if record.finished:

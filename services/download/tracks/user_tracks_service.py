@@ -6,11 +6,11 @@ from typing import Any
 
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from services.common.jobs.queue import JobQueue
+from services.common.limits import MAX_TITLE
 from services.common.observe import audit
+from services.common.parts import PART_NAMES, PARTS
 from services.common.rpc.auth import require_user
-from services.download.pipeline.plan import PARTS
 from services.download.playlists.playlists import Playlists
-from services.download.tables import MAX_TITLE
 from services.download.tracks.edits import checked_part
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
@@ -88,9 +88,9 @@ class ShelfRpcs:
 
     async def RevertPart(self, request: pb.RevertPartRequest, _context: Any) -> pb.RevertPartResponse:
         user = require_user().subject
-        if request.part not in PARTS:
-            raise InvalidInputError("part is one of " + ", ".join(PARTS.values()), "BAD_REQUEST")
-        await self._user_tracks.revert(user, request.track_id, PARTS[request.part], to_shared=request.to_shared)
+        if request.part not in PART_NAMES:
+            raise InvalidInputError("part is one of " + ", ".join(PARTS), "BAD_REQUEST")
+        await self._user_tracks.revert(user, request.track_id, PART_NAMES[request.part], to_shared=request.to_shared)
         return pb.RevertPartResponse(track=track_message(await self._track(user, request.track_id)))
 
     async def _track(self, user: str, track_id: str, *, computed: bool = False) -> TrackData:

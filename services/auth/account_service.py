@@ -11,12 +11,13 @@ from services.auth.signing_in import SigningIn
 from services.auth.store import Store
 from services.auth.tables import ApiToken, User
 from services.common.errors import NotFoundError
+from services.common.limits import DEFAULT_TOKEN_DAYS
 from services.common.observe import audit
 from services.common.rpc.auth import ADMIN, require_admin, require_user
 from stemtube.auth.v1 import accounts_pb2 as pb
 from stemtube.auth.v1 import auth_pb2
 
-API_TOKEN_LIFETIME = timedelta(days=90)
+API_TOKEN_LIFETIME = timedelta(days=DEFAULT_TOKEN_DAYS)
 
 
 class AccountRpcs:

@@ -15,12 +15,12 @@ from services.auth.passwords import PasswordHasher
 from services.auth.secret import now
 from services.auth.store import Store
 from services.common.errors import InvalidInputError
+from services.common.limits import DEFAULT_INVITATION_DAYS, DEFAULT_INVITATION_USES, DEFAULT_USERS_PAGE, MAX_USERS_PAGE
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin
 from stemtube.auth.v1 import accounts_pb2, auth_pb2, import_pb2
 
-DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
-INVITATION_LIFETIME = timedelta(days=7)
+INVITATION_LIFETIME = timedelta(days=DEFAULT_INVITATION_DAYS)
 
 
 class AdminRpcs:
@@ -37,7 +37,7 @@ class AdminRpcs:
         require_admin()
         if request.page_size < 0:
             raise InvalidInputError("page_size must not be negative.", "BAD_REQUEST")
-        size = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        size = min(request.page_size or DEFAULT_USERS_PAGE, MAX_USERS_PAGE)
         found = await self._store.page(_read_page_token(request.page_token), size + 1)
         response = auth_pb2.ListUsersResponse(users=[user_message(user) for user in found[:size]])
         if len(found) > size:
@@ -98,7 +98,7 @@ class AdminRpcs:
     ) -> accounts_pb2.CreateInvitationResponse:
         me = require_admin()
         life = lifetime(request.lifetime, INVITATION_LIFETIME, "BAD_INVITATION")
-        invitation, code = await self._invitations.create(request.uses or 1, life, by=me)
+        invitation, code = await self._invitations.create(request.uses or DEFAULT_INVITATION_USES, life, by=me)
         audit.record("invitation created", invitation=invitation.id, uses=invitation.uses_left)
         return accounts_pb2.CreateInvitationResponse(invitation=invitation_message(invitation), code=code)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.names import checked_line
 from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret, now
-from services.auth.tables import MAX_TOKEN_NAME, ApiToken, Session, User
+from services.auth.tables import ApiToken, Session, User
 from services.common.errors import (
     InvalidInputError,
     LimitExceededError,
@@ -18,10 +18,10 @@ from services.common.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from services.common.limits import MAX_LIFETIME_DAYS, MAX_TOKEN_NAME
 from services.common.rpc.auth import ADMIN, API_TOKEN_PREFIX, SCOPES, Identity
 from services.common.storage.database import Database
 
-LONGEST_LIFETIME = timedelta(days=366)
 MOST_TOKENS = 50
 KEPT_AFTER_END = timedelta(days=2)  # longer than any access token lives that was got with it
 
@@ -64,8 +64,8 @@ class ApiTokens:
         chosen = set(scopes)
         if not chosen or not chosen <= set(SCOPES):
             raise InvalidInputError(f"Scopes are one or several of {', '.join(SCOPES)}.", "BAD_API_TOKEN")
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise InvalidInputError(f"A token lives up to {LONGEST_LIFETIME.days} days.", "BAD_API_TOKEN")
+        if not timedelta(0) < lifetime <= timedelta(days=MAX_LIFETIME_DAYS):
+            raise InvalidInputError(f"A token lives up to {MAX_LIFETIME_DAYS} days.", "BAD_API_TOKEN")
         secret, created = new_secret(API_TOKEN_PREFIX), now()
         token = ApiToken(
             id=uuid.uuid4().hex,

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 
-from services.auth.tables import MAX_EMAIL, MAX_USERNAME
+from services.auth.tables import MAX_EMAIL
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_USERNAME
 
 # Whether mail arrives there is for mail to find out; this keeps out what is certainly none, and what mail programs
 # would take for several addresses or a header.

@@ -14,12 +14,11 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from services.auth.old_passwords import is_old, matches_old
 from services.common.compute.fair_limiter import FairLimiter
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_PASSWORD, MIN_PASSWORD
 from services.common.rpc.peers import present_client
 
 T = TypeVar("T")
 
-MIN_PASSWORD = 8
-MAX_PASSWORD = 1024
 # The most frequent ones of those that were breached and published: 11,611 are long enough to be chosen.
 COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_PASSWORD)
 # What everybody tries here first, besides the user's own name.

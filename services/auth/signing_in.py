@@ -9,10 +9,11 @@ from services.auth.passwords import PasswordHasher
 from services.auth.rechecks import PasswordChangedError, is_over
 from services.auth.sessions import Sessions
 from services.auth.store import Store
-from services.auth.tables import MAX_USERNAME, User
+from services.auth.tables import User
 from services.auth.throttle import Throttle, account, address
 from services.auth.tokens import TokenIssuer
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
+from services.common.limits import MAX_USERNAME
 from services.common.observe import audit
 from services.common.rpc.auth import ADMIN, CHANGE_PASSWORD, Identity
 from services.common.rpc.peers import present_client

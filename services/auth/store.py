@@ -15,8 +15,9 @@ from services.auth.names import fold
 from services.auth.rechecks import ADMINS, calling_admin, locked_user
 from services.auth.secret import now
 from services.auth.sessions import end_sessions
-from services.auth.tables import MAX_USERNAME, User
+from services.auth.tables import User
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
+from services.common.limits import MAX_USERNAME
 from services.common.rpc.auth import Identity
 from services.common.storage.database import Database
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import bcrypt
 import pytest
 
-from services.auth.passwords import MAX_PASSWORD, MOST_WAITING, PasswordHasher, checked_password
+from services.auth.passwords import MOST_WAITING, PasswordHasher, checked_password
 from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.limits import MAX_PASSWORD
 from services.common.rpc.peers import Client, set_client
 
 

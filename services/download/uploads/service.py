@@ -14,6 +14,7 @@ from services.common.jobs.messages import timestamp
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
+from services.common.limits import MAX_UPLOAD_METADATA
 from services.common.rpc.auth import require_user
 from services.download.config import DownloadSettings
 from services.download.pipeline.plan import Plan
@@ -26,7 +27,7 @@ from services.download.uploads.client_streams import ClientStreams
 from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import download_pb2 as pb
 
-MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
+MAX_FILENAME = 1000
 
 
 class UploadRpcs:
@@ -90,7 +91,7 @@ class UploadRpcs:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        checked_header("metadata", request.metadata, MAX_CLIENT_METADATA)
+        checked_header("metadata", request.metadata, MAX_UPLOAD_METADATA)
         checked_text("filename", request.filename, MAX_FILENAME, may_be_empty=True)
         await self._plan(_header(request.filename, _options(request)))
         await self._expect_room(user, request.size_bytes)

@@ -895,7 +895,7 @@ export interface components {
         };
         "stemtube.download.v1.TrackChanged": {
             trackId: string;
-            /** @description What is new: acquire, separation, beats, key, chords, structure, lyrics. */
+            /** @description What is new, as TrackJobPart.name tells it. */
             part: string;
         };
         "stemtube.download.v1.TrackIds": {
@@ -909,8 +909,8 @@ export interface components {
         };
         "stemtube.download.v1.TrackJobPart": {
             /**
-             * @description acquire, separation, beats, key, chords, structure, lyrics; of several separations in one job the later ones are
-             *     separation:2 and so on.
+             * @description acquire, separation, or a part of the analysis (PART_BEATS is beats); of several separations in one job the later
+             *     ones are separation:2 and so on.
              */
             name: string;
             state: components["schemas"]["stemtube.job.v1.JobState"];

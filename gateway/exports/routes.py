@@ -15,7 +15,7 @@ from gateway.exports.rendering import Renderer
 from gateway.exports.stems import zipped
 from gateway.exports.track import named_after
 from gateway.keys import CHANNELS, SETTINGS, STORE
-from gateway.media.media import CACHING, TRACK, break_off, disposition
+from gateway.media.media import CACHING, TRACK, break_off, disposition, found, store_expected
 from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
 from gateway.uploads.form import DOWNLOAD
@@ -49,7 +49,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
             NO_CHORDS, NO_SECTIONS, NO_RESULTS, NO_STEMS, NO_SUCH_STEM, NO_SUCH_OBJECT).
         InvalidInputError: the query makes no sense (reason BAD_REQUEST).
         LimitExceededError: too much of the caller's sound waits to be made (reason TOO_MANY_WAITING).
-        UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT).
+        UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT), or the store is away (STORE_AWAY).
         grpc.aio.AioRpcError: NOT_FOUND: no such track, or another user's.
     """
     name = request.match_info["format"]
@@ -114,7 +114,7 @@ class _Library:
             track_id=self._track_id, model=model, stem=stem, kind=download_pb2.MEDIA_KIND_AUDIO
         )
         media = await self._call(self._stub.GetMedia, message)
-        return await self.store.head(media.key)
+        return await found(self.store, media.key)
 
     async def _call(self, rpc: Any, message: Any) -> Any:
         seconds = self._request.app[SETTINGS].call_seconds
@@ -140,7 +140,8 @@ async def _body(
                 yield None, _whole(b"")
                 return
             keys = [info.key for info in objects]
-            async with library.renderer.rendered(library.turn_key, export.name, keys, made.parameters) as path:
+            rendered = library.renderer.rendered(library.turn_key, export.name, keys, made.parameters)
+            async with store_expected(library.store), rendered as path:
                 with path.open("rb") as file:
                     yield path.stat().st_size, _pieces(file)
 

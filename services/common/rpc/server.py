@@ -216,10 +216,12 @@ async def serve(
 async def _end_service_when_damaged(
     database: Path | None, servicer: health.aio.HealthServicer, names: Iterable[str]
 ) -> None:
-    while damaged_files.fault_in(database) is None:
+    while True:
         await asyncio.sleep(DAMAGE_SECONDS)
-    for name in names:
-        await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        if damaged_files.fault_in(database):
+            for name in names:
+                await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+            return
 
 
 async def stop_signal() -> None:

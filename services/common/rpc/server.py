@@ -153,10 +153,9 @@ async def start(
     http = await telemetry.HealthServer.start(health_listen, routes)
     http.problem = damaged_files.or_damage(database, problem)
     await server.start()
-    served = ("", service.name)
-    for name in served:
+    for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    watching = asyncio.create_task(_end_service_when_damaged(database, health_servicer, served))
+    watching = asyncio.create_task(_end_service_when_damaged(database, health_servicer, service.name))
     http.ready = True
     log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)
     return RunningServer(server, health_servicer, http, port, draining, watching)
@@ -213,14 +212,12 @@ async def serve(
         await asyncio.gather(server.stop(grace_seconds), *([when_draining()] if when_draining else []))
 
 
-async def _end_service_when_damaged(
-    database: Path | None, servicer: health.aio.HealthServicer, names: Iterable[str]
-) -> None:
+async def _end_service_when_damaged(database: Path | None, servicer: health.aio.HealthServicer, service: str) -> None:
+    """Has health say so of the service, not of the process (""), which lives: a restart would not mend the file."""
     while True:
         await asyncio.sleep(DAMAGE_SECONDS)
         if damaged_files.fault_in(database):
-            for name in names:
-                await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
             return
 
 

@@ -184,11 +184,15 @@ class DownloadService(
         )
 
     async def _expect_audio(self, user: str, track_id: str) -> None:
-        """Raises PreconditionError where a track's audio has not arrived (TRACK_NOT_READY) or is damaged."""
+        """Raises PreconditionError where a track's audio has not arrived (TRACK_NOT_READY) or a file is damaged.
+
+        A link whose audio is damaged is fetched again by the job.
+        """
         data = await self._track(user, track_id)
         if not data.track.audio_key:
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
-        expect_undamaged(data, data.track.audio_key)
+        if not data.track.url:
+            expect_undamaged(data, data.track.audio_key)
 
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
         """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for.

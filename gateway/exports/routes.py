@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 RENDERER = web.AppKey("renderer", Renderer)
 PATH = TRACK + "/exports/{format}"
+LEAST_BYTES_PER_SECOND = 64 * 1024
+SLOW_SECONDS = 60.0
+"""A client that takes a file from the disk may be behind the least rate by so much time, in all."""
 
 
 def add_exports(app: web.Application, config: GatewaySettings) -> None:
@@ -67,7 +70,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
         response.content_length = length
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            await _send(request, response, pieces)
+            await _send(request, response, pieces, holds_file=isinstance(made, Rendering))
     return response
 
 
@@ -155,11 +158,21 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _send(request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, holds_file: bool
+) -> None:
+    """Sends a body; the connection of a client that is too slow for a file that it holds is broken."""
+    began, sent = asyncio.get_running_loop().time(), 0
     try:
         async for piece in pieces:
-            await response.write(piece)
+            sent += len(piece)
+            latest = began + SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND
+            async with asyncio.timeout_at(latest if holds_file else None):
+                await response.write(piece)
         await response.write_eof()
+    except TimeoutError:
+        break_off(request)
+        log.warning("export broke off", reason="TOO_SLOW")
     except BaseException as error:
         # No error's answer may follow what was sent, and what was sent must not look whole.
         break_off(request)

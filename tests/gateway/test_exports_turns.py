@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile
@@ -131,6 +132,20 @@ async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, m
         assert (await bob.answer)[0] == 200
         answers = await asyncio.gather(*(mixdown.answer for mixdown in anns))
     assert Counter(status for status, _, _ in answers) == {200: 4, 429: 2}
+
+
+async def test_a_client_that_reads_too_slowly_loses_its_file(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.exports.routes.SLOW_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.exports.routes.LEAST_BYTES_PER_SECOND", 10**9)
+    file = io.BytesIO()
+    audio.encode(np.full((2, 200 * RATE), 0.1, np.float32), RATE, file, "flac")
+    await open_store(client.settings).put("stems/m/vocals", file.getvalue())
+    async with asyncio.timeout(PATIENCE_SECONDS), client.http.get(PATH.format(-3)) as response:
+        assert response.status == 200  # 35 MB, more than buffers hold
+        while held_and_waiting():
+            await asyncio.sleep(0.05)
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
 
 
 async def test_a_killed_child_costs_one_export(client: Client) -> None:

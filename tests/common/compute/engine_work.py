@@ -27,9 +27,9 @@ class HesitantWork:
                 time.sleep(2.0)
             return is_there
 
-        Connection.poll = poll_and_hesitate  # type: ignore[method-assign]
+        Connection.poll = poll_and_hesitate  # type: ignore[method-assign, assignment]
 
-    def __call__(self, task: dict[str, Any], _report: Report) -> dict[str, Any]:
+    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
         return {"pid": os.getpid(), **task}
 
 

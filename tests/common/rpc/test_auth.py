@@ -45,8 +45,6 @@ class Auth:
         self.keys: PublicKeys = {"k1": KEY.public_key()}
         self.calls = 0
         self.answers = True
-        self.open = asyncio.Event()
-        self.open.set()
         self.seconds = 0.0
 
     async def fetch(self) -> PublicKeys:
@@ -226,6 +224,8 @@ class Issuer:
         self.lifetime = lifetime
         self.calls = 0
         self.answers = True
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def issue(self) -> tuple[str, float]:
         self.calls += 1

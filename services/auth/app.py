@@ -53,7 +53,7 @@ Task = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the servicers are made of; each opens its own transactions on the one database."""
+    """The objects that the servicers share."""
 
     users: UserRepository
     sessions: Sessions
@@ -96,7 +96,7 @@ class _Parts:
 
     @property
     def maintenance(self) -> dict[str, Task]:
-        """What has to be done from time to time, by its name in the log."""
+        """Tasks that run every hour, by their names in the log."""
         return {
             "delete old sessions": self.sessions.purge,
             "delete old API tokens": self.api_tokens.purge,
@@ -156,7 +156,7 @@ async def _maintain_forever(tasks: dict[str, Task]) -> None:
                     reason=error.reason,
                     detail=error.message,
                 )
-            # One task's bug must end neither the others nor, with them, the rotation of keys.
+            # A bug in one task must not stop the others.
             except Exception:
                 log.exception("maintenance failed; it is tried again in an hour", task=name)
         await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -58,7 +58,7 @@ async def test_a_fault_tells_the_log_what_happened_and_the_client_nothing(auth: 
     assert (error.code, error.reason) == (Code.INTERNAL, "INTERNAL")
     assert "users" not in error.message
     assert error.metadata == {}
-    assert "failed" in [line["event"] for line in lines if line.get("exc_info")]
+    assert "an RPC ended with an unexpected error" in [line["event"] for line in lines if line.get("exc_info")]
 
 
 async def test_health_reflection_and_metrics_answer_without_a_token(auth: RunningAuth) -> None:

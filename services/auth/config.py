@@ -11,7 +11,7 @@ from services.common.storage.database import DatabaseUrl
 
 
 class AuthSection(Section):
-    """What only auth needs to know."""
+    """Settings that only auth has."""
 
     listen: ListenAddress = Field("127.0.0.1:50051", description="where gRPC listens")
     health_listen: ListenAddress = Field("127.0.0.1:9091", description="where /healthz, /readyz and /metrics listen")

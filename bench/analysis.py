@@ -1,4 +1,4 @@
-"""What analysis costs: `python -m bench.analysis [--seconds 197] [--repeats 2]`.
+"""Measures the cost of analysis: `python -m bench.analysis [--seconds 197] [--repeats 2]`.
 
 Each backend against the library it comes from, used as that library's own program uses it, on the same file: in turns,
 each in a warm process of its own. Then all parts of one song through the worker, warm, with the peak of its memory.
@@ -75,7 +75,7 @@ def ours(part: Any, name: str) -> Way:
 
 
 def output(result: Result) -> Output:
-    """What is compared: times of beats and of boundaries, the key, or the chord of every tenth of a second."""
+    """The values to compare: times of beats or boundaries, the key, or the chord at every tenth of a second."""
     if isinstance(result, Beats):
         return np.array([beat.time for beat in result.beats])
     if isinstance(result, Key):

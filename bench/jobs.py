@@ -1,4 +1,4 @@
-"""What jobs cost: `python -m bench.jobs [--postgresql URL]`. Figures go to docs/performance.md.
+"""Measures the cost of jobs: `python -m bench.jobs [--postgresql URL]`. Figures go to docs/performance.md.
 
 Measures the queue by itself (submissions per second, time from submit to start, progress from a worker process to a
 watcher in another), and the whole suite (idle cost, a thousand WebSockets on one gateway).

@@ -1,4 +1,4 @@
-"""How often the key is right, kind by kind: `python -m bench.keys [--backends blend,madmom,librosa] [--seeds 2]`.
+"""Measures accuracy of keys, kind by kind: `python -m bench.keys [--backends blend,madmom,librosa] [--seeds 2]`.
 
 Plays the songs of `songs.key_songs` and prints for each kind the MIREX weighted score of the song's key; for songs that
 change key also the share of the time that is in the right one (where a backend knows no changes, that of its one key).

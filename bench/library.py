@@ -1,4 +1,4 @@
-"""What a page of the library costs: `python -m bench.library [--tracks N] [--users N] [--keep FILE]`.
+"""Measures the cost of a page of the library: `python -m bench.library [--tracks N] [--users N] [--keep FILE]`.
 
 Builds a SQLite library (100,000 tracks of links, 1,000 users, about 300 tracks each and one user with 10,000), and asks
 for first and later pages of 50 tracks as ListTracks does, from the request to the serialised response, in this process.

@@ -1,8 +1,8 @@
-"""How soon a song is seen and heard in the browser: `python -m bench.page URL PASSWORD TITLE [--runs N]`.
+"""Measures how soon a song is seen and heard in the browser: `python -m bench.page URL PASSWORD TITLE [--runs N]`.
 
 Asks a running suite, as admin, with the Chromium on the PATH: the time to the first paint and until the song can be
 played (nothing cached, then cached), from pressing play to the first sample that is not silent (once it is loaded, and
-at once after opening), and pictures per second while it plays. What the sound card adds is not seen here.
+at once after opening), and pictures per second while it plays. The sound card's delay is not measured.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How it scales: `python -m bench.scale [workers] [day] [--write]`; --write puts the tables into docs/scaling.md.
+"""Measures scaling: `python -m bench.scale [workers] [day] [--write]`; --write puts the tables into docs/scaling.md.
 
 `workers`: the queue with 1 to 8 worker processes whose work is simulated (`bench.scale_workers`). `day`: a day of songs
 under the autoscaling rule of deploy/k8s (`bench.scale_day`).

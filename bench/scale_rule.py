@@ -19,7 +19,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Policy:
-    """How many pods may come or go within `seconds`: `value` of them, or per cent of them."""
+    """The number of pods that may come or go within `seconds`: `value` of them, or per cent of them."""
 
     kind: Literal["Pods", "Percent"]
     value: float
@@ -28,7 +28,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Direction:
-    """How the number of pods rises, or falls: each policy allows something, the most generous one counts."""
+    """The rules by which the number of pods rises, or falls: of all policies the most generous one counts."""
 
     policies: tuple[Policy, ...]
     window_seconds: float
@@ -111,7 +111,7 @@ class Hpa:
     _changes: deque[tuple[float, int]] = field(default_factory=deque)
 
     def decide(self, now: float, jobs: int, pods: int) -> int:
-        """How many pods there shall be, of `pods` that there are, for so many unfinished jobs; it is done at once."""
+        """The wanted number of pods, given the present `pods` and the unfinished jobs. It takes effect at once."""
         least = max(self.rule.fewest, 1)
         wanted = min(max(self._proposal(jobs, pods), least), self.rule.most)
         stable = self._stabilized(now, wanted, pods)

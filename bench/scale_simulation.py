@@ -14,7 +14,7 @@ from bench.scale_rule import HPA_SYNC_SECONDS, Hpa, Rule
 
 @dataclass(frozen=True)
 class Starts:
-    """What a new pod takes, in seconds.
+    """The delays of a new pod, in seconds.
 
     Args:
         node: for a node with a GPU that has to be brought first, its image included.
@@ -29,11 +29,11 @@ class Starts:
 
 @dataclass
 class Outcome:
-    """What came of a simulated time.
+    """The outcome of a simulation.
 
     Attributes:
         waits: seconds from each job's arrival to its start, in the order of starting.
-        pods: (seconds, number of pods that there shall be) at each change.
+        pods: (seconds, wanted number of pods) at each change.
         busy_seconds: of pods, at work.
         node_seconds: of nodes, paid for.
         most_nodes: at a time.
@@ -203,7 +203,7 @@ class _Run:
 
 
 class _Pod:
-    """Starts, takes one job after another, and ends the one in hand when it shall go."""
+    """Starts, takes one job after another, and finishes the current one when it is told to stop."""
 
     def __init__(self, run: _Run, start_seconds: float, node: int, node_at: float) -> None:
         self._run = run
@@ -215,7 +215,7 @@ class _Pod:
         self._process = run.env.process(self._live())
 
     def leave(self) -> None:
-        """It shall go."""
+        """Tells it to stop."""
         self._going = True
         if not self._working:
             self._process.interrupt()

@@ -1,4 +1,4 @@
-"""What the queue itself costs, for 1 to 8 worker processes of the separation on PostgreSQL and an S3 server.
+"""Measures the cost of the queue itself, for 1 to 8 worker processes of the separation on PostgreSQL and an S3 server.
 
 The worker processes are the real ones (queue, leases, child process, object store) but for the work in the child, which
 is simulated: it reads the mix, sleeps for a fixed time and stores two small stems. No setting leads to it; it is here.
@@ -84,7 +84,7 @@ async def work(settings: SeparationSettings) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a number of workers did.
+    """The figures of a number of workers.
 
     Args:
         workers: processes.

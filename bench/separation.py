@@ -1,4 +1,4 @@
-"""What separation costs: `python -m bench.separation [--seconds 60] [--device cpu]`. Figures go to docs/performance.md.
+"""Measures separation: `python -m bench.separation [--seconds 60] [--device cpu]`. Figures go to docs/performance.md.
 
 The same music, the same full-size HTDemucs with random weights, one run: demucs' command line, its `apply_model` with a
 warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses.

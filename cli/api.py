@@ -73,7 +73,7 @@ class Api:
             # Proxies lead away from this machine.
             trust_env=not is_this_machine(self._url),
             cookie_jar=aiohttp.CookieJar(unsafe=True),
-            # Who keeps cookies as a browser does names its page as a browser does.
+            # A client that keeps cookies must send an Origin, as a browser does.
             headers={"Origin": f"{parts.scheme}://{parts.netloc}"},
         )
         return self
@@ -170,7 +170,7 @@ class Api:
                 params=parameters,
                 data=chunks(),
                 headers=headers,
-                # What is too large is refused before it is sent.
+                # A file that is too large is refused before it is sent.
                 expect100=True,
             )
 
@@ -266,7 +266,7 @@ class Api:
     async def _signed_in(
         self, read: Callable[[aiohttp.ClientResponse], Awaitable[T]], method: str, path: str, **arguments: Any
     ) -> T:
-        """What is read of an answer; asked again if the access token has expired."""
+        """Reads an answer. Asks again if the access token has expired."""
         try:
             async with self._answer(method, path, **arguments) as answer:
                 return await read(answer)
@@ -325,7 +325,7 @@ async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
 
 
 async def _message(answer: aiohttp.ClientResponse) -> str:
-    """What a refusal tells a person."""
+    """The message of a refusal, for people."""
     try:
         return str((await answer.json())["message"])
     except (aiohttp.ContentTypeError, ValueError, KeyError, TypeError):

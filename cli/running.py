@@ -1,4 +1,4 @@
-"""How a command runs: to its end or to a signal, signed in, with one line for what goes wrong."""
+"""Runs a command: signed in, to its end or to a signal, with one line for an error."""
 
 import asyncio
 import signal

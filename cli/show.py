@@ -1,4 +1,4 @@
-"""What people see in the terminal: progress bars while a song is processed, and the summary at the end."""
+"""Output in the terminal: progress bars while a song is processed, and the summary at the end."""
 
 import re
 import time
@@ -162,7 +162,7 @@ def _confidence(found: Json) -> str:
 
 
 def _makers(track: Json, seconds: dict[str, float]) -> Table:
-    """Which model made each part, and the seconds it took."""
+    """The model of each part, and the seconds it took."""
     table = Table.grid(padding=(0, 2))
     makers = makers_of(track)
     for name in [*makers, *(name for name in seconds if name not in makers)]:
@@ -175,7 +175,7 @@ def _makers(track: Json, seconds: dict[str, float]) -> Table:
 
 
 def makers_of(track: Json) -> dict[str, Json]:
-    """What made each part of a track, by the part's name; further separations are separation:2 and so on."""
+    """The model or backend of each part of a track, by the part's name; the second separation is `separation:2`."""
     separations = list({stem["model"]: stem["madeBy"] for stem in track.get("stems", [])}.values())
     makers = {
         "separation" if number == 1 else f"separation:{number}": maker

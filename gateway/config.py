@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 
 class GatewaySection(Section):
-    """How the gateway faces the browser."""
+    """Settings of the gateway's public side."""
 
     listen: ListenAddress = Field("127.0.0.1:8080", description="host:port of HTTP")
     health_listen: OptionalListenAddress = Field(
@@ -38,7 +38,7 @@ class GatewaySection(Section):
     media_seconds: float = Field(120.0, gt=0, description="time limit for making a stem in another format")
     export_seconds: float = Field(600.0, gt=0, description="time limit for making the sound of an export")
     export_children: int = Field(4, ge=1, description="exports with sound that are made at the same time")
-    export_children_per_user: int = Field(2, ge=1, description="of one user, likewise")
+    export_children_per_user: int = Field(2, ge=1, description="exports of one user made at a time")
     upload_seconds: float = Field(2 * 3600.0, gt=0, description="time limit of a whole upload")
     body_idle_seconds: float = Field(30.0, gt=0, description="longest silence while a request's body arrives")
     keepalive_seconds: float = Field(
@@ -79,7 +79,7 @@ class GatewaySection(Section):
 
 
 class GatewaySettings(Settings):
-    """What the gateway needs to know."""
+    """The gateway's settings."""
 
     gateway: GatewaySection = GatewaySection()
 

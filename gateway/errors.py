@@ -1,4 +1,4 @@
-"""Errors as the browser sees them: `google.rpc.Status` as JSON with an `ErrorInfo`, whatever went wrong and wherever.
+"""Errors as the browser sees them: `google.rpc.Status` as JSON with an `ErrorInfo`, for every failure.
 
 {"code": 5, "message": "…", "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": …}]}
 """
@@ -43,11 +43,11 @@ TOO_LARGE = "TOO_LARGE"
 TOO_MUCH = (TOO_LARGE, "TOO_LONG", "TOO_MANY_CHANNELS")
 TOO_SLOW = "TOO_SLOW"
 RETRY_SECONDS = 10
-"""When to ask again after a 503 that names no time."""
+"""Retry-After of a 503 that names no time."""
 # Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
 DETAILS_KEY = "grpc-status-details-bin"
 
-# What a person reads when gRPC itself failed: its own words name addresses and sockets.
+# Messages for failures of gRPC itself, whose own texts name addresses and sockets.
 _TRANSPORT_MESSAGES = {
     Code.UNAVAILABLE: "A part of StemTube does not answer now; try again.",
     Code.DEADLINE_EXCEEDED: "This took too long; try again.",

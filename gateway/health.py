@@ -57,7 +57,7 @@ async def _state(channel: grpc.aio.Channel, service: str) -> str:
 
 
 def health_app(gateway: web.Application) -> web.Application:
-    """What operators see of a running gateway, on an address of its own."""
+    """Health, metrics and errors of a running gateway for operators, on a separate address."""
     app = web.Application()
     app[CHANNELS], app[STOPPING] = gateway[CHANNELS], gateway[STOPPING]
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz_of_each)])

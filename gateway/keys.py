@@ -1,4 +1,4 @@
-"""What the application and its requests carry, by typed key."""
+"""Typed keys of the objects that the application and its requests hold."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ REQUEST_BUCKETS = web.AppKey("request_buckets", TokenBuckets)
 REQUEST_ID = web.RequestKey("request_id", str)
 # Where the client is; empty if that is not known.
 ADDRESS = web.RequestKey("address", str)
-# What services get as `authorization` in place of the request's own.
+# Sent to services as `authorization`, in place of the request's own.
 AUTHORIZATION = web.RequestKey("authorization", str)
 
 SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name

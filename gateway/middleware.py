@@ -1,4 +1,4 @@
-"""What happens around every request: an id, a log line, metrics, limits, headers that browsers obey."""
+"""Middleware for every request: an id, a log line, metrics, limits, security headers."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What goes wrong in the page, in somebody's browser, as lines of the gateway's log.
+"""Errors of the page in a browser, as lines of the gateway's log.
 
 Anybody can send these, also who is not signed in: sizes and numbers are bounded, and the lines say that a browser told
 them (`event` "page error").
@@ -64,7 +64,7 @@ async def tell(request: web.Request) -> web.Response:
     except ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False)[0]
         raise bad_request(f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}.") from None
-    # What follows the path can hold what a person searches for.
+    # The part after the path can hold a person's search text.
     page = error.page.partition("?")[0].partition("#")[0]
     # Not "stack", which logs for people print as it is.
     texts = {"message": error.message, "thrown_at": error.stack, "page": page}

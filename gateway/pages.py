@@ -48,7 +48,7 @@ def api_page(document: dict[str, Any]) -> str:
 
 
 def start_page() -> str:
-    """What is at the gateway's root where the page for people has not been built."""
+    """Serves a short page at the gateway's root where the page for people has not been built."""
     return _page(
         "StemTube",
         "<h1>StemTube</h1><p>Stems, beats, tempo, key, chords, words and structure of songs.</p>"

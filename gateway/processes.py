@@ -1,4 +1,4 @@
-"""What admins see of each process: its log, its work, the fetching of its models. One RPC service, at each address.
+"""Routes for admins to each process: its log, its work, the fetching of its models. One RPC service, at each address.
 
 The gateway's own log is told once a service has agreed that the caller is an admin.
 """
@@ -130,7 +130,7 @@ OPENAPI: dict[str, Any] = {
     ),
     f"{PATH}/work": _operation(
         "GetWork",
-        "What waits and what runs in a service, for all users. For admins.",
+        "The waiting and running jobs of a service, for all users. For admins.",
         "GetWorkResponse",
         tuple(SERVICES),
     ),

@@ -1,4 +1,4 @@
-"""Headers of responses that are safe, whatever stored text they are made of."""
+"""Headers of responses that are safe with any stored text in them."""
 
 from aiohttp import web
 

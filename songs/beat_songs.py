@@ -97,7 +97,7 @@ def render(recipe: Recipe) -> SyntheticSong:
 
 
 def _chords(score: Score) -> tuple[tuple[float, float, str], ...]:
-    """What each chord is called, from one to the next; before the first of them is silence, or an upbeat (X)."""
+    """The name of each chord, from one to the next; before the first of them is silence, or an upbeat (X)."""
     starts = [score.seconds(beat) for beat, _ in score.played]
     ends = [*starts[1:], float(score.times[-1])]
     before = [(0.0, float(score.times[0]), "N"), (float(score.times[0]), starts[0], "X")]

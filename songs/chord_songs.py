@@ -1,7 +1,7 @@
 """Songs whose chords are known exactly, for what the reference songs have little of.
 
 Those of `songs.key_songs`, which change key, and kinds of their own: single triads with pauses, inversions, sevenths,
-the rarer qualities, and the same held by strings. What a chord is called follows from its notes.
+the rarer qualities, and the same held by strings. A chord's name follows from its notes.
 """
 
 from collections.abc import Callable, Iterator

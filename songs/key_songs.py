@@ -212,7 +212,7 @@ def play(kind: str, form: Form, tonic: int, rng: np.random.Generator) -> KeySong
             _drums(mix, at, bar)
     rate = round(RATE_HZ * 2 ** (float(rng.uniform(-30, 30)) / 1200))
     sound = (0.7 * mix / np.abs(mix).max()).astype(np.float32)
-    # What is out of tune is out of time as well.
+    # Notes that are out of tune are out of time as well.
     scale = RATE_HZ / rate
     return KeySong(
         kind,

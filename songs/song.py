@@ -131,7 +131,7 @@ SHORT_FORM: tuple[Passage, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known about the song; times in seconds, chords in Harte syntax, covering the song like the sections do.
+    """The facts about the song; times in seconds, chords in Harte syntax, covering the song like the sections do.
 
     `beats` are (time, position in bar), `chords` and `sections` (start, end, label), `words` (start, end, word), `key`
     (tonic, mode); `lyrics` has one sung line per line.

@@ -1,4 +1,4 @@
-"""How the songs of `songs.beat_songs` are played: a style is a function that fills a score."""
+"""Styles of the songs of `songs.beat_songs`: a style is a function that fills a score."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,9 +47,9 @@ class Recipe:
 
 @dataclass(slots=True)
 class Score:
-    """What a style plays on: sounds are placed in beats, counted from the first downbeat.
+    """A song that a style fills with sounds. Their places are beats, counted from the first downbeat.
 
-    `played` is what chords there are, each from its beat on: those of the bars, unless the style plays others.
+    `played` has the chords, each from its beat on: those of the bars, unless the style plays others.
     """
 
     recipe: Recipe
@@ -67,7 +67,7 @@ class Score:
         self.sound = np.zeros(round((self.times[-1] + TAIL_SECONDS) * SAMPLE_RATE_HZ))
 
     def seconds(self, beat: float) -> float:
-        """When a beat is."""
+        """The time of a beat, in seconds."""
         return float(np.interp(beat + self.recipe.upbeat, np.arange(len(self.times)), self.times))
 
     def add(self, sound: Signal, beat: float, level: float) -> None:

@@ -1,4 +1,4 @@
-"""How close the suite came to what is known of the demo song."""
+"""Compares the suite's results with the facts about the demo song."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from songs.song import Truth
 Json = dict[str, Any]
 Span = tuple[float, float, str]
 
-# What MIREX allows: https://www.music-ir.org/mirex/wiki/Audio_Beat_Tracking, …/wiki/Structural_Segmentation
+# Tolerances of MIREX: https://www.music-ir.org/mirex/wiki/Audio_Beat_Tracking, …/wiki/Structural_Segmentation
 BEAT_SECONDS = 0.07
 BOUNDARY_SECONDS = 3.0
 MINOR_THIRD = 3
 
 
 def comparison(track: Json, truth: Truth) -> Table:
-    """What was found beside what is true, part by part."""
+    """Compares results with the truth, part by part."""
     table = Table(
         "", "found", "true", "agreement", title="Compared with what is known of this song", title_justify="left"
     )
@@ -47,7 +47,7 @@ def comparison(track: Json, truth: Truth) -> Table:
 
 
 def same_key(one: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether two keys, (tonic, mode), sound alike."""
+    """Whether two keys, (tonic, mode), sound the same."""
     return bool(one[0] and other[0]) and one[1] == other[1] and pitch_class(one[0]) == pitch_class(other[0])
 
 

@@ -219,7 +219,7 @@ def _excitation(
     frames: int,
     rng: np.random.Generator,
 ) -> Signal:
-    """What enters the vocal tract: glottal pulses at the sung pitch, and breath."""
+    """The source signal of the vocal tract: glottal pulses at the sung pitch, and breath."""
     voicing, breath, level = np.zeros(frames), np.zeros(frames), np.ones(frames)
     for piece in pieces:
         voicing[_span(piece)] = piece.voicing

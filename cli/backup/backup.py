@@ -8,7 +8,7 @@
 A damaged database is no backup: what was copied is removed. A damaged original is kept, as it may be the last one, and
 told; putting it back never replaces a good one.
 
-Databases come first. What is added meanwhile then has objects without a record in the backup, which a sweep removes;
+Databases come first. Songs added meanwhile then have objects without a record in the backup, which a sweep removes;
 the other way round there would be records without an object. What is deleted for good meanwhile is the one case in
 which an object is missing; it is told.
 """
@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a backup holds.
+    """The contents of a backup.
 
     Args:
         databases: services whose databases are in it.
@@ -96,7 +96,7 @@ def databases(settings: SuiteSettings) -> dict[str, ServiceDatabase]:
 
 
 async def database_faults(settings: SuiteSettings, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What is wrong with the databases of services that are not ready, by service: reason and message.
+    """The faults of databases whose services are not ready, by service: reason and message.
 
     Raises:
         InvalidInputError: a URL is wrong.
@@ -167,7 +167,7 @@ async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, Servic
 
 
 def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: int = 0) -> Summary:
-    """What a backup holds, by its list of objects."""
+    """The contents of a backup, by its list of objects."""
     damaged = tuple(entry.name for entry in objects if entry.damaged)
     return Summary(names, len(objects), sum(entry.size for entry in objects), gone, damaged, made)
 
@@ -215,7 +215,7 @@ async def _copy_object(store: ObjectStore, target: ObjectStore, key: str) -> Ent
 
 
 def entry_of(path: Path, name: str) -> Entry:
-    """What a file is, for the list. Blocks."""
+    """The size and checksum of a file, for the list. Blocks."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Entry(name, path.stat().st_size, digest)

@@ -40,7 +40,7 @@ class ServiceDatabase(Protocol):
         ...
 
     async def is_empty(self) -> bool:
-        """Whether there is nothing in it yet."""
+        """Whether it is empty."""
         ...
 
     async def check(self) -> None:
@@ -105,7 +105,7 @@ class SqliteFile:
         Raises:
             DataLossError: it is damaged (reason DATABASE_DAMAGED).
             UnavailableError: it is locked, cannot be read, or the copy cannot be written.
-            PreconditionError: there is none (reason NO_DATABASE).
+            PreconditionError: the database does not exist (reason NO_DATABASE).
         """
         await asyncio.to_thread(self._copy, path)
 
@@ -129,7 +129,7 @@ class SqliteFile:
             raise damage(self._path, " ".join(found.split()))
 
     async def check(self) -> None:
-        """See `ServiceDatabase`. No file is none that is damaged: the service makes it at its first start."""
+        """See `ServiceDatabase`. A missing file is not damaged: the service makes it at its first start."""
         if self._path.exists() or has_log(self._path):
             await asyncio.to_thread(check_file, self._path)
 

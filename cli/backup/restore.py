@@ -56,7 +56,7 @@ async def restore(
     """Puts a backup back.
 
     Args:
-        settings: where everything shall be.
+        settings: the settings of the suite to restore to.
         folder: the backup's.
         tell: hears how far it is.
         force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is

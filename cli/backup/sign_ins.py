@@ -1,4 +1,4 @@
-"""What a restored database of auth must not bring back: who was let in when the backup was made.
+"""Removes sign-ins from a restored database of auth: those of the time of the backup must not be valid again.
 
 A session, token, invitation or key that was ended since the backup is in it as it was before. So none of them returns:
 these tables come back empty, and auth makes a new signing key when it starts, which no access token from before fits.

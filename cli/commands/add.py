@@ -23,7 +23,7 @@ SIGNED_OUT, FORBIDDEN = 401, 403
 
 @dataclass(slots=True)
 class Added:
-    """How many songs were added, how many files are none, how many songs were refused."""
+    """The numbers of songs added, of files that are no songs, and of songs refused."""
 
     added: int = 0
     skipped: int = 0

@@ -1,4 +1,4 @@
-"""What administrators ask of a suite, and what they see."""
+"""Commands for administrators of a suite."""
 
 import asyncio
 import contextlib

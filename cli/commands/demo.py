@@ -37,7 +37,7 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
 
     Args:
         settings: tell where data and models are.
-        song: a file; None for a song that is made here, and of which everything is known.
+        song: a file; None for a song that is made here, whose chords, beats and words are known.
         out: where stems are saved.
         console: for people.
 

@@ -25,7 +25,7 @@ def pull(name: str) -> int:
 
 
 def list_models_command(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
-    """What can be chosen, and what is missing."""
+    """Lists the models that can be chosen, and those that are missing."""
 
     async def work(api: Api) -> None:
         table = Table("for", "name", "here", "licence", "what is missing")

@@ -27,7 +27,7 @@ class Outcome:
 
 
 def make_options(models: Sequence[str], backends: Sequence[str], language: str) -> Json | None:
-    """What to make of a song, as the gateway takes it; None if there are no wishes, which means everything.
+    """The options of processing, as the gateway takes them; None if none are given, which means everything.
 
     Args:
         models: separation models.

@@ -1,4 +1,4 @@
-"""How the suite of this machine is doing."""
+"""Shows the state of the suite on this machine."""
 
 from typing import Annotated
 

@@ -122,7 +122,7 @@ def change_user_command(
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Changes an account. Who loses rights loses sessions and API tokens."""
+    """Changes an account. A user who loses rights loses sessions and API tokens too."""
     given = {"email": email, "admin": admin, "disabled": disabled}
     changes = {field: value for field, value in given.items() if value is not None}
 

@@ -37,7 +37,7 @@ TAKEN, PRESENT, SKIPPED = "taken", "present", "skipped"
 
 @dataclass(slots=True)
 class Report:
-    """What came of everything that was found.
+    """The outcome of an import.
 
     Attributes:
         counts: by kind and outcome.

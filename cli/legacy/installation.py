@@ -50,12 +50,12 @@ class OldTrack:
 
     @property
     def link(self) -> str:
-        """Where it came from."""
+        """The origin of the song."""
         return f"https://www.youtube.com/watch?v={self.video_id}"
 
 
 class OldInstallation:
-    """What an installation holds.
+    """The contents of an installation.
 
     Args:
         folder: where it lies; only read.

@@ -1,4 +1,4 @@
-"""What the old StemTube found in a song, in the terms of the contracts. Times and durations are in seconds.
+"""Results of the old StemTube in the terms of the contracts. Times and durations are in seconds.
 
 Every function takes what stands in a column (JSON parsed), gives None where there is nothing, and raises ValueError,
 with a reason for a person, where it cannot be understood.
@@ -94,7 +94,7 @@ def key(name: object, confidence: object) -> music.Key | None:
 
 
 def chords(content: object, duration: float) -> music.Chords | None:
-    """Chords of `[{timestamp, chord}]`, each up to the next one, in Harte syntax; what is none becomes X."""
+    """Chords of `[{timestamp, chord}]`, each up to the next one, in Harte syntax; invalid labels become X."""
     starts = {
         _number(_first(entry, "timestamp", "time", "start")): harte(str(_first(entry, "chord", "label", "name")))
         for entry in _entries(content, "chords")
@@ -111,7 +111,7 @@ def chords(content: object, duration: float) -> music.Chords | None:
 
 
 def structure(content: object, duration: float) -> music.Structure | None:
-    """Sections, each up to the next one; those with the same label are taken for alike."""
+    """Sections, each up to the next one; those with the same label form a group."""
     starts = {
         _number(_first(entry, "start", "start_time", "timestamp", "time")): _label(
             _first(entry, "label", "section", "name", "segment")

@@ -24,7 +24,7 @@ CHUNK = 512 * 1024
 CALL_SECONDS = 60.0
 # A long song is sent, decoded, and converted.
 FILE_SECONDS = 1800.0
-# What another file or another song would meet too.
+# Errors that another file or another song would meet too.
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 _FOR_ALL = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.UNIMPLEMENTED)
 
@@ -68,7 +68,7 @@ class ImportServices:
         return list((await self._call(self._user_import.ImportUsers, request)).users)
 
     async def look_up(self, user_ids: Sequence[str], link: str, sha256: str) -> pb.LookUpImportResponse:
-        """What of a track is there."""
+        """The parts of a track that exist."""
         request = pb.LookUpImportRequest(user_ids=user_ids, source_url=link, audio_sha256=sha256)
         found: pb.LookUpImportResponse = await self._call(self._library.LookUpImport, request)
         return found
@@ -104,7 +104,7 @@ class ImportServices:
         raise refusal
 
     async def _token(self) -> str:
-        """An access token that is good for long enough; an import can take hours."""
+        """An access token that is valid long enough; an import can take hours."""
         if time.monotonic() >= self._renew_at:
             await self._sign_out()
             answer: Awaitable[Any] = self._sessions.Login(self._credentials, timeout=CALL_SECONDS)

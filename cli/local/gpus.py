@@ -53,7 +53,7 @@ def find_gpus() -> list[Gpu]:
 
 
 def _output(program: str) -> str:
-    """What the program prints about all GPUs.
+    """The program's output about all GPUs.
 
     Raises:
         OSError, SubprocessError: it cannot be started, fails, or does not answer in time.

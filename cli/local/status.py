@@ -22,7 +22,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Process:
-    """What one process tells of itself.
+    """The state of one process.
 
     Args:
         name: of the service, or the gateway.
@@ -43,7 +43,7 @@ class Process:
         return sum(found) if found else None
 
     def by(self, label: str, metric: str, **labels: str) -> dict[str, float]:
-        """The sums likewise, by the values of one label."""
+        """The sums, by the values of one label."""
         values = {dict(own)[label] for name, own in self.values if name == metric}
         sums = {value: self.value(metric, **{label: value}, **labels) for value in sorted(values)}
         return {value: number for value, number in sums.items() if number is not None}
@@ -146,7 +146,7 @@ def _workers(processes: list[Process]) -> Table:
 
 
 def _worker(process: Process) -> dict[str, Any]:
-    """What the worker in a process has and does; empty if there is none."""
+    """The devices, models and jobs of the worker in a process; empty if there is none."""
     slots = process.value("stemtube_worker_slots")
     if not slots:
         return {}

@@ -1,4 +1,4 @@
-"""What the suite on one machine consists of: five processes, where they listen, and how they find each other."""
+"""The suite on one machine: five processes, their addresses, and how they find each other."""
 
 import contextlib
 import logging
@@ -23,7 +23,7 @@ ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Place(Section):
-    """Where one process listens; the rest of its settings are its own affair."""
+    """The addresses of one process; it reads the rest of its settings itself."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,27 +41,27 @@ class Place(Section):
 
 
 class ServicePlace(Place):
-    """Where a service listens."""
+    """The addresses of a service."""
 
     health_listen: ListenAddress
     database_url: SecretStr = SecretStr("")
 
 
 class WorkPlace(ServicePlace):
-    """What the supervisor needs to know of a service with jobs."""
+    """The settings of a service with jobs, for the supervisor."""
 
     # Less than on a cluster: a person waits at the terminal, and a job that was given back goes on at the next start.
     grace_seconds: float = 1.0
 
 
 class AuthPlace(ServicePlace):
-    """What the supervisor needs to know of auth."""
+    """The settings of auth, for the supervisor."""
 
     admin_username: str = "admin"
 
 
 class GatewayPlace(Place):
-    """What the supervisor needs to know of the gateway."""
+    """The settings of the gateway, for the supervisor."""
 
     health_listen: OptionalListenAddress = "127.0.0.1:9090"
     public_url: str = ""
@@ -101,7 +101,7 @@ class SuiteSettings(Settings):
 
     @property
     def health_urls(self) -> dict[str, str]:
-        """Where each process tells how it is, by name."""
+        """The health address of each process, by name."""
         places = {name: getattr(self, name).health_listen for name in SERVICES} | {
             "gateway": self.gateway.health_listen or self.gateway.listen
         }
@@ -109,7 +109,7 @@ class SuiteSettings(Settings):
 
     @property
     def admin_password_file(self) -> Path:
-        """Where auth leaves the first user's password."""
+        """The file in which auth leaves the first user's password."""
         return self.data_dir / "secrets" / "admin-password"
 
     @property

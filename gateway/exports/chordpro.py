@@ -105,7 +105,7 @@ def _blocks(track: Track) -> Iterator[_Block]:
     for chord in track.chords:
         if any(bar.start - margin / 2 <= chord.start < bar.end - margin / 2 for bar in bars):
             continue
-        # What begins up to a beat before a line leads into it, what begins up to a bar after it ends it.
+        # A chord that begins up to a beat before a line leads into it; one up to a bar after it ends it.
         place = bisect.bisect_right(starts, chord.start + margin) - 1
         if place >= 0 and chord.start < lines[place].line.end + margin * metre(track):
             lines[place].chords.append(chord)
@@ -121,7 +121,7 @@ def _meet(bar: Bar, line: music_pb2.Line, margin: float) -> bool:
 
 
 class _Harmony:
-    """Which chord sounds when."""
+    """Finds the chord that sounds at a time."""
 
     def __init__(self, chords: Sequence[music_pb2.Chord]) -> None:
         self._starts = [chord.start for chord in chords]

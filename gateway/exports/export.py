@@ -1,4 +1,4 @@
-"""What an export is: how a track becomes a file."""
+"""The description of an export: how a track becomes a file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Options = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """What kind of file it is.
+    """The kind of file.
 
     Args:
         suffix: of its name, with the dot.

@@ -70,7 +70,7 @@ def render(
     on_progress: Callable[[float], None],
     _sandbox: "Sandbox",
 ) -> None:
-    """Stereo. What would exceed full scale is turned down as a whole, for which the stems are read twice."""
+    """Stereo. A mix that would exceed full scale is turned down as a whole, so the stems are read twice."""
     from services.common import audio
 
     rate = parameters["sample_rate_hz"]
@@ -87,7 +87,7 @@ def render(
 
 
 def _matrix(factor: float, pan: float) -> "Samples":
-    """What makes left and right of a stem's left and right: a gain and a pan, as Web Audio's StereoPannerNode has it.
+    """The 2 by 2 matrix from a stem's channels to the mix's, for a gain and a pan as in Web Audio's StereoPannerNode.
 
     Equal power: at the far left, both channels are heard there (https://www.w3.org/TR/webaudio/#stereopanner-algorithm).
     """

@@ -35,7 +35,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _last_box(file: BinaryIO) -> tuple[int, int]:
-    """Where the last box begins, and its size, in bytes."""
+    """The offset and the size of the last box, in bytes."""
     end = file.seek(0, os.SEEK_END)
     position = size = 0
     while position + size < end:
@@ -51,7 +51,7 @@ def _last_box(file: BinaryIO) -> tuple[int, int]:
 
 
 def _find(boxes: bytes, kind: bytes) -> tuple[int, int]:
-    """Where a box begins and ends among its siblings; both at their end if there is none."""
+    """The start and end of a box among its siblings; both are the siblings' end if the box is missing."""
     start = 0
     while start < len(boxes):
         size, found = struct.unpack(">I4s", boxes[start : start + 8])

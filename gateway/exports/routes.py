@@ -89,7 +89,7 @@ def _content_type(told: str) -> str:
 
 
 class _Library:
-    """What the caller's library tells of the track, and the objects of it."""
+    """The track as the caller's library has it, and its objects."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
@@ -128,7 +128,7 @@ class _Library:
 async def _body(
     library: _Library, export: Export, made: Document | Archive | Rendering
 ) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
-    """The number of bytes, None if that is not known, and the bytes; whatever can be refused is refused before."""
+    """The number of bytes, None if not known, and the bytes. Refusals are raised before the first byte."""
     match made:
         case Document():
             content = made.content.encode() if isinstance(made.content, str) else made.content
@@ -182,7 +182,7 @@ async def _send(
 
 
 def _option_parameters() -> list[dict[str, Any]]:
-    """A query parameter for each option, which says of which formats it is one."""
+    """A query parameter for each option. Its description names the formats that have the option."""
     formats: dict[Option, list[str]] = {}
     for export in EXPORTS.values():
         for option in export.options:

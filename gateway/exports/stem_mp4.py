@@ -25,8 +25,8 @@ SAMPLE_RATE_HZ = 44_100
 BITS_PER_SECOND = 256_000
 # In the order and the colours that DJs are used to.
 PARTS = {"drums": "#009E73", "bass": "#D55E00", "other": "#CC79A7", "vocals": "#56B4E9"}
-# What programs shall do to the sum: nothing, for the mix is mastered. The values are those that Native Instruments' own
-# tool writes.
+# Effects that programs apply to the sum: none, because the mix is mastered. The values are those that Native
+# Instruments' own tool writes.
 MASTERING: dict[str, Any] = {
     "compressor": {
         "enabled": False,

@@ -71,7 +71,7 @@ class _Sink(io.RawIOBase):
         return len(data)
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """The bytes written since the last call."""
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken

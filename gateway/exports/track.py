@@ -1,4 +1,4 @@
-"""What exports ask of a track: its parts, or a clear word on what is missing; and names for files."""
+"""Access to a track for exports: its parts, or an error that names the missing one; and names for files."""
 
 import statistics
 from collections.abc import Sequence

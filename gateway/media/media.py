@@ -208,7 +208,7 @@ def _entity_tag(info: ObjectInfo) -> str:
 
 
 def _content_type(told: str) -> str:
-    """What the library tells, unless a browser might take it for a page."""
+    """The media type that the library gives, unless a browser might render it as a page."""
     return told if told.startswith(("audio/", "video/")) or told in PICTURES else "application/octet-stream"
 
 

@@ -33,7 +33,7 @@ class Exchanges:
         self._remembered: OrderedDict[bytes, _Exchanged] = OrderedDict()
 
     async def authorization(self, request: web.Request, api_token: str) -> str:
-        """What services get as the request's `authorization`.
+        """The `authorization` that services get for the request.
 
         Raises:
             grpc.aio.AioRpcError: what auth refuses the token with: UNAUTHENTICATED, reason BAD_API_TOKEN.

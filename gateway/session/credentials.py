@@ -1,4 +1,4 @@
-"""Who calls: the access token of a request, the cookies that browsers keep, and the metadata that services get.
+"""Credentials: the access token of a request, the cookies that browsers keep, and the metadata that services get.
 
 Programs send `Authorization: Bearer`. Browsers keep the access token in an HttpOnly cookie that scripts cannot read and
 other sites cannot send (SameSite=Strict), so that a WebSocket needs no token in its address; the refresh token's cookie
@@ -45,7 +45,7 @@ def call_metadata(request: web.Request) -> Metadata:
 
 
 def turn_key(request: web.Request) -> str:
-    """Who shares a turn: the user of the request's access token, or, without one, the client's network.
+    """The owner of a turn: the user of the request's access token, or, without one, the client's network.
 
     The token is not verified here: only after a service has accepted it does it tell who calls.
     """
@@ -58,7 +58,7 @@ def turn_key(request: web.Request) -> str:
 
 
 def trace_metadata(request: web.Request) -> Metadata:
-    """Where a request comes from, for RPCs that need no token: an old one must not stand in the way of a new one."""
+    """Metadata without a token: for RPCs that need none, so that an expired one does no harm."""
     return (
         *request_context.metadata(),
         (peers.ADDRESS_KEY, request[ADDRESS]),
@@ -67,7 +67,7 @@ def trace_metadata(request: web.Request) -> Metadata:
 
 
 def user_agent(request: web.Request) -> str:
-    """What the client calls itself, shortened, in printable ASCII."""
+    """The client's User-Agent, shortened, in printable ASCII."""
     name = request.headers.get(hdrs.USER_AGENT, "")[: peers.MAX_CLIENT_NAME]
     return "".join(character for character in name if " " <= character <= "~")
 

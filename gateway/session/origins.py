@@ -1,4 +1,4 @@
-"""Which pages may use the gateway from a browser: its own, and those of origins that the settings name (CORS)."""
+"""Origins whose pages may use the gateway from a browser: its own, and those that the settings name (CORS)."""
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -10,7 +10,7 @@ from services.common.errors import PermissionDeniedError
 
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 FETCH_SITE = "Sec-Fetch-Site"
-# What a person does by hand, in the address bar, has no site.
+# A request that a person makes in the address bar has no site.
 OWN_SITES = frozenset({"same-origin", "none"})
 CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 CORS_HEADERS = "Authorization, Content-Type, Range, If-None-Match, If-Range, X-Request-Id"

@@ -1,6 +1,6 @@
 """Streams of a service, passed on to browsers as they come: over a WebSocket, or as server-sent events.
 
-WebSocket: each message is one JSON text, the RPC's response; a stream that failed for good sends `{"error": Status}`
+WebSocket: each message is one JSON text, the RPC's response; a stream that fails sends `{"error": Status}`
 last. It closes with one of these codes:
 
 1000         the RPC ended: nothing more will come
@@ -66,14 +66,14 @@ COMPLETE = Ending(DONE, "nothing more will come")
 
 
 def ending_of(error: StemTubeError) -> Ending:
-    """How a stream ends that failed with `error`."""
+    """The ending of a stream that failed with `error`."""
     if error.code is Code.UNAVAILABLE:
         return Ending(RESTART if error.reason == "DRAINING" else TRY_AGAIN, error.message, error)
     return Ending(FAILED + error.code, error.message, error)
 
 
 class Outbox:
-    """What waits for one client: messages in order, then the ending. Bounded by number and by size."""
+    """Messages that wait for one client, in order, then the ending. Bounded by number and by size."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages

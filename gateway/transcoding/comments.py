@@ -14,7 +14,7 @@ _ERROR_LINE = re.compile(r"([A-Z][A-Z_]+) {2,}(\S.*)")
 
 @dataclass(slots=True)
 class RpcComment:
-    """What a comment of an RPC says.
+    """The content of an RPC's comment.
 
     Args:
         summary: its first sentence.

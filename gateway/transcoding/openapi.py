@@ -55,8 +55,8 @@ _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
 Sign in at `/api/v1/auth/login`. Programs send the access token, or an API token, as `Authorization: Bearer …`; browsers
-send their cookies by themselves, and with each write the origin of their page. Who asks too often is answered 429, with
-Retry-After. Times and durations in results are seconds. Errors of every kind have the shape of
+send their cookies by themselves, and with each write the origin of their page. A client that asks too often gets 429
+with Retry-After. Times and durations in results are seconds. Errors of every kind have the shape of
 `google.rpc.Status` with an `ErrorInfo`, whose `reason` is stable and meant for programs.
 
 Routes that answer with events are WebSockets, or `text/event-stream` where Accept asks for it. A WebSocket sends one

@@ -44,7 +44,7 @@ PATH = "/api/v1/tracks/upload"
 
 CHUNK_BYTES = 256 * 1024
 MAX_FILENAME = 200
-# What a form may add to the file: boundaries, part headers, options.
+# Bytes that a form may add to the file: boundaries, part headers, options.
 FORM_OVERHEAD_BYTES = 2 * MIB
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg", "application/mp4")
 
@@ -200,7 +200,7 @@ class _Limit:
 
 
 async def in_time(reading: Any, seconds: float) -> Any:
-    """What is read from a body, unless nothing comes for too long.
+    """Reads from a body. Fails if nothing comes for too long.
 
     Raises:
         HttpError: nothing came (reason BODY_TIMEOUT).

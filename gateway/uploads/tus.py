@@ -1,6 +1,6 @@
 """Uploads on bad lines: the tus protocol 1.0 (https://tus.io/protocols/resumable-upload), for any of its clients.
 
-A file is announced with its size, then sent by as many requests as the line needs, each of which begins where the last
+A file is announced with its size, then sent by as many requests as the line needs. Each begins where the last
 one ended; HEAD tells where that is. The bytes wait behind the library, so that any gateway can take the next ones.
 
 `Upload-Metadata` knows `filename` (or `name`) and `options`, what is to be made of the song as JSON; what else it has
@@ -156,7 +156,7 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
             while chunk := await in_time(request.content.readany(), request.app[SETTINGS].body_idle_seconds):
                 yield pb.AppendUploadRequest(chunk=chunk)
         except (HttpError, web.RequestPayloadError, ConnectionError) as error:
-            # The library is told an end, not an abort: it shall keep everything that has come so far.
+            # The stream ends without an abort, so that the library keeps everything that has come so far.
             broken.append(error)
 
     seconds = request.app[SETTINGS].upload_seconds

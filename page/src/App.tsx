@@ -18,7 +18,7 @@ const SongView = later(async () => (await import("./song/SongView.tsx")).SongVie
 const AccountView = later(async () => (await import("./account/AccountView.tsx")).AccountView);
 const AdminView = later(async () => (await import("./admin/AdminView.tsx")).AdminView);
 
-/** The whole page: who is signed in sees a view, anybody else the way in. */
+/** The whole page: a view for users who are signed in, the sign-in form for others. */
 export function App() {
   return (
     <>
@@ -56,7 +56,7 @@ function Page() {
   );
 }
 
-/** Begins what goes on as long as somebody is signed in; the function that it gives ends it. */
+/** Starts the background work of a signed-in user; returns a function that ends it. */
 function enter(userId: string): () => void {
   findKept(userId).catch(fail);
   resumeUploads(userId).catch(fail);

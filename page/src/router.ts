@@ -1,4 +1,4 @@
-/** Which view is shown: the address says it, so that it can be kept, shared and gone back to. */
+/** The view is chosen by the address, so that it can be kept, shared and gone back to. */
 
 import { batch, computed, signal } from "@preact/signals";
 
@@ -17,7 +17,7 @@ function arrive(): void {
 /** The path's first two words: ["songs", id], ["account"], ["admin"], or none for the library. */
 export const route = computed(() => new URL(address.value, location.origin).pathname.split("/").filter(Boolean));
 
-/** What the address says after its question mark. */
+/** The address's query. */
 export function parameters(): URLSearchParams {
   return new URLSearchParams(location.search);
 }

@@ -34,14 +34,14 @@ class LanguageModelSettings(Section):
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """What backends are given; None if no language model is set."""
+        """The language model for backends; None if none is set."""
         if not self.url:
             return None
         return Endpoint(self.url, self.model, self.api_key.get_secret_value(), self.timeout_seconds)
 
 
 class AutoSettings(Section):
-    """What `auto` tries for each part: names between commas."""
+    """The names that `auto` tries for each part, separated by commas."""
 
     beats: str = Field("", description=f"backends for beats, {ORDER_HELP}")
     key: str = Field("", description=f"backends for the key, {ORDER_HELP}")

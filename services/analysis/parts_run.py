@@ -27,7 +27,7 @@ LOADED = 0.05
 
 
 class PartsRun:
-    """The parts of one task, of which each may run in a thread of its own.
+    """The parts of one task. Each may run in a thread of its own.
 
     Args:
         choices: what is made of each part.
@@ -101,7 +101,7 @@ class PartsRun:
         return {"parts": list(self._json.values())}
 
     def _show(self, status: pb.PartStatus, stage: str = "") -> None:
-        # What is told is also told in order, so the lock is held till then.
+        # The lock is held until the report is sent, so that reports stay in order.
         part = PART_NAMES[status.part]
         with self._lock:
             status.progress = max(status.progress, self._parts[part].progress)
@@ -127,5 +127,5 @@ def _status(
 
 
 def model_name(chosen: registry.Chosen) -> str:
-    """What made a part, as metrics and traces name it: madmom, whisper/small."""
+    """The backend and model of a part, as metrics and traces name them: madmom, whisper/small."""
     return f"{chosen.backend}/{chosen.model}" if chosen.model else chosen.backend

@@ -85,7 +85,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             if not await self._objects.exists(key):
                 await self._objects.expect_any()
                 raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
-        # What was asked for counts too: only an automatic choice may end with a substitute, and says why.
+        # The request counts too: only an automatic choice may end with a substitute, and says why.
         equal = sorted(_key(choice) for choice in choices)
         digest = await asyncio.to_thread(request_digest, request)
         record = await self._jobs.submit(
@@ -149,7 +149,7 @@ def _choice(
     language_model: Endpoint | None,
     order: registry.Order,
 ) -> dict[str, Any]:
-    """What a job keeps of a part that is asked for, and what an automatic choice means as far as can be told here.
+    """The choices that a job keeps of a requested part, with automatic ones resolved as far as is possible here.
 
     The worker, which knows its device and whether weights come when they are fetched, has the last word on those.
     """
@@ -174,12 +174,12 @@ def _choice(
 
 
 def _given(request: pb.PartRequest) -> dict[str, Any]:
-    """Sections that shall be named again, and their lyrics, as JSON."""
+    """The sections to name again, and their lyrics, as JSON."""
     given = {name: getattr(request, name) for name in ("structure", "lyrics") if request.HasField(name)}
     if not given:
         return {}
     if request.part != pb.PART_STRUCTURE or not request.structure.sections:
-        raise InvalidInputError("structure and lyrics are for sections that shall be named again", "BAD_REQUEST")
+        raise InvalidInputError("structure and lyrics are for naming sections again", "BAD_REQUEST")
     return {name: message_json(message) for name, message in given.items()}
 
 
@@ -196,7 +196,7 @@ def _beats(request: pb.PartRequest) -> dict[str, Any]:
 
 
 def _heard_with(request: pb.PartRequest) -> dict[str, str]:
-    """What lyrics are made with beside the vocals, where it is given."""
+    """The inputs of lyrics beside the vocals, where they are given."""
     given = {name: value for name in ("mix_key", "text", "found_text") if (value := getattr(request, name))}
     if given and request.part != pb.PART_LYRICS:
         raise InvalidInputError("mix_key, text and found_text are for lyrics", "BAD_REQUEST")

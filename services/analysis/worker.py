@@ -127,7 +127,7 @@ def give_memory_back() -> None:
 class AnalysisWork:
     """The child process's side: backends stay loaded between tasks.
 
-    Parts of a task run side by side, as many as there are cores. What they wait for most (convolutions, recurrences,
+    Parts of a task run side by side, as many as there are cores. Their slowest steps (convolutions, recurrences,
     Fourier transforms) lets go of the GIL.
     """
 
@@ -173,7 +173,7 @@ class AnalysisWork:
         return run.outcome()
 
     def _side_by_side(self, run: PartsRun, wanted: list[dict[str, Any]], sound: Audio) -> None:
-        """Runs the parts, of which those that use others begin when those have ended.
+        """Runs the parts. Parts that use others begin when these have ended.
 
         Raises:
             StoppedError: once no part is running any more.
@@ -251,9 +251,9 @@ class AnalysisWork:
     def _choose(
         self, choice: dict[str, Any], progress: Progress, failed: dict[tuple[str, str], str], report: Report
     ) -> tuple[registry.Chosen, Backend]:
-        """What a part is made with: the backend that was named, or the best that can really be had on this device.
+        """The backend of a part: the named one, or the best that can be used on this device.
 
-        What turns out not to be had is added to `failed`.
+        Backends that cannot be used are added to `failed`.
         """
         part, (backend, model) = choice["part"], choice["asked"]
         while True:

@@ -62,7 +62,7 @@ class Section(BaseModel):
 
 
 class StorageSettings(Section):
-    """Where audio objects are kept."""
+    """The store of audio objects."""
 
     url: str = Field("", description="file:///path or s3://bucket/prefix; empty: DATA_DIR/objects")
     endpoint: str = Field("", description="endpoint of an S3-compatible server, e.g. http://127.0.0.1:8333")
@@ -72,7 +72,7 @@ class StorageSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged, and how."""
+    """Settings of logs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     format: Literal["console", "json"] = Field("console", description="for people or for machines")
@@ -98,7 +98,7 @@ class TracingSettings(Section):
 
 
 class AddressSettings(Section):
-    """Where the services are found, host:port."""
+    """The addresses of the services, host:port."""
 
     auth: str = Field("127.0.0.1:50051", description="the auth service")
     download: str = Field("127.0.0.1:50052", description="the download service (the library)")
@@ -107,14 +107,14 @@ class AddressSettings(Section):
 
 
 class LimitSettings(Section):
-    """What a song may be, for all processes: one that knew other limits would refuse what another has taken."""
+    """Limits of a song, for all processes: one with other limits would refuse a song that another has accepted."""
 
     max_seconds: float = Field(1800.0, gt=0, description="longest song")
     max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
 
 
 class DecoderSettings(Section):
-    """What the process may take that decodes one file; more than any song of the largest size needs."""
+    """Limits of the process that decodes one file; more than any song of the largest size needs."""
 
     memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
     cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
@@ -127,7 +127,7 @@ class DecoderSettings(Section):
 
 
 class NetworkSettings(Section):
-    """How processes talk with each other, and how much their clients may ask."""
+    """Connections between processes, and limits of their clients."""
 
     tls_dir: Path | None = Field(
         None, description="ca.crt, tls.crt, tls.key: gRPC by mutual TLS only; `stemtube admin make-certs` makes some"
@@ -145,7 +145,7 @@ class NetworkSettings(Section):
 
 
 class Settings(BaseSettings):
-    """What every process needs to know."""
+    """Settings of every process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -238,7 +238,7 @@ def secret_file(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whoever could read one that was there before."""
+    """Writes a file that only its owner can read, even if others could read an earlier one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

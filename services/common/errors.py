@@ -144,7 +144,7 @@ class DeviceNotReadyError(DeviceError):
 
 
 class DataLossError(StemTubeError, RuntimeError):
-    """What is stored is damaged; trying again does not help, an operator must put a backup back."""
+    """Stored data is damaged. Trying again does not help; an operator must restore a backup."""
 
     code = Code.DATA_LOSS
     reason = "DATA_LOSS"

@@ -7,7 +7,7 @@ MAX_NAME_BYTES = 180
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]+')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
-"""Windows takes these for devices, whatever ending follows."""
+"""Windows takes these for devices, with any ending."""
 
 
 def file_name(text: str, otherwise: str = "track") -> str:

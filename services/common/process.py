@@ -1,4 +1,4 @@
-"""What every `__main__` does: `--help` with all settings, settings, logs, then the role's coroutine."""
+"""The start of every `__main__`: `--help` with all settings, settings, logs, then the role's coroutine."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What the qualities mean for a model."""
+"""The options that each quality means for a model."""
 
 from services.separation.models.base import Options
 from stemtube.separation.v1 import separation_pb2 as pb

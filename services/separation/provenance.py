@@ -1,4 +1,4 @@
-"""What made a separation, as jobs keep it: the fields of `stemtube.common.v1.Provenance`."""
+"""The provenance of a separation, as jobs keep it: the fields of `stemtube.common.v1.Provenance`."""
 
 from services.common.weights.catalogue import Choice
 from services.separation.models.base import ModelEntry

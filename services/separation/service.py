@@ -134,7 +134,7 @@ def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
 
 
 def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
-    """How the model is run: what the quality means, unless the request says otherwise."""
+    """The options of the model: those of the quality, unless the request has others."""
     options = PRESETS[request.quality]
     if request.HasField("shifts"):
         options = replace(options, shifts=request.shifts)

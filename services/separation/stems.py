@@ -29,7 +29,7 @@ def wanted_stems(asked: Sequence[str], given: Sequence[str]) -> list[str]:
 
 
 def needed_sources(wanted: Sequence[str], given: Sequence[str], rest: Rest) -> tuple[str, ...]:
-    """What `make_stems` needs of a model that gives `given`."""
+    """The outputs that `make_stems` needs of a model that gives `given`."""
     needed: set[str] = set()
     for name in wanted:
         without = name.removeprefix(REST)
@@ -130,7 +130,7 @@ def common_gain(stems: Sequence[StemFile]) -> float:
 class LiveStem:
     """Cuts a stem into short files of equal length that can be heard before the whole is there.
 
-    They hold consecutive samples, so they join without a click. What exceeds full scale is clipped in them.
+    They hold consecutive samples, so they join without a click. Samples beyond full scale are clipped in them.
     """
 
     def __init__(self, sample_rate_hz: int, put: Callable[[int, bytes], None]) -> None:
@@ -170,5 +170,5 @@ class LiveStem:
 
 
 def live_key(prefix: str, stem: str, number: int) -> str:
-    """Where a short file of a stem lies."""
+    """The key of a stem's chunk in the object store."""
     return f"{prefix}/{stem}/{number:05}.flac"

@@ -17,7 +17,7 @@ RESULTS = "separations"
 async def sweep(objects: ObjectStore, jobs: JobQueue) -> int:
     """Removes objects of attempts that did not become their job's result, once the job has ended.
 
-    What has been a result is the library's to remove. A job that is no longer kept is left alone likewise.
+    Stems that were a result are left to the library. Those of a job that is no longer kept are left alone too.
 
     Returns:
         Number of objects removed.

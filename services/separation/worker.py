@@ -96,7 +96,7 @@ class SeparationWorker:
         return len(self.engines)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
-        """Runs one job. What an attempt stores lies under a prefix of its own, so that none spoils another's."""
+        """Runs one job. Each attempt stores its objects under a prefix of its own, so that none spoils another's."""
         prefix = f"stems/{job.job_id}/{job.lease}"
 
         async def separate() -> dict[str, Any]:

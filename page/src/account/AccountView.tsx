@@ -11,7 +11,7 @@ import { Tokens } from "./Tokens.tsx";
 
 /** The user's own account: storage, songs on this device, password, sessions, tokens for scripts. */
 export function AccountView() {
-  // Of the password: what ends with it is asked for again.
+  // Sessions and tokens that end with the password are asked for again.
   const [changes, setChanges] = useState(0);
   useEffect(() => {
     document.title = "Account – StemTube";

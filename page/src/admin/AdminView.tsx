@@ -17,7 +17,7 @@ const SECTIONS: { name: string; title: string; panels: ComponentType[] }[] = [
   { name: "keys", title: "Keys", panels: [Keys] },
 ];
 
-/** What an operator needs, section by section. */
+/** The operator's view, section by section. */
 export function AdminView({ section }: { section: string }) {
   const { title, panels } = SECTIONS.find(({ name }) => name === section) ?? SECTIONS[0]!;
   useEffect(() => {

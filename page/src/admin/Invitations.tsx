@@ -8,7 +8,7 @@ import { fail } from "../parts/toasts.tsx";
 
 const DAYS = [1, 7, 30, 366];
 
-/** Invitations, by which people make their accounts themselves. */
+/** Invitations, with which people make their own accounts. */
 export function Invitations() {
   const [registration] = useAnswer<Registration>("/auth/registration");
   const [answer, again] = useAnswer<{ invitations: Invitation[] }>("/admin/invitations");

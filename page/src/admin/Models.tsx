@@ -94,12 +94,12 @@ function State({ row, again }: { row: Row; again: () => void }) {
   );
 }
 
-/** Has a model's weights fetched, and tells how far that is. It ends with the page. */
+/** Has a model's weights fetched and shows the progress. It ends with the page. */
 function pull({ service, name }: Row, progress: (fraction: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const path = `/api/v1/admin/services/${service}/weights?model=${encodeURIComponent(name)}`;
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + path);
-    let failure = "The connection broke. What has been fetched is kept; try again.";
+    let failure = "The connection broke. The part that was fetched is kept; try again.";
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data as string) as { fraction?: number; error?: { message: string } };
       if (message.error) failure = message.error.message;

@@ -7,7 +7,7 @@ import { fail } from "../parts/toasts.tsx";
 
 const CLEANUP_MS = 1000;
 
-/** What the library holds, and what can be cleared away. */
+/** The library's storage, and cleaning it up. */
 export function Storage() {
   const [statistics, again] = useAnswer<Statistics>("/admin/statistics");
   if (!statistics) return null;

@@ -17,7 +17,7 @@ export function Users() {
   if (!answer) return null;
   const change = (account: User, what: object) => then(call("PATCH", `/admin/users/${account.id}`, what), again);
   const tellPassword = (name: unknown, password: string) =>
-    setMade({ text: `The one-time password of ${name}, good for choosing another`, secret: password });
+    setMade({ text: `The one-time password of ${name}. It only serves to choose another`, secret: password });
 
   async function create(event: SubmitEvent) {
     event.preventDefault();
@@ -107,7 +107,7 @@ function stateOf({ admin, disabled, mustChangePassword }: User): string {
   return [admin && "admin", disabled && "disabled", mustChangePassword && "has a one-time password"].filter(Boolean).join(", ");
 }
 
-/** What a user takes, and a field for how much it may be. */
+/** A user's storage, and a field for its limit. */
 function Room({ account, storage, again }: { account: User; storage: UserStorage | undefined; again: () => void }) {
   const quota = Number(storage?.quotaBytes ?? 0);
   function keep(event: Event) {

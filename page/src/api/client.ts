@@ -6,7 +6,7 @@ import type { User } from "./types.ts";
 const BASE = "/api/v1";
 const NOT_MODIFIED = 304;
 
-/** Who is signed in: null for nobody, undefined while it is not known yet. */
+/** The signed-in user: null for nobody, undefined while it is not known yet. */
 export const user = signal<User | null | undefined>(undefined);
 
 /** The API refused, or nobody answers; the message is for a person, the reason for programs. */
@@ -69,7 +69,7 @@ interface RequestOptions {
   json?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
-  /** "no-store": not what this device keeps, either. */
+  /** "no-store": not from this device either. */
   cache?: RequestCache;
 }
 
@@ -107,7 +107,7 @@ export function noAnswer(): ApiError {
   return new ApiError(0, "OFFLINE", "StemTube does not answer. Check the network, then try again.");
 }
 
-/** What an answer other than a good one says. */
+/** The error of an answer that reports one. */
 export function errorOf(status: number, retryAfter: string | null, body: string): ApiError {
   const seconds = Number(retryAfter ?? 0) || 0;
   try {

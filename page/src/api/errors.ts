@@ -1,4 +1,4 @@
-/** Tells the operator what goes wrong in the page: errors that nobody catches go to the gateway's log. */
+/** Reports the page's errors to the operator: errors that nobody catches go to the gateway's log. */
 
 const ADDRESS = "/api/v1/page/errors";
 const MOST = 10;
@@ -32,7 +32,7 @@ export class ErrorReporter {
     this.#page = page;
   }
 
-  /** Tells what was thrown, unless it has been told, or is no error but the end of what was given up. */
+  /** Reports an error, unless it was reported before, or comes from an abort. */
   report(kind: Kind, thrown: unknown): void {
     const error = thrown instanceof Error ? thrown : undefined;
     if (error?.name === "AbortError") return;
@@ -43,12 +43,12 @@ export class ErrorReporter {
     this.#told.add(key);
     this.#send({ kind, message, stack, page: this.#page().slice(0, LONGEST_PAGE) }).then(
       (wanted) => (this.#off ||= !wanted),
-      () => undefined, // Nobody answers: there is nobody to tell.
+      () => undefined, // Nobody answers, so it cannot be reported.
     );
   }
 }
 
-/** From now on errors that nobody catches are told. */
+/** Starts to report errors that nobody catches. */
 export function reportErrors(): void {
   const reporter = new ErrorReporter(post, () => location.pathname);
   window.addEventListener("error", (event) => reporter.report("error", event.error ?? event.message));

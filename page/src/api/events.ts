@@ -20,7 +20,7 @@ export interface Listener {
 /** Whether the stream is connected. */
 export const connected = signal(false);
 
-/** Follows the stream, through restarts of whatever lies between, until the function that it gives is called. */
+/** Follows the stream, reconnecting when it breaks, until the returned function is called. */
 export function watchEvents(listener: Listener): () => void {
   let socket: WebSocket | undefined;
   let timer: number | undefined;

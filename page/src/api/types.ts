@@ -1,6 +1,6 @@
 /**
  * Short names of the API's messages as ProtoJSON has them; times are seconds from a song's start unless they are ISO
- * texts. What they hold is told in the contracts, from which `schema.ts` is generated.
+ * texts. The contracts, from which `schema.ts` is generated, describe their fields.
  */
 
 import type { components } from "./schema.ts";

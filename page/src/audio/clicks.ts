@@ -37,7 +37,7 @@ export function clicksOf(beats: readonly Beat[], pace: number): Click[] {
 }
 
 /**
- * Clicks that lead into a place, on the song's beats continued backwards, so that whoever has counted plays on in time.
+ * Clicks that lead into a place, on the song's beats continued backwards, so that a player who counts starts in time.
  *
  * @param bars how many bars are counted; a place between two beats gets its own beginning of a beat with the last.
  * @returns times in the song, which may lie before its start.
@@ -101,14 +101,14 @@ export class Clicks {
     for (const { time, isAccent } of clicks) this.#click(output + (time - input) / rate, isAccent);
   }
 
-  /** Is set as another metronome is. */
+  /** Copies the settings of another metronome. */
   copy(other: Clicks): void {
     this.on.value = other.on.value;
     this.pace.value = other.pace.value;
     this.volume.value = other.volume.value;
   }
 
-  /** Takes back what has not sounded yet. */
+  /** Cancels the clicks that have not sounded yet. */
   cancel(): void {
     for (const click of this.#set) click.stop();
     this.#set.clear();

@@ -6,9 +6,9 @@ import type { Source } from "./sources.ts";
 // The first pieces are short, so that sound comes at once; later ones need fewer requests.
 const FIRST_SECONDS = 1.5;
 const PIECE_SECONDS = 6;
-// How much sound is held: four stereo stems of eight minutes are 680 MB as 32-bit samples.
+// Limit of the sound in memory: four stereo stems of eight minutes are 680 MB as 32-bit samples.
 const MAX_BYTES = 700e6;
-// What is kept behind the playhead for small steps back, and wanted ahead of it when there is no room for more.
+// Seconds kept behind the playhead for small steps back, and wanted ahead of it when there is no room for more.
 const BEHIND_SECONDS = 15;
 const AHEAD_SECONDS = 45;
 
@@ -22,12 +22,12 @@ export class Feeder {
   #origin = 0;
   #start = 0;
   #end = 0;
-  /** Where it will end with the piece that is fetched first. */
+  /** The end of the sound once the piece that is fetched first is there. */
   #soon = 0;
   /** Where the song is played, in seconds, and from where it may be played again soon. */
   position: () => number = () => 0;
   keepFrom: () => number = () => Infinity;
-  /** Told whenever more sound is there, and what went wrong. */
+  /** Called whenever there is more sound, and with errors. */
   onProgress: () => void = () => {};
   onError: (error: unknown) => void = () => {};
 
@@ -59,7 +59,7 @@ export class Feeder {
   }
 
   /**
-   * Begins to fetch at a place, and forgets what there was if that place is not among it or close behind it.
+   * Begins to fetch at a place. Forgets the loaded sound unless it contains that place or ends close before it.
    *
    * @param from where to begin instead, not behind the place: where a loop around it comes round to.
    */
@@ -109,7 +109,7 @@ export class Feeder {
       signal.throwIfAborted();
       const channels = sounds.flat();
       const added = this.#deck.addBuffers(channels, channels.map(({ buffer }) => buffer));
-      // Counted at once: whoever goes on with other sources must not add it again.
+      // Counted at once, so that a change to other sources does not add it again.
       this.#end += count;
       await added;
       signal.throwIfAborted();
@@ -118,7 +118,7 @@ export class Feeder {
     }
   }
 
-  /** Drops what was played when there is too much; waits while what is ahead is enough. */
+  /** Drops played sound when there is too much; waits while there is enough ahead. */
   async #makeRoom(signal: AbortSignal): Promise<void> {
     const bytesPerSample = this.#sources.length * 2 * 4;
     while ((this.#end - this.#start) * bytesPerSample > MAX_BYTES) {

@@ -1,7 +1,7 @@
 /**
  * FLAC cut into pieces: any run of whole frames, behind a header of its own, is a file that browsers decode.
  *
- * Format: RFC 9639. Only what StemTube keeps is read: files of one block size with a STREAMINFO block first.
+ * Format: RFC 9639. Only the files that StemTube makes are read: one block size, a STREAMINFO block first.
  */
 
 const STREAM_INFO_END = 42; // "fLaC", a block header of 4 bytes, STREAMINFO of 34
@@ -21,7 +21,7 @@ export interface StreamInfo {
 }
 
 export interface Frame {
-  /** In bytes, from the beginning of what was searched. */
+  /** In bytes, from the beginning of the searched bytes. */
   offset: number;
   /** Its first sample, counted from the song's beginning. */
   sample: number;
@@ -29,7 +29,7 @@ export interface Frame {
 }
 
 /**
- * What the beginning of a file tells.
+ * Reads the header of a file.
  *
  * @returns undefined if the metadata go on behind `bytes`.
  * @throws Error if it is no such file.
@@ -76,7 +76,7 @@ export function findFrames(bytes: Uint8Array, info: StreamInfo): Frame[] {
   return [];
 }
 
-/** What follows a candidate without a gap: bytes that look like a frame by chance do not fit in. */
+/** The frames that follow a candidate without a gap: bytes that look like a frame by chance do not fit in. */
 function chain(candidates: Frame[], first: number): Frame[] {
   const frames = [candidates[first]!];
   for (const candidate of candidates.slice(first + 1)) {

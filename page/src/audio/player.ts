@@ -1,4 +1,4 @@
-/** Plays the stems of a song together: tempo, pitch, loops, and what belongs to practising with them. */
+/** Plays the stems of a song together, with tempo, pitch, loops, count-in and the speed trainer. */
 
 import { batch, signal } from "@preact/signals";
 import { Clicks } from "./clicks.ts";
@@ -11,7 +11,7 @@ import { placeAt, timeOfRound, type Leg, type Loop } from "./timeline.ts";
 const TICK_MS = 40;
 // Sound that must be there to begin, and to go on.
 const READY_SECONDS = 0.5;
-// A loop is loaded from its beginning, unless that is too long to wait for.
+// A loop is loaded from its beginning, unless that would take too long.
 const LOOP_SECONDS = 40;
 
 /** After every so many rounds of the loop the tempo rises by a step, up to the last. */
@@ -99,7 +99,7 @@ export class Player {
     this.#feeder.use(sources);
   }
 
-  /** Is set as another player is, its strips as those of the same names. */
+  /** Copies the settings of another player, and those of strips with the same names. */
   copy(other: Player): void {
     batch(() => {
       this.rate.value = other.rate.value;
@@ -116,7 +116,7 @@ export class Player {
   }
 
   /**
-   * Loads sound where another player is, until that is enough to go on with, or the other one stands still.
+   * Loads sound at another player's place, until there is enough to go on, or the other player stops.
    *
    * @param ahead seconds of sound that are enough, if the loop does not end before.
    * @param isWanted asked again and again; if not, nothing more is waited for.
@@ -287,7 +287,7 @@ export class Player {
       this.pause();
       return;
     }
-    // The song has caught up with what is loaded, or a loop has come round to what is not.
+    // The song has reached the end of the loaded sound, or a loop has come round to sound that is not loaded.
     if (!this.#feeder.has(Math.min(place + READY_SECONDS / 2, this.duration - 0.01))) {
       this.#halt();
       void this.#run(place);

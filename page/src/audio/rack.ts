@@ -1,4 +1,4 @@
-/** What the stems go through: one deck that plays them all, a strip for each, and the way out. */
+/** The signal path of the stems: one deck that plays them all, a strip for each, and the output. */
 
 import { effect } from "@preact/signals";
 import createStretch, { type StretchNode } from "signalsmith-stretch";
@@ -63,12 +63,12 @@ export class Rack {
     return this.context.currentTime;
   }
 
-  /** Seconds until what leaves the context is heard. */
+  /** Seconds until the context's output is heard. */
   get latency(): number {
     return this.context.outputLatency || 0;
   }
 
-  /** Is heard, or no longer, without a click. */
+  /** Fades in or out, without a click. */
   fade(isHeard: boolean): void {
     this.#master.gain.setTargetAtTime(isHeard ? 1 : 0, this.now, FADE_SECONDS);
   }

@@ -1,4 +1,4 @@
-/** Where the sound of a stem comes from, any stretch of it at any time. */
+/** Sources of a stem's sound, which can be read at any place. */
 
 import { ApiError, fetchBytes } from "../api/client.ts";
 import { findFrames, pieceOf, readStreamInfo, type StreamInfo } from "./flac.ts";
@@ -27,7 +27,7 @@ function silence(count: number): Stereo {
   return [new Float32Array(count), new Float32Array(count)];
 }
 
-/** Puts what it can of `sound`, which begins at sample `at` of the song, into a stretch that begins at `first`. */
+/** Copies the overlapping part of `sound`, which begins at sample `at` of the song, into a range from `first` on. */
 function paste(sound: Stereo, at: number, stretch: Stereo, first: number): void {
   const from = Math.max(first - at, 0);
   const place = Math.max(at - first, 0);
@@ -48,7 +48,7 @@ const HEAD_BYTES = 64 * 1024;
 const GUESS_MARGIN_BYTES = 48 * 1024;
 const SPARE = 1.2;
 
-/** A FLAC file of which only those bytes are fetched that are asked for, by Range requests. */
+/** A FLAC file that is fetched piece by piece, by Range requests. */
 export class FlacFile implements Source {
   readonly name: string;
   readonly #path: string;
@@ -158,7 +158,7 @@ export class LiveStem implements Source {
       return await this.#read(first, count, signal);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
-      // The stem is complete: whoever reads is about to be given it in place of this one.
+      // The stem is complete: the reader will soon switch to it.
       return pause(Infinity, signal) as Promise<never>;
     }
   }
@@ -209,7 +209,7 @@ export class WholeFile implements Source {
   }
 }
 
-/** Waits, for ever if `ms` is infinite, unless it is called off. */
+/** Waits, for ever if `ms` is infinite, unless it is aborted. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);

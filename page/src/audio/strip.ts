@@ -42,7 +42,7 @@ export class Strip {
     this.#panner!.pan.setTargetAtTime(this.pan.value, context.currentTime, GLIDE_SECONDS);
   }
 
-  /** Is set as another strip of the same stem is. */
+  /** Copies the settings of another strip of the same stem. */
   copy(other: Strip): void {
     this.volume.value = other.volume.value;
     this.pan.value = other.pan.value;

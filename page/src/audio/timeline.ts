@@ -1,4 +1,4 @@
-/** Where the song is at any time of the audio context, and the other way round. */
+/** Converts times of the audio context to places in the song, and back. */
 
 export interface Loop {
   start: number;
@@ -20,14 +20,14 @@ export function placeAt(leg: Leg, time: number): number {
   return leg.loop.start + ((place - leg.loop.start) % (leg.loop.end - leg.loop.start));
 }
 
-/** How often the loop has come round by a time of the context. */
+/** The number of rounds of the loop that have ended by a time of the context. */
 export function roundsAt(leg: Leg, time: number): number {
   if (!leg.loop) return 0;
   const place = leg.input + Math.max(time - leg.output, 0) * leg.rate;
   return Math.max(Math.floor((place - leg.loop.start) / (leg.loop.end - leg.loop.start)), 0);
 }
 
-/** When the loop comes round for the nth time. */
+/** The context's time at which the loop comes round for the nth time. */
 export function timeOfRound(leg: Leg, round: number): number {
   const { start, end } = leg.loop!;
   return leg.output + (start + round * (end - start) - leg.input) / leg.rate;

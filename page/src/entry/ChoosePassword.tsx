@@ -7,7 +7,7 @@ import { EntryForm, NewPassword, wantedPassword } from "./EntryForm.tsx";
 /** The password just signed in with, so that nobody types a one-time password twice; empty after a reload. */
 export const oneTimePassword = signal("");
 
-/** What a one-time password is good for: choosing another. */
+/** The form that replaces a one-time password by the user's own. */
 export function ChoosePassword() {
   useEffect(() => {
     document.title = "Choose a password – StemTube";
@@ -28,7 +28,7 @@ export function ChoosePassword() {
         </button>
       }
     >
-      <p>Welcome, {user.value?.username}. Your one-time password is good for this alone: choose one of your own.</p>
+      <p>Welcome, {user.value?.username}. You signed in with a one-time password. Choose your own now.</p>
       <input class="hidden" name="username" autocomplete="username" value={user.value?.username} readOnly tabIndex={-1} aria-hidden="true" />
       {!known && (
         <label>

@@ -7,7 +7,7 @@ import { MIN_PASSWORD } from "../api/contract.ts";
 interface Properties {
   title: string;
   action: string;
-  /** Does what the form is for, with what was filled in; what it throws is shown. */
+  /** Submits the form's values; its errors are shown. */
   onSubmit: (fields: Record<string, string>) => Promise<unknown>;
   children: ComponentChildren;
   below?: ComponentChildren;

@@ -5,12 +5,12 @@ import type { Registration } from "../api/types.ts";
 import { oneTimePassword } from "./ChoosePassword.tsx";
 import { EntryForm } from "./EntryForm.tsx";
 
-/** The way in. */
+/** The sign-in form. */
 export function SignIn() {
   const registration = useSignal<Registration | undefined>(undefined);
   useEffect(() => {
     document.title = "Sign in – StemTube";
-    // Where this does not answer, signing in tells so.
+    // If this does not answer, signing in reports the error.
     call<Registration>("GET", "/auth/registration")
       .then((answer) => (registration.value = answer))
       .catch(() => undefined);
@@ -34,10 +34,10 @@ export function SignIn() {
           )}
           {byInvitation && !open && (
             <p>
-              With an invitation you can <a href="/register">make one</a>. Whoever is admin here gives invitations.
+              With an invitation you can <a href="/register">make one</a>. The admins of this server give invitations.
             </p>
           )}
-          {!open && !byInvitation && <p>Whoever is admin here makes accounts, with a password that is good once.</p>}
+          {!open && !byInvitation && <p>The admins of this server make accounts, with a one-time password.</p>}
           <p>
             The first admin is called admin. StemTube tells the password when it first starts, and keeps it in the file{" "}
             <code>secrets/admin-password</code> of its data folder.

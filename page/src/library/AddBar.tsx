@@ -92,6 +92,6 @@ async function songsBehind(url: string): Promise<Song[]> {
   try {
     return (await call<{ entries: Song[] }>("GET", "/links" + query({ url }))).entries;
   } catch {
-    return []; // adding it tells what is wrong with the link
+    return []; // adding the link reports the error
   }
 }

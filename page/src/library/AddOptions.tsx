@@ -10,7 +10,7 @@ const model = signal("");
 const quality = signal("");
 const language = signal("");
 
-/** What is to be made of the songs that are added next; undefined leaves all to the server. */
+/** Options for the songs that are added next; undefined leaves all to the server. */
 export function chosenOptions(many = false): ProcessingOptions | undefined {
   if (!model.value && !quality.value && !language.value && !many) return undefined;
   const separation: SeparationChoice = { model: model.value };
@@ -19,7 +19,7 @@ export function chosenOptions(many = false): ProcessingOptions | undefined {
   return { separations: [separation], analyses, ...(many && { priority: "PRIORITY_BATCH" }) };
 }
 
-/** How the next songs are to be made, for those who want to say so. */
+/** Options for the next songs. */
 export function AddOptions() {
   useEffect(() => {
     call<{ models: Model[] }>("GET", "/models")

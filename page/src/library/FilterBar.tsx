@@ -5,7 +5,7 @@ import { TONICS } from "../music/keys.ts";
 import { filters, narrow } from "./filters.ts";
 import { createPlaylist, playlists } from "./playlists.ts";
 
-/** What the list is narrowed down to, and its order. */
+/** The filters of the list, and its order. */
 export function FilterBar() {
   const { query, keyTonic, keyMode, minBpm, maxBpm, favourites, deleted, playlistId, order } = filters.value;
   return (

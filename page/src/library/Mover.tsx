@@ -7,13 +7,13 @@ import type { Place } from "./TrackCard.tsx";
 
 const DRAGGED = "application/x-stemtube-track";
 
-/** What rearranges a playlist by buttons, as dragging does: a step up, a step down, out of it. */
+/** Buttons that rearrange a playlist, as dragging does: a step up, a step down, out of it. */
 export function Mover({ track, place }: { track: Track; place: Place }) {
   const { playlistId } = filters.value;
   const step = (label: string, sign: string, to: string | undefined) => (
     <button
       aria-label={`${track.title}: ${label}`}
-      // Not disabled at the ends: a button that is loses the focus, and with it the place of whoever uses the keyboard.
+      // Not disabled at the ends: a disabled button loses the focus, and keyboard users their place.
       aria-disabled={!to}
       onClick={() => to && move(playlistId, track.id, to).catch(fail)}
     >

@@ -17,9 +17,9 @@ export interface Place {
   after: string | undefined;
 }
 
-/** One song: what is known of it, how far its work is, and what can be done with it; in a playlist also moving it. */
+/** One song: its results, the progress of its job, and its actions; in a playlist also moving it. */
 export function TrackCard({ track, place }: { track: Track; place?: Place }) {
-  // A card is drawn anew only when its own job changes, not with each of the others'.
+  // A card is drawn again only when its own job changes, not with every other job.
   const job = useComputed(() => library.jobs.value.get(track.id)).value;
   const drag = useDrag(track, place !== undefined);
   const facts = [

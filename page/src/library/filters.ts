@@ -1,4 +1,4 @@
-/** What the list of songs is narrowed down to, and its order, as the address of the page has it. */
+/** The filters and the order of the list of songs, as the address of the page has them. */
 
 import { signal } from "@preact/signals";
 import { parameters, remember } from "../router.ts";
@@ -27,7 +27,7 @@ export const NO_FILTERS: Filters = {
   order: "",
 };
 
-/** By what name each is in the address. */
+/** Their names in the address. */
 const NAMES: Record<keyof Filters, string> = {
   query: "find",
   keyTonic: "key",
@@ -55,7 +55,7 @@ export function narrow(change: Partial<Filters>): void {
   });
 }
 
-/** Takes over what the address says. */
+/** Takes over the filters of the address. */
 export function readFilters(): void {
   const given = parameters();
   const text = (name: keyof Filters) => given.get(NAMES[name]) ?? "";
@@ -73,7 +73,7 @@ export function readFilters(): void {
   };
 }
 
-/** Whether nothing but a playlist, in its own order, is chosen: then the list can be put into another order. */
+/** Whether only a playlist, in its own order, is chosen: then the list can be rearranged. */
 export function isWholePlaylist(): boolean {
   return Object.entries(filters.value).every(([name, value]) => (name === "playlistId" ? value : !value));
 }

@@ -75,7 +75,7 @@ export function moved(ids: string[], id: string, to: string): string[] {
 let lastChange: Promise<unknown> = Promise.resolve();
 let changesUnderWay = 0;
 
-/** Changes the order of a playlist, after earlier changes: each begins with what the last one has left. */
+/** Changes the order of a playlist, after earlier changes: each begins with the result of the last one. */
 function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
   changesUnderWay += 1;
   const turn = lastChange.then(() => rearrangeNow(playlistId, change));

@@ -17,9 +17,9 @@ export const tracks = signal<Track[] | undefined>(undefined);
 export const nextPage = signal("");
 /** The newest job of each track, by the track's id. */
 export const jobs = signal<ReadonlyMap<string, TrackJob>>(new Map());
-/** The list is of what this device keeps: the server does not answer. */
+/** The list has the songs of this device, because the server does not answer. */
 export const offline = signal(false);
-/** Told the id of a track of which a part is new, and the part. */
+/** Called with the id of a track that has a new part, and the part. */
 export const trackChanges = new Set<(trackId: string, part: string) => void>();
 
 let asked = 0;
@@ -46,7 +46,7 @@ async function keptInstead(error: unknown) {
   return { tracks: fitting, nextPageToken: "", offline: true };
 }
 
-/** Forgets everything: somebody else may come. */
+/** Forgets everything: another user may sign in. */
 export function clear(): void {
   asked += 1;
   batch(() => {
@@ -144,12 +144,12 @@ export function cancel(job: TrackJob): Promise<unknown> {
   return call("POST", `/jobs/${job.job.id}/cancel`);
 }
 
-/** Makes what a job could not make again, as it was chosen; a link that could not be fetched is fetched again. */
+/** Tries a job's failed parts again, with the same options; a link that could not be fetched is fetched again. */
 export async function retry(track: Track, failed: TrackJob): Promise<void> {
   const { job } = await call<{ job: TrackJob }>("POST", `/jobs/${failed.job.id}/retry`, { requestId: newId() });
   keepJob(job);
   if (job.trackId === track.id) return;
-  // A link of which nothing arrived left no track: this is a new one.
+  // A link that was never fetched left no track: this is a new one.
   tracks.value = tracks.value?.filter(({ id }) => id !== track.id);
   await showTrack(job.trackId);
 }

@@ -59,7 +59,7 @@ export function rewordedLine(line: Line, text: string): Line {
   return { ...line, text: texts.join(" "), words };
 }
 
-/** Beats counted anew from a downbeat on, and backwards from it. */
+/** Beats counted again from a downbeat on, and backwards from it. */
 export function counted(beats: readonly Beat[], downbeat: number, beatsPerBar: number): Beat[] {
   return beats.map((beat, index) => {
     const offset = (index - downbeat) % beatsPerBar;

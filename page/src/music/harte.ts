@@ -16,7 +16,7 @@ export interface ParsedChord {
 interface Quality {
   /** Semitones above the root. */
   tones: number[];
-  /** What players write after the root. */
+  /** The text after the root, as players write it. */
   suffix: string;
 }
 
@@ -59,7 +59,7 @@ function semitonesOf(degree: string): number {
   return modulo(DEGREE_SEMITONES[(Number(number) - 1) % 7]! + shift, 12);
 }
 
-/** What a label says; undefined for N, X and what is no chord. */
+/** The chord of a label; undefined for N, X and invalid labels. */
 export function parseChord(label: string): ParsedChord | undefined {
   const match = /^([A-G][#b]*)(?::([a-z0-9]*)(?:\(([^)]*)\))?)?(?:\/([#b]*\d+))?$/.exec(label);
   const root = match ? pitchClass(match[1]!) : undefined;

@@ -1,4 +1,4 @@
-/** How chords are held on a guitar, from the collection chords-db. */
+/** Guitar fingerings of chords, from the collection chords-db. */
 
 import guitar from "@tombatossals/chords-db/lib/guitar.json" with { type: "json" };
 import type { ParsedChord } from "./harte.ts";
@@ -37,7 +37,7 @@ interface Entry {
 }
 
 /**
- * The usual ways to hold a chord, the easiest first. What the collection lacks is left out, the bass before added tones;
+ * The usual fingerings of a chord, the easiest first. Tones that the collection lacks are left out, the bass first;
  * none if it does not know the chord at all.
  */
 export function guitarShapes(chord: ParsedChord): Shape[] {

@@ -1,4 +1,4 @@
-/** Where the ends of a loop go to. */
+/** Snaps the ends of a loop. */
 
 import type { Track } from "../api/types.ts";
 import { lastBefore, nearest } from "./find.ts";
@@ -33,7 +33,7 @@ export function snappedSpan(track: Known, from: number, to: number, snap: Snap):
   return { start: places[before] ?? from, end: places[before + 1] ?? to };
 }
 
-/** How long four bars last at a time. */
+/** The length of four bars at a time, in seconds. */
 export function secondsOfFourBars({ beats }: Known, time: number): number {
   const downbeats = beats.filter(({ position }) => position === 1).map((beat) => beat.time);
   const first = Math.min(Math.max(lastBefore(downbeats, time, (place) => place), 0), downbeats.length - 5);

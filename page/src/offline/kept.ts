@@ -47,7 +47,7 @@ function set<Value>(map: ReadonlyMap<string, Value>, id: string, value: Value | 
 let owner = "";
 let finding: Promise<void> = Promise.resolve();
 
-/** Finds what is kept of a user; what another one kept goes. */
+/** Finds the kept songs of a user; those of another user are deleted. */
 export function findKept(userId: string): Promise<void> {
   owner = userId;
   finding = canKeep ? find(userId) : finding;
@@ -69,7 +69,7 @@ export async function dropAll(): Promise<void> {
 }
 
 /**
- * Keeps a song, or what is new of one that is kept.
+ * Keeps a song, or updates a kept one.
  *
  * @throws ApiError it cannot be fetched.
  * @throws DOMException it was dropped meanwhile.
@@ -112,7 +112,7 @@ async function remove(id: string): Promise<void> {
   await writeIndex(cache);
 }
 
-/** Fetches what has changed of all kept songs; those that the library no longer has go. */
+/** Updates all kept songs; deletes those that the library no longer has. */
 export async function renewKept(): Promise<void> {
   for (const { id, title } of kept.value.values()) {
     try {
@@ -143,7 +143,7 @@ async function writeIndex(cache: Cache): Promise<void> {
 async function fetchSong(id: string, signal: AbortSignal): Promise<void> {
   fetching.value = set(fetching.value, id, 0);
   try {
-    // Asked for once, the browser does not clear it away when the disk is full.
+    // Once this is granted, the browser does not clear the songs away when the disk is full.
     await navigator.storage.persist();
     const cache = await caches.open(SONGS);
     const song = await fetchAll(cache, id, signal);
@@ -175,13 +175,13 @@ async function fetchAll(cache: Cache, id: string, signal: AbortSignal): Promise<
   return { id, title: track.title, bytes };
 }
 
-/** What is heard and seen of a song: its stems, or the mix as long as there are none. */
+/** The files to play and show a song: its stems, or the mix as long as there are none. */
 function mediaOf(track: Track): string[] {
   const sound = track.stems.length ? track.stems : [track];
   return [...new Set([track.peaks, track.cover, ...sound.flatMap(({ audio, peaks }) => [audio, peaks])])].filter(Boolean);
 }
 
-/** Has the newest version of a path kept; how many bytes that are. */
+/** Keeps the newest version of a path; returns its size in bytes. */
 async function renew(cache: Cache, path: string, signal: AbortSignal): Promise<number> {
   const known = await cache.match(path, { ignoreVary: true });
   const tag = known?.headers.get("ETag");

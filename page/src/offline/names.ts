@@ -1,6 +1,6 @@
-/** What the page and its service worker must agree on. */
+/** Names that the page and its service worker share. */
 
 /** The cache with the songs that are kept on this device. */
 export const SONGS = "songs";
-/** What the page sends to a new service worker that waits: take over. */
+/** The page's message that has a waiting service worker take over. */
 export const ACTIVATE = "activate";

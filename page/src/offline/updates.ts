@@ -24,7 +24,7 @@ export async function installWorker(): Promise<void> {
   setInterval(() => void registration.update().catch(() => undefined), LOOK_MS);
 }
 
-/** Has the new version take over, and loads the page anew. */
+/** Has the new version take over, and reloads the page. */
 export function takeUpdate(): void {
   navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());
   update.value?.postMessage(ACTIVATE);

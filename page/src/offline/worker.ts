@@ -1,8 +1,8 @@
 /**
  * The service worker: the page itself comes from this device, and so do songs that are kept on it.
  *
- * A new version of the page waits until somebody agrees to it. What is kept of a song is written by the page
- * (`kept.ts`); here it is only read. Requests that say `no-store` mean the server and pass.
+ * A new version of the page waits until somebody agrees to it. The page writes the songs that are kept (`kept.ts`);
+ * here they are only read. Requests with `no-store` go to the server.
  */
 
 import { ACTIVATE, SONGS } from "./names.ts";
@@ -55,7 +55,7 @@ function kept(request: Request): Promise<Response | undefined> {
   return caches.match(request.url, { cacheName: SONGS, ignoreVary: true });
 }
 
-/** What the server says; what is kept if it does not answer, or something before it says so in its place. */
+/** The server's answer, or the kept one if the server does not answer, or a proxy reports that it is away. */
 async function serverFirst(request: Request): Promise<Response> {
   const answer = await fetch(request).catch(() => undefined);
   if (answer && ![502, 503, 504].includes(answer.status)) return answer;

@@ -4,7 +4,7 @@ import { ApiError, call } from "../api/client.ts";
 import { fail } from "./toasts.tsx";
 
 /**
- * What a path of the API answers, and a way to ask again; undefined until it has answered.
+ * The answer of a path of the API, and a way to ask again; undefined until it has answered.
  *
  * A path that this server does not have stays undefined too, so that what needs it is not shown.
  */
@@ -35,7 +35,7 @@ export function when(time: string | undefined): string {
   return time ? new Date(time).toLocaleString() : "never";
 }
 
-/** Does something, tells what went wrong, and then asks anew. */
+/** Does something, shows errors, and then asks again. */
 export function then(work: Promise<unknown>, again: () => void): void {
   work.then(again).catch(fail);
 }

@@ -1,4 +1,4 @@
-/** Something that is told this once, and can be selected at a click; nothing while there is none. */
+/** A secret that is shown once and can be selected with a click; nothing while there is none. */
 export function Secret({ text, secret }: { text: string; secret: string }) {
   return (
     <p class="secret" role="status">

@@ -1,4 +1,4 @@
-/** Files that are fetched here rather than by a link: so there is a way to see how far they are, and what goes wrong. */
+/** Files that are fetched here and not by a link, so that progress and errors can be shown. */
 
 import { fetchBytes } from "../api/client.ts";
 

@@ -1,4 +1,4 @@
-/** Short messages at the page's edge: what went wrong, and what can be undone. */
+/** Short messages at the page's edge: errors, and actions that can be undone. */
 
 import { signal } from "@preact/signals";
 
@@ -24,12 +24,12 @@ function remove(id: number): void {
   toasts.value = toasts.value.filter((toast) => toast.id !== id);
 }
 
-/** Tells something, and offers to do something about it. */
+/** Shows a message with a button. */
 export function tell(text: string, action?: Toast["action"]): void {
   show({ text, isError: false, ...(action && { action }) });
 }
 
-/** Tells an error; what was aborted on purpose is none. */
+/** Shows an error, unless it comes from an abort. */
 export function fail(error: unknown): void {
   if (error instanceof DOMException && error.name === "AbortError") return;
   show({ text: error instanceof Error ? error.message : String(error), isError: true });

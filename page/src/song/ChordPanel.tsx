@@ -96,7 +96,7 @@ function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number
   const { chords, beats } = practice.track.value!;
   const current = practice.chord.value;
   useSignalEffect(() => {
-    // Whoever wants no motion sees it change with the chords.
+    // With reduced motion it changes with the chords.
     const seconds = isCalm() ? (practice.track.value!.chords[practice.chord.value]?.start ?? 0) : practice.position.value;
     if (lane.current) lane.current.style.transform = `translateX(${-seconds * PIXELS_PER_SECOND}px)`;
   });

@@ -1,4 +1,4 @@
-/** Corrections of what was found in a song, part by part. */
+/** Corrections of a song's results, part by part. */
 
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
@@ -33,7 +33,7 @@ async function save({ practice, onClose }: Properties, part: object): Promise<vo
   }
 }
 
-/** A dialog with what all corrections have in common: the way back to what was computed. */
+/** The dialog of all corrections, with a button that returns to the computed part. */
 function Edit(properties: Properties & { title: string; part: PartName; children: ComponentChildren }) {
   const { practice, onClose, title, part, children } = properties;
   const edit = practice.track.value!.edits.find((each) => each.part === part);
@@ -52,7 +52,7 @@ function Edit(properties: Properties & { title: string; part: PartName; children
       {children}
       {edit && (
         <p class="row">
-          <span class="faint">You have corrected this part{edit.computedSince && "; it was computed anew since"}.</span>
+          <span class="faint">You have corrected this part{edit.computedSince && "; it has been computed again since"}.</span>
           <button onClick={revert}>Drop all corrections of it</button>
         </p>
       )}

@@ -118,7 +118,7 @@ function Choice({ option, chosen }: { option: Option; chosen: Signal<Record<stri
   );
 }
 
-/** A file to save; while it is made and fetched, how far that is. */
+/** A file to save, with the progress while it is made and fetched. */
 function Saved(properties: { name: string; detail?: string; path: string; children?: ComponentChildren }) {
   const { name, detail, path, children } = properties;
   /** The share that has arrived; null: nothing is under way. */

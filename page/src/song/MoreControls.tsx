@@ -10,7 +10,7 @@ const PACES: [number, string][] = [
   [2, "2"],
 ];
 
-/** What is set once rather than while one plays: the clicks, the count-in, where loops snap to, the speed trainer. */
+/** Settings that are rarely changed: the clicks, the count-in, where loops snap to, the speed trainer. */
 export function MoreControls({ practice, player }: { practice: Practice; player: Player }) {
   const { clicks, countIn } = player;
   return (

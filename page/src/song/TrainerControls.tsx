@@ -8,7 +8,7 @@ const FIRST_RATE = 0.7;
 /** The speed trainer: the tempo rises with the rounds of a loop. */
 export function TrainerControls({ practice, player }: { practice: Practice; player: Player }) {
   const trainer = player.trainer.value;
-  /** It begins with what it needs: a loop, and a tempo that can rise. */
+  /** Starts the trainer. Sets a loop and a lower tempo first, if there are none. */
   const start = () => {
     if (!player.loop.value) toggleLoop(practice);
     if (player.rate.value >= STANDARD.last) player.setRate(FIRST_RATE);

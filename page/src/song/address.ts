@@ -1,4 +1,4 @@
-/** How a song is practised, kept in the page's address: it can be shared, and is there again after a reload. */
+/** The practice settings of a song, kept in the page's address: it can be shared, and survives a reload. */
 
 import { effect, type Signal } from "@preact/signals";
 import type { Player } from "../audio/player.ts";
@@ -7,7 +7,7 @@ import { SNAPS } from "../music/snap.ts";
 import { parameters, remember } from "../router.ts";
 import type { Practice } from "./practice.ts";
 
-/** Takes over what the address says of the page, and of the player once there is one. */
+/** Takes over the address's settings of the page, and of the player once there is one. */
 export function readAddress(practice: Practice, player?: Player): void {
   const wanted = parameters();
   practice.capo.value = Number(wanted.get("capo") ?? 0) || 0;
@@ -46,7 +46,7 @@ function readNumber(list: string | null, strip: Strip, target: Signal<number>, l
 // Browsers refuse an address that changes with every step of a slider (Safari: 100 times in 30 s).
 const WRITE_MS = 300;
 
-/** Keeps the address up to date until the function that it gives is called. */
+/** Keeps the address up to date until the returned function is called. */
 export function writeAddress(practice: Practice): () => void {
   let timer = 0;
   const stop = effect(() => {

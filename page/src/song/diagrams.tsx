@@ -1,4 +1,4 @@
-/** How a chord is held on a guitar and on a keyboard. */
+/** Diagrams of a chord on a guitar and on a keyboard. */
 
 import { useEffect, useState } from "preact/hooks";
 import { tonesOf, type ParsedChord } from "../music/harte.ts";
@@ -23,7 +23,7 @@ export function GuitarDiagram({ chord, name }: { chord: ParsedChord; name: strin
   const { root, quality } = chord;
   useEffect(() => {
     let isCurrent = true;
-    // A quarter of a megabyte that whoever plays the piano does not need.
+    // A quarter of a megabyte that pianists do not need.
     import("../music/shapes.ts")
       .then(({ guitarShapes }) => isCurrent && setShapes(guitarShapes(chord)))
       .catch(fail);

@@ -1,4 +1,4 @@
-/** What can be saved of a song, as this server's description of its API tells. */
+/** The exports of a song, from this server's description of its API. */
 
 import { call } from "../api/client.ts";
 import type { Player } from "../audio/player.ts";
@@ -10,7 +10,7 @@ const STEM = `${TRACK}/stems/{model}/{stem}`;
 export interface Option {
   name: string;
   description: string;
-  /** What it can be, the default first; none: any text. */
+  /** The possible values, the default first; none: any text. */
   choices: string[];
 }
 
@@ -36,7 +36,7 @@ export interface Offer {
   formats: Format[];
 }
 
-/** Asks the server what it makes. */
+/** Asks the server for its exports. */
 export async function offer(): Promise<Offer> {
   const { paths } = await call<Description>("GET", "/openapi.json");
   const encodings = paths[STEM]?.get?.parameters?.find(({ name }) => name === "format")?.schema?.enum ?? [];

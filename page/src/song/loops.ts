@@ -1,4 +1,4 @@
-/** How loops are set. */
+/** Setting loops. */
 
 import type { Section } from "../api/types.ts";
 import { secondsOfFourBars, snapped } from "../music/snap.ts";
@@ -20,7 +20,7 @@ export function setEnd(practice: Practice, which: "start" | "end"): void {
   player.setLoop({ start, end });
 }
 
-/** Repeats the section that is heard now, or nothing any more. */
+/** Repeats the section that is heard now, or ends the loop. */
 export function toggleLoop(practice: Practice): void {
   const player = practice.player.value;
   if (!player) return;

@@ -15,7 +15,7 @@ import { modelsOf, soundOf, type Sound } from "./sound.ts";
 
 // A word is shown a little early: eyes need to be there before the voice.
 export const EARLY_SECONDS = 0.06;
-// Stems may come slower than the song runs: what is heard of it goes on until so much of them is there.
+// Stems may come more slowly than the song plays: the present sound plays on until this much of them is loaded.
 const LIVE_SECONDS = 10;
 const RELOAD_MS = 200;
 
@@ -37,7 +37,7 @@ export class Practice {
   readonly instrument = signal<"guitar" | "piano">("guitar");
   readonly model = signal("");
   readonly snapTo = signal<Snap>("beat");
-  /** Nothing is shown but what one plays from. */
+  /** Only chords and words are shown. */
   readonly stand = signal(false);
   readonly words = signal<"karaoke" | "book">("karaoke");
 
@@ -60,14 +60,14 @@ export class Practice {
   #picture = 0;
   #reloading: number | undefined;
   #opening: Promise<void> = Promise.resolve();
-  /** What the player plays: `sound`, unless that is still being opened. */
+  /** The sound in the player: `sound`, unless that is still being opened. */
   #heard: Sound | undefined;
 
   constructor(id: string) {
     this.id = id;
   }
 
-  /** Loads the song and follows what becomes of it, until the function that it gives is called. */
+  /** Loads the song and follows its changes, until the returned function is called. */
   start(): () => void {
     const onChange = (trackId: string) => {
       if (trackId === this.id) this.#reloading ??= window.setTimeout(() => this.#reload(), RELOAD_MS);
@@ -140,7 +140,7 @@ export class Practice {
     return modelsOf(this.track.value);
   }
 
-  /** Opens a sound in place of the one that there is, one change after the other; what is out of date by then is left out. */
+  /** Opens a sound in place of the present one. Changes come one after another; outdated ones are skipped. */
   #open(sound: Sound, duration: number): void {
     this.sound.value = sound;
     this.#opening = this.#opening.then(async () => {

@@ -1,4 +1,4 @@
-/** What keys do while a song is shown. */
+/** Keyboard shortcuts while a song is shown. */
 
 import { useEffect } from "preact/hooks";
 import { fail } from "../parts/toasts.tsx";
@@ -43,7 +43,7 @@ export function useShortcuts(practice: Practice, showHelp: () => void): void {
   }, [practice]);
 }
 
-/** Whether a key belongs to what has the focus: text, a choice, a slider's arrows, a button's space. */
+/** Whether a key belongs to the element with the focus: text, a choice, a slider's arrows, a button's space. */
 function isTaken(event: KeyboardEvent): boolean {
   const target = event.target as HTMLElement;
   if (document.querySelector("dialog[open]")) return true;
@@ -53,7 +53,7 @@ function isTaken(event: KeyboardEvent): boolean {
   return false;
 }
 
-/** Does what a key says; false if it says nothing. */
+/** Runs the shortcut of a key; false if it has none. */
 function obey(practice: Practice, event: KeyboardEvent, isSolo: boolean): boolean {
   const player = practice.player.value;
   if (!player) return false;

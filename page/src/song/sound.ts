@@ -1,9 +1,9 @@
-/** What of a song can be heard by now. */
+/** The sound of a song that can be played by now. */
 
 import type { Track, TrackJob } from "../api/types.ts";
 import { FlacFile, LiveStem, WholeFile, type Source } from "../audio/sources.ts";
 
-// Of all stems that StemTube makes, and so of those that can be heard while they are made.
+// The rate of all stems that StemTube makes, and so of those that can be heard while they are made.
 const STEM_RATE_HZ = 44_100;
 
 export interface Sound {
@@ -13,7 +13,7 @@ export interface Sound {
   /** That made the stems; empty if they are not complete. */
   model: string;
   sources: Source[];
-  /** Paths of the waveforms, one per source; empty where there is none yet. */
+  /** Paths of the waveforms, one per source; empty where one is missing. */
   peaks: string[];
   sampleRateHz: number;
 }
@@ -25,7 +25,7 @@ export function modelsOf(track: Track | undefined): string[] {
   return [...counts].toSorted(([, one], [, other]) => other - one).map(([model]) => model);
 }
 
-/** The best there is: complete stems, else those that are being made, else the mix. */
+/** The best available sound: complete stems, else those that are being made, else the mix. */
 export function soundOf(track: Track, job: TrackJob | undefined, model: string): Sound {
   const models = modelsOf(track);
   const chosen = models.includes(model) ? model : models[0];

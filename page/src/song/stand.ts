@@ -4,7 +4,7 @@ import { effect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Practice } from "./practice.ts";
 
-/** Shows what one plays from alone, on the whole screen where the browser has that; or everything again. */
+/** Shows only chords and words, in full screen where the browser has that; or everything again. */
 export function toggleStand(practice: Practice): void {
   practice.stand.value = !practice.stand.value;
   const root = document.documentElement;

@@ -2,7 +2,7 @@
 
 import type { Practice } from "./practice.ts";
 
-// A step back from just behind a beat goes to the beat before: whoever presses twice means it.
+// A step back from just behind a beat goes to the beat before, so that pressing twice goes back two beats.
 const BEHIND_SECONDS = 0.3;
 
 /** Where a step to the next beat leads, or (direction -1) to the one before. */
@@ -12,7 +12,7 @@ export function nextBeat(practice: Practice, direction: number): number {
   return next([0, ...times, practice.track.value!.durationSeconds], hereIn(practice), direction);
 }
 
-/** Likewise by sections. */
+/** The same, by sections. */
 export function nextSection(practice: Practice, direction: number): number {
   const { sections, durationSeconds } = practice.track.value!;
   return next([0, ...sections.map(({ start }) => start), durationSeconds], hereIn(practice), direction);

@@ -6,10 +6,10 @@ import { newId } from "../api/ids.ts";
 import { chosenOptions } from "../library/AddOptions.tsx";
 import { showTrack } from "../library/state.ts";
 import { fail } from "../parts/toasts.tsx";
-import * as shelf from "./shelf.ts";
+import * as storedFiles from "./storedFiles.ts";
 import * as tus from "./tus.ts";
 
-// More would only share the same line, and the server decodes each one whole.
+// More would only share the same connection, and the server decodes each one whole.
 const AT_A_TIME = 2;
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
@@ -30,7 +30,7 @@ export interface Upload {
 }
 
 interface Work {
-  kept: shelf.Kept;
+  kept: storedFiles.Kept;
   stop: AbortController;
 }
 
@@ -51,29 +51,29 @@ export async function addFiles(files: File[]): Promise<void> {
     const kept = { id: newId(), userId: user.value!.id, file, options, uploadId: "", createTime };
     enqueue(kept);
     // Where the browser keeps nothing, an upload does not outlive the page, and that is all.
-    await shelf.keep(kept).catch(() => undefined);
+    await storedFiles.keep(kept).catch(() => undefined);
   }
 }
 
-/** Goes on with what earlier pages began; what somebody else began here ends. */
+/** Continues uploads that earlier pages began; uploads of other users end. */
 export async function resumeUploads(userId: string): Promise<void> {
   for (const { kept, stop } of works.values()) {
     if (kept.userId === userId) continue;
     stop.abort();
     forget(kept.id);
   }
-  for (const { id } of await shelf.keptOf(userId).catch(() => [])) void takeOver(id);
+  for (const { id } of await storedFiles.keptOf(userId).catch(() => [])) void takeOver(id);
 }
 
-/** Goes on with an upload once no other page is at it, unless it has ended by then. */
+/** Continues an upload once no other page sends it, unless it has ended by then. */
 async function takeOver(id: string): Promise<void> {
   // A page that is loaded again may hold its locks for a moment still.
   await navigator.locks?.request(lockOf(id), () => undefined);
-  const kept = await shelf.find(id).catch(() => undefined);
+  const kept = await storedFiles.find(id).catch(() => undefined);
   if (kept && !works.has(id)) enqueue(kept);
 }
 
-function enqueue(kept: shelf.Kept): void {
+function enqueue(kept: storedFiles.Kept): void {
   works.set(kept.id, { kept, stop: new AbortController() });
   const { id, file } = kept;
   uploads.value = [...uploads.value, { id, name: file.name, size: file.size, state: "waiting", sent: 0, message: "" }];
@@ -85,7 +85,7 @@ export function pause(id: string): void {
   works.get(id)?.stop.abort();
 }
 
-/** Goes on with one that is paused, has failed, or waits for its next try. */
+/** Continues an upload that is paused, has failed, or waits for its next try. */
 export function resume(id: string): void {
   const work = works.get(id);
   if (!work) return;
@@ -95,7 +95,7 @@ export function resume(id: string): void {
   startNext();
 }
 
-/** Gives an upload up; what has arrived of it goes. */
+/** Cancels an upload; the bytes that have arrived are deleted. */
 export function cancel(id: string): void {
   const work = works.get(id);
   work?.stop.abort();
@@ -107,7 +107,7 @@ export function cancel(id: string): void {
 function forget(id: string): void {
   works.delete(id);
   uploads.value = uploads.value.filter((upload) => upload.id !== id);
-  shelf.drop(id).catch(() => undefined);
+  storedFiles.drop(id).catch(() => undefined);
 }
 
 function set(id: string, change: Partial<Upload>): void {
@@ -152,8 +152,8 @@ async function sendThrough(work: Work): Promise<void> {
   }
 }
 
-/** Sends what has not arrived yet; the track that it becomes. */
-async function send(kept: shelf.Kept, signal: AbortSignal): Promise<string> {
+/** Sends the bytes that have not arrived yet; returns the track's id. */
+async function send(kept: storedFiles.Kept, signal: AbortSignal): Promise<string> {
   set(kept.id, { state: "sending", message: "" });
   let arrived = kept.uploadId ? await look(kept) : undefined;
   if (!arrived) {
@@ -161,7 +161,7 @@ async function send(kept: shelf.Kept, signal: AbortSignal): Promise<string> {
     kept.uploadId = await tus.create(file, { filename: file.name, ...(options && { options }) });
     if (signal.aborted) void tus.end(kept.uploadId).catch(() => undefined);
     signal.throwIfAborted();
-    await shelf.keep(kept).catch(() => undefined);
+    await storedFiles.keep(kept).catch(() => undefined);
     arrived = { bytes: 0, trackId: undefined };
   }
   set(kept.id, { sent: arrived.bytes });
@@ -170,8 +170,8 @@ async function send(kept: shelf.Kept, signal: AbortSignal): Promise<string> {
   return arrived.trackId!;
 }
 
-/** How much has arrived; undefined if the server knows nothing of it any more. */
-async function look(kept: shelf.Kept): Promise<tus.Arrived | undefined> {
+/** The bytes that have arrived; undefined if the server no longer knows the upload. */
+async function look(kept: storedFiles.Kept): Promise<tus.Arrived | undefined> {
   try {
     return await tus.look(kept.uploadId);
   } catch (error) {
@@ -180,11 +180,11 @@ async function look(kept: shelf.Kept): Promise<tus.Arrived | undefined> {
   }
 }
 
-/** The server wants nothing of it: it stays in sight with the reason. A refused file is not sent by the next page. */
-function refuse(kept: shelf.Kept, error: unknown): void {
+/** The server refuses the file: it stays in the list with the reason. The next page does not send it. */
+function refuse(kept: storedFiles.Kept, error: unknown): void {
   set(kept.id, { state: "failed", message: error instanceof Error ? error.message : String(error) });
   kept.uploadId = "";
-  shelf.drop(kept.id).catch(() => undefined);
+  storedFiles.drop(kept.id).catch(() => undefined);
 }
 
 /** Trying again later may help: nobody answers or is signed in, another page was quicker, or there are too many now. */
@@ -198,7 +198,7 @@ function sentOf(id: string): number {
   return uploads.value.find((upload) => upload.id === id)?.sent ?? 0;
 }
 
-/** Returns after a while, when the browser is connected again, or when it is called off. */
+/** Returns after a while, when the browser is connected again, or when it is aborted. */
 function quietTime(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {

@@ -1,14 +1,14 @@
-/** Files by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload): what has arrived is never sent again. */
+/** Uploads by tus 1.0 (https://tus.io/protocols/resumable-upload): no byte that has arrived is sent again. */
 
 import { errorOf, noAnswer, renew, request } from "../api/client.ts";
 
 const PATH = "/uploads";
 const VERSION = { "Tus-Resumable": "1.0.0" };
 const UNAUTHENTICATED = 401;
-// A proxy on the way may pass a request on only when it has all of it: no more than a piece is lost with the connection.
+// A proxy may forward a request only when it has all of it, so at most one piece is lost with the connection.
 const PIECE_BYTES = 4 * 1024 * 1024;
 
-/** How far an upload is at the server; with the last byte, what it has become. */
+/** The bytes of an upload that the server has; with the last byte, its track. */
 export interface Arrived {
   bytes: number;
   trackId: string | undefined;
@@ -17,7 +17,7 @@ export interface Arrived {
 /**
  * Announces a file.
  *
- * @param metadata what the server shall know of it, and keep.
+ * @param metadata stored by the server.
  * @returns the upload's id.
  * @throws ApiError what it is refused with, a quota for instance.
  */
@@ -28,13 +28,13 @@ export async function create(file: File, metadata: Record<string, string>): Prom
   return response.headers.get("Location")!.split("/").at(-1)!;
 }
 
-/** How much has arrived. @throws ApiError no such upload (status 404): it has expired, or was refused. */
+/** The bytes that have arrived. @throws ApiError no such upload (status 404): it has expired, or was refused. */
 export async function look(id: string): Promise<Arrived> {
   const { headers } = await request("HEAD", `${PATH}/${id}`, { headers: VERSION });
   return arrived((name) => headers.get(name));
 }
 
-/** Ends an upload; what has arrived goes. */
+/** Ends an upload; the bytes that have arrived are deleted. */
 export async function end(id: string): Promise<void> {
   await request("DELETE", `${PATH}/${id}`, { headers: VERSION });
 }

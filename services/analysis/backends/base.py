@@ -1,4 +1,4 @@
-"""What every analysis backend takes and gives: arrays in, these dataclasses out.
+"""The interface of analysis backends: arrays in, these dataclasses out.
 
 Times are seconds from the start of the track, confidences lie in [0, 1], chord labels follow Harte's syntax
 (Harte et al., ISMIR 2005) as `mir_eval` reads it.
@@ -18,7 +18,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry(Entry):
-    """What is known of a backend before it is loaded; `cost` is seconds of one CPU core per minute of audio.
+    """The facts about a backend before it is loaded; `cost` is seconds of one CPU core per minute of audio.
 
     Args:
         module: the module beside its `entries.py` whose `load` (see `Loader`) makes it.
@@ -188,7 +188,7 @@ Result = Beats | Key | Chords | Structure | Lyrics
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a backend may use beside the audio: results of the parts named in its `needs`, and the caller's options.
+    """The inputs of a backend beside the audio: results of the parts named in its `needs`, and the caller's options.
 
     A backend of the structure that is given a `structure` names its sections again: then the audio is the vocals stem,
     and `lyrics` are what is sung, if that is known. For the lyrics, `mix` decodes the mix that the vocals are from (any

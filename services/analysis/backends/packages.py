@@ -10,7 +10,7 @@ MADMOM_LICENCE = "BSD-3-Clause, models CC BY-NC-SA 4.0 (not for commercial use)"
 
 
 def version(name: str, revision: int, *packages: tuple[str, str]) -> str:
-    """A backend's version, which is part of cache keys: it changes with whatever may change results.
+    """A backend's version, which is part of cache keys: it changes with everything that may change results.
 
     Args:
         name: of the backend.

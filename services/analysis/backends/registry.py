@@ -17,14 +17,14 @@ from services.common.weights.catalogue import AUTO, NO_FAULTS, Catalogue, Model,
 from services.common.weights.store import Availability, Weights, WeightStore
 
 Order = Mapping[Part, Sequence[str]]
-"""What `auto` tries for each part, best first, as `catalogue.Preference` is written; a part without any: its own."""
+"""The order of `auto` for each part, best first, as `catalogue.Preference` is written; empty: the part's own order."""
 
 OWN_ORDER: Order = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What is used for a request.
+    """The choice for a request.
 
     Args:
         backend: its name.
@@ -50,7 +50,7 @@ def names(part: Part) -> list[str]:
 
 
 def entry(part: Part, name: str) -> BackendEntry:
-    """What is known of a backend before it is loaded.
+    """The facts about a backend before it is loaded.
 
     Raises:
         InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
@@ -84,7 +84,7 @@ def choose(
     order: Order = OWN_ORDER,
     language: str = "",
 ) -> Chosen:
-    """What to use for a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
+    """Resolves a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
 
     Args:
         part: what is wanted.
@@ -92,7 +92,7 @@ def choose(
         model: of the backend, or `auto`.
         store: where weights are found.
         device: "cpu", "cuda" or "auto"; the best model depends on it.
-        failed: (backend, model) that turned out not to be had, whatever their availability says, and why.
+        failed: (backend, model) that could not be used although they seemed available, and why.
         language_model: that the operator has named. Backends that ask one are no automatic choice without; by name
             they are chosen all the same, for what is wrong then concerns their part alone.
         order: what `auto` tries.
@@ -154,7 +154,7 @@ def load(
 
 
 def check_order(order: Order) -> None:
-    """Checks what `auto` shall try.
+    """Checks an order of `auto`.
 
     Raises:
         ValueError: a name is not that of a backend of its part, or of a model of that backend.

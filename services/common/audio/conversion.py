@@ -15,7 +15,7 @@ from services.common.samples import Samples
 
 _QUALITY = "HQ"
 _NAMELESS = {4: "quad", 6: "5.1", 8: "7.1"}
-"""What channels without names most likely are, by their number."""
+"""The most likely layout of channels without names, by their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Converter:
         return mixed if self._stream is None else self._resample(mixed, last=False)
 
     def flush(self) -> Samples:
-        """What the resampler still holds when no block follows."""
+        """The samples that the resampler still holds after the last block."""
         nothing = np.empty((self._channels, 0), np.float32)
         return nothing if self._stream is None else self._resample(nothing, last=True)
 

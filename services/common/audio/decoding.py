@@ -1,4 +1,4 @@
-"""What callers do with a file: look at its header, check it, inspect it, decode it.
+"""Operations on a file: read its header, check it, inspect it, decode it.
 
 Where strangers' files come, in a sandbox, whose errors come then beside those that are named here.
 """
@@ -17,7 +17,7 @@ from services.common.samples import Samples
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What one full decode tells of a file.
+    """The facts that one full decode gives about a file.
 
     Args:
         info: with exact duration.
@@ -95,7 +95,7 @@ def decode(
     on_progress: Progress | None = None,
     sandbox: Sandbox | None = None,
 ) -> Samples:
-    """The whole sound at one rate and number of channels, whatever the file has.
+    """The whole sound, converted to one rate and number of channels.
 
     Encoder delay and padding of MP3, Opus, Vorbis and AAC are cut away as far as the file tells them. See `Converter`
     for how channels are mixed.

@@ -187,7 +187,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Encoding:
-    """How FFmpeg makes a format.
+    """FFmpeg's settings for a format.
 
     Args:
         muxer: FFmpeg's name.

@@ -36,7 +36,7 @@ class LoudnessMeter:
 
     def add(self, block: Samples) -> None:
         """Takes the next float32 [channels, samples]."""
-        from scipy.signal import sosfilt  # costs 70 MB and half a second, which only who measures shall pay
+        from scipy.signal import sosfilt  # costs 70 MB and half a second, so only where it is used
 
         weighted, self._state = sosfilt(self._filter, block, axis=-1, zi=self._state)
         weighted = np.concatenate([self._rest, weighted], axis=1)

@@ -29,7 +29,7 @@ _EXACT = frozenset({"aiff", "au", "flac", "tak", "tta", "wav", "wv"})
 _DECLARING = _EXACT | {"ape", "caf", "mp4", "ogg"}
 """Containers that count the samples, in the header or on the last page; others guess from the size or do not tell."""
 _RESYNCING = frozenset({"mp3", "aac", "ac3", "eac3", "mpeg", "mpegts", "amr"})
-"""Containers that search for the next frame in whatever they are given, so they find some in anything."""
+"""Containers that search for the next frame in any data, so they find some in anything."""
 _MPEG_CODECS = frozenset({"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"})
 
 _MAX_FAILED_SHARE = 0.01
@@ -119,7 +119,7 @@ class Reader:
 
     @property
     def decoded_seconds(self) -> float:
-        """How much was decoded so far; exact, as samples are counted."""
+        """The length decoded so far; exact, because samples are counted."""
         return sum(samples / rate for rate, samples in self._counts.items())
 
     @property

@@ -2,7 +2,7 @@
 
 FFmpeg's decoders are a million lines of C that meet any bytes. A file that makes one of them spin, hang, take all
 memory or run the file's own code has gained a process without rights, secrets or other files (see `confinement`), which
-is ended. What such a process says is checked here as a stranger's word.
+is ended. The output of such a process is not trusted and is checked here.
 """
 
 import json
@@ -260,7 +260,7 @@ class SandboxedReader:
             left = left[self._patiently(self._socket.send, left) :]
 
     def _patiently(self, exchange: Callable[[memoryview], int], data: memoryview) -> int:
-        """Sends or receives; whoever waits for it can stop it, and its time is limited."""
+        """Sends or receives. The caller can stop it, and its time is limited."""
         while True:
             if self._waited > self._sandbox.wall_seconds:
                 raise _over_limit(f"{self._sandbox.wall_seconds:g} s")
@@ -280,7 +280,7 @@ class SandboxedReader:
             self._on_progress(self._progress)
 
     def _death(self) -> StemTubeError:
-        """What the end of the process means."""
+        """The error that the end of the process means."""
         try:
             status = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

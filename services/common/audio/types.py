@@ -34,7 +34,7 @@ EXTENSIONS: Mapping[Format, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is accepted.
+    """Limits of accepted files.
 
     Args:
         max_seconds: of sound; counted while decoding, so that a header cannot lie about it.
@@ -53,7 +53,7 @@ NO_LIMITS = Limits(max_seconds=float("inf"), max_bytes=2**63 - 1)
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file holds.
+    """The contents of a file.
 
     Args:
         duration_seconds: exact after a decode; from the header after `probe`, 0 if that does not tell.

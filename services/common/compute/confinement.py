@@ -47,7 +47,7 @@ _SYSTEM_CALLS = {
     "exit_group": (231, 94),
     "getrandom": (318, 278),
 }
-"""What decoders, NumPy, Python and the C library ask the kernel for while they compute."""
+"""System calls that decoders, NumPy, Python and the C library make while they compute."""
 
 # Machine: place in the table above, AUDIT_ARCH_* of linux/audit.h, number of the system call `seccomp`.
 _MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
@@ -83,14 +83,14 @@ def limit_memory(memory_bytes: int) -> None:
 def confine(memory_bytes: int, cpu_seconds: int) -> str:
     """Leaves this process, all of its threads, nothing but to compute and to use the files that it has open.
 
-    Whatever it needs must be imported: from now on it opens nothing.
+    Import all that it needs before: from now on it opens nothing.
 
     Args:
         memory_bytes: see `limit_memory`.
         cpu_seconds: that it may compute; it gets SIGXCPU then, and SIGKILL a second later.
 
     Returns:
-        What this system leaves unlimited, in words; empty on Linux where nothing hinders it.
+        A text that names what stays unlimited on this system; empty on Linux where nothing hinders it.
     """
     missing = [_limit(memory_bytes, cpu_seconds), _filter_system_calls()]
     return "; ".join(filter(None, missing))

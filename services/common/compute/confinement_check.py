@@ -43,7 +43,7 @@ async def expect_confinement(settings: DecoderSettings) -> None:
 
 
 def missing_confinement(settings: DecoderSettings) -> str:
-    """What this machine leaves unlimited, in words; empty if nothing. Blocks."""
+    """A text that names what stays unlimited on this machine; empty if nothing. Blocks."""
     try:
         ended = subprocess.run(
             [sys.executable, "-P", "-s", "-c", _PROGRAM.format(settings.memory_mib * 2**20, settings.cpu_seconds)],

@@ -1,4 +1,4 @@
-"""Where models run: which devices there are, whether one can compute, and which errors are a device's."""
+"""Devices for models: which there are, whether one can compute, and which errors are a device's."""
 
 import sys
 from pathlib import Path
@@ -57,12 +57,12 @@ def device_error(error: BaseException) -> DeviceError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of whichever device, does not suffice."""
+    """Whether an error says that the memory of a device does not suffice."""
     return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _tells(error, _SIGNS_OF_NO_MEMORY)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says first: torch goes on with advice for programmers."""
+    """The first line of an error. torch continues with advice for programmers."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -99,7 +99,7 @@ class Engine:
         Args:
             task: JSON.
             tell: called with what the task reports, from a thread of this process; raising from it stops the task.
-            keep: called likewise with each part of the result that is ready early.
+            keep: called in the same way with each part of the result that is ready early.
 
         Raises:
             StemTubeError: as the task raised it.

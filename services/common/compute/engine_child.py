@@ -26,7 +26,7 @@ INTERNAL_MESSAGE = "Something went wrong here; the server's log tells more."
 
 
 class Report(Protocol):
-    """How a task tells where it is; from any of its threads."""
+    """Reports a task's progress, from any of its threads."""
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
@@ -34,7 +34,7 @@ class Report(Protocol):
         Cheap: what comes fast is put together.
 
         Raises:
-            StoppedError: the task shall stop.
+            StoppedError: the task was asked to stop.
         """
         ...
 
@@ -142,7 +142,7 @@ def _proved(prove: Prove, settings: Any) -> str:
 
 
 def _failure(error: Exception, *, computes: bool) -> tuple[str, Any]:
-    """What the parent is told of an error; `computes`: on a device, which may be to blame."""
+    """The error as it is sent to the parent. `computes`: the task ran on a device, which may be the cause."""
     if computes and (fault := device_error(error)):
         if not isinstance(error, DeviceNotReadyError):
             log.error("the device failed", reason=fault.reason, exc_info=error)
@@ -162,7 +162,7 @@ def _end_with_parent() -> None:
 
 
 class _ChildReport:
-    """`Report` in the child: sends news to the parent, at most ten a second, and whole whatever thread tells them."""
+    """`Report` in the child: sends news to the parent, at most ten a second. Safe to call from any thread."""
 
     def __init__(self, connection: Connection, stop: Event) -> None:
         self._connection = connection

@@ -12,7 +12,7 @@ LEAST_CHILDREN, MOST_CHILDREN = 4, 8
 
 
 def default_children() -> int:
-    """How many children share this machine's cores: as many as there are, within reason.
+    """The number of children that share this machine's cores: one per core, within limits.
 
     At least a few, as tasks wait for disks as well, and so that several users are served side by side; not too many,
     for each takes memory.

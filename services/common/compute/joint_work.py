@@ -53,7 +53,7 @@ class JointWork(Generic[R]):
             work: does the work.
 
         Raises:
-            Exception: whatever `turn` or `work` raises; the latter's errors are raised for all who have joined.
+            Exception: any that `turn` or `work` raises; an error of `work` is raised for every caller that has joined.
         """
         while True:
             attempt = self._begun.get(key) or self._attempt(key, turn, work)

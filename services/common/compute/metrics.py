@@ -43,7 +43,7 @@ def gpu_memory() -> dict[str, int]:
     """Bytes of the GPU's memory, nothing where this process has not used one.
 
     `held` is what torch has in this process now, `most` the most that it needed since this was asked last; `used` and
-    `total` are of the whole GPU, whoever uses it. Does not import torch.
+    `total` are of the whole GPU, with all processes that use it. Does not import torch.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -57,7 +57,7 @@ def gpu_memory() -> dict[str, int]:
             "total": total,
         }
         torch.cuda.reset_peak_memory_stats()
-    except RuntimeError:  # a fault of an earlier kernel is told by whatever is called next
+    except RuntimeError:  # a fault of an earlier kernel is raised by the next call
         return {}
     return found
 

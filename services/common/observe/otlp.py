@@ -34,7 +34,7 @@ class _Exporter(OTLPSpanExporter):
 
 
 def create_provider(settings: TracingSettings, service: str) -> TracerProvider:
-    """What makes a process's spans and sends them in the background.
+    """Makes a process's spans and sends them in the background.
 
     Args:
         settings: with an address.
@@ -43,7 +43,7 @@ def create_provider(settings: TracingSettings, service: str) -> TracerProvider:
     # It also complains of a stream that was left in the middle and is closed by another task, in another context.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     provider = TracerProvider(
-        # What begins a trace decides whether it is kept; all that becomes part of it goes by that.
+        # The first span of a trace decides whether the trace is kept; the others follow it.
         sampler=ParentBased(TraceIdRatioBased(settings.share)),
         resource=Resource.create({SERVICE_NAME: service, SERVICE_NAMESPACE: "stemtube"}),
         shutdown_on_exit=False,

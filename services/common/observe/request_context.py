@@ -1,4 +1,4 @@
-"""What goes along with a request, from the click through RPCs and jobs to the worker: for logs and traces alone.
+"""Ids that follow a request, from the click through RPCs and jobs to the worker: for logs and traces alone.
 
 The request's and the track's id are kept where structlog keeps what every line of a context has.
 """

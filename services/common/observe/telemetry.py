@@ -67,7 +67,7 @@ def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a child process needs to log and trace as its parent does; picklable.
+    """The settings with which a child process logs and traces as its parent does; picklable.
 
     Args:
         log: settings.
@@ -84,7 +84,7 @@ _file: Path | None = None
 
 
 def for_child(settings: LogSettings) -> Inherited:
-    """What a child of this process is given."""
+    """The settings for a child of this process."""
     return Inherited(settings, _file, tracing.present_settings())
 
 

@@ -58,7 +58,7 @@ def configure_tracing(settings: TracingSettings, service: str) -> None:
 
 
 def present_settings() -> TracingSettings:
-    """What this process was configured with, for its children."""
+    """The settings of this process, for its children."""
     return _settings
 
 

@@ -1,10 +1,10 @@
-"""Who is calling: tokens checked offline with auth's public keys, identities, and a service's own token.
+"""Identities of callers: tokens checked offline with auth's public keys, and a service's own token.
 
 Every RPC but those named public needs `authorization: Bearer <JWT>` in its metadata. The token says whether a user or a
 service calls; `caller()` gives it to the code that answers.
 
-Most tokens are good for all that their bearer may do. A token with scopes (an API token's, a one-time password's) is
-good for RPCs of these scopes only; `services.common.rpc.interceptor` checks that.
+Most tokens allow all that their bearer may do. A token with scopes (an API token's, a one-time password's) is
+valid for RPCs of these scopes only; `services.common.rpc.interceptor` checks that.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ RENEWAL_RETRY_SECONDS = 2.0
 API_TOKEN_PREFIX = "stemtube_"
 READ, WRITE, ADMIN = "read", "write", "admin"
 SCOPES = (READ, WRITE, ADMIN)
-"""What an API token can be good for."""
+"""The scopes that an API token can have."""
 CHANGE_PASSWORD = "change-password"
 """Scope of a session that began with a one-time password."""
 READING = ("Get", "List", "Watch", "Search", "LookUp")
@@ -53,7 +53,7 @@ class Identity:
         kind: which of the two it is.
         admin: may do what admins do.
         session_id: of the session or API token that the access token was got with.
-        scopes: what the token is good for; None for all that its bearer may do.
+        scopes: the token's scopes; None for all that its bearer may do.
     """
 
     subject: str
@@ -121,7 +121,7 @@ def require_service() -> Identity:
 
 
 def require_scope(identity: Identity, method: str, accepted: Mapping[str, frozenset[str]]) -> None:
-    """Checks that a token with scopes is good for an RPC.
+    """Checks that a token with scopes is valid for an RPC.
 
     Args:
         identity: who calls.

@@ -133,7 +133,7 @@ def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
 
 
 class AuthClient:
-    """What every service asks of auth: the signing keys, what has ended, and a token of its own."""
+    """The calls of every service to auth: signing keys, ended sessions, and a token of its own."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
         self._access_tokens: Any = access_token_pb2_grpc.AccessTokenServiceStub(channel)

@@ -38,7 +38,7 @@ class Draining:
 
 
 async def until(updates: AsyncGenerator[T, None], end: Coroutine[Any, Any, None]) -> AsyncGenerator[T, None]:
-    """Passes `updates` on until they end, or until `end` raises, which it does in their stead."""
+    """Passes `updates` on until they end, or until `end` raises; then raises its error."""
     ending = asyncio.ensure_future(end)
     following: asyncio.Future[T | None] | None = None
     try:

@@ -196,7 +196,7 @@ async def _statuses(
         except grpc.aio.AbortError:
             code = Code.UNKNOWN.name
             raise
-        # Whatever bug a servicer has: the caller gets INTERNAL without details, the log gets the traceback.
+        # A servicer's bug: the caller gets INTERNAL without details, the log gets the traceback.
         except Exception:
             code = Code.INTERNAL.name
             tracing.mark_failed(span, code)

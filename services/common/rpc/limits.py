@@ -36,7 +36,7 @@ class TokenBuckets:
         """Takes a token.
 
         Raises:
-            LimitExceededError: there is none (reason TOO_MANY_REQUESTS).
+            LimitExceededError: no request is left (reason TOO_MANY_REQUESTS).
         """
         now = time.monotonic()
         bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
@@ -51,7 +51,7 @@ class TokenBuckets:
 
 
 class Slots:
-    """How much somebody has open at the same time.
+    """Limits what a caller has open at the same time.
 
     Args:
         most: for each key.

@@ -1,4 +1,4 @@
-"""What admins see of a process from afar: its log, its work, its models. Every service serves it beside its own."""
+"""RPCs for admins about a process: its log, its work, its models. Every service serves them beside its own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -75,7 +75,7 @@ class _Fetching:
         self._stopped = False
 
     async def fractions(self) -> AsyncIterator[float]:
-        """How much is there, again and again, 1 at last.
+        """Yields the fraction that has arrived, 1 at the end.
 
         Raises:
             WeightsMissingError: it is not to be had.

@@ -1,4 +1,4 @@
-"""Where a request comes from: the address of the client itself, also behind proxies, which are believed if trusted."""
+"""The address of the client that sent a request, also behind proxies. Only trusted proxies are believed."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ PRIVATE = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who is at the far end.
+    """The client at the other end.
 
     Args:
         address: IP address; empty if that is not known, as for programs on a trusted machine.
@@ -43,7 +43,7 @@ class Client:
 
     @property
     def network(self) -> str:
-        """What limits are counted for: the address, or with IPv6 the /64, all of which one customer has."""
+        """The key that limits are counted by: the address, or with IPv6 the /64, because one customer has all of it."""
         if ":" not in self.address:
             return self.address
         return str(ipaddress.ip_network(f"{self.address}/64", strict=False))
@@ -78,11 +78,11 @@ class TrustedProxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client_address(self, peer: str, forwarded: Iterable[str]) -> str:
-        """Where a request comes from.
+        """The client that a request comes from.
 
         Args:
             peer: address of the other end of the connection.
-            forwarded: addresses that proxies tell, nearest last. Whoever connects can make the first of them up.
+            forwarded: addresses that proxies tell, nearest last. A client can invent the first of them.
 
         Returns:
             The last address that no proxy has; empty if all are proxies'.

@@ -24,7 +24,7 @@ from stemtube.operations.v1 import operations_pb2
 
 
 class Worker(Protocol):
-    """What does the jobs of a service."""
+    """The worker that does a service's jobs."""
 
     async def close(self) -> None:
         """Frees what the worker holds."""
@@ -32,7 +32,7 @@ class Worker(Protocol):
 
 
 class VerifiedCallers:
-    """How a service knows its callers, and makes itself known to the services that it calls."""
+    """Verifies the callers of a service, and proves the service to those that it calls."""
 
     def __init__(self, settings: Settings, service: str) -> None:
         self.network = settings.network
@@ -75,7 +75,7 @@ def queue_route(jobs: JobQueue) -> web.RouteDef:
 
 
 async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
-    """What waits and runs, for admins.
+    """The waiting and running jobs, for admins.
 
     Raises:
         UnavailableError: the database is away.

@@ -52,7 +52,7 @@ SERVER_OPTIONS = (
 
 @dataclass(frozen=True)
 class Service:
-    """What a process serves.
+    """The gRPC services of a process.
 
     Args:
         name: full name of its first gRPC service (`stemtube.auth.v1.SessionService`).
@@ -214,7 +214,7 @@ async def serve(
 async def _end_service_when_damaged(
     database: Path | None, servicer: health.aio.HealthServicer, services: Iterable[str]
 ) -> None:
-    """Has health say so of the services, not of the process (""), which lives: a restart would not mend the file."""
+    """Has health say so of the services, not of the process (""), which lives: a restart would not repair the file."""
     while True:
         await asyncio.sleep(DAMAGE_SECONDS)
         if damaged_files.fault_in(database):

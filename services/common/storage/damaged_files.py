@@ -10,7 +10,7 @@ from services.common.errors import DataLossError
 
 log = structlog.get_logger(__name__)
 
-# Of the whole process: the library, its queue and its chores use one file by several pools of connections.
+# Of the whole process: the library, its queue and its maintenance use one file by several pools of connections.
 _faults: dict[Path, DataLossError] = {}
 _lock = threading.Lock()
 

@@ -78,7 +78,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """What is stored for `value`."""
+        """The stored form of `value`."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -218,7 +218,7 @@ async def migrate(url: str, package: str, tables: str = "") -> None:
 
 
 def run_migrations(metadata: MetaData) -> None:
-    """What a service's `migrations/env.py` does: runs the migrations on the connection that `migrate` gives.
+    """The work of a service's `migrations/env.py`: runs the migrations on the connection that `migrate` gives.
 
     Args:
         metadata: the tables that the migrations lead to.

@@ -29,7 +29,7 @@ _POSTGRESQL_REASONS = {
 
 
 def fault_of(error: Exception, path: Path | None = None) -> StemTubeError | None:
-    """What an error of a database driver or of SQLAlchemy means; None if the query is wrong, not the database.
+    """The fault that an error of a database driver or SQLAlchemy means; None if the query is wrong, not the database.
 
     Args:
         error: as it was raised.

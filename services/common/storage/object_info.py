@@ -23,7 +23,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What is known of an object without reading it.
+    """The facts about an object that are known without reading it.
 
     Args:
         key: relative key.

@@ -124,7 +124,7 @@ class ObjectStore:
         Raises:
             InvalidInputError: reason BAD_KEY.
             UnavailableError: the storage does not take it.
-            Exception: whatever `data` raises.
+            Exception: any that `data` raises.
         """
         check_key(key)
         if isinstance(data, bytes):
@@ -177,7 +177,7 @@ class ObjectStore:
         Args:
             key: of the object.
             start: first byte.
-            length: number of bytes; None for all up to the end. What lies beyond the end is left out.
+            length: number of bytes; None for all up to the end. Bytes beyond the end are left out.
             chunk: bytes per piece.
 
         Raises:

@@ -49,7 +49,7 @@ _SYSTEM_REASONS = {
 
 
 def sqlite_fault(error: sqlite3.Error, path: Path | None = None) -> StemTubeError | None:
-    """What an error of SQLite means; None if the statement is wrong, not the file.
+    """The fault that an error of SQLite means; None if the statement is wrong, not the file.
 
     Args:
         error: as it was raised.
@@ -65,7 +65,7 @@ def fault(reason: str, path: Path | None, detail: str) -> StemTubeError:
 
 
 def system_fault(error: OSError, path: Path) -> StemTubeError:
-    """What it means that the system does not let a database's file be opened or made."""
+    """The fault, if the system does not let a database's file be opened or made."""
     reason = _SYSTEM_REASONS.get(error.errno or 0)
     if reason is not None:
         return outage(reason, path)

@@ -1,4 +1,4 @@
-"""What can be chosen for a task: whether it can be used here, what `auto` means, and what stands in for what.
+"""The choices for a task: which of them can be used here, the meaning of `auto`, and substitutes.
 
 A catalogue holds entries: separation models, or the backends of one kind of analysis. An entry that has several sets of
 weights lists them as its models, and is chosen as `entry/model`. `auto` tries the names of an order, best first; only
@@ -34,12 +34,12 @@ class Model:
 
 
 NO_MODEL = Model("")
-"""What an entry without models of its own is used with."""
+"""The model of an entry that has no models to choose from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What is known of a choice before it is loaded.
+    """The facts about a choice that are known before it is loaded.
 
     Args:
         name: what a user chooses it by, unique within its catalogue.
@@ -67,7 +67,7 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[E]):
-    """What is used for a request.
+    """The choice for a request.
 
     Args:
         entry: what was chosen.
@@ -198,7 +198,7 @@ class Catalogue(Generic[E]):
         skipped: Collection[str] = (),
         failed: Mapping[tuple[str, str], str] = NO_FAULTS,
     ) -> Choice[E]:
-        """What to use for a user's choice of entry and model, names or `auto`. May ask a hub.
+        """Resolves a user's choice of entry and model, names or `auto`. May ask a hub.
 
         Args:
             name: of an entry, or `auto`.
@@ -206,7 +206,7 @@ class Catalogue(Generic[E]):
             model: of the entry, or `auto`.
             has_gpu: whether the worker has a GPU; the order of `auto` may depend on it.
             skipped: entries that `auto` passes over silently.
-            failed: (entry, model) that turned out not to be usable whatever their availability says, and why.
+            failed: (entry, model) that could not be used although they seemed available, and why.
 
         Raises:
             InvalidInputError: there is no such entry or model.
@@ -256,7 +256,7 @@ class Catalogue(Generic[E]):
         return "" if found.available else found.reason
 
     def _candidates(self, name: str, model: str, has_gpu: bool, skipped: Collection[str]) -> Iterator[Choice[E]]:
-        """What to try, best first."""
+        """The candidates, best first."""
         if name != AUTO:
             self.entry(name)
         device = "gpu" if has_gpu else "cpu"

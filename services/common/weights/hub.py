@@ -42,7 +42,7 @@ class _HostError(FetchError):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is remembered of a host or an address: why it cannot be used (empty: it can), and when that was found."""
+    """The memory of a host or an address: why it cannot be used (empty: it can), and when that was found."""
 
     fault: str
     at: float

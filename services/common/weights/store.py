@@ -263,7 +263,7 @@ def matches(path: Path, checksum: str) -> bool:
 
 
 def _advice(weights: Weights, file: WeightFile, fault: str) -> str:
-    """What is missing, why, and how to get it."""
+    """A message that names the missing files, the cause, and how to get them."""
     path = PurePosixPath(file.path)
     host = urlsplit(file.url).netloc if file.url else ""
     why = f"and cannot be fetched from {host} ({fault})" if host else f"({fault})"
@@ -283,7 +283,7 @@ def pull(store: WeightStore, find: Callable[[str], Weights], arguments: Sequence
     """Fetches a model's weights for a person at a terminal, with its progress in per cent.
 
     Args:
-        store: where they shall be.
+        store: the store to put them in.
         find: gives a model's files by its name.
         arguments: of the command line: the name; `--find` before it only asks whether there is such a model.
 

@@ -1,4 +1,4 @@
-"""What every separation model takes and gives: a mix as an array in, stems as arrays out."""
+"""The interface of separation models: a mix as an array in, stems as arrays out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What a model runs on.
+    """The hardware that a model runs on.
 
     Args:
         device: of torch, such as `cpu` or `cuda`.
@@ -79,7 +79,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry(Entry):
-    """What is known of a model before it is loaded; `cost` is computing time in units of `htdemucs`.
+    """The facts about a model before it is loaded; `cost` is computing time in units of `htdemucs`.
 
     Args:
         family: the folder of this package whose module `separator` has `load(entry, paths, hardware)`.
@@ -114,7 +114,7 @@ class Separator(Protocol):
         Raises:
             InvalidInputError: the mix has another shape or type; raised at once.
             StoppedError: out of `progress`, when the next chunk is asked for.
-            NoMemoryError: likewise; not even one segment fits into memory (reason OUT_OF_MEMORY).
+            NoMemoryError: not even one segment fits into memory (reason OUT_OF_MEMORY).
         """
         ...
 

@@ -18,7 +18,7 @@ from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
 
 OWN_ORDER = ("htdemucs", "spleeter_2stems")
-"""What `auto` tries, best first."""
+"""The order of `auto`, best first."""
 
 CONVERTED = "converted"
 """Folder of the models directory for networks that were converted for this machine."""
@@ -30,7 +30,7 @@ def names(store: WeightStore | None = None) -> list[str]:
 
 
 def entry(name: str, store: WeightStore | None = None) -> ModelEntry:
-    """What is known of a model before it is loaded.
+    """The facts about a model before it is loaded.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
@@ -68,7 +68,7 @@ def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> C
 
 
 def check_order(order: Sequence[str]) -> None:
-    """Checks what `auto` shall try.
+    """Checks an order of `auto`.
 
     Raises:
         ValueError: a name is not that of a published model.

@@ -15,15 +15,15 @@ const { name, Stretch } = taken();
 // A jump is heard as a click if it is sudden; between the two ways to play, what is stretched needs a block to swell.
 const JUMP_SAMPLES = 128;
 const CHANGE_SAMPLES = 2048;
-// What is in the stretcher still sounds for its latency and a block.
+// Sound in the stretcher is still heard for its latency and a block.
 const TAIL_SECONDS = 0.4;
 
 class Deck extends Stretch {
   #voices: Voice[] = [];
-  /** What was read ahead of time, as the stretcher needs it: played as late as what is stretched. */
+  /** Samples that were read ahead, as the stretcher needs them: played with the stretcher's delay. */
   #delay: Float32Array[] = [];
   #written = 0;
-  /** What the stretcher reads next, per channel. */
+  /** The samples that the stretcher reads next, per channel. */
   #needed: Float32Array[] = [];
   #stretchUntil = 0;
 
@@ -49,7 +49,7 @@ class Deck extends Stretch {
     return this.timeMap[0]!;
   }
 
-  /** Seconds of the song that are to be computed now; at its end the loop begins anew. */
+  /** Seconds of the song that are to be computed now; at its end the loop begins again. */
   #input(segment: Segment): number {
     const loop = segment.loopEnd - segment.loopStart;
     const time = (currentTime + this.outputLatencySeconds - segment.output) * segment.rate;
@@ -57,7 +57,7 @@ class Deck extends Stretch {
     return segment.input + time;
   }
 
-  /** Has the stretcher run, or only sound out, with one piece of just what it needs: it misreads where pieces meet. */
+  /** Runs the stretcher, or lets it sound out, with one piece of exactly its input: it misreads where pieces meet. */
   #stretch(segment: Segment, isStretched: boolean, run: () => void): void {
     const { audioBuffers, audioBuffersStart } = this;
     const isActive = segment.active;

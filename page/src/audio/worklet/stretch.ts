@@ -2,7 +2,7 @@
  * The processor class of signalsmith-stretch, before it is registered.
  *
  * The package registers its class when it is loaded in a worklet and exports nothing there; this module must be loaded
- * before it, and takes the class. What is declared here is what `Deck` uses of it, of the version that package.json pins.
+ * before it, and takes the class. It declares the members that `Deck` uses, for the version in package.json.
  */
 
 export interface Segment {

@@ -17,7 +17,7 @@ _RARE = {2: 1.8, 5: 2.0, 7: 2.0}
 _TERNARY = (2, 4)
 # Share of the evidence's variance that a meter out of the usual must explain.
 _LEAST_EXPLAINED = 0.25
-# What chance explains, times the number of beats; it is seldom more than the second.
+# The evidence that chance explains, times the number of beats; it is seldom more than the second.
 _CHANCE = 2.0
 _LEAST_SURE = 6.0
 # Times better than the tracker's meter must the other usual one explain the evidence.
@@ -42,7 +42,7 @@ def find_bars(downbeats: Floats, per_bar: int, ternary: bool) -> npt.NDArray[np.
 
 
 def _meter(explained: dict[int, float], per_bar: int, beats: int) -> int:
-    """Which meter to believe, by how much of the evidence each explains."""
+    """Chooses the meter that explains most of the evidence."""
     if explained[per_bar] < _CHANCE / beats:
         per_bar = _MOST_USUAL
     usual = max(_USUAL, key=lambda meter: explained[meter])

@@ -1,4 +1,4 @@
-"""What tells where bars begin and what the beats are, measured at the times of pulses."""
+"""Evidence for downbeats and for the level of the beats, measured at the times of pulses."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Evidence:
         return np.asarray(self._peaks(times).sum(axis=1))
 
     def votes(self, times: Floats, most: float = 1.0) -> Floats:
-        """How much rather each time is a downbeat than another beat by the network: log odds [times].
+        """The network's evidence that each time is a downbeat and not another beat: log odds [times].
 
         Cut off at +-`most`: where the network is wrong it is as sure as where it is right. In reggae, whose bass drum
         is on the third beat, it is wrong throughout.
@@ -45,7 +45,7 @@ class Evidence:
         return np.asarray(np.clip(peaks[:, 1] - peaks[:, 0], -most, most))
 
     def changes(self, times: Floats) -> Floats:
-        """How much the harmony changes at each time, compared with the song's other pulses: mean 0, variance 1.
+        """The change of harmony at each time, compared with the song's other pulses: mean 0, variance 1.
 
         The distance of the chroma of two pulses; harmony changes where a bar begins more often than elsewhere.
         """
@@ -64,7 +64,7 @@ class Evidence:
         return np.asarray(found - found.mean())
 
     def accents(self, times: Floats) -> Floats:
-        """How strongly sounds begin at each time [times]."""
+        """The strength of onsets at each time [times]."""
         mel = self.spectrum.mel
         levels = np.log1p(mel / (_FLUX_FLOOR * max(float(mel.max()), 1e-12)))
         flux = np.maximum(np.diff(levels, axis=0, prepend=levels[:1]), 0).sum(axis=1)

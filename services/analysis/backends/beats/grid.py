@@ -38,7 +38,7 @@ def on_one_grid(pulses: Floats, evidence: Evidence) -> Floats:
 
 
 def _places(pulses: Floats) -> Floats:
-    """Where each pulse is in the song, counted in beats, to the nearest half one."""
+    """The place of each pulse in the song, counted in beats, to the nearest half."""
     period = float(np.median(np.diff(pulses)))
     places = np.zeros(len(pulses))
     expected = float(pulses[0])

@@ -1,6 +1,6 @@
-"""Which of the pulses that a tracker follows are the beats.
+"""Finds the beats among the pulses that a tracker follows.
 
-Trackers follow the quavers of slow songs, and crotchets or quavers where a beat has three parts. What gives them away
+Trackers follow the quavers of slow songs, and crotchets or quavers where a beat has three parts. The sign of this
 is the bar: a second half that never begins one, an accent in its middle, or nothing at all between its beginnings.
 """
 
@@ -55,7 +55,7 @@ class Level:
 
 
 def find_level(pulses: Floats, per_bar: int, evidence: Evidence) -> Level:
-    """What the beats are among the pulses of a tracker.
+    """The beats among the pulses of a tracker.
 
     Args:
         pulses: seconds, at least two bars of them.
@@ -81,7 +81,7 @@ def find_level(pulses: Floats, per_bar: int, evidence: Evidence) -> Level:
 
 
 def best_phase(evidence: Floats, period: int) -> int:
-    """Where the pulses begin that lie `period` apart and have the most evidence."""
+    """The first index of the pulses that lie `period` apart and have the most evidence."""
     return int(np.argmax([evidence[phase::period].mean() for phase in range(period)]))
 
 
@@ -93,7 +93,7 @@ def _is_grouped(pulses: Floats, period: int, bpm: float, evidence: Evidence) -> 
 
 
 def _contrast(evidence: Floats, period: int) -> float:
-    """How much more there is where it is most than half a period later."""
+    """The difference between the evidence where it is highest and half a period later."""
     first = best_phase(evidence, period)
     return float(evidence[first::period].mean() - evidence[(first + period // 2) % period :: period].mean())
 

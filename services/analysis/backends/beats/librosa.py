@@ -31,8 +31,8 @@ _MEL_BANDS = 128
 # Thirds have a price, as they are rarer: with 0.5 to 1 made songs come out as without it, and a voice alone keeps its
 # tempo; with 2 Acc1 falls to 0.83.
 LEVELS = {1 / 2: 0.0, 2 / 3: 1.0, 1.0: 0.0, 3 / 2: 1.0, 2.0: 0.0}
-# What tells the level: how strong onsets are on the beats and between them, how much every second beat differs in the
-# bass (a slow song's quavers do), and the tempo; strong onsets favour slow levels, hence a usual tempo this high.
+# Features for the level: how strong onsets are on the beats and between them, how much every second beat differs in the
+# bass (a slow song's quavers do), and the tempo; strong onsets favour slow levels, so the usual tempo is high.
 # Weights of a conditional logistic regression over 158 songs (the recipes of `songs.beat_songs`, with other tempi
 # and seeds, too): F 0.81 and Acc1 0.83, at librosa's tempo 0.76 and 0.65, by librosa itself 0.69 and 0.65. Of several
 # sets of features that do as well there, the reference songs chose (Acc1 0.83 as by librosa, F 0.71 against 0.62).
@@ -87,7 +87,7 @@ class LibrosaBeats:
 
 
 def best_level(ways: Sequence[tuple[Frames, float]], accents: Onsets, bass: Onsets) -> Frames:
-    """Which beats to believe of those tracked at several tempi; none if there are none.
+    """Chooses among beats tracked at several tempi; empty if there are none.
 
     Args:
         ways: frames of beats, at least three each, and what each way has against it.
@@ -144,7 +144,7 @@ def _beats(frames: Frames, onsets: Onsets) -> Beats:
 
 
 def periodicity(onsets: Onsets, lag: int) -> float:
-    """How well the onset strength repeats after `lag` frames: its autocorrelation in windows of 8 s, in [0, 1].
+    """The autocorrelation of the onset strength at `lag` frames, in windows of 8 s, in [0, 1].
 
     Windows weigh by their variance, so that pauses do not count; a window is short enough for a tempo that drifts.
     """

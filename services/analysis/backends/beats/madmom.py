@@ -79,7 +79,7 @@ class MadmomBeats:
     def pulses(
         self, activations: npt.NDArray[np.float32], progress: Progress
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """What madmom takes for beats: seconds, and places in the bar from 1."""
+        """madmom's beats: seconds, and places in the bar from 1."""
         count = len(self._bars)
         self._tracker.hmms = [
             BarDecoder(bar, stages.part(progress, i / count, (i + 1) / count)) for i, bar in enumerate(self._bars)

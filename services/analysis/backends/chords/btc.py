@@ -98,7 +98,7 @@ def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[
     pieces = []
     for start in range(0, len(mix), PIECE_SAMPLES):
         piece = mix[start : start + PIECE_SAMPLES]
-        # What is left at the end can be too short to be halved for each octave.
+        # The rest at the end can be too short to be halved for each octave.
         piece = np.pad(piece, (0, max(0, HOP - len(piece))))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "n_fft=.* is too large")

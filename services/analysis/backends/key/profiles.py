@@ -33,7 +33,7 @@ def unchanging(number: int, duration: float, confidence: float) -> Key:
 
 
 def correlations(chroma: Floats) -> Floats:
-    """How well each key's profile fits.
+    """The fit of each key's profile.
 
     Args:
         chroma: [..., 12], from C upwards.

@@ -21,7 +21,7 @@ Phrases = Sequence[Sequence[Word]]
 def widened(windows: Sequence[Span], level: SungLevel) -> list[Span]:
     """The windows with what is heard beyond their joints; an edge at a rest stays as it is.
 
-    A rest is the best edge: on three real songs, all of whose joints are at rests, listening 1 s beyond them took the
+    A rest is the best edge: on three real songs, where all joints are at rests, listening 1 s beyond them took the
     word error rate from 0.16 to 0.19, for a window then begins in the middle of a phrase.
     """
     beyond = [

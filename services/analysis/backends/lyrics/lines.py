@@ -10,7 +10,7 @@ LONGEST_LINE_WORDS = 12
 BREATH_SECONDS = 0.9
 SHORTEST_WORD_SECONDS = 0.02
 MOST_REPEATS = 4
-# What a comma, a capital letter and an even cut are worth beside a pause, in seconds of it.
+# The weights of a comma, a capital letter and an even cut, as seconds of pause.
 COMMA_WORTH = 0.6
 CAPITAL_WORTH = 0.4
 BALANCE_WORTH = 0.8
@@ -84,7 +84,7 @@ def _readable(group: list[Word]) -> list[list[Word]]:
 
 
 def _cut_worth(group: list[Word], at: int) -> float:
-    """How good a place before word `at` is to break a line, in seconds of pause."""
+    """The score for breaking a line before word `at`, in seconds of pause."""
     before, after = group[at - 1], group[at]
     worth = min(after.start - before.end, BREATH_SECONDS)
     if before.text[-1] in CLAUSE_ENDS:

@@ -21,7 +21,7 @@ def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def fitting(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[Item]) -> list[Found]:
-    """What `compute` finds for each item of a batch, in halves if memory does not take them together.
+    """The results of `compute` for each item of a batch, in halves if the batch does not fit into memory.
 
     Raises:
         RuntimeError, MemoryError: memory does not take a single one.

@@ -1,4 +1,4 @@
-"""What Whisper hears in a window: its tokens as phrases of timed words, and whether they are to be believed."""
+"""Whisper's result of a window: its tokens as phrases of timed words, and whether they can be trusted."""
 
 import math
 import zlib
@@ -26,7 +26,7 @@ NOT_SUNG = "music"
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """What is heard in one window.
+    """The words recognised in one window.
 
     Args:
         phrases: words that were recognised together, in the track's time.
@@ -57,7 +57,7 @@ def is_believable(text: str, log_probability: float) -> bool:
 
 
 def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[int]], bool]:
-    """The tokens of each phrase, which Whisper writes between timestamps, two of which part phrases.
+    """The tokens of each phrase. Whisper writes phrases between timestamps; two timestamps part two phrases.
 
     Args:
         tokens: what was generated for a window.
@@ -83,8 +83,8 @@ def words_of(parts: Sequence[Any], offset: float, language: str) -> list[Word]:
     """The words of a phrase, in the track's time; none in a phrase that is not to be believed.
 
     Args:
-        parts: faster-whisper's timed words, with keys start, end (seconds), word and probability. What it wrote without
-            a space before it ("check-out") is one word with what it follows.
+        parts: faster-whisper's timed words, with keys start, end (seconds), word and probability. Text without
+            a space before it ("check-out") is one word with the text before.
         offset: of the window in the track, in seconds.
         language: says whether words are written with spaces between them.
     """

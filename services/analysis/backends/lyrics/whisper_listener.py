@@ -23,12 +23,12 @@ from services.common.samples import Samples
 # twos and 1.5 s all at once (tiny.en, CPU time), and to encode 1.7 s one by one and 2.0 s all at once.
 BATCHES_ON_CPU, BATCHES_ON_GPU = (1, 4), (8, 16)
 BEAM = 5
-# The decoder's context is 448 tokens, of which a few are the start of the text.
+# The decoder's context is 448 tokens. A few of them are the start of the text.
 MOST_TOKENS = 440
 # Whisper takes up to 223. With fewer it knows less of a song: the word error rate on three real songs after the second
 # pass was 0.18 with 220, 0.21 with 150 and with 60; between 200 and 223 chance decides.
 PROMPT_TOKENS = 200
-# What is left of a window when Whisper stops before its end is listened to by itself, unless it is shorter.
+# If Whisper stops before a window's end, the rest is recognised by itself, unless it is shorter than this.
 REST_SECONDS = 1.0
 # Signs that belong to the word after or before them, as faster-whisper has them.
 OPENING, CLOSING = "\"'\u201c\u00bf([{-", "\"'.\u3002,\uff0c!\uff01?\uff1f:\uff1a\u201d)]}\u3001"
@@ -93,7 +93,7 @@ class Listener:
     def hear(
         self, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Callable[[int], None]
     ) -> list[Hearing]:
-        """What is said in each window.
+        """The text of each window.
 
         Args:
             sounds: the windows.
@@ -132,7 +132,7 @@ class Listener:
         return hearings
 
     def align(self, samples: Samples, offset: float, language: str, words: Sequence[str]) -> list[Word]:
-        """When the words of a window are said in it, in the track's time.
+        """The times of a window's words, in the track's time.
 
         Args:
             samples: float32 [samples] at 16 kHz.
@@ -192,7 +192,7 @@ class Listener:
     def _decode(
         self, sounds: Sequence[Sound], prompts: Sequence[list[int]], tokenizer: Any
     ) -> list[tuple[Hearing, float | None]]:
-        """What is heard in each window, and up to when in it; None if that is all, or nothing."""
+        """The text of each window, and the time in it up to which it goes; None if that is all, or nothing."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         encoded = _view(np.stack([sound.encoded for sound in sounds]))
@@ -257,7 +257,7 @@ class Listener:
         )
 
     def _frames(self, sound: Sound) -> int:
-        """How many frames of a window's 30 s are sound."""
+        """The number of frames of a window's 30 s that are sound."""
         extractor = self._model.feature_extractor
         return int(min(sound.samples.size // extractor.hop_length, extractor.nb_max_frames))
 

@@ -1,4 +1,4 @@
-"""How a track is recognised: in passes over all its windows, which are independent in each and so decoded together.
+"""Recognises a track in passes over all its windows, which are independent in each pass and so decoded together.
 
 The first pass tells roughly what the song is about. In those after it a window is decoded again with what the pass
 before heard around it, before and after: a song says its words more than once. A window in which vocals and mix say the
@@ -65,7 +65,7 @@ def _block(
     language: str,
     progress: Callable[[float], None],
 ) -> list[Hearing]:
-    """What is heard in neighbouring windows.
+    """The text of neighbouring windows.
 
     Args:
         before: the text of each window before these.
@@ -113,7 +113,7 @@ def _block(
 
 
 def _around(before: Sequence[str], texts: Sequence[str], index: int, language: str) -> str:
-    """What is said in other windows than number `index`: that nearest before it last, and what is after it first."""
+    """The text of all windows but number `index`: first those after it, then those before it, the nearest last."""
     separator = "" if language in UNSPACED else " "
     around = [*texts[index + 1 :], *before, *texts[:index]]
     return separator.join(filter(None, around))[-PROMPT_CHARACTERS:].strip()

@@ -90,7 +90,7 @@ class BarDecoder:
     def _best_end(
         self, entries: npt.NDArray[np.float64], sums: npt.NDArray[np.float64], frames: int
     ) -> tuple[tuple[int, int, int], float]:
-        """Where the best path is in the last frame (beat of the bar, tempo, frames since the beat), and its score."""
+        """The best path's state in the last frame (beat of the bar, tempo, frames since the beat), and its score."""
         longest = len(entries)
         spent = np.arange(1, longest + 1)[:, None]
         tempi = np.arange(self._lengths.size)[None]

@@ -85,7 +85,7 @@ class ConvolutionalNetwork:
 
     @torch.inference_mode()
     def __call__(self, data: npt.NDArray[Any], progress: Progress) -> Floats:
-        """What madmom's network makes of it.
+        """The output of madmom's network.
 
         Args:
             data: [frames, bins].

@@ -1,4 +1,4 @@
-"""What several backends compute from a track, computed once per `Audio` and kept for as long as that is held."""
+"""Features that several backends use, computed once per `Audio` and kept for as long as that is held."""
 
 import threading
 from collections.abc import Callable
@@ -38,14 +38,14 @@ def is_tonal(audio: Audio) -> bool:
     """Whether there are pitches, rather than only noise, clicks or drums.
 
     Measured as spectral flatness (geometric over arithmetic mean of the power) in each octave from 65 Hz to 2.1 kHz,
-    of which the most tonal counts, averaged over time by amplitude. On real and rendered songs 0.01-0.18, on
+    where the most tonal counts, averaged over time by amplitude. On real and rendered songs 0.01-0.18, on
     distorted metal 0.25, on white and pink noise 0.46-0.50, on clicks 0.61.
     """
     return once(audio, "tonal", lambda: has_sound(audio) and _flatness(audio) < _ATONAL_FLATNESS)
 
 
 def once(audio: Audio, name: str, compute: Callable[[], _T]) -> _T:
-    """What `compute` gives, kept under `name` for as long as `audio` is held; whoever asks meanwhile waits for it."""
+    """The result of `compute`, kept under `name` for as long as `audio` is held. Other callers wait for it."""
     with _lock:
         lock, values = _cache.setdefault(audio, (threading.RLock(), {}))
     with lock:

@@ -1,4 +1,4 @@
-"""How strongly each note sounds, moment by moment: a spectrum explained as a sum of notes with their overtones.
+"""Estimates the strength of each note at each moment: a spectrum as a sum of notes with their overtones.
 
 After the approximate transcription of Mauch and Dixon, "Approximate Note Transcription for the Improved Identification
 of Difficult Chords", ISMIR 2010: against plain chroma it does not count overtones as notes, which is what confuses a
@@ -62,7 +62,7 @@ def chroma(
 
 
 def _semitone_spectrum(mix: Floats, progress: Progress) -> Floats:
-    """Magnitudes in `BINS_PER_SEMITONE` bins for each pitch, of which the middle one is in tune: [frames, bins]."""
+    """Magnitudes in `BINS_PER_SEMITONE` bins for each pitch; the middle one is in tune: [frames, bins]."""
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(mix, FRAME // 2), FRAME)[::HOP]
     window, filters = np.hanning(FRAME).astype(np.float32), _filters()
     spectrum = np.empty((len(frames), filters.shape[1]), np.float32)
@@ -96,7 +96,7 @@ def _in_tune(spectrum: Floats) -> Floats:
 
 
 def _above_background(spectrum: Floats) -> Floats:
-    """What exceeds the mean of the octave around: peaks stay, drums and noise go."""
+    """Subtracts the mean of the octave around each bin: peaks stay, drums and noise go."""
     half = 6 * BINS_PER_SEMITONE
     sums = np.cumsum(np.pad(spectrum, ((0, 0), (half + 1, half)), mode="edge"), axis=1)
     width = 2 * half + 1

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """What a song's short-time spectrum is reduced to, one row every `HOP` samples.
+    """Features of a song's short-time spectrum, one row every `HOP` samples.
 
     Args:
         chroma: [frames, 12], magnitudes around C5.

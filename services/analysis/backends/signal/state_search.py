@@ -34,7 +34,7 @@ def likeliest(scores: Floats, prices: Floats) -> npt.NDArray[np.intp]:
 def prices_of_changes(
     frames: int, seconds_per_frame: float, beats: Beats, on_downbeat: float, on_beat: float, elsewhere: float
 ) -> npt.NDArray[np.float64]:
-    """What a change costs in each frame: chords change on beats, mostly on the first of a bar, known to a frame or so.
+    """The cost of a change in each frame: chords change on beats, mostly on the first of a bar, known to a frame or so.
 
     Args:
         frames: how many.

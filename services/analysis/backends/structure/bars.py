@@ -1,4 +1,4 @@
-"""What each bar of a song sounds like: harmony and timbre at equal steps through the bar, so that bars can be compared.
+"""Describes the sound of each bar: harmony and timbre at equal steps through the bar, so that bars can be compared.
 
 Bars as the unit of structure: Marmoret, Cohen and Bimbot, "Barwise Music Structure Analysis with the Correlation
 Block-Matching Segmentation Algorithm", TISMIR 6 (2023).
@@ -16,10 +16,10 @@ STEPS_PER_BEAT = 2
 # From 3.2 kHz upwards: cymbals.
 _CYMBAL_BANDS = slice(40, None)
 _BAR_WITHOUT_PULSE_SECONDS = 2.0
-# What a bar is if the tracker found beats and no bars.
+# Beats per bar if the tracker found beats and no bars.
 _USUAL_BEATS = 4
 _NEAREST_BARS = 3
-# So much more alike must bars be that start elsewhere than the tracker's.
+# Bars that start elsewhere than the tracker's must be more alike than its bars by this much.
 _LEAD = 0.01
 _BASS_WEIGHT = 0.5
 
@@ -88,7 +88,7 @@ def _completed(downbeats: Floats, duration: float) -> Floats:
 
 
 def _self_likeness(bars: Bars) -> float:
-    """How much bars are like those three that are most like them."""
+    """The mean similarity of bars to the three bars that are most like them."""
     others = bars.likeness - 2 * np.eye(len(bars.likeness))
     return float(np.mean(np.sort(others, axis=1)[:, -_NEAREST_BARS:])) if len(others) > _NEAREST_BARS else 0.0
 

@@ -34,7 +34,7 @@ class BarwiseStructure:
             progress(1.0)
             return structure
         if not is_tonal(audio):
-            # What bars of noise, clicks or drums alone have in common tells nothing about sections.
+            # The similarity of bars with only noise, clicks or drums tells nothing about sections.
             progress(1.0)
             return one_section(audio.duration)
         beats = context.beats or self._beats_of(audio)

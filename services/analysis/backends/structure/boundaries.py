@@ -1,4 +1,4 @@
-"""Where sections begin: evidence of several kinds at each bar, then the most probable way to divide the song.
+"""Finds the boundaries of sections: evidence of several kinds at each bar, then the most probable division of the song.
 
 Evidence: timbre before and after; Foote's checkerboard (ICME 2000); Serrà's structure features (AAAI 2012), that is, a
 bar from which on the song repeats other places than before; the start of a long repetition; a cymbal. A logistic
@@ -66,7 +66,7 @@ def find_boundaries(bars: Bars, duration: float) -> Boundaries:
 
 
 def evidence(bars: Bars) -> Floats:
-    """How much speaks for a boundary at each bar, [bars, 5]: timbre, checkerboard, features, repetition, cymbal.
+    """The evidence for a boundary at each bar, [bars, 5]: timbre, checkerboard, features, repetition, cymbal.
 
     Each is a logarithm over the song's median, so that songs of strong and of weak contrasts compare; all but the
     checkerboard then count as far as they stand out of the bars next to them.
@@ -144,7 +144,7 @@ def _running_means(rows: Floats, width: int) -> tuple[Floats, Floats]:
 
 
 def _fullness(count: int, width: int) -> Floats:
-    """Which share of the `width` rows on the poorer side of each row is there."""
+    """The share of the `width` rows that exists, on the poorer side of each row."""
     here = np.arange(count)
     return np.asarray(np.minimum(np.minimum(here, count - here), width) / width)
 
@@ -157,7 +157,7 @@ def _relative(values: Floats) -> Floats:
 
 
 def _peaks(values: Floats) -> Floats:
-    """How far a value exceeds the highest of those next to it, in [-1, 1]."""
+    """The difference of each value to the highest of its neighbours, in [-1, 1]."""
     padded = np.pad(values, _PEAK_BARS, constant_values=-np.inf)
     neighbours = [
         padded[_PEAK_BARS + i : _PEAK_BARS + i + len(values)] for i in range(-_PEAK_BARS, _PEAK_BARS + 1) if i

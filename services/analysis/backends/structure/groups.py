@@ -1,4 +1,4 @@
-"""Which sections of a song are alike."""
+"""Groups the sections of a song that sound alike."""
 
 import numpy as np
 

@@ -34,7 +34,7 @@ class LanguageModelAwayError(LanguageModelError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a language model is.
+    """The address of a language model.
 
     Args:
         url: base URL, e.g. `http://127.0.0.1:11434/v1`; `/chat/completions` follows it.

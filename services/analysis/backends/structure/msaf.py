@@ -152,7 +152,7 @@ def boundaries(profiles: Any) -> Indices:
 
 
 def alike(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
-    """Which sections are alike.
+    """Groups the sections that are alike.
 
     msaf's k-means always makes four groups; here average linkage makes as many as separate best, judged by the mean
     silhouette (pairwise F 0.64 instead of 0.59 on six songs, and no random numbers).
@@ -187,7 +187,9 @@ def alike(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
 
 
 def silhouette(distances: Floats, groups: Indices) -> Floats:
-    """How much nearer each item is to its own group than to the next one, in [-1, 1]; 0 for one of its own.
+    """The silhouette of each item: how much nearer it is to its own group than to the next one, in [-1, 1].
+
+    An item that is a group by itself has 0.
 
     Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
 

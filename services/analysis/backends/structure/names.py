@@ -18,13 +18,13 @@ _SAME_TEXT = 0.5
 _FEWEST_WORDS = 4
 # A section without a voice is a solo if it is about as loud as those that are sung.
 _SOLO_DB = 2.0
-# What comes first of what is repeated is rather the verse: for a chorus it must be so much louder than the rest.
+# The first of the repeated groups is rather the verse: to be the chorus, it must be louder than the rest by this much.
 _FIRST_DB = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What is known of a section.
+    """The facts about a section.
 
     Args:
         group: sections of one group sound alike.
@@ -83,7 +83,7 @@ def _unsung(sections: Sequence[Traits]) -> set[int]:
 
 
 def _kinds(sections: Sequence[Traits]) -> list[Hashable]:
-    """Which sections are of one kind: those with the same words, and of the others those that sound alike."""
+    """Groups sections of one kind: those with the same words, and of the others those that sound alike."""
     kinds: list[Hashable] = [section.group for section in sections]
     for i, section in enumerate(sections):
         same = [j for j in range(i) if _same_text(section.words, sections[j].words)]
@@ -137,7 +137,7 @@ def _roles(rest: Sequence[int], kinds: Sequence[Hashable], sections: Sequence[Tr
 
     chorus = max(repeated, key=prominence)
     if len(repeated) == 1 and chorus == order[0]:
-        # What a song begins with and comes back to, with no second theme, is its verse.
+        # If a song returns to its beginning and has no second theme, that is its verse.
         return {chorus: "verse"}
     roles: dict[Hashable, str] = dict.fromkeys(repeated, "verse") | {chorus: "chorus"}
     for kind in repeated[1:]:

@@ -1,4 +1,4 @@
-"""What names of sections go by, of sections that were found already: the voice from the vocals stem, and the words."""
+"""Traits that section names are chosen by: the voice, from the vocals stem, and the words."""
 
 import re
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def sounding(structure: Structure) -> list[Section]:
 
 
 def with_silences(structure: Structure, audio: Audio) -> Structure:
-    """The same sections, of which the first begins with the music and the last ends with it.
+    """The same sections, but the first begins with the music and the last ends with it.
 
     Args:
         structure: that covers the track.

@@ -63,7 +63,7 @@ def published(
 
 
 def published_file(signature: str) -> WeightFile:
-    """Where the published package with this signature lies and how it is verified.
+    """The location and checksum of the published package with this signature.
 
     Raises:
         KeyError: demucs lists no such signature.
@@ -167,7 +167,7 @@ def _version(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a demucs package says of its model besides the weights."""
+    """The description of the model in a demucs package."""
 
     stems: tuple[str, ...]
     sample_rate_hz: int

@@ -22,7 +22,7 @@ from torch.nn.functional import (
 )
 
 SMALLEST = 1e-5
-"""What demucs adds to a deviation before it divides by it."""
+"""The constant that demucs adds to a deviation before it divides by it."""
 
 
 def suits(model: Any) -> bool:

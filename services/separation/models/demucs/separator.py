@@ -24,7 +24,7 @@ from services.separation.models.segmented.separator import SegmentedSeparator
 
 log = structlog.get_logger(__name__)
 
-# What a batch of HTDemucs takes of a GPU's memory in half precision: a guess until it is measured on one.
+# GPU memory of a batch of HTDemucs in half precision: an estimate, not yet measured.
 NETWORK_GIB, SEGMENT_GIB = 1.0, 1.5
 
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a network: segments in, sources out. How and on what it computes is the network's affair."""
+"""The interface of networks: segments in, sources out. A network chooses how and on which device it computes."""
 
 from typing import Any, Protocol
 

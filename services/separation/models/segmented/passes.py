@@ -24,7 +24,7 @@ from services.separation.models.segmented.segments import (
 
 
 class Tally:
-    """The progress of several passes, which count alike however many segments each has."""
+    """The progress of several passes. Each counts the same, with any number of segments."""
 
     def __init__(self, progress: Progress, segments: Sequence[int]) -> None:
         """Starts at nothing.

@@ -1,6 +1,6 @@
 """A song in overlapping segments and back: what `demucs.apply.apply_model` does, as functions that work along the song.
 
-After the package `demucs` (A. Défossez and others), of which they give the numbers: segments are widened by the samples
+They give the same numbers as the package `demucs` (A. Défossez and others): segments are widened by the samples
 that really surround them, networks' outputs are faded into each other by triangles, models and time shifts are
 averaged. Demucs holds whole songs for each of these steps; here every function hands on what is finished, so that
 nothing grows with the song. All positions are samples of the mix; what lies outside of it is silence.
@@ -21,7 +21,7 @@ BLOCK = 2**20  # samples: 8 MB in float64
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where a segment lies: `samples` of the mix from `start` on, which may lie before the mix."""
+    """The place of a segment: `samples` of the mix from `start` on, which may lie before the mix."""
 
     start: int
     samples: int

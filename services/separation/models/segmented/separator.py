@@ -1,4 +1,4 @@
-"""A separator around networks that compute a song segment by segment, whatever their architecture."""
+"""A separator for networks of any architecture that compute a song segment by segment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -78,7 +78,7 @@ class SegmentedSeparator:
             self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))
         weights = torch.tensor([self._weights[number] for number in used])
         had = weights.sum(dim=0) > 0
-        weights[:, ~had] = 1.0  # of stems that are not wanted: whatever comes out is left out
+        weights[:, ~had] = 1.0  # of stems that are not wanted: their output is ignored
         for block in self._average([passes[number] for number in used], weights.tolist(), progress):
             sources = level.restore(block).cpu().numpy()
             stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}

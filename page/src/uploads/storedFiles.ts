@@ -1,13 +1,13 @@
 /**
  * Files that are on their way, kept in the browser (IndexedDB) until they have arrived: so a page that is loaded again
- * goes on with them, which it could not by itself, for a page may not read a file again that was given to an earlier one.
+ * continues with them. Without this it could not: a page may not read files that were given to an earlier page.
  */
 
 export interface Kept {
   id: string;
   userId: string;
   file: File;
-  /** What is to be made of the song, as JSON; empty for everything. */
+  /** The options of processing, as JSON; empty for everything. */
   options: string;
   /** The upload's id at the server; empty before it is announced. */
   uploadId: string;
@@ -38,7 +38,7 @@ async function use<Result>(mode: IDBTransactionMode, work: (store: IDBObjectStor
   }
 }
 
-/** Keeps a file, or what is new of it. @throws DOMException there is no room, or the browser keeps nothing. */
+/** Keeps a file, or updates it. @throws DOMException there is no room, or the browser keeps nothing. */
 export async function keep(kept: Kept): Promise<void> {
   await use("readwrite", (store) => store.put(kept));
 }
@@ -47,12 +47,12 @@ export async function drop(id: string): Promise<void> {
   await use("readwrite", (store) => store.delete(id));
 }
 
-/** What is kept under an id, if anything is. */
+/** The file with an id, if it is kept. */
 export function find(id: string): Promise<Kept | undefined> {
   return use("readonly", (store) => store.get(id) as IDBRequest<Kept | undefined>);
 }
 
-/** All of a user, in their order; those of others go, for nobody else can send them. */
+/** All of a user, in their order. Those of others are deleted, because nobody else can send them. */
 export async function keptOf(userId: string): Promise<Kept[]> {
   const all = await use("readonly", (store) => store.getAll() as IDBRequest<Kept[]>);
   await Promise.all(all.filter((kept) => kept.userId !== userId).map(({ id }) => drop(id)));

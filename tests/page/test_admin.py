@@ -40,7 +40,7 @@ def sign_in(page: Page, name: str, password: str) -> None:
 
 def choose(page: Page, password: str, again: str) -> None:
     page.get_by_label("New password").fill(password)
-    page.get_by_label("The same again").fill(again)
+    page.get_by_label("Repeat the password").fill(again)
 
 
 def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(page: Page, stranger: Page) -> None:
@@ -117,11 +117,11 @@ def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(
     stranger.goto("/register#no-such-code")
     stranger.get_by_label("Name").fill("olga")
     choose(stranger, OWN_PASSWORD, OWN_PASSWORD)
-    stranger.get_by_role("button", name="Make it").click()
+    stranger.get_by_role("button", name="Create account").click()
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("invitation", re.IGNORECASE))
     check_accessible(stranger)
     stranger.get_by_label("Invitation").fill(address.partition("#")[2])
-    stranger.get_by_role("button", name="Make it").click()
+    stranger.get_by_role("button", name="Create account").click()
     stranger.get_by_role("link", name="olga").click()
     stranger.get_by_label("Name").fill("my script")
     stranger.get_by_label("may change things").check()
@@ -149,7 +149,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
     stranger.goto(f"/register#{address.partition('#')[2]}")
     stranger.get_by_label("Name").fill("pia")
     choose(stranger, OWN_PASSWORD, OWN_PASSWORD)
-    stranger.get_by_role("button", name="Make it").click()
+    stranger.get_by_role("button", name="Create account").click()
     stranger.get_by_role("link", name="pia").click()
     tokens = stranger.get_by_role("region", name="Tokens for scripts")
     tokens.get_by_label("Name").fill("my script")
@@ -167,7 +167,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
         choose(stranger, new, new)
         check_accessible(stranger)
         password.get_by_role("button", name="Change").click()
-        expect(stranger.get_by_text(re.compile("The password is changed.*no longer good"))).to_have_count(int(ends))
+        expect(stranger.get_by_text(re.compile("The password is changed.*no longer valid"))).to_have_count(int(ends))
         expect(password.get_by_label("Old password")).to_have_value("")
         expect(token).to_have_count(0 if ends else 1)
 
@@ -175,7 +175,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
 def test_storage_is_told_and_cleaned_and_a_new_key_is_made(page: Page) -> None:
     page.goto("/admin")
     page.get_by_role("link", name="Storage").click()
-    page.get_by_role("button", name="Only look").click()
+    page.get_by_role("button", name="Check only").click()
     expect(page.get_by_role("status").filter(has_text="would go")).to_be_visible()
     page.get_by_role("link", name="Keys").click()
     assert page.url.endswith("/admin/keys")
@@ -203,9 +203,9 @@ def test_models_logs_and_work_of_all_processes_are_shown(page: Page, tmp_path: P
     page.get_by_role("link", name="Logs").click()
     expect(page.get_by_role("row").filter(has_text="path=/api/v1/models").first).to_be_visible()
     page.get_by_role("combobox", name="Of", exact=True).select_option("download")
-    page.get_by_label("With the words").fill("signed in")
-    page.get_by_label("With the words").press("Tab")
-    expect(page.get_by_text("There is none")).to_be_visible()
+    page.get_by_label("Containing").fill("signed in")
+    page.get_by_label("Containing").press("Tab")
+    expect(page.get_by_text("No records")).to_be_visible()
     page.get_by_role("combobox", name="Of", exact=True).select_option("auth")
     expect(page.get_by_role("row").filter(has_text="signed in").first).to_be_visible()
     assert PASSWORD not in page.inner_text("main")

@@ -113,7 +113,7 @@ def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line:
     under_way(page, "Dolce.flac", 0.3)
     page.get_by_role("button", name="Pause Dolce.flac").click()
     expect(page.get_by_label("Uploads")).to_contain_text(re.compile(r"paused at \d+ %"))
-    page.get_by_role("button", name="Go on with Dolce.flac").click()
+    page.get_by_role("button", name="Resume Dolce.flac").click()
     under_way(page, "Dolce.flac", 0.5)
     page.reload()
     expect(card(page, "Dolce")).to_be_visible()
@@ -203,7 +203,7 @@ def test_a_playlist_is_made_arranged_renamed_and_deleted_with_keys_and_a_pointer
     page.get_by_label("Playlist", exact=True).select_option("")
     for title in ("Alba", "Brisa", "Costa"):
         page.get_by_role("button", name=f"Edit {title}").click()
-        page.get_by_label("Put into a playlist").select_option("Concert")
+        page.get_by_label("Add to a playlist").select_option("Concert")
         expect(page.get_by_text(f"“{title}” is in Concert")).to_be_visible()
         page.keyboard.press("Escape")
     page.get_by_label("Playlist", exact=True).select_option("Concert (3)")

@@ -171,6 +171,6 @@ def test_the_page_can_be_installed_and_a_new_version_announces_itself(page: Page
         page.evaluate("navigator.serviceWorker.getRegistration().then(found => found.update())")
         expect(notice).to_be_visible()
         with page.expect_navigation():
-            notice.get_by_role("button", name="Load it").click()
+            notice.get_by_role("button", name="Reload").click()
         expect(page.get_by_role("heading", name="StemTube")).to_be_visible()
         expect(notice).to_have_count(0)

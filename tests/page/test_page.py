@@ -35,7 +35,7 @@ def test_a_song_is_found_deleted_and_brought_back(page: Page, track: Json) -> No
     page.goto("/")
     card = page.get_by_role("listitem").filter(has_text=TITLE)
     page.get_by_label("Title or artist").fill("no such song")
-    expect(page.get_by_text("No song fits")).to_be_visible()
+    expect(page.get_by_text("No song matches")).to_be_visible()
     page.get_by_label("Title or artist").fill("morning")
     page.get_by_label("Key", exact=True).select_option("G")
     expect(card).to_be_visible()

@@ -141,7 +141,7 @@ def test_a_section_a_line_and_the_beats_are_corrected_in_place(page: Page, track
 
 
 def drop_corrections(page: Page) -> None:
-    page.get_by_role("button", name="Drop all corrections").click()
+    page.get_by_role("button", name="Remove all corrections").click()
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 

@@ -96,7 +96,7 @@ function Password({ changed }: { changed: () => void }) {
       await changePassword(fields.old!, wantedPassword(fields), endTokens);
       form.reset();
       changed();
-      tell(`The password is changed. You are signed out everywhere else${endTokens ? ", and tokens for scripts are no longer good" : ""}.`);
+      tell(`The password is changed. You are signed out everywhere else${endTokens ? ", and tokens for scripts are no longer valid" : ""}.`);
     } catch (error) {
       fail(error);
     }

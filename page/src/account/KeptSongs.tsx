@@ -9,8 +9,8 @@ export function KeptSongs() {
   const total = songs.reduce((sum, song) => sum + song.bytes, 0);
   return (
     <Panel title="On this device">
-      {!canKeep && <p>Songs can be kept for playing without a connection where StemTube is reached by https.</p>}
-      {canKeep && !songs.length && <p>With ⤓ beside a song in the library you keep it here, to play it without a connection.</p>}
+      {!canKeep && <p>Open StemTube by https to keep songs on this device and play them without a connection.</p>}
+      {canKeep && !songs.length && <p>Use ⤓ beside a song in the library to keep it here and play it without a connection.</p>}
       {songs.length > 0 && (
         <>
           <ul class="choice">

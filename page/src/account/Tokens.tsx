@@ -52,7 +52,7 @@ export function Tokens() {
           <input name="name" maxLength={MAX_TOKEN_NAME} required />
         </label>
         <label>
-          Good for
+          Valid for
           <select name="days" defaultValue="90">
             {DAYS.map((days) => (
               <option key={days} value={days}>

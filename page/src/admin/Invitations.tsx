@@ -44,7 +44,7 @@ export function Invitations() {
             <span>
               For {usesLeft} {usesLeft === 1 ? "person" : "people"}, until {when(expireTime)}
             </span>
-            <button onClick={() => then(call("DELETE", `/admin/invitations/${id}`), again)}>Take it back</button>
+            <button onClick={() => then(call("DELETE", `/admin/invitations/${id}`), again)}>Withdraw</button>
           </li>
         ))}
       </ul>
@@ -54,7 +54,7 @@ export function Invitations() {
           <input name="uses" type="number" min={1} max={MAX_INVITATION_USES} defaultValue={DEFAULT_INVITATION_USES} required />
         </label>
         <label>
-          Good for
+          Valid for
           <select name="days" defaultValue="7">
             {DAYS.map((days) => (
               <option key={days} value={days}>

@@ -6,13 +6,13 @@ import { fail, tell } from "../parts/toasts.tsx";
 export function Keys() {
   const rotate = (withdrawOlder: boolean) =>
     call("POST", "/admin/signing-keys", { withdrawOlder })
-      .then(() => tell(withdrawOlder ? "Only the new key counts now." : "There is a new key; it signs in two minutes."))
+      .then(() => tell(withdrawOlder ? "Only the new key is valid now." : "There is a new key; it signs in two minutes."))
       .catch(fail);
   return (
     <Panel title="Signing key">
       <p>
-        Access tokens are signed with a key, which can be replaced at any time: nobody notices. Older keys count until their last token
-        has expired.
+        Access tokens are signed with a key. It can be replaced at any time, and no user notices. Older keys are valid until
+        their last token has expired.
       </p>
       <button onClick={() => rotate(false)}>Make a new key</button>
       <p>

@@ -32,13 +32,13 @@ export function Logs() {
           </select>
         </label>
         <label>
-          With the words
+          Containing
           <input type="search" value={text} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
-        <button onClick={again}>Look again</button>
+        <button onClick={again}>Refresh</button>
       </div>
-      <p class="faint">The last records of the process that answers, kept in its memory; its whole log is where it writes it.</p>
-      {answer && !answer.records.length && <p>There is none.</p>}
+      <p class="faint">The last records of the process that answers, from its memory. Its whole log is where the settings say.</p>
+      {answer && !answer.records.length && <p>No records.</p>}
       <table class="log">
         <tbody>
           {answer?.records.map(({ time, level: own, event, fields }, index) => (

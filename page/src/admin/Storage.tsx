@@ -62,7 +62,7 @@ function CleanupPanel({ onEnd }: { onEnd: () => void }) {
       <p>Looks for objects that no song needs, and for records whose objects are gone.</p>
       <div class="row">
         <button disabled={isRunning} onClick={() => start(true)}>
-          Only look
+          Check only
         </button>
         <button disabled={isRunning} onClick={() => start(false)}>
           Clean up

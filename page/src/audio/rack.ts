@@ -27,7 +27,7 @@ export class Rack {
   static async open(names: string[], sampleRateHz: number): Promise<Rack> {
     if (!globalThis.AudioWorkletNode || !window.isSecureContext) {
       throw new Error(
-        "Browsers allow this page's sound over https, or on the machine where StemTube runs, only. Open it over https to play.",
+        "Browsers play this page's sound only over https, or on the machine where StemTube runs. Open it over https to play.",
       );
     }
     const heard = names.slice(0, MOST_STEMS);

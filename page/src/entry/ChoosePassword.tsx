@@ -20,7 +20,7 @@ export function ChoosePassword() {
       onSubmit={async (fields) => {
         await changePassword(known || fields.old!, wantedPassword(fields));
         oneTimePassword.value = "";
-        tell("Your password is changed. The one-time password is no longer good.");
+        tell("Your password is changed. The one-time password is no longer valid.");
       }}
       below={
         <button type="button" onClick={() => signOut().catch(fail)}>

@@ -65,10 +65,10 @@ export function NewPassword() {
       <label>
         New password
         <input name="new" type="password" autocomplete="new-password" minLength={MIN_PASSWORD} required />
-        <span class="faint">At least {MIN_PASSWORD} characters; several words are easiest to keep in mind.</span>
+        <span class="faint">At least {MIN_PASSWORD} characters; several words are easiest to remember.</span>
       </label>
       <label>
-        The same again
+        Repeat the password
         <input name="again" type="password" autocomplete="new-password" required />
       </label>
     </>
@@ -77,6 +77,6 @@ export function NewPassword() {
 
 /** @throws Error the two differ. */
 export function wantedPassword(fields: Record<string, string>): string {
-  if (fields.new !== fields.again) throw new Error("The two passwords differ; type the same one twice.");
+  if (fields.new !== fields.again) throw new Error("The two passwords differ. Type the same one twice.");
   return fields.new!;
 }

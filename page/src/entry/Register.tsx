@@ -12,7 +12,7 @@ export function Register() {
   return (
     <EntryForm
       title="Make an account"
-      action="Make it"
+      action="Create account"
       onSubmit={async (fields) => {
         await register(fields.username!.trim(), wantedPassword(fields), fields.invitation!.trim());
         go("/");
@@ -30,7 +30,7 @@ export function Register() {
       <label>
         Invitation
         <input name="invitation" autocomplete="off" defaultValue={location.hash.slice(1)} />
-        <span class="faint">The code that you were given; nothing where anybody may join.</span>
+        <span class="faint">The code that you were given; leave it empty where none is needed.</span>
       </label>
       <NewPassword />
     </EntryForm>

@@ -39,7 +39,7 @@ export function SignIn() {
           )}
           {!open && !byInvitation && <p>The admins of this server make accounts, with a one-time password.</p>}
           <p>
-            The first admin is called admin. StemTube tells the password when it first starts, and keeps it in the file{" "}
+            The first admin is called admin. StemTube prints the password when it first starts, and keeps it in the file{" "}
             <code>secrets/admin-password</code> of its data folder.
           </p>
         </details>

@@ -29,12 +29,12 @@ export function AddOptions() {
   const standard = models.value.find((each) => each.default);
   return (
     <details class="options">
-      <summary>How to make them</summary>
+      <summary>Options</summary>
       <div class="row">
         <label>
           Stems
           <select value={model} onChange={(event) => (model.value = event.currentTarget.value)}>
-            <option value="">best here{standard && ` (${standard.name})`}</option>
+            <option value="">best available{standard && ` (${standard.name})`}</option>
             {models.value.map(({ name, stems, availability }) => (
               <option key={name} value={name} disabled={!availability.available} title={availability.unavailableReason}>
                 {name}: {stems.join(", ")}

@@ -73,8 +73,8 @@ function Playlists({ chosen, onChoose }: { chosen: string; onChoose: (id: string
   if (naming.value) {
     return (
       <form class="row" onSubmit={create}>
-        <input name="name" aria-label="Name of the new playlist" placeholder="Its name" maxLength={MAX_PLAYLIST_NAME} autoFocus />
-        <button>Make it</button>
+        <input name="name" aria-label="Name of the new playlist" placeholder="Name" maxLength={MAX_PLAYLIST_NAME} autoFocus />
+        <button>Create</button>
         <button type="button" onClick={() => (naming.value = false)}>
           Cancel
         </button>

@@ -66,10 +66,10 @@ function List() {
 
 function Empty({ isPlaylist }: { isPlaylist: boolean }) {
   if (isUnfiltered()) return <p class="empty">No songs yet. Paste a link above, or drop files here.</p>;
-  if (isPlaylist) return <p class="empty">This playlist is empty. With ✎ beside a song you put it into one.</p>;
+  if (isPlaylist) return <p class="empty">This playlist is empty. Use ✎ beside a song to add it.</p>;
   return (
     <p class="empty">
-      No song fits. <button onClick={() => narrow(NO_FILTERS)}>Show all songs</button>
+      No song matches. <button onClick={() => narrow(NO_FILTERS)}>Show all songs</button>
     </p>
   );
 }

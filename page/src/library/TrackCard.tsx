@@ -38,8 +38,8 @@ export function TrackCard({ track, place }: { track: Track; place?: Place }) {
         {job && !track.deleteTime && <JobBars job={job} />}
       </div>
       {track.deleteTime ? (
-        <button aria-label={`Bring ${track.title} back`} onClick={() => library.restore(track).catch(fail)}>
-          Bring back
+        <button aria-label={`Restore ${track.title}`} onClick={() => library.restore(track).catch(fail)}>
+          Restore
         </button>
       ) : (
         <Actions track={track} job={job} />
@@ -112,7 +112,7 @@ function EditDialog({ track, onClose }: { track: Track; onClose: () => void }) {
         </label>
         {playlists.value.length > 0 && (
           <label>
-            Put into a playlist
+            Add to a playlist
             <select
               value=""
               onChange={(event) => {

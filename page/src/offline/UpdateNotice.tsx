@@ -8,7 +8,7 @@ export function UpdateNotice() {
         <>
           <span>A new version of StemTube is ready.</span>
           <button class="primary" onClick={takeUpdate}>
-            Load it
+            Reload
           </button>
         </>
       )}

@@ -41,7 +41,7 @@ function Edit(properties: Properties & { title: string; part: PartName; children
     try {
       const { track } = await call<{ track: Track }>("DELETE", `/tracks/${practice.id}/edits/${part}`);
       practice.track.value = track;
-      tell("What was computed is shown again.");
+      tell("The computed version is shown again.");
       onClose();
     } catch (error) {
       fail(error);
@@ -52,8 +52,8 @@ function Edit(properties: Properties & { title: string; part: PartName; children
       {children}
       {edit && (
         <p class="row">
-          <span class="faint">You have corrected this part{edit.computedSince && "; it has been computed again since"}.</span>
-          <button onClick={revert}>Drop all corrections of it</button>
+          <span class="faint">You corrected this part{edit.computedSince && "; it was computed again since"}.</span>
+          <button onClick={revert}>Remove all corrections</button>
         </p>
       )}
     </Dialog>
@@ -81,7 +81,7 @@ export function ChordDialog(properties: Properties & { index: number }) {
           Chord, as it sounds in the song: F♯m7, Bb/D, N.C.
           <input value={text} onInput={(event) => (text.value = event.currentTarget.value)} autoFocus />
         </label>
-        {!label && <p class="error">This is no chord.</p>}
+        {!label && <p class="error">This is not a chord.</p>}
         <label class="inline">
           <input type="checkbox" checked={everywhere} onChange={() => (everywhere.value = !everywhere.value)} />
           Everywhere in the song

@@ -35,8 +35,8 @@ function Row({ upload }: { upload: Upload }) {
         </button>
       )}
       {(state === "paused" || state === "later") && (
-        <button aria-label={`Go on with ${name}`} onClick={() => resume(id)}>
-          Go on
+        <button aria-label={`Resume ${name}`} onClick={() => resume(id)}>
+          Resume
         </button>
       )}
       {state === "failed" && (

@@ -2,7 +2,7 @@
 
 Each backend against the library it comes from, used as that library's own program uses it, on the same file: in turns,
 each in a warm process of its own. Then all parts of one song through the worker, warm, with the peak of its memory.
-Seconds of CPU are told too, as seconds mean little on a machine that has other work.
+Seconds of CPU are printed too, because wall time means little on a machine with other work.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The libraries' own ways from a file to a result, as they come: what the backends are measured against."""
+"""The libraries' own methods from a file to a result, unchanged: the backends are measured against them."""
 
 import tempfile
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A day of songs, from 10 to 1,000 GPUs: waiting times and hours of nodes by the rule that deploy/k8s uses.
 
-What a job takes is measured on this project's machines (docs/performance.md); what a node takes to come is not, for
+The time of a job is measured on this project's machines (docs/performance.md). The time to start a node is not, for
 there was no cluster: these are assumptions, named as such in docs/scaling.md.
 """
 

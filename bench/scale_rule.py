@@ -1,4 +1,4 @@
-"""The autoscaling rule of deploy/k8s as it is rendered, and what KEDA and the HPA behind it make of a number of jobs.
+"""The autoscaling rule of deploy/k8s as it is rendered, and the numbers of pods that KEDA and its HPA choose.
 
 The arithmetic is that of KEDA 2.16 (pkg/scaling/executor) and of Kubernetes 1.33 (pkg/controller/podautoscaler).
 """

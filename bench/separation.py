@@ -101,7 +101,7 @@ def command(arguments: list[str]) -> tuple[float, float]:
 
 
 def ours(models: Path, song: Path, device: str, precision: str, repeats: int) -> dict[str, Any]:
-    """Runs in a process of its own: loads, separates `repeats` times; tells seconds, memory and the stems' file."""
+    """Runs in a process of its own: loads, separates `repeats` times; returns seconds, memory and the stems' file."""
     from services.common.weights.store import WeightStore
     from services.separation.models import registry
 

@@ -1,4 +1,4 @@
-"""The `stemtube` command: its name, and which function does what."""
+"""The `stemtube` command and its subcommands."""
 
 import typer
 

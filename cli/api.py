@@ -1,4 +1,4 @@
-"""A client of the gateway: what the command line asks of a running suite."""
+"""A client of the gateway: the requests of the command line to a running suite."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ SILENCE_SECONDS = 300.0
 HEARTBEAT_SECONDS = 30.0
 RECONNECT_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
-FAILED = 4000  # WebSocket close codes from here on tell an error that does not go away
+FAILED = 4000  # WebSocket close codes from here on mean a permanent error
 
 
 class ApiError(Exception):
@@ -202,7 +202,7 @@ class Api:
                 await self.sign_in(*self._credentials)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the suite restarts, or the network is away: both may pass
-            if was_there:  # up to now: a job may have nothing to tell for long
+            if was_there:  # up to now: a job may report nothing for long
                 away_since = time.monotonic()
             await asyncio.sleep(RECONNECT_SECONDS)
         raise ApiError(f"no StemTube answers at {self._url} any more; the job goes on once it runs again")

@@ -1,4 +1,4 @@
-"""Files on their way to the library: a large one in pieces, by the tus protocol, so that it survives a bad line."""
+"""Uploads to the library: a large file in pieces, by the tus protocol, so that it survives a broken connection."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""One HTTP connection, whose answer to what is not HTTP has the shape of every other error."""
+"""One HTTP connection. Its answer to malformed HTTP has the shape of every other error."""
 
 import asyncio
 from collections import Counter
@@ -111,7 +111,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs a fault of ours with its traceback; the rest of a body that nobody wanted is garbage like any other."""
+        """Logs an internal error with its traceback, but not malformed input, such as the rest of an unread body."""
         error = kw.get("exc_info")
         if isinstance(error, web.RequestPayloadError):
             log.info("not http", error=type(error).__name__)
@@ -123,7 +123,7 @@ RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def meeting_expectations(handler: RequestHandler) -> RequestHandler:
-    """Refuses an `Expect` that nobody knows, which aiohttp would answer in its own way before any middleware runs."""
+    """Refuses an unknown `Expect`, which aiohttp would answer in its own way before any middleware runs."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":

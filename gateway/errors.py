@@ -116,7 +116,7 @@ def status_json(error: StemTubeError) -> dict[str, Any]:
 
 
 def error_response(error: StemTubeError) -> web.Response:
-    """The response that tells an error."""
+    """The response for an error."""
     status = http_status(error)
     response = web.Response(
         status=status,

@@ -1,6 +1,6 @@
-"""Whether the gateway lives, whether it can do its work, and its metrics.
+"""Liveness, readiness and metrics of the gateway.
 
-Strangers learn the former two in a word; what is wrong, metrics and errors are told on an address of operators.
+Strangers get the first two in one word; reasons, metrics and errors are on an address for operators.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from gateway.keys import CHANNELS, SESSIONS, STOPPING
 from gateway.uploads.form import DOWNLOAD
 from services.common.observe.telemetry import errors, metrics
 
-# Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
+# Without auth nobody can sign in, and without the library there is nothing to show. The others may be away.
 NEEDED = (SESSIONS, DOWNLOAD)
 CHECK_SECONDS = 2.0
 READY = "ready"

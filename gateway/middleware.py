@@ -41,7 +41,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @web.middleware
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives the request an id, its own if it brings a decent one; logs and services tell it, and the track's id."""
+    """Gives the request an id, or keeps its own if that is valid. Logs and services get it, and the track's id."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     track = request.match_info.get("track_id", "")
@@ -52,7 +52,7 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Begins a trace, or goes on with that of a trusted proxy; nobody else decides what is kept."""
+    """Begins a trace, or continues that of a trusted proxy. No other client decides which traces are kept."""
     route = _route(request)
     if route in QUIET_ROUTES:
         return await handler(request)
@@ -130,7 +130,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """
     if request_id := request.get(REQUEST_ID):
         response.headers[REQUEST_ID_HEADER] = request_id
-    response.headers["Server"] = "stemtube"  # aiohttp's own tells versions
+    response.headers["Server"] = "stemtube"  # aiohttp's own reveals versions
     if request.app[STOPPING].is_set():
         response.force_close()
         response.headers.setdefault(hdrs.CONNECTION, "close")  # aiohttp has set what it would by now

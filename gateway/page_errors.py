@@ -22,14 +22,14 @@ log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/page/errors"
 MAX_BYTES = 16 * 1024
-# A page tells ten different errors at most until it is loaded again.
+# A page reports ten different errors at most until it is reloaded.
 OF_ADDRESS = {"rate": 0.1, "burst": 20.0}
 OF_ALL = {"rate": 2.0, "burst": 100.0}
 BUCKETS = web.AppKey("page_error_buckets", tuple[TokenBuckets, TokenBuckets])
 
 
 class PageError(BaseModel):
-    """An error as the page tells it."""
+    """An error as the page reports it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

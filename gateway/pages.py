@@ -1,4 +1,4 @@
-"""The pages that the gateway writes by itself: the API's documentation, readable without scripts or other sites."""
+"""Pages that the gateway renders itself: the API's documentation, without scripts or other sites."""
 
 import html
 import json

@@ -1,6 +1,6 @@
 """Routes for admins to each process: its log, its work, the fetching of its models. One RPC service, at each address.
 
-The gateway's own log is told once a service has agreed that the caller is an admin.
+The gateway's own log is shown once a service has confirmed that the caller is an admin.
 """
 
 from typing import Any
@@ -136,7 +136,7 @@ OPENAPI: dict[str, Any] = {
     ),
     f"{PATH}/weights": _operation(
         "PullModel",
-        "Fetches the weights of a model, and tells how far that is, as a stream of events. For admins.",
+        "Fetches the weights of a model. The progress is a stream of events. For admins.",
         "PullModelResponse",
         ("separation", "analysis"),
         _parameter("model", "A separation model, an analysis backend with weights of its own, or BACKEND/MODEL."),

@@ -132,7 +132,7 @@ def _licences() -> bool:
     return not wrong
 
 
-def _told(*command: str | Path, folder: Path = ROOT) -> Any:
+def _json_output(*command: str | Path, folder: Path = ROOT) -> Any:
     """What a program answers as JSON; None if it does not, in time."""
     try:
         told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
@@ -144,15 +144,15 @@ def _told(*command: str | Path, folder: Path = ROOT) -> Any:
 def _advisories(tools: Path) -> bool:
     print("Advisories on Python packages …", flush=True)
     options = ("--format=json", "--progress-spinner=off", "--timeout=10")
-    answer = _told(tools / "pip-audit", "--path", _site_packages(), *options)
+    answer = _json_output(tools / "pip-audit", "--path", _site_packages(), *options)
     known = [one for one in answer["dependencies"] if "vulns" in one] if answer else []
     if not known:
         print(UNREACHED)
         return True
     found = [(one, advisory) for one in known for advisory in one["vulns"]]
     for one, advisory in found:
-        mended = ", ".join(advisory["fix_versions"]) or "no version"
-        print(f"  {one['name']} {one['version']}: {advisory['id']}, mended in {mended}")
+        fixed = ", ".join(advisory["fix_versions"]) or "no version"
+        print(f"  {one['name']} {one['version']}: {advisory['id']}, fixed in {fixed}")
     print(f"  compared: {len(known)} of {len(answer['dependencies'])} packages")
     return not found
 
@@ -160,7 +160,7 @@ def _advisories(tools: Path) -> bool:
 def _npm_advisories() -> bool:
     print("Advisories on npm packages …", flush=True)
     options = ("audit", "--json", "--fetch-retries=1", "--fetch-timeout=10000")
-    answer = _told(NODE / "bin" / "node", NODE / NPM, *options, folder=ROOT / "page")
+    answer = _json_output(NODE / "bin" / "node", NODE / NPM, *options, folder=ROOT / "page")
     if not answer or "vulnerabilities" not in answer:
         print(UNREACHED)
         return True

@@ -9,7 +9,7 @@ A damaged database is no backup: what was copied is removed. A damaged original 
 told; putting it back never replaces a good one.
 
 Databases come first. Songs added meanwhile then have objects without a record in the backup, which a sweep removes;
-the other way round there would be records without an object. What is deleted for good meanwhile is the one case in
+in the other order there would be records without an object. Songs deleted for good meanwhile are the one case in
 which an object is missing; it is told.
 """
 
@@ -68,7 +68,7 @@ class Summary:
         databases: services whose databases are in it.
         object_count: objects.
         object_bytes: their size.
-        gone: objects that were deleted meanwhile.
+        gone: number of objects that were deleted meanwhile.
         damaged: keys of originals that are not what was uploaded: their SHA-256 is not the one that they are named by.
         made: when it was made.
     """
@@ -173,7 +173,7 @@ def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: in
 
 
 async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[list[Entry], int]:
-    """Copies all objects; what was copied, and how many were gone when their turn came."""
+    """Copies all objects; returns their entries, and the number of those that had been deleted."""
     target = ObjectStore.from_url(str((folder / OBJECTS).absolute()))
     tell("objects are counted", 0, 0)
     known = sorted([info async for info in store.list()], key=lambda info: info.key)
@@ -193,7 +193,7 @@ async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[l
 
 
 async def _copy_object(store: ObjectStore, target: ObjectStore, key: str) -> Entry | None:
-    """Copies an object; None if it is gone."""
+    """Copies an object; None if it was deleted."""
     for tries_left in reversed(range(TRIES)):
         digest = hashlib.sha256()
 

@@ -1,4 +1,4 @@
-"""Copies of a service's database, taken while it is used, and put back while it is not: SQLite files, PostgreSQL."""
+"""Copies of a service's database, taken while it is used and restored while it is not: SQLite files, PostgreSQL."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ class ServiceDatabase(Protocol):
 
         Args:
             path: the copy.
-            end_sign_ins: it is auth's, and nobody is let in by it who does not know a password (see `sign_ins`).
+            end_sign_ins: it is auth's; remove sign-ins, so that everybody needs a password (see `sign_ins`).
         """
         ...
 
@@ -117,7 +117,7 @@ class SqliteFile:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # passwords' hashes and keys are in it
             # Not for writing: its end would write a log that is beside the file, which may be another file's, into it.
             with closing(_open(self._path, "ro")) as original, closing(_open(path, "rw")) as copy:
-                # All pages at once: what is written meanwhile goes into the log beside the file, and holds nobody up.
+                # All pages at once: concurrent writes go into the log beside the file and do not wait.
                 original.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file
                 (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()

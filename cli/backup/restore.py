@@ -1,4 +1,4 @@
-"""`stemtube admin restore`: puts a backup back, once all of it has been found to be whole.
+"""`stemtube admin restore`: restores a backup, after checking all of it.
 
 Objects come first and databases last, so that what is broken off in between leaves no record without its object.
 """
@@ -43,7 +43,7 @@ AUTH = "auth"
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup as its list tells it: when it was made, databases, with the kind of each, and objects."""
+    """A backup as its list describes it: when it was made, its databases, the kind of each, and its objects."""
 
     made: str
     databases: list[tuple[Entry, str]]

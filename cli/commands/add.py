@@ -1,4 +1,4 @@
-"""Adds many songs to the library: what is below a folder, files, links."""
+"""Adds many songs to the library: folders, files, links."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Added:
 
 
 async def add(api: Api, sources: Sequence[str], console: Console, options: Json | None = None) -> Added:
-    """Adds the songs of these folders, files and links, and prints what came of each.
+    """Adds the songs of these folders, files and links, and prints the outcome of each.
 
     Args:
         api: signed in.
@@ -45,11 +45,11 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
         options: what to make, as from `make_options`.
 
     Raises:
-        ApiError: there is no such file or folder, or it would be no use to go on: the suite is away.
+        ApiError: there is no such file or folder, or the suite is away.
     """
     found = [song for source in sources for song in _songs(source)]
     if len(found) > 1:
-        # Nobody waits for all of them: a single song that somebody else adds meanwhile goes first.
+        # At batch priority: a single song that another user adds meanwhile goes first.
         options = {**(options or {}), "priority": "PRIORITY_BATCH"}
     summary = Added()
 

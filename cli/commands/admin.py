@@ -125,7 +125,7 @@ def _show(console: Console, line: str) -> None:
 
 
 def cleanup_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
     url: Url = DEFAULT_URL,
     user: User = "",
     password: Password = "",

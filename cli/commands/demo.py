@@ -1,4 +1,4 @@
-"""The demo: a suite of its own for one song, on ports and data that no other suite uses, and nothing left but stems."""
+"""The demo: a separate suite for one song, with its own ports and data. Only the stems remain."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
     when the suite does.
 
     Args:
-        settings: tell where data and models are.
+        settings: have the folders of data and models.
         song: a file; None for a song that is made here, whose chords, beats and words are known.
         out: where stems are saved.
         console: for people.
@@ -99,7 +99,7 @@ async def _data_folder(data_dir: Path) -> AsyncIterator[Path]:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         error.add_note(f"what the suite had to say is in {folder / 'logs'}")
         raise
-    except BaseException:  # somebody stopped it: nothing went wrong
+    except BaseException:  # stopped by the user, which is not an error
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)

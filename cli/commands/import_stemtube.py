@@ -17,7 +17,7 @@ from services.common.config import load
 
 def import_command(
     folder: Annotated[Path, typer.Argument(help="Where the old StemTube lies; it is only read.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Take it over; without, only tell what would be.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Import; without this, only report.")] = False,
     user: User = "",
     password: Password = "",
 ) -> None:

@@ -1,4 +1,4 @@
-"""Changes one's own password."""
+"""Changes the password of the user who runs it."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ def password_command(
             help="8 to 1024 characters; asked for unless given.",
         ),
     ] = "",
-    keep_tokens: Annotated[bool, typer.Option("--keep-tokens", help="Your API tokens go on.")] = False,
+    keep_tokens: Annotated[bool, typer.Option("--keep-tokens", help="Your API tokens stay valid.")] = False,
 ) -> None:
     """Changes your password and ends your other sessions and your API tokens."""
 

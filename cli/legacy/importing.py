@@ -60,7 +60,7 @@ class Report:
 async def import_stemtube(
     old: OldInstallation, services: ImportServices, on_progress: Callable[[str], None], *, apply: bool
 ) -> Report:
-    """Takes over what is not there yet, or only tells what would be.
+    """Imports what is missing, or only reports what would be imported.
 
     Raises:
         ApiError: the services are away, or the user who is signed in is no admin.

@@ -1,4 +1,4 @@
-"""An installation of the old StemTube, read without a change to it: its SQLite file and its downloads."""
+"""Reads an installation of the old StemTube, without changing it: its SQLite file and its downloads."""
 
 import json
 import re

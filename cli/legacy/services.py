@@ -63,7 +63,7 @@ class ImportServices:
     async def import_users(
         self, users: Iterable[auth_import.UserToImport], *, dry_run: bool
     ) -> list[auth_import.ImportedUser]:
-        """Takes over users, or tells what would come of it; in their order."""
+        """Imports users, or only reports the outcome; in their order."""
         request = auth_import.ImportUsersRequest(users=users, dry_run=dry_run)
         return list((await self._call(self._user_import.ImportUsers, request)).users)
 

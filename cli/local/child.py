@@ -1,7 +1,7 @@
 """Runs a module as a child of the supervisor, and ends with it: `python -m cli.local.child MODULE [ARGUMENTS]`.
 
 Standard input is a pipe whose other end only the supervisor holds. It closes when the supervisor dies, however that
-happens, on every system; the kernel's own notice (PR_SET_PDEATHSIG) exists on Linux only and goes by the thread.
+happens, on every system; the kernel's own notice (PR_SET_PDEATHSIG) exists on Linux only and depends on the thread.
 """
 
 import contextlib

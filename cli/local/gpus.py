@@ -1,4 +1,4 @@
-"""The GPUs of this machine and who uses their memory, as NVIDIA's own tool tells it."""
+"""The GPUs of this machine and the processes that use their memory, from NVIDIA's own tool."""
 
 import shutil
 import subprocess

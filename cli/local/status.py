@@ -1,4 +1,4 @@
-"""`stemtube status`: how the processes on this machine are, what waits and runs, workers, GPUs, the last errors."""
+"""`stemtube status`: the state of this machine's processes, their jobs, workers, GPUs, and the last errors."""
 
 import asyncio
 import time

@@ -50,7 +50,7 @@ class ServicePlace(Place):
 class WorkPlace(ServicePlace):
     """The settings of a service with jobs, for the supervisor."""
 
-    # Less than on a cluster: a person waits at the terminal, and a job that was given back goes on at the next start.
+    # Less than on a cluster: a person waits at the terminal, and a job that was given back continues at the next start.
     grace_seconds: float = 1.0
 
 
@@ -114,7 +114,7 @@ class SuiteSettings(Settings):
 
     @property
     def is_first_start(self) -> bool:
-        """Whether nobody has an account yet, as far as can be told from here."""
+        """Whether there is no account yet, as far as this process knows."""
         kept_here = not self.auth.database_url.get_secret_value()
         return kept_here and not (self.data_dir / "databases" / "auth.sqlite").exists()
 

@@ -49,7 +49,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timings:
     """Seconds.
 
     Args:
@@ -76,7 +76,7 @@ class Supervisor:
         lock: file that one supervisor at a time can hold.
         show: called with a part's name and a line of what it prints, or of what happens to it.
         cwd: working directory of the parts.
-        patience: how long things may take.
+        timings: time limits and backoffs.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Supervisor:
         show: Show,
         *,
         cwd: Path | None = None,
-        patience: Patience = Patience(),
+        timings: Timings = Timings(),
     ) -> None:
         self._lock = FileLock(lock)
-        self._patience = patience
+        self._timings = timings
         self._stopping = asyncio.Event()
         self._ended_early: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._children = [_Child(part, show, cwd) for part in parts]
@@ -142,12 +142,12 @@ class Supervisor:
         ready = asyncio.create_task(self._all_ready())
         try:
             either: tuple[asyncio.Future[Any], ...] = (ready, self._ended_early)
-            await asyncio.wait(either, timeout=self._patience.ready, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self._timings.ready, return_when=asyncio.FIRST_COMPLETED)
             if self._ended_early.done():
                 raise CannotStartError(self._ended_early.result())
             if not ready.done():
                 late = ", ".join(child.not_ready() for child in self._children if not child.was_ready)
-                raise CannotStartError(f"not ready after {self._patience.ready:.0f} s: {late}")
+                raise CannotStartError(f"not ready after {self._timings.ready:.0f} s: {late}")
             ready.result()
         finally:
             ready.cancel()
@@ -158,7 +158,7 @@ class Supervisor:
             await asyncio.gather(*(child.await_ready(session) for child in self._children))
 
     async def _keep(self, child: "_Child") -> None:
-        backoff = self._patience.first_backoff
+        backoff = self._timings.first_backoff
         while not self._stopping.is_set():
             began = time.monotonic()
             how = await child.run(self._stopping)
@@ -169,13 +169,13 @@ class Supervisor:
                 if not self._ended_early.done():
                     self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_words}")
                 return
-            if time.monotonic() - began >= self._patience.steady:
-                backoff = self._patience.first_backoff
+            if time.monotonic() - began >= self._timings.steady:
+                backoff = self._timings.first_backoff
             child.show(f"{how}; starting it again in {backoff:.1f} s")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff):
                     await self._stopping.wait()
-            backoff = min(2 * backoff, self._patience.longest_backoff)
+            backoff = min(2 * backoff, self._timings.longest_backoff)
 
     async def _end_in_order(self) -> None:
         began = time.monotonic()
@@ -187,7 +187,7 @@ class Supervisor:
             is_last = number == len(orders)
             awaited = self._children if is_last else group
             tasks = [self._keepers[child.part.name] for child in awaited if child.part.name in self._keepers]
-            left = began + self._patience.stop * number / len(orders) - time.monotonic()
+            left = began + self._timings.stop * number / len(orders) - time.monotonic()
             if tasks:
                 await asyncio.wait(tasks, timeout=max(left, 0.0))
 
@@ -242,7 +242,7 @@ class _Child:
                 os.close(printing)
             if stopping.is_set():
                 self.terminate()
-            # Not the process's own pipes: its end would then be told only once what it has started ends too.
+            # Not the process's own pipes: its end would be noticed only after its children end too.
             reading = asyncio.create_task(self._read(output))
             status = await self._process.wait()
             self.kill()  # what it has started
@@ -299,7 +299,7 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 def _expect_free(part: Part) -> None:
-    """Raises CannotStartError if somebody listens where `part` will."""
+    """Raises CannotStartError if another process listens on an address of `part`."""
     for host, port in part.addresses:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -1,4 +1,4 @@
-"""All that is known of the music as JAMS, for researchers.
+"""All results of the analysis as JAMS, for researchers.
 
 Humphrey et al., "JAMS: A JSON Annotated Music Specification for Reproducible MIR Research", ISMIR 2014;
 https://jams.readthedocs.io has the namespaces.

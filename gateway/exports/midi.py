@@ -1,4 +1,4 @@
-"""The song's frame as a Standard MIDI file: a tempo map that meets each beat, its metre, chords, and lyrics.
+"""The song's structure as a Standard MIDI file: a tempo map that follows each beat, metre, chords, and lyrics.
 
 Imported beside the audio into a DAW, its bars and beats are those of the recording.
 """

@@ -1,4 +1,4 @@
-"""Sound for exports is made in child processes, a file at a time in each, and never in the gateway's own.
+"""Makes the sound of exports in child processes, one file at a time in each.
 
 So the event loop stays awake, and FFmpeg's decoders see users' files where no token is.
 """
@@ -26,7 +26,7 @@ FILES, FILES_PER_USER = 12, 4
 WAITING_PER_USER = 8
 FILE = "export"
 WAIT_SECONDS = 60.0
-"""Longest time to wait for a turn: who waits for longer is better told to come back."""
+"""Longest time to wait for a turn; after that the client gets 429 and a time to come back."""
 
 
 _Folder = tempfile.TemporaryDirectory[str]
@@ -78,7 +78,7 @@ class Renderer:
     async def rendered(
         self, user: str, export: str, keys: Sequence[str], parameters: dict[str, Any]
     ) -> AsyncIterator[Path]:
-        """The file of an export, one for all who ask for the same; it goes when nobody's context holds it any more.
+        """The file of an export, shared by all requests for the same one; it is deleted when the last context ends.
 
         Args:
             user: who shares a turn.

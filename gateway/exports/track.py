@@ -22,7 +22,7 @@ def beats_of(track: Track) -> Sequence[music_pb2.Beat]:
     """The beats.
 
     Raises:
-        NotFoundError: there are none (reason NO_BEATS).
+        NotFoundError: the track has no beats (reason NO_BEATS).
     """
     return track.beats or _missing("beats")
 
@@ -31,7 +31,7 @@ def chords_of(track: Track) -> Sequence[music_pb2.Chord]:
     """The chords.
 
     Raises:
-        NotFoundError: there are none (reason NO_CHORDS).
+        NotFoundError: the track has no chords (reason NO_CHORDS).
     """
     return track.chords or _missing("chords")
 
@@ -40,7 +40,7 @@ def sections_of(track: Track) -> Sequence[music_pb2.Section]:
     """The sections.
 
     Raises:
-        NotFoundError: there are none (reason NO_SECTIONS).
+        NotFoundError: the track has no sections (reason NO_SECTIONS).
     """
     return track.sections or _missing("sections")
 

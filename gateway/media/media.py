@@ -1,4 +1,4 @@
-"""A track's audio, stems and peaks: the library says who may have what and where it lies, the store gives the bytes."""
+"""A track's audio, stems and peaks: the library checks access and gives the key, the object store gives the bytes."""
 
 import hashlib
 import math
@@ -72,7 +72,7 @@ async def playlist(request: web.Request) -> web.Response:
     return web.Response(text="\n".join(lines) + "\n", content_type="application/vnd.apple.mpegurl", headers=headers)
 
 
-async def stretch(request: web.Request) -> web.StreamResponse:
+async def live_chunk(request: web.Request) -> web.StreamResponse:
     """GET …/{number}.flac: one file of a playlist.
 
     Raises:
@@ -91,7 +91,7 @@ async def stretch(request: web.Request) -> web.StreamResponse:
 
 @asynccontextmanager
 async def store_expected(store: ObjectStore) -> AsyncGenerator[None]:
-    """Tells an object that is not there from a store that is away.
+    """Distinguishes a missing object from a store that is away.
 
     Raises:
         UnavailableError: an object is not found, and the store is away (reason STORE_AWAY).
@@ -196,7 +196,7 @@ async def _write(request: web.Request, response: web.StreamResponse, info: Objec
 
 
 def break_off(request: web.Request) -> None:
-    """Breaks the connection: the status is long gone, and nothing else tells the client that this is not all."""
+    """Breaks the connection: the status has been sent, and the client would take the part for the whole."""
     if request.transport is not None:
         request.transport.abort()
 
@@ -227,7 +227,7 @@ routes = [
     web.get(STEM, audio),
     web.get(f"{STEM}/peaks", peaks),
     web.get(f"{LIVE}/playlist.m3u8", playlist),
-    web.get(LIVE + r"/{number:\d{1,6}}.flac", stretch),
+    web.get(LIVE + r"/{number:\d{1,6}}.flac", live_chunk),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Conditional and partial requests for one stored object, as RFC 9110 (sections 13 and 14) has them."""
+"""Conditional and partial requests for one stored object, by RFC 9110 (sections 13 and 14)."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""API tokens: scripts send them like access tokens; the gateway has auth exchange them and remembers it shortly."""
+"""API tokens: scripts send them like access tokens. The gateway has auth exchange them and caches the result."""
 
 import time
 from collections import OrderedDict

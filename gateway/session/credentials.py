@@ -47,7 +47,7 @@ def call_metadata(request: web.Request) -> Metadata:
 def turn_key(request: web.Request) -> str:
     """The owner of a turn: the user of the request's access token, or, without one, the client's network.
 
-    The token is not verified here: only after a service has accepted it does it tell who calls.
+    The token is not verified here: it identifies the caller only after a service has accepted it.
     """
     token = dict(call_metadata(request)).get("authorization", "").partition(" ")[2]
     with contextlib.suppress(jwt.InvalidTokenError):

@@ -233,7 +233,7 @@ OPENAPI_SCHEMAS: dict[str, Any] = {
         "properties": {
             "oldPassword": {"type": "string", "format": "password"},
             "newPassword": {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024},
-            "endApiTokens": {"type": "boolean", "default": True, "description": "With false, API tokens go on."},
+            "endApiTokens": {"type": "boolean", "default": True, "description": "With false, API tokens stay valid."},
         },
         "required": ["oldPassword", "newPassword"],
         "additionalProperties": False,

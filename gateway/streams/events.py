@@ -8,7 +8,7 @@ last. It closes with one of these codes:
              is unreachable, or this client was too slow to keep up (1013)
 4000 + code  the RPC failed with that `google.rpc.Code`: 4003 bad request, 4005 not found, 4016 not signed in …
 
-Server-sent events: `data:` is the RPC's response; `event: error` with `{"error": Status}` tells a failure, `event: end`
+Server-sent events: `data:` is the RPC's response; `event: error` with `{"error": Status}` means a failure, `event: end`
 a regular end; a stream that just ends is to be opened again, which EventSource does by itself.
 
 A client that reads too slowly is dropped once the bounded buffer is full. It connects again and gets a snapshot, which
@@ -51,7 +51,7 @@ class Ending:
     Args:
         close_code: WebSocket close code.
         text: for a person.
-        error: the error that the client is told, if any.
+        error: the error to send to the client, if any.
     """
 
     close_code: int

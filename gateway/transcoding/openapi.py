@@ -1,4 +1,4 @@
-"""The HTTP interface as OpenAPI 3.1: from the contracts and their comments, plus the hand-written routes' own parts."""
+"""The HTTP API as OpenAPI 3.1: from the contracts and their comments, plus descriptions of the hand-written routes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -1,7 +1,7 @@
 """Uploads: a song's bytes flow from the browser to the library piece by piece and are never held here.
 
 Either `multipart/form-data` with the fields `options` (JSON, optional), `requestId` (optional) and `file`, in which the
-file comes last, because what is to be made of it is told to the library before its first byte; or the bare bytes as the
+file comes last, because the library gets the options before its first byte; or the bare bytes as the
 body, named by `Content-Disposition: attachment; filename="…"` or `?filename=`. Both take `?options=` and `?requestId=`.
 
 Reading waits for the library to take each piece. If the library refuses, reading stops; if the client goes away or
@@ -92,7 +92,7 @@ async def _send(call: Any, content: AsyncGenerator[Message, None]) -> None:
             try:
                 await call.write(message)
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                return  # The library has answered already; the call's result tells what.
+                return  # The library has answered already; see the call's result.
         await call.done_writing()
 
 
@@ -240,7 +240,7 @@ OPENAPI: dict[str, Any] = {
                 {
                     "name": "options",
                     "in": "query",
-                    "description": "What to make of the track.",
+                    "description": "The stems and parts to make.",
                     "content": {"application/json": {"schema": _OPTIONS}},
                 },
                 {

@@ -1,4 +1,4 @@
-"""The resumable uploads' part of the interface's description."""
+"""The description of resumable uploads in the OpenAPI document."""
 
 from typing import Any
 

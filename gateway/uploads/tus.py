@@ -1,7 +1,7 @@
-"""Uploads on bad lines: the tus protocol 1.0 (https://tus.io/protocols/resumable-upload), for any of its clients.
+"""Resumable uploads: the tus protocol 1.0 (https://tus.io/protocols/resumable-upload), for any of its clients.
 
 A file is announced with its size, then sent by as many requests as the line needs. Each begins where the last
-one ended; HEAD tells where that is. The bytes wait behind the library, so that any gateway can take the next ones.
+one ended; HEAD returns that offset. The library keeps the bytes, so that any gateway can take the next ones.
 
 `Upload-Metadata` knows `filename` (or `name`) and `options`, what is to be made of the song as JSON; what else it has
 is kept for the client. The request with the last byte is answered when the file has been checked: with the headers

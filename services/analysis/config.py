@@ -72,7 +72,7 @@ class AnalysisSection(Section):
     device: str = Field(
         "auto",
         description="for models that can use a GPU: cpu, cuda; auto: a GPU if there is one. Where the API and the work "
-        "are on different machines, the API's setting tells what the workers have",
+        "are on different machines, give the API the workers' setting",
     )
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")

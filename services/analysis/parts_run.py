@@ -1,4 +1,4 @@
-"""The parts of one analysis task: what each is made from, how far it is, and how it ended."""
+"""The parts of one analysis task: their inputs, progress and results."""
 
 import threading
 import time

@@ -41,12 +41,12 @@ NO_LANGUAGE_MODEL = Availability(False, "no language model is set: see STEMTUBE_
 
 
 class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
         jobs: the queue.
         objects: where the audio is.
-        weights: tell what can be had.
+        weights: show which models are available.
         device: the setting for the workers' device, on which the best model depends.
         draining: ends watches when the server does.
         language_model: the workers' setting, on which the best structure depends.

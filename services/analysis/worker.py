@@ -108,7 +108,7 @@ def keep_compiled_functions_apart(settings: AnalysisSettings) -> None:
     """Has numba, which librosa uses, keep what it compiles in a folder of this process; before numba is imported.
 
     Beside the package, two processes that compile the same function at once can leave a file there that crashes
-    whoever loads it, from then on each time.
+    each process that loads it.
     """
     port = settings.analysis.health_listen.rpartition(":")[2]
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "compiled" / port))
@@ -154,8 +154,10 @@ class AnalysisWork:
         mix = 0.2 * chord + noise * np.exp(-20 * (seconds % 0.5))
         sound = Audio(np.stack([mix, mix]).astype(np.float32), SAMPLE_RATE_HZ)
         for part in PREPARED_PARTS:
-            _, backend = self._choose({"part": part, "asked": (registry.AUTO, registry.AUTO)}, _untold, {}, report)
-            backend.analyze(sound, Context(), _untold)
+            _, backend = self._choose(
+                {"part": part, "asked": (registry.AUTO, registry.AUTO)}, _ignore_progress, {}, report
+            )
+            backend.analyze(sound, Context(), _ignore_progress)
             log.info("part prepared", part=part)
             yield
 
@@ -300,5 +302,5 @@ def _cores() -> int:
     return torch.get_num_threads()
 
 
-def _untold(_done: float) -> None:
+def _ignore_progress(_done: float) -> None:
     """Progress that nobody asked for."""

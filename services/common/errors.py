@@ -1,4 +1,4 @@
-"""Domain errors: what can go wrong, with a stable reason a client can act on.
+"""Domain errors, each with a stable reason that a client can act on.
 
 Raise them where the fault is known. `services.common.rpc.interceptor` turns them into gRPC statuses with a
 `google.rpc.ErrorInfo`, the gateway turns those into HTTP; nothing here depends on either, so audio code, models and

@@ -1,4 +1,4 @@
-"""Names for files that people save, of titles that anybody wrote: good on Windows, macOS and Linux, in ZIPs too."""
+"""Names for saved files, made from any title: valid on Windows, macOS and Linux, in ZIPs too."""
 
 import re
 

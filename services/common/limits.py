@@ -1,4 +1,4 @@
-"""Limits that the contracts tell. Services check them; the page gets them in `page/src/api/contract.ts`."""
+"""Limits that the contracts state. Services check them; the page gets them in `page/src/api/contract.ts`."""
 
 # Characters.
 MAX_USERNAME = 64

@@ -33,12 +33,12 @@ RESTS: "dict[pb.Rest.ValueType, Rest]" = {
 
 
 class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
         jobs: the queue.
         objects: where the audio is.
-        weights: tell what can be had.
+        weights: show which models are available.
         draining: ends watches when the server does.
         order: the workers' setting for what `auto` tries.
     """
@@ -123,7 +123,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
 
 
 def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
-    """The stems to make, in the model's order; a user's own model tells its stems only when it is loaded."""
+    """The stems to make, in the model's order; the stems of a user's own model are known only when it is loaded."""
     if not given:
         return sorted(set(asked))
     if unknown := {stem for stem in asked if stem.removeprefix(REST) not in given}:

@@ -1,4 +1,4 @@
-"""Stems as they come out of a model and go into the store, chunk by chunk."""
+"""Stores the stems that a model yields, chunk by chunk."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Removes what dead attempts left in the object store."""
+"""Removes objects that dead attempts left in the object store."""
 
 import structlog
 

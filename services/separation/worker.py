@@ -235,7 +235,7 @@ class _Output:
         self._tell_live()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Stores the stems; returns what the contract tells of each."""
+        """Stores the stems; returns the contract's description of each."""
         for future in self._pending:
             future.result()
         for live in self._live.values():

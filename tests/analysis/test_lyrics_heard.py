@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from services.analysis.backends.base import Word
-from services.analysis.backends.lyrics import whisper_hearing, whisper_models, whisper_passes
+from services.analysis.backends.lyrics import whisper_models, whisper_passes, whisper_transcript
 from services.analysis.backends.lyrics.joints import OVERLAP_SECONDS, joined, widened
 from services.analysis.backends.lyrics.text import plain
-from services.analysis.backends.lyrics.whisper_hearing import Hearing, is_believable, phrases_of, words_of
 from services.analysis.backends.lyrics.whisper_listener import Listener, Sound
+from services.analysis.backends.lyrics.whisper_transcript import Transcript, is_believable, phrases_of, words_of
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.signal.features import mono
 from services.common.samples import Audio, Samples
@@ -23,13 +23,13 @@ TIME_ZERO = 1000
 
 
 class CountingListener(Listener):
-    """A real one that counts the windows it is asked to hear."""
+    """A real one that counts the windows it is asked to transcribe."""
 
     asked = 0
 
-    def hear(self, sounds: Sequence[Sound], *arguments: Any) -> list[Hearing]:
+    def transcribe(self, sounds: Sequence[Sound], *arguments: Any) -> list[Transcript]:
         self.asked += len(sounds)
-        return super().hear(sounds, *arguments)
+        return super().transcribe(sounds, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,12 @@ def test_windows_heard_together_are_heard_as_one_by_one(listener: Listener, voic
     sounds = listener.sounds(windows, ignore)
     prompts = ["", "over the mountain", ""]
     done: list[int] = []
-    together = listener.hear(sounds, "en", prompts, done.append)
-    alone = [listener.hear([sound], "en", [prompt], ignore)[0] for sound, prompt in zip(sounds, prompts, strict=True)]
+    together = listener.transcribe(sounds, "en", prompts, done.append)
+    alone = [
+        listener.transcribe([sound], "en", [prompt], ignore)[0] for sound, prompt in zip(sounds, prompts, strict=True)
+    ]
     assert sum(done) == 3
-    assert any(hearing.words for hearing in together)
+    assert any(transcript.words for transcript in together)
     for one, other in zip(together, alone, strict=True):
         assert [word.text for word in one.words] == [word.text for word in other.words]
         assert np.allclose([word.start for word in one.words], [word.start for word in other.words], atol=0.021)
@@ -91,12 +93,12 @@ def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
 
     monkeypatch.setattr(Listener, "_decode", small)
     sounds = listener.sounds([(voice[: 3 * SAMPLE_RATE_HZ], offset) for offset in (0.0, 3.0)], ignore)
-    first, second = listener.hear(sounds, "en", ["", ""], ignore)
+    first, second = listener.transcribe(sounds, "en", ["", ""], ignore)
     assert sizes == [2, 1, 1]
     assert [word.text for word in first.words] == [word.text for word in second.words] != []
     monkeypatch.setattr(Listener, "_decode", lambda *_: (_ for _ in ()).throw(RuntimeError("another one")))
     with pytest.raises(RuntimeError, match="another one"):
-        listener.hear(sounds, "en", ["", ""], ignore)
+        listener.transcribe(sounds, "en", ["", ""], ignore)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +120,13 @@ def test_a_window_that_was_misheard_is_heard_again_with_what_is_sung_around_it(
     listener: CountingListener, voice: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    hear = Listener.hear
+    transcribe = Listener.transcribe
 
     def listen(self: Listener, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Any) -> Any:
         told.extend(prompts)
-        return hear(self, sounds, language, prompts, done)
+        return transcribe(self, sounds, language, prompts, done)
 
-    monkeypatch.setattr(Listener, "hear", listen)
+    monkeypatch.setattr(Listener, "transcribe", listen)
     noise = np.random.default_rng(0).normal(0, 0.1, voice.size).astype(np.float32)
     windows = [(0.0, 12.0), (12.0, 20.0)]
     words = recognised(listener, [voice, noise], windows, windows)
@@ -192,12 +194,12 @@ def test_loops_and_what_the_model_is_unsure_of_are_not_believed() -> None:
 
 
 def test_what_is_heard_after_a_phrase_that_did_not_end_follows() -> None:
-    one, two = Hearing((tuple(timed("a b c", 0.0)),), -0.2), Hearing((tuple(timed("d", 5.0)),), -0.6)
+    one, two = Transcript((tuple(timed("a b c", 0.0)),), -0.2), Transcript((tuple(timed("d", 5.0)),), -0.6)
     both = one.followed_by(two)
     assert [word.text for word in both.words] == list("abcd")
     assert both.log_probability == pytest.approx(-0.3)
-    assert one.followed_by(Hearing()) == one
-    assert Hearing().followed_by(two) == two
+    assert one.followed_by(Transcript()) == one
+    assert Transcript().followed_by(two) == two
 
 
 def part(word: str, start: float, end: float, probability: float) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def test_a_word_with_a_hyphen_stays_one_word() -> None:
     heard = [part(" check", 1.1, 1.3, 0.9), part("-out", 1.3, 1.6, 0.5), part(" time", 1.6, 1.9, 0.8)]
     found = words_of(heard, 10.0, "en")
     assert [(word.text, word.confidence) for word in found] == [("check-out", 0.5), ("time", 0.8)]
-    late = whisper_hearing.LATE_SECONDS
+    late = whisper_transcript.LATE_SECONDS
     assert (found[0].start, found[0].end) == pytest.approx((11.1 - late, 11.6 - late))
 
 

@@ -57,7 +57,7 @@ def test_boundaries_from_an_array_are_msafs_own_from_a_file(
 def test_a_theme_that_returns_is_recognised(profiles: Any, two_themes: Song) -> None:
     bars = np.arange(0, 25, 6) * 2.0 + 0.5
     units = np.array([int(np.abs(profiles.frame_times - time).argmin()) for time in bars])
-    groups, silhouettes = structure_msaf.alike(profiles.features, units)
+    groups, silhouettes = structure_msaf.section_groups(profiles.features, units)
     assert groups[0] == groups[2] != groups[1] == groups[3]
     assert silhouettes.min() > 0
 

@@ -13,7 +13,7 @@ from services.analysis.backends.signal.features import mono
 from services.analysis.backends.structure import bars as structure_bars
 from services.analysis.backends.structure import boundaries as structure_boundaries
 from services.analysis.backends.structure.barwise import BarwiseStructure
-from services.analysis.backends.structure.groups import alike
+from services.analysis.backends.structure.groups import section_groups
 from services.common.samples import Audio
 from songs.small_songs import RATE, add, hat, kick, snare
 from songs.song import Truth, demo_song, short_song
@@ -169,8 +169,8 @@ def test_sections_of_one_kind_may_differ_in_length() -> None:
     kinds = np.repeat([0, 1, 0, 2, 1], [8, 8, 4, 6, 8])
     place = np.concatenate([np.arange(8), np.arange(8), np.arange(4) + 4, np.arange(6), np.arange(8)])
     likeness = np.where((kinds[:, None] == kinds) & (place[:, None] == place), 0.9, 0.0)
-    assert alike(likeness, [0, 8, 16, 20, 26]) == [0, 1, 0, 2, 1]
-    assert alike(likeness, [0]) == [0]
+    assert section_groups(likeness, [0, 8, 16, 20, 26]) == [0, 1, 0, 2, 1]
+    assert section_groups(likeness, [0]) == [0]
 
 
 def test_an_hour_of_bars_takes_a_moment() -> None:
@@ -184,7 +184,7 @@ def test_an_hour_of_bars_takes_a_moment() -> None:
     )
     boundaries = structure_boundaries.find_boundaries(bars, 3600.0)
     assert 100 < len(boundaries.bars) < 900
-    assert len(alike(bars.likeness, boundaries.bars)) == len(boundaries.bars)
+    assert len(section_groups(bars.likeness, boundaries.bars)) == len(boundaries.bars)
 
 
 def test_a_voice_alone() -> None:

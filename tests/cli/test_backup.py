@@ -35,7 +35,7 @@ SONG_KEY = f"originals/{hashlib.sha256(SONG).hexdigest()}"
 OBJECTS = {"originals/ab": b"a song" * 100_000, "stems/j/l/vocals.flac": b"", "peaks/ab": b"\x00\x01"}
 
 
-def untold(_what: str, _done: int, _total: int) -> None:
+def ignore_progress(_what: str, _done: int, _total: int) -> None:
     pass
 
 
@@ -80,7 +80,7 @@ async def expect_all(settings: SuiteSettings) -> None:
 
 async def refusal(settings: SuiteSettings, folder: Path, *, force: bool = False) -> str:
     with pytest.raises(StemTubeError) as refused:
-        await restore(settings, folder, untold, force=force)
+        await restore(settings, folder, ignore_progress, force=force)
     return refused.value.reason
 
 
@@ -98,25 +98,25 @@ async def test_a_backup_that_is_made_while_others_write_comes_back(settings: Sui
     assert {path.stat().st_mode & 0o777 for path in (folder / "databases").iterdir()} == {0o600}
     assert not list((folder / "databases").glob("*-wal"))
     shutil.rmtree(settings.data_dir)
-    assert await restore(settings, folder, untold, force=False) == made
+    assert await restore(settings, folder, ignore_progress, force=False) == made
     await expect_all(settings)
 
 
 async def test_nothing_is_replaced_unless_that_is_wanted(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     folder = tmp_path / "backup"
-    await backup(settings, folder, untold)
+    await backup(settings, folder, ignore_progress)
     # Its log is not taken for that of the file that comes in its place.
     later = sqlite3.connect(file_of(settings, "auth"))
     later.execute("INSERT INTO kept VALUES ('later')")
     later.commit()
     assert await refusal(settings, folder) == "NOT_EMPTY"
     assert rows(settings, "auth") == ["row of auth", "later"]
-    await restore(settings, folder, untold, force=True)
+    await restore(settings, folder, ignore_progress, force=True)
     later.close()
     await expect_all(settings)
     with pytest.raises(StemTubeError, match="is not empty"):
-        await backup(settings, folder, untold)
+        await backup(settings, folder, ignore_progress)
 
 
 @pytest.mark.parametrize("name", ["databases/auth", "objects/originals/ab", "objects.jsonl", "backup.json"])
@@ -125,7 +125,7 @@ async def test_a_damaged_or_unfinished_backup_changes_nothing(
 ) -> None:
     await fill(settings)
     folder = tmp_path / "backup"
-    await backup(settings, folder, untold)
+    await backup(settings, folder, ignore_progress)
     path = folder / name
     path.write_bytes(path.read_bytes()[:-1])
     assert await refusal(settings, folder, force=True) == "BAD_BACKUP"
@@ -136,7 +136,7 @@ async def test_a_damaged_or_unfinished_backup_changes_nothing(
 
 async def test_a_suite_that_runs_is_left_alone(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
-    await backup(settings, tmp_path / "backup", untold)
+    await backup(settings, tmp_path / "backup", ignore_progress)
     health = await HealthServer.start(settings.download.health_listen)
     assert await refusal(settings, tmp_path / "backup", force=True) == "RUNNING"
     await health.stop()
@@ -154,7 +154,7 @@ async def test_an_object_that_goes_meanwhile_is_told(
     monkeypatch.setattr("cli.backup.backup.AT_ONCE", 1)
     assert (await backup(settings, tmp_path / "backup", forget)).gone == 1
     shutil.rmtree(settings.data_dir)
-    assert (await restore(settings, tmp_path / "backup", untold, force=False)).object_count == len(OBJECTS) - 1
+    assert (await restore(settings, tmp_path / "backup", ignore_progress, force=False)).object_count == len(OBJECTS) - 1
 
 
 async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettin
     await fill(settings)
     kept = dict(server.objects)
     assert set(kept) == {f"here/{key}" for key in OBJECTS}
-    await backup(settings, tmp_path / "backup", untold)
+    await backup(settings, tmp_path / "backup", ignore_progress)
     shutil.rmtree(settings.data_dir)
     assert await refusal(settings, tmp_path / "backup") == "NOT_EMPTY"
     server.objects.clear()
-    await restore(settings, tmp_path / "backup", untold, force=False)
+    await restore(settings, tmp_path / "backup", ignore_progress, force=False)
     assert server.objects == kept
     await expect_all(settings)
     await runner.cleanup()
@@ -205,15 +205,15 @@ async def test_postgresql_comes_back_into_an_empty_database_and_over_another(
         return settings.model_copy(update={"separation": place})
 
     folder = tmp_path / "backup"
-    await backup(on(first.replace("postgresql://", "postgresql+psycopg://")), folder, untold)
+    await backup(on(first.replace("postgresql://", "postgresql+psycopg://")), folder, ignore_progress)
     assert await refusal(settings, folder) == "OTHER_DATABASE"
     shutil.rmtree(settings.data_dir)
-    await restore(on(second), folder, untold, force=False)
+    await restore(on(second), folder, ignore_progress, force=False)
     with psycopg.connect(second) as connection:
         assert connection.execute("SELECT text FROM dbos.kept").fetchall() == [("a row",)]
         connection.execute("INSERT INTO dbos.kept VALUES ('another')")
     assert await refusal(on(second), folder) == "NOT_EMPTY"
-    await restore(on(second), folder, untold, force=True)
+    await restore(on(second), folder, ignore_progress, force=True)
     with psycopg.connect(second) as connection:
         assert connection.execute("SELECT text FROM dbos.kept").fetchall() == [("a row",)]
 
@@ -237,19 +237,19 @@ async def test_a_damaged_original_is_told_and_never_replaces_a_good_one(
 ) -> None:
     await fill(settings)
     await open_store(settings).put(SONG_KEY, SONG)
-    good = await backup(settings, tmp_path / "good", untold)
+    good = await backup(settings, tmp_path / "good", ignore_progress)
     assert good.damaged == ()
     damage_original(settings)
-    made = await backup(settings, tmp_path / "damaged", untold)
+    made = await backup(settings, tmp_path / "damaged", ignore_progress)
     assert made.damaged == (SONG_KEY,)
     assert (tmp_path / "good" / "objects" / SONG_KEY).read_bytes() == SONG
-    await restore(settings, tmp_path / "good", untold, force=True)
+    await restore(settings, tmp_path / "good", ignore_progress, force=True)
     assert await open_store(settings).get(SONG_KEY) == SONG
-    assert (await restore(settings, tmp_path / "damaged", untold, force=True)).damaged == (SONG_KEY,)
+    assert (await restore(settings, tmp_path / "damaged", ignore_progress, force=True)).damaged == (SONG_KEY,)
     assert await open_store(settings).get(SONG_KEY) == SONG
     # Where there is no other, a song with a wrong byte is better than none.
     shutil.rmtree(settings.data_dir)
-    await restore(settings, tmp_path / "damaged", untold, force=False)
+    await restore(settings, tmp_path / "damaged", ignore_progress, force=False)
     assert (await open_store(settings).get(SONG_KEY))[1:] == SONG[1:]
 
 
@@ -295,11 +295,11 @@ async def command(settings: SuiteSettings, *arguments: str) -> subprocess.Comple
 @pytest.mark.parametrize("name", ["auth", "analysis"])
 async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path: Path, name: str, damage: str) -> None:
     await fill(settings)
-    await backup(settings, tmp_path / "good", untold)
+    await backup(settings, tmp_path / "good", ignore_progress)
     DAMAGE[damage](file_of(settings, name))
     before = {file.name: file.read_bytes() for file in file_of(settings, name).parent.glob(f"{name}.sqlite*[!m]")}
     with pytest.raises(DataLossError) as fault:
-        await backup(settings, tmp_path / "bad", untold)
+        await backup(settings, tmp_path / "bad", ignore_progress)
     assert fault.value.reason == "DATABASE_DAMAGED"
     assert str(file_of(settings, name)) in fault.value.message
     assert "admin restore" in fault.value.message
@@ -308,7 +308,7 @@ async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path
     assert {kept: content for kept, content in after.items() if kept in before} == before
     # What is there is not taken for nothing, and is replaced if that is wanted.
     assert await refusal(settings, tmp_path / "good") in ("DATABASE_DAMAGED", "NOT_EMPTY")
-    await restore(settings, tmp_path / "good", untold, force=True)
+    await restore(settings, tmp_path / "good", ignore_progress, force=True)
     await expect_all(settings)
 
 
@@ -317,7 +317,7 @@ async def test_a_backup_of_a_damaged_database_that_an_older_version_made_is_refu
 ) -> None:
     await fill(settings)
     folder = tmp_path / "backup"
-    await backup(settings, folder, untold)
+    await backup(settings, folder, ignore_progress)
     DAMAGE["zero_page_in_the_middle"](folder / "databases" / "auth")
     about = json.loads((folder / "backup.json").read_text())
     about["databases"][0] |= {"sha256": hashlib.sha256((folder / "databases" / "auth").read_bytes()).hexdigest()}
@@ -346,6 +346,6 @@ async def test_a_backup_that_fails_leaves_nothing(settings: SuiteSettings, tmp_p
         if folder.name == "empty":
             folder.mkdir()
         with pytest.raises(StemTubeError, match="no database"):
-            await backup(settings, folder, untold)
+            await backup(settings, folder, ignore_progress)
     assert not (tmp_path / "new").exists()
     assert list((tmp_path / "empty").iterdir()) == []

@@ -18,7 +18,7 @@ from services.auth.tables import Base
 from services.common.rpc.auth import bearer
 from stemtube.auth.v1 import access_token_pb2, account_pb2, api_token_pb2, invitation_pb2, session_pb2, user_pb2
 from tests.auth.running import RunningAuth, auth_settings, running_auth
-from tests.cli.test_backup import fill, postgres_programs, settings, untold
+from tests.cli.test_backup import fill, ignore_progress, postgres_programs, settings
 from tests.common.postgres import create_database
 
 __all__ = ["postgres_programs", "settings"]  # fixtures
@@ -55,10 +55,10 @@ class Suite:
         return None if self._database_url else self.settings.data_dir / "databases" / "auth.sqlite"
 
     async def back_up(self) -> None:
-        await backup(self.settings, self._folder, untold)
+        await backup(self.settings, self._folder, ignore_progress)
 
     async def put_back(self, *, keep_sign_ins: bool = False) -> None:
-        await restore(self.settings, self._folder, untold, force=True, keep_sign_ins=keep_sign_ins)
+        await restore(self.settings, self._folder, ignore_progress, force=True, keep_sign_ins=keep_sign_ins)
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ async def test_a_backup_of_the_first_version_of_the_tables_is_put_back_too(
         connection.execute("INSERT INTO users VALUES ('anna')")
         connection.execute("INSERT INTO sessions VALUES ('s')")
         connection.commit()
-    await backup(settings, tmp_path / "backup", untold)
-    await restore(settings, tmp_path / "backup", untold, force=True)
+    await backup(settings, tmp_path / "backup", ignore_progress)
+    await restore(settings, tmp_path / "backup", ignore_progress, force=True)
     with contextlib.closing(sqlite3.connect(settings.data_dir / "databases" / "auth.sqlite")) as connection:
         assert connection.execute("SELECT id FROM users").fetchall() == [("anna",)]
         assert connection.execute("SELECT id FROM sessions").fetchall() == []

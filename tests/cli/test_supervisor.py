@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from cli.local.suite import free_ports
-from cli.local.supervisor import CannotStartError, Part, Patience, Supervisor
+from cli.local.supervisor import CannotStartError, Part, Supervisor, Timings
 
 ROOT = Path(__file__).parents[2]
-QUICK = Patience(ready=10.0, stop=2.0, first_backoff=0.05, longest_backoff=0.4)
+QUICK = Timings(ready=10.0, stop=2.0, first_backoff=0.05, longest_backoff=0.4)
 STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 # Serves /readyz, says when it starts and when it ends, and ends at SIGTERM.
@@ -88,7 +88,7 @@ def is_alive(pid: int) -> bool:
 async def test_parts_are_ready_when_entered_and_end_in_order(tmp_path: Path) -> None:
     diary = Diary()
     parts = [part("auth", 2), part("library", 1, delay=0.2), part("gateway", 0, delay=0.2)]
-    async with Supervisor(parts, tmp_path / "lock", diary, patience=QUICK):
+    async with Supervisor(parts, tmp_path / "lock", diary, timings=QUICK):
         pids = [diary.pid(name) for name in ("auth", "library", "gateway")]
         assert all(is_alive(pid) for pid in pids)
     assert not any(is_alive(pid) for pid in pids)
@@ -99,7 +99,7 @@ async def test_parts_are_ready_when_entered_and_end_in_order(tmp_path: Path) -> 
 
 async def test_a_crashed_part_comes_back_after_ever_longer_pauses(tmp_path: Path) -> None:
     diary = Diary()
-    async with Supervisor([part("worker"), part("other")], tmp_path / "lock", diary, patience=QUICK):
+    async with Supervisor([part("worker"), part("other")], tmp_path / "lock", diary, timings=QUICK):
         for crashes in range(1, 5):
             os.kill(diary.pid("worker"), signal.SIGKILL)
             await until_started(diary, "worker", crashes + 1)
@@ -110,8 +110,8 @@ async def test_a_crashed_part_comes_back_after_ever_longer_pauses(tmp_path: Path
 
 async def test_the_pause_is_short_again_after_a_steady_run(tmp_path: Path) -> None:
     diary = Diary()
-    patience = Patience(stop=2.0, first_backoff=0.1, steady=0.5)
-    async with Supervisor([part("worker")], tmp_path / "lock", diary, patience=patience):
+    timings = Timings(stop=2.0, first_backoff=0.1, steady=0.5)
+    async with Supervisor([part("worker")], tmp_path / "lock", diary, timings=timings):
         for crashes, wait in ((1, 0.0), (2, 0.0), (3, 0.7)):
             await asyncio.sleep(wait)
             os.kill(diary.pid("worker"), signal.SIGKILL)
@@ -123,7 +123,7 @@ async def test_the_pause_is_short_again_after_a_steady_run(tmp_path: Path) -> No
 async def test_a_stubborn_part_is_killed_in_time_and_does_not_keep_others_running(tmp_path: Path) -> None:
     diary = Diary()
     parts = [part("gateway", 0, prelude=STUBBORN), part("auth", 1)]
-    async with Supervisor(parts, tmp_path / "lock", diary, patience=QUICK):
+    async with Supervisor(parts, tmp_path / "lock", diary, timings=QUICK):
         pids = [diary.pid("gateway"), diary.pid("auth")]
         began = time.monotonic()
     assert QUICK.stop - 0.1 < time.monotonic() - began < QUICK.stop + 1.0
@@ -133,13 +133,13 @@ async def test_a_stubborn_part_is_killed_in_time_and_does_not_keep_others_runnin
 
 
 def test_the_suite_has_less_than_ten_seconds_to_stop() -> None:
-    assert Patience().stop < 10
+    assert Timings().stop < 10
 
 
 async def test_what_a_crashed_part_had_started_ends_too(tmp_path: Path) -> None:
     diary = Diary()
     prelude = "print('engine', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
-    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, patience=QUICK):
+    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
         engine = int(diary.said("worker", "engine")[0].split()[1])
         assert is_alive(engine)
         os.kill(diary.pid("worker"), signal.SIGKILL)
@@ -160,11 +160,11 @@ async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
 
 async def test_one_data_directory_serves_one_suite_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "data" / "suite.lock"
-    async with Supervisor([part("auth")], lock, Diary(), patience=QUICK):
+    async with Supervisor([part("auth")], lock, Diary(), timings=QUICK):
         with pytest.raises(CannotStartError, match="data is in use"):
             async with Supervisor([part("auth")], lock, Diary()):
                 pass
-    async with Supervisor([part("auth")], lock, Diary(), patience=QUICK):
+    async with Supervisor([part("auth")], lock, Diary(), timings=QUICK):
         pass
 
 
@@ -174,23 +174,23 @@ async def test_a_part_that_cannot_start_ends_the_start_with_its_last_words(tmp_p
     broken = part("library", prelude=prelude)
     message = r"library ended with status 1 while starting: .*wrong setting STEMTUBE_X"
     with pytest.raises(CannotStartError, match=message):
-        async with Supervisor([part("auth"), broken], tmp_path / "lock", diary, patience=QUICK):
+        async with Supervisor([part("auth"), broken], tmp_path / "lock", diary, timings=QUICK):
             pass
     assert not is_alive(diary.pid("auth"))
 
 
 async def test_a_part_that_never_gets_ready_is_named(tmp_path: Path) -> None:
-    patience = Patience(ready=1.0, stop=1.0)
+    timings = Timings(ready=1.0, stop=1.0)
     parts = [part("auth"), part("library", prelude="time.sleep(60)")]
     with pytest.raises(CannotStartError, match=r"not ready after 1 s: library$"):
-        async with Supervisor(parts, tmp_path / "lock", Diary(), patience=patience):
+        async with Supervisor(parts, tmp_path / "lock", Diary(), timings=timings):
             pass
 
 
 async def test_overlong_lines_do_no_harm(tmp_path: Path) -> None:
     diary = Diary()
     prelude = "print('x' * 300_000); print('after', flush=True)"
-    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, patience=QUICK):
+    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
         await until(lambda: diary.said("worker", "after"))
 
 

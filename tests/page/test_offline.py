@@ -89,7 +89,7 @@ def test_a_song_is_kept_plays_without_a_server_and_is_removed(page: Page, line: 
     panel = page.get_by_role("region", name="On this device")
     expect(panel).to_contain_text(re.compile(rf"{TITLE} [\d.]+ MB"))
     page.get_by_role("button", name=f"Remove {TITLE} from this device").click()
-    expect(panel).to_contain_text("With ⤓ beside a song")
+    expect(panel).to_contain_text("Use ⤓ beside a song")
     assert page.evaluate("caches.open('songs').then(cache => cache.keys()).then(keys => keys.length)") <= 2
 
 

@@ -85,7 +85,7 @@ function Sessions() {
   );
 }
 
-/** A new password for the old one; all other sessions end, and the tokens for scripts unless they are to go on. */
+/** A new password for the old one; all other sessions end, and tokens for scripts too, unless they are kept. */
 function Password({ changed }: { changed: () => void }) {
   async function submit(event: SubmitEvent) {
     event.preventDefault();

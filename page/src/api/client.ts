@@ -140,7 +140,7 @@ export function register(username: string, password: string, invitation: string)
 }
 
 /**
- * Changes the password; all other sessions end, and tokens for scripts unless they are to go on.
+ * Changes the password; all other sessions end, and tokens for scripts too, unless the user keeps them.
  *
  * @throws ApiError what it is refused with.
  */
@@ -154,7 +154,7 @@ async function enter(path: string, json: object): Promise<void> {
   user.value = ((await response.json()) as { user: User }).user;
 }
 
-/** @throws ApiError nobody answers: the session goes on. */
+/** @throws ApiError nobody answers: the session stays valid. */
 export async function signOut(): Promise<void> {
   await send("POST", "/auth/logout", { json: {} });
   user.value = null;

@@ -31,7 +31,7 @@ export interface Frame {
 /**
  * Reads the header of a file.
  *
- * @returns undefined if the metadata go on behind `bytes`.
+ * @returns undefined if the metadata are longer than `bytes`.
  * @throws Error if it is no such file.
  */
 export function readStreamInfo(bytes: Uint8Array): StreamInfo | undefined {

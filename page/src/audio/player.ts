@@ -48,7 +48,7 @@ export class Player {
   #timer = 0;
 
   /**
-   * Loads nothing before it is told where: by `seek`, or by another player.
+   * Loads nothing before it has a place, from `seek` or another player.
    *
    * @param sources stems of one length and rate, mixed as they are numbered.
    * @param duration seconds.

@@ -15,7 +15,7 @@ export class Rack {
   readonly context: AudioContext;
   readonly deck: StretchNode;
   readonly strips: Strip[];
-  /** Seconds from when the deck is told something until it can be heard. */
+  /** Seconds until a change of the deck can be heard. */
   readonly lead: number;
   readonly #master: GainNode;
   readonly #stopMixing: () => void;

@@ -97,7 +97,7 @@ export async function drop(id: string): Promise<void> {
   await remove(id);
 }
 
-/** Has the fetching of a song end, if it goes on. */
+/** Stops fetching a song, if it is being fetched. */
 async function stop(id: string): Promise<void> {
   outdated.delete(id);
   running.get(id)?.controller.abort();
@@ -125,7 +125,7 @@ export async function renewKept(): Promise<void> {
   }
 }
 
-/** The kept songs as the library tells them. */
+/** The kept songs as the library has them. */
 export async function keptTracks(): Promise<Track[]> {
   await finding;
   const answers = [...kept.value.keys()].map(async (id) => {

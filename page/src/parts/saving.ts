@@ -9,7 +9,7 @@ const KEPT_MS = 120_000;
  * Fetches a file and has the browser save it.
  *
  * @param onProgress told the share of the file that has arrived, again and again.
- * @throws ApiError it cannot be had.
+ * @throws ApiError it cannot be fetched.
  */
 export async function saveFile(path: string, onProgress: (share: number) => void, signal: AbortSignal): Promise<void> {
   const response = await fetchBytes(path, undefined, signal);

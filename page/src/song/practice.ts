@@ -81,7 +81,7 @@ export class Practice {
       const job = jobs.value.get(this.id);
       const sound = soundOf(track, job, this.model.value);
       const now = this.sound.peek();
-      // Live stems are gone a moment before the track tells its complete ones.
+      // Live stems are deleted a moment before the track has its complete ones.
       const isBetween = now?.kind === "live" && sound.kind === "mix" && job?.job.state === "JOB_STATE_RUNNING";
       if (sound.key !== now?.key && !isBetween) this.#open(sound, track.durationSeconds);
     });

@@ -55,6 +55,6 @@ function told({ size, state, sent, message }: Upload): string {
   if (state === "sending") return `${bytes(sent)} of ${bytes(size)}`;
   if (state === "checking") return "sent; the server checks it";
   if (state === "paused") return `paused at ${Math.floor((100 * sent) / size)} %`;
-  if (state === "later") return `${message} It goes on by itself.`;
+  if (state === "later") return `${message} It will continue automatically.`;
   return message || "waits for its turn";
 }

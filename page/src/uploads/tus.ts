@@ -66,7 +66,7 @@ export async function send(
   return now;
 }
 
-/** One request; XMLHttpRequest, because fetch does not tell how much it has sent. */
+/** One request; XMLHttpRequest, because fetch reports no progress of what it sends. */
 function patch(id: string, piece: Blob, offset: number, progress: (sent: number) => void, signal: AbortSignal) {
   return new Promise<XMLHttpRequest>((resolve, reject) => {
     signal.throwIfAborted();

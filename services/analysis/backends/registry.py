@@ -88,7 +88,7 @@ def choose(
 
     Args:
         part: what is wanted.
-        backend: a name, or `auto` for the best that can be had.
+        backend: a name, or `auto` for the best available one.
         model: of the backend, or `auto`.
         store: where weights are found.
         device: "cpu", "cuda" or "auto"; the best model depends on it.
@@ -101,7 +101,7 @@ def choose(
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL), or the model does
             not know the language (LANGUAGE_NOT_SUPPORTED).
-        WeightsMissingError: it cannot be had; the message says how to get it.
+        WeightsMissingError: it is not available; the message says how to get it.
     """
     catalogue = _catalogue(part, order.get(part, ()), language_model)
     asking = [name for name in catalogue.names() if catalogue.entry(name).asks_language_model]
@@ -138,7 +138,7 @@ def load(
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
-        WeightsMissingError: its weights or libraries cannot be had.
+        WeightsMissingError: its weights or libraries are not available.
     """
     catalogue = _catalogue(part)
     known = catalogue.entry(name)

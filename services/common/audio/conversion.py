@@ -115,7 +115,7 @@ def _mixing_matrix(name: str, source: int, target: int) -> Samples:
             name = _NAMELESS[source]
         else:
             return mean
-    # FFmpeg tells its matrix when it mixes one impulse per channel.
+    # FFmpeg's matrix is found by mixing one impulse per channel.
     impulses = AudioFrame.from_ndarray(np.eye(source, dtype=np.float32).reshape(1, -1), format="flt", layout=name)
     impulses.sample_rate = 48000
     mixer = AudioResampler("flt", "stereo" if target == 2 else "mono", 48000, options={"rematrix_maxval": "1.0"})

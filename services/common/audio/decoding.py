@@ -97,7 +97,7 @@ def decode(
 ) -> Samples:
     """The whole sound, converted to one rate and number of channels.
 
-    Encoder delay and padding of MP3, Opus, Vorbis and AAC are cut away as far as the file tells them. See `Converter`
+    Encoder delay and padding of MP3, Opus, Vorbis and AAC are cut away if the file declares them. See `Converter`
     for how channels are mixed.
 
     Args:

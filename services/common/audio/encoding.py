@@ -1,4 +1,4 @@
-"""Writing sound: FLAC for what is kept, WAV, MP3, M4A (AAC) and Opus for who asks for them."""
+"""Writing sound: FLAC for stored stems, WAV, MP3, M4A (AAC) and Opus on request."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

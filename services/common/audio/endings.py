@@ -1,4 +1,4 @@
-"""Whether a file ends where its container says that it ends; FFmpeg plays what is there and does not complain."""
+"""Checks that a file ends where its container says. FFmpeg plays a truncated file without an error."""
 
 import os
 from typing import BinaryIO

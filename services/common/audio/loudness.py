@@ -77,7 +77,7 @@ def _k_weighting(sample_rate_hz: int) -> npt.NDArray[np.float64]:
     """The two filters of BS.1770 for any rate, as second-order sections.
 
     The standard gives coefficients for 48 kHz only; the analogue parameters behind them are libebur128's. A filter
-    above half of the rate is left out: it would be unstable, and there is nothing for it to weight.
+    above half of the rate is left out: it would be unstable, and the sound has no such frequencies.
     """
     shelf, high_pass = _shelf(sample_rate_hz), _high_pass(sample_rate_hz)
     if sample_rate_hz > 2 * _SHELF_HZ:

@@ -30,7 +30,7 @@ class FrameHeader:
 
 
 def frame_header(data: bytes) -> FrameHeader | None:
-    """Reads the four header bytes at the start of `data`; None if they are none (or of a free-format stream)."""
+    """Reads the four header bytes at the start of `data`; None if they are no header, or a free-format one."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     version_bits, layer_bits = data[1] >> 3 & 3, data[1] >> 1 & 3

@@ -1,4 +1,4 @@
-"""Decoding what strangers sent, in a process of its own for each file that can do nothing but decode it.
+"""Decodes strangers' files, each in a process of its own that can do nothing but decode it.
 
 FFmpeg's decoders are a million lines of C that meet any bytes. A file that makes one of them spin, hang, take all
 memory or run the file's own code has gained a process without rights, secrets or other files (see `confinement`), which
@@ -94,7 +94,7 @@ class Sandbox:
         cpu_seconds: that it may compute.
         wall_seconds: that it may be waited for.
         task: what it does; importable.
-        require_confinement: decode nothing where something is not limited; otherwise the log tells it once.
+        require_confinement: decode nothing where something is not limited; otherwise log a warning once.
     """
 
     memory_mib: int = 512

@@ -1,4 +1,4 @@
-"""The process that decodes strangers' files: it has one socket to whom it decodes for, and nothing else.
+"""The process that decodes strangers' files. It has one socket to its parent, and nothing else.
 
 It asks there for the file's bytes and tells there what it has decoded, in frames: a letter, a length, the content. Who
 is at the other end trusts none of it (see `sandbox`).
@@ -49,7 +49,7 @@ class Wire:
         """The next bytes.
 
         Raises:
-            EOFError: there is nobody any more.
+            EOFError: the parent has gone.
         """
         received = b""
         while len(received) < size:

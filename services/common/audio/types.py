@@ -1,4 +1,4 @@
-"""The words that all audio code shares: samples, limits, what is known of a file, the formats that are made."""
+"""Types that all audio code shares: samples, limits, facts about a file, output formats."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Takes from a process what it has no need of before it touches strangers' bytes; there is no way back.
+"""Removes the rights that a process does not need before it reads strangers' bytes. This cannot be undone.
 
 Everywhere: limits of CPU time, memory, files, processes and core dumps. On Linux a seccomp filter beside them, which
 allows a process to compute and to use what it has open, and refuses all else: to open files, connect, run programs,

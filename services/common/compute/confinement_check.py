@@ -1,4 +1,4 @@
-"""Whether this machine can confine a decoder, found out before the first song comes.
+"""Checks, before the first song comes, whether this machine can confine a decoder.
 
 In a process of its own, as there is no way back. Needs neither NumPy nor PyAV, which a gateway does without.
 """

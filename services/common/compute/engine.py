@@ -66,7 +66,7 @@ class Engine:
         idle_seconds: a child without a task for so long ends.
         preparations: importable function that does with the `Work`, and a `Report`, what would hold up a first task, a
             step at each turn; for `prepare`.
-        prove: importable function that has the device of the settings compute something and tells its name; called in
+        prove: importable function that has the device of the settings compute something and returns its name; called in
             the child before each task. Where it is given, errors of a device are told apart from faults of ours.
     """
 
@@ -191,7 +191,7 @@ class Engine:
         except StemTubeError:
             raise
         except BaseException:
-            self._kill()  # the child goes on with its task, and the next one would get this one's answer
+            self._kill()  # the child continues its task, and the next task would get this one's answer
             raise
 
     def _converse(
@@ -260,7 +260,7 @@ class Engine:
         self._put(task)
 
     def _put(self, task: dict[str, Any] | None) -> None:
-        # The child's log lines tell of the job as this process's do.
+        # The child's log lines have the job's fields, as this process's do.
         ids = structlog.contextvars.get_contextvars()
         self._connection.send((task, ids, tracing.traceparent()))
 

@@ -1,4 +1,4 @@
-"""The child process of `services.common.compute.engine`: it makes the work, does tasks, and reports to its parent."""
+"""The child process of `services.common.compute.engine`: it runs tasks and reports to its parent."""
 
 import contextlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Several children for heavy tasks, shared out fairly among users."""
+"""Several children for heavy tasks, shared fairly among users."""
 
 import asyncio
 import contextlib

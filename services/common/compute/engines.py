@@ -1,4 +1,4 @@
-"""A worker's engines, one for each device: only those whose device has proved that it computes get tasks.
+"""A worker's engines, one for each device. Only engines whose device has passed its check get tasks.
 
 A device that fails is set aside, its task goes back to the queue, and the device is tried again later and later, so
 that a driver that comes back is used without a restart. A worker without a device that computes takes no jobs and says

@@ -1,4 +1,4 @@
-"""Places for work that is done side by side, shared out fairly among users.
+"""Places for concurrent work, shared fairly among users.
 
 A limiter has a number of places. A user takes a few of them at most; users who wait take turns; how many may wait is
 bounded, and beyond that the caller is told to come back later. Everything happens on one event loop.
@@ -54,7 +54,7 @@ class FairLimiter:
         waiting: callers that may wait in all.
         waiting_per_user: callers of one user that may wait.
         spare: free places that only users who have none may take.
-        retry_after_seconds: what a refused caller is told to wait.
+        retry_after_seconds: the time that a refused caller should wait.
     """
 
     def __init__(

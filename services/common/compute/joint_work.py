@@ -1,4 +1,4 @@
-"""Equal work that is wanted several times at once is done once, in a process."""
+"""Does equal work once per process if several callers want it at the same time."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Memory that is given back to the system when it is freed."""
+"""Has freed memory returned to the system."""
 
 import ctypes
 

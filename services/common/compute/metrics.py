@@ -1,4 +1,4 @@
-"""Prometheus metrics of models at work. Child processes compute, and their parents, which are looked at, count."""
+"""Prometheus metrics of models at work. Child processes compute; their parents, which Prometheus reads, count."""
 
 import os
 import sys
@@ -86,7 +86,7 @@ class EngineCollector(Collector):
     """Memory of the children that live, looked at when somebody asks: an idle one ends by itself. On Linux only."""
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the registry would look already when it is told of the collector."""
+        """Nothing: the registry would collect when the collector is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ SEND_SECONDS = 2.0
 
 
 class _Exporter(OTLPSpanExporter):
-    """Tells once that the collector is away; the SDK tells it of every batch, twice."""
+    """Logs once that the collector is away; the SDK would log it twice for every batch."""
 
     _is_away = False
 

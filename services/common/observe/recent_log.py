@@ -1,4 +1,4 @@
-"""The last log records of this process, in memory, for admins who look from afar."""
+"""The last log records of this process, in memory, for admins to read remotely."""
 
 import sys
 from collections import deque

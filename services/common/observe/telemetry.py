@@ -1,4 +1,4 @@
-"""Logs, metrics, and the small HTTP server on which each process shows its health."""
+"""Logs, metrics, and the small HTTP server with each process's health."""
 
 import asyncio
 import atexit

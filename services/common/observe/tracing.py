@@ -1,4 +1,4 @@
-"""Traces: where a request has been, with the jobs that came of it, and how long each place took.
+"""Traces: the path of a request and its jobs through the processes, with the time of each step.
 
 A span is one piece of work with a beginning and an end; spans know what they are part of, across processes by W3C's
 `traceparent`. Where a collector is set, OpenTelemetry's SDK sends them to it (`otlp`, which needs the extra `tracing`).

@@ -26,7 +26,7 @@ ISSUER = "stemtube-auth"
 AUDIENCE = "stemtube"
 ALGORITHM = "EdDSA"
 CLOCK_SKEW_SECONDS = 10.0
-KEY_REFRESH_SECONDS = 30.0  # so that within a minute nobody accepts what has ended, retries included
+KEY_REFRESH_SECONDS = 30.0  # so that every service refuses an ended session within a minute, retries included
 KEY_RETRY_SECONDS = 2.0
 KNOWN_KEY_PATIENCE_SECONDS = 1.0
 UNKNOWN_KEY_PATIENCE_SECONDS = 10.0
@@ -187,7 +187,7 @@ class TokenVerifier:
 
         Raises:
             UnauthenticatedError: not a token of this suite, expired, its session ended, or its key unknown.
-            UnavailableError: the public keys cannot be had.
+            UnavailableError: the public keys cannot be fetched.
         """
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
@@ -219,7 +219,7 @@ class TokenVerifier:
         return identity
 
     async def until_ended(self, identity: Identity) -> None:
-        """Waits for as long as the session of a caller goes on, for RPCs that outlive their access token.
+        """Waits until the session of a caller ends, for RPCs that outlive their access token.
 
         Raises:
             UnauthenticatedError: it has ended (reason SESSION_ENDED).

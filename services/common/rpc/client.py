@@ -1,4 +1,4 @@
-"""gRPC clients: channels as all callers open them, auth's RPCs that every service needs, errors turned back."""
+"""gRPC clients: channels, the RPCs of auth that every service needs, and errors turned back into domain errors."""
 
 import json
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Limits on how often and how much at once somebody may ask."""
+"""Limits on the rate and the number of concurrent requests of a caller."""
 
 import contextlib
 import time
@@ -88,6 +88,6 @@ class Slots:
 
 
 def too_many_requests(what: str, seconds: float) -> LimitExceededError:
-    """The error that tells how long to wait."""
+    """The error with the time to wait."""
     wait = max(1, -int(-seconds // 1))
     return LimitExceededError(f"{what}; wait {wait} s.", "TOO_MANY_REQUESTS", retry_after_seconds=str(wait))

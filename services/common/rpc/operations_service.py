@@ -37,7 +37,7 @@ class Models:
 
 
 class OperationsService(operations_pb2_grpc.OperationsServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end."""
+    """The servicer. The contract describes each RPC and its errors."""
 
     def __init__(self, work: Callable[[], Awaitable[pb.GetWorkResponse]] | None, models: Models | None) -> None:
         self._work = work
@@ -78,7 +78,7 @@ class _Fetching:
         """Yields the fraction that has arrived, 1 at the end.
 
         Raises:
-            WeightsMissingError: it is not to be had.
+            WeightsMissingError: it is not available.
         """
         work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._tell))
         try:
@@ -117,11 +117,11 @@ def _message(record: recent_log.LogRecord) -> pb.LogRecord:
 def with_operations(
     service: Service, work: Callable[[], Awaitable[pb.GetWorkResponse]] | None = None, models: Models | None = None
 ) -> Service:
-    """A service that also tells admins of its process.
+    """A service with the RPCs for admins about its process.
 
     Args:
         service: what is served.
-        work: tells what the service's queue has before it, if it has one.
+        work: returns the backlog of the service's queue, if it has one.
         models: that can be fetched here, if there are any.
     """
 

@@ -120,7 +120,7 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
-        problem: tells why requests cannot be served now, for /readyz; empty if they can.
+        problem: returns why requests cannot be served now, for /readyz; empty if they can.
         engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
 
     Raises:

@@ -186,7 +186,7 @@ async def serve(
         routes: what the HTTP server on `health_listen` serves besides.
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
-        problem: tells why requests cannot be served now, for /readyz; empty if they can.
+        problem: returns why requests cannot be served now, for /readyz; empty if they can.
         database: SQLite file; once it is found to be damaged, readiness and gRPC health say that nothing is served.
 
     Raises:

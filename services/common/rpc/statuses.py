@@ -13,13 +13,13 @@ MAX_ERROR_BYTES = 1000
 
 
 def error_status(error: StemTubeError) -> status_pb2.Status:
-    """The status that tells a domain error: code, message, and an `ErrorInfo` with reason and metadata."""
+    """The status of a domain error: code, message, and an `ErrorInfo` with reason and metadata."""
     detail = any_pb2.Any()
-    metadata = {name: _told(value) for name, value in error.metadata.items()}
+    metadata = {name: _shortened(value) for name, value in error.metadata.items()}
     detail.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
-    return status_pb2.Status(code=int(error.code), message=_told(error.message), details=[detail])
+    return status_pb2.Status(code=int(error.code), message=_shortened(error.message), details=[detail])
 
 
-def _told(text: str) -> str:
-    """Text of an error, which may repeat what somebody sent: short enough for metadata, and UTF-8."""
+def _shortened(text: str) -> str:
+    """Text of an error, which may repeat a client's input: short enough for metadata, and UTF-8."""
     return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""SQLite files that this process has found to be damaged while it used them; with one the process is not ready."""
+"""SQLite files that this process found to be damaged while it used them. With one, the process is not ready."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 
 def note(path: Path, fault: DataLossError) -> None:
-    """Remembers that a file is damaged, until it is found to be whole at a start; the first time the log tells it."""
+    """Remembers that a file is damaged, until a start finds it whole. Logs the first time."""
     with _lock:
         known = path in _faults
         _faults[path] = fault
@@ -36,7 +36,7 @@ def fault_in(path: Path | None) -> DataLossError | None:
 
 
 def or_damage(path: Path | None, problem: Callable[[], Awaitable[str]] | None) -> Callable[[], Awaitable[str]]:
-    """A question for readiness that tells of the damage of a file before any other problem."""
+    """A readiness check that reports a damaged file before any other problem."""
 
     async def ask() -> str:
         fault = fault_in(path)

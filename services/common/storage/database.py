@@ -299,8 +299,8 @@ def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator
     """Tells faults of the database from faults of ours.
 
     Args:
-        file: the SQLite file; the log tells it.
-        for_operator: the error's message tells it too.
+        file: the SQLite file, for the log.
+        for_operator: name it in the error's message too.
 
     Raises:
         UnavailableError: the database is whole and cannot be used now; worth another try (reason DATABASE_UNAVAILABLE,

@@ -1,4 +1,4 @@
-"""Tells what is wrong with a database from what is wrong with a query: SQLite's and PostgreSQL's errors."""
+"""Distinguishes faults of a database from faults of a query, by SQLite's and PostgreSQL's errors."""
 
 import sqlite3
 from pathlib import Path
@@ -33,7 +33,7 @@ def fault_of(error: Exception, path: Path | None = None) -> StemTubeError | None
 
     Args:
         error: as it was raised.
-        path: the SQLite file; the message tells it.
+        path: the SQLite file, for the message.
     """
     reason = _reason(error, path)
     if reason is None:

@@ -1,7 +1,6 @@
-"""Tells what is wrong with a SQLite file: damaged, locked, full, read-only, not permitted, or out of reach.
+"""Faults of a SQLite file: damaged, locked, disk full, read-only, not permitted, or out of reach.
 
-Each has a reason of its own, and a line that tells an operator what to do. What is wrong with a statement is none of
-them.
+Each has a reason of its own, and a line with advice for the operator. Faults of a statement are not included.
 """
 
 import errno
@@ -53,7 +52,7 @@ def sqlite_fault(error: sqlite3.Error, path: Path | None = None) -> StemTubeErro
 
     Args:
         error: as it was raised.
-        path: the file; the message tells it.
+        path: the file, for the message.
     """
     reason = sqlite_reason(error, path)
     return None if reason is None else fault(reason, path, str(error))

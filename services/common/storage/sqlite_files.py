@@ -1,4 +1,4 @@
-"""Files of SQLite databases: how they are made, opened and set up."""
+"""Creates, opens and sets up files of SQLite databases."""
 
 import asyncio
 import os

@@ -140,7 +140,7 @@ class Catalogue(Generic[E]):
         """One entry.
 
         Raises:
-            InvalidInputError: there is none of this name (reason as the catalogue was given it).
+            InvalidInputError: no entry has this name (the reason is the catalogue's).
         """
         if name not in self._entries:
             known = ", ".join([AUTO, *self._entries])
@@ -210,7 +210,7 @@ class Catalogue(Generic[E]):
 
         Raises:
             InvalidInputError: there is no such entry or model.
-            WeightsMissingError: it cannot be had; the message says how to get it.
+            WeightsMissingError: it is not available; the message says how to get it.
         """
         faults: list[str] = []
         first: Choice[E] | None = None

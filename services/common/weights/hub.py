@@ -1,4 +1,4 @@
-"""Model hubs over HTTP(S): whether one can be reached, decided fast and remembered, and downloads that cannot hang."""
+"""Model hubs over HTTP(S): a quick check whether one can be reached, remembered, and downloads that cannot hang."""
 
 import errno
 import hashlib
@@ -52,7 +52,7 @@ class Hubs:
     """The network's side of a weight store. Safe for use by many threads and processes.
 
     Args:
-        memory: folder of small files that tell neighbouring processes what was found out; need not be writable.
+        memory: folder of small files that share the findings with other processes; need not be writable.
         timeout: seconds within which a host must answer, all of DNS, connection and TLS together.
         stall_timeout: seconds without (noticeable) data after which a download fails.
         fetch_timeout: seconds that a download may take in all.
@@ -94,7 +94,7 @@ class Hubs:
             The checksum that the Hugging Face hub declares for it, if it is one, as in `WeightFile.checksum`.
 
         Raises:
-            FetchError: the whole file did not come; remembered, so that `fault` tells it for a while.
+            FetchError: the whole file did not come; remembered, so that `fault` returns it for a while.
             OSError: `target` cannot be written.
         """
         host = urlsplit(url).netloc

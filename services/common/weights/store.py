@@ -151,7 +151,7 @@ class WeightStore:
             progress: called with the fraction done, in [0, 1], never falling; what it raises stops the download.
 
         Raises:
-            WeightsMissingError: a file is neither here nor to be had, or is damaged; the message says what to do.
+            WeightsMissingError: a file is missing and cannot be fetched, or is damaged; the message says what to do.
         """
         count = len(weights.files)
         paths = []
@@ -288,7 +288,7 @@ def pull(store: WeightStore, find: Callable[[str], Weights], arguments: Sequence
         arguments: of the command line: the name; `--find` before it only asks whether there is such a model.
 
     Raises:
-        SystemExit: with one line on standard error; status 1 if they cannot be had, 2 if there is no such model.
+        SystemExit: with one line on standard error; status 1 if they cannot be fetched, 2 if there is no such model.
     """
     shown = -1
 

@@ -62,7 +62,7 @@ def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> C
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
-        WeightsMissingError: the model, or with `auto` any, cannot be had; the message says how to get it.
+        WeightsMissingError: the model, or with `auto` any, is not available; the message says how to get it.
     """
     return _catalogue(store, order or OWN_ORDER).choose(name, store)
 
@@ -88,7 +88,7 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
-        WeightsMissingError: its weights cannot be had, or a Python package that it needs.
+        WeightsMissingError: its weights, or a Python package that it needs, are not available.
         PreconditionError: its files cannot be used.
     """
     catalogue = _catalogue(store)

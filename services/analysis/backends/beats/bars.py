@@ -1,7 +1,7 @@
-"""Bars of beats: how many beats they have, and with which they begin.
+"""Finds bars: the number of their beats, and the first of them.
 
 The network's downbeats alone fail where the loudest beat is not the first one and in chorales; harmony, which changes
-with the bar, tells more then. One meter is taken for a song, but a bar may be shorter than the others.
+with the bar, is better evidence then. One meter is taken for a song, but a bar may be shorter than the others.
 """
 
 import numpy as np

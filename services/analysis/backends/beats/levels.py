@@ -66,7 +66,7 @@ def find_level(pulses: Floats, per_bar: int, evidence: Evidence) -> Level:
     first = best_phase(downbeats, per_bar)
     bpm = 60 / float(np.median(np.diff(pulses)))
     if bpm > _SLOWEST_GROUPED_BPM and _is_grouped(pulses, 2 * per_bar, bpm, evidence):
-        # Of harmony, off-beat chords would tell the wrong half.
+        # Not of harmony: off-beat chords would point to the wrong half.
         start = best_phase(evidence.votes(pulses, _MOST_VOTES), 2 * per_bar)
         return Level(start, 3, ternary=True) if per_bar == 3 else Level(start, 2)
     bar = _hollow_bar(pulses, per_bar, first, evidence)

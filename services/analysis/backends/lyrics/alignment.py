@@ -1,4 +1,4 @@
-"""Times for lyrics that are given: their words are found among those heard, which tells where each is sung."""
+"""Times for given lyrics: their words are found among the recognised ones, which have times."""
 
 from collections.abc import Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""Windows that overlap where singing goes on across their joint: which words are taken from which of them.
+"""Joins windows that overlap because singing continues across their joint: chooses each word from one of them.
 
 Where there is no rest to cut at, a word may be cut in two; so both windows are listened to beyond their joint, and of
 what both heard there each gives the words that lie further inside it.

@@ -1,4 +1,4 @@
-"""Lyrics that are given: their lines and words, and which of them belong to which words that were heard."""
+"""Given lyrics: their lines and words, and their alignment with the recognised words."""
 
 import unicodedata
 from collections.abc import Sequence

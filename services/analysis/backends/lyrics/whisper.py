@@ -43,8 +43,8 @@ class WhisperLyrics:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Lyrics:
         """See `services.analysis.backends.base.Backend`; `context.options["language"]` chooses the language.
 
-        The vocals tell where somebody sings. Each window of it is listened to in the vocals and in the mix, if there is
-        one, and the hearing stays that the model is surer about: separation removes what masks a word here and tears
+        The level of the vocals shows the sung passages. Each window is recognised in vocals and mix, if there is
+        one. The transcript with the higher probability is taken: separation removes what masks a word here and tears
         holes into another there. A confidence is Whisper's probability of the word.
 
         Words that are given (`context.options["text"]`) keep their lines and get the times at which they are sung; so

@@ -1,4 +1,4 @@
-"""Batches for CTranslate2: what can be computed together, and as much of it as memory takes."""
+"""Batches for CTranslate2: items that can be computed together, as many as fit into memory."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 OUT_OF_MEMORY = "out of memory"
 
 
-def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Indexes of items of one length, which CTranslate2 demands of the prompts of a batch, at most `size` at once."""
     indexes: defaultdict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
@@ -20,7 +20,7 @@ def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
-def fitting(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[Item]) -> list[Found]:
+def halved_until_it_fits(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[Item]) -> list[Found]:
     """The results of `compute` for each item of a batch, in halves if the batch does not fit into memory.
 
     Raises:
@@ -32,4 +32,4 @@ def fitting(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[It
         half = len(batch) // 2
         if not half or not (isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error)):
             raise
-    return fitting(compute, batch[:half]) + fitting(compute, batch[half:])
+    return halved_until_it_fits(compute, batch[:half]) + halved_until_it_fits(compute, batch[half:])

@@ -1,4 +1,4 @@
-"""One Whisper model: what it hears in windows of sound, and when words that are known are said in them."""
+"""One Whisper model: it recognises windows of sound, and finds the times of known words in them."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -13,8 +13,14 @@ import numpy.typing as npt
 from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics import whisper_models
 from services.analysis.backends.lyrics.lines import UNSPACED
-from services.analysis.backends.lyrics.whisper_batches import alike, fitting
-from services.analysis.backends.lyrics.whisper_hearing import LATE_SECONDS, Hearing, is_believable, phrases_of, words_of
+from services.analysis.backends.lyrics.whisper_batches import batches_by_length, halved_until_it_fits
+from services.analysis.backends.lyrics.whisper_transcript import (
+    LATE_SECONDS,
+    Transcript,
+    is_believable,
+    phrases_of,
+    words_of,
+)
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ
 from services.common.compute.devices import has_gpu
 from services.common.samples import Samples
@@ -36,7 +42,7 @@ OPENING, CLOSING = "\"'\u201c\u00bf([{-", "\"'.\u3002,\uff0c!\uff01?\uff1f:\uff1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sound:
-    """A window of sound: its samples, where it begins in the track in seconds, and what Whisper's encoder makes of it.
+    """A window of sound: its samples, where it begins in the track in seconds, and the output of Whisper's encoder.
 
     Args:
         samples: float32 [samples] at 16 kHz.
@@ -86,50 +92,50 @@ class Listener:
         sounds: list[Sound] = []
         for start in range(0, len(windows), self._encoded_at_once):
             batch = windows[start : start + self._encoded_at_once]
-            sounds += fitting(self._encode, batch)
+            sounds += halved_until_it_fits(self._encode, batch)
             done(len(batch))
         return sounds
 
-    def hear(
+    def transcribe(
         self, sounds: Sequence[Sound], language: str, prompts: Sequence[str], done: Callable[[int], None]
-    ) -> list[Hearing]:
+    ) -> list[Transcript]:
         """The text of each window.
 
         Args:
             sounds: the windows.
             language: of `whisper_models.languages`.
-            prompts: for each window what is said around it, which tells the model what it is about; may be empty.
+            prompts: for each window the text around it, as context for the model; may be empty.
             done: called with the number of windows that were decoded since the last call.
 
         Returns:
-            Words in the track's time, without what is not to be believed.
+            Words in the track's time, without those that cannot be trusted.
         """
         tokenizer = self._tokenizer(language)
         told = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
-        hearings = [Hearing()] * len(sounds)
+        transcripts = [Transcript()] * len(sounds)
         rests: dict[int, tuple[Samples, float]] = {}
 
-        def decode(batch: Sequence[int]) -> list[tuple[Hearing, float | None]]:
+        def decode(batch: Sequence[int]) -> list[tuple[Transcript, float | None]]:
             return self._decode([sounds[index] for index in batch], [told[index] for index in batch], tokenizer)
 
-        for batch in alike([len(prompt) for prompt in told], self._decoded_at_once):
-            found = fitting(decode, batch)
-            for index, (hearing, until) in zip(batch, found, strict=True):
+        for batch in batches_by_length([len(prompt) for prompt in told], self._decoded_at_once):
+            found = halved_until_it_fits(decode, batch)
+            for index, (transcript, until) in zip(batch, found, strict=True):
                 sound = sounds[index]
-                hearings[index] = hearing
+                transcripts[index] = transcript
                 if until is not None and REST_SECONDS <= until <= sound.duration - REST_SECONDS:
                     rests[index] = sound.samples[round(until * SAMPLE_RATE_HZ) :], sound.offset + until
             done(len(batch))
         if rests:
-            more = self.hear(
+            more = self.transcribe(
                 self.sounds(list(rests.values()), lambda _: done(0)),
                 language,
                 [prompts[index] for index in rests],
                 lambda _: done(0),
             )
-            for index, hearing in zip(rests, more, strict=True):
-                hearings[index] = hearings[index].followed_by(hearing)
-        return hearings
+            for index, transcript in zip(rests, more, strict=True):
+                transcripts[index] = transcripts[index].followed_by(transcript)
+        return transcripts
 
     def align(self, samples: Samples, offset: float, language: str, words: Sequence[str]) -> list[Word]:
         """The times of a window's words, in the track's time.
@@ -191,7 +197,7 @@ class Listener:
 
     def _decode(
         self, sounds: Sequence[Sound], prompts: Sequence[list[int]], tokenizer: Any
-    ) -> list[tuple[Hearing, float | None]]:
+    ) -> list[tuple[Transcript, float | None]]:
         """The text of each window, and the time in it up to which it goes; None if that is all, or nothing."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
@@ -216,7 +222,7 @@ class Listener:
         words = self._timed(sounds, phrases, encoded, tokenizer)
         return [
             (
-                Hearing(tuple(spoken), score) if spoken else Hearing(),
+                Transcript(tuple(spoken), score) if spoken else Transcript(),
                 None if is_all or not spoken else spoken[-1][-1].end + LATE_SECONDS - sound.offset,
             )
             for sound, spoken, score, is_all in zip(sounds, words, scores, complete, strict=True)

@@ -1,4 +1,4 @@
-"""The Whisper models that can be chosen, where their weights come from, and which languages they know."""
+"""The Whisper models that can be chosen, with the origin of their weights and their languages."""
 
 from dataclasses import dataclass
 

@@ -11,8 +11,8 @@ from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics.joints import joined
 from services.analysis.backends.lyrics.lines import UNSPACED
 from services.analysis.backends.lyrics.text import plain
-from services.analysis.backends.lyrics.whisper_hearing import Hearing
 from services.analysis.backends.lyrics.whisper_listener import Listener
+from services.analysis.backends.lyrics.whisper_transcript import Transcript
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span
 from services.common.samples import Samples
 
@@ -43,17 +43,17 @@ def recognise(
         language: of the words.
         progress: called with the share that is done.
     """
-    hearings: list[Hearing] = []
+    transcripts: list[Transcript] = []
     for first in range(0, len(windows), BLOCK_WINDOWS):
         block = slice(first, first + BLOCK_WINDOWS)
-        before = [_text(hearing.words, language) for hearing in hearings]
+        before = [_text(transcript.words, language) for transcript in transcripts]
         count = len(windows[block])
 
         def report(share: float, first: int = first, count: int = count) -> None:
             progress((first + share * count) / len(windows))
 
-        hearings += _block(listener, sources, windows[block], wide[block], before, language, report)
-    return joined([hearing.phrases for hearing in hearings], windows, wide)
+        transcripts += _block(listener, sources, windows[block], wide[block], before, language, report)
+    return joined([transcript.phrases for transcript in transcripts], windows, wide)
 
 
 def _block(
@@ -64,7 +64,7 @@ def _block(
     before: Sequence[str],
     language: str,
     progress: Callable[[float], None],
-) -> list[Hearing]:
+) -> list[Transcript]:
     """The text of neighbouring windows.
 
     Args:
@@ -86,27 +86,27 @@ def _block(
         ],
         report,
     )
-    best = [Hearing()] * len(windows)
+    best = [Transcript()] * len(windows)
     told: list[str | None] = [None] * len(windows)
     settled = [False] * len(windows)
     for _ in range(PASSES):
         texts = [
-            _text([word for word in hearing.words if start <= (word.start + word.end) / 2 < end], language)
-            for hearing, (start, end) in zip(best, windows, strict=True)
+            _text([word for word in transcript.words if start <= (word.start + word.end) / 2 < end], language)
+            for transcript, (start, end) in zip(best, windows, strict=True)
         ]
         prompts = [_around(before, texts, index, language) for index in range(len(windows))]
         again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != told[index]]
         report((len(windows) - len(again)) * len(sources))
-        heard = listener.hear(
+        heard = listener.transcribe(
             [sounds[index * len(sources) + number] for index in again for number in range(len(sources))],
             language,
             [prompts[index] for index in again for _ in sources],
             report,
         )
         for index, place in zip(again, range(0, len(heard), len(sources)), strict=True):
-            hearings = heard[place : place + len(sources)]
-            surest = max(hearings, key=lambda hearing: hearing.log_probability)
-            settled[index] = _agree(hearings) or (told[index] is not None and _agree([surest, best[index]]))
+            transcripts = heard[place : place + len(sources)]
+            surest = max(transcripts, key=lambda transcript: transcript.log_probability)
+            settled[index] = _agree(transcripts) or (told[index] is not None and _agree([surest, best[index]]))
             told[index] = prompts[index]
             best[index] = surest if surest.words else best[index]
     return best
@@ -123,7 +123,7 @@ def _text(words: Sequence[Word], language: str) -> str:
     return ("" if language in UNSPACED else " ").join(word.text for word in words)
 
 
-def _agree(hearings: Sequence[Hearing]) -> bool:
-    """Whether several hearings say the same."""
-    texts = [[plain(word.text) for word in hearing.words] for hearing in hearings]
+def _agree(transcripts: Sequence[Transcript]) -> bool:
+    """Whether several transcripts say the same."""
+    texts = [[plain(word.text) for word in transcript.words] for transcript in transcripts]
     return len(texts) > 1 and all(text == texts[0] for text in texts)

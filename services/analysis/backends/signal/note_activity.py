@@ -15,7 +15,7 @@ from services.common.samples import Audio
 SAMPLE_RATE_HZ = 11_025
 FRAME, HOP = 8192, 2048
 SECONDS_PER_FRAME = HOP / SAMPLE_RATE_HZ
-LOWEST_PITCH = 33  # A1, below which a frame of 0.74 s does not tell semitones apart
+LOWEST_PITCH = 33  # A1, below which a frame of 0.74 s does not resolve semitones
 PITCHES = 72
 BINS_PER_SEMITONE = 3
 # Each overtone against the one below it. Of 0.4 to 0.7 the one with which the Krumhansl profiles found most keys of

@@ -1,4 +1,4 @@
-"""A track's short-time spectrum, reduced to what beats, bars and sections are found by."""
+"""A track's short-time spectrum, reduced to the features for beats, bars and sections."""
 
 from dataclasses import dataclass
 

@@ -102,7 +102,7 @@ def describe(found: Spectrum, starts: Floats, beats_per_bar: int, duration: floa
     Args:
         found: the song's spectrum.
         starts: of the bars, in seconds.
-        beats_per_bar: tells how many steps a bar has.
+        beats_per_bar: gives the number of steps in a bar.
         duration: of the song, in seconds.
     """
     steps = STEPS_PER_BEAT * beats_per_bar

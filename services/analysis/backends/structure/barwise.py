@@ -1,4 +1,4 @@
-"""Sections from bars that are compared with one another: boundaries by evidence and regularity, names by repetition.
+"""Sections from comparing bars with one another: boundaries by evidence and regularity, names by repetition.
 
 How right it is beside msaf is in docs/accuracy.md.
 """
@@ -11,7 +11,7 @@ from services.analysis.backends.signal.features import is_tonal
 from services.analysis.backends.signal.spectra import spectrum_of
 from services.analysis.backends.structure.bars import find_bars
 from services.analysis.backends.structure.boundaries import find_boundaries
-from services.analysis.backends.structure.groups import alike
+from services.analysis.backends.structure.groups import section_groups
 from services.analysis.backends.structure.names import Traits, name_sections
 from services.analysis.backends.structure.traits import one_section, relabel, with_silences
 from services.common.samples import Audio
@@ -43,7 +43,7 @@ class BarwiseStructure:
         progress(0.8)
         boundaries = find_boundaries(bars, audio.duration)
         progress(0.9)
-        groups = alike(bars.likeness, boundaries.bars)
+        groups = section_groups(bars.likeness, boundaries.bars)
         times = [0.0, *(float(bars.starts[bar]) for bar in boundaries.bars[1:]), audio.duration]
         sure = [*boundaries.probabilities, 1.0]
         ends = [*boundaries.bars[1:], len(bars.starts)]

@@ -9,7 +9,7 @@ from services.analysis.backends.structure.bars import Floats
 _ALIKE = 0.45
 
 
-def alike(likeness: Floats, starts: list[int]) -> list[int]:
+def section_groups(likeness: Floats, starts: list[int]) -> list[int]:
     """The kind of each section, numbered from 0 in the order in which they come.
 
     Two sections are as alike as the bars of the shorter one are to those of the longer one where it fits best.

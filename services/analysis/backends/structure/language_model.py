@@ -1,4 +1,4 @@
-"""A language model behind an endpoint of OpenAI's chat-completions shape: its service, or one on the own machine."""
+"""A language model behind an endpoint of OpenAI's chat-completions shape: OpenAI's service, or one on this machine."""
 
 import asyncio
 import json

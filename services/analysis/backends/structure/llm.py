@@ -1,4 +1,4 @@
-"""Names of sections by a language model; where sections begin is found as without it."""
+"""Names of sections by a language model; the boundaries are the same as without it."""
 
 import json
 from collections.abc import Sequence

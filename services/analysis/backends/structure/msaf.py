@@ -57,7 +57,7 @@ class MsafStructure:
             return one_section(audio.duration)
         units = boundaries(profiles)
         progress(0.95)
-        groups, silhouettes = alike(profiles.features, units)
+        groups, silhouettes = section_groups(profiles.features, units)
         times = [0.0, *(float(profiles.frame_times[unit]) for unit in units[1:-1]), audio.duration]
         progress(1.0)
         return with_silences(_structure(audio, _on_downbeats(times, context.beats), groups, silhouettes), audio)
@@ -151,7 +151,7 @@ def boundaries(profiles: Any) -> Indices:
     return np.asarray(segmenter.processFlat()[0], dtype=np.int64)
 
 
-def alike(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
+def section_groups(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
     """Groups the sections that are alike.
 
     msaf's k-means always makes four groups; here average linkage makes as many as separate best, judged by the mean

@@ -1,4 +1,4 @@
-"""Names for sections: from which ones are alike, how loud and long they are, and, where known, what is sung in them."""
+"""Names for sections, by their similarity, level and length, and, where known, their words."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -44,11 +44,10 @@ class Traits:
 def name_sections(sections: Sequence[Traits]) -> list[str]:
     """A name for each section.
 
-    Popular songs repeat their chorus: its words if they are known, and louder than anything else. What is repeated
-    besides is the verse, or a pre-chorus if the chorus always follows; what comes once after a chorus is a bridge.
-    The first and the last section are intro and outro where they are not simply one more of a kind. What nobody sings
-    is, elsewhere, a solo or instrumental. Without a repetition there is nothing to go by: then sections get letters,
-    alike ones the same.
+    Popular songs repeat their chorus, with its words if they are known, and louder than the rest. Other repeated groups
+    are verses, or a pre-chorus if the chorus always follows. A single section after a chorus is a bridge. The first and
+    the last section are intro and outro, unless they belong to a repeated group. Other sections without singing are
+    solo or instrumental. If no section is repeated, sections get letters, the same for those that sound alike.
     """
     unsung = _unsung(sections)
     kinds = _kinds(sections)

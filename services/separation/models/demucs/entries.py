@@ -1,4 +1,4 @@
-"""The Demucs models, and what files each needs, told without loading torch.
+"""The Demucs models and the files that each needs, without loading torch.
 
 The published models are listed by the package `demucs` itself (`demucs/remote`); a user's own lie in `demucs/` of the
 models directory, in the form that demucs calls a repository: `SIGNATURE[-CHECKSUM].th` packages and `NAME.yaml` bags.

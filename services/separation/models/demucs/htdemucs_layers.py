@@ -1,4 +1,4 @@
-"""HTDemucs in the form that compilers for CPUs make the most of: the same weights, the same results to rounding.
+"""HTDemucs in the form that compilers for CPUs optimise best: the same weights, the same results to rounding.
 
 All tensors are [batch, channels, bins, frames]; the branch of the waveform has one bin. So the convolutions of both
 branches are two-dimensional, nothing is moved around for the residual layers, which see each bin on its own, and the

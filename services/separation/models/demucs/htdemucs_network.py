@@ -1,4 +1,4 @@
-"""HTDemucs with its spectrogram outside the network, so that what is left is real numbers that compilers can take.
+"""HTDemucs with its spectrogram outside the network, so that the rest has real numbers only, which compilers support.
 
 The network's own code is demucs' (`HTDemucs.forward`); only its four transforms are replaced while it runs.
 """
@@ -102,7 +102,7 @@ class HTDemucsTorchNetwork:
             torch.backends.cudnn.allow_tf32 = precision != "float32"
 
     def prepare(self, segments: int) -> None:
-        """See `Network.prepare`: there is nothing to do."""
+        """See `Network.prepare`. Does nothing."""
 
     def valid_length(self, _samples: int) -> int:
         """See `Network`: always the length it was trained on."""

@@ -38,7 +38,7 @@ def why_not() -> str:
 
 
 def import_openvino() -> Any:
-    """The package, without the part that reports its use to Intel: nobody was asked."""
+    """The package, without the part that reports its use to Intel, because users did not agree to it."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it fails; a stub serves
     return importlib.import_module("openvino")
 

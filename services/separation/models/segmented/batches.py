@@ -1,4 +1,4 @@
-"""Several segments through a network at once, as many as memory takes."""
+"""Computes several segments with a network at once, as many as fit into memory."""
 
 import torch
 from torch import Tensor

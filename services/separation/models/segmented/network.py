@@ -15,7 +15,7 @@ class Network(Protocol):
         ...
 
     def prepare(self, segments: int) -> None:
-        """Is told before a song how many segments of it will come."""
+        """Called before a song with the number of its segments."""
         ...
 
     def valid_length(self, samples: int) -> int:
@@ -50,7 +50,7 @@ class TorchNetwork:
         self.segment_samples = int(model.samplerate * model.segment)
 
     def prepare(self, segments: int) -> None:
-        """See `Network.prepare`: there is nothing to do."""
+        """See `Network.prepare`. Does nothing."""
 
     def valid_length(self, samples: int) -> int:
         """See `Network.valid_length`."""

@@ -1,4 +1,4 @@
-"""A network's pass over a song: segment after segment, handing on what is finished."""
+"""A network's pass over a song, segment after segment; yields finished pieces."""
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -30,7 +30,7 @@ class Tally:
         """Starts at nothing.
 
         Args:
-            progress: is told the fraction done.
+            progress: called with the fraction done.
             segments: how many each pass has.
         """
         self._progress = progress
@@ -69,7 +69,7 @@ class Pass:
         """Computes.
 
         Args:
-            tally: is told after every batch of segments.
+            tally: called after every batch of segments.
             number: of this pass in the tally.
 
         Returns:

@@ -1,4 +1,4 @@
-"""A song in overlapping segments and back: what `demucs.apply.apply_model` does, as functions that work along the song.
+"""Cuts a song into overlapping segments and joins them, as `demucs.apply.apply_model` does, but along the song.
 
 They give the same numbers as the package `demucs` (A. Défossez and others): segments are widened by the samples
 that really surround them, networks' outputs are faded into each other by triangles, models and time shifts are
@@ -72,7 +72,7 @@ def window(mix: Samples, segment: Segment, samples: int, level: Level) -> Tensor
     Args:
         mix: float32 [2, samples].
         segment: the segment.
-        samples: length to be had, at least the segment's.
+        samples: the wanted length, at least the segment's.
         level: of the mix.
 
     Returns:

@@ -25,7 +25,7 @@ NOT_SUNG = "music"
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class Transcript:
     """The words recognised in one window.
 
     Args:
@@ -41,13 +41,13 @@ class Hearing:
         """All words in order."""
         return [word for phrase in self.phrases for word in phrase]
 
-    def followed_by(self, rest: "Hearing") -> "Hearing":
+    def followed_by(self, rest: "Transcript") -> "Transcript":
         """This, and what is heard after it in the same window."""
         if not self.words or not rest.words:
             return self if self.words else rest
         counts = len(self.words), len(rest.words)
         mean = (counts[0] * self.log_probability + counts[1] * rest.log_probability) / sum(counts)
-        return Hearing(self.phrases + rest.phrases, mean)
+        return Transcript(self.phrases + rest.phrases, mean)
 
 
 def is_believable(text: str, log_probability: float) -> bool:
@@ -80,7 +80,7 @@ def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[i
 
 
 def words_of(parts: Sequence[Any], offset: float, language: str) -> list[Word]:
-    """The words of a phrase, in the track's time; none in a phrase that is not to be believed.
+    """The words of a phrase, in the track's time; none in a phrase that cannot be trusted.
 
     Args:
         parts: faster-whisper's timed words, with keys start, end (seconds), word and probability. Text without

@@ -17,7 +17,7 @@ class Starts:
     """The delays of a new pod, in seconds.
 
     Args:
-        node: for a node with a GPU that has to be brought first, its image included.
+        node: for a node with a GPU that must be started first, its image included.
         pod: on a node that is there, until the pod takes its first job.
         kept: how long a node without a pod stays, and is paid for.
     """
@@ -112,7 +112,7 @@ class _Run:
             self._pay(node, self.env.now)
         return self.outcome
 
-    # ---- who decides
+    # ---- decisions
 
     def _keda(self) -> Any:
         active_at = 0.0

@@ -50,7 +50,7 @@ class Api:
         url: of the gateway.
 
     Attributes:
-        must_change_password: who has signed in can do nothing but `change_password`.
+        must_change_password: the user can do nothing but `change_password`.
 
     Raises:
         ApiError: that is no address.
@@ -97,7 +97,7 @@ class Api:
         self.must_change_password = bool(answer["user"]["mustChangePassword"])
 
     async def change_password(self, new_password: str, *, end_tokens: bool = True) -> None:
-        """Changes the password of who has signed in, and ends that user's API tokens if that is wanted.
+        """Changes the password of the signed-in user, and ends the user's API tokens if that is wanted.
 
         Raises:
             ApiError: it cannot be used, or as for `get`.

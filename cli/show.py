@@ -121,7 +121,7 @@ def print_summary(console: Console, track: Json, seconds: dict[str, float], stem
     with console.capture() as printed:
         console.print(table)
     console.print()
-    # A table is as wide as its console, which is of no use in a file or a pipe.
+    # A table is as wide as its console, which does not help in a file or a pipe.
     console.out("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
 
 

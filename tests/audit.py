@@ -99,7 +99,7 @@ def npm_licences() -> dict[str, str]:
 
 
 def refused(licences: dict[str, str]) -> Iterator[str]:
-    """What is not allowed, a line for each."""
+    """Licences that are not allowed, a line for each."""
     for name, licence in licences.items():
         if name not in EXCEPTIONS and not is_allowed(licence):
             yield f"{name}: {licence or 'no licence is stated'}"
@@ -133,7 +133,7 @@ def _licences() -> bool:
 
 
 def _json_output(*command: str | Path, folder: Path = ROOT) -> Any:
-    """What a program answers as JSON; None if it does not, in time."""
+    """A program's output as JSON; None if it gives none in time."""
     try:
         told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
         return json.loads(told.stdout)

@@ -13,7 +13,7 @@ os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" 
 
 # All tests of the page share a browser, a suite and a song; those of the analysis what librosa and numba compile.
 TOGETHER = ("tests/page/", "tests/analysis/")
-# What is longest comes first, so that what is short fills the time until all processes have ended.
+# The longest tests come first, so that short ones fill the time until all processes have ended.
 FIRST = (*TOGETHER, "tests/suite/", "tests/fuzz/", "tests/cli/", "tests/download/", "tests/separation/")
 
 

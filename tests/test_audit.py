@@ -65,7 +65,7 @@ def test_which_licences_are_let_in(licence: str, allowed: bool) -> None:
     assert list(refused({"some": licence})) == ([] if allowed else [f"some: {licence or 'no licence is stated'}"])
 
 
-def test_the_page_is_built_with_what_is_allowed() -> None:
+def test_the_page_is_built_with_allowed_packages() -> None:
     licences = npm_licences()
     assert licences["preact"] == "MIT"
     assert list(refused(licences)) == []

@@ -1,4 +1,4 @@
-"""What the documents name exists: settings, files, links, commands, routes, RPCs. Their examples are well formed."""
+"""Names in the documents exist: settings, files, links, commands, routes, RPCs. Their examples are well formed."""
 
 import importlib.util
 import json
@@ -63,7 +63,7 @@ def blocks(text: str, language: str = "") -> list[str]:
 
 
 def spans(text: str) -> list[str]:
-    """What stands in backticks outside of code blocks."""
+    """The texts in backticks outside of code blocks."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
 

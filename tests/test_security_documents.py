@@ -60,7 +60,7 @@ def test_every_item_is_listed_once() -> None:
     assert [(row[0], row[1]) for row in items()] == wanted()
 
 
-def test_what_is_met_names_a_test_or_a_document_and_everything_else_says_why() -> None:
+def test_met_items_name_a_test_or_a_document_and_others_a_reason() -> None:
     for item, _, what, state, why in items():
         assert what, item
         assert state in ("met", "n/a", "**gap**"), item

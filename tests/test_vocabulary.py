@@ -66,7 +66,7 @@ TABLES = {
     "services/download/pipeline/progress.py": 1,
     "services/download/tracks/edits.py": 1,
 }
-# What the contracts' comments say, number by number; of RPCs by their name, of fields with that of their message.
+# Numbers in the contracts' comments; of RPCs by their name, of fields with that of their message.
 TOLD: dict[str, tuple[float, ...]] = {
     "CreateApiTokenRequest.name": (MAX_TOKEN_NAME,),
     "CreateApiTokenRequest.lifetime": (DEFAULT_TOKEN_DAYS, MAX_LIFETIME_DAYS),
@@ -142,7 +142,7 @@ def test_a_second_list_of_parts_is_found(tmp_path: Path, text: str) -> None:
     assert [len(list(lists_of_parts(tmp_path / name))) for name in ("more.py", "more.ts")] == [1, 1]
 
 
-def test_what_has_a_field_or_a_setting_for_each_part_has_all_of_them() -> None:
+def test_messages_and_settings_have_a_field_for_each_part() -> None:
     oneofs = (
         analysis_pb2.PartStatus.DESCRIPTOR.oneofs_by_name["result"],
         download_pb2.EditPartRequest.DESCRIPTOR.oneofs_by_name["part"],

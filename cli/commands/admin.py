@@ -97,7 +97,7 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
 
 
 def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
-    """Prints what was put back, and what that means for who may sign in."""
+    """Prints the contents of the restored backup, and what users must do to sign in."""
     show_backup(summary, folder, console)
     _show(
         console,

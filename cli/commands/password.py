@@ -33,7 +33,7 @@ def password_command(
         first = load(SuiteSettings).admin_password_file
         await api.change_password(new_password, end_tokens=not keep_tokens)
         console.print("The password is changed.")
-        # The one-time password is of no more use.
+        # The one-time password is no longer valid.
         if not password and is_this_machine(url):
             first.unlink(missing_ok=True)
 

@@ -45,7 +45,7 @@ class OldTrack:
 
     @property
     def is_upload(self) -> bool:
-        """A file that a user brought; otherwise `video_id` is YouTube's."""
+        """A file that a user uploaded; otherwise `video_id` is YouTube's."""
         return VIDEO_ID.fullmatch(self.video_id) is None
 
     @property

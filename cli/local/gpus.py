@@ -81,7 +81,7 @@ def _mib(text: str) -> int:
 
 
 def _service(pid: str) -> str | None:
-    """The service whose child a process is: what computes is a child of what was started as `-m services.NAME`."""
+    """The service that a process belongs to: computing processes are children of one started as `-m services.NAME`."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))

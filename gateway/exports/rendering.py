@@ -81,7 +81,7 @@ class Renderer:
         """The file of an export, shared by all requests for the same one; it is deleted when the last context ends.
 
         Args:
-            user: who shares a turn.
+            user: whose turn it is.
             export: its name.
             keys: of the objects that it is made of.
             parameters: of its `Rendering`.

@@ -132,7 +132,7 @@ async def overridden(request: web.Request) -> web.Response:
 
 
 async def sending(app: web.Application) -> AsyncIterator[None]:
-    """Ends what is still being brought to the library when the gateway stops."""
+    """Ends transfers to the library when the gateway stops."""
     app[SENDING] = set()
     yield
     tasks = app[SENDING].copy()
@@ -161,7 +161,7 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
 
     seconds = request.app[SETTINGS].upload_seconds
     call = _stub(request).AppendUpload(timeout=seconds, metadata=call_metadata(request))
-    # A client that goes away cancels its request; what it has sent is brought to the library all the same.
+    # A client that goes away cancels its request; the bytes that it sent still go to the library.
     delivery = asyncio.create_task(stream_up(call, content()))
     request.app[SENDING].add(delivery)
     delivery.add_done_callback(lambda _: _forget(request.app[SENDING], delivery))

@@ -158,7 +158,7 @@ class StoppedError(StemTubeError):
 
 
 class InternalError(StemTubeError):
-    """A fault of ours; what it was is in the log, not in the answer."""
+    """An internal error; its details are in the log, not in the answer."""
 
     code = Code.INTERNAL
     reason = "INTERNAL"

@@ -11,7 +11,7 @@ from services.analysis.backends.signal.spectra import Spectrum
 
 
 def evidence_of(places: Floats, strength: float = 2.0, noise: float = 1.0, seed: int = 1) -> Floats:
-    """What there is for a downbeat at beats of these places in their bars."""
+    """Evidence for downbeats, at beats with these places in their bars."""
     found = np.where(places == 1, strength, 0.0) + noise * np.random.default_rng(seed).standard_normal(len(places))
     return np.asarray(found - found.mean())
 

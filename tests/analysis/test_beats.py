@@ -133,7 +133,7 @@ def test_periodicity() -> None:
 @pytest.mark.parametrize(
     ("weak", "price", "beat"), [(0.0, 0.0, 40), (0.3, 0.0, 40), (0.7, 0.0, 20), (1.0, 0.0, 20), (1.0, 9.0, 40)]
 )
-def test_librosa_chooses_the_level_by_what_is_on_and_between_beats(weak: float, price: float, beat: int) -> None:
+def test_librosa_chooses_the_level_by_onsets_on_and_between_beats(weak: float, price: float, beat: int) -> None:
     """Onsets every 20 frames (129 BPM), every second one so strong against the others: weak ones are quavers at 65.
 
     The price is of a beat on every onset.

@@ -1,4 +1,4 @@
-"""What backends share about a track."""
+"""Features of a track that backends share."""
 
 import gc
 import weakref

@@ -103,7 +103,7 @@ def test_the_model_names_and_the_boundaries_stay(server: ModelServer) -> None:
     ]
 
 
-def test_the_model_is_told_what_is_known(server: ModelServer) -> None:
+def test_the_model_gets_the_known_facts(server: ModelServer) -> None:
     words = (Word(11.0, 11.5, "Carry", 1.0), Word(11.5, 12.0, "me,", 1.0), Word(21.0, 22.0, "Evening", 1.0))
     named(endpoint(server), Lyrics("en", (LyricsLine(11.0, 22.0, "Carry me, Evening", words),)))
     (request,) = server.requests
@@ -178,7 +178,7 @@ def test_a_slow_endpoint_is_not_waited_for(server: ModelServer) -> None:
 @pytest.mark.parametrize(
     "body", [b"<html>hello</html>", b'{"error": "none"}', b'{"choices": [{"message": {"content": null}}]}', b"[]"]
 )
-def test_what_is_no_endpoint_is_told(server: ModelServer, body: bytes) -> None:
+def test_an_invalid_endpoint_is_reported(server: ModelServer, body: bytes) -> None:
     server.answer = lambda number: web.Response(body=body)
     with pytest.raises(LanguageModelError, match="OpenAI's shape"):
         named(endpoint(server))

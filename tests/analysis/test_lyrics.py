@@ -145,7 +145,7 @@ def test_raising_from_the_progress_stops_the_work(tiny: whisper.WhisperLyrics) -
         tiny.analyze(Audio(np.zeros((1, RATE), np.float32), RATE), Context(), stop)
 
 
-def test_only_what_is_sung_is_listened_to() -> None:
+def test_only_sung_passages_are_recognised() -> None:
     rate = lyric_windows.SAMPLE_RATE_HZ
     sound = np.zeros(30 * rate, np.float32)
     for start, end in ((5, 8), (9.5, 12), (20, 23)):

@@ -100,7 +100,7 @@ def test_words_that_were_found_count_if_they_are_those_that_are_heard() -> None:
 
 
 @pytest.mark.parametrize(("has_right_words", "words_from"), [(True, "found"), (False, "heard")])
-def test_found_words_take_the_place_of_what_is_heard(
+def test_found_words_replace_the_recognised_ones(
     model: whisper.WhisperLyrics, song: DemoSong, has_right_words: bool, words_from: str
 ) -> None:
     sung = [word for _, _, word in song.truth.words]

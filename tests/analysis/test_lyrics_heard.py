@@ -116,7 +116,7 @@ def test_windows_are_heard_again_only_if_that_may_tell_more(
     assert listener.asked - before == asked
 
 
-def test_a_window_that_was_misheard_is_heard_again_with_what_is_sung_around_it(
+def test_a_misheard_window_is_recognised_again_with_the_text_around_it(
     listener: CountingListener, voice: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -193,7 +193,7 @@ def test_loops_and_what_the_model_is_unsure_of_are_not_believed() -> None:
     assert words_of(unsure, 0.0, "en") == []
 
 
-def test_what_is_heard_after_a_phrase_that_did_not_end_follows() -> None:
+def test_words_after_an_unfinished_phrase_follow_it() -> None:
     one, two = Transcript((tuple(timed("a b c", 0.0)),), -0.2), Transcript((tuple(timed("d", 5.0)),), -0.6)
     both = one.followed_by(two)
     assert [word.text for word in both.words] == list("abcd")

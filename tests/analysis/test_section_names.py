@@ -63,7 +63,7 @@ def unsung(group: int, level: float = 0.0) -> Traits:
     return Traits(group, level, 20.0, 0.05)
 
 
-def test_what_is_sung_again_is_the_chorus_though_it_is_softer_and_sounds_like_the_verse() -> None:
+def test_repeated_words_are_the_chorus_even_if_softer_and_like_the_verse() -> None:
     sections = [
         sung(0, FIRST_VERSE),
         sung(0, CHORUS, -3.0),
@@ -114,7 +114,7 @@ def test_a_piece_without_a_voice_is_named_as_if_nothing_were_known_of_it() -> No
     assert name_sections([unsung(group) for group in (0, 1, 0, 1)]) == ["verse", "chorus", "verse", "chorus"]
 
 
-def test_without_repetition_what_is_sung_gets_letters() -> None:
+def test_without_repetition_sung_sections_get_letters() -> None:
     sections = [unsung(0), sung(1, FIRST_VERSE), sung(2, SECOND_VERSE), unsung(3)]
     assert name_sections(sections) == ["intro", "A", "B", "outro"]
 

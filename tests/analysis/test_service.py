@@ -1,4 +1,4 @@
-"""What a request for an analysis becomes: which job, with which backends, or a refusal."""
+"""A request for an analysis becomes a job with certain backends, or is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
     await jobs.close()
 
 
-async def test_an_automatic_choice_is_no_job_of_who_named_the_same_model(requests: Requests) -> None:
+async def test_an_automatic_choice_does_not_join_a_job_for_a_named_model(requests: Requests) -> None:
     """Only the one may end with a substitute, and tells why it did."""
     by_name = await requests.submit(model="tiny.en")
     auto = await requests.submit()

@@ -31,7 +31,7 @@ class Known:
         return [time for time, position in self.truth.beats if position == 1]
 
     def beats(self, shift: int = 0, bars: bool = True) -> Beats:
-        """What a tracker finds that is a few beats late with its downbeats, or that finds no bars."""
+        """Beats of a tracker whose downbeats are a few beats late, or that finds no bars."""
         beats = [Beat(time, (place - 1 - shift) % 4 + 1 if bars else 0) for time, place in self.truth.beats]
         return Beats(tuple(beats), self.truth.tempo_bpm, 1.0, 4 if bars else 0)
 

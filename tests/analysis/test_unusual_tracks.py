@@ -1,4 +1,4 @@
-"""Whatever comes in, a music backend gives a sensible answer, tells its progress, and can be stopped."""
+"""For any input, a music backend gives a sensible answer, reports progress, and can be stopped."""
 
 from collections.abc import Callable
 

@@ -38,7 +38,7 @@ Does = dict[str, Any]
 
 @pytest.fixture
 def does(monkeypatch: pytest.MonkeyPatch) -> Does:
-    """What each part does in place of its backend: a function of audio, context and progress. There are two cores."""
+    """Functions of audio, context and progress that replace the parts' backends. There are two cores."""
     parts: Does = {}
     monkeypatch.setattr(registry, "load", lambda part, *_: Stub(parts[part]))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)

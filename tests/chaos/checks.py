@@ -1,4 +1,4 @@
-"""What is right at the end: nothing lost, nothing made twice, nothing left over."""
+"""Checks at the end: nothing lost, nothing made twice, nothing left over."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What happens to a suite at work: processes die and freeze, the store goes away, the disk fills, the clock is set."""
+"""Faults of a suite at work: processes die and freeze, the store goes away, the disk fills, the clock is set."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ async def take_store_away(run: Run) -> None:
         try:
             await asyncio.sleep(seconds)
         finally:
-            # What was written meanwhile lies below the mount point, out of sight.
+            # Files written meanwhile are hidden below the mount point.
             run.objects.rename(run.objects.with_name(f"objects-below-{os.urandom(4).hex()}"))
             away.rename(run.objects)
 

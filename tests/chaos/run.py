@@ -1,4 +1,4 @@
-"""What one run of `make chaos` knows: the suite, until when it lasts, its songs, and what was accepted."""
+"""The state of one run of `make chaos`: the suite, the end time, the songs, and the accepted work."""
 
 import random
 import sqlite3
@@ -44,7 +44,7 @@ class Run:
         return time.monotonic() < self.until
 
     def dice(self, kind: str) -> random.Random:
-        """Of a kind its own: its choices are the same whichever other kinds there are."""
+        """A generator for each kind, so that its choices do not depend on the other kinds."""
         return random.Random(f"{self.seed} {kind}")
 
     @property

@@ -1,4 +1,4 @@
-"""What users do meanwhile: whole uploads, uploads that break off, links to a site that hangs, a fight for room."""
+"""Users at work: whole uploads, uploads that break off, links to a site that hangs, a fight for room."""
 
 import asyncio
 import base64

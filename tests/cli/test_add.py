@@ -88,7 +88,7 @@ async def test_a_song_that_is_refused_is_no_reason_to_stop(api: Api, songs: Path
     assert "larger" in told[0]
 
 
-async def test_what_is_not_there(api: Api, songs: Path, suite: Suite) -> None:
+async def test_missing_files(api: Api, songs: Path, suite: Suite) -> None:
     with pytest.raises(ApiError, match="no file or folder"):
         await added(api, songs, songs / "nothing")
     folder = songs / "nothing"

@@ -119,7 +119,7 @@ async def test_a_file_that_is_too_large_is_refused_before_it_is_sent(api: Api, t
     assert not fractions
 
 
-async def test_a_refusal_in_the_middle_of_an_upload_is_told(api: Api, suite: Suite, tmp_path: Path) -> None:
+async def test_a_refusal_in_the_middle_of_an_upload_is_reported(api: Api, suite: Suite, tmp_path: Path) -> None:
     suite.library.refuse_upload_at = 300_000
     song = tmp_path / "song.wav"
     song.write_bytes(bytes(2_900_000))
@@ -127,7 +127,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_told(api: Api, suite: Sui
         await api.upload(song, lambda _: None)
 
 
-async def test_what_a_service_refuses_is_told_in_its_words(api: Api, suite: Suite) -> None:
+async def test_a_services_refusal_is_shown_in_its_words(api: Api, suite: Suite) -> None:
     suite.library.error = InvalidInputError("This is not an http(s) address.", "BAD_URL")
     with pytest.raises(ApiError, match=r"^This is not an http\(s\) address\.$"):
         await api.add_link("http://example.org/song")
@@ -215,7 +215,7 @@ async def test_nobody_answers() -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://"])
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises(ApiError, match="is not the address of a gateway"):
         Api(url)
 

@@ -142,7 +142,7 @@ async def test_a_suite_that_runs_is_left_alone(settings: SuiteSettings, tmp_path
     await health.stop()
 
 
-async def test_an_object_that_goes_meanwhile_is_told(
+async def test_an_object_deleted_meanwhile_is_reported(
     settings: SuiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(settings)
@@ -232,7 +232,7 @@ def damage_original(settings: SuiteSettings) -> str:
     return SONG_KEY
 
 
-async def test_a_damaged_original_is_told_and_never_replaces_a_good_one(
+async def test_a_damaged_original_is_reported_and_never_replaces_a_good_one(
     settings: SuiteSettings, tmp_path: Path
 ) -> None:
     await fill(settings)
@@ -306,7 +306,7 @@ async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path
     assert not (tmp_path / "bad").exists()
     after = {file.name: file.read_bytes() for file in file_of(settings, name).parent.glob(f"{name}.sqlite*[!m]")}
     assert {kept: content for kept, content in after.items() if kept in before} == before
-    # What is there is not taken for nothing, and is replaced if that is wanted.
+    # A database that is not empty is replaced only if that is wanted.
     assert await refusal(settings, tmp_path / "good") in ("DATABASE_DAMAGED", "NOT_EMPTY")
     await restore(settings, tmp_path / "good", ignore_progress, force=True)
     await expect_all(settings)

@@ -42,7 +42,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         (["up", "--port-base", "80"], "the port base must be 0 or from 1024"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_mistakes_are_reported_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = stemtube(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("stemtube: ")
@@ -60,7 +60,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
     )
 
 
-def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_reported_in_one_line(tmp_path: Path) -> None:
     done = stemtube("up", cwd=tmp_path, STEMTUBE_GATEWAY__LISTEN="nowhere")
     assert done.returncode == 1
     assert done.stderr == "stemtube: wrong setting STEMTUBE_GATEWAY__LISTEN: must be host:port\n"

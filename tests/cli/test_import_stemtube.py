@@ -49,7 +49,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 
 class Library:
-    """What users see afterwards."""
+    """The libraries of users afterwards."""
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
@@ -151,7 +151,7 @@ async def test_users_tracks_stems_and_results(old: OldFolder, services: ImportSe
     }
 
 
-async def test_what_is_broken_is_told_and_the_rest_is_taken(
+async def test_broken_entries_are_reported_and_the_rest_is_imported(
     old: OldFolder, services: ImportServices, library: Library
 ) -> None:
     old.add_user(1, "carl")
@@ -206,7 +206,7 @@ async def test_what_is_broken_is_told_and_the_rest_is_taken(
         assert any(told in note for note in report.notes), told
     (song,) = (await library.tracks("carl")).values()
     assert [stem.name for stem in song.stems] == ["vocals"]
-    # What is put right is taken the next time.
+    # A corrected entry is imported the next time.
     write(old.downloads / "song 1" / "bass.mp3", 5)
     assert outcomes(await run(old, services), TAKEN) == {"stem": 1}
 

@@ -1,4 +1,4 @@
-"""What the old StemTube found out, in the terms of the contracts."""
+"""Results of the old StemTube in the terms of the contracts."""
 
 from typing import Any
 
@@ -125,7 +125,7 @@ BAD: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("make", "content"), BAD)
-def test_what_is_no_such_thing_is_refused_with_a_reason(make: Any, content: Any) -> None:
+def test_malformed_results_are_refused_with_a_reason(make: Any, content: Any) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+"):
         make(content, 10.0)
 

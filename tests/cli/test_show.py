@@ -80,7 +80,7 @@ def test_summary_of_a_song_that_changes_key() -> None:
     assert printed(track(key={**key, "regions": regions[:1]}), {}) == printed(track(key=key), {})
 
 
-def test_summary_of_what_is_there_when_the_rest_failed() -> None:
+def test_summary_of_a_job_that_failed_in_part() -> None:
     nothing: dict[str, Any] = {"tempo": None, "key": None, "chords": [], "sections": [], "lyrics": None}
     lines = printed(track(**nothing, stems=[], madeBy={}), {})
     assert [line.split()[0] for line in lines if line] == ["Title", "Duration", "Made"]
@@ -105,7 +105,7 @@ def test_summary_of_noise() -> None:
     assert "Lyrics      nothing is sung" in text
 
 
-def test_a_substitution_is_told_once() -> None:
+def test_a_substitution_is_shown_once() -> None:
     assert substitutions(track()) == [MISSING]
 
 

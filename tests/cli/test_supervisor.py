@@ -41,7 +41,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 class Diary:
-    """What the parts say, in order."""
+    """The output of the parts, in order."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
@@ -147,7 +147,7 @@ async def test_what_a_crashed_part_had_started_ends_too(tmp_path: Path) -> None:
         assert not is_alive(engine)
 
 
-async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
+async def test_a_taken_port_is_reported_in_one_line(tmp_path: Path) -> None:
     taken = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
     diary = Diary()

@@ -1,4 +1,4 @@
-"""What a database's schema has that the code does not, or the other way round."""
+"""Differences between a database's schema and the code's."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ def test_the_order_depends_on_the_device(store: WeightStore) -> None:
     assert chosen(catalogue, store, "w", model="mid", has_gpu=True) == ("w", "mid")
 
 
-def test_what_is_named_is_never_replaced(store: WeightStore) -> None:
+def test_a_choice_by_name_is_never_replaced(store: WeightStore) -> None:
     catalogue = Catalogue("backend", [entry("w", "tiny", "big"), entry("other")], ["w/big", "w/tiny", "other"])
     put(store, "tiny", "other")
     with pytest.raises(WeightsMissingError, match="big is not here"):

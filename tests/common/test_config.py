@@ -130,7 +130,7 @@ def test_an_address_has_host_and_port(address: str, parts: tuple[str, int]) -> N
 
 
 @pytest.mark.parametrize("address", ["", "50051", ":50051", "host:", "host:http", "host:65536", "a@b:1", "host:1/x"])
-def test_what_is_not_an_address_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ListenAddress).validate_python(address)
 

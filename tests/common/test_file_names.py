@@ -1,4 +1,4 @@
-"""Names of files are names on every system, whatever a title has in it."""
+"""Names of files are valid on every system, for any title."""
 
 from pathlib import PurePosixPath, PureWindowsPath
 

@@ -108,6 +108,6 @@ def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
 
 
 @pytest.mark.parametrize("label", ["N", "X", "", "H", "C:foo", "C:maj(x)", "c:maj"])
-def test_what_is_no_chord(label: str) -> None:
+def test_invalid_labels(label: str) -> None:
     assert parse(label) is None
     assert name_of(label) == "N.C."

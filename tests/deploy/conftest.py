@@ -21,7 +21,7 @@ SETTINGS: dict[str, type[Settings]] = {
 
 
 def known_variables(module: str) -> set[str]:
-    """What the process of a module takes from its environment: its settings, and where to look for more of them."""
+    """The variables that the process of a module reads: its settings, and where to look for more of them."""
     lines = describe(SETTINGS[module])
     return {line.split("=")[0].strip() for line in lines} | {PREFIX + "SECRETS_DIR", PREFIX + "CONFIG"}
 

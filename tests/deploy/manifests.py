@@ -1,4 +1,4 @@
-"""What kustomize makes of deploy/k8s, with the look-ups that tests of its meaning need."""
+"""The manifests that kustomize renders from deploy/k8s, with the look-ups that tests need."""
 
 import functools
 import os
@@ -63,7 +63,7 @@ class Manifests:
         return {name for name, found in self.deployments.items() if matches(selector, pod_labels(found))}
 
     def environment(self, deployment: Object) -> dict[str, str]:
-        """What the main container's process sees."""
+        """The environment of the main container's process."""
         container = main_container(deployment)
         maps = (self.of_kind("ConfigMap")[source["configMapRef"]["name"]]["data"] for source in container["envFrom"])
         given = {name: value for data in maps for name, value in data.items()}

@@ -26,7 +26,7 @@ def certificate_of(manifests: Manifests, deployment: Object) -> Object:
     return certificate
 
 
-def test_each_process_is_who_its_certificate_says(manifests: Manifests) -> None:
+def test_each_process_has_its_own_certificate(manifests: Manifests) -> None:
     addresses = {
         name.rpartition("__")[2].lower(): value.removeprefix("dns:///").partition(":")[0]
         for name, value in manifests.environment(manifests.deployments["gateway"]).items()
@@ -35,7 +35,7 @@ def test_each_process_is_who_its_certificate_says(manifests: Manifests) -> None:
     for name in SERVING:
         certificate = certificate_of(manifests, manifests.deployments[name])
         service = name.removesuffix("-serve")
-        # What services.auth compares with the service that asks for a token, and clients with the host they called.
+        # services.auth compares these names with the service that asks for a token, clients with the host they called.
         assert certificate["commonName"] == service
         assert certificate["dnsNames"] == [addresses.get(service, name)]
         assert {"server auth", "client auth"} <= set(certificate["usages"])

@@ -60,7 +60,7 @@ def test_the_layer_of_packages_does_not_change_with_the_code(process: str) -> No
     assert copied == ["pyproject.toml constraints.txt ./"]
 
 
-def test_what_is_sent_to_the_builder_is_the_source_alone() -> None:
+def test_only_the_source_is_sent_to_the_builder() -> None:
     lines = [
         line for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] not in ("#", "")
     ]

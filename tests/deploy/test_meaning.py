@@ -1,4 +1,4 @@
-"""What schemas cannot tell: names that must meet, times that must fit, settings that processes must know."""
+"""Checks that schemas cannot make: names that must match, times that must fit, settings that processes must know."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ from tests.deploy.manifests import (
     rendered,
 )
 
-# What other programs read.
+# Variables that other programs read.
 OTHER_VARIABLES = {"NUMBA_CACHE_DIR"}
 AUTH_GRACE_SECONDS = 5.0  # the default of services.common.rpc.server.serve, which auth leaves as it is
 ENGINE_END_SECONDS = 5.0  # what JobQueue.stop_working gives the job engine beyond the grace
@@ -113,7 +113,7 @@ def test_pods_are_restricted(overlay: str, name: str) -> None:
         assert context["readOnlyRootFilesystem"]
         assert not context["allowPrivilegeEscalation"]
         assert context["capabilities"] == {"drop": ["ALL"]}
-        # Secrets are files: whoever sees a process's environment does not see them.
+        # Secrets are files, so that they are not in a process's environment.
         assert all("valueFrom" not in entry for entry in container.get("env", ()))
 
 

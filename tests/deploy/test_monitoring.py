@@ -49,7 +49,7 @@ def in_code() -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize(("title", "expression"), list(expressions()))
-def test_what_is_asked_for_exists(title: str, expression: str) -> None:
+def test_metrics_that_are_queried_exist(title: str, expression: str) -> None:
     names, labels = in_code()
     plain = re.sub(r'"[^"]*"', '""', expression)
     selectors = re.findall(r"\{([^}]*)\}", plain)

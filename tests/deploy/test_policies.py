@@ -18,7 +18,7 @@ WITH_POLICIES = [name for name in OVERLAYS if rendered(f"overlays/{name}").of_ki
 
 
 def calls_in_code(manifests: Manifests) -> set[tuple[str, str]]:
-    """Who calls whom, by what each process's code takes from the settings of addresses."""
+    """Callers and callees, by the addresses that each process's code takes from the settings."""
     calls = set()
     for name in manifests.deployments:
         if name.endswith("-work"):

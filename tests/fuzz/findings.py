@@ -1,4 +1,4 @@
-"""What fuzzing counts, and how an input that broke something is kept."""
+"""The counts of fuzzing, and the inputs that broke something."""
 
 import re
 import threading

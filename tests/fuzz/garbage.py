@@ -1,4 +1,4 @@
-"""What is almost HTTP, a form, tus, WebSocket or HTTP/2, or nothing of the kind."""
+"""Bytes that are almost HTTP, a form, tus, WebSocket or HTTP/2, or nothing of the kind."""
 
 import base64
 import random

@@ -1,4 +1,4 @@
-"""What an old installation's database may hold where its results should be: it becomes a result, or is left out."""
+"""Malformed results in an old installation's database: each becomes a result, or is left out."""
 
 import contextlib
 import json

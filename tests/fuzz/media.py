@@ -132,7 +132,7 @@ def originals() -> Mapping[str, bytes]:
 
 
 def verdict(content: bytes) -> str:
-    """What becomes of a file.
+    """The outcome of a file.
 
     Returns:
         `decoded`, or the reason of the refusal.
@@ -202,7 +202,7 @@ class Reader:
         self._process: BaseProcess | None = None
 
     def read(self, content: bytes) -> str:
-        """What the child says of a file.
+        """The child's result for a file.
 
         Raises:
             TimeoutError: nothing, in that time.

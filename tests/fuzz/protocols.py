@@ -68,7 +68,7 @@ class Fuzzer:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=CLOSING_SECONDS) as connection:
                 connection.sendall(content)
-                # What ends in the middle waits for more; and a client that is gone gets no answer.
+                # A request that ends in the middle waits for more; and a client that has gone gets no answer.
                 if select.select([connection], [], [], PATIENCE_SECONDS)[0]:
                     answer = connection.recv(_READ_BYTES)
                 connection.shutdown(socket.SHUT_WR)

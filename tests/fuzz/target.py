@@ -1,4 +1,4 @@
-"""What is fuzzed: a running suite, accounts of it that own something, and whether it is still alive."""
+"""The target of fuzzing: a running suite, with accounts that own something, and a check that it is alive."""
 
 import asyncio
 import hashlib

@@ -96,7 +96,7 @@ class Auth(session_pb2_grpc.SessionServiceServicer, account_pb2_grpc.AccountServ
 
 @dataclass
 class Upload:
-    """What the library saw of an upload."""
+    """An upload as the library saw it."""
 
     header: download_pb2.UploadHeader
     digest: Any = field(default_factory=hashlib.sha256)
@@ -206,7 +206,7 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
                 if self.refuse_upload_at is not None and upload.size >= self.refuse_upload_at:
                     raise LimitExceededError("That is too much.", "TOO_LARGE")
                 await asyncio.sleep(self.upload_pace)
-            # gRPC may end the iteration a moment before it cancels the RPC; whatever is real work here takes that long.
+            # gRPC may end the iteration a moment before it cancels the RPC; real work here takes at least that long.
             await asyncio.sleep(0.02)
         except asyncio.CancelledError:
             upload.ended = "cancelled"

@@ -20,7 +20,7 @@ async def new_job(client: Client) -> str:
 
 
 async def rest_of(socket: aiohttp.ClientWebSocketResponse) -> tuple[list[Any], int | None]:
-    """What comes until the socket closes, and its close code."""
+    """The messages until the socket closes, and its close code."""
     messages = []
     async with asyncio.timeout(10):
         while (message := await socket.receive()).type is WSMsgType.TEXT:
@@ -68,7 +68,7 @@ async def test_a_client_whose_connection_breaks_ends_the_rpc_too(client: Client)
         ("/api/v1/events", None, 4016, "UNAUTHENTICATED"),
     ],
 )
-async def test_an_error_is_told_in_a_message_and_in_the_close_code(
+async def test_an_error_is_in_a_message_and_in_the_close_code(
     connect: Connect, path: str, user: str | None, code: int, reason: str
 ) -> None:
     client = await connect(user=user)

@@ -97,7 +97,7 @@ async def test_refusals(client: Client, path: str, status: int, reason: str) -> 
     assert await client.refused("GET", f"{PATH}/{path}") == (status, reason)
 
 
-async def test_an_unknown_format_is_told_which_there_are(client: Client) -> None:
+async def test_an_unknown_format_is_refused_with_the_known_ones(client: Client) -> None:
     _, answer = await client.json("GET", f"{PATH}/docx")
     assert all(name in answer["message"] for name in EXPORTS)
 
@@ -162,7 +162,7 @@ async def test_a_stem_that_goes_while_the_zip_is_sent_breaks_the_connection(clie
             await response.read()
 
 
-async def test_what_is_no_sound_is_an_error_of_the_request(client: Client) -> None:
+async def test_an_undecodable_stem_is_an_error_of_the_request(client: Client) -> None:
     """The stem is 3 MB of zeros behind four letters."""
     assert await client.refused("GET", f"{PATH}/mixdown?stems=vocals") == (400, "CORRUPT")
 

@@ -219,7 +219,7 @@ def test_jams_is_valid_and_has_every_part() -> None:
 
 
 def test_jams_of_a_silent_track() -> None:
-    """What the analysis says of silence: no beats, no key, one stretch without a chord."""
+    """The analysis of silence: no beats, no key, one span without a chord."""
     track = download_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])
     (annotation,) = read_jams(exported("jams", track)).annotations
     assert [observation.value for observation in annotation] == ["N"]
@@ -251,7 +251,7 @@ def test_a_missing_part_is_named(name: str, missing: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("json", "NO_BEATS"), ("midi", "NO_BEATS"), ("jams", "NO_RESULTS")])
-def test_a_track_of_which_nothing_is_known(name: str, reason: str) -> None:
+def test_a_track_without_results(name: str, reason: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         document(name, Track(title="x", duration_seconds=1.0))
     assert caught.value.reason == reason

@@ -158,7 +158,7 @@ async def test_a_killed_child_costs_one_export(client: Client) -> None:
     assert Counter(status for status, _, _ in answers) == {200: 3, 409: 1}
 
 
-async def test_who_waits_too_long_is_told_to_come_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_waits_too_long_gets_a_retry_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 0.2)
     anns = [Mixdown(client, "ann") for _ in range(5)]
     held = await hold_children(EXPORTS, PER_USER)

@@ -212,9 +212,7 @@ async def test_an_object_that_is_gone(client: Client) -> None:
     assert await client.refused("GET", f"{TRACK}/audio") == (404, "NO_SUCH_OBJECT")
 
 
-async def test_what_is_there_when_the_store_comes_back_is_not_missing_while_it_is_away(
-    client: Client, tmp_path: Path
-) -> None:
+async def test_objects_are_not_missing_while_the_store_is_away(client: Client, tmp_path: Path) -> None:
     client.suite.library.live = separation_pb2.LiveStems(key_prefix="live/j", stems=["vocals"], count=1)
     store = tmp_path / "data" / "objects"
     store.rename(tmp_path / "away")

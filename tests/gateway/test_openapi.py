@@ -95,7 +95,7 @@ def test_every_message_and_field_comment_is_found() -> None:
 
 
 async def test_responses_are_as_described(client: Client) -> None:
-    """What the gateway sends validates against the schemas that it shows."""
+    """The gateway's answers validate against the schemas that it publishes."""
     _, created = await client.json("POST", "/api/v1/tracks", json={"url": "https://example.org", "requestId": "a"})
     _, listed = await client.json("GET", "/api/v1/tracks")
     _, refused = await client.json("GET", "/api/v1/tracks/none")

@@ -1,4 +1,4 @@
-"""What operators see: health, metrics, logs, headers, settings, start and stop."""
+"""Operation of the gateway: health, metrics, logs, headers, settings, start and stop."""
 
 import asyncio
 import json
@@ -136,7 +136,7 @@ async def test_headers_that_browsers_obey(client: Client, path: str) -> None:
     assert "Access-Control-Allow-Origin" not in headers
 
 
-async def test_what_is_not_http_is_answered_without_a_page_or_a_traceback(client: Client) -> None:
+async def test_malformed_http_is_answered_without_a_page_or_a_traceback(client: Client) -> None:
     garbage = (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\r\n" * 99)
     for request in garbage:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)

@@ -53,13 +53,13 @@ async def test_the_operator_chooses_the_level_or_none(connect: Connect) -> None:
         {"colour": "red"},
     ],
 )
-async def test_what_is_no_error_is_refused(stranger: Client, wrong: dict[str, Any]) -> None:
+async def test_a_malformed_error_is_refused(stranger: Client, wrong: dict[str, Any]) -> None:
     with structlog.testing.capture_logs() as lines:
         assert await stranger.refused("POST", PATH, json=ERROR | wrong) == (400, "BAD_REQUEST")
     assert not [line for line in lines if line["event"] == "page error"]
 
 
-async def test_what_is_too_large_is_refused(stranger: Client) -> None:
+async def test_a_large_error_is_refused(stranger: Client) -> None:
     body = json.dumps(ERROR).encode() + b" " * 17_000
 
     async def pieces() -> Any:

@@ -74,7 +74,7 @@ async def test_a_session_from_signing_in_to_signing_out(address: str, browser: a
     async with aiohttp.request("GET", f"{address}/api/v1/me", headers=headers) as response:
         assert response.status == 200
 
-    # Whoever brings a spent refresh token has stolen it, or was stolen from: the session ends.
+    # A spent refresh token that comes back was stolen from or by its sender: the session ends.
     for token in (spent, fresh):
         cookie = {"Cookie": f"stemtube_refresh={token}", "Origin": address}
         async with aiohttp.request("POST", f"{address}/api/v1/auth/refresh", headers=cookie) as response:
@@ -162,7 +162,7 @@ async def test_who_signs_in_again_in_the_same_browser_has_one_session(browser: a
         assert [session["current"] for session in (await response.json())["sessions"]] == [True]
 
 
-async def test_too_many_guesses_are_told_when_to_come_back(browser: aiohttp.ClientSession) -> None:
+async def test_too_many_guesses_get_a_retry_time(browser: aiohttp.ClientSession) -> None:
     for _ in range(30):
         async with browser.post("/api/v1/auth/login", json={**ADMIN, "password": "wrong password"}) as response:
             content = await response.json()

@@ -183,7 +183,7 @@ async def test_no_page_has_script_in_it(browser: Client) -> None:
         assert not re.search(r"<script(?![^>]*\ssrc=)|\son\w+=|\sstyle=|javascript:", text)
 
 
-async def test_the_services_are_told_where_a_browser_is_and_what(connect: Connect) -> None:
+async def test_services_get_a_browsers_address_and_name(connect: Connect) -> None:
     client = await connect(trusted_proxies=("127.0.0.0/8", "10.0.0.0/8"))
     headers = {"X-Forwarded-For": "6.6.6.6, 203.0.113.7, 10.0.0.1", "User-Agent": "Mozilla/5.0 ü\t(X11)"}
     await client.json("GET", "/api/v1/tracks", headers=headers)
@@ -197,7 +197,7 @@ async def test_the_services_are_told_where_a_browser_is_and_what(connect: Connec
     assert strict.suite.library.metadata["x-client-address"] == "127.0.0.1"
 
 
-async def test_an_address_asks_so_often_and_is_told_when_to_come_back(connect: Connect) -> None:
+async def test_requests_of_an_address_are_limited_with_a_retry_time(connect: Connect) -> None:
     client = await connect(trusted_proxies=(), requests_per_second=0.05, request_burst=3)
     for _ in range(3):
         assert (await client.json("GET", "/api/v1/tracks"))[0] == 200
@@ -240,7 +240,7 @@ async def test_a_request_that_trickles_in_does_not_hold_its_connection(connect: 
     writer.close()
 
 
-async def test_what_is_too_large_or_too_deep_is_refused(connect: Connect) -> None:
+async def test_bodies_too_large_or_too_deep_are_refused(connect: Connect) -> None:
     client = await connect(max_json_bytes=10_000)
     json_type = {"Content-Type": "application/json"}
     for body, status, reason in (

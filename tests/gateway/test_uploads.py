@@ -113,7 +113,7 @@ async def test_a_slow_library_slows_the_client_down(client: Client) -> None:
 
     request = asyncio.create_task(client.json("POST", PATH, data=counted(), headers=WAV))
     await until(lambda: client.suite.library.uploads and client.suite.library.uploads[0].size > MIB)
-    # What is on the way fits into the buffers of sockets and gRPC.
+    # The bytes in flight fit into the buffers of sockets and gRPC.
     assert sent - client.suite.library.uploads[0].size < 40 * MIB
     request.cancel()
     await until(lambda: client.suite.library.uploads[0].ended == "cancelled")
@@ -209,7 +209,7 @@ async def test_bytes_that_stop_coming(connect: Connect) -> None:
     assert await client.refused("POST", PATH, data=stalled(), headers=WAV) == (408, "BODY_TIMEOUT")
 
 
-async def test_a_gateway_that_stops_takes_what_is_on_its_way_and_says_that_it_is_the_last(connect: Connect) -> None:
+async def test_a_stopping_gateway_finishes_uploads_and_closes_connections(connect: Connect) -> None:
     client = await connect(shutdown_seconds=5.0)
     stopping: list[asyncio.Task[None]] = []
 
@@ -270,7 +270,7 @@ async def test_a_malformed_form_is_refused(client: Client, body: bytes) -> None:
 @pytest.mark.parametrize(
     "content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", "multipart/mixed"]
 )
-async def test_what_is_no_upload(client: Client, content_type: str) -> None:
+async def test_malformed_uploads(client: Client, content_type: str) -> None:
     headers = {"Content-Type": content_type}
     assert await client.refused("POST", PATH, data=b"x", headers=headers) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert await client.refused("POST", PATH + "?colour=red", data=b"x", headers=WAV) == (400, "BAD_REQUEST")

@@ -52,7 +52,7 @@ class BadLine:
 
     async def _listen(self) -> asyncio.Server:
         listener = socket.socket()
-        # What waits in buffers has been sent, as a browser sees it.
+        # Bytes in buffers count as sent, as a browser sees it.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE_BYTES)
         listener.bind(("127.0.0.1", 0))
         return await asyncio.start_server(self._serve, sock=listener, limit=PIECE_BYTES)

@@ -19,7 +19,7 @@ def put_tap(context: BrowserContext) -> None:
 
 
 def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
-    """What the page plays from now on: float32 [channels, samples]."""
+    """Records the page's sound from now on: float32 [channels, samples]."""
     page.evaluate("listen()")
     page.wait_for_function(f"heardSeconds({RATE_HZ}) >= {seconds}")
     _, sound = heard_since(page)[-1]
@@ -27,7 +27,7 @@ def heard(page: Page, seconds: float) -> npt.NDArray[np.float32]:
 
 
 def heard_since(page: Page) -> list[tuple[float, npt.NDArray[np.float32]]]:
-    """What was heard since `listen()`, by audio context: when that began, in seconds of one clock, and the sound."""
+    """The sound since `listen()`, by audio context: its start, in seconds of one clock, and the samples."""
     found = []
     for begin, text in page.evaluate("heard()"):
         blocks = np.frombuffer(base64.b64decode(text), np.float32).reshape(-1, 2, 128)

@@ -1,4 +1,4 @@
-"""What the tests of the song view have in common."""
+"""Helpers of the tests of the song view."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def mix_of(stems: Stems) -> npt.NDArray[np.float32]:
 
 
 def violations(page: Page) -> list[dict[str, Any]]:
-    """What axe-core finds against WCAG 2.2 AA: rules and elements."""
+    """Violations of WCAG 2.2 AA that axe-core finds: rules and elements."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
     return [{"rule": each["id"], "elements": [node["html"] for node in each["nodes"]][:3]} for each in found]

@@ -1,4 +1,4 @@
-"""What was heard, measured against what should have been heard."""
+"""Compares recorded sound with the expected sound."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def place_of(heard: Mono, song: Mono) -> int:
 
 
 def residual_db(heard: Mono, song: Mono) -> float:
-    """What is left of `heard` when the same stretch of `song` is taken away, in dB of the latter."""
+    """The residual of `heard` minus the same span of `song`, in dB relative to the latter."""
     start = place_of(heard, song)
     expected = song[start : start + len(heard)]
     left = max(float(np.sum((heard - expected) ** 2)), 1e-20)

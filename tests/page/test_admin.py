@@ -15,7 +15,7 @@ OWN_PASSWORD = "three quiet rivers"
 
 @pytest.fixture(scope="module")
 def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """What admins look at; nobody works at jobs, and the analysis is away."""
+    """A suite for the admin view, without workers and without the analysis."""
     suite = Suite(tmp_path_factory.mktemp("suite"), settings={"AUTH__REGISTRATION": "invitation"})
     try:
         suite.start("auth", "separation-serve", "download", "gateway")
@@ -97,7 +97,7 @@ def test_a_user_is_given_less_room(page: Page) -> None:
         expect(page.get_by_role("region", name="Storage")).to_contain_text(told)
 
 
-def test_whoever_guesses_is_told_how_long_to_wait(stranger: Page) -> None:
+def test_after_wrong_guesses_the_form_shows_how_long_to_wait(stranger: Page) -> None:
     stranger.goto("/")
     for _attempt in range(13):
         sign_in(stranger, "nobody", "a guess")
@@ -172,7 +172,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
         expect(token).to_have_count(0 if ends else 1)
 
 
-def test_storage_is_told_and_cleaned_and_a_new_key_is_made(page: Page) -> None:
+def test_storage_is_shown_and_cleaned_and_a_new_key_is_made(page: Page) -> None:
     page.goto("/admin")
     page.get_by_role("link", name="Storage").click()
     page.get_by_role("button", name="Check only").click()

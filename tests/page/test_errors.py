@@ -1,4 +1,4 @@
-"""What goes wrong in the page is in the gateway's log."""
+"""Errors of the page are in the gateway's log."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def until(condition: object) -> None:
         time.sleep(0.1)
 
 
-def test_errors_that_nobody_catches_are_told_with_page_and_browser(browser: Browser, gateway: tuple[str, Path]) -> None:
+def test_uncaught_errors_are_reported_with_page_and_browser(browser: Browser, gateway: tuple[str, Path]) -> None:
     url, log = gateway
     page = browser.new_page()
     page.goto(f"{url}/account?secret=1")

@@ -22,7 +22,7 @@ SLOW_BYTES_PER_SECOND = 3_000_000
 
 @pytest.fixture(scope="module")
 def suite(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """What keeps a library; its jobs wait for services that are away."""
+    """A suite with a library; its jobs wait for services that are away."""
     settings = {"DOWNLOAD__QUOTA_BYTES": QUOTA_BYTES, "AUTH__REGISTRATION": "invitation"}
     suite = Suite(tmp_path_factory.mktemp("suite"), settings=settings)
     try:

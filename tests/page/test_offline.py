@@ -28,7 +28,7 @@ STEMS_ONLY: Json = {"separations": [{}], "analyses": []}
 
 @pytest.fixture(scope="module")
 def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """What a song's stems need."""
+    """The processes that make a song's stems."""
     suite = Suite(tmp_path_factory.mktemp("suite"))
     try:
         suite.start("auth", "separation", "download", "gateway")
@@ -93,7 +93,7 @@ def test_a_song_is_kept_plays_without_a_server_and_is_removed(page: Page, line: 
     assert page.evaluate("caches.open('songs').then(cache => cache.keys()).then(keys => keys.length)") <= 2
 
 
-def test_what_is_kept_answers_ranges_as_the_server_does_and_is_renewed(page: Page, track: Json) -> None:
+def test_kept_files_answer_ranges_as_the_server_does_and_are_renewed(page: Page, track: Json) -> None:
     page.goto("/")
     page.evaluate("navigator.serviceWorker.ready")
     page.get_by_role("button", name=f"Keep {TITLE} on this device").click()

@@ -50,7 +50,7 @@ def test_keys_alone_play_loop_mute_and_show_what_they_do(page: Page, track: Json
     expect(page).to_have_url(re.compile(r"tempo=95.*clicks=1.*loop=0\.000-.*mute=vocals&solo=accompaniment"))
 
 
-def test_whoever_has_no_pointer_reaches_everything(page: Page, track: Json) -> None:
+def test_everything_can_be_reached_by_keyboard(page: Page, track: Json) -> None:
     open_song(page, track)
     reached: set[str] = set()
     for _ in range(60):
@@ -257,7 +257,7 @@ def test_a_lock_screen_knows_the_song_and_plays_it(phone: Page, track: Json) -> 
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
-def test_whoever_wants_less_motion_sees_chords_change_without_gliding(page: Page, track: Json) -> None:
+def test_with_reduced_motion_chords_change_without_gliding(page: Page, track: Json) -> None:
     page.emulate_media(reduced_motion="reduce")
     assert len(places_of_chords(page, track)) == 1
     page.emulate_media(reduced_motion="no-preference")

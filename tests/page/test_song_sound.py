@@ -1,4 +1,4 @@
-"""What is heard of a song while somebody practises with it."""
+"""The sound of a song while somebody practises with it."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -175,7 +175,7 @@ def test_stems_join_a_song_that_plays_while_it_is_separated(
 
 
 def together(contexts: list[tuple[float, npt.NDArray[np.float32]]]) -> npt.NDArray[np.float32]:
-    """What several audio contexts were heard to play, on one clock."""
+    """The sound of several audio contexts, on one clock."""
     begin = min(at for at, _ in contexts)
     starts = [round((at - begin) * RATE_HZ) for at, _ in contexts]
     length = max(start + sound.shape[1] for start, (_, sound) in zip(starts, contexts, strict=True))

@@ -1,4 +1,4 @@
-"""What is handed on while a song is being separated: order, completeness, progress, memory, and ways to end early."""
+"""Chunks of a song that is being separated: order, completeness, progress, memory, and ending early."""
 
 import gc
 import itertools
@@ -243,7 +243,7 @@ def test_batches_that_do_not_fit_into_memory_are_halved_and_the_work_goes_on(err
 
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_a_single_segment_that_does_not_fit_is_told(error: Exception, batch: int) -> None:
+def test_a_single_segment_that_does_not_fit_is_an_error(error: Exception, batch: int) -> None:
     with pytest.raises(StemTubeError, match="not enough memory") as caught:
         list(separator(Full(0, error)).separate(song(5000), Options(batch=batch), ignore))
     assert caught.value.code == Code.RESOURCE_EXHAUSTED

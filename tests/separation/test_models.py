@@ -130,13 +130,13 @@ def test_silence_stays_silent(store: WeightStore) -> None:
 
 
 @pytest.mark.parametrize("mix", [np.zeros((1, 9), "f4"), np.zeros(9, "f4"), np.zeros((2, 9), "f8")])
-def test_a_mix_of_another_shape_or_type_is_told(store: WeightStore, mix: Any) -> None:
+def test_a_mix_of_another_shape_or_type_is_refused(store: WeightStore, mix: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"float32 \[2, samples\]"):
         registry.load("cccc3333", store).separate(mix, Options(), ignore)
 
 
 @pytest.mark.parametrize("options", [{"shifts": -1}, {"overlap": 1.0}, {"overlap": -0.1}, {"batch": 0}])
-def test_options_out_of_range_are_told(options: dict[str, Any]) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match="must be"):
         Options(**options)
 
@@ -164,7 +164,7 @@ def test_a_users_own_models_are_listed_after_the_published_ones(store: WeightSto
     assert registry.entry("duet", store).version != registry.entry("cccc3333", store).version
 
 
-def test_an_unknown_model_is_told_with_the_known_ones(store: WeightStore) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(store: WeightStore) -> None:
     for ask in (registry.entry, registry.availability, registry.choose, registry.load):
         with pytest.raises(InvalidInputError, match=r"'nonesuch'; choose one of auto, htdemucs, .*duet") as caught:
             ask("nonesuch", store)
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_be_had_says_how_to_get_it(store: WeightStore) -> No
         assert caught.value.message == answer.reason
 
 
-def test_a_quantized_model_without_its_package_is_told(store: WeightStore) -> None:
+def test_a_quantized_model_without_its_package_is_reported(store: WeightStore) -> None:
     try:
         import diffq  # noqa: F401
     except ImportError:

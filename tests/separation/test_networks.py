@@ -147,7 +147,7 @@ def test_a_converted_network_gives_what_torch_gives_and_is_kept(
         OpenVinoNetwork(model, "float32", converted, "v2").prepare(WORTH_SEGMENTS)
 
 
-def test_a_damaged_converted_network_is_made_anew(converted: Path, tmp_path: Path) -> None:
+def test_a_damaged_converted_network_is_converted_again(converted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(converted, folder)
     (path,) = folder.glob("*.bin")
@@ -179,7 +179,7 @@ def test_a_short_first_song_does_not_wait_for_the_conversion(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()), "several short songs earn it back, too"
 
 
-def test_nobody_is_told_that_openvino_is_used() -> None:
+def test_openvino_sends_no_telemetry() -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
     program = (
         "from services.separation.models.demucs.openvino_network import import_openvino\n"

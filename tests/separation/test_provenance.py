@@ -1,4 +1,4 @@
-"""What made a separation, as users and programs read it."""
+"""The provenance of a separation, as users and programs read it."""
 
 import pytest
 

@@ -60,7 +60,7 @@ def waveform(seed: int = 0, segment: float = 0.26) -> Demucs:
 
 
 def bag() -> BagOfModels:
-    """Models of all kinds, with segments of their own, and weights of which some are 0."""
+    """Models of all kinds, with segments of their own, and some weights of 0."""
     return BagOfModels([transformer(1), hybrid(2), waveform(3)], [[1.0, 0.0], [0.5, 2.0], [0.0, 1.0]])
 
 
@@ -79,14 +79,14 @@ def song(samples: int, seed: int = 0) -> Samples:
 
 
 def of_demucs(model: Any, mix: Samples, **options: Any) -> Samples:
-    """What demucs gives, [stems, 2, samples] of the normalised mix."""
+    """demucs' stems, [stems, 2, samples] of the normalised mix."""
     level = level_of(mix)
     wave = (torch.from_numpy(mix) - level.mean) / level.deviation
     return apply_model(model, wave[None], device="cpu", **options)[0].numpy()
 
 
 def ours(separator: SegmentedSeparator, mix: Samples, options: Options, draw: random.Random | None = None) -> Samples:
-    """What the separator gives, brought back to the normalised mix's level."""
+    """The separator's stems, scaled back to the normalised mix's level."""
     level = level_of(mix)
     stems = join(separator.separate(mix, options, lambda _: None, draw), separator.stems)
     return (np.stack([stems[stem] for stem in STEMS]) - np.float32(level.mean)) / np.float32(level.deviation)

@@ -1,4 +1,4 @@
-"""What a request for a separation becomes: which job, or a refusal."""
+"""A request for a separation becomes a job, or is refused."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -106,7 +106,7 @@ def test_mono_as_two_equal_channels_stays_mono_enough(spleeter: Separator) -> No
     assert decibel(mix, vocals[:1] - vocals[1:]) > 10
 
 
-def test_a_wrong_shape_is_told(spleeter: Separator) -> None:
+def test_a_wrong_shape_is_refused(spleeter: Separator) -> None:
     with pytest.raises(InvalidInputError, match=r"float32 \[2, samples\]"):
         spleeter.separate(np.zeros((1, RATE), "f4"), Options(), ignore)
 
@@ -166,7 +166,7 @@ def test_vocals_beat_the_mix_by_several_decibels(spleeter: Separator, mix: str, 
     [b"", b"not a checkpoint", pickle.dumps({"down1_conv.1.weight": 1.0}, 2), pickle.dumps(print, 2)],
     ids=["empty", "text", "other content", "code"],
 )
-def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.ckpt"
     path.write_bytes(content)
     with pytest.raises(PreconditionError, match=r"broken\.ckpt is not a Spleeter checkpoint"):

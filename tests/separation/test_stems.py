@@ -68,12 +68,12 @@ def test_silence_is_what_nobody_hears(tmp_path: Path, level: float, silent: bool
     assert file.silent == silent
 
 
-def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with StemFile(tmp_path, "vocals", RATE) as file, pytest.raises(InvalidInputError, match="finite"):
         file.write(np.full((2, 10), np.nan, "f4"))
 
 
-def test_what_is_heard_early_joins_without_a_gap() -> None:
+def test_early_chunks_join_without_a_gap() -> None:
     files: list[bytes] = []
     live = LiveStem(RATE, lambda number, data: files.insert(number, data))
     sound = noise(int(2.6 * LIVE_SECONDS * RATE))
@@ -86,7 +86,7 @@ def test_what_is_heard_early_joins_without_a_gap() -> None:
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), sound, atol=2**-23)
 
 
-def test_the_rest_of_a_stem_is_the_others_sum_or_what_is_left_of_the_mix() -> None:
+def test_the_rest_of_a_stem_is_the_others_sum_or_the_residual_of_the_mix() -> None:
     stems = {name: noise(50, seed=seed) for seed, name in enumerate(GIVEN)}
     mix = noise(50, seed=9)
     made = make_stems(stems, mix, ["vocals", "no_vocals"], "sum")

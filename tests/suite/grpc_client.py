@@ -53,7 +53,7 @@ class GrpcClient:
 
 
 async def refusal(call: Awaitable[Any]) -> RemoteError:
-    """What a call is refused with."""
+    """The error of a refused call."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
     return domain_error(refused.value)

@@ -1,4 +1,4 @@
-"""What is another user's is not found, and what a session or a right gave ends with it."""
+"""Other users' data is not found, and access ends with its session or right."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
 
 @dataclass
 class Belongings:
-    """What the admin has; `shared` is a link's track that ben has too, with the admin's own stem and key."""
+    """The admin's library; `shared` is a link's track that ben has too, with the admin's own stem and key."""
 
     ids: dict[str, str]
     track: Json
@@ -71,7 +71,7 @@ async def belongings(client: Client, ben: Client, tmp_path: Path, site: Site) ->
     await client.call("DELETE", f"/playlists/{ids['playlist_id']}")
 
 
-# What a request needs besides ids to be one that the owner could send.
+# Fields that a request needs besides ids to be one that the owner could send.
 FURTHER: dict[str, Json] = {
     "UpdateTrack": {"title": "stolen"},
     "EditPart": {"key": {"tonic": "C", "mode": "major", "confidence": 1}},
@@ -182,7 +182,7 @@ async def test_a_second_owner_of_a_link_has_nothing_of_the_firsts_own_and_change
         if "mixdown" not in below:
             status, _, _ = await client.bytes(below)
             assert status == 200, below
-    # Whatever he sends for the track that is his as well, the first owner's is as it was.
+    # His requests for the track that is his as well leave the first owner's as it was.
     sent = set()
     async with open_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
         for method in sorted(await reflected(channel), key=lambda method: method.name == "DeleteTrack"):

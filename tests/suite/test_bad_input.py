@@ -1,4 +1,4 @@
-"""What cannot be used gives one clear error, leaves nothing behind, and the suite goes on."""
+"""Unusable input gives one clear error and leaves nothing behind, and the suite continues."""
 
 import asyncio
 import contextlib
@@ -91,7 +91,7 @@ async def test_a_bad_file_is_refused_by_grpc_too(
     assert await _everything(suite, client) == before
 
 
-# What yt-dlp says of a file without content, it says before the library sees it.
+# yt-dlp refuses a file without content before the library sees it.
 BEHIND_LINKS = {kind: reason for kind, (*_, reason) in BAD.items()} | {"empty": "FETCH_FAILED"}
 
 
@@ -235,9 +235,7 @@ async def test_a_wrong_password_is_refused(suite: Suite) -> None:
         assert status == 401
 
 
-async def test_what_does_not_exist_and_what_is_anothers_is_not_found(
-    client: Client, ben: Client, tmp_path: Path
-) -> None:
+async def test_missing_and_other_users_things_are_not_found(client: Client, ben: Client, tmp_path: Path) -> None:
     added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=9)), KEY_ONLY)
     track, job = added["track"]["id"], added["job"]["job"]["id"]
     await client.end_of(job)

@@ -28,7 +28,7 @@ SECONDS = 18
 
 @pytest.fixture(scope="module")
 def excerpt(song: DemoSong) -> Samples:
-    """What other tests have not had processed, with words in it."""
+    """A song that other tests have not processed, with words in it."""
     return song.mix[:, : SECONDS * 44_100] * np.float32(0.8)
 
 

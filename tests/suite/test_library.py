@@ -100,7 +100,7 @@ async def test_nobody_else_can_touch_or_see_any_of_it(client: Client, ben: Clien
     [{"title": " "}, {"title": "x" * 301}, {"artist": "a\nb"}, {"notes": "x" * 10_001}, {"notes": "a\x00b"}],
     ids=["no title", "long title", "line break", "long notes", "NUL"],
 )
-async def test_what_is_said_of_a_track_has_limits(client: Client, track: Json, body: Json) -> None:
+async def test_names_and_notes_of_a_track_have_limits(client: Client, track: Json, body: Json) -> None:
     status, answer = await client.call("PATCH", f"/tracks/{track['id']}", json=body)
     assert (status, reason(answer)) == (400, "BAD_REQUEST")
 

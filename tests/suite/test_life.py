@@ -59,7 +59,7 @@ async def add_link(client: Client, url: str) -> Json:
 
 
 @pytest.mark.parametrize("path", ["/song.flac", "/moved"])
-async def test_a_link_is_fetched_and_shared_with_who_else_asks_for_it(
+async def test_a_link_is_fetched_and_shared_with_other_users_of_it(
     path: str, client: Client, ben: Client, site: str
 ) -> None:
     added = await add_link(client, site + path)

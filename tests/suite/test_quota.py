@@ -82,7 +82,7 @@ async def test_exactly_as_many_uploads_succeed_as_there_is_room_for(
     assert sorted(key.split("/")[0] for key in kept) == ["originals"] * ROOM + ["peaks"] * ROOM
     use = await ben.get("/storage")
     assert int(use["usedBytes"]) == sum([(await objects.head(key)).size for key in kept])
-    # What is deleted for good makes room, once.
+    # Permanent deletion frees room, once.
     status, _ = await ben.call("DELETE", f"/tracks/{tracks[0]['id']}?permanently=true")
     assert status == 200
     assert Counter([await by_grpc(number) for number in (5, 6)])["OK"] == 1

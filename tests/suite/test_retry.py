@@ -1,4 +1,4 @@
-"""What a job could not make is tried again, over HTTP."""
+"""Failed parts of a job are tried again, over HTTP."""
 
 from pathlib import Path
 

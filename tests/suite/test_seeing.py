@@ -1,4 +1,4 @@
-"""What operators see of one song's way through all processes, one of which is restarted: trace, logs, metrics, status.
+"""Observing one song on its way through all processes, with a restart: trace, logs, metrics, status.
 
 At the end the suite is backed up while it runs, wiped, and restored.
 """
@@ -218,7 +218,7 @@ async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -
     assert "/stemtube.auth.v1.SessionService/Login" in rpcs
 
 
-async def test_status_tells_who_has_loaded_what(seen: Seen) -> None:
+async def test_status_shows_the_loaded_models_of_each_worker(seen: Seen) -> None:
     names = ("auth", "download", "separation-work", "analysis")
     ports = {name: seen.suite.ports[f"{name}-health"] for name in names}
     processes = await status.ask({name: f"http://127.0.0.1:{port}" for name, port in ports.items()})

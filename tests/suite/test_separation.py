@@ -64,7 +64,7 @@ async def test_stems_are_heard_while_the_rest_is_computed(client: Client, ben: C
 
 async def test_nothing_of_the_early_files_stays(client: Client, suite: Suite, tmp_path: Path) -> None:
     stems = suite.data / "objects" / "stems"
-    # What attempts killed in other tests of this suite left stays until the sweep.
+    # Objects of attempts that were killed in other tests of this suite stay until the sweep.
     before = set(stems.glob("*"))
     await separated(client, with_soundfile(tmp_path / "a.flac", music(12, seed=102)), {})
     stored = {path.name for job in set(stems.glob("*")) - before for path in job.rglob("*")}

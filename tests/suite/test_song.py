@@ -30,7 +30,7 @@ JOB_PARTS = ["acquire", "separation", *PARTS]
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    """What the first test finds, for those that look closer."""
+    """The results of the first test, for those that look closer."""
     return {}
 
 
@@ -205,7 +205,7 @@ async def test_the_whole_way_by_grpc_alone(suite: Suite, song: DemoSong, song_fi
         assert track.lyrics.lines
 
 
-async def test_what_can_be_chosen_is_told(client: Client) -> None:
+async def test_models_and_backends_are_listed(client: Client) -> None:
     models = {model["name"]: model for model in (await client.get("/models"))["models"]}
     assert models["spleeter_2stems"]["default"]
     assert not models["htdemucs"]["availability"]["available"]

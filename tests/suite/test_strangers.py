@@ -48,7 +48,7 @@ async def test_every_route_but_the_public_ones_refuses_a_stranger(suite: Suite) 
             for path, verbs in document["paths"].items()
             for verb, operation in verbs.items()
         ]
-        # What the server can do, which tus asks by OPTIONS, is no secret.
+        # The server's capabilities, which tus asks for by OPTIONS, are public.
         operations = [one for one in operations if one[0] != "OPTIONS"]
         public = {path for _, path, operation in operations if operation.get("security") == []}
         names = ("auth/login", "auth/logout", "auth/register", "auth/registration", "page/errors")

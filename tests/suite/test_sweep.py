@@ -1,4 +1,4 @@
-"""What dead attempts and broken uploads left behind is found and removed; what is in use is not."""
+"""Objects of dead attempts and broken uploads are found and removed; objects in use are not."""
 
 import json
 import sqlite3

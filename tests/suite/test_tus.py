@@ -154,7 +154,7 @@ async def test_a_client_that_is_gone_before_its_piece_is_refused_fills_no_log(su
     assert "Traceback" not in log
 
 
-async def test_a_broken_connection_keeps_what_has_arrived(suite: Suite, client: Client, tmp_path: Path) -> None:
+async def test_a_broken_connection_keeps_the_bytes_that_arrived(suite: Suite, client: Client, tmp_path: Path) -> None:
     path = song(tmp_path, 3)
     content = path.read_bytes()
     assert len(content) > uploads.PART_BYTES + 2_000_000
@@ -170,7 +170,7 @@ async def test_a_broken_connection_keeps_what_has_arrived(suite: Suite, client: 
         writer.write(head.encode() + content[begin:arrived])
         await writer.drain()
         writer.close()
-        # What lay in the gateway's buffer of this connection is lost with it.
+        # Bytes in the gateway's buffer of this connection are lost with it.
         # A whole part is kept before the rest, so the offset is the last one only once it stays.
         async with asyncio.timeout(20):
             before = -1
@@ -208,7 +208,7 @@ async def test_wrong_offsets(client: Client) -> None:
     assert (await append(client, location, 100, b""))[1]["Upload-Offset"] == "100"
 
 
-async def test_of_two_who_send_the_same_bytes_one_is_told_to_look_again(client: Client) -> None:
+async def test_of_two_senders_of_the_same_bytes_one_is_refused(client: Client) -> None:
     location = await created(client, 1000)
 
     async def slowly(byte: bytes) -> AsyncIterator[bytes]:
@@ -221,7 +221,9 @@ async def test_of_two_who_send_the_same_bytes_one_is_told_to_look_again(client: 
     assert await offset_of(client, location) == 100
 
 
-async def test_the_last_piece_of_what_is_no_song_is_refused(suite: Suite, client: Client, objects: ObjectStore) -> None:
+async def test_the_last_piece_of_a_file_that_is_no_song_is_refused(
+    suite: Suite, client: Client, objects: ObjectStore
+) -> None:
     uploader = tus_client(suite, client).uploader(file_stream=io.BytesIO(b"no song " * 1000), chunk_size=4000)
     with pytest.raises(TusUploadFailed) as refused:
         await asyncio.to_thread(uploader.upload)
@@ -254,7 +256,7 @@ async def test_uploads_are_their_owners_alone(client: Client, ben: Client) -> No
     assert await offset_of(client, location) == 0
 
 
-async def test_what_the_server_can_do_is_told_to_anyone(suite: Suite) -> None:
+async def test_the_servers_capabilities_are_public(suite: Suite) -> None:
     async with Client(suite.url) as stranger:
         status, headers, _ = await request(stranger, "OPTIONS", PATH)
         assert (status, headers["Tus-Version"], headers["Tus-Max-Size"]) == (204, "1.0.0", str(MAX_BYTES))

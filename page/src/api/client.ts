@@ -1,4 +1,4 @@
-/** Calls of the gateway's API. Cookies carry the session; an access token that has run out is renewed on the way. */
+/** Calls of the gateway's API. Cookies carry the session; an expired access token is renewed automatically. */
 
 import { signal } from "@preact/signals";
 import type { User } from "./types.ts";
@@ -32,7 +32,7 @@ export function isOffline(error: unknown): boolean {
 
 let renewal: Promise<boolean> | undefined;
 
-/** Exchanges the refresh cookie for new tokens, once for all who ask at the same time; false if nobody is signed in. */
+/** Exchanges the refresh cookie for new tokens, once for all callers at the same time; false if nobody is signed in. */
 export function renew(): Promise<boolean> {
   renewal ??= send("POST", "/auth/refresh", { json: {} })
     .then((response) => {
@@ -119,7 +119,7 @@ export function errorOf(status: number, retryAfter: string | null, body: string)
   }
 }
 
-/** Finds out who is signed in. */
+/** Fetches the signed-in user. */
 export async function findUser(): Promise<void> {
   try {
     user.value = (await call<{ user: User }>("GET", "/me")).user;

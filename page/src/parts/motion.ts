@@ -1,4 +1,4 @@
-/** Motion, for those who want it. */
+/** Motion, unless the user wants less of it. */
 
 /** Whether somebody has asked their system for less motion. */
 export function isCalm(): boolean {

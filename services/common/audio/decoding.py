@@ -124,7 +124,7 @@ def decode(
 
 
 class _Sound:
-    """A growing float32 [channels, samples] array that is copied neither at the end nor, normally, on the way.
+    """A growing float32 [channels, samples] array that is copied neither at the end nor, normally, while it grows.
 
     Memory that was reserved and not used is never touched, so the system does not provide it.
     """

@@ -51,7 +51,7 @@ def encode(
 
     Args:
         samples: float32 [channels, samples], 1 or 2 channels.
-        sample_rate_hz: of `samples`. MP3 and M4A are brought to the next rate that they know, Opus to 48 kHz.
+        sample_rate_hz: of `samples`. MP3 and M4A are resampled to the next rate that they support, Opus to 48 kHz.
         destination: a path, removed again on failure, or a seekable binary file.
         format: see `Format`. MP3 and M4A have 256 kbit/s, Opus 160 kbit/s (for stereo).
         bits: of FLAC (16, 24) and WAV (16, 24, 32: float).

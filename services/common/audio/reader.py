@@ -261,7 +261,7 @@ class Reader:
         except FFmpegError:
             self._broken_end = True
         except IndexError:
-            # PyAV stumbles at the end over streams that appeared on the way (MPEG-TS, FLV), when ours is flushed.
+            # PyAV fails when our stream is flushed at the end, if other streams appeared later (MPEG-TS, FLV).
             pass
         if mpeg_audio:
             # Junk behind the last frame (tags that FFmpeg does not know) is common and harmless; half a frame is not.

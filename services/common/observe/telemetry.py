@@ -91,7 +91,7 @@ def for_child(settings: LogSettings) -> Inherited:
 def configure_child(inherited: Inherited, name: str) -> None:
     """Has a child process log and trace as its parent does, by a name of its own."""
     tracing.configure_tracing(inherited.tracing, name)
-    # It follows when the parent, who watches the size, puts the file aside. A line is one write at the file's end.
+    # It reopens the file when the parent, which watches the size, renames it. A line is one write at the file's end.
     handler = WatchedFileHandler(inherited.file, encoding="utf-8") if inherited.file else None
     _configure(inherited.log, name, handler)
 

@@ -124,7 +124,7 @@ def require_scope(identity: Identity, method: str, accepted: Mapping[str, frozen
     """Checks that a token with scopes is valid for an RPC.
 
     Args:
-        identity: who calls.
+        identity: the caller.
         method: full name of the RPC.
         accepted: scopes by full name of the RPC; the others need `read` or `write`, as their names say.
 
@@ -147,7 +147,7 @@ EndedSource = Callable[[], Awaitable[frozenset[str]]]
 
 
 async def nothing_ended() -> frozenset[str]:
-    """For those who do not ask which sessions have ended."""
+    """For callers that do not check for ended sessions."""
     return frozenset()
 
 
@@ -241,7 +241,7 @@ class TokenVerifier:
         raise _bad_token()
 
     async def _refresh(self, patience: float) -> None:
-        """Fetches the keys unless that was tried just now, once for all who wait, each until `patience` is over."""
+        """Fetches the keys unless that was just tried, once for all waiting callers, each until `patience` is over."""
         now = time.monotonic()
         if self._fetching is None or self._fetching.done():
             if now - self._tried_at < self._retry_seconds:

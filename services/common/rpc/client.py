@@ -29,7 +29,7 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                # grpc.aio ends what reaches a stopping server with CANCELLED. Nothing of ours answers so by itself.
+                # grpc.aio ends calls to a stopping server with CANCELLED. Our servicers never answer so themselves.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         },

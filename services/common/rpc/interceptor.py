@@ -46,7 +46,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         verifier: checks access tokens.
-        network: how much users may ask, and whose word on addresses is taken.
+        network: the limits of users, and the proxies whose addresses are believed.
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts; see `Service`.
     """
@@ -117,7 +117,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     async def _begin(
         self, method: str, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]
     ) -> Identity | None:
-        """Finds out who calls, and whether they may; None in public RPCs."""
+        """Identifies the caller and checks its rights; None in public RPCs."""
         structlog.contextvars.bind_contextvars(request=uuid.uuid4().hex, rpc=method)
         request_context.bind(metadata)
         if method.startswith(ALWAYS_PUBLIC):

@@ -63,7 +63,7 @@ def present_client() -> Client:
 
 
 class TrustedProxies:
-    """Networks whose word on their clients' addresses is taken.
+    """Networks of proxies that are trusted to report their clients' addresses.
 
     Args:
         networks: as in `Networks`.

@@ -111,7 +111,7 @@ async def run_with_jobs(
     """Runs until SIGTERM or SIGINT.
 
     Args:
-        callers: who may call.
+        callers: verifies the callers.
         jobs: started and closed here.
         worker: closed here; None in a process that only serves.
         service: what is served; None in a process that only works.

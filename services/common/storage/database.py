@@ -296,7 +296,7 @@ def _lock_number(name: str) -> int:
 
 @contextmanager
 def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator[None]:
-    """Tells faults of the database from faults of ours.
+    """Distinguishes faults of the database from faults of our code.
 
     Args:
         file: the SQLite file, for the log.

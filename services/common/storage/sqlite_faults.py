@@ -72,7 +72,7 @@ def system_fault(error: OSError, path: Path) -> StemTubeError:
 
 
 def damage(path: Path | None, detail: str) -> DataLossError:
-    """The error of a damaged database; where the file is told, so is the way back."""
+    """The error of a damaged database; with a file, it also says how to restore it."""
     if path is None:
         return DataLossError("A database is damaged: its operator must put a backup back.", DAMAGED)
     return DataLossError(
@@ -81,7 +81,7 @@ def damage(path: Path | None, detail: str) -> DataLossError:
 
 
 def without_path(fault: StemTubeError) -> StemTubeError:
-    """The same for those who have no business with the machine's paths."""
+    """The same for clients, without the machine's paths."""
     return damage(None, "") if isinstance(fault, DataLossError) else outage(fault.reason, None)
 
 

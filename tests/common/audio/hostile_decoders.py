@@ -1,4 +1,4 @@
-"""What a file could make its decoder do, once it has made the decoder its own; for the sandbox to run."""
+"""Actions of a decoder that a file has taken over; for the sandbox to run."""
 
 import ctypes
 import errno
@@ -94,7 +94,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 
 
 def attempt(*names: str) -> dict[str, str]:
-    """What comes of each."""
+    """The outcome of each."""
     outcomes = {}
     for name in names:
         try:
@@ -114,7 +114,7 @@ def tell_environment(_wire: Wire, _size: int, _limits: Limits) -> None:
 
 
 def _told(wire: Wire, *, info: object = INFO, names: object = ("FL", "FR")) -> None:
-    """What a decoder says before the sound."""
+    """The output of a decoder before the sound."""
     wire.send(HEADER, json.dumps(info).encode())
     wire.receive(WISH.size)
     wire.send(HEARD, json.dumps({"rate": 1000, "channel_names": names}).encode())

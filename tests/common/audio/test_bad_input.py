@@ -65,7 +65,7 @@ NOT_AUDIO: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", NOT_AUDIO)
-def test_what_is_not_audio(tmp_path: Path, name: str) -> None:
+def test_files_that_are_not_audio(tmp_path: Path, name: str) -> None:
     assert refusal(written(tmp_path / name, NOT_AUDIO[name])) == "NOT_AUDIO"
 
 
@@ -142,7 +142,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["16bit.wav", "song.flac", "song.m4a", "song.webm", "vorbis.ogg"])
-def test_a_file_of_which_only_the_head_is_left(tmp_path: Path, name: str) -> None:
+def test_a_file_with_only_its_head(tmp_path: Path, name: str) -> None:
     data = WHOLE_FILES[name](tmp_path / name).read_bytes()
     assert refusal(written(tmp_path / f"cut-{name}", data[:40])) == "TRUNCATED"
 

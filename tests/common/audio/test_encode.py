@@ -63,7 +63,7 @@ def test_flac_carries_its_length_and_checksum(tmp_path: Path) -> None:
     assert streaminfo[18:34] == hashlib.md5(packed).digest()
 
 
-def test_float_wav_keeps_what_is_beyond_full_scale(tmp_path: Path) -> None:
+def test_float_wav_keeps_samples_beyond_full_scale(tmp_path: Path) -> None:
     loud = SONG * 4
     encode(loud, RATE, tmp_path / "stem.wav", "wav", bits=32)
     assert np.array_equal(decode(tmp_path / "stem.wav", NO_LIMITS), loud)

@@ -31,7 +31,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(song: Path, task: Callable[..., None], **limits: Any) -> StemTubeError:
-    """What comes of a file that makes its decoder do `task`; no process of it is left."""
+    """The result for a file that makes its decoder do `task`; no process of it is left."""
     before = set(psutil.Process().children())
     with pytest.raises(StemTubeError) as caught:
         decode(song, LIMITS, sandbox=Sandbox(**limits, task=task))
@@ -137,7 +137,7 @@ def test_a_decoder_knows_no_secrets(song: Path, monkeypatch: pytest.MonkeyPatch)
     assert set(error.metadata) <= {"PYTHONPATH", "OPENBLAS_NUM_THREADS", "LD_LIBRARY_PATH", "LC_CTYPE"}
 
 
-def test_whoever_waits_can_stop_a_decoder_that_hangs(song: Path) -> None:
+def test_a_caller_can_stop_a_decoder_that_hangs(song: Path) -> None:
     def stop(_done: float) -> None:
         raise StoppedError("enough")
 
@@ -166,7 +166,7 @@ def test_a_decoder_that_something_else_killed_is_no_fault_of_the_file(song: Path
 def test_where_system_calls_are_not_filtered_there_are_no_numbers_for_files_and_no_room_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What holds on macOS too."""
+    """Limits that hold on macOS too."""
     monkeypatch.setattr(confinement, "_filter_system_calls", lambda: "not filtered")
     target = tmp_path / "file"
     with target.open("wb", buffering=0) as file:

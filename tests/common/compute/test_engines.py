@@ -19,7 +19,7 @@ COUNT = {"do": "count"}
 
 
 class Rooms:
-    """What a queue is told of how many jobs can be done."""
+    """The numbers of possible jobs that a queue gets."""
 
     def __init__(self) -> None:
         self.told: list[int] = []
@@ -275,6 +275,6 @@ def test_without_a_gpu_auto_is_the_cpu() -> None:
     ],
     ids=str,
 )
-def test_errors_of_devices_are_told_from_others(error: Exception, reason: str | None) -> None:
+def test_errors_of_devices_are_distinguished_from_others(error: Exception, reason: str | None) -> None:
     found = devices.device_error(error)
     assert (found.reason if found else None) == reason

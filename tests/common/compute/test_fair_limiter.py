@@ -70,7 +70,7 @@ async def test_a_user_has_few_places_and_another_one_begins_at_once() -> None:
     assert work.running == ["a2", "b1", "a3"]
 
 
-async def test_the_last_free_place_is_for_a_user_who_has_none() -> None:
+async def test_the_last_free_place_is_for_a_user_without_one() -> None:
     work = Work(FairLimiter("test", 3, 3))
     await work.start("a1", "a2", "a3")
     assert work.running == ["a1", "a2"]
@@ -144,7 +144,7 @@ async def test_patient_callers_are_never_refused_and_take_nobodys_place_in_the_q
         await work.end(name)
 
 
-async def test_a_caller_that_waits_too_long_is_told_to_come_back() -> None:
+async def test_a_caller_that_waits_too_long_gets_a_retry_time() -> None:
     limiter = FairLimiter("test", 1, 1)
     async with limiter.place("a"):
         with pytest.raises(LimitExceededError) as refused:
@@ -155,7 +155,7 @@ async def test_a_caller_that_waits_too_long_is_told_to_come_back() -> None:
         pass
 
 
-async def test_a_caller_is_told_when_it_has_to_wait() -> None:
+async def test_a_caller_learns_that_it_has_to_wait() -> None:
     told: list[str] = []
     work = Work(FairLimiter("test", 1, 1))
     await work.start("a1", on_waiting=lambda: told.append("a1"))
@@ -165,7 +165,7 @@ async def test_a_caller_is_told_when_it_has_to_wait() -> None:
     assert told == ["b1"]
 
 
-async def test_what_is_raised_while_it_waits_gives_its_turn_away() -> None:
+async def test_an_exception_while_waiting_gives_the_turn_away() -> None:
     def stop() -> None:
         raise RuntimeError("stopped")
 
@@ -197,7 +197,7 @@ async def test_a_place_given_to_a_caller_that_goes_away_in_this_moment_is_not_lo
     assert work.running == ["c1"]
 
 
-async def test_nothing_is_lost_whoever_goes_away_whenever() -> None:
+async def test_no_place_is_lost_when_callers_leave_at_any_time() -> None:
     limiter = FairLimiter("random", 4, 2, waiting=30, waiting_per_user=8)
     chance = random.Random(1)
     running: Counter[str] = Counter()

@@ -87,7 +87,7 @@ def test_a_trace_has_the_kind_of_a_fault_and_not_its_text() -> None:
     assert (left.failed, left.facts) == (False, {"cancelled": "True"})
 
 
-def test_memory_is_told_as_long_as_its_process_lives() -> None:
+def test_memory_is_reported_as_long_as_its_process_lives() -> None:
     command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout

@@ -60,7 +60,7 @@ def auth() -> Auth:
     return Auth()
 
 
-async def test_a_token_tells_who_calls(auth: Auth) -> None:
+async def test_a_token_identifies_the_caller(auth: Auth) -> None:
     verifier = TokenVerifier(auth.fetch)
     assert await verifier.verify(token(name="ada", admin=True, sid="s1")) == Identity("u1", "ada", "user", True, "s1")
     assert (await verifier.verify(token(kind="service", sub="download"))).kind == "service"
@@ -147,14 +147,14 @@ async def test_made_up_key_ids_do_not_flood_auth(auth: Auth) -> None:
     assert auth.calls == 1
 
 
-async def test_those_who_wait_for_the_keys_share_one_request(auth: Auth) -> None:
+async def test_callers_that_wait_for_the_keys_share_one_request(auth: Auth) -> None:
     auth.seconds = 0.05
     verifier = TokenVerifier(auth.fetch)
     await asyncio.gather(*(verifier.verify(token()) for _ in range(20)))
     assert auth.calls == 1
 
 
-async def test_a_caller_who_goes_away_does_not_take_the_keys_from_the_others(auth: Auth) -> None:
+async def test_a_caller_that_leaves_does_not_cancel_the_keys_for_others(auth: Auth) -> None:
     auth.seconds = 0.05
     verifier = TokenVerifier(auth.fetch)
     first = asyncio.create_task(verifier.verify(token()))
@@ -206,7 +206,7 @@ async def test_there_is_a_caller_only_in_its_own_rpc() -> None:
         caller()
 
 
-async def test_users_and_services_are_told_apart() -> None:
+async def test_users_and_services_are_distinguished() -> None:
     set_caller(Identity("u1", "ada", "user"))
     assert require_user().subject == "u1"
     with pytest.raises(PermissionDeniedError) as refusal:
@@ -287,7 +287,7 @@ async def test_a_services_token_serves_to_its_end_while_auth_is_away() -> None:
     assert await bearer_of(identity) == "Bearer token-4"
 
 
-async def test_what_has_ended_is_refused_though_it_has_not_expired(auth: Auth) -> None:
+async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) -> None:
     ended: set[str] = set()
 
     async def fetch_ended() -> frozenset[str]:
@@ -324,7 +324,7 @@ async def test_what_has_ended_is_refused_though_it_has_not_expired(auth: Auth) -
         (set(), "/a.B/GetTrack", "INSUFFICIENT_SCOPE"),
     ],
 )
-def test_a_token_with_scopes_is_good_for_rpcs_of_these(
+def test_a_token_with_scopes_is_valid_for_their_rpcs_only(
     scopes: set[str] | None, method: str, reason: str | None
 ) -> None:
     identity = Identity("u1", "ada", "user", scopes=None if scopes is None else frozenset(scopes))

@@ -1,4 +1,4 @@
-"""What admins see of a process, over gRPC."""
+"""Logs, work and models of a process, for admins over gRPC."""
 
 import time
 from collections.abc import AsyncIterator
@@ -74,7 +74,7 @@ async def test_only_admins_see_anything(stub: Any) -> None:
     assert await refusal(stub.PullModel(pb.PullModelRequest(), metadata=metadata).read()) == "ADMIN_REQUIRED"
 
 
-async def test_the_last_log_records_are_told_and_no_secret_is(stub: Any) -> None:
+async def test_the_last_log_records_are_shown_without_secrets(stub: Any) -> None:
     configure_logging(LogSettings(level="debug"), "test")
     log = structlog.get_logger("test")
     log.info("something begins", track_id="t1", password="hunter2")

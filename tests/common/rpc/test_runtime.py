@@ -1,4 +1,4 @@
-"""What a process with jobs shows on its health address, to autoscalers and while it drains."""
+"""The health address of a process with jobs, for autoscalers and while it drains."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ async def ask(port: int, path: str) -> tuple[int, Any]:
         return response.status, await (response.json() if "json" in response.content_type else response.text())
 
 
-async def test_autoscalers_are_told_of_jobs_that_wait_and_of_those_that_run(queue: JobQueue, tmp_path: Path) -> None:
+async def test_autoscalers_see_waiting_and_running_jobs(queue: JobQueue, tmp_path: Path) -> None:
     health = await HealthServer.start("127.0.0.1:0", [queue_route(queue)])
     nothing = {"queued": 0, "running": 0, "unfinished": 0, "oldestSeconds": 0.0}
     assert await ask(health.port, "/queue") == (200, nothing)
@@ -196,7 +196,7 @@ async def test_a_process_whose_database_is_damaged_while_it_runs_is_not_ready(tm
             assert "(DATABASE_DAMAGED)" in (await ask(health_port, "/readyz"))[1]
             while serves and await health(port, "test.Echo") != "NOT_SERVING":
                 await asyncio.sleep(0.05)
-            assert not serves or await health(port, "") == "SERVING", "a restart would not mend it"
+            assert not serves or await health(port, "") == "SERVING", "a restart would not repair it"
         (line,) = [line for line in logs if line["event"] == "database damaged"]
         assert str(path) in line["detail"]
         assert "stemtube admin restore" in line["detail"]

@@ -1,4 +1,4 @@
-"""What each server does with an RPC: who may call, what is answered, health, reflection and metrics."""
+"""RPCs at a server: permitted callers, answers, health, reflection and metrics."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from services.common.rpc.server import RunningServer, Service, start
 from tests.common.rpc.echo import TOKEN, Client, Echo, texts, token
 
 
-async def test_every_kind_of_rpc_answers_who_has_a_token(client: Client) -> None:
+async def test_every_kind_of_rpc_answers_a_caller_with_a_token(client: Client) -> None:
     assert await client.say("hello") == "hello"
     assert await texts(client.stream("Repeat", "a")) == ["a", "a"]
     assert await client.join("a", "b") == "ab"
@@ -28,7 +28,7 @@ async def test_every_kind_of_rpc_answers_who_has_a_token(client: Client) -> None
 @pytest.mark.parametrize(
     "metadata", [(), (("authorization", ""),), (("authorization", "Basic YTpi"),), bearer(""), bearer("x.y.z")]
 )
-async def test_every_kind_of_rpc_refuses_who_has_none(client: Client, metadata: Any) -> None:
+async def test_every_kind_of_rpc_refuses_a_caller_without_a_token(client: Client, metadata: Any) -> None:
     calls = [
         client.say("hello", metadata=metadata),
         texts(client.stream("Repeat", "a", metadata=metadata)),
@@ -41,7 +41,7 @@ async def test_every_kind_of_rpc_refuses_who_has_none(client: Client, metadata: 
         assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_what_is_no_message_is_refused_after_who_calls_is_known(client: Client) -> None:
+async def test_malformed_messages_are_refused_after_the_caller_is_known(client: Client) -> None:
     def calls(metadata: Any) -> list[Any]:
         options = {"metadata": metadata, "timeout": 10}
         garbage = b"\x0a\xff"

@@ -53,9 +53,7 @@ async def test_what_outlasts_the_grace_is_cancelled(client: Client, server: Runn
 
 
 @pytest.mark.parametrize("method", ["Join", "Chat", "Follow"])
-async def test_what_is_open_ends_with_its_session_whichever_side_speaks(
-    client: Client, echo: Echo, method: str
-) -> None:
+async def test_streams_in_both_directions_end_with_their_session(client: Client, echo: Echo, method: str) -> None:
     silence = asyncio.Event()
 
     async def requests() -> AsyncIterator[StringValue]:

@@ -49,7 +49,9 @@ def secret(tmp_path: Path) -> str:
     return (tmp_path / "secrets" / "service-secret").read_text().strip()
 
 
-async def test_a_service_is_who_its_certificate_says(auth: RunningServer, certificates: Path, tmp_path: Path) -> None:
+async def test_a_service_is_identified_by_its_certificate(
+    auth: RunningServer, certificates: Path, tmp_path: Path
+) -> None:
     async with open_channel(f"127.0.0.1:{auth.port}", certificates / "download") as channel:
         assert (await AuthClient(channel, "download", secret(tmp_path)).issue_token())[0]
         with pytest.raises(RemoteError) as refusal:
@@ -93,7 +95,7 @@ async def test_plain_text_stays_on_this_machine_unless_told_otherwise(tmp_path: 
     await context.__aexit__(None, None, None)
 
 
-async def test_a_missing_certificate_is_told_in_one_sentence(tmp_path: Path) -> None:
+async def test_a_missing_certificate_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PreconditionError) as refusal:
         open_channel("127.0.0.1:1", tmp_path)
     assert refusal.value.reason == "NO_CERTIFICATE"

@@ -119,7 +119,7 @@ async def fill_disk(database: Database) -> None:
     [overwrite_header, functools.partial(zero_first_page_of, table="attempts")],
     ids=["header", "page"],
 )
-async def test_damage_while_it_is_used_is_told_without_paths_and_logged_with_the_way_back(
+async def test_damage_during_use_is_reported_without_paths_and_logged_with_the_remedy(
     path: Path, damage: Callable[[Path], None]
 ) -> None:
     async with Database(f"sqlite:///{path}") as database:

@@ -167,7 +167,7 @@ async def test_an_exception_undoes_what_was_written(database: Database) -> None:
         assert list(await session.scalars(select(Reading))) == []
 
 
-async def test_what_is_read_before_writing_stays_true(database: Database) -> None:
+async def test_a_read_before_a_write_stays_true(database: Database) -> None:
     async with database.write() as session:
         session.add(Reading(id=1, count=0))
 
@@ -313,7 +313,7 @@ async def test_a_migration_does_not_hold_up_the_event_loop(sqlite_url: str, sche
 
 
 async def test_a_call_that_is_cancelled_twice_leaves_nothing_that_waits_for_ever(tmp_path: Path) -> None:
-    """A gRPC server cancels so at its end. What closed the connection waited for a thread that had ended."""
+    """A gRPC server cancels so at its end. Closing the connection then waited for a thread that had ended."""
     before = asyncio.all_tasks()
 
     async def wait_for_turn(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Who only reads does not wait behind those who wait to write, however many they are."""
+"""Readers do not wait behind any number of waiting writers."""
 
 import asyncio
 import sys

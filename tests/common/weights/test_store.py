@@ -242,7 +242,7 @@ def test_threads_share_one_question(hub: Hub, store: WeightStore) -> None:
     assert hub.asked == ["HEAD /good"]
 
 
-def test_what_is_remembered_of_a_host_grows_old_and_can_be_forgotten(hub: Hub, tmp_path: Path) -> None:
+def test_the_memory_of_a_host_expires_and_can_be_cleared(hub: Hub, tmp_path: Path) -> None:
     store = WeightStore(tmp_path, hub_timeout=TIMEOUT, memory_ttl=0.2)
     for _ in range(2):
         store.availability(hub.weights("good"))
@@ -311,7 +311,7 @@ def test_a_package_that_is_not_installed_is_named(store: WeightStore) -> None:
     assert "install the Python package no-such-distribution" in answer.reason
 
 
-def test_a_damaged_file_in_the_models_directory_is_told(hub: Hub, store: WeightStore) -> None:
+def test_a_damaged_file_in_the_models_directory_is_reported(hub: Hub, store: WeightStore) -> None:
     (store.root / "family").mkdir(parents=True)
     (store.root / "family/tiny.bin").write_bytes(CONTENT[:-1])
     with pytest.raises(WeightsMissingError, match=r"damaged or another file .* delete it from family/"):
@@ -326,7 +326,7 @@ def test_offline_nothing_is_asked(hub: Hub, tmp_path: Path) -> None:
     assert hub.asked == []
 
 
-def test_a_models_directory_that_cannot_be_made_is_told(hub: Hub, tmp_path: Path) -> None:
+def test_a_models_directory_that_cannot_be_made_is_reported(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = WeightStore(tmp_path / "file", hub_timeout=TIMEOUT)
     assert store.availability(hub.weights("good")).available

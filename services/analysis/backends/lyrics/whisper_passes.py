@@ -36,7 +36,7 @@ def recognise(
     """The phrases of a whole track, each window's from the source that is the clearest there.
 
     Args:
-        listener: who hears.
+        listener: the Whisper model.
         sources: float32 [samples] at 16 kHz, the same music.
         windows: where something is sung, in order.
         wide: the same, with what is listened to beyond their joints.

@@ -72,7 +72,7 @@ class Transforms:
         samples, channels = waves.shape
         frames = torch.from_numpy(irfft(spectrum.numpy().view(np.complex64), n=size, axis=0, workers=-1))
         overlapping = size // hop
-        # Each sample is seen by so many windows, whose squares add up to the same everywhere.
+        # This many windows cover each sample. Their squares have the same sum everywhere.
         window = torch.hann_window(size)
         window *= size**0.5 / window.square().view(overlapping, hop).sum(dim=0)[0]
         pieces = (frames * window[:, None, None]).view(overlapping, hop, -1, channels)

@@ -134,7 +134,7 @@ class OpenVinoNetwork:
         return converted
 
     def _save(self, openvino: Any, converted: Any, path: Path) -> None:
-        """Writes both files whole or not at all; the weights come last, for `prepare` looks at them."""
+        """Writes both files whole or not at all; the weights come last, because `prepare` checks them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             written = Path(folder) / path.name

@@ -29,7 +29,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The mean and the deviation of a mix, which networks see brought to 0 and 1."""
+    """The mean and the deviation of a mix. Networks get the mix normalised to 0 and 1."""
 
     mean: float
     deviation: float

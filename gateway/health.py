@@ -11,12 +11,12 @@ import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.keys import AUTH, CHANNELS, STOPPING
+from gateway.keys import CHANNELS, SESSIONS, STOPPING
 from gateway.uploads.form import DOWNLOAD
 from services.common.observe.telemetry import errors, metrics
 
 # Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
-NEEDED = (AUTH, DOWNLOAD)
+NEEDED = (SESSIONS, DOWNLOAD)
 CHECK_SECONDS = 2.0
 READY = "ready"
 

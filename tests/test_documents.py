@@ -47,7 +47,7 @@ OTHER_VARIABLES = {"STEMTUBE_SECRETS_DIR", "STEMTUBE_CONFIG", "STEMTUBE_TEST_DAT
 # Made by a build, or by an operator.
 MADE = ("gateway/web", "protos/gen", "build/", "stemtube.toml", "backup.json")
 COMMAND: Any = typer.main.get_command(app)
-API = document(SERVICES.values())
+API = document(SERVICES)
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=str)
 

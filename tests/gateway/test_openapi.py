@@ -13,7 +13,7 @@ from gateway.transcoding.openapi import document
 from services.common.errors import Code
 from tests.gateway.conftest import Client
 
-DOCUMENT = document(SERVICES.values())
+DOCUMENT = document(SERVICES)
 PREFIX = "#/components/schemas/"
 
 

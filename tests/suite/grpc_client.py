@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from services.common.rpc.client import RemoteError, domain_error, final_answer
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from tests.suite.running import Suite
 
@@ -16,14 +16,14 @@ CHUNK_BYTES = 1 << 18
 
 
 class GrpcClient:
-    """Stubs of the two services that users talk to."""
+    """Stubs of the services that users sign in at and keep their library with."""
 
     def __init__(self, suite: Suite) -> None:
         self._channels = [
             grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports[name]}", options=[("grpc.enable_http_proxy", 0)])
             for name in ("auth", "download")
         ]
-        self.auth: Any = auth_pb2_grpc.AuthServiceStub(self._channels[0])
+        self.sessions: Any = session_pb2_grpc.SessionServiceStub(self._channels[0])
         self.library: Any = download_pb2_grpc.DownloadServiceStub(self._channels[1])
         self.metadata: tuple[tuple[str, str], ...] = ()
 
@@ -35,7 +35,7 @@ class GrpcClient:
             await channel.close()
 
     async def sign_in(self, username: str, password: str) -> None:
-        answer = await self.auth.Login(auth_pb2.LoginRequest(username=username, password=password))
+        answer = await self.sessions.Login(session_pb2.LoginRequest(username=username, password=password))
         self.metadata = (("authorization", f"Bearer {answer.session.access_token}"),)
 
     async def upload(self, path: Path) -> download_pb2.UploadTrackResponse:

@@ -99,6 +99,7 @@ async def until(found: Any) -> Any:
     return result
 
 
+@pytest.mark.long
 async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(seen: Seen) -> None:
     collector = seen.collector
     for stem in ("vocals", "accompaniment"):
@@ -214,7 +215,7 @@ async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -
     assert http["stemtube_http_requests_total", frozenset({**route, "status": "200"}.items())] == 1
     assert http["stemtube_http_request_seconds_count", frozenset(route.items())] == 1
     rpcs = {dict(own).get("method") for name, own in seen.metrics("auth") if name == "stemtube_rpcs_total"}
-    assert "/stemtube.auth.v1.AuthService/Login" in rpcs
+    assert "/stemtube.auth.v1.SessionService/Login" in rpcs
 
 
 async def test_status_tells_who_has_loaded_what(seen: Seen) -> None:
@@ -237,6 +238,7 @@ def stemtube(suite: Suite, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 async def test_a_suite_that_is_backed_up_while_it_runs_comes_back_with_users_songs_and_edits(seen: Seen) -> None:
     """The last test: it wipes the suite."""
     suite, vocals = seen.suite, f"/tracks/{seen.track}/stems/spleeter_2stems/vocals"

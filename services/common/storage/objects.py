@@ -32,6 +32,8 @@ from services.common.storage.spool import Spool
 from services.common.storage.writer import PART_BYTES, ObjectWriter
 
 CHUNK_BYTES = 1024 * 1024
+MARKER = "library-id"
+"""The object whose content says which library a store belongs to."""
 # Keeps an upload to S3 below 25 MiB of memory.
 _PARTS_IN_FLIGHT = 2
 _DELETE_BATCH = 500
@@ -252,6 +254,11 @@ class ObjectStore:
         """Raises UnavailableError (reason STORE_AWAY) if there is no object at all, as where nothing is mounted."""
         if await anext(self.list(), None) is None:
             raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
+
+    async def expect_marker(self) -> None:
+        """Raises UnavailableError (reason STORE_AWAY) if no library's marker is there: what is missing is only away."""
+        if not await self.exists(MARKER):
+            raise UnavailableError("The object storage is not mounted, or another one.", "STORE_AWAY")
 
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""

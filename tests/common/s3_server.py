@@ -1,6 +1,7 @@
 """A small S3 server in memory: the part of the REST protocol that object storage needs, for tests without a cloud."""
 
 import asyncio
+import functools
 import hashlib
 import itertools
 import xml.etree.ElementTree as ET
@@ -128,6 +129,7 @@ class S3Server:
         )
 
 
+@functools.lru_cache(maxsize=16)  # an object is asked for in many pieces
 def etag(data: bytes) -> str:
     return f'"{hashlib.md5(data).hexdigest()}"'
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import aiohttp
 import structlog
@@ -36,17 +36,34 @@ from services.common.rpc.server import stop_signal
 from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.auth.v1 import auth_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import (
+    import_pb2,
+    link_pb2,
+    media_pb2,
+    playlist_pb2,
+    track_job_pb2,
+    track_pb2,
+    upkeep_pb2,
+    upload_pb2,
+)
 from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
 
-SERVICES = {
-    "auth": auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
-    "download": download_pb2.DESCRIPTOR.services_by_name["DownloadService"],
-    "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],
-    "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
+SERVICES: Mapping[ServiceDescriptor, str] = {
+    auth_pb2.DESCRIPTOR.services_by_name["AuthService"]: "auth",
+    track_pb2.DESCRIPTOR.services_by_name["TrackService"]: "download",
+    track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"]: "download",
+    upload_pb2.DESCRIPTOR.services_by_name["UploadService"]: "download",
+    link_pb2.DESCRIPTOR.services_by_name["LinkService"]: "download",
+    media_pb2.DESCRIPTOR.services_by_name["MediaService"]: "download",
+    playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"]: "download",
+    upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"]: "download",
+    import_pb2.DESCRIPTOR.services_by_name["ImportService"]: "download",
+    separation_pb2.DESCRIPTOR.services_by_name["SeparationService"]: "separation",
+    analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"]: "analysis",
 }
+"""The process of each gRPC service, by the name of its setting in `address`."""
 LINGERING_SECONDS = 5.0
 LAST_ANSWERS_SECONDS = 0.5
 """Of a gateway that stops, in which connections in use get an answer that says that it is their last."""
@@ -54,12 +71,12 @@ CANCELLED_SECONDS = 1.0
 """In which requests end that took too long when the gateway stops."""
 
 
-def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> web.Application:
+def init_app(config: GatewaySettings, services: Mapping[ServiceDescriptor, str] = SERVICES) -> web.Application:
     """The application, not yet running.
 
     Args:
         config: settings.
-        services: what is served, each under the name of its setting in `address`.
+        services: the gRPC services that are served, each with the process that has it.
 
     Raises:
         gateway.transcoding.bindings.BadAnnotationError: a contract declares a route that cannot be served.
@@ -98,29 +115,29 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.add_routes(processes.routes)
     add_exports(app, config)
     add_page_errors(app)
-    app.add_routes(transcoder.routes(services.values()))
+    app.add_routes(transcoder.routes(services))
     app.add_routes(_documentation(services, config.gateway.public_url))
     app.add_routes(frontend.routes())
     return app
 
 
 def _channels(
-    config: GatewaySettings, services: Mapping[str, ServiceDescriptor]
+    config: GatewaySettings, services: Mapping[ServiceDescriptor, str]
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connected(app: web.Application) -> AsyncIterator[None]:
         channels = {
-            service.full_name: open_channel(getattr(config.address, name), config.network.tls_dir)
-            for name, service in services.items()
+            process: open_channel(getattr(config.address, process), config.network.tls_dir)
+            for process in set(services.values())
         }
-        app[CHANNELS] = channels
+        app[CHANNELS] = {service.full_name: channels[process] for service, process in services.items()}
         yield
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     return connected
 
 
-def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
-    content = document(services.values(), public_url)
+def _documentation(services: Iterable[ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
+    content = document(services, public_url)
     text, page = json.dumps(content, ensure_ascii=False), pages.api_page(content)
 
     async def openapi(_request: web.Request) -> web.Response:
@@ -183,7 +200,7 @@ class RunningGateway:
             await self._health_runner.cleanup()
 
 
-async def start(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> RunningGateway:
+async def start(config: GatewaySettings, services: Mapping[ServiceDescriptor, str] = SERVICES) -> RunningGateway:
     """Starts to serve; the arguments are those of `init_app`.
 
     Raises:

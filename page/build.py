@@ -58,7 +58,7 @@ def _schema() -> str:
     from gateway.transcoding.openapi import document
 
     # The page names paths itself.
-    api = json.dumps({**document(SERVICES.values()), "paths": {}})
+    api = json.dumps({**document(SERVICES), "paths": {}})
     command = _node_command("node_modules/openapi-typescript/bin/cli.js")
     made = subprocess.run(command, cwd=FOLDER, input=api, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     # In place of the header that the generator writes.

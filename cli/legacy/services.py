@@ -16,8 +16,8 @@ from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error, final_answer, open_channel
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.auth.v1 import import_pb2 as auth_import
-from stemtube.download.v1 import download_pb2_grpc
 from stemtube.download.v1 import import_pb2 as pb
+from stemtube.download.v1 import import_pb2_grpc
 
 CHUNK = 512 * 1024
 CALL_SECONDS = 60.0
@@ -51,7 +51,7 @@ class ImportServices:
         auth = await self._resources.enter_async_context(open_channel(self._address.auth))
         download = await self._resources.enter_async_context(open_channel(self._address.download))
         self._auth: Any = auth_pb2_grpc.AuthServiceStub(auth)
-        self._library: Any = download_pb2_grpc.DownloadServiceStub(download)
+        self._library: Any = import_pb2_grpc.ImportServiceStub(download)
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

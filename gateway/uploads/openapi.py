@@ -41,7 +41,7 @@ def _operation(
 ) -> dict[str, Any]:
     return {
         "operationId": name,
-        "tags": ["DownloadService"],
+        "tags": ["UploadService"],
         "summary": summary,
         "parameters": list(parameters),
         "responses": {status: {"description": answer}, "default": _ERROR},

@@ -16,7 +16,6 @@ from services.common.process import run
 from services.common.rpc.client import open_channel
 from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
-from services.common.rpc.server import Service
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import open_store
 from services.download.config import DownloadSettings
@@ -27,9 +26,9 @@ from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND, Pipeline
 from services.download.pipeline.remote import RemoteJobs
 from services.download.playlists.playlists import Playlists
+from services.download.servicers import Library, Servicers
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.repository import TrackRepository
-from services.download.tracks.service import NAME, DownloadService
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
@@ -39,9 +38,7 @@ from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Remover, Trash
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
-from services.download.uploads.client_streams import MAX_REQUEST_BYTES
 from services.download.uploads.uploads import Uploads
-from stemtube.download.v1 import download_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +55,14 @@ async def serve(settings: DownloadSettings) -> None:
         section = settings.download
         objects = GuardedStore(open_store(settings), database)
         await _settle(objects, adopt=section.adopt_store)
-        library = TrackRepository(database)
+        tracks = TrackRepository(database)
         user_tracks = UserTracks(database, timedelta(days=section.grace_days))
         usage = Usage(database, objects, section.quota_bytes)
-        remover = Remover(objects, library)
-        acquirer = Acquirer(settings, objects, library)
+        remover = Remover(objects, tracks)
+        acquirer = Acquirer(settings, objects, tracks)
         remote = RemoteJobs(separation, analysis, callers.identity)
         pipeline = Pipeline(
-            library, remover, acquirer.links, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
+            tracks, remover, acquirer.links, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
         )
         jobs = JobQueue(
             settings.database_url,
@@ -79,7 +76,7 @@ async def serve(settings: DownloadSettings) -> None:
             keep_seconds=section.keep_days * 86400,
             chore_seconds=section.chore_seconds,
         )
-        trash = Trash(library, user_tracks, remover, jobs)
+        trash = Trash(tracks, user_tracks, remover, jobs)
         sweeper = Sweeper(
             objects,
             database,
@@ -93,7 +90,8 @@ async def serve(settings: DownloadSettings) -> None:
         jobs.add_maintenance(trash.empty)
         jobs.add_maintenance(sweeper.sweep)
         jobs.add_maintenance(usage.measure_all)
-        jobs.add_maintenance(Conversions(objects, section.conversion_bytes).trim)
+        conversions = Conversions(objects, section.conversion_bytes)
+        jobs.add_maintenance(conversions.trim)
         jobs.add_maintenance(lambda: pipeline.discard_given_up(jobs))
         jobs.add_maintenance(lambda: pipeline.withdraw_outstanding(jobs))
         uploads = Uploads(
@@ -108,22 +106,24 @@ async def serve(settings: DownloadSettings) -> None:
         lookups = Lookups(settings, database)
         jobs.add_maintenance(lookups.forget_old)
         draining = Draining()
-        choices = Choices(separation, analysis, callers.identity)
-        servicer = DownloadService(
-            settings,
-            library,
-            user_tracks,
-            Playlists(database),
-            trash,
-            usage,
-            objects,
-            acquirer,
-            uploads,
-            Importer(database),
-            choices,
-            jobs,
-            pipeline,
-            lookups,
+        servicers = Servicers(
+            Library(
+                settings=settings,
+                objects=objects,
+                tracks=tracks,
+                user_tracks=user_tracks,
+                playlists=Playlists(database),
+                usage=usage,
+                trash=trash,
+                acquirer=acquirer,
+                uploads=uploads,
+                lookups=lookups,
+                conversions=conversions,
+                importer=Importer(database),
+                choices=Choices(separation, analysis, callers.identity),
+                pipeline=pipeline,
+                queue=jobs,
+            ),
             draining,
         )
         scrubber = Scrubber(
@@ -139,11 +139,7 @@ async def serve(settings: DownloadSettings) -> None:
                     callers,
                     jobs,
                     acquirer,
-                    Service(
-                        NAME,
-                        lambda server: download_pb2_grpc.add_DownloadServiceServicer_to_server(servicer, server),
-                        max_request_bytes=MAX_REQUEST_BYTES,
-                    ),
+                    servicers.service(),
                     listen=settings.download.listen,
                     health_listen=settings.download.health_listen,
                     draining=draining,

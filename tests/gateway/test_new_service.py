@@ -70,7 +70,7 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
         address=AddressSettings(analysis=f"127.0.0.1:{port}"),
         gateway=GatewaySection(listen="127.0.0.1:0", health_listen=None),
     )
-    gateway = await start(settings, {"analysis": shelf})
+    gateway = await start(settings, {shelf: "analysis"})
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as session:
         yield session
     await gateway.stop()

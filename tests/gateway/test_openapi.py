@@ -13,7 +13,7 @@ from gateway.transcoding.openapi import document
 from services.common.errors import Code
 from tests.gateway.conftest import Client
 
-DOCUMENT = document(SERVICES.values())
+DOCUMENT = document(SERVICES)
 PREFIX = "#/components/schemas/"
 
 
@@ -91,7 +91,7 @@ def test_every_message_and_field_comment_is_found() -> None:
     comments = read_comments()
     assert comments["stemtube.analysis.v1.Tempo.bpm"] == "Beats per minute; 0 if there is no pulse."
     assert comments["stemtube.job.v1.Job"].startswith("A piece of durable work")
-    assert "stemtube.download.v1.DownloadService.ListTracks" in comments
+    assert "stemtube.download.v1.TrackService.ListTracks" in comments
 
 
 async def test_responses_are_as_described(client: Client) -> None:

@@ -53,20 +53,18 @@ class Service:
     """What a process serves.
 
     Args:
-        name: full name in the contracts (`stemtube.auth.v1.AuthService`).
-        register: adds the servicer to a server.
+        names: full names of its gRPC services in the contracts (`stemtube.auth.v1.AuthService`).
+        register: adds their servicers to a server.
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
-        further: full names of what `register` adds besides.
         max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
     """
 
-    name: str
+    names: tuple[str, ...]
     register: Callable[[grpc.aio.Server], None]
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    further: tuple[str, ...] = ()
     max_request_bytes: int = MAX_MESSAGE_BYTES
 
 
@@ -132,8 +130,7 @@ async def start(
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = (service.name, *service.further, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection.enable_server_reflection((*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         port = (
             server.add_secure_port(listen, tls.server_credentials(network.tls_dir))
@@ -145,7 +142,7 @@ async def start(
     http = await telemetry.HealthServer.start(health_listen, routes)
     http.problem = problem
     await server.start()
-    for name in ("", service.name):
+    for name in ("", *service.names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     http.ready = True
     log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)

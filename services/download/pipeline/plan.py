@@ -5,7 +5,7 @@ from typing import Any
 
 from services.common.errors import InvalidInputError
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.separation.v1 import separation_pb2
 
 AUTO = "auto"

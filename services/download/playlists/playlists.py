@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError
 from services.common.storage.database import Database
 from services.download.tables import Access, Playlist, PlaylistTrack
-from services.download.tracks.user_tracks import no_such_track
+from services.download.tracks.results import no_such_track
 
 MAX_PLAYLISTS = 500
 MAX_TRACKS = 1000

@@ -1,0 +1,126 @@
+"""The gRPC services of the library: each servicer with the parts that it uses."""
+
+from dataclasses import dataclass
+
+import grpc.aio
+
+from services.common.jobs.queue import JobQueue
+from services.common.rpc.draining import Draining
+from services.common.rpc.server import Service
+from services.common.storage.objects import ObjectStore
+from services.download.config import DownloadSettings
+from services.download.fetching.cookies import CookieRules
+from services.download.fetching.link_tracks import LinkAdder
+from services.download.fetching.lookups import Lookups
+from services.download.fetching.service import LinkService
+from services.download.importing.importing import Importer
+from services.download.importing.service import ImportService
+from services.download.pipeline.admission import Admission
+from services.download.pipeline.choices import Choices
+from services.download.pipeline.pipeline import Pipeline
+from services.download.pipeline.service import TrackJobService
+from services.download.pipeline.track_jobs import TrackJobs
+from services.download.playlists.playlists import Playlists
+from services.download.playlists.service import PlaylistService
+from services.download.tracks.conversions import Conversions
+from services.download.tracks.media_service import MediaService
+from services.download.tracks.repository import TrackRepository
+from services.download.tracks.service import TrackService
+from services.download.tracks.user_tracks import UserTracks
+from services.download.upkeep.service import UpkeepService
+from services.download.upkeep.trash import Trash
+from services.download.upkeep.usage import Usage
+from services.download.uploads.acquire import Acquirer
+from services.download.uploads.client_streams import MAX_REQUEST_BYTES, ClientStreams
+from services.download.uploads.service import UploadService
+from services.download.uploads.uploads import Uploads
+from stemtube.download.v1 import (
+    import_pb2_grpc,
+    link_pb2_grpc,
+    media_pb2_grpc,
+    playlist_pb2_grpc,
+    track_job_pb2_grpc,
+    track_pb2_grpc,
+    upkeep_pb2_grpc,
+    upload_pb2_grpc,
+)
+
+NAMES = tuple(
+    f"stemtube.download.v1.{name}"
+    for name in (
+        "TrackService",
+        "TrackJobService",
+        "UploadService",
+        "LinkService",
+        "MediaService",
+        "PlaylistService",
+        "UpkeepService",
+        "ImportService",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """The parts of the library that the RPCs use."""
+
+    settings: DownloadSettings
+    objects: ObjectStore
+    tracks: TrackRepository
+    user_tracks: UserTracks
+    playlists: Playlists
+    usage: Usage
+    trash: Trash
+    acquirer: Acquirer
+    uploads: Uploads
+    lookups: Lookups
+    conversions: Conversions
+    importer: Importer
+    choices: Choices
+    pipeline: Pipeline
+    queue: JobQueue
+
+
+class Servicers:
+    """The servicers of a library.
+
+    Args:
+        library: its parts.
+        draining: ends streams when the server stops.
+    """
+
+    def __init__(self, library: Library, draining: Draining) -> None:
+        section = library.settings.download
+        tracks, queue, acquirer = library.tracks, library.queue, library.acquirer
+        cookies = CookieRules(section)
+        cookies.warn()
+        jobs = TrackJobs(queue, library.pipeline, tracks, library.choices)
+        admission = Admission(library.objects, library.usage, queue, section.jobs_per_user)
+        links = LinkAdder(tracks, library.usage, admission, cookies, section.allowed_hosts)
+        # Uploads and imports count together.
+        streams = ClientStreams(section)
+        self.tracks = TrackService(
+            tracks, library.user_tracks, library.playlists, library.trash, links, jobs, admission
+        )
+        self.track_jobs = TrackJobService(queue, jobs, tracks, links, admission, draining)
+        max_bytes = library.settings.limit.max_bytes
+        self.uploads = UploadService(library.uploads, acquirer, tracks, jobs, admission, streams, max_bytes)
+        self.links = LinkService(library.lookups, cookies, section.allowed_hosts)
+        self.media = MediaService(tracks, jobs, library.objects, acquirer.inspector, library.conversions)
+        self.playlists = PlaylistService(library.playlists)
+        self.upkeep = UpkeepService(library.usage, queue)
+        self.imports = ImportService(library.importer, acquirer, streams, section.allowed_hosts)
+
+    def service(self) -> Service:
+        """All of them, as one process serves them."""
+        return Service(NAMES, self._register, max_request_bytes=MAX_REQUEST_BYTES)
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        track_pb2_grpc.add_TrackServiceServicer_to_server(self.tracks, server)
+        track_job_pb2_grpc.add_TrackJobServiceServicer_to_server(self.track_jobs, server)
+        upload_pb2_grpc.add_UploadServiceServicer_to_server(self.uploads, server)
+        link_pb2_grpc.add_LinkServiceServicer_to_server(self.links, server)
+        media_pb2_grpc.add_MediaServiceServicer_to_server(self.media, server)
+        playlist_pb2_grpc.add_PlaylistServiceServicer_to_server(self.playlists, server)
+        upkeep_pb2_grpc.add_UpkeepServiceServicer_to_server(self.upkeep, server)
+        import_pb2_grpc.add_ImportServiceServicer_to_server(self.imports, server)

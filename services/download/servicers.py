@@ -1,39 +1,23 @@
 """The gRPC services of the library: each servicer with the parts that it uses."""
 
-from dataclasses import dataclass
-
 import grpc.aio
 
-from services.common.jobs.queue import JobQueue
 from services.common.rpc.draining import Draining
 from services.common.rpc.server import Service
-from services.common.storage.objects import ObjectStore
-from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.link_tracks import LinkAdder
-from services.download.fetching.lookups import Lookups
 from services.download.fetching.service import LinkService
-from services.download.importing.importing import Importer
 from services.download.importing.service import ImportService
+from services.download.library import Library
 from services.download.pipeline.admission import Admission
-from services.download.pipeline.choices import Choices
-from services.download.pipeline.pipeline import Pipeline
 from services.download.pipeline.service import TrackJobService
 from services.download.pipeline.track_jobs import TrackJobs
-from services.download.playlists.playlists import Playlists
 from services.download.playlists.service import PlaylistService
-from services.download.tracks.conversions import Conversions
 from services.download.tracks.media_service import MediaService
-from services.download.tracks.repository import TrackRepository
 from services.download.tracks.service import TrackService
-from services.download.tracks.user_tracks import UserTracks
 from services.download.upkeep.service import UpkeepService
-from services.download.upkeep.trash import Trash
-from services.download.upkeep.usage import Usage
-from services.download.uploads.acquire import Acquirer
 from services.download.uploads.client_streams import MAX_REQUEST_BYTES, ClientStreams
 from services.download.uploads.service import UploadService
-from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import (
     import_pb2_grpc,
     link_pb2_grpc,
@@ -58,27 +42,6 @@ NAMES = tuple(
         "ImportService",
     )
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
-    """The parts of the library that the RPCs use."""
-
-    settings: DownloadSettings
-    objects: ObjectStore
-    tracks: TrackRepository
-    user_tracks: UserTracks
-    playlists: Playlists
-    usage: Usage
-    trash: Trash
-    acquirer: Acquirer
-    uploads: Uploads
-    lookups: Lookups
-    conversions: Conversions
-    importer: Importer
-    choices: Choices
-    pipeline: Pipeline
-    queue: JobQueue
 
 
 class Servicers:

@@ -7,7 +7,8 @@ from typing import Any
 from services.common.rpc.draining import Draining
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
-from services.download.servicers import Library, Servicers
+from services.download.library import Library
+from services.download.servicers import Servicers
 from tests.download.conftest import Acquiring
 
 

@@ -7,12 +7,11 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import structlog
 from aiohttp import web
-from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import frontend, health, middleware, pages, processes, response_headers
 from gateway.config import GatewaySettings
@@ -24,6 +23,7 @@ from gateway.media import media
 from gateway.page_errors import add_page_errors
 from gateway.session import api_tokens, origins, session
 from gateway.transcoding import transcoder
+from gateway.transcoding.bindings import Services
 from gateway.transcoding.openapi import document
 from gateway.uploads import form, tus
 from services.common.compute.confinement_check import expect_confinement
@@ -50,20 +50,21 @@ from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
 
-SERVICES: Mapping[ServiceDescriptor, str] = {
-    auth_pb2.DESCRIPTOR.services_by_name["AuthService"]: "auth",
-    track_pb2.DESCRIPTOR.services_by_name["TrackService"]: "download",
-    track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"]: "download",
-    upload_pb2.DESCRIPTOR.services_by_name["UploadService"]: "download",
-    link_pb2.DESCRIPTOR.services_by_name["LinkService"]: "download",
-    media_pb2.DESCRIPTOR.services_by_name["MediaService"]: "download",
-    playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"]: "download",
-    upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"]: "download",
-    import_pb2.DESCRIPTOR.services_by_name["ImportService"]: "download",
-    separation_pb2.DESCRIPTOR.services_by_name["SeparationService"]: "separation",
-    analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"]: "analysis",
+SERVICES: Services = {
+    "auth": (auth_pb2.DESCRIPTOR.services_by_name["AuthService"],),
+    "download": (
+        track_pb2.DESCRIPTOR.services_by_name["TrackService"],
+        track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"],
+        upload_pb2.DESCRIPTOR.services_by_name["UploadService"],
+        link_pb2.DESCRIPTOR.services_by_name["LinkService"],
+        media_pb2.DESCRIPTOR.services_by_name["MediaService"],
+        playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"],
+        upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"],
+        import_pb2.DESCRIPTOR.services_by_name["ImportService"],
+    ),
+    "separation": (separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],),
+    "analysis": (analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],),
 }
-"""The process of each gRPC service, by the name of its setting in `address`."""
 LINGERING_SECONDS = 5.0
 LAST_ANSWERS_SECONDS = 0.5
 """Of a gateway that stops, in which connections in use get an answer that says that it is their last."""
@@ -71,12 +72,12 @@ CANCELLED_SECONDS = 1.0
 """In which requests end that took too long when the gateway stops."""
 
 
-def init_app(config: GatewaySettings, services: Mapping[ServiceDescriptor, str] = SERVICES) -> web.Application:
+def init_app(config: GatewaySettings, services: Services = SERVICES) -> web.Application:
     """The application, not yet running.
 
     Args:
         config: settings.
-        services: the gRPC services that are served, each with the process that has it.
+        services: the gRPC services that are served.
 
     Raises:
         gateway.transcoding.bindings.BadAnnotationError: a contract declares a route that cannot be served.
@@ -121,22 +122,21 @@ def init_app(config: GatewaySettings, services: Mapping[ServiceDescriptor, str] 
     return app
 
 
-def _channels(
-    config: GatewaySettings, services: Mapping[ServiceDescriptor, str]
-) -> Callable[[web.Application], AsyncIterator[None]]:
+def _channels(config: GatewaySettings, services: Services) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connected(app: web.Application) -> AsyncIterator[None]:
         channels = {
-            process: open_channel(getattr(config.address, process), config.network.tls_dir)
-            for process in set(services.values())
+            process: open_channel(getattr(config.address, process), config.network.tls_dir) for process in services
         }
-        app[CHANNELS] = {service.full_name: channels[process] for service, process in services.items()}
+        app[CHANNELS] = {
+            service.full_name: channels[process] for process, group in services.items() for service in group
+        }
         yield
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     return connected
 
 
-def _documentation(services: Iterable[ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
+def _documentation(services: Services, public_url: str) -> list[web.RouteDef]:
     content = document(services, public_url)
     text, page = json.dumps(content, ensure_ascii=False), pages.api_page(content)
 
@@ -200,7 +200,7 @@ class RunningGateway:
             await self._health_runner.cleanup()
 
 
-async def start(config: GatewaySettings, services: Mapping[ServiceDescriptor, str] = SERVICES) -> RunningGateway:
+async def start(config: GatewaySettings, services: Services = SERVICES) -> RunningGateway:
     """Starts to serve; the arguments are those of `init_app`.
 
     Raises:

@@ -198,7 +198,7 @@ OPENAPI: dict[str, Any] = {
     PATH: {
         "get": {
             "operationId": "ExportTrack",
-            "tags": ["TrackService"],
+            "tags": ["DownloadService"],
             "summary": "A track as a file for another program.",
             "description": "\n".join(f"* `{export.name}`: {export.summary}" for export in EXPORTS.values()),
             # For programs that offer them to people.

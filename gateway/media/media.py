@@ -227,7 +227,7 @@ def _media_operation(path: str, operation: str, summary: str, with_format: bool,
     return {
         "get": {
             "operationId": operation,
-            "tags": ["MediaService"],
+            "tags": ["DownloadService"],
             "summary": summary,
             "description": "Answers HEAD, Range, If-Range, If-None-Match and If-Match.",
             "parameters": parameters,

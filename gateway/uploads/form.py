@@ -226,7 +226,7 @@ OPENAPI: dict[str, Any] = {
     PATH: {
         "post": {
             "operationId": "UploadTrack",
-            "tags": ["UploadService"],
+            "tags": ["DownloadService"],
             "summary": "Adds a track from a file.",
             "description": __doc__,
             "parameters": [

@@ -41,7 +41,7 @@ def _operation(
 ) -> dict[str, Any]:
     return {
         "operationId": name,
-        "tags": ["UploadService"],
+        "tags": ["DownloadService"],
         "summary": summary,
         "parameters": list(parameters),
         "responses": {status: {"description": answer}, "default": _ERROR},

@@ -38,7 +38,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         VerifiedCallers(settings, "analysis"),
         jobs,
         worker,
-        Service((NAME,), lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server))
+        Service(NAME, lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server))
         if serves
         else None,
         listen=section.listen,

@@ -72,7 +72,7 @@ async def open_auth(settings: AuthSettings) -> AsyncIterator[tuple[Service, Toke
                 keys.public_keys, sessions.ended, refresh_seconds=REFRESH_SECONDS, retry_seconds=REFRESH_SECONDS
             )
             try:
-                yield with_operations(Service((NAME,), register, PUBLIC, SCOPES)), verifier
+                yield with_operations(Service(NAME, register, PUBLIC, SCOPES)), verifier
             finally:
                 tidying.cancel()
                 await asyncio.wait({tidying})

@@ -76,7 +76,8 @@ class Servicers:
 
     def service(self) -> Service:
         """All of them, as one process serves them."""
-        return Service(NAMES, self._register, max_request_bytes=MAX_REQUEST_BYTES)
+        name, *further = NAMES
+        return Service(name, self._register, further=tuple(further), max_request_bytes=MAX_REQUEST_BYTES)
 
     def _register(self, server: grpc.aio.Server) -> None:
         track_pb2_grpc.add_TrackServiceServicer_to_server(self.tracks, server)

@@ -41,7 +41,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         VerifiedCallers(settings, "separation"),
         jobs,
         worker,
-        Service((NAME,), lambda server: separation_pb2_grpc.add_SeparationServiceServicer_to_server(servicer, server))
+        Service(NAME, lambda server: separation_pb2_grpc.add_SeparationServiceServicer_to_server(servicer, server))
         if serves
         else None,
         listen=section.listen,

@@ -25,7 +25,7 @@ def calls_in_code(manifests: Manifests) -> set[tuple[str, str]]:
             continue  # it only takes jobs
         service = name.removesuffix("-serve")
         if name == "gateway":
-            called = set(SERVICES.values())
+            called = set(SERVICES)
         else:
             code = "".join(path.read_text() for path in (ROOT / "services" / service).rglob("*.py"))
             called = set(re.findall(r"\.address\.(\w+)", code))

@@ -45,7 +45,13 @@ _WORDS = (
 
 def methods() -> list[MethodDescriptor]:
     """Every RPC of the suite that can be fuzzed; those that delete, and last those that end the caller's session."""
-    found = [method for service in SERVICES for method in service.methods if method.name not in LEFT_OUT]
+    found = [
+        method
+        for group in SERVICES.values()
+        for service in group
+        for method in service.methods
+        if method.name not in LEFT_OUT
+    ]
     return sorted(found, key=lambda method: (method.name in ENDING, method.name.startswith("Delete")))
 
 
@@ -111,9 +117,10 @@ class Fuzzer:
         self._tally = tally
         self._channels = {
             service.full_name: grpc.insecure_channel(
-                f"127.0.0.1:{target.suite.ports[process]}", options=[("grpc.enable_http_proxy", 0)]
+                f"127.0.0.1:{target.suite.ports[name]}", options=[("grpc.enable_http_proxy", 0)]
             )
-            for service, process in SERVICES.items()
+            for name, group in SERVICES.items()
+            for service in group
         }
 
     def close(self) -> None:

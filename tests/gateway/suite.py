@@ -44,6 +44,9 @@ KEY = Ed25519PrivateKey.generate()
 PASSWORD = "correct horse"
 AUTH = "stemtube.auth.v1.AuthService"
 TRACKS = "stemtube.download.v1.TrackService"
+TRACK_JOBS = "stemtube.download.v1.TrackJobService"
+UPLOADS = "stemtube.download.v1.UploadService"
+MEDIA = "stemtube.download.v1.MediaService"
 PUBLIC = tuple(f"/{AUTH}/{rpc}" for rpc in ("Login", "Refresh", "Logout"))
 QUEUED, RUNNING, SUCCEEDED = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
 CREATED = Timestamp(seconds=1_700_000_000)
@@ -290,15 +293,9 @@ async def running_suite() -> AsyncIterator[Suite]:
     library = Library(draining)  # type: ignore[abstract]
     services = {
         "auth": server.Service(
-            (AUTH,), lambda grpc_server: auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, grpc_server), PUBLIC
+            AUTH, lambda grpc_server: auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, grpc_server), PUBLIC
         ),
-        "download": server.Service(
-            (
-                TRACKS,
-                *(f"stemtube.download.v1.{name}" for name in ("TrackJobService", "UploadService", "MediaService")),
-            ),
-            library.register,
-        ),
+        "download": server.Service(TRACKS, library.register, further=(TRACK_JOBS, UPLOADS, MEDIA)),
     }
     servers = {
         name: await server.start(

@@ -53,18 +53,20 @@ class Service:
     """What a process serves.
 
     Args:
-        names: full names of its gRPC services in the contracts (`stemtube.auth.v1.AuthService`).
-        register: adds their servicers to a server.
+        name: full name of its first gRPC service (`stemtube.auth.v1.SessionService`).
+        register: adds the servicers to a server.
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
+        further: full names of the other gRPC services that `register` adds.
         max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
     """
 
-    names: tuple[str, ...]
+    name: str
     register: Callable[[grpc.aio.Server], None]
     public: tuple[str, ...] = ()
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
     max_request_bytes: int = MAX_MESSAGE_BYTES
 
 
@@ -130,7 +132,8 @@ async def start(
     service.register(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    names = (service.name, *service.further, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
     try:
         port = (
             server.add_secure_port(listen, tls.server_credentials(network.tls_dir))
@@ -142,7 +145,7 @@ async def start(
     http = await telemetry.HealthServer.start(health_listen, routes)
     http.problem = problem
     await server.start()
-    for name in ("", *service.names):
+    for name in ("", service.name, *service.further):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     http.ready = True
     log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)

@@ -25,7 +25,7 @@ async def server(echo: Echo) -> AsyncIterator[RunningServer]:
     async def keys() -> Any:
         return {"k1": KEY.public_key()}
 
-    service = Service(("test.Echo",), echo.register, public=("/test.Echo/Any",))
+    service = Service("test.Echo", echo.register, public=("/test.Echo/Any",))
     running = await start(
         service,
         listen="127.0.0.1:0",

@@ -48,7 +48,7 @@ async def stub(hub: Hub, tmp_path: Path) -> AsyncIterator[Any]:
         return {"k1": KEY.public_key()}
 
     models = Models(WeightStore(tmp_path / "models"), find)
-    service = with_operations(Service(("stemtube.test.v1.Nothing",), lambda _server: None), models=models)
+    service = with_operations(Service("stemtube.test.v1.Nothing", lambda _server: None), models=models)
     server = await start(
         service,
         listen="127.0.0.1:0",

@@ -123,7 +123,7 @@ async def test_a_taken_address_is_an_error(server: RunningServer, echo: Echo) ->
     for listen, health_listen in ((server.port, 0), (0, server.health_port)):
         with pytest.raises(OSError, match=r"127\.0\.0\.1"):
             await start(
-                Service(("test.Echo",), Echo().register),
+                Service("test.Echo", Echo().register),
                 listen=f"127.0.0.1:{listen}",
                 health_listen=f"127.0.0.1:{health_listen}",
                 verifier=TokenVerifier(keys),

@@ -40,7 +40,7 @@ async def strict(echo: Echo) -> AsyncIterator[Client]:
         return {"k1": KEY.public_key()}
 
     running = await start(
-        Service(("test.Echo",), echo.register, public=("/test.Echo/Any",)),
+        Service("test.Echo", echo.register, public=("/test.Echo/Any",)),
         listen="127.0.0.1:0",
         health_listen="127.0.0.1:0",
         verifier=TokenVerifier(keys),
@@ -143,7 +143,7 @@ async def test_a_connection_on_which_nothing_comes_is_closed(monkeypatch: pytest
         return {}
 
     running = await start(
-        Service(("test.Echo",), echo.register),
+        Service("test.Echo", echo.register),
         listen="127.0.0.1:0",
         health_listen="127.0.0.1:0",
         verifier=TokenVerifier(keys),

@@ -35,9 +35,17 @@ from services.common.rpc.peers import TrustedProxies
 from services.common.rpc.server import stop_signal
 from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.auth.v1 import auth_pb2
+from stemtube.auth.v1 import (
+    access_token_pb2,
+    account_pb2,
+    api_token_pb2,
+    invitation_pb2,
+    session_pb2,
+    user_pb2,
+)
+from stemtube.auth.v1 import import_pb2 as user_import_pb2
+from stemtube.download.v1 import import_pb2 as track_import_pb2
 from stemtube.download.v1 import (
-    import_pb2,
     link_pb2,
     media_pb2,
     playlist_pb2,
@@ -51,7 +59,15 @@ from stemtube.separation.v1 import separation_pb2
 log = structlog.get_logger(__name__)
 
 SERVICES: Services = {
-    "auth": (auth_pb2.DESCRIPTOR.services_by_name["AuthService"],),
+    "auth": (
+        session_pb2.DESCRIPTOR.services_by_name["SessionService"],
+        account_pb2.DESCRIPTOR.services_by_name["AccountService"],
+        api_token_pb2.DESCRIPTOR.services_by_name["ApiTokenService"],
+        access_token_pb2.DESCRIPTOR.services_by_name["AccessTokenService"],
+        user_pb2.DESCRIPTOR.services_by_name["UserService"],
+        invitation_pb2.DESCRIPTOR.services_by_name["InvitationService"],
+        user_import_pb2.DESCRIPTOR.services_by_name["UserImportService"],
+    ),
     "download": (
         track_pb2.DESCRIPTOR.services_by_name["TrackService"],
         track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"],
@@ -60,7 +76,7 @@ SERVICES: Services = {
         media_pb2.DESCRIPTOR.services_by_name["MediaService"],
         playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"],
         upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"],
-        import_pb2.DESCRIPTOR.services_by_name["ImportService"],
+        track_import_pb2.DESCRIPTOR.services_by_name["ImportService"],
     ),
     "separation": (separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],),
     "analysis": (analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],),

@@ -11,7 +11,7 @@ from services.common.config import LimitSettings
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
 from services.common.storage.objects import ObjectStore
-from stemtube.auth.v1 import auth_pb2
+from stemtube.auth.v1 import account_pb2, api_token_pb2, session_pb2
 from stemtube.download.v1 import media_pb2, track_pb2, upload_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)
@@ -31,7 +31,9 @@ ADDRESS = web.RequestKey("address", str)
 # What services get as `authorization` in place of the request's own.
 AUTHORIZATION = web.RequestKey("authorization", str)
 
-AUTH = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
+SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
+ACCOUNTS = account_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
+API_TOKENS = api_token_pb2.DESCRIPTOR.services_by_name["ApiTokenService"].full_name
 TRACKS = track_pb2.DESCRIPTOR.services_by_name["TrackService"].full_name
 UPLOADS = upload_pb2.DESCRIPTOR.services_by_name["UploadService"].full_name
 MEDIA = media_pb2.DESCRIPTOR.services_by_name["MediaService"].full_name

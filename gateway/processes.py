@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 from aiohttp import web
 
-from gateway.keys import AUTH, CHANNELS, SETTINGS, TRACKS
+from gateway.keys import CHANNELS, SESSIONS, SETTINGS, TRACKS
 from gateway.session.credentials import call_metadata
 from gateway.streams import events
 from gateway.transcoding.messages import json_response, query_of
@@ -22,7 +22,7 @@ from stemtube.separation.v1 import separation_pb2
 PATH = "/api/v1/admin/services/{service}"
 OWN = "gateway"
 SERVICES = {
-    "auth": AUTH,
+    "auth": SESSIONS,
     "download": TRACKS,
     "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"].full_name,
     "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"].full_name,

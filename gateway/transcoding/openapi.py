@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from gateway import page_errors, processes
 from gateway.errors import HTTP_STATUS
 from gateway.exports import routes as exports
-from gateway.keys import AUTH
+from gateway.keys import ACCOUNTS
 from gateway.media import media
 from gateway.session import session
 from gateway.session.credentials import ACCESS_COOKIE, REFRESH_COOKIE
@@ -50,7 +50,7 @@ _ERROR = {"$ref": "#/components/responses/Error"}
 _SENT_SUFFIX = "Input"
 """Of the schemas of messages that are both sent and answered: what is sent of them."""
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
-_FOR_STRANGERS = frozenset({f"{AUTH}.GetRegistration"})
+_FOR_STRANGERS = frozenset({f"{ACCOUNTS}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 

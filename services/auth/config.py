@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from services.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
+from services.auth.passwords.rules import MAX_PASSWORD, MIN_PASSWORD
 from services.common.config import ListenAddress, Section, Settings
 from services.common.storage.database import DatabaseUrl
 
 
 class AuthSection(Section):
-    """What only auth needs to know."""
+    """Settings that only auth has."""
 
     listen: ListenAddress = Field("127.0.0.1:50051", description="where gRPC listens")
     health_listen: ListenAddress = Field("127.0.0.1:9091", description="where /healthz, /readyz and /metrics listen")

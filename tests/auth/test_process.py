@@ -11,13 +11,17 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
+import grpc.aio
 import pytest
 
 from services.auth.config import AuthSettings
 from services.common.config import load
 from services.common.rpc.client import open_channel
 from services.common.storage.database import migrate
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
+from tests.common.damage import overwrite_header
+from tests.suite.running import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., Awaitable[Process]]
@@ -64,10 +68,10 @@ async def log_until_serving(process: Process) -> tuple[str, str]:
     raise AssertionError(f"it ended with {await process.wait()}: {log}")
 
 
-async def login(address: str, password: str) -> auth_pb2.Session:
+async def login(address: str, password: str) -> session_pb2.Session:
     async with open_channel(address) as channel:
-        request = auth_pb2.LoginRequest(username="admin", password=password)
-        return (await auth_pb2_grpc.AuthServiceStub(channel).Login(request, timeout=20)).session
+        request = session_pb2.LoginRequest(username="admin", password=password)
+        return (await session_pb2_grpc.SessionServiceStub(channel).Login(request, timeout=20)).session
 
 
 async def test_two_processes_that_start_at_once_share_one_admin_and_end_at_a_signal(
@@ -168,3 +172,16 @@ async def test_a_database_of_a_newer_version_stops_the_start_with_one_line(start
     assert process.returncode == 1
     assert b"made by a newer version of StemTube" in errors
     assert (output + errors).count(b"\n") == 1
+
+
+async def test_a_damaged_database_ends_readiness_at_the_next_sign_in(start: Start, tmp_path: Path) -> None:
+    (health,) = free_ports(1)
+    process = await start(STEMTUBE_AUTH__HEALTH_LISTEN=f"127.0.0.1:{health}")
+    _, address = await log_until_serving(process)
+    await asyncio.to_thread(overwrite_header, tmp_path / "data" / "databases" / "auth.sqlite")
+    with pytest.raises(grpc.aio.AioRpcError) as fault:
+        await login(address, "wrong")
+    assert fault.value.code() == grpc.StatusCode.DATA_LOSS
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{health}/readyz") as answer:
+        assert answer.status == 503
+        assert "(DATABASE_DAMAGED)" in await answer.text()

@@ -9,6 +9,7 @@ from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
 from services.download.library import Library
 from services.download.servicers import Servicers
+from services.download.tracks.conversions import Conversions
 from tests.download.conftest import Acquiring
 
 
@@ -38,7 +39,7 @@ async def running_servicers(acquiring: Acquiring, settings: DownloadSettings) ->
         acquirer=acquiring.acquirer,
         uploads=unused,
         lookups=lookups,
-        conversions=unused,
+        conversions=Conversions(acquiring.objects, settings.download.conversion_bytes),
         importer=unused,
         choices=choices,
         pipeline=acquiring.pipeline,

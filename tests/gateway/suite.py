@@ -27,7 +27,7 @@ from services.common.errors import (
 from services.common.rpc import server
 from services.common.rpc.auth import ALGORITHM, AUDIENCE, ISSUER, PublicKeys, TokenVerifier, require_user
 from services.common.rpc.draining import Draining
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import account_pb2, account_pb2_grpc, session_pb2, session_pb2_grpc, user_pb2
 from stemtube.download.v1 import (
     media_pb2,
     media_pb2_grpc,
@@ -39,15 +39,17 @@ from stemtube.download.v1 import (
     upload_pb2_grpc,
 )
 from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
 
 KEY = Ed25519PrivateKey.generate()
 PASSWORD = "correct horse"
-AUTH = "stemtube.auth.v1.AuthService"
+SESSIONS = "stemtube.auth.v1.SessionService"
+ACCOUNTS = "stemtube.auth.v1.AccountService"
 TRACKS = "stemtube.download.v1.TrackService"
 TRACK_JOBS = "stemtube.download.v1.TrackJobService"
 UPLOADS = "stemtube.download.v1.UploadService"
 MEDIA = "stemtube.download.v1.MediaService"
-PUBLIC = tuple(f"/{AUTH}/{rpc}" for rpc in ("Login", "Refresh", "Logout"))
+PUBLIC = tuple(f"/{SESSIONS}/{rpc}" for rpc in ("Login", "Refresh", "Logout"))
 QUEUED, RUNNING, SUCCEEDED = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
 CREATED = Timestamp(seconds=1_700_000_000)
 
@@ -63,41 +65,45 @@ async def _keys() -> PublicKeys:
     return {"one": KEY.public_key()}
 
 
-class Auth(auth_pb2_grpc.AuthServiceServicer):
+class Auth(session_pb2_grpc.SessionServiceServicer, account_pb2_grpc.AccountServiceServicer):
     """Users who all have the same password, and refresh tokens that work once."""
 
     def __init__(self) -> None:
         self.refresh_tokens: dict[str, str] = {}
 
-    def _session(self, user: str) -> auth_pb2.Session:
+    def register(self, grpc_server: grpc.aio.Server) -> None:
+        session_pb2_grpc.add_SessionServiceServicer_to_server(self, grpc_server)
+        account_pb2_grpc.add_AccountServiceServicer_to_server(self, grpc_server)
+
+    def _session(self, user: str) -> session_pb2.Session:
         refresh_token = uuid.uuid4().hex
         self.refresh_tokens[refresh_token] = user
-        return auth_pb2.Session(
+        return session_pb2.Session(
             access_token=token_of(user),
             expires_in=Duration(seconds=60),
             refresh_token=refresh_token,
             refresh_expires_in=Duration(seconds=3600),
-            user=auth_pb2.User(id=user, username=user),
+            user=user_pb2.User(id=user, username=user),
         )
 
-    async def Login(self, request: Any, context: Any) -> auth_pb2.LoginResponse:
+    async def Login(self, request: Any, context: Any) -> session_pb2.LoginResponse:
         if request.password != PASSWORD:
             raise UnauthenticatedError("Unknown user or wrong password.", "BAD_CREDENTIALS")
-        return auth_pb2.LoginResponse(session=self._session(request.username))
+        return session_pb2.LoginResponse(session=self._session(request.username))
 
-    async def Refresh(self, request: Any, context: Any) -> auth_pb2.RefreshResponse:
+    async def Refresh(self, request: Any, context: Any) -> session_pb2.RefreshResponse:
         user = self.refresh_tokens.pop(request.refresh_token, None)
         if user is None:
             raise UnauthenticatedError("Sign in again.", "BAD_REFRESH_TOKEN")
-        return auth_pb2.RefreshResponse(session=self._session(user))
+        return session_pb2.RefreshResponse(session=self._session(user))
 
-    async def Logout(self, request: Any, context: Any) -> auth_pb2.LogoutResponse:
+    async def Logout(self, request: Any, context: Any) -> session_pb2.LogoutResponse:
         self.refresh_tokens.pop(request.refresh_token, None)
-        return auth_pb2.LogoutResponse()
+        return session_pb2.LogoutResponse()
 
-    async def GetMe(self, request: Any, context: Any) -> auth_pb2.GetMeResponse:
+    async def GetMe(self, request: Any, context: Any) -> account_pb2.GetMeResponse:
         user = require_user().subject
-        return auth_pb2.GetMeResponse(user=auth_pb2.User(id=user, username=user))
+        return account_pb2.GetMeResponse(user=user_pb2.User(id=user, username=user))
 
 
 @dataclass
@@ -123,6 +129,7 @@ class Library(
         self.draining = draining
         self.tracks: dict[str, dict[str, track_pb2.Track]] = defaultdict(dict)
         self.jobs: dict[str, track_job_pb2.TrackJob] = {}
+        self.live = separation_pb2.LiveStems()
         self.media: dict[tuple[str, str, str, int, str], media_pb2.GetMediaResponse] = {}
         self.uploads: list[Upload] = []
         self.refuse_upload_at: int | None = None
@@ -239,6 +246,10 @@ class Library(
             raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
         return self.media[wanted]
 
+    async def GetLiveStems(self, request: Any, context: Any) -> media_pb2.GetLiveStemsResponse:
+        self._seen(context)
+        return media_pb2.GetLiveStemsResponse(live=self.live)
+
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[track_job_pb2.WatchJobResponse]:
         self._seen(context)
         if request.job_id not in self.jobs:
@@ -292,9 +303,7 @@ async def running_suite() -> AsyncIterator[Suite]:
     auth = Auth()  # type: ignore[abstract]
     library = Library(draining)  # type: ignore[abstract]
     services = {
-        "auth": server.Service(
-            AUTH, lambda grpc_server: auth_pb2_grpc.add_AuthServiceServicer_to_server(auth, grpc_server), PUBLIC
-        ),
+        "auth": server.Service(SESSIONS, auth.register, PUBLIC, further=(ACCOUNTS,)),
         "download": server.Service(TRACKS, library.register, further=(TRACK_JOBS, UPLOADS, MEDIA)),
     }
     servers = {

@@ -10,8 +10,9 @@ import pytest
 
 from gateway.media.media import disposition
 from services.common.errors import LimitExceededError
-from services.common.storage.objects import open_store
+from services.common.storage.objects import MARKER, open_store
 from stemtube.download.v1 import media_pb2, track_pb2
+from stemtube.separation.v1 import separation_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of
 
@@ -36,6 +37,7 @@ async def client(client: Client) -> Client:
         ("htdemucs", "page", AUDIO, ""): ("stems/page", b"<script>", "text/html", "x.html"),
         ("htdemucs", "large", AUDIO, ""): ("stems/large", b"x" * 20_000_000, "audio/wav", "large.wav"),
     }
+    await store.put(MARKER, b"of ann's library")
     for (model, stem, kind, file_format), (key, content, content_type, name) in objects.items():
         await store.put(key, content)
         library.media["t", model, stem, kind, file_format] = media_pb2.GetMediaResponse(
@@ -208,6 +210,27 @@ async def test_an_audio_element_is_known_by_its_cookie(client: Client, connect: 
 async def test_an_object_that_is_gone(client: Client) -> None:
     await open_store(client.settings).delete("tracks/t/original")
     assert await client.refused("GET", f"{TRACK}/audio") == (404, "NO_SUCH_OBJECT")
+
+
+async def test_what_is_there_when_the_store_comes_back_is_not_missing_while_it_is_away(
+    client: Client, tmp_path: Path
+) -> None:
+    client.suite.library.live = separation_pb2.LiveStems(key_prefix="live/j", stems=["vocals"], count=1)
+    store = tmp_path / "data" / "objects"
+    store.rename(tmp_path / "away")
+    store.mkdir()  # the mount point
+    for path in (
+        f"{TRACK}/audio",
+        f"{TRACK}/peaks",
+        f"{TRACK}/stems/htdemucs/vocals",
+        f"{TRACK}/stems/htdemucs/vocals?format=wav",
+        "/api/v1/jobs/j/live/htdemucs/vocals/0.flac",
+    ):
+        assert await client.refused("GET", path) == (503, "STORE_AWAY")
+    assert "Retry-After" in (await get(client, f"{TRACK}/audio"))[2]
+    store.rmdir()
+    (tmp_path / "away").rename(store)
+    assert (await get(client, f"{TRACK}/audio"))[:2] == (200, CONTENT)
 
 
 async def test_an_object_that_goes_while_it_is_sent_breaks_the_connection(client: Client, tmp_path: Path) -> None:

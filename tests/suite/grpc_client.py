@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from services.common.rpc.client import RemoteError, domain_error, final_answer
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import media_pb2_grpc, track_pb2_grpc, upload_pb2, upload_pb2_grpc
 from tests.suite.running import Suite
 
@@ -16,7 +16,7 @@ CHUNK_BYTES = 1 << 18
 
 
 class GrpcClient:
-    """Stubs of services that users talk to.
+    """Stubs of the services that users sign in at and keep their library with.
 
     Args:
         suite: where they run.
@@ -28,7 +28,7 @@ class GrpcClient:
             grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports[name]}", options=[("grpc.enable_http_proxy", 0)])
             for name in ("auth", library)
         ]
-        self.auth: Any = auth_pb2_grpc.AuthServiceStub(self._channels[0])
+        self.sessions: Any = session_pb2_grpc.SessionServiceStub(self._channels[0])
         self.tracks: Any = track_pb2_grpc.TrackServiceStub(self._channels[1])
         self.uploads: Any = upload_pb2_grpc.UploadServiceStub(self._channels[1])
         self.media: Any = media_pb2_grpc.MediaServiceStub(self._channels[1])
@@ -42,7 +42,7 @@ class GrpcClient:
             await channel.close()
 
     async def sign_in(self, username: str, password: str) -> None:
-        answer = await self.auth.Login(auth_pb2.LoginRequest(username=username, password=password))
+        answer = await self.sessions.Login(session_pb2.LoginRequest(username=username, password=password))
         self.metadata = (("authorization", f"Bearer {answer.session.access_token}"),)
 
     async def upload(self, path: Path) -> upload_pb2.UploadTrackResponse:

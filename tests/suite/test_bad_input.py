@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from services.common.errors import Code
-from stemtube.auth.v1 import auth_pb2
+from stemtube.auth.v1 import session_pb2
 from stemtube.download.v1 import track_pb2 as pb
 from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
 from tests.download.site import Site
@@ -144,8 +144,8 @@ async def test_refusals_by_grpc(client: Client, grpc_client: GrpcClient, tmp_pat
     tracks, metadata = grpc_client.tracks, grpc_client.metadata
     error = await refusal(tracks.CreateTrack(pb.CreateTrackRequest(url="http://[oops/x"), metadata=metadata))
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "BAD_URL")
-    login = auth_pb2.LoginRequest(username="ben", password="wrong one")
-    error = await refusal(grpc_client.auth.Login(login))
+    login = session_pb2.LoginRequest(username="ben", password="wrong one")
+    error = await refusal(grpc_client.sessions.Login(login))
     assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
     added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=19)), KEY_ONLY)
     for track_id in ("0" * 32, added["track"]["id"]):

@@ -11,8 +11,7 @@ import pytest
 
 from services.common import audio
 from services.common.rpc.client import domain_error
-from services.common.storage.objects import ObjectStore
-from services.download.upkeep.store_identity import MARKER
+from services.common.storage.objects import MARKER, ObjectStore
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
 from tests.suite.grpc_client import GrpcClient

@@ -215,7 +215,7 @@ async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -
     assert http["stemtube_http_requests_total", frozenset({**route, "status": "200"}.items())] == 1
     assert http["stemtube_http_request_seconds_count", frozenset(route.items())] == 1
     rpcs = {dict(own).get("method") for name, own in seen.metrics("auth") if name == "stemtube_rpcs_total"}
-    assert "/stemtube.auth.v1.AuthService/Login" in rpcs
+    assert "/stemtube.auth.v1.SessionService/Login" in rpcs
 
 
 async def test_status_tells_who_has_loaded_what(seen: Seen) -> None:

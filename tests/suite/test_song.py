@@ -17,7 +17,7 @@ import pytest
 from services.common import audio
 from services.common.audio import Samples
 from songs.song import DemoSong
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import (
     track_job_pb2,
     track_job_pb2_grpc,
@@ -188,8 +188,8 @@ async def test_the_whole_way_by_grpc_alone(suite: Suite, song: DemoSong, song_fi
         grpc.aio.insecure_channel(address(suite.ports["auth"])) as auth,
         grpc.aio.insecure_channel(address(suite.ports["download"])) as download,
     ):
-        login = auth_pb2.LoginRequest(username="ben", password=PASSWORD)
-        session = (await auth_pb2_grpc.AuthServiceStub(auth).Login(login)).session
+        login = session_pb2.LoginRequest(username="ben", password=PASSWORD)
+        session = (await session_pb2_grpc.SessionServiceStub(auth).Login(login)).session
         metadata = (("authorization", f"Bearer {session.access_token}"),)
 
         def requests() -> Any:

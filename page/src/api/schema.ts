@@ -323,11 +323,14 @@ export interface components {
             /** Format: double */
             confidence?: number;
         };
-        /** @description What a script of a user's proves itself with. */
+        /** @description An API token, without the secret. */
         "stemtube.auth.v1.ApiToken": {
             id: string;
             name: string;
-            /** @description read (what changes nothing), write (all else of a user), admin (what admins may; needs read or write as well). */
+            /**
+             * @description read (what changes nothing), write (everything else that a user can do), admin (what only admins can do, besides
+             *     read or write).
+             */
             scopes: string[];
             /** Format: date-time */
             createTime?: string;
@@ -345,12 +348,12 @@ export interface components {
             scopes?: string[];
             /** @description 90 days unless given; up to 366 days. */
             lifetime?: string;
-            /** @description The caller's. Needed unless the caller has signed in a few minutes ago (5, unless the settings say otherwise). */
+            /** @description The caller's. Needed unless the caller signed in a few minutes ago (5, unless the settings say otherwise). */
             password?: string;
         };
         "stemtube.auth.v1.CreateApiTokenResponse": {
             apiToken: components["schemas"]["stemtube.auth.v1.ApiToken"];
-            /** @description The token itself, which nobody can find out later. */
+            /** @description The token itself. It is shown only here. */
             secret: string;
         };
         "stemtube.auth.v1.CreateInvitationRequest": {
@@ -364,11 +367,11 @@ export interface components {
         };
         "stemtube.auth.v1.CreateInvitationResponse": {
             invitation: components["schemas"]["stemtube.auth.v1.Invitation"];
-            /** @description What people register with; nobody can find it out later. */
+            /** @description The code that people register with. It is shown only here. */
             code: string;
         };
         "stemtube.auth.v1.CreateUserRequest": {
-            /** @description 1 to 64 characters without control characters or spaces at its ends; case does not tell names apart. */
+            /** @description 1 to 64 characters, no control characters, no space at either end. Two names that differ only in case are the same. */
             username?: string;
             /** @description Can be empty. */
             email?: string;
@@ -376,7 +379,7 @@ export interface components {
         };
         "stemtube.auth.v1.CreateUserResponse": {
             user: components["schemas"]["stemtube.auth.v1.User"];
-            /** @description Good for one change of password, within the days that the settings say. */
+            /** @description Lets the user sign in and choose a password, within the days that the settings allow. */
             oneTimePassword: string;
         };
         "stemtube.auth.v1.DeleteApiTokenResponse": Record<string, never>;
@@ -390,12 +393,12 @@ export interface components {
             user: components["schemas"]["stemtube.auth.v1.User"];
         };
         "stemtube.auth.v1.GetRegistrationResponse": {
-            /** @description Whoever comes can register. */
+            /** @description Everybody can register. */
             open: boolean;
-            /** @description Whoever has an invitation can register. */
+            /** @description Everybody who has an invitation can register. */
             byInvitation: boolean;
         };
-        /** @description Lets people register. */
+        /** @description An invitation, without its code. */
         "stemtube.auth.v1.Invitation": {
             id: string;
             /** Format: date-time */
@@ -422,32 +425,32 @@ export interface components {
             nextPageToken: string;
         };
         "stemtube.auth.v1.ResetPasswordResponse": {
-            /** @description Good for one change of password, within the days that the settings say. */
+            /** @description Lets the user sign in and choose a password, within the days that the settings allow. */
             oneTimePassword: string;
         };
         "stemtube.auth.v1.RotateSigningKeyRequest": {
-            /** @description The older keys have leaked: they go at once, and with them everybody's access tokens, which are got anew by refresh. */
+            /** @description The older keys have leaked: withdraws them at once. All access tokens become invalid; clients refresh theirs. */
             withdrawOlder?: boolean;
         };
         "stemtube.auth.v1.RotateSigningKeyResponse": {
-            /** @description Of the new key. */
+            /** @description Id of the new key. */
             keyId: string;
         };
-        /** @description A sign-in that has not ended. */
+        /** @description An open session, as its user sees it. */
         "stemtube.auth.v1.SessionInfo": {
             id: string;
             /** Format: date-time */
             createTime?: string;
             /**
              * Format: date-time
-             * @description Of its last refresh.
+             * @description Time of the last refresh.
              */
             lastUseTime?: string;
-            /** @description Where it began: an IP address. */
+            /** @description IP address that the user signed in from. */
             address: string;
-            /** @description What began it: a browser's User-Agent. */
+            /** @description Program that the user signed in with: a browser's User-Agent. */
             client: string;
-            /** @description It is the one that asks. */
+            /** @description It is the session that asks. */
             current: boolean;
         };
         "stemtube.auth.v1.UpdateUserResponse": {
@@ -463,7 +466,7 @@ export interface components {
             email: string;
             /** @description Cannot sign in. */
             disabled: boolean;
-            /** @description The password is good for nothing but to choose another. */
+            /** @description The password is a one-time password: it only lets the user choose another. */
             mustChangePassword: boolean;
         };
         /** @description Something that can be chosen here: a separation model or an analysis backend. */

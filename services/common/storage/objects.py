@@ -30,6 +30,8 @@ from services.common.storage.object_info import ObjectInfo, check_key, info_of, 
 from services.common.storage.remote_file import RemoteFile
 
 CHUNK_BYTES = 1024 * 1024
+MARKER = "library-id"
+"""The object whose content says which library a store belongs to."""
 # S3 asks for parts of 5 MiB at least; two in flight keep an upload below 25 MiB of memory.
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_IN_FLIGHT = 2
@@ -217,6 +219,11 @@ class ObjectStore:
         """Raises UnavailableError (reason STORE_AWAY) if there is no object at all, as where nothing is mounted."""
         if await anext(self.list(), None) is None:
             raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
+
+    async def expect_marker(self) -> None:
+        """Raises UnavailableError (reason STORE_AWAY) if no library's marker is there: what is missing is only away."""
+        if not await self.exists(MARKER):
+            raise UnavailableError("The object storage is not mounted, or another one.", "STORE_AWAY")
 
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""

@@ -61,8 +61,11 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         user = require_user().subject
         data = await self._library.track_of(user, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
-            return _cover(data)
+            cover = _cover(data)
+            await self._objects.expect_right_store()
+            return cover
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
+        await self._objects.expect_right_store()
         if request.kind == pb.MEDIA_KIND_PEAKS:
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
         expect_undamaged(data, key)
@@ -84,6 +87,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         part = record.detail.get("parts", {}).get(request.part, {})
         if part.get("state") != "running" or not part.get("live"):
             raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
+        await self._objects.expect_right_store()
         return pb.GetLiveStemsResponse(live=separation_pb2.LiveStems(**part["live"]))
 
     async def _convert(self, user: str, key: str, wanted: str) -> str:

@@ -13,12 +13,11 @@ from sqlalchemy import func, select, union_all
 
 from services.common.errors import NotFoundError, UnavailableError
 from services.common.storage.database import Database
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import MARKER, ObjectStore
 from services.download.tables import Stem, StoreIdentity, Track
 
 log = structlog.get_logger(__name__)
 
-MARKER = "library-id"
 # Records that are compared with a store before it is taken for the library's.
 SAMPLE = 200
 LIBRARY_PREFIXES = ("originals", "stems", "peaks", "covers", "trash")

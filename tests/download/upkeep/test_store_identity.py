@@ -12,10 +12,10 @@ from sqlalchemy import update
 from services.common.errors import UnavailableError
 from services.common.observe.telemetry import HealthServer
 from services.common.storage.database import Database, migrate
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import MARKER, ObjectStore
 from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
-from services.download.upkeep.store_identity import MARKER, GuardedStore
+from services.download.upkeep.store_identity import GuardedStore
 from services.download.uploads.uploads import Uploads
 from tests.common.audio_files import music, with_soundfile
 from tests.common.s3_server import S3Server

@@ -12,7 +12,6 @@ import mir_eval.io
 import numpy as np
 import pytest
 
-from gateway.exports import chords
 from gateway.exports.export import Track
 from services.common.errors import NotFoundError
 from stemtube.analysis.v1 import music_pb2
@@ -256,46 +255,3 @@ def test_a_track_of_which_nothing_is_known(name: str, reason: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         document(name, Track(title="x", duration_seconds=1.0))
     assert caught.value.reason == reason
-
-
-@pytest.mark.parametrize(
-    ("label", "name", "notes"),
-    [
-        ("C", "C", {0, 4, 7}),
-        ("C:maj7/3", "Cmaj7/E", {0, 4, 7, 11}),
-        ("A:min", "Am", {0, 3, 7}),
-        ("D:maj/3", "D/F#", {0, 4, 7}),
-        ("Bb:7/b7", "Bb7/Ab", {0, 4, 7, 10}),
-        ("F#:hdim7/b5", "F#m7b5/C", {0, 3, 6, 10}),
-        ("E:maj(9)", "E(9)", {0, 4, 7, 14}),
-        ("E:min(*5)", "Em(no5)", {0, 3}),
-        ("G:(1,5,b7)", "G(1,5,b7)", {0, 7, 10}),
-        ("Cb:maj/5", "Cb/Gb", {0, 4, 7}),
-    ],
-)
-def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> None:
-    chord = chords.parse(label)
-    assert chord is not None
-    assert (chord.name, set(chord.intervals)) == (name, notes)
-    # An independent reading of the same label.
-    root, bitmap, bass = mir_eval.chord.encode(label)
-    assert (chord.root, chord.bass) == (root, (root + bass) % 12)
-    if "(9)" not in label:
-        assert {interval % 12 for interval in chord.intervals} | {(chord.bass - root) % 12} == set(
-            np.flatnonzero(bitmap)
-        )
-
-
-def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
-    known = {quality: found for quality, found in chords._QUALITIES.items() if quality in mir_eval.chord.QUALITIES}
-    assert len(known) > 12
-    for quality, (intervals, _) in known.items():
-        expected = mir_eval.chord.quality_to_bitmap(quality)
-        # mir_eval leaves what is beyond the octave out.
-        assert {n for n in intervals if n < 12} == set(np.flatnonzero(expected)), quality
-
-
-@pytest.mark.parametrize("label", ["N", "X", "", "H", "C:foo", "C:maj(x)", "c:maj"])
-def test_what_is_no_chord(label: str) -> None:
-    assert chords.parse(label) is None
-    assert chords.name_of(label) == "N.C."

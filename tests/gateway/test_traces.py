@@ -41,7 +41,7 @@ async def test_a_trusted_proxy_begins_a_trace_and_nobody_else(connect: Connect, 
     rpcs = collector.named(GET_TRACK)
     assert sorted(rpc.trace for rpc in rpcs) == sorted(traces)
     assert all(rpc.failed for rpc in rpcs)
-    assert {rpc.facts["rpc.response.status_code"] for rpc in rpcs} == {"NOT_FOUND"}
+    assert {(rpc.facts["rpc.response.status_code"], rpc.reason) for rpc in rpcs} == {("NOT_FOUND", "NO_SUCH_TRACK")}
     assert {span.name for span in collector.spans.values()} == {GET_TRACK, "GET /api/v1/tracks/{track_id}"}
 
 

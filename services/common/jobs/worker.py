@@ -116,7 +116,7 @@ class Worker:
         structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
         with tracing.span(
             f"job {record.kind}",
-            kind="consumer",
+            kind=tracing.SpanKind.CONSUMER,
             parent=parent,
             job=job_id,
             queue=self._service,
@@ -148,13 +148,13 @@ class Worker:
             self._active.remove(context)
             self._on_change()
         if not finished:
-            span.set(state="lease lost")
+            span.set_attribute("state", "lease lost")
             log.info("job lease lost")  # or cancelled
             raise asyncio.CancelledError
         await self._dispatcher.admit(record.user)
-        span.set(state=state)
+        span.set_attribute("state", state)
         if error:
-            span.fail(error["reason"])
+            tracing.mark_failed(span, error["reason"])
         metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
         metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
         _log_end(record, state, error)

@@ -181,14 +181,15 @@ async def _statuses(
 ) -> AsyncIterator[None]:
     started = time.perf_counter()
     code = "OK"
+    refusal: StemTubeError | None = None
     with _span(method, metadata) as span:
         try:
             yield
         except StemTubeError as error:
             code = error.code.name
-            span.fail(error.reason)
+            tracing.mark_failed(span, error.reason)
             log.info("refused", code=code, reason=error.reason, detail=error.message)
-            await _abort(context, error)
+            refusal = error
         except (asyncio.CancelledError, GeneratorExit):
             code = Code.CANCELLED.name
             raise
@@ -198,22 +199,24 @@ async def _statuses(
         # Whatever bug a servicer has: the caller gets INTERNAL without details, the log gets the traceback.
         except Exception:
             code = Code.INTERNAL.name
-            span.fail(code)
+            tracing.mark_failed(span, code)
             log.exception("an RPC ended with an unexpected error")
-            await _abort(context, InternalError("Something went wrong here; the server's log tells more."))
+            refusal = InternalError("Something went wrong here; the server's log tells more.")
         finally:
-            span.set(rpc__response__status_code=code)
+            span.set_attribute("rpc.response.status_code", code)
             telemetry.RPCS.labels(method, code).inc()
             if timed:
                 telemetry.RPC_SECONDS.labels(method).observe(time.perf_counter() - started)
+    if refusal:
+        await _abort(context, refusal)
 
 
 def _span(method: str, metadata: Mapping[str, str]) -> contextlib.AbstractContextManager[tracing.Span]:
     """The span of an RPC; none for those that are called all the time by themselves."""
     if method.startswith(UNTRACED):
         return tracing.NO_SPAN
-    name = method.lstrip("/")
-    return tracing.span(name, kind="server", parent=metadata.get(request_context.TRACE_KEY, ""), rpc__method=name)
+    name, parent = method.lstrip("/"), metadata.get(request_context.TRACE_KEY, "")
+    return tracing.span(name, kind=tracing.SpanKind.SERVER, parent=parent, **{"rpc.method": name})
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StemTubeError) -> None:

@@ -6,13 +6,12 @@ from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.auth.passwords.old_hashes import MAX_HASH
+from services.common.limits import MAX_TOKEN_NAME, MAX_USERNAME
+from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import COLUMN_TYPES, NAMING
 
-MAX_USERNAME = 64
 MAX_EMAIL = 254
-MAX_CLIENT = 200
 MAX_ADDRESS = 45
-MAX_TOKEN_NAME = 100
 
 
 class Base(DeclarativeBase):
@@ -52,7 +51,7 @@ class Session(Base):
     last_use_time: Mapped[datetime | None]
     end_time: Mapped[datetime | None] = mapped_column(index=True)
     address: Mapped[str] = mapped_column(String(MAX_ADDRESS), default="")
-    client: Mapped[str] = mapped_column(String(MAX_CLIENT), default="")
+    client: Mapped[str] = mapped_column(String(MAX_CLIENT_NAME), default="")
 
 
 class RefreshToken(Base):

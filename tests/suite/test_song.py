@@ -16,6 +16,8 @@ import pytest
 
 from services.common import audio
 from services.common.audio import Samples
+from services.common.jobs.states import FINISHED_JSON_NAMES
+from services.common.parts import PARTS, part_json_name
 from songs.song import DemoSong
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import (
@@ -27,10 +29,10 @@ from stemtube.download.v1 import (
     upload_pb2_grpc,
 )
 from stemtube.job.v1 import job_pb2
-from tests.suite.client import FINAL, Client, Json, states
+from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD, Suite
 
-PARTS = ["acquire", "separation", "beats", "key", "chords", "structure", "lyrics"]
+JOB_PARTS = ["acquire", "separation", *PARTS]
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +57,15 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
                 changed[event["trackChanged"]["part"]] += 1
             elif event.get("job", {}).get("job", {}).get("id") == job_id:
                 jobs.append(event["job"])
-                if event["job"]["job"]["state"] in FINAL:
+                if event["job"]["job"]["state"] in FINISHED_JSON_NAMES:
                     break
-    assert states(jobs[-1]) == dict.fromkeys(PARTS, "succeeded"), jobs[-1]
+    assert states(jobs[-1]) == dict.fromkeys(JOB_PARTS, "succeeded"), jobs[-1]
     # Sections are found, and in the end named again by the singing.
-    assert changed == Counter(PARTS) + Counter(["structure"])
+    assert changed == Counter(JOB_PARTS) + Counter(["structure"])
     overall = [job["job"]["progress"] for job in jobs]
     assert overall == sorted(overall)
     assert overall[-1] == 1
-    for name in PARTS[1:]:
+    for name in JOB_PARTS[1:]:
         fractions = [part["progress"] for job in jobs for part in job["parts"] if part["name"] == name]
         assert fractions == sorted(fractions)
         assert len(set(fractions)) > 2 or name not in ("separation", "beats", "chords"), f"{name} showed no progress"
@@ -216,7 +218,7 @@ async def test_what_can_be_chosen_is_told(client: Client) -> None:
     assert not models["htdemucs"]["availability"]["available"]
     assert "htdemucs" in models["htdemucs"]["availability"]["unavailableReason"]
     backends = (await client.get("/backends"))["backends"]
-    assert {backend["part"] for backend in backends} == {f"PART_{name.upper()}" for name in PARTS[2:]}
+    assert {backend["part"] for backend in backends} == {part_json_name(part) for part in PARTS}
     whisper = next(backend for backend in backends if backend["name"] == "whisper")
     assert [model["name"] for model in whisper["models"] if model["default"]] == ["tiny.en"]
 

@@ -917,7 +917,7 @@ export interface components {
         /** @description A track has a new result. */
         "stemtube.download.v1.TrackChanged": {
             trackId: string;
-            /** @description The part that is new: acquire, separation, beats, key, chords, structure, lyrics. */
+            /** @description Name of the part that is new, as in TrackJobPart. */
             part: string;
         };
         /** @description A list of tracks, which may be empty. */
@@ -933,8 +933,8 @@ export interface components {
         /** @description The state of one part of a job. */
         "stemtube.download.v1.TrackJobPart": {
             /**
-             * @description acquire, separation, beats, key, chords, structure, lyrics; if a job has several separations, the later ones are
-             *     separation:2 and so on.
+             * @description acquire, separation, or a part of the analysis (PART_BEATS is beats); if a job has several separations, the later
+             *     ones are separation:2 and so on.
              */
             name: string;
             state: components["schemas"]["stemtube.job.v1.JobState"];

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.ending import end_api_tokens, is_valid_token
 from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret
-from services.auth.tables import MAX_TOKEN_NAME, ApiToken, Session, User
+from services.auth.tables import ApiToken, Session, User
 from services.auth.times import now
 from services.auth.users.names import checked_line
 from services.common.errors import (
@@ -20,10 +20,10 @@ from services.common.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from services.common.limits import MAX_LIFETIME_DAYS, MAX_TOKEN_NAME
 from services.common.rpc.auth import ADMIN, API_TOKEN_PREFIX, SCOPES, Identity
 from services.common.storage.database import Database
 
-LONGEST_LIFETIME = timedelta(days=366)
 MOST_TOKENS = 50
 KEPT_AFTER_END = timedelta(days=2)  # longer than any access token lives (see `access_token_minutes`)
 
@@ -66,10 +66,8 @@ class ApiTokens:
         chosen = set(scopes)
         if not chosen or not chosen <= set(SCOPES):
             raise InvalidInputError(f"Give one or more scopes of {', '.join(SCOPES)}.", "BAD_API_TOKEN")
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise InvalidInputError(
-                f"An API token can be valid for up to {LONGEST_LIFETIME.days} days.", "BAD_API_TOKEN"
-            )
+        if not timedelta(0) < lifetime <= timedelta(days=MAX_LIFETIME_DAYS):
+            raise InvalidInputError(f"An API token can be valid for up to {MAX_LIFETIME_DAYS} days.", "BAD_API_TOKEN")
         secret, created = new_secret(API_TOKEN_PREFIX), now()
         token = ApiToken(
             id=uuid.uuid4().hex,

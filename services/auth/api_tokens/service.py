@@ -9,12 +9,13 @@ from services.auth.sessions.signing_in import SigningIn, user_identity
 from services.auth.tables import ApiToken, User
 from services.auth.times import duration, lifetime, timestamp
 from services.auth.users.repository import UserRepository
+from services.common.limits import DEFAULT_TOKEN_DAYS
 from services.common.observe import audit
 from services.common.rpc.auth import ADMIN, require_admin, require_user
 from stemtube.auth.v1 import api_token_pb2 as pb
 from stemtube.auth.v1 import api_token_pb2_grpc
 
-DEFAULT_LIFETIME = timedelta(days=90)
+DEFAULT_LIFETIME = timedelta(days=DEFAULT_TOKEN_DAYS)
 
 
 class ApiTokenService(api_token_pb2_grpc.ApiTokenServiceServicer):

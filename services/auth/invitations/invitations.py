@@ -11,11 +11,9 @@ from services.auth.secret import digest, new_secret
 from services.auth.tables import Invitation
 from services.auth.times import now
 from services.common.errors import InvalidInputError, NotFoundError, PermissionDeniedError
+from services.common.limits import MAX_INVITATION_USES, MAX_LIFETIME_DAYS
 from services.common.rpc.auth import Identity
 from services.common.storage.database import Database
-
-MOST_USES = 1000
-LONGEST_LIFETIME = timedelta(days=366)
 
 
 class Invitations:
@@ -39,12 +37,10 @@ class Invitations:
             InvalidInputError: too many uses, or another lifetime than allowed (reason BAD_INVITATION).
             UnauthenticatedError, PermissionDeniedError: as for `calling_admin`.
         """
-        if not 1 <= uses <= MOST_USES:
-            raise InvalidInputError(f"An invitation can have 1 to {MOST_USES} uses.", "BAD_INVITATION")
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise InvalidInputError(
-                f"An invitation can be valid for up to {LONGEST_LIFETIME.days} days.", "BAD_INVITATION"
-            )
+        if not 1 <= uses <= MAX_INVITATION_USES:
+            raise InvalidInputError(f"An invitation can have 1 to {MAX_INVITATION_USES} uses.", "BAD_INVITATION")
+        if not timedelta(0) < lifetime <= timedelta(days=MAX_LIFETIME_DAYS):
+            raise InvalidInputError(f"An invitation can be valid for up to {MAX_LIFETIME_DAYS} days.", "BAD_INVITATION")
         code, created = new_secret(), now()
         invitation = Invitation(
             id=uuid.uuid4().hex,

@@ -6,12 +6,13 @@ from typing import Any
 from services.auth.invitations.invitations import Invitations
 from services.auth.tables import Invitation
 from services.auth.times import lifetime, timestamp
+from services.common.limits import DEFAULT_INVITATION_DAYS, DEFAULT_INVITATION_USES
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin
 from stemtube.auth.v1 import invitation_pb2 as pb
 from stemtube.auth.v1 import invitation_pb2_grpc
 
-DEFAULT_LIFETIME = timedelta(days=7)
+DEFAULT_LIFETIME = timedelta(days=DEFAULT_INVITATION_DAYS)
 
 
 class InvitationService(invitation_pb2_grpc.InvitationServiceServicer):
@@ -23,7 +24,7 @@ class InvitationService(invitation_pb2_grpc.InvitationServiceServicer):
     async def CreateInvitation(self, request: pb.CreateInvitationRequest, _context: Any) -> pb.CreateInvitationResponse:
         me = require_admin()
         life = lifetime(request.lifetime, DEFAULT_LIFETIME, "BAD_INVITATION")
-        invitation, code = await self._invitations.create(request.uses or 1, life, by=me)
+        invitation, code = await self._invitations.create(request.uses or DEFAULT_INVITATION_USES, life, by=me)
         audit.record("invitation created", invitation=invitation.id, uses=invitation.uses_left)
         return pb.CreateInvitationResponse(invitation=_message(invitation), code=code)
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 import bcrypt
 
 from services.auth.passwords.old_hashes import is_old, matches_old
-from services.auth.passwords.rules import MAX_PASSWORD
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.limits import MAX_PASSWORD
 from services.common.rpc.peers import present_client
 
 T = TypeVar("T")

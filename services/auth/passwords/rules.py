@@ -3,9 +3,8 @@
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_PASSWORD, MIN_PASSWORD
 
-MIN_PASSWORD = 8
-MAX_PASSWORD = 1024
 # The most frequent passwords in published breaches; 11,611 of them are long enough to be chosen here.
 COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_PASSWORD)
 # Words that people try first here, besides the user's name.

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.ending import end_api_tokens, end_sessions
 from services.auth.rechecks import locked_user, same_user
 from services.auth.secret import digest, new_secret
-from services.auth.tables import MAX_ADDRESS, MAX_CLIENT, ApiToken, RefreshToken, Session, User
+from services.auth.tables import MAX_ADDRESS, ApiToken, RefreshToken, Session, User
 from services.auth.times import now
 from services.common.errors import NotFoundError, UnauthenticatedError
+from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import Database
 
 CLOCKS_DIFFER = timedelta(minutes=2)
@@ -185,7 +186,7 @@ class Sessions:
             user_id=user.id,
             create_time=now(),
             address=address[:MAX_ADDRESS],
-            client=client[:MAX_CLIENT],
+            client=client[:MAX_CLIENT_NAME],
         )
         session.add(opened)
         await session.flush()

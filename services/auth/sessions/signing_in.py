@@ -8,12 +8,13 @@ from services.auth.passwords.hashing import PasswordHasher
 from services.auth.rechecks import PasswordChangedError, has_expired_password
 from services.auth.sessions.sessions import Sessions
 from services.auth.sessions.throttle import Throttle, account, address
-from services.auth.tables import MAX_USERNAME, User
+from services.auth.tables import User
 from services.auth.times import duration
 from services.auth.users.messages import user_message
 from services.auth.users.names import fold
 from services.auth.users.repository import UserRepository
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
+from services.common.limits import MAX_USERNAME
 from services.common.observe import audit
 from services.common.rpc.auth import ADMIN, CHANGE_PASSWORD, Identity
 from services.common.rpc.peers import present_client

@@ -11,9 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from services.auth.passwords.hashing import PasswordHasher
 from services.auth.passwords.old_hashes import is_old
 from services.auth.rechecks import calling_admin
-from services.auth.tables import MAX_USERNAME, User
+from services.auth.tables import User
 from services.auth.users.names import checked_email, fold
 from services.common.errors import AbortedError, InvalidInputError
+from services.common.limits import MAX_USERNAME
 from services.common.rpc.auth import Identity
 from services.common.storage.database import Database
 from stemtube.auth.v1 import import_pb2 as pb

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 
-from services.auth.tables import MAX_EMAIL, MAX_USERNAME
+from services.auth.tables import MAX_EMAIL
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_USERNAME
 
 # Refuses text that cannot be an address, or that mail programs would read as several addresses or as a header.
 # Whether mail arrives there, only sending some can show.

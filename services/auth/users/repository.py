@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.ending import end_api_tokens, end_sessions
 from services.auth.invitations.invitations import spend_invitation
 from services.auth.rechecks import ADMINS, calling_admin, locked_user
-from services.auth.tables import MAX_USERNAME, User
+from services.auth.tables import User
 from services.auth.times import now
 from services.auth.users.names import fold
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
+from services.common.limits import MAX_USERNAME
 from services.common.rpc.auth import Identity
 from services.common.storage.database import Database
 

@@ -12,12 +12,11 @@ from services.auth.users.messages import user_message
 from services.auth.users.names import checked_email, checked_username
 from services.auth.users.repository import UserRepository
 from services.common.errors import InvalidInputError
+from services.common.limits import DEFAULT_USERS_PAGE, MAX_USERS_PAGE
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin
 from stemtube.auth.v1 import user_pb2 as pb
 from stemtube.auth.v1 import user_pb2_grpc
-
-DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
 
 
 class UserService(user_pb2_grpc.UserServiceServicer):
@@ -38,7 +37,7 @@ class UserService(user_pb2_grpc.UserServiceServicer):
         require_admin()
         if request.page_size < 0:
             raise InvalidInputError("page_size must not be negative.", "BAD_REQUEST")
-        size = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        size = min(request.page_size or DEFAULT_USERS_PAGE, MAX_USERS_PAGE)
         found = await self._users.page(_read_page_token(request.page_token), size + 1)
         response = pb.ListUsersResponse(users=[user_message(user) for user in found[:size]])
         if len(found) > size:

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job, retry_while_database_down
 from services.common.jobs.records import JobRecord
-from services.common.jobs.tables import UNFINISHED, State, job_table, output_table
+from services.common.jobs.states import UNFINISHED, State
+from services.common.jobs.tables import job_table, output_table
 
 
 class LeaseStore:

@@ -30,8 +30,8 @@ from services.common.jobs.maintenance import Maintenance, OldJobs
 from services.common.jobs.records import INTERACTIVE, Backlog, JobRecord
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.states import State
 from services.common.jobs.store import JobStore, Submission
-from services.common.jobs.tables import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.jobs.worker import Handler, Worker
 from services.common.observe import request_context

@@ -17,7 +17,8 @@ from services.common.errors import AlreadyExistsError, PreconditionError
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job
 from services.common.jobs.records import COLUMNS, Backlog, JobRecord
-from services.common.jobs.tables import LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table
+from services.common.jobs.states import UNFINISHED, State
+from services.common.jobs.tables import LANE_TURNS, job_table, output_table, request_table
 
 WATCH_OVERLAP_SECONDS = 2.0
 AT_ONCE = 500

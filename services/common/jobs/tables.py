@@ -1,11 +1,7 @@
 """The tables of jobs; `services/common/jobs/migrations` creates them."""
 
-from typing import Literal
-
 import sqlalchemy as sa
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-UNFINISHED: tuple[State, ...] = ("queued", "running")
 LANE_TURNS = 1_000_000_000
 
 metadata = sa.MetaData()

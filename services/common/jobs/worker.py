@@ -18,8 +18,8 @@ from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.states import State
 from services.common.jobs.store import JobStore
-from services.common.jobs.tables import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import request_context, tracing
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from services.common.errors import InvalidInputError
+from services.common.limits import DEFAULT_FOUND, MAX_FOUND, MAX_QUERY
 from services.common.rpc.auth import require_user
 from services.download.fetching.addresses import check_link
 from services.download.fetching.cookies import CookieRules
@@ -13,8 +14,6 @@ from services.download.fetching.sites import deno_path
 from services.download.tracks.messages import fetching_message, song_message
 from stemtube.download.v1 import link_pb2 as pb
 from stemtube.download.v1 import link_pb2_grpc
-
-MAX_QUERY, MAX_FOUND, DEFAULT_FOUND = 200, 50, 10
 
 
 class LinkService(link_pb2_grpc.LinkServiceServicer):

@@ -7,6 +7,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.download.tracks.messages import track_job_message
 from stemtube.download.v1 import track_job_pb2 as pb
+from stemtube.job.v1 import job_pb2
 
 
 async def user_events(queue: JobQueue, user: str) -> AsyncGenerator[pb.WatchEventsResponse, None]:
@@ -15,7 +16,7 @@ async def user_events(queue: JobQueue, user: str) -> AsyncGenerator[pb.WatchEven
 
     def news(record: JobRecord) -> list[pb.WatchEventsResponse]:
         job = track_job_message(record)
-        done = {name for name, part in record.detail.get("parts", {}).items() if part["state"] == "succeeded"}
+        done = {part.name for part in job.parts if part.state == job_pb2.JOB_STATE_SUCCEEDED}
         fresh = done - finished.get(record.id, set())
         finished[record.id] = done
         if record.finished:

@@ -13,6 +13,7 @@ from services.download.fetching.link_tracks import LinkAdder
 from services.download.pipeline.admission import Admission
 from services.download.pipeline.events import user_events
 from services.download.pipeline.plan import unmade
+from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.submitting import track_work
 from services.download.pipeline.track_jobs import TrackJobs
 from services.download.tracks.messages import track_job_message
@@ -91,7 +92,7 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
         record = await self._jobs.get(caller.subject, request.job_id)
         if not record.finished:
             raise PreconditionError("The job has not ended yet.", "JOB_NOT_FINISHED")
-        made = {name for name, part in record.detail.get("parts", {}).items() if part["state"] == "succeeded"}
+        made = parts_in(record, SUCCEEDED)
         work = track_work(record.payload)
         plan = unmade(work.plan, made)
         if "acquire" in made and not (plan["separations"] or plan["analyses"]):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
+
 from services.common import audio
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.file_names import file_name
@@ -84,11 +86,11 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     async def GetLiveStems(self, request: pb.GetLiveStemsRequest, _context: Any) -> pb.GetLiveStemsResponse:
         record = await self._jobs.get(require_user().subject, request.job_id)
-        part = record.detail.get("parts", {}).get(request.part, {})
-        if part.get("state") != "running" or not part.get("live"):
+        live = record.detail.get("live", {}).get(request.part)
+        if not live:
             raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
         await self._objects.expect_right_store()
-        return pb.GetLiveStemsResponse(live=separation_pb2.LiveStems(**part["live"]))
+        return pb.GetLiveStemsResponse(live=ParseDict(live, separation_pb2.LiveStems()))
 
     async def _convert(self, user: str, key: str, wanted: str) -> str:
         derived = derived_key(key, wanted)

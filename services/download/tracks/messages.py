@@ -6,15 +6,15 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from services.common.harte import triad
-from services.common.jobs.messages import STATES, duration, error_message, job_message, timestamp
+from services.common.jobs.messages import job_message, timestamp
 from services.common.jobs.records import JobRecord
-from services.download.pipeline.plan import PART_NUMBERS, part_names
+from services.common.parts import PART_NUMBERS
+from services.download.pipeline.progress import job_parts
 from services.download.tables import Access, ObjectState, OwnStem
 from services.download.tracks.results import TrackData
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
-from stemtube.job.v1 import job_pb2
 
 
 def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
@@ -141,38 +141,5 @@ def fetching_message(javascript: str | None) -> link_pb2.GetFetchingResponse:
 
 
 def track_job_message(record: JobRecord) -> track_job_pb2.TrackJob:
-    """A track's job as a message. When a job has ended, no part of it is left waiting."""
-    shown = record.detail.get("parts", {})
-    parts = []
-    for name in part_names(record.payload["plan"]):
-        part = shown.get(name, {})
-        state = STATES[part.get("state", "queued")]
-        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            state = job_pb2.JOB_STATE_CANCELLED
-        waits = state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
-        parts.append(
-            track_job_pb2.TrackJobPart(
-                name=name,
-                state=state,
-                progress=min(part.get("progress", 0.0), 1.0),
-                stage=part.get("stage", "") if waits else "",
-                eta=duration(part.get("eta_seconds")) if waits else None,
-                queue_position=part.get("queue_position", 0) if waits else 0,
-                error=error_message(part.get("error")),
-                live=_live_message(record.id, name, part.get("live")) if waits else None,
-                bytes_per_second=(part.get("bytes_per_second") or 0.0) if waits else 0.0,
-            )
-        )
-    return track_job_pb2.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)
-
-
-def _live_message(job_id: str, part: str, live: dict[str, Any] | None) -> track_job_pb2.LiveSeparation | None:
-    if not live:
-        return None
-    return track_job_pb2.LiveSeparation(
-        stems=[
-            track_job_pb2.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
-            for stem in live["stems"]
-        ],
-        ready_seconds=live["count"] * live["stretch_samples"] / live["sample_rate_hz"],
-    )
+    """A track's job as a message."""
+    return track_job_pb2.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=job_parts(record))

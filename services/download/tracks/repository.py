@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.common.limits import MAX_TITLE
 from services.common.storage.database import Database
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
+from services.download.tables import MAX_SOURCE, Access, OwnStem, Stem, Track, Upload
 from services.download.tracks.results import (
     STEMS,
     TrackData,

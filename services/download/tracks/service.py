@@ -5,15 +5,15 @@ from typing import Any
 
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from services.common.jobs.records import JobRecord
+from services.common.limits import MAX_TITLE
 from services.common.observe import audit
+from services.common.parts import PART_NAMES, PARTS
 from services.common.rpc.auth import Identity, require_user
 from services.download.fetching.link_tracks import LinkAdder
 from services.download.pipeline.admission import Admission
-from services.download.pipeline.plan import PARTS
 from services.download.pipeline.submitting import TrackWork
 from services.download.pipeline.track_jobs import TrackJobs
 from services.download.playlists.playlists import Playlists
-from services.download.tables import MAX_TITLE
 from services.download.tracks.edits import checked_part
 from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_job_message, track_message
@@ -120,9 +120,9 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
 
     async def RevertPart(self, request: pb.RevertPartRequest, _context: Any) -> pb.RevertPartResponse:
         user = require_user().subject
-        if request.part not in PARTS:
-            raise InvalidInputError("part is one of " + ", ".join(PARTS.values()), "BAD_REQUEST")
-        await self._user_tracks.revert(user, request.track_id, PARTS[request.part], to_shared=request.to_shared)
+        if request.part not in PART_NAMES:
+            raise InvalidInputError("part is one of " + ", ".join(PARTS), "BAD_REQUEST")
+        await self._user_tracks.revert(user, request.track_id, PART_NAMES[request.part], to_shared=request.to_shared)
         return pb.RevertPartResponse(track=track_message(await self._library.track_of(user, request.track_id)))
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:

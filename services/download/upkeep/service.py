@@ -3,8 +3,9 @@
 from typing import Any
 
 from services.common.errors import InvalidInputError
-from services.common.jobs.messages import STATES, timestamp
+from services.common.jobs.messages import timestamp
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.states import STATE_NUMBERS
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin, require_user
 from services.download.upkeep.cleanup import cleanup_message, get_cleanup, start_cleanup
@@ -69,7 +70,7 @@ class UpkeepService(upkeep_pb2_grpc.UpkeepServiceServicer):
                 for kind in found.storage
             ],
             storage_time=timestamp(found.storage[0].count_time.timestamp()) if found.storage else None,
-            jobs=[pb.JobCount(state=STATES[state], count=count) for state, count in sorted(jobs.items())],
+            jobs=[pb.JobCount(state=STATE_NUMBERS[state], count=count) for state, count in sorted(jobs.items())],
         )
 
     async def StartCleanup(self, request: pb.StartCleanupRequest, _context: Any) -> pb.StartCleanupResponse:

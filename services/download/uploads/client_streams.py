@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from services.common.errors import InvalidInputError, StemTubeError, TooSlowError
+from services.common.limits import MAX_CHUNK_BYTES
 from services.common.rpc.limits import Slots
 from services.download.config import DownloadSection
 
-# Of one message; the contract asks for chunks of at most 1 MiB.
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
+# Of one message.
+MAX_REQUEST_BYTES = 2 * MAX_CHUNK_BYTES
 READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.jobs.messages import timestamp
 from services.common.jobs.records import JobRecord
+from services.common.limits import MAX_UPLOAD_METADATA
 from services.common.rpc.auth import require_user
 from services.download.pipeline.admission import Admission
 from services.download.pipeline.submitting import TrackWork
@@ -23,7 +24,7 @@ from services.download.uploads.uploads import Uploads
 from stemtube.download.v1 import upload_pb2 as pb
 from stemtube.download.v1 import upload_pb2_grpc
 
-MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
+MAX_FILENAME = 1000
 
 
 class UploadService(upload_pb2_grpc.UploadServiceServicer):
@@ -104,7 +105,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        checked_header("metadata", request.metadata, MAX_CLIENT_METADATA)
+        checked_header("metadata", request.metadata, MAX_UPLOAD_METADATA)
         checked_text("filename", request.filename, MAX_FILENAME, may_be_empty=True)
         await self._jobs.plan(_header(request.filename, _options(request)))
         await self._admission.expect_room(user, request.size_bytes)

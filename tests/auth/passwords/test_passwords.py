@@ -8,8 +8,9 @@ import bcrypt
 import pytest
 
 from services.auth.passwords.hashing import MOST_WAITING, PasswordHasher
-from services.auth.passwords.rules import MAX_PASSWORD, checked_password
+from services.auth.passwords.rules import checked_password
 from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.limits import MAX_PASSWORD
 from services.common.rpc.peers import Client, set_client
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
 from services.common.jobs.records import JobRecord
+from services.common.parts import PART_NAMES
 from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSettings
-from services.download.pipeline.plan import PARTS, make_plan, unmade
+from services.download.pipeline.plan import make_plan, unmade
 from services.download.pipeline.submitting import track_work
 from services.download.servicers import Servicers
 from stemtube.analysis.v1 import analysis_pb2
@@ -60,9 +61,9 @@ class Services:
             status = analysis.parts.add(
                 part=part.part, state=job_pb2.JOB_STATE_FAILED, error={"code": 3, "reason": "TIRED"}
             )
-            if PARTS[part.part] in self.works:
+            if PART_NAMES[part.part] in self.works:
                 status.CopyFrom(analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED))
-                getattr(status, PARTS[part.part]).SetInParent()
+                getattr(status, PART_NAMES[part.part]).SetInParent()
         await on_update(analysis)
         return analysis
 
@@ -109,7 +110,7 @@ async def rpcs(acquiring: Acquiring, settings: DownloadSettings, services: Servi
 
 
 def shown(record: JobRecord) -> dict[str, str]:
-    return {name: part["state"] for name, part in record.detail["parts"].items()}
+    return {part["name"]: part["state"].removeprefix("JOB_STATE_").lower() for part in record.detail["parts"]}
 
 
 async def test_parts_that_failed_are_made_again_as_they_were_chosen(

@@ -16,7 +16,7 @@ from services.common.jobs.queue import JobQueue
 from services.common.jobs.tables import job_table, metadata
 from services.common.storage.database import Database, migrate
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_job_pb2
 from stemtube.job.v1 import job_pb2
 from tests.common.postgres import create_database
 from tests.common.schema import differences
@@ -171,7 +171,7 @@ async def test_progress_that_earlier_versions_kept_is_the_contracts_json_now(url
     await migrate(url, "services.common.jobs")
     async with Database(url) as database, database.read() as session:
         kept = {row.id: row for row in await session.execute(sa.select(job_table))}
-    track = ParseDict({"parts": kept["t"].detail["parts"]}, download_pb2.TrackJob())
+    track = ParseDict({"parts": kept["t"].detail["parts"]}, track_job_pb2.TrackJob())
     assert [(part.name, part.state, part.progress) for part in track.parts] == [
         ("acquire", job_pb2.JOB_STATE_SUCCEEDED, 1.0),
         ("separation", job_pb2.JOB_STATE_RUNNING, 0.5),

@@ -183,13 +183,13 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept, short = (
-        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.01))
+        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.3))
     )
     going_on = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", going_on.id, 0, pieces(b"abc"), finishing)
     left = await kept.create("ann", "b.wav", 6, None, "")
     await short.append("ann", left.id, 0, pieces(b"abc"), finishing)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)
     with pytest.raises(NotFoundError):
         await kept.get("ann", left.id)
     nothing = timedelta()

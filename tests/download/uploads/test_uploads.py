@@ -18,6 +18,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.storage import spool
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Upload
@@ -51,8 +52,9 @@ async def database(place: str, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def objects(place: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+async def objects(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ObjectStore]:
     if not place.endswith("s3"):
+        monkeypatch.setattr(spool, "BUFFER_BYTES", 1)  # each byte waits in a file, as it would if there were many
         yield ObjectStore.from_url(str(tmp_path / "objects"))
         return
     async with TestServer(S3Server().app()) as http:
@@ -181,13 +183,13 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept, short = (
-        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.01))
+        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.3))
     )
     going_on = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", going_on.id, 0, pieces(b"abc"), finishing)
     left = await kept.create("ann", "b.wav", 6, None, "")
     await short.append("ann", left.id, 0, pieces(b"abc"), finishing)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)
     with pytest.raises(NotFoundError):
         await kept.get("ann", left.id)
     nothing = timedelta()

@@ -1,4 +1,4 @@
-"""What decoding is of a job's work: `python -m bench.decoding [--seconds 180] [--repeats 3]`.
+"""Measures the share of decoding in a job's work: `python -m bench.decoding [--seconds 180] [--repeats 3]`.
 
 Decodes a song as the workers do, and reads the same samples from a file, as a worker could if they were kept for it.
 Then runs the analysis of a mix and its separation with the small bundled model, each by its worker's own code, warm.

@@ -1,4 +1,4 @@
-"""What the bytes of an upload cost: `python -m bench.uploads [--megabytes 100] [--rounds 3]`.
+"""Measures the cost of an upload's bytes: `python -m bench.uploads [--megabytes 100] [--rounds 3]`.
 
 A file goes through gateway and library into a directory: in one request, and by tus in pieces of 4 MiB, as the page
 sends them. Each is compared with plain writing of the same bytes to the same disk, in turns. A song costs its check,

@@ -26,7 +26,7 @@ FAILED = 4000  # WebSocket close codes from here on mean a permanent error
 
 
 class ApiError(Exception):
-    """The suite refused, or does not answer; the message is for a person.
+    """The suite refused, or does not answer. The message is for people.
 
     Attributes:
         status: of HTTP, if it was a refusal.
@@ -40,7 +40,7 @@ class AwayError(ApiError):
 
 
 class _SignedOutError(ApiError):
-    """The access token is no longer good."""
+    """The access token is no longer valid."""
 
 
 class Api:
@@ -53,7 +53,7 @@ class Api:
         must_change_password: the user can do nothing but `change_password`.
 
     Raises:
-        ApiError: that is no address.
+        ApiError: the address is invalid.
     """
 
     def __init__(self, url: str) -> None:
@@ -70,7 +70,7 @@ class Api:
         parts = urlsplit(self._url)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
-            # Proxies lead away from this machine.
+            # No proxy: it could send requests for this machine elsewhere.
             trust_env=not is_this_machine(self._url),
             cookie_jar=aiohttp.CookieJar(unsafe=True),
             # A client that keeps cookies must send an Origin, as a browser does.
@@ -79,7 +79,7 @@ class Api:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        # The session's refresh token would live on for weeks.
+        # Otherwise the session's refresh token would stay valid for weeks.
         with contextlib.suppress(ApiError):
             if self._token:
                 await self._call("POST", "/api/v1/auth/logout")
@@ -235,7 +235,7 @@ class Api:
             raise ApiError(refusal)
 
     async def download(self, path: str, to: Path) -> None:
-        """Saves what a path below the gateway gives; a file is there whole or not at all.
+        """Saves the file at a path below the gateway, whole or not at all.
 
         Raises:
             ApiError: as for `get`, or it cannot be saved.
@@ -244,7 +244,7 @@ class Api:
             await _write(answer, to)
 
     async def save(self, path: str, folder: Path) -> Path:
-        """Saves what a path below the gateway gives in a folder, under the name that it has there; returns the file.
+        """Saves the file at a path below the gateway in a folder, under the name that the gateway gives. Returns it.
 
         Raises:
             ApiError: as for `download`.
@@ -281,7 +281,7 @@ class Api:
     async def _answer(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer; everything else is an ApiError."""
+        """A successful answer; everything else is an ApiError."""
         url, own = self._url + path, self._headers | (headers or {})
         try:
             async with self._session.request(method, url, headers=own, **arguments) as answer:
@@ -308,7 +308,7 @@ async def _headers(answer: aiohttp.ClientResponse) -> Mapping[str, str]:
 
 
 async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
-    """Writes the content of an answer, and makes the file's folder; the file is there whole or not at all."""
+    """Writes the content of an answer, whole or not at all, and makes the file's folder."""
     draft = to.with_name(to.name + ".part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)

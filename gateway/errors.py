@@ -58,7 +58,7 @@ _TRANSPORT_MESSAGES = {
 _HTTP_ERRORS = {
     400: (Code.INVALID_ARGUMENT, "BAD_REQUEST", "The request is malformed."),
     403: (Code.PERMISSION_DENIED, "PERMISSION_DENIED", "This is not allowed."),
-    404: (Code.NOT_FOUND, "NO_SUCH_ROUTE", "There is nothing at this address; /api/docs lists what there is."),
+    404: (Code.NOT_FOUND, "NO_SUCH_ROUTE", "There is nothing at this address; /api/docs lists the routes."),
     405: (Code.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", "This address does not know that method."),
     413: (Code.RESOURCE_EXHAUSTED, TOO_LARGE, "The body is larger than allowed."),
 }

@@ -42,7 +42,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]
-"""Called with what is done, and the bytes done and to be done (0: not known)."""
+"""Called with the current item, the bytes done, and their total (0: not known)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def damaged(self) -> bool:
-        """It is an original, and not what its name says: originals are named by the SHA-256 of what was uploaded."""
+        """Whether it is a damaged original: originals are named by the SHA-256 of their bytes."""
         folder, _, digest = self.name.partition("/")
         return folder == ORIGINALS and bool(_DIGEST.fullmatch(digest)) and digest != self.sha256
 

@@ -1,4 +1,4 @@
-"""Takes over an installation of the old StemTube."""
+"""Imports an installation of the old StemTube."""
 
 from pathlib import Path
 from typing import Annotated

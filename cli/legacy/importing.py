@@ -1,4 +1,4 @@
-"""Takes over an installation of the old StemTube: `stemtube admin import-stemtube`."""
+"""Imports an installation of the old StemTube: `stemtube admin import-stemtube`."""
 
 import asyncio
 import hashlib
@@ -63,7 +63,7 @@ async def import_stemtube(
     """Imports what is missing, or only reports what would be imported.
 
     Raises:
-        ApiError: the services are away, or the user who is signed in is no admin.
+        ApiError: the services are away, or the signed-in user is no admin.
     """
     report = Report()
     importer = _Importer(old, services, report, apply)

@@ -27,7 +27,7 @@ BLOCK_SAMPLES = 65536
 
 _EXACT = frozenset({"aiff", "au", "flac", "tak", "tta", "wav", "wv"})
 _DECLARING = _EXACT | {"ape", "caf", "mp4", "ogg"}
-"""Containers that count the samples, in the header or on the last page; others guess from the size or do not tell."""
+"""Containers that count the samples, in the header or on the last page; others estimate them, or do not count."""
 _RESYNCING = frozenset({"mp3", "aac", "ac3", "eac3", "mpeg", "mpegts", "amr"})
 """Containers that search for the next frame in any data, so they find some in anything."""
 _MPEG_CODECS = frozenset({"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"})
@@ -264,7 +264,7 @@ class Reader:
             # PyAV fails when our stream is flushed at the end, if other streams appeared later (MPEG-TS, FLV).
             pass
         if mpeg_audio:
-            # Junk behind the last frame (tags that FFmpeg does not know) is common and harmless; half a frame is not.
+            # Unknown data after the last frame (tags unknown to FFmpeg) is common and harmless; half a frame is not.
             self._last_failed = mpeg.is_partial_frame(data)
 
     def _fail(self) -> None:
@@ -291,7 +291,7 @@ class Reader:
             self._on_progress(self._progress)
 
     def _judge(self) -> None:
-        """Raises what is wrong with the file, now that all of it was seen."""
+        """Raises the error of a bad file, once all of it was read."""
         name = container_name(self._container)
         if name in _RESYNCING and self._failed * 2 > self._packets:
             raise InvalidInputError("the file is neither audio nor video", "NOT_AUDIO")
@@ -341,14 +341,14 @@ class _Unpacker:
 
 
 def _plausible(block: Samples) -> Samples:
-    """Float files can hold NaN, infinity and what is as bad for every model; such samples become silence."""
+    """Float files can hold NaN, infinity and absurd values, which no model can use. Such samples become silence."""
     if not np.abs(block).max(initial=0) <= _MAX_AMPLITUDE:
         block[~(np.abs(block) <= _MAX_AMPLITUDE)] = 0
     return block
 
 
 def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
-    """The duration that the header vouches for, 0 if it does not."""
+    """The duration that the header states reliably; 0 if it does not."""
     name = container_name(container)
     if name in _DECLARING and stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)

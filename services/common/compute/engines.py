@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 REST_SECONDS = (5.0, 30.0, 120.0, 600.0)
 """Of a device that failed at one job, at two different ones, … and at none between them."""
 TRY_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Between two tries of a device that does not prove itself; the last one from then on."""
+"""Seconds between two checks of a device that fails them; the last value repeats."""
 
 
 @dataclass(eq=False)
@@ -79,7 +79,7 @@ class Engines:
         return len(self._places)
 
     def start(self, tell_room: Callable[[int], None]) -> None:
-        """Begins to prove the devices.
+        """Begins to check the devices.
 
         Args:
             tell_room: called with the number of tasks that can be done at a time, now and whenever it changes.

@@ -35,7 +35,7 @@ class ObjectWriter:
         Raises:
             UnavailableError: the storage does not take them.
         """
-        # obstore waits for parts in flight before it takes a piece, whatever parts the piece fills.
+        # obstore waits for parts in flight before it takes a piece, even if the piece fills no part.
         rest = memoryview(piece)
         while rest:
             to_boundary = self._part_bytes - self.size % self._part_bytes

@@ -63,7 +63,7 @@ def simulate(jobs: Iterable[tuple[float, float]], rule: Rule, starts: Starts) ->
     Args:
         jobs: (arrival, seconds of work) by arrival.
         rule: with `fewest` above 0 these pods are there from the beginning, and the time ends with the last job.
-        starts: what a pod takes before its first job.
+        starts: the delay of a pod before its first job.
 
     Raises:
         ValueError: a job is longer than the grace of a pod that goes, which is not simulated.

@@ -44,7 +44,7 @@ def write_song(path: Path, size: int) -> None:
 
 
 def write_noise(path: Path, size: int) -> None:
-    """Writes what is no song."""
+    """Writes a file that is no song."""
     path.write_bytes(os.urandom(size))
 
 

@@ -26,7 +26,7 @@ def run(work: Coroutine[Any, Any, T], *, ends_with_signal: bool = False) -> T:
     """Runs a command to its end. A signal cancels it, and it cleans up.
 
     Args:
-        work: what to do.
+        work: the coroutine function to run.
         ends_with_signal: that is its regular end.
 
     Raises:

@@ -100,7 +100,7 @@ def _note(part: Json, state: str) -> str:
 
 
 def print_summary(console: Console, track: Json, seconds: dict[str, float], stems: Iterable[Path] = ()) -> None:
-    """Prints what was found.
+    """Prints the results.
 
     Args:
         console: for people.

@@ -1,4 +1,4 @@
-"""Songs of about half a minute whose beats are known exactly, for what the reference songs have little of.
+"""Songs of about half a minute whose beats are known exactly, for cases that the reference songs have few of.
 
 Meters from two to seven beats, beats of two or three parts, upbeats, strong off-beats, swing, music without drums,
 sustained strings, chorales and tempi that drift, played by the band of the demo song. `recipes` lists them; the same

@@ -1,4 +1,4 @@
-"""Songs whose chords are known exactly, for what the reference songs have little of.
+"""Songs whose chords are known exactly, for cases that the reference songs have few of.
 
 Those of `songs.key_songs`, which change key, and kinds of their own: single triads with pauses, inversions, sevenths,
 the rarer qualities, and the same held by strings. A chord's name follows from its notes.

@@ -1,4 +1,4 @@
-"""Songs made from chords and scales, so that their keys are known exactly: what `bench.keys` measures with.
+"""Songs made from chords and scales, so that their keys are known exactly, for `bench.keys`.
 
 Every kind of song is one way in which keys are mistaken for each other: modes, a relative major in the chorus, chords
 borrowed from other keys, changes of key. Chords are written as Roman numerals over the tonic; instruments are those of

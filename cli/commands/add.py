@@ -42,7 +42,7 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
         api: signed in.
         sources: of a folder all files count that hold audio, hidden ones apart.
         console: where people read.
-        options: what to make, as from `make_options`.
+        options: the stems and parts to make, as from `make_options`.
 
     Raises:
         ApiError: there is no such file or folder, or the suite is away.

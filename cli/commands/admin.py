@@ -84,7 +84,7 @@ def copying(console: Console) -> Iterator[Tell]:
 
 
 def show_backup(summary: Summary, folder: Path, console: Console) -> None:
-    """Prints what a backup holds, and what is wrong with it."""
+    """Prints the contents of a backup, and its faults."""
     names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
     line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
     if summary.gone:
@@ -148,7 +148,7 @@ def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it i
 
 
 def restore_command(
-    folder: Annotated[Path, typer.Argument(help="What `backup` made.")],
+    folder: Annotated[Path, typer.Argument(help="The folder that `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the databases and objects that are there.")] = False,
     keep_sign_ins: Annotated[
         bool,

@@ -106,7 +106,7 @@ async def _data_folder(data_dir: Path) -> AsyncIterator[Path]:
 
 
 def _remove_left_behind(data_dir: Path) -> None:
-    """Removes what demos left that failed or were killed."""
+    """Removes the folders of demos that failed or were killed."""
     for folder in data_dir.glob(f"{PREFIX}*"):
         if time.time() - folder.stat().st_mtime < LEFT_BEHIND_SECONDS:
             continue  # it may be starting just now
@@ -120,5 +120,5 @@ def demo_command(
     song: Annotated[Path | None, typer.Argument(help="A song of yours; one is made unless given.")] = None,
     out: Out = Path("out"),
 ) -> None:
-    """Starts a suite of its own, processes a song, prints what was found, and stops the suite."""
+    """Starts a suite of its own, processes a song, prints the results, and stops the suite."""
     run(run_demo(load(SuiteSettings), song, out, console))

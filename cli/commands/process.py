@@ -1,4 +1,4 @@
-"""Processes one song on a running suite and shows what happens."""
+"""Processes one song on a running suite and shows the progress."""
 
 import json
 from collections.abc import Sequence
@@ -53,14 +53,14 @@ def make_options(models: Sequence[str], backends: Sequence[str], language: str) 
 async def process(
     api: Api, source: str, out: Path | None, console: Console, *, options: Json | None = None, as_json: bool = False
 ) -> Outcome:
-    """Processes a file or a link, saves the stems below `out` (None: not at all) and prints what was found.
+    """Processes a file or a link, saves the stems below `out` (None: not at all) and prints the results.
 
     Args:
         api: signed in.
         source: path of a file, or an http(s) link.
         out: a folder named after the title is made there.
         console: where people, or programs with `as_json`, read.
-        options: what to make, as from `make_options`.
+        options: the stems and parts to make, as from `make_options`.
         as_json: print the track as JSON, with the paths of its saved stems as `files` in the order of its `stems`, and
             nothing else; progress goes to standard error.
 
@@ -149,7 +149,7 @@ def process_command(
         bool, typer.Option("--json", help="Print the full result as JSON, with the saved stems as files.")
     ] = False,
 ) -> None:
-    """Processes a song on a running suite and prints what was found."""
+    """Processes a song on a running suite and prints the results."""
 
     async def work(api: Api) -> bool:
         options = make_options(model or (), backend or (), language)

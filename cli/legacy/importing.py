@@ -41,7 +41,7 @@ class Report:
 
     Attributes:
         counts: by kind and outcome.
-        notes: what was skipped, and why.
+        notes: skipped entries, with reasons.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)

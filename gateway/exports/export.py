@@ -76,7 +76,7 @@ class Rendering:
 
     Args:
         type: of the file.
-        stems: what it is made of.
+        stems: the stems that it is made of.
         with_mix: it is also made of the original, which comes before the stems.
         parameters: for `render`; JSON.
     """

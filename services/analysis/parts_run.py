@@ -30,7 +30,7 @@ class PartsRun:
     """The parts of one task. Each may run in a thread of its own.
 
     Args:
-        choices: what is made of each part.
+        choices: the choices for each part.
         done: content of the parts that are finished already.
         report: where news goes.
         language_model: for backends that ask one.

@@ -8,7 +8,7 @@ from services.common.weights.store import WeightStore, pull
 
 
 def main() -> None:
-    """Fetches what the command line names, `BACKEND` or `BACKEND/MODEL`; ends as `pull` does."""
+    """Fetches the model that the command line names, `BACKEND` or `BACKEND/MODEL`; ends as `pull` does."""
     settings = load(Settings)
     pull(WeightStore(settings.weights_dir, offline=settings.offline), registry.weights, sys.argv[1:])
 

@@ -50,7 +50,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         device: the setting for the workers' device, on which the best model depends.
         draining: ends watches when the server does.
         language_model: the workers' setting, on which the best structure depends.
-        order: the workers' setting for what `auto` tries.
+        order: the workers' setting for the order of `auto`.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class AnalysisWorker:
 
     Args:
         settings: of the process.
-        make_work: importable; makes in the child what does the work.
+        make_work: importable; makes in the child the object that does the work.
         prove: importable; proves in the child that the device of the settings computes, see `Engine`.
         make_engines: puts engines together.
     """

@@ -40,7 +40,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         objects: where the audio is.
         weights: show which models are available.
         draining: ends watches when the server does.
-        order: the workers' setting for what `auto` tries.
+        order: the workers' setting for the order of `auto`.
     """
 
     def __init__(

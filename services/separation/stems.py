@@ -158,7 +158,7 @@ class LiveStem:
             self._rest = self._rest[:, self.stretch_samples :]
 
     def finish(self) -> None:
-        """Puts what is left."""
+        """Puts the remaining samples."""
         if self._rest.shape[1]:
             self._store(self._rest)
 

@@ -53,7 +53,7 @@ class SeparationWorker:
     Args:
         settings: of the process.
         objects: where mixes and stems are.
-        make_work: importable; makes in each child what does the work.
+        make_work: importable; makes in each child the object that does the work.
         prove: importable; proves in each child that the device of the settings computes, see `Engine`.
         make_engines: puts engines together.
     """

@@ -127,7 +127,7 @@ class Section:
     Args:
         start: in seconds.
         end: in seconds.
-        label: what people call it.
+        label: its usual name.
         confidence: of its boundaries.
         group: sections with the same number sound alike.
         level: mean level in dB, for comparison within the song.

@@ -62,7 +62,7 @@ def availability(part: Part, name: str, store: WeightStore, model: str = "") -> 
     """Whether a backend can be used now, and why (not). Loads nothing; may ask a hub.
 
     Args:
-        part: what the backend finds.
+        part: the part that the backend finds.
         name: of the backend, not `auto`.
         store: where weights are found.
         model: which of its models; empty: any.
@@ -87,7 +87,7 @@ def choose(
     """Resolves a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
 
     Args:
-        part: what is wanted.
+        part: the wanted part.
         backend: a name, or `auto` for the best available one.
         model: of the backend, or `auto`.
         store: where weights are found.
@@ -95,7 +95,7 @@ def choose(
         failed: (backend, model) that could not be used although they seemed available, and why.
         language_model: that the operator has named. Backends that ask one are no automatic choice without; by name
             they are chosen all the same, for what is wrong then concerns their part alone.
-        order: what `auto` tries.
+        order: the order of `auto`.
         language: that the model must know; empty: any.
 
     Raises:
@@ -129,12 +129,12 @@ def load(
     """Fetches a backend's weights if need be and brings it into memory; it then serves any number of tracks.
 
     Args:
-        part: what the backend finds.
+        part: the part that the backend finds.
         name: of the backend, not `auto`.
         store: where weights are found.
         model: which of its models, where there are several.
         device: "cpu", "cuda" or "auto"; backends that only know the CPU stay there.
-        progress: called with the fraction fetched, in [0, 1]; what it raises stops the download.
+        progress: called with the fraction fetched, in [0, 1]; an exception from it stops the download.
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).

@@ -53,9 +53,9 @@ class Converter:
     channels to fewer keeps them in place and leaves the others silent.
 
     Args:
-        source: what comes in.
-        sample_rate_hz: what goes out.
-        channels: what goes out.
+        source: the layout of the input.
+        sample_rate_hz: of the output.
+        channels: of the output.
     """
 
     def __init__(self, source: Layout, sample_rate_hz: int, channels: int) -> None:

@@ -44,7 +44,7 @@ class Peaks:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Reads what `to_bytes` wrote.
+        """Reads the bytes of `to_bytes`.
 
         Raises:
             InvalidInputError: reason NOT_PEAKS.

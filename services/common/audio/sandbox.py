@@ -93,7 +93,7 @@ class Sandbox:
         memory_mib: of its data.
         cpu_seconds: that it may compute.
         wall_seconds: that it may be waited for.
-        task: what it does; importable.
+        task: the function to run; importable.
         require_confinement: decode nothing where something is not limited; otherwise log a warning once.
     """
 

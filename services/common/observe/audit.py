@@ -14,7 +14,7 @@ def record(action: str, **facts: object) -> None:
     """Writes a line.
 
     Args:
-        action: what was done, in the past tense.
-        facts: ids of what it was done to.
+        action: a verb in the past tense.
+        facts: ids of its objects.
     """
     log.info(action, audit=True, address=present_client().address, **facts)

@@ -21,8 +21,8 @@ class LogRecord:
     Args:
         time: when.
         level: one of `LEVELS`.
-        event: what happened.
-        fields: what else is known, as texts; of an exception only its kind.
+        event: the event.
+        fields: further facts, as texts; of an exception only its kind.
     """
 
     time: datetime
@@ -54,7 +54,7 @@ def recent(level: str = "", text: str = "") -> Iterator[LogRecord]:
 
     Args:
         level: the least one; empty for all.
-        text: what a record contains, in any case.
+        text: a part of the record, in upper or lower case.
     """
     wanted = LEVELS[LEVELS.index(level) if level else 0 :]
     for record in reversed(_records.copy()):

@@ -71,7 +71,7 @@ def span(
         name: of the kind of work; what differs from time to time is an attribute.
         kind: of the work.
         parent: `traceparent` of the span in another process that it is part of.
-        attributes: what else is known.
+        attributes: further facts.
     """
     return _span(_tracer, name, kind, parent, attributes) if _tracer else NO_SPAN
 

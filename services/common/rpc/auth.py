@@ -51,7 +51,7 @@ class Identity:
         subject: a user's id, or a service's name.
         name: for people.
         kind: which of the two it is.
-        admin: may do what admins do.
+        admin: has the rights of an admin.
         session_id: of the session or API token that the access token was got with.
         scopes: the token's scopes; None for all that its bearer may do.
     """

@@ -120,7 +120,7 @@ def with_operations(
     """A service with the RPCs for admins about its process.
 
     Args:
-        service: what is served.
+        service: the service to serve.
         work: returns the backlog of the service's queue, if it has one.
         models: that can be fetched here, if there are any.
     """

@@ -109,7 +109,7 @@ def grpc_peer(peer: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens there is out of reach for other machines."""
+    """Whether other machines cannot reach the address."""
     parsed = _parsed(host)
     return host == "localhost" or (parsed is not None and parsed.is_loopback)
 

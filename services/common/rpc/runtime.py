@@ -27,7 +27,7 @@ class Worker(Protocol):
     """The worker that does a service's jobs."""
 
     async def close(self) -> None:
-        """Frees what the worker holds."""
+        """Frees the resources of the worker."""
         ...
 
 
@@ -114,7 +114,7 @@ async def run_with_jobs(
         callers: verifies the callers.
         jobs: started and closed here.
         worker: closed here; None in a process that only serves.
-        service: what is served; None in a process that only works.
+        service: the service to serve; None in a process that only works.
         listen: host:port of gRPC.
         health_listen: host:port of /healthz, /readyz and /metrics.
         draining: shared with the servicer's streams.

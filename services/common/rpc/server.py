@@ -177,7 +177,7 @@ async def serve(
     """Serves until SIGTERM or SIGINT, then drains.
 
     Args:
-        service: what is served.
+        service: the service to serve.
         listen: host:port of gRPC.
         health_listen: host:port of /healthz, /readyz and /metrics.
         verifier: checks access tokens.
@@ -185,7 +185,7 @@ async def serve(
         network: TLS and limits; plain on loopback unless given.
         routes: what the HTTP server on `health_listen` serves besides.
         grace_seconds: how long running RPCs may take to end.
-        when_draining: what else ends meanwhile.
+        when_draining: further work to end.
         problem: returns why requests cannot be served now, for /readyz; empty if they can.
         database: SQLite file; once it is found to be damaged, readiness and gRPC health say that nothing is served.
 

@@ -77,7 +77,7 @@ class Spool:
         await _in_thread(self._link, path)
 
     async def clear(self) -> None:
-        """Forgets all bytes; what was linked stays."""
+        """Forgets all bytes; linked files stay."""
         self._buffer.clear()
         self._written = 0
         self._is_linked, self.is_linkable = False, None

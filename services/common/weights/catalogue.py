@@ -42,7 +42,7 @@ class Entry:
     """The facts about a choice that are known before it is loaded.
 
     Args:
-        name: what a user chooses it by, unique within its catalogue.
+        name: the name to choose it by, unique within its catalogue.
         licence: of code and weights, in one line.
         version: changes whenever the same audio may give another result; part of cache keys.
         cost: computing time, in a unit that the catalogue's owner defines.
@@ -70,7 +70,7 @@ class Choice(Generic[E]):
     """The choice for a request.
 
     Args:
-        entry: what was chosen.
+        entry: the chosen entry.
         model: of the entry; `NO_MODEL` where it has just one.
         substitution: why `auto` could not have its first choice, as a sentence; empty if it could.
     """
@@ -120,7 +120,7 @@ class Catalogue(Generic[E]):
     Args:
         noun: what an entry is, for messages: "separation model", "backend for chords".
         entries: all of them, in the order in which they are listed.
-        order: what `auto` tries, best first, as `Preference` is written; empty: the entries as they are listed.
+        order: the order of `auto`, best first, as `Preference` is written; empty: the entries as they are listed.
         unknown: reason of the error for a name that is not here.
     """
 
@@ -285,7 +285,7 @@ def check_language(name: str, languages: Sequence[str], language: str) -> None:
     Args:
         name: of the model, for the message.
         languages: that it knows; empty: languages do not matter to it.
-        language: what is asked for; empty: none in particular.
+        language: the wanted one; empty: any.
 
     Raises:
         InvalidInputError: reason LANGUAGE_NOT_SUPPORTED.

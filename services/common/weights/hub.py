@@ -86,9 +86,9 @@ class Hubs:
         """Streams `url` into the file `target`.
 
         Args:
-            url: what to get.
+            url: the address to fetch.
             target: written as data comes; of no use after an error.
-            progress: called with the fraction done, 0 while the length is unknown; what it raises stops the download.
+            progress: called with the fraction done, 0 while the length is unknown; its exceptions stop it.
 
         Returns:
             The checksum that the Hugging Face hub declares for it, if it is one, as in `WeightFile.checksum`.
@@ -129,7 +129,7 @@ class Hubs:
         return fault
 
     def forget(self) -> None:
-        """Drops what is remembered, so that the next question asks the hosts again."""
+        """Drops the memory, so that the next question asks the hosts again."""
         with self._lock:
             self._answers.clear()
         shutil.rmtree(self._memory, ignore_errors=True)

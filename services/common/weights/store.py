@@ -147,8 +147,8 @@ class WeightStore:
         """The paths of all of a model's files, in order; those that are not here are downloaded and verified.
 
         Args:
-            weights: what is needed.
-            progress: called with the fraction done, in [0, 1], never falling; what it raises stops the download.
+            weights: the needed files.
+            progress: called with the fraction done, in [0, 1], never falling; an exception from it stops the download.
 
         Raises:
             WeightsMissingError: a file is missing and cannot be fetched, or is damaged; the message says what to do.
@@ -165,7 +165,7 @@ class WeightStore:
         return tuple(paths)
 
     def forget(self) -> None:
-        """Drops what is remembered of hubs, so that the next question asks them again."""
+        """Drops the memory of hubs, so that the next question asks them again."""
         self._hubs.forget()
 
     def _own(self, file: WeightFile) -> Path:

@@ -58,7 +58,7 @@ def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> C
     Args:
         name: of a model, or `auto`.
         store: where weights are found.
-        order: what `auto` tries, best first.
+        order: the order of `auto`, best first.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
@@ -83,8 +83,8 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
     Args:
         name: a model's name, not `auto`.
         store: where weights are found.
-        progress: called with the fraction fetched, in [0, 1]; what it raises stops the download.
-        hardware: what it runs on.
+        progress: called with the fraction fetched, in [0, 1]; an exception from it stops the download.
+        hardware: the hardware to run on.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).

@@ -70,7 +70,7 @@ class BtcChords:
         """Of all classes, X among them: [frames, 170].
 
         Args:
-            spectrum: what `constant_q` returned.
+            spectrum: the result of `constant_q`.
             progress: called after each few windows.
         """
         frames = len(spectrum)

@@ -88,7 +88,7 @@ class ChordiaChords:
         """The mean of the networks' probabilities: triad, bass, 7th, 9th, 11th, 13th, each [frames, classes].
 
         Args:
-            spectrum: what `constant_q` returned.
+            spectrum: the result of `constant_q`.
             progress: goes from 0.2 to 0.9.
         """
         windows = np.array_split(np.arange(len(spectrum)), int(np.ceil(len(spectrum) / _LONGEST_FRAMES)))
@@ -129,7 +129,7 @@ class ChordiaChords:
         """The vocabulary, and the log-probability of each of its chords in each frame [frames, chords].
 
         Args:
-            parts: what `probabilities` returned.
+            parts: the result of `probabilities`.
         """
         with np.errstate(divide="ignore"):
             names, products = self._decoder.get_chord_tag_obs(parts)

@@ -53,7 +53,7 @@ class Evidence:
 
 
 def evidence(scores: Floats, activity: Floats, duration: float) -> Evidence:
-    """Weighs what is known of a song.
+    """Weighs the evidence of a song.
 
     Args:
         scores: `MadmomKey.scores`, [frames, 24].

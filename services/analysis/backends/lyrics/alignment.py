@@ -19,7 +19,7 @@ def share_out(given: Sequence[GivenWord], heard: Sequence[Word], windows: Sequen
 
     Args:
         given: the words of the text.
-        heard: what was recognised, in order.
+        heard: the recognised words, in order.
         windows: where something is sung, at least one, in order.
     """
     found = match([word.text for word in given], [word.text for word in heard])

@@ -60,7 +60,7 @@ def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[i
     """The tokens of each phrase. Whisper writes phrases between timestamps; two timestamps part two phrases.
 
     Args:
-        tokens: what was generated for a window.
+        tokens: generated for a window.
         first_timestamp: the token of time 0; larger ones are later times.
 
     Returns:

@@ -46,7 +46,7 @@ def spectrogram(framing: Any, steps: Sequence[Any], signal_: Any, lead: int = 0)
     Args:
         framing: madmom's `FramedSignalProcessor`.
         steps: the processors after it, each a function of the frames of one block.
-        signal_: what `signal` returned.
+        signal_: the result of `signal`.
         lead: frames before a block that its first frames depend on.
 
     Yields:

@@ -159,7 +159,7 @@ def section_groups(profiles: Floats, units: Indices) -> tuple[list[int], Floats]
 
     Args:
         profiles: [beats, 12].
-        units: what `boundaries` returned.
+        units: the result of `boundaries`.
 
     Returns:
         The group of each section, and its silhouette in [-1, 1].

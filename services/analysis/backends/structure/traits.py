@@ -34,7 +34,7 @@ def relabel(structure: Structure, vocals: Audio, lyrics: Lyrics | None) -> Struc
     Args:
         structure: whose sections' groups and levels are known.
         vocals: the vocals stem of the same track.
-        lyrics: what is sung, if it is known.
+        lyrics: the words, if they are known.
     """
     return renamed(structure, name_sections(traits(structure, vocals, lyrics)))
 

@@ -33,7 +33,7 @@ def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> Seg
 
     Args:
         model: one of demucs' modules, or a `BagOfModels`.
-        hardware: what it runs on.
+        hardware: the hardware to run on.
         version: of its weights, by which converted networks are kept.
 
     Raises:
@@ -52,7 +52,7 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
 
     Args:
         model: one of demucs' modules.
-        hardware: what it runs on.
+        hardware: the hardware to run on.
         version: of its weights, by which a converted network is kept.
     """
     device = torch.device(hardware.device)

@@ -15,7 +15,7 @@ class Batches:
         """Wraps a network, for one song: the next one may find more memory free.
 
         Args:
-            network: what computes.
+            network: computes the segments.
             size: segments at once, to begin with.
         """
         self.network = network

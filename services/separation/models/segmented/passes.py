@@ -110,7 +110,7 @@ def passes_of(
     much less than half a second.
 
     Args:
-        network: what computes.
+        network: computes the segments.
         mix: float32 [2, samples].
         level: of the mix.
         options: see `Options`.

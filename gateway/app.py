@@ -39,12 +39,21 @@ from stemtube.auth.v1 import (
     access_token_pb2,
     account_pb2,
     api_token_pb2,
-    import_pb2,
     invitation_pb2,
     session_pb2,
     user_pb2,
 )
-from stemtube.download.v1 import download_pb2
+from stemtube.auth.v1 import import_pb2 as user_import_pb2
+from stemtube.download.v1 import import_pb2 as track_import_pb2
+from stemtube.download.v1 import (
+    link_pb2,
+    media_pb2,
+    playlist_pb2,
+    track_job_pb2,
+    track_pb2,
+    upkeep_pb2,
+    upload_pb2,
+)
 from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
@@ -57,9 +66,18 @@ SERVICES: Services = {
         access_token_pb2.DESCRIPTOR.services_by_name["AccessTokenService"],
         user_pb2.DESCRIPTOR.services_by_name["UserService"],
         invitation_pb2.DESCRIPTOR.services_by_name["InvitationService"],
-        import_pb2.DESCRIPTOR.services_by_name["UserImportService"],
+        user_import_pb2.DESCRIPTOR.services_by_name["UserImportService"],
     ),
-    "download": (download_pb2.DESCRIPTOR.services_by_name["DownloadService"],),
+    "download": (
+        track_pb2.DESCRIPTOR.services_by_name["TrackService"],
+        track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"],
+        upload_pb2.DESCRIPTOR.services_by_name["UploadService"],
+        link_pb2.DESCRIPTOR.services_by_name["LinkService"],
+        media_pb2.DESCRIPTOR.services_by_name["MediaService"],
+        playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"],
+        upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"],
+        track_import_pb2.DESCRIPTOR.services_by_name["ImportService"],
+    ),
     "separation": (separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],),
     "analysis": (analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],),
 }

@@ -42,8 +42,11 @@ from services.common.limits import (
     MIN_PASSWORD,
 )
 from services.common.parts import PARTS, part_json_name
+from services.download.importing.service import MAX_USERS
+from services.download.pipeline.plan import MAX_SEPARATIONS
+from services.download.uploads.service import MAX_FILENAME
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2, import_pb2
+from stemtube.download.v1 import import_pb2, track_pb2
 from stemtube.job.v1 import job_pb2
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +90,11 @@ TOLD: dict[str, tuple[float, ...]] = {
     "SearchSongsRequest.query": (MAX_QUERY,),
     "SearchSongsRequest.count": (MAX_FOUND, 0, DEFAULT_FOUND),
     "LookUpLinkResponse.entries": (MAX_LINK_ENTRIES,),
+    "UploadHeader.filename": (MAX_FILENAME,),
+    "CreateUploadRequest.filename": (MAX_FILENAME,),
     "CreateUploadRequest.metadata": (MAX_UPLOAD_METADATA,),
+    "ImportTrackHeader.user_ids": (1, MAX_USERS),
+    "ProcessingOptions.separations": (MAX_SEPARATIONS,),
     "ListTracksRequest.page_size": (MAX_PAGE, 0, DEFAULT_PAGE),
     "ListTracksRequest.query": (MAX_QUERY,),
     "UpdateTrackRequest.title": (MAX_TITLE,),
@@ -145,7 +152,7 @@ def test_a_second_list_of_parts_is_found(tmp_path: Path, text: str) -> None:
 def test_what_has_a_field_or_a_setting_for_each_part_has_all_of_them() -> None:
     oneofs = (
         analysis_pb2.PartStatus.DESCRIPTOR.oneofs_by_name["result"],
-        download_pb2.EditPartRequest.DESCRIPTOR.oneofs_by_name["part"],
+        track_pb2.EditPartRequest.DESCRIPTOR.oneofs_by_name["part"],
         import_pb2.ImportPartRequest.DESCRIPTOR.oneofs_by_name["part"],
     )
     assert [tuple(field.name for field in oneof.fields) for oneof in oneofs] == [PARTS] * len(oneofs)

@@ -17,8 +17,8 @@ from services.common.rpc.client import domain_error, final_answer, open_channel
 from stemtube.auth.v1 import import_pb2 as auth_import
 from stemtube.auth.v1 import import_pb2_grpc as auth_import_grpc
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
-from stemtube.download.v1 import download_pb2_grpc
 from stemtube.download.v1 import import_pb2 as pb
+from stemtube.download.v1 import import_pb2_grpc
 
 CHUNK = 512 * 1024
 CALL_SECONDS = 60.0
@@ -53,7 +53,7 @@ class ImportServices:
         download = await self._resources.enter_async_context(open_channel(self._address.download))
         self._sessions: Any = session_pb2_grpc.SessionServiceStub(auth)
         self._user_import: Any = auth_import_grpc.UserImportServiceStub(auth)
-        self._library: Any = download_pb2_grpc.DownloadServiceStub(download)
+        self._library: Any = import_pb2_grpc.ImportServiceStub(download)
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

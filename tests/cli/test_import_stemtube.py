@@ -20,8 +20,8 @@ from services.common.config import AddressSettings
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
-from stemtube.download.v1 import download_pb2 as pb
-from stemtube.download.v1 import download_pb2_grpc
+from stemtube.download.v1 import track_pb2 as pb
+from stemtube.download.v1 import track_pb2_grpc
 from tests.cli.old_installation import RESULTS, SECONDS, STALE, OldFolder, write
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.running import PASSWORD, Suite
@@ -62,7 +62,7 @@ class Library:
         ):
             signing_in: Any = session_pb2_grpc.SessionServiceStub(auth)
             answer = await signing_in.Login(session_pb2.LoginRequest(username=user, password=password), timeout=20)
-            library: Any = download_pb2_grpc.DownloadServiceStub(download)
+            library: Any = track_pb2_grpc.TrackServiceStub(download)
             metadata = bearer(answer.session.access_token)
             listed = await library.ListTracks(pb.ListTracksRequest(), metadata=metadata, timeout=20)
             found = {}

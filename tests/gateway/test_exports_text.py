@@ -15,7 +15,7 @@ import pytest
 from gateway.exports.export import Track
 from services.common.errors import NotFoundError
 from stemtube.analysis.v1 import music_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 from tests.gateway.exported import document, exported, full_track
 
 LRC_TAG = re.compile(r"\[(\d+):(\d\d\.\d\d)\]")
@@ -58,7 +58,7 @@ def test_enhanced_lrc_has_the_time_of_each_word() -> None:
 
 def test_times_of_lrc_are_carried_over_the_minute() -> None:
     lines = [music_pb2.Line(start=59.998, end=6000.0, text="a\nb"), music_pb2.Line(start=6001.0, end=6002.0, text="c")]
-    track = download_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
+    track = track_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
     assert lrc_lines(exported("lrc", track, words="1")) == [(60.0, "a b"), (6001.0, "c"), (6002.0, "")]
     assert "[100:01.00]c" in exported("lrc", track)
 
@@ -73,7 +73,7 @@ def test_srt_of_lines_that_would_break_it() -> None:
         music_pb2.Line(start=-0.02, end=0.0, text="a --> b"),
         music_pb2.Line(start=3725.5, end=3725.5, text="c\n\nd"),
     ]
-    track = download_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
+    track = track_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
     assert srt_blocks(exported("srt", track)) == [(0.0, 0.1, "a → b"), (3725.5, 3725.6, "c d")]
 
 
@@ -220,7 +220,7 @@ def test_jams_is_valid_and_has_every_part() -> None:
 
 def test_jams_of_a_silent_track() -> None:
     """What the analysis says of silence: no beats, no key, one stretch without a chord."""
-    track = download_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])
+    track = track_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])
     (annotation,) = read_jams(exported("jams", track)).annotations
     assert [observation.value for observation in annotation] == ["N"]
 

@@ -11,7 +11,7 @@ from tests.suite.collector import Collector, running_collector
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADERS = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-GET_TRACK = "stemtube.download.v1.DownloadService/GetTrack"
+GET_TRACK = "stemtube.download.v1.TrackService/GetTrack"
 
 
 @pytest.fixture

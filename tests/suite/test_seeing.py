@@ -107,7 +107,7 @@ async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(see
         await until(lambda stored=stored: len(collector.path_to(stored)) == 9)
         assert collector.path_to(stored) == [
             ("gateway", "POST /api/v1/tracks/upload"),
-            ("download", "stemtube.download.v1.DownloadService/UploadTrack"),
+            ("download", "stemtube.download.v1.UploadService/UploadTrack"),
             ("download", "job track"),
             ("download", "step separation"),
             ("separation-serve", "stemtube.separation.v1.SeparationService/CreateSeparation"),

@@ -20,7 +20,14 @@ from services.common.jobs.states import FINISHED_JSON_NAMES
 from services.common.parts import PARTS, part_json_name
 from songs.song import DemoSong
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
-from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.download.v1 import (
+    track_job_pb2,
+    track_job_pb2_grpc,
+    track_pb2,
+    track_pb2_grpc,
+    upload_pb2,
+    upload_pb2_grpc,
+)
 from stemtube.job.v1 import job_pb2
 from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD, Suite
@@ -186,20 +193,20 @@ async def test_the_whole_way_by_grpc_alone(suite: Suite, song: DemoSong, song_fi
         login = session_pb2.LoginRequest(username="ben", password=PASSWORD)
         session = (await session_pb2_grpc.SessionServiceStub(auth).Login(login)).session
         metadata = (("authorization", f"Bearer {session.access_token}"),)
-        library = download_pb2_grpc.DownloadServiceStub(download)
 
         def requests() -> Any:
-            yield download_pb2.UploadTrackRequest(header=download_pb2.UploadHeader(filename="by grpc.flac"))
+            yield upload_pb2.UploadTrackRequest(header=upload_pb2.UploadHeader(filename="by grpc.flac"))
             content = song_file.read_bytes()
             for start in range(0, len(content), 1 << 18):
-                yield download_pb2.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
+                yield upload_pb2.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
 
-        uploaded = await library.UploadTrack(requests(), metadata=metadata)
-        watch = library.WatchJob(download_pb2.WatchJobRequest(job_id=uploaded.job.job.id), metadata=metadata)
+        uploaded = await upload_pb2_grpc.UploadServiceStub(download).UploadTrack(requests(), metadata=metadata)
+        jobs = track_job_pb2_grpc.TrackJobServiceStub(download)
+        watch = jobs.WatchJob(track_job_pb2.WatchJobRequest(job_id=uploaded.job.job.id), metadata=metadata)
         seen = [answer.job async for answer in watch]
         assert seen[-1].job.state == job_pb2.JOB_STATE_SUCCEEDED
-        request = download_pb2.GetTrackRequest(track_id=uploaded.track.id)
-        track = (await library.GetTrack(request, metadata=metadata)).track
+        request = track_pb2.GetTrackRequest(track_id=uploaded.track.id)
+        track = (await track_pb2_grpc.TrackServiceStub(download).GetTrack(request, metadata=metadata)).track
         assert track.tempo.bpm == pytest.approx(song.truth.tempo_bpm, rel=0.02)
         assert [stem.name for stem in track.stems] == ["vocals", "accompaniment"]
         assert track.lyrics.lines

@@ -1,6 +1,6 @@
 """What workers write about jobs: attempts begin and end under a lease, heartbeats keep it, silence loses it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job, retry_while_database_down
 from services.common.jobs.records import JobRecord
-from services.common.jobs.states import UNFINISHED, State
-from services.common.jobs.tables import job_table, output_table
+from services.common.jobs.states import State
+from services.common.jobs.tables import job_table, output_table, step_table
 
 
 class LeaseStore:
@@ -22,36 +22,34 @@ class LeaseStore:
     def __init__(self, database: JobDatabase) -> None:
         self._database = database
 
-    @retry_while_database_down
-    def begin(self, job_id: str, lease: str, at_once: int = 0) -> JobRecord | None:
-        """Starts the next attempt of an unfinished job; None if there is nothing left to do, or not yet.
+    def claim(self, lease: str, at_once: int = 0, left: Collection[str] = ()) -> JobRecord | None:
+        """Starts the next attempt of the job whose turn it is; None if no job may start.
 
         From here on the job belongs to the holder of `lease`, a random string, until it ends or the lease is lost.
 
         Args:
-            job_id: of the job.
             lease: of this attempt.
             at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
+            left: ids of jobs to leave alone.
         """
-        is_due = sa.or_(job_table.c.not_before.is_(None), waiting.is_due(self._database.now))
-        statement = (
-            self._database.change(job_id)
-            .where(job_table.c.state.in_(UNFINISHED), is_due)
-            .values(
-                state="running",
-                lease=lease,
-                attempts=job_table.c.attempts + 1,
-                beat_at=self._database.now,
-                started_at=sa.func.coalesce(job_table.c.started_at, self._database.now),
-                held=False,
-                not_before=None,
-            )
-        )
+        # Most looks find nothing; they need not wait for writers, nor keep them waiting.
+        with self._database.reading.connect() as connection:
+            if connection.execute(waiting.in_turn(self._database.now, left).limit(1)).first() is None:
+                return None
         with self._database.engine.begin() as connection:
-            if at_once and waiting.hold(connection, job_id, at_once, self._database.now):
+            job_id = waiting.next_job(connection, at_once, left, self._database.now)
+            if job_id is None:
                 return None
-            if connection.execute(statement).rowcount == 0:
-                return None
+            connection.execute(
+                self._database.change(job_id).values(
+                    state="running",
+                    lease=lease,
+                    attempts=job_table.c.attempts + 1,
+                    beat_at=self._database.now,
+                    started_at=sa.func.coalesce(job_table.c.started_at, self._database.now),
+                    not_before=None,
+                )
+            )
             return read_job(connection, job_id)
 
     def report(
@@ -84,6 +82,23 @@ class LeaseStore:
         with self._database.reading.connect() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
+    @only_reads
+    def kept_step(self, job_id: str, name: str) -> dict[str, Any] | None:
+        """The outcome of a step that this or an earlier attempt has finished."""
+        query = sa.select(step_table.c.outcome).where(step_table.c.job_id == job_id, step_table.c.name == name)
+        with self._database.reading.connect() as connection:
+            return connection.execute(query).scalar()
+
+    @retry_while_database_down
+    def keep_step(self, job_id: str, lease: str, name: str, outcome: dict[str, Any]) -> None:
+        """Keeps the outcome of a step, unless the lease is lost."""
+        owned = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.lease == lease)
+        same = sa.and_(step_table.c.job_id == job_id, step_table.c.name == name)
+        with self._database.engine.begin() as connection:
+            if connection.execute(owned.where(job_table.c.state == "running").with_for_update()).first():
+                connection.execute(sa.delete(step_table).where(same))
+                connection.execute(sa.insert(step_table).values(job_id=job_id, name=name, outcome=outcome))
+
     @retry_while_database_down
     def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any]) -> bool:
         """Queues a job for its next attempt, due in so many seconds; False if the lease is lost."""
@@ -99,21 +114,17 @@ class LeaseStore:
         with self._database.engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
 
-    def take_due(self) -> list[str]:
-        """Ids of jobs whose next attempt is due, each told to one caller, which resumes them."""
+    def admit(self, user: str, at_once: int) -> None:
+        """Lets a user's jobs start that were held back and for which there is room now."""
         with self._database.engine.begin() as connection:
-            return waiting.take_due(connection, self._database.now)
+            waiting.admit(connection, user, at_once, self._database.now)
 
-    def admit(self, user: str, at_once: int) -> list[str]:
-        """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
-        with self._database.engine.begin() as connection:
-            return waiting.admit(connection, user, at_once, self._database.now)
-
-    def admit_all(self, at_once: int) -> list[str]:
+    def admit_all(self, at_once: int) -> None:
         """As `admit`, of all users."""
         with self._database.reading.connect() as connection:
             users = waiting.users_held_back(connection)
-        return [job_id for user in users for job_id in self.admit(user, at_once)]
+        for user in users:
+            self.admit(user, at_once)
 
     @retry_while_database_down
     def finish(
@@ -179,39 +190,34 @@ class LeaseStore:
         with self._database.reading.connect() as connection:
             return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
 
-    def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
+    def take_silent(
+        self, silent: Mapping[tuple[str, str], float], most_deaths: int, error: dict[str, Any]
+    ) -> list[JobRecord]:
         """Takes these leases, unless their holders have beaten since, and queues the jobs.
 
         Args:
             silent: as `beats` told them a while ago.
+            most_deaths: a job whose workers died this many times in a row without progress fails instead.
+            error: of that.
 
         Returns:
             The jobs; each to one caller.
         """
+        is_last = job_table.c.deaths + 1 >= most_deaths
+        values = {
+            "state": sa.case((is_last, "failed"), else_="queued"),
+            "error": sa.case((is_last, sa.literal(error, sa.JSON))),
+            "ended_at": sa.case((is_last, self._database.now)),
+            "lease": "",
+            "beat_at": None,
+            "eta_seconds": None,
+            "deaths": job_table.c.deaths + 1,
+        }
         with self._database.engine.begin() as connection:
             return [
                 read_job(connection, job_id)
                 for (job_id, lease), beat_at in silent.items()
                 if connection.execute(
-                    self._database.change_owned(job_id, lease)
-                    .where(job_table.c.beat_at == beat_at)
-                    .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
+                    self._database.change_owned(job_id, lease).where(job_table.c.beat_at == beat_at).values(values)
                 ).rowcount
             ]
-
-    def give_up(self, job_id: str, error: dict[str, Any]) -> bool:
-        """Ends a queued job as failed."""
-        statement = self._database.change(job_id).where(job_table.c.state == "queued")
-        with self._database.engine.begin() as connection:
-            values = {"state": "failed", "error": error, "ended_at": self._database.now}
-            return connection.execute(statement.values(**values)).rowcount == 1
-
-    def take_forgotten(self, older_than_seconds: float, claimed_before: waiting.ClaimedBefore) -> list[str]:
-        """Ids of jobs that the engine will not hand out by itself, each told to one caller, which resumes them.
-
-        Args:
-            older_than_seconds: for how long nothing has happened to them.
-            claimed_before: finds the jobs that the engine holds to be running.
-        """
-        with self._database.engine.begin() as connection:
-            return waiting.take_forgotten(connection, older_than_seconds, self._database.now, claimed_before)

@@ -93,7 +93,6 @@ class Pipeline:
         run.audio_key = acquired["audio_key"]
         run.progress.settle({"acquire": None})
         await self._outstanding.note(job.job_id)
-        # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
             for number, choice in enumerate(plan["separations"])

@@ -7,7 +7,7 @@ from services.common.errors import InvalidInputError
 from services.common.limits import MAX_LYRICS_TEXT, MAX_OVERLAP, MAX_SHIFTS
 from services.common.parts import PART_NAMES, PARTS
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.separation.v1 import separation_pb2
 
 AUTO = "auto"

@@ -10,7 +10,7 @@ from services.common.jobs.messages import duration, error_message, message_json
 from services.common.jobs.records import JobRecord
 from services.common.jobs.states import FINISHED_NUMBERS
 from services.download.pipeline.plan import part_names
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 

@@ -12,7 +12,7 @@ from services.common.errors import AbortedError, InvalidInputError, LimitExceede
 from services.common.limits import MAX_PLAYLIST_TRACKS
 from services.common.storage.database import Database
 from services.download.tables import Access, Playlist, PlaylistTrack
-from services.download.tracks.user_tracks import no_such_track
+from services.download.tracks.results import no_such_track
 
 MAX_PLAYLISTS = 500
 

@@ -17,8 +17,8 @@ from services.download.tracks.sorting import MODES, TONIC
 from services.download.tracks.text import has_controls
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import import_pb2
+from stemtube.download.v1 import track_pb2 as pb
 
 BACKEND = "edit"
 MAX_SEGMENTS, MAX_BEATS, MAX_LINES, MAX_WORDS = 10_000, 50_000, 5_000, 50_000

@@ -14,7 +14,7 @@ from services.common.limits import MAX_QUERY
 from services.download.tables import Access, PlaylistTrack, Track
 from services.download.tracks.paging import make_token, read_token
 from services.download.tracks.sorting import MODES, TONIC, fold, key_number
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_pb2 as pb
 
 Value = float | str
 

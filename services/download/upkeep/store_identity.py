@@ -3,10 +3,12 @@
 Without this, a volume that is not mounted or a wrong bucket looks like a library whose files are all gone.
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy import func, select, union_all
@@ -14,6 +16,8 @@ from sqlalchemy import func, select, union_all
 from services.common.errors import NotFoundError, UnavailableError
 from services.common.storage.database import Database
 from services.common.storage.objects import MARKER, ObjectStore
+from services.common.storage.spool import Spool
+from services.common.storage.writer import ObjectWriter
 from services.download.tables import Stem, StoreIdentity, Track
 
 log = structlog.get_logger(__name__)
@@ -195,10 +199,18 @@ class GuardedStore(ObjectStore):
         await self.expect_right_store()
         return await super().delete_prefix(prefix)
 
-    async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+    @contextlib.asynccontextmanager
+    async def writer(self, *arguments: Any, **more: Any) -> AsyncIterator[ObjectWriter]:
+        """As `ObjectStore.writer`, in the right store."""
         await self.expect_right_store()
-        size = await super()._upload(key, pieces, content_type)
+        async with super().writer(*arguments, **more) as writer:
+            yield writer
         # A volume that went away meanwhile has left its empty directory, which has the bytes now.
+        await self.expect_right_store()
+
+    async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
+        await self.expect_right_store()
+        size = await super()._put_spool(key, spool, content_type)
         await self.expect_right_store()
         return size
 

@@ -18,7 +18,7 @@ from services.download.pipeline.plan import make_plan
 from services.download.pipeline.progress import job_parts
 from services.download.pipeline.remote import RemoteJobs
 from services.download.upkeep.cleanup import start_cleanup
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile

@@ -15,7 +15,7 @@ from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.results import TrackData
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.download.conftest import Acquiring

@@ -1,10 +1,10 @@
 """Measures the accuracy of the analysis: `python -m bench.accuracy [--parts beats,key …] [--synthetic] [--write]`.
 
 Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
-(../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables;
-`--synthetic` adds beats and chords of the songs of `songs.beat_songs` and chords of those of `songs.chord_songs`,
-`--write` puts all into docs/accuracy.md. Results are kept in a folder of the system's temporary ones by song and
-version, so that a second run only does what has changed.
+(../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables.
+`--backends` runs only those named; `--synthetic` adds beats and chords of the songs of `songs.beat_songs` and chords of
+those of `songs.chord_songs`; `--write` puts all into docs/accuracy.md. Results are kept in a folder of
+the system's temporary ones by song and version, so that a second run only does what has changed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pickle
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -297,12 +297,14 @@ def _decode(file: Path) -> Audio:
     return Audio(audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2), RATE)
 
 
-def table(part: str, systems: Systems, references: Iterable[Song], originals: bool = True) -> list[str]:
+def table(
+    part: str, systems: Systems, references: Iterable[Song], originals: bool = True, only: Sequence[str] = ()
+) -> list[str]:
     """Scores of one part as lines of Markdown: the mean over the songs that count, then by song or group of songs.
 
     Groups of several songs are shown for the default and its original, songs for the default alone.
     """
-    names = [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]
+    names = only or [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]
     ways: dict[str, Callable[[Song], Result]] = {}
     for name in names:
         full = f"{part}:{name}"
@@ -351,9 +353,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--songs", type=Path, default=SONGS)
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--backends", help="of one part, between commas")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    only = arguments.backends.split(",") if arguments.backends else []
+    if only and (arguments.write or "," in arguments.parts):
+        parser.error("--backends is for one part, and not for --write")
     warnings.simplefilter("ignore")
     KEPT.mkdir(exist_ok=True)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(KEPT / "compiled"))
@@ -361,7 +367,7 @@ def main() -> None:
     systems = Systems()
     lines: list[str] = []
     for part in arguments.parts.split(","):
-        found = table(part, systems, references)
+        found = table(part, systems, references, only=only)
         print("\n".join(found), flush=True)
         lines += found
     if arguments.synthetic:
@@ -372,7 +378,7 @@ def main() -> None:
         ):
             if part in arguments.parts.split(","):
                 # The originals of chords give what ours do, and would take an hour for these.
-                found = table(part, systems, make(), originals=part == "beats")
+                found = table(part, systems, make(), originals=part == "beats", only=only)
                 found[0] = f"## {title}"
                 print("\n".join(found), flush=True)
                 lines += found

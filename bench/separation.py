@@ -1,7 +1,8 @@
-"""Measures separation: `python -m bench.separation [--seconds 60] [--device cpu]`. Figures go to docs/performance.md.
+"""Measures separation: `python -m bench.separation [--seconds 60] [--device cpu] [--model NAME]`.
 
 The same music, the same full-size HTDemucs with random weights, one run: demucs' command line, its `apply_model` with a
-warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses.
+warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses. Figures
+go to docs/performance.md. `--model` measures that model alone, warm, beside ours in float32, and gives its `cost`.
 """
 
 import argparse
@@ -100,14 +101,14 @@ def command(arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
-def ours(models: Path, song: Path, device: str, precision: str, repeats: int) -> dict[str, Any]:
-    """Runs in a process of its own: loads, separates `repeats` times; returns seconds, memory and the stems' file."""
+def ours(models: Path, song: Path, device: str, precision: str, repeats: int, name: str) -> dict[str, Any]:
+    """Runs in a process of its own: loads a model, separates `repeats` times; returns seconds and memory."""
     from services.common.weights.store import WeightStore
     from services.separation.models import registry
 
     began = time.perf_counter()
     hardware = Hardware(device, precision, 0.0, models / registry.CONVERTED)
-    separator = registry.load(SIGNATURE, WeightStore(models, offline=True), hardware=hardware)
+    separator = registry.load(name, WeightStore(models, offline=name == SIGNATURE), hardware=hardware)
     loaded = time.perf_counter() - began
     with song.open("rb") as file:
         mix = audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2)
@@ -127,11 +128,13 @@ def ours(models: Path, song: Path, device: str, precision: str, repeats: int) ->
     return {"load": loaded, "seconds": seconds, "memory": memory}
 
 
-def run_ours(models: Path, song: Path, device: str, precision: str, repeats: int) -> tuple[float, dict[str, Any]]:
+def run_ours(
+    models: Path, song: Path, device: str, precision: str, repeats: int, name: str = SIGNATURE
+) -> tuple[float, dict[str, Any]]:
     """The above as a process: its seconds from start to end, and what it tells."""
     arguments = [sys.executable, "-m", "bench.separation", "--child", str(models), str(song), device, precision]
     began = time.perf_counter()
-    done = subprocess.run([*arguments, str(repeats)], check=True, capture_output=True, text=True)
+    done = subprocess.run([*arguments, str(repeats), name], check=True, capture_output=True, text=True)
     return time.perf_counter() - began, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -165,14 +168,33 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--model", help="one that can be chosen, instead of everything")
+    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        models, song, device, precision, repeats = arguments.child
-        print(json.dumps(ours(Path(models), Path(song), device, precision, int(repeats))))
+        models, song, device, precision, repeats, name = arguments.child
+        print(json.dumps(ours(Path(models), Path(song), device, precision, int(repeats), name)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), arguments.seconds, arguments.device, arguments.repeats)
+        if arguments.model:
+            compare(Path(folder), arguments.model, arguments.seconds, arguments.device, arguments.repeats)
+        else:
+            measure(Path(folder), arguments.seconds, arguments.device, arguments.repeats)
+
+
+def compare(models: Path, name: str, seconds: float, device: str, repeats: int) -> None:
+    """Measures one model, warm, beside `htdemucs`' network in float32, in whose time `ModelEntry.cost` counts."""
+    (models / "demucs").mkdir()
+    write_model(models / "demucs")
+    song = models / "song.wav"
+    write_song(song, seconds)
+    took: dict[str, float] = {}
+    for model in (SIGNATURE, name):
+        _, told = run_ours(models, song, device, "float32", repeats + 1, model)
+        took[model] = statistics.median(told["seconds"][1:])
+        label = "htdemucs" if model == SIGNATURE else model
+        speed, cost = seconds / took[model], took[model] / took[SIGNATURE]
+        print(f"{label}: {took[model]:.2f} s, {speed:.1f} x real time, {told['memory']:.0f} MB, cost {cost:.2f}")
 
 
 def measure(models: Path, seconds: float, device: str, repeats: int) -> None:

@@ -90,7 +90,7 @@ def pop_song(
                 add(mix, kick(), start, 0.8 if j == 0 else 0.55)
             else:
                 add(mix, snare(rng), start, 0.35)
-        chords.append((at, at + bar, label))
+        chords.append((at, lead_in + (i + 1) * bar, label))
     chords.append((chords[-1][1], mix.size / RATE, "N"))
     stereo = np.stack([mix, mix * 0.9]) * 0.6
     beats = np.asarray(lead_in + beat * np.arange(len(bars) * beats_per_bar), np.float64)

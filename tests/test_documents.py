@@ -163,6 +163,15 @@ def test_every_module_and_target_that_is_run_exists(path: Path) -> None:
     assert set(re.findall(r"^make ([a-z][a-z0-9-]*)", code, re.MULTILINE)) <= targets
 
 
+@every_document
+def test_every_option_of_a_bench_is_one(path: Path) -> None:
+    for module, words in re.findall(r"python -m (bench[\w.]*\w)([^`\n]*)", text_of(path)):
+        spec = importlib.util.find_spec(module)
+        assert spec, module
+        options = set(re.findall(r"--[a-z][a-z-]*", words))
+        assert options <= set(re.findall(r'add_argument\("(--[a-z-]+)"', Path(str(spec.origin)).read_text())), module
+
+
 # ---- the command line
 
 

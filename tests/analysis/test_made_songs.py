@@ -10,7 +10,7 @@ from services.analysis.backends.signal.note_activity import SECONDS_PER_FRAME, c
 from services.common.samples import Audio
 from songs.beat_songs import render
 from songs.chord_songs import KINDS, ChordSong, TimedChord, chord_songs
-from songs.small_songs import RATE
+from songs.small_songs import RATE, pop_song
 from songs.styles import Recipe
 
 SHARE = 0.75  # of the chords: tunes and walking basses play other notes, too
@@ -48,3 +48,8 @@ def test_chords_of_songs_made_for_beats(style: str) -> None:
     assert song.chords[0] == (0.0, song.beats[0], "N")
     assert song.chords[-1][1] >= song.beats[-1]
     assert np.mean(right(Audio(song.mix[None], RATE), song.chords)) >= SHARE
+
+
+def test_chords_of_the_small_song_join_exactly_as_mir_eval_demands() -> None:
+    chords = pop_song(["C:maj", "A:min", "F:maj", "G:maj"] * 2).chords
+    assert all(one[1] == other[0] for one, other in pairwise(chords))

@@ -1,5 +1,6 @@
 """A new backend is one module and one entry in its part's folder. Nothing else has to know of it."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,3 +50,9 @@ def test_a_backend_with_one_module_and_one_entry_is_listed_chosen_and_run(tmp_pa
     assert found == Chords((Chord(0.0, 1.0, "C:maj", 1.0),))
     first = registry.choose("chords", registry.AUTO, registry.AUTO, store, order={"chords": ["drone", "chordia"]})
     assert first.backend == "drone"
+
+
+def test_the_page_on_adding_a_backend_lists_the_same_files() -> None:
+    page = (Path(__file__).parents[2] / "docs/add-a-backend.md").read_text()
+    listed = re.findall(r"^\| `services/(.*)`", page, re.MULTILINE)
+    assert listed == [f"analysis/backends/PART/{name}.py" for name in ("NAME", "entries")]

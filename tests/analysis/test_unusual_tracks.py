@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soxr
 
-from services.analysis.backends.base import Beats, Chords, Context, Key, Structure
+from services.analysis.backends import registry
+from services.analysis.backends.base import BackendEntry, Beats, Chords, Context, Key, Structure
 from services.common.errors import StoppedError
 from services.common.parts import Part
 from services.common.samples import Audio
@@ -14,17 +15,17 @@ from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.song import short_song
 from tests.analysis.conftest import Excerpt, LoadBackend
 
-BACKENDS: list[tuple[Part, str]] = [
-    ("beats", "madmom"),
-    ("beats", "librosa"),
-    ("key", "blend"),
-    ("key", "madmom"),
-    ("key", "librosa"),
-    ("chords", "chordia"),
-    ("chords", "hybrid"),
-    ("chords", "madmom"),
-    ("structure", "barwise"),
-    ("structure", "msaf"),
+MUSIC: tuple[Part, ...] = ("beats", "key", "chords", "structure")
+
+
+def comes_with_packages(entry: BackendEntry) -> bool:
+    """Whether it runs without a download and without a language model."""
+    files = entry.weights.files if entry.weights else ()
+    return all(file.package for file in files) and not entry.asks_language_model
+
+
+BACKENDS = [
+    (part, name) for part in MUSIC for name in registry.names(part) if comes_with_packages(registry.entry(part, name))
 ]
 every_backend = pytest.mark.parametrize(("part", "name"), BACKENDS)
 

@@ -1,5 +1,6 @@
 """A new family of models is one folder: its entries and its separator. Nothing else has to know of it."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ class Halves:
 def load(entry, paths, hardware):
     return Halves()
 """
+FILES = {"__init__": "", "entries": ENTRIES, "separator": SEPARATOR}
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def _family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The folder of a family beside the real ones, as a developer would add it."""
     folder = tmp_path / "families" / "halves"
     folder.mkdir(parents=True)
-    for name, text in {"__init__": "", "entries": ENTRIES, "separator": SEPARATOR}.items():
+    for name, text in FILES.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder.parent)])
     yield
@@ -62,3 +64,9 @@ def test_a_family_in_a_folder_of_its_own_is_listed_chosen_and_run(tmp_path: Path
     assert all(np.array_equal(stem, 0.5 * mix) for stem in join(chunks, ["left", "right"]).values())
     registry.check_order(["halves", "spleeter_2stems"])
     assert registry.choose("auto", store, ["halves"]).entry.name == "halves"
+
+
+def test_the_page_on_adding_a_model_lists_the_same_files() -> None:
+    page = (Path(__file__).parents[2] / "docs/add-a-model.md").read_text()
+    listed = re.findall(r"^\| `services/(.*)`", page, re.MULTILINE)
+    assert listed == [f"separation/models/FAMILY/{name}.py" for name in FILES]

@@ -15,7 +15,7 @@ export interface components {
             /** Format: password */
             newPassword: string;
             /**
-             * @description With false, API tokens go on.
+             * @description With false, API tokens stay valid.
              * @default true
              */
             endApiTokens: boolean;

@@ -108,7 +108,7 @@ def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line:
     page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 60))
     under_way(page, "Dolce.flac", 0.1)
     line.break_off()
-    expect(page.get_by_label("Uploads")).to_contain_text("goes on by itself")
+    expect(page.get_by_label("Uploads")).to_contain_text("will continue automatically")
     line.broken = False
     under_way(page, "Dolce.flac", 0.3)
     page.get_by_role("button", name="Pause Dolce.flac").click()

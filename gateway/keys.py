@@ -10,14 +10,14 @@ from gateway.config import GatewaySection
 from services.common.config import LimitSettings
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
-from services.common.storage.objects import ObjectStore
+from services.common.storage.marked_store import MarkedStore
 from stemtube.auth.v1 import auth_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)
 LIMIT = web.AppKey("limit", LimitSettings)
 # Channels by the full name of the gRPC service they lead to.
 CHANNELS = web.AppKey("channels", Mapping[str, grpc.aio.Channel])
-STORE = web.AppKey("store", ObjectStore)
+STORE = web.AppKey("store", MarkedStore)
 # Set once the gateway begins to stop.
 STOPPING = web.AppKey("stopping", asyncio.Event)
 

@@ -77,6 +77,7 @@ async def serve(settings: DownloadSettings) -> None:
             slots=section.pipelines,
             per_user=section.pipelines_per_user,
             keep_seconds=section.keep_days * 86400,
+            needs=objects.problem,
             chore_seconds=section.chore_seconds,
         )
         trash = Trash(library, user_tracks, remover, jobs)
@@ -134,7 +135,7 @@ async def serve(settings: DownloadSettings) -> None:
         )
         scrubbing = _beside(scrubber.run()) if section.scrub_bytes_per_second else contextlib.nullcontext()
         try:
-            async with scrubbing:
+            async with scrubbing, _beside(usage.reservations.run()):
                 await run_with_jobs(
                     callers,
                     jobs,
@@ -148,7 +149,7 @@ async def serve(settings: DownloadSettings) -> None:
                     health_listen=settings.download.health_listen,
                     draining=draining,
                     grace_seconds=settings.download.grace_seconds,
-                    problem=objects.check.problem,
+                    problem=objects.problem,
                 )
         finally:
             await lookups.close()

@@ -11,6 +11,7 @@ import pytest
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.storage.database import Database, migrate
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import ObjectStore, open_store
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.pipeline.found_lyrics import FoundLyrics
@@ -21,7 +22,7 @@ from services.download.tracks.repository import TrackRepository
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
-from services.download.upkeep.store_identity import MARKER, GuardedStore
+from services.download.upkeep.store_identity import GuardedStore
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Remover, Trash
 from services.download.upkeep.usage import Usage

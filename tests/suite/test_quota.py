@@ -11,8 +11,8 @@ import pytest
 
 from services.common import audio
 from services.common.rpc.client import domain_error
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import ObjectStore
-from services.download.upkeep.store_identity import MARKER
 from stemtube.download.v1 import download_pb2_grpc
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user

@@ -10,6 +10,7 @@ from services.common.errors import DeviceError, StemTubeError, StoppedError
 from services.common.jobs.dbos_engine import run_step
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.leases import LeaseStore
+from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import TRANSIENT, RetryPolicy
 from services.common.observe import tracing
@@ -28,11 +29,13 @@ class JobContext:
         lease: of this attempt.
         leases: where the attempt's outputs are kept.
         retry: when the job is tried again.
+        needs: what all jobs need; an error counts for nothing while it is away.
     """
 
-    def __init__(self, record: JobRecord, lease: str, leases: LeaseStore, retry: RetryPolicy) -> None:
+    def __init__(self, record: JobRecord, lease: str, leases: LeaseStore, retry: RetryPolicy, needs: Needs) -> None:
         self._leases = leases
         self._retry = retry
+        self._needs = needs
         self.job_id = record.id
         self.key = record.key
         self.user = record.user
@@ -103,8 +106,8 @@ class JobContext:
     async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """Runs a step of the job whose outcome (JSON, or a domain error) is kept: a later attempt gets it as it was.
 
-        A transient error is not kept: the next attempt runs the step again. Steps that run side by side must be started
-        in the same order each time.
+        An error is not kept if it is transient, or if what all jobs need is away: the next attempt runs the step again.
+        Steps that run side by side must be started in the same order each time.
         """
         failure: StemTubeError | None = None
         has_run = False
@@ -118,7 +121,7 @@ class JobContext:
             except StoppedError:
                 raise asyncio.CancelledError from None
             except StemTubeError as error:
-                if error.code in TRANSIENT or isinstance(error, DeviceError):
+                if error.code in TRANSIENT or isinstance(error, DeviceError) or not await self._needs.look():
                     failure = error
                     raise asyncio.CancelledError from None  # the engine keeps nothing of it
                 return {"error": error_detail(error)}

@@ -4,7 +4,7 @@ A job is one DBOS workflow with the job's id. DBOS hands workflows to the proces
 priority, and keeps the outcomes of their steps. All methods block unless they are coroutines.
 
 DBOS' table `workflow_status` is private. Two statements use it, because DBOS has no calls for them: `move` writes to
-it, `claimed_before` reads it. Nothing else in StemTube touches DBOS' tables.
+it, `claimed` reads it. Nothing else in StemTube touches DBOS' tables.
 """
 
 import asyncio
@@ -134,14 +134,16 @@ class DbosEngine:
 
     def move(self, connection: Connection, job_id: str, turn: int) -> None:
         """Gives a queued job another turn within the caller's transaction."""
-        status = _status_table(connection)
+        status = _status_table(is_sqlite=connection.dialect.name == "sqlite")
         connection.execute(sa.update(status).where(status.c.workflow_uuid == job_id).values(priority=turn))
 
-    def claimed_before(self, connection: Connection, moment: sa.ColumnElement[float]) -> sa.Select[tuple[str]]:
-        """A query for the ids of jobs that DBOS holds to be running, and has not touched since `moment`, in seconds."""
-        status = _status_table(connection)
-        query: sa.Select[tuple[str]] = sa.select(status.c.workflow_uuid)
-        return query.where(status.c.status == "PENDING", status.c.updated_at < moment * 1000)
+    def claimed(self) -> sa.Select[tuple[str, int]]:
+        """A query for the `id` of each job that DBOS holds to be running, and the `moment` when it last touched it."""
+        status = _status_table(is_sqlite=self._url.startswith("sqlite"))
+        query: sa.Select[tuple[str, int]] = sa.select(
+            status.c.workflow_uuid.label("id"), status.c.updated_at.label("moment")
+        )
+        return query.where(status.c.status == "PENDING")
 
     def resume(self, ids: Sequence[str]) -> None:
         """Hands out these jobs again, whatever became of their last attempts."""
@@ -165,11 +167,11 @@ async def run_step(name: str, work: Callable[[], Coroutine[Any, Any, Outcome]]) 
     return outcome
 
 
-def _status_table(connection: Connection) -> sa.TableClause:
+def _status_table(*, is_sqlite: bool) -> sa.TableClause:
     return sa.table(
         "workflow_status",
         *map(sa.column, ("workflow_uuid", "status", "updated_at", "priority")),
-        schema=None if connection.dialect.name == "sqlite" else "dbos",
+        schema=None if is_sqlite else "dbos",
     )
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from services.common.jobs import waiting
 from services.common.jobs.dbos_engine import DbosEngine
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.threads import JobStoreThreads
+from services.common.unchanged import Unchanged
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ class Dispatcher:
         self._engine = engine
         self._threads = threads
         self._per_user = per_user
+        self._forgotten: Unchanged[str, waiting.Claim] = Unchanged()
 
     async def resume(self, ids: Sequence[str]) -> None:
         """Has the engine hand out these jobs, which are queued."""
@@ -45,13 +48,17 @@ class Dispatcher:
         """Starts jobs whose next attempt is due."""
         await self.resume(await self._threads.call(self._leases.take_due))
 
-    async def resume_forgotten(self, older_than_seconds: float) -> None:
-        """Starts jobs that wait although nobody is about to begin them: the process that should have done so died."""
-        forgotten = await self._threads.call(
-            self._leases.take_forgotten, older_than_seconds, self._engine.claimed_before
-        )
-        if forgotten:
-            log.warning("jobs resumed", count=len(forgotten))
-        await self.resume(forgotten)
+    async def resume_forgotten(self, seconds: float) -> None:
+        """Starts jobs that wait although nobody is about to begin them: the process that should have done so died.
+
+        Args:
+            seconds: for how long nothing has happened to them.
+        """
+        present = await self._threads.call(self._leases.forgotten, self._engine.claimed())
+        forgotten = self._forgotten.since(present, seconds)
+        taken = await self._threads.call(self._leases.take_forgotten, forgotten) if forgotten else []
+        if taken:
+            log.warning("jobs resumed", count=len(taken))
+        await self.resume(taken)
         if self._per_user:
             await self.resume(await self._threads.call(self._leases.admit_all, self._per_user))

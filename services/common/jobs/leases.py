@@ -16,10 +16,12 @@ class LeaseStore:
 
     Args:
         database: of the queue.
+        longest_delay_seconds: no job waits longer for its next attempt.
     """
 
-    def __init__(self, database: JobDatabase) -> None:
+    def __init__(self, database: JobDatabase, longest_delay_seconds: float) -> None:
         self._database = database
+        self._longest_delay_seconds = longest_delay_seconds
 
     @retry_while_database_down
     def begin(self, job_id: str, lease: str, at_once: int = 0) -> JobRecord | None:
@@ -32,10 +34,10 @@ class LeaseStore:
             lease: of this attempt.
             at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
         """
-        is_due = sa.or_(job_table.c.not_before.is_(None), waiting.is_due(self._database.now))
+        is_due = waiting.is_due(self._database.now, self._longest_delay_seconds)
         statement = (
             self._database.change(job_id)
-            .where(job_table.c.state.in_(UNFINISHED), is_due)
+            .where(job_table.c.state.in_(UNFINISHED), sa.or_(job_table.c.not_before.is_(None), is_due))
             .values(
                 state="running",
                 lease=lease,
@@ -84,14 +86,23 @@ class LeaseStore:
             return {row.name: row.content for row in connection.execute(query)}
 
     @retry_while_database_down
-    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any]) -> bool:
-        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost."""
+    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any], *, counts: bool = True) -> bool:
+        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost.
+
+        Args:
+            job_id: of the job.
+            lease: of the attempt that ended.
+            seconds: to the next one.
+            error: why it ended.
+            counts: whether it did, as an attempt and, in what comes next, as a retry.
+        """
         statement = self._database.change_owned(job_id, lease).values(
             state="queued",
             lease="",
             beat_at=None,
             eta_seconds=None,
-            retries=job_table.c.retries + 1,
+            attempts=job_table.c.attempts - int(not counts),
+            retries=job_table.c.retries + int(counts),
             not_before=self._database.now + seconds,
             retry_error=error,
         )
@@ -101,7 +112,7 @@ class LeaseStore:
     def take_due(self) -> list[str]:
         """Ids of jobs whose next attempt is due, each told to one caller, which resumes them."""
         with self._database.engine.begin() as connection:
-            return waiting.take_due(connection, self._database.now)
+            return waiting.take_due(connection, self._database.now, self._longest_delay_seconds)
 
     def admit(self, user: str, at_once: int) -> list[str]:
         """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
@@ -205,12 +216,19 @@ class LeaseStore:
             values = {"state": "failed", "error": error, "ended_at": self._database.now}
             return connection.execute(statement.values(**values)).rowcount == 1
 
-    def take_forgotten(self, older_than_seconds: float, claimed_before: waiting.ClaimedBefore) -> list[str]:
-        """Ids of jobs that the engine will not hand out by itself, each told to one caller, which resumes them.
+    @only_reads
+    def forgotten(self, claimed: waiting.Claimed) -> dict[str, waiting.Claim]:
+        """Jobs that may start, but that the engine holds to be running, by id; see `waiting.forgotten`."""
+        with self._database.reading.connect() as connection:
+            return waiting.forgotten(connection, claimed)
 
-        Args:
-            older_than_seconds: for how long nothing has happened to them.
-            claimed_before: finds the jobs that the engine holds to be running.
-        """
+    def take_forgotten(self, forgotten: Mapping[str, waiting.Claim]) -> list[str]:
+        """Ids of those of these jobs that have not changed, each told to one caller, which resumes them."""
         with self._database.engine.begin() as connection:
-            return waiting.take_forgotten(connection, older_than_seconds, self._database.now, claimed_before)
+            return [
+                job_id
+                for job_id, (version, _) in forgotten.items()
+                if connection.execute(
+                    self._database.change(job_id).where(waiting.READY, job_table.c.version == version)
+                ).rowcount
+            ]

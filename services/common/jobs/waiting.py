@@ -5,7 +5,7 @@ The engine hands such a job out like any other. The worker leaves it alone (`hol
 transaction of its caller.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,20 +15,25 @@ from services.common.jobs.records import BATCH, INTERACTIVE
 from services.common.jobs.tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
-# No next attempt is due later than this: the clock has gone back.
-LONGEST_WAIT_SECONDS = 900.0
 LANES = (INTERACTIVE, BATCH)
 
-ClaimedBefore = Callable[[Connection, sa.ColumnElement[float]], sa.Select[tuple[str]]]
-"""The ids of jobs that the engine holds to be running, and has not touched since a time in seconds since 1970."""
+Claimed = sa.Select[tuple[str, int]]
+"""`id` of the jobs that the engine holds to be running, and the `moment` at which it last touched each."""
+Claim = tuple[int, int]
+"""The version of such a job, and that moment."""
 
 READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_table.c.not_before.is_(None))
 """Jobs that start when it is their turn."""
 
 
-def is_due(now: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
-    """Jobs for whose next attempt it is time."""
-    return sa.or_(job_table.c.not_before <= now, job_table.c.not_before > now + LONGEST_WAIT_SECONDS)
+def is_due(now: sa.ColumnElement[float], longest_seconds: float) -> sa.ColumnElement[bool]:
+    """Jobs for whose next attempt it is time.
+
+    Args:
+        now: the database's time of day.
+        longest_seconds: no job waits longer than this; where one seems to, the clock has gone back.
+    """
+    return sa.or_(job_table.c.not_before <= now, job_table.c.not_before > now + longest_seconds)
 
 
 def lane_of(turn: int) -> int:
@@ -91,9 +96,9 @@ def users_held_back(connection: Connection) -> list[str]:
     return list(connection.execute(sa.select(job_table.c.user).where(held).distinct()).scalars())
 
 
-def take_due(connection: Connection, now: sa.ColumnElement[float]) -> list[str]:
-    """Ids of jobs whose next attempt is due, each for one caller, which resumes them."""
-    due = sa.and_(is_due(now), job_table.c.state == "queued")
+def take_due(connection: Connection, now: sa.ColumnElement[float], longest_seconds: float) -> list[str]:
+    """Ids of jobs whose next attempt is due (see `is_due`), each for one caller, which resumes them."""
+    due = sa.and_(is_due(now, longest_seconds), job_table.c.state == "queued")
     ids = connection.execute(sa.select(job_table.c.id).where(due).limit(AT_ONCE)).scalars().all()
     if not ids:
         return []
@@ -101,25 +106,14 @@ def take_due(connection: Connection, now: sa.ColumnElement[float]) -> list[str]:
     return list(connection.execute(taken).scalars())
 
 
-def take_forgotten(
-    connection: Connection,
-    older_than_seconds: float,
-    now: sa.ColumnElement[float],
-    claimed_before: ClaimedBefore,
-) -> list[str]:
-    """Ids of jobs that may start, but that the engine holds to be running: their worker died before it began them.
+def forgotten(connection: Connection, claimed: Claimed) -> dict[str, Claim]:
+    """Jobs that may start, but that the engine holds to be running, by id.
 
-    Each is told to one caller, which resumes it.
+    Most are about to begin. If one stays as it is, its worker died before it began it.
     """
-    since = now - older_than_seconds
-    query = sa.select(job_table.c.id).where(READY, job_table.c.changed_at < since)
-    query = query.where(job_table.c.id.in_(claimed_before(connection, since)))
-    ids = connection.execute(query.limit(AT_ONCE)).scalars().all()
-    if not ids:
-        return []
-    still = sa.and_(READY, job_table.c.changed_at < since)
-    taken = _change(now).where(job_table.c.id.in_(ids), still).returning(job_table.c.id)
-    return list(connection.execute(taken).scalars())
+    taken = claimed.subquery()
+    query = sa.select(job_table.c.id, job_table.c.version, taken.c.moment).join(taken, job_table.c.id == taken.c.id)
+    return {row.id: (row.version, row.moment) for row in connection.execute(query.where(READY).limit(AT_ONCE))}
 
 
 def places(connection: Connection) -> dict[str, int]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from services.common.jobs.context import JobContext
 from services.common.jobs.dispatch import Dispatcher
 from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
+from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.store import JobStore
@@ -51,6 +53,7 @@ class Worker:
         per_user: jobs of a user that run at a time, in all processes together; 0: any number.
         lease_seconds: a worker silent for so long loses its jobs.
         retry: when jobs are tried again.
+        needs: what all jobs need.
         on_change: called after a job has changed.
     """
 
@@ -68,6 +71,7 @@ class Worker:
         per_user: int,
         lease_seconds: float,
         retry: RetryPolicy,
+        needs: Needs,
         on_change: Callable[[], None],
     ) -> None:
         self._service = service
@@ -82,6 +86,7 @@ class Worker:
         self._per_user = per_user
         self._lease_seconds = lease_seconds
         self._retry = retry
+        self._needs = needs
         self._on_change = on_change
         self._beginning = asyncio.Lock()
         self._resting_until = 0.0
@@ -93,7 +98,9 @@ class Worker:
 
     def room(self) -> int:
         """How many jobs this process may run now."""
-        return 0 if time.monotonic() < self._resting_until else self._limit
+        if not self._needs.are_met or time.monotonic() < self._resting_until:
+            return 0
+        return self._limit
 
     async def run(self, job_id: str) -> None:
         """Makes an attempt at a job that the engine has handed out.
@@ -111,7 +118,7 @@ class Worker:
             if await self._threads.call(self._store.is_unfinished, job_id):
                 raise asyncio.CancelledError  # it waits
             return
-        context = JobContext(record, lease, self._leases, self._retry)
+        context = JobContext(record, lease, self._leases, self._retry, self._needs)
         parent = request_context.bind_origin(record.origin or {})
         structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
         with tracing.span(
@@ -168,6 +175,9 @@ class Worker:
         except DeviceError as error:
             return await self._after_device_error(context, error)
         except StemTubeError as error:
+            if not await self._needs.look():
+                await self._put_back(context, error_detail(error), counts=False)
+                raise asyncio.CancelledError from None
             return "failed" if context.is_final(error) else "queued", None, error_detail(error)
         except DBAPIError as error:
             # The engine could not keep the outcome of a step. What was done since the last one is done again.
@@ -178,10 +188,17 @@ class Worker:
             log.exception("unexpected error in a job", kind=kind)
             return "failed", None, INTERNAL_ERROR
 
-    async def _put_back(self, context: JobContext, error: dict[str, Any]) -> None:
-        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here."""
-        seconds = self._retry.delay_seconds(context.retries)
-        if await self._threads.call(self._leases.put_back, context.job_id, context.lease, seconds, error):
+    async def _put_back(self, context: JobContext, error: dict[str, Any], *, counts: bool = True) -> None:
+        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here.
+
+        Args:
+            context: of the attempt that ended.
+            error: why.
+            counts: as one of the attempts that `RetryPolicy` allows.
+        """
+        seconds = self._retry.delay_seconds(context.retries if counts else 0)
+        put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
+        if await self._threads.call(put_back):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
             await self._dispatcher.admit(context.user)
 

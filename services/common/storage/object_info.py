@@ -65,7 +65,8 @@ def range_options(info: ObjectInfo, start: int, end: int) -> "obstore.GetOptions
     return cast("obstore.GetOptions", options)
 
 
-def _unavailable() -> UnavailableError:
+def unavailable() -> UnavailableError:
+    """The error of a store that does not do its work."""
     return UnavailableError("the object storage does not work now", "STORAGE_UNAVAILABLE")
 
 
@@ -79,4 +80,4 @@ def storage_errors(key: str) -> Iterator[None]:
     except PreconditionError as error:
         raise UnavailableError("the object was replaced while it was read", "OBJECT_CHANGED", key=key) from error
     except (BaseError, OSError) as error:
-        raise _unavailable() from error
+        raise unavailable() from error

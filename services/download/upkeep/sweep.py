@@ -15,6 +15,7 @@ from services.common.errors import PreconditionError
 from services.common.storage.database import Database
 from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import ObjectStore
+from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import Lost, LostRecords
@@ -125,6 +126,7 @@ class Sweeper:
         self._unneeded_for = unneeded_for
         self._trashed_for = trashed_for
         self._missing_for = missing_for
+        self._orphans: Unchanged[str, datetime] = Unchanged()
 
     async def sweep(self, *, dry_run: bool = False) -> Report:
         """Removes orphans, or only reports them.
@@ -232,6 +234,7 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
+        early |= self._unsettled(found.orphans)
         report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
         if report.held_back:
@@ -243,6 +246,12 @@ class Sweeper:
             if dry_run or await self._remove(info.key, to_trash=is_trashed):
                 report.trashed_count += is_trashed
                 report.add_object(info)
+
+    def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
+        """Those of these objects that were not seen for long enough."""
+        seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
+        ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
+        return {key for key, seconds in seen.items() if seconds < min(ages[key], SETTLED_SECONDS)}
 
     async def _remove(self, key: str, *, to_trash: bool) -> bool:
         """Removes an object unless a track needs it after all."""

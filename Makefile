@@ -38,7 +38,7 @@ run: protos page ## Run the suite until Ctrl-C
 
 # Three at a time on two cores: much of a test's time is waiting for signals, leases and restarts.
 test: protos page ## All tests but the long ones
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-long: protos ## The long ones: a rolling update, several machines, workers that die, sites that hang
 	$(BIN)/pytest -m long

@@ -42,6 +42,8 @@ TOO_LARGE = "TOO_LARGE"
 # Of a file: sending it again later will not help, which is what 429 would say.
 TOO_MUCH = (TOO_LARGE, "TOO_LONG", "TOO_MANY_CHANNELS")
 TOO_SLOW = "TOO_SLOW"
+RETRY_SECONDS = 10
+"""When to ask again after a 503 that names no time."""
 # Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -123,7 +125,7 @@ def error_response(error: StemTubeError) -> web.Response:
     )
     if isinstance(error, HttpError):
         response.headers.update(error.headers)
-    if wait := error.metadata.get("retry_after_seconds"):
+    if wait := error.metadata.get("retry_after_seconds", str(RETRY_SECONDS) if status == 503 else ""):
         response.headers["Retry-After"] = wait
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="stemtube"'

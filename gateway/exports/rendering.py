@@ -5,6 +5,7 @@ So the event loop stays awake, and FFmpeg's decoders see users' files where no t
 
 import asyncio
 import contextlib
+import json
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from gateway.exports.registry import EXPORTS
 from services.common.compute.engine import Engine, Report
 from services.common.compute.engine_pool import EnginePool
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.compute.joint_work import JointWork
 from services.common.errors import UnavailableError
 from services.common.storage.marked_store import open_marked_store
 
@@ -22,8 +24,12 @@ IDLE_SECONDS = 120.0
 FILES, FILES_PER_USER = 12, 4
 """Files that are made or being sent, which bounds what they take on the disk: a client may read slowly."""
 WAITING_PER_USER = 8
+FILE = "export"
 WAIT_SECONDS = 60.0
 """Longest time to wait for a turn: who waits for longer is better told to come back."""
+
+
+_Folder = tempfile.TemporaryDirectory[str]
 
 
 class RenderWork:
@@ -66,12 +72,13 @@ class Renderer:
             FairLimiter("exports", section.export_children, section.export_children_per_user),
         )
         self._seconds = settings.gateway.export_seconds
+        self._rendering: JointWork[_Folder] = JointWork(lambda folder: folder.cleanup())
 
     @contextlib.asynccontextmanager
     async def rendered(
         self, user: str, export: str, keys: Sequence[str], parameters: dict[str, Any]
     ) -> AsyncIterator[Path]:
-        """The file of an export; it goes when the context ends.
+        """The file of an export, one for all who ask for the same; it goes when nobody's context holds it any more.
 
         Args:
             user: who shares a turn.
@@ -84,19 +91,27 @@ class Renderer:
             LimitExceededError: too much waits already, or for too long (reason TOO_MANY_WAITING).
             UnavailableError: it was not made in time (reason EXPORT_TIMEOUT).
         """
-        async with self._files.place(user, wait_seconds=WAIT_SECONDS):
-            with tempfile.TemporaryDirectory(prefix="stemtube-export-") as folder:
-                path = Path(folder) / "export"
-                task = {"export": export, "keys": list(keys), "parameters": parameters, "path": str(path)}
-                await self._make(user, task)
-                yield path
+        wanted = {"export": export, "keys": list(keys), "parameters": parameters}
+        rendering = self._rendering.result(
+            json.dumps(wanted, sort_keys=True),
+            lambda: self._children.engine(user, patient=True),
+            lambda engine: self._make(engine, wanted),
+        )
+        async with self._files.place(user, wait_seconds=WAIT_SECONDS), rendering as folder:
+            yield Path(folder.name) / FILE
 
-    async def _make(self, user: str, task: dict[str, Any]) -> None:
+    async def _make(self, engine: Engine, wanted: dict[str, Any]) -> _Folder:
+        folder = tempfile.TemporaryDirectory(prefix="stemtube-export-")
         try:
-            async with self._children.engine(user, patient=True) as engine, asyncio.timeout(self._seconds):
-                await engine.run(task, lambda *_progress, **_detail: None)
+            async with asyncio.timeout(self._seconds):
+                await engine.run(wanted | {"path": str(Path(folder.name) / FILE)}, lambda *_progress, **_detail: None)
         except TimeoutError:
+            folder.cleanup()
             raise UnavailableError("This takes too long to make.", "EXPORT_TIMEOUT") from None
+        except BaseException:
+            folder.cleanup()
+            raise
+        return folder
 
     async def close(self) -> None:
         """Ends the children."""

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 RENDERER = web.AppKey("renderer", Renderer)
 PATH = TRACK + "/exports/{format}"
+LEAST_BYTES_PER_SECOND = 64 * 1024
+SLOW_SECONDS = 60.0
+"""A client that takes a file from the disk may be behind the least rate by so much time, in all."""
 
 
 def add_exports(app: web.Application, config: GatewaySettings) -> None:
@@ -49,7 +52,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
             NO_CHORDS, NO_SECTIONS, NO_RESULTS, NO_STEMS, NO_SUCH_STEM, NO_SUCH_OBJECT).
         InvalidInputError: the query makes no sense (reason BAD_REQUEST).
         LimitExceededError: too much of the caller's sound waits to be made (reason TOO_MANY_WAITING).
-        UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT).
+        UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT), or the store is away (STORE_AWAY).
         grpc.aio.AioRpcError: NOT_FOUND: no such track, or another user's.
     """
     name = request.match_info["format"]
@@ -67,7 +70,7 @@ async def export_track(request: web.Request) -> web.StreamResponse:
         response.content_length = length
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            await _send(request, response, pieces)
+            await _send(request, response, pieces, holds_file=isinstance(made, Rendering))
     return response
 
 
@@ -140,7 +143,8 @@ async def _body(
                 yield None, _whole(b"")
                 return
             keys = [info.key for info in objects]
-            async with library.renderer.rendered(library.turn_key, export.name, keys, made.parameters) as path:
+            rendered = library.renderer.rendered(library.turn_key, export.name, keys, made.parameters)
+            async with rendered as path:
                 with path.open("rb") as file:
                     yield path.stat().st_size, _pieces(file)
 
@@ -154,11 +158,21 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _send(request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, holds_file: bool
+) -> None:
+    """Sends a body; the connection of a client that is too slow for a file that it holds is broken."""
+    began, sent = asyncio.get_running_loop().time(), 0
     try:
         async for piece in pieces:
-            await response.write(piece)
+            sent += len(piece)
+            latest = began + SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND
+            async with asyncio.timeout_at(latest if holds_file else None):
+                await response.write(piece)
         await response.write_eof()
+    except TimeoutError:
+        break_off(request)
+        log.warning("export broke off", reason="TOO_SLOW")
     except BaseException as error:
         # No error's answer may follow what was sent, and what was sent must not look whole.
         break_off(request)

@@ -5,6 +5,7 @@ from services.auth.config import AuthSettings
 from services.common.process import run
 from services.common.rpc import server
 from services.common.rpc.draining import Draining
+from services.common.storage.sqlite_files import sqlite_file
 
 
 async def serve(settings: AuthSettings) -> None:
@@ -17,6 +18,7 @@ async def serve(settings: AuthSettings) -> None:
             verifier=verifier,
             draining=Draining(),
             network=settings.network,
+            database=sqlite_file(settings.database_url),
         )
 
 

@@ -11,6 +11,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
+import grpc.aio
 import pytest
 
 from services.auth.config import AuthSettings
@@ -18,6 +20,8 @@ from services.common.config import load
 from services.common.rpc.client import open_channel
 from services.common.storage.database import migrate
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from tests.common.damage import overwrite_header
+from tests.suite.running import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 Start = Callable[..., Awaitable[Process]]
@@ -168,3 +172,16 @@ async def test_a_database_of_a_newer_version_stops_the_start_with_one_line(start
     assert process.returncode == 1
     assert b"made by a newer version of StemTube" in errors
     assert (output + errors).count(b"\n") == 1
+
+
+async def test_a_damaged_database_ends_readiness_at_the_next_sign_in(start: Start, tmp_path: Path) -> None:
+    (health,) = free_ports(1)
+    process = await start(STEMTUBE_AUTH__HEALTH_LISTEN=f"127.0.0.1:{health}")
+    _, address = await log_until_serving(process)
+    await asyncio.to_thread(overwrite_header, tmp_path / "data" / "databases" / "auth.sqlite")
+    with pytest.raises(grpc.aio.AioRpcError) as fault:
+        await login(address, "wrong")
+    assert fault.value.code() == grpc.StatusCode.DATA_LOSS
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{health}/readyz") as answer:
+        assert answer.status == 503
+        assert "(DATABASE_DAMAGED)" in await answer.text()

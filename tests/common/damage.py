@@ -35,6 +35,13 @@ def zero_first_page_of(path: Path, table: str) -> None:
         file.write(bytes(PAGE_BYTES))
 
 
+def zero_all_pages(path: Path) -> None:
+    """All but the first, which a connection reads when it opens the file."""
+    with path.open("r+b") as file:
+        file.seek(PAGE_BYTES)
+        file.write(bytes(path.stat().st_size - PAGE_BYTES))
+
+
 def truncate(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // PAGE_BYTES // 2 * PAGE_BYTES + 1000)

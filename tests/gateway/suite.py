@@ -29,6 +29,7 @@ from services.common.rpc.draining import Draining
 from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.download.v1 import download_pb2, download_pb2_grpc
 from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
 
 KEY = Ed25519PrivateKey.generate()
 PASSWORD = "correct horse"
@@ -105,6 +106,7 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
         self.draining = draining
         self.tracks: dict[str, dict[str, download_pb2.Track]] = defaultdict(dict)
         self.jobs: dict[str, download_pb2.TrackJob] = {}
+        self.live = separation_pb2.LiveStems()
         self.media: dict[tuple[str, str, str, int, str], download_pb2.GetMediaResponse] = {}
         self.uploads: list[Upload] = []
         self.refuse_upload_at: int | None = None
@@ -216,6 +218,10 @@ class Library(download_pb2_grpc.DownloadServiceServicer):
         if wanted not in self.media:
             raise NotFoundError("There is no such stem.", "NO_SUCH_STEM")
         return self.media[wanted]
+
+    async def GetLiveStems(self, request: Any, context: Any) -> download_pb2.GetLiveStemsResponse:
+        self._seen(context)
+        return download_pb2.GetLiveStemsResponse(live=self.live)
 
     async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[download_pb2.WatchJobResponse]:
         self._seen(context)

@@ -13,6 +13,7 @@ from aiohttp import ClientPayloadError
 from gateway.exports.export import Archive
 from gateway.exports.registry import EXPORTS
 from gateway.exports.track import named_after
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from stemtube.download.v1 import download_pb2
 from tests.gateway.conftest import Client, Connect
@@ -145,7 +146,9 @@ async def test_stems_of_two_models_have_folders_of_their_own(client: Client) -> 
 
 @pytest.mark.parametrize("name", ["stems", "mixdown?stems=drums"])
 async def test_a_stem_that_is_gone_from_the_store(client: Client, name: str) -> None:
-    await open_store(client.settings).delete("stems/htdemucs/drums")
+    store = open_store(client.settings)
+    await store.put(MARKER, b"of ann's library")
+    await store.delete("stems/htdemucs/drums")
     assert await client.refused("GET", f"{PATH}/{name}") == (404, "NO_SUCH_OBJECT")
 
 

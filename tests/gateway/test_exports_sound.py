@@ -20,6 +20,7 @@ from gateway.exports.registry import EXPORTS
 from services.common import audio
 from services.common.audio import Samples
 from services.common.errors import InvalidInputError, NotFoundError, StoppedError
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import music_pb2
 from stemtube.download.v1 import download_pb2
@@ -281,6 +282,7 @@ async def client(client: Client) -> Client:
     track, store, library = track_of(*STEMS), open_store(client.settings), client.suite.library
     track.beats.extend(music_pb2.Beat(time=0.5 * n, position=n % 4 + 1) for n in range(8))
     library.tracks["ann"]["t"] = track
+    await store.put(MARKER, b"of ann's library")
     for model, name, content in (
         ("", "", flac(MIX)),
         *(("htdemucs", name, flac(stem * np.float32(GAIN))) for name, stem in STEMS.items()),
@@ -328,6 +330,13 @@ async def test_a_client_that_goes_away_leaves_the_renderer_to_others(client: Cli
 async def test_a_mix_that_is_gone(client: Client) -> None:
     await open_store(client.settings).delete("objects/mix")
     assert await client.refused("GET", f"{PATH}/stem.mp4") == (404, "NO_SUCH_OBJECT")
+
+
+async def test_no_export_is_missing_while_the_store_is_away(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "data" / "objects").rename(tmp_path / "away")
+    (tmp_path / "data" / "objects").mkdir()
+    for name in ("stem.mp4", "stems"):
+        assert await client.refused("GET", f"{PATH}/{name}") == (503, "STORE_AWAY")
 
 
 def test_stems_of_several_models_need_a_name() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import io
+import itertools
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile
@@ -24,7 +26,8 @@ PER_USER = 2
 # Four whose file has room on the disk, and eight that wait for it.
 TAKEN = 12
 RATE = 44_100
-PATH = "/api/v1/tracks/t/exports/mixdown?stems=vocals&encoding=wav"
+PATH = "/api/v1/tracks/t/exports/mixdown?stems=vocals:{:.2f}&encoding=wav"
+NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -43,16 +46,18 @@ async def client(client: Client) -> Client:
 
 
 class Mixdown:
-    """A request for a mixdown: its status, body and headers."""
+    """A request for a mixdown, unlike all others unless its gain is given: its status, body and headers."""
 
-    def __init__(self, client: Client, user: str) -> None:
+    def __init__(self, client: Client, user: str, gain_db: float | None = None) -> None:
         self._client = client
         self._user = user
+        gain = -next(NUMBERS) / 100 if gain_db is None else gain_db
+        self._path = PATH.format(gain % -60)
         self.answer = asyncio.create_task(self._get())
 
     async def _get(self) -> tuple[int, bytes, Mapping[str, str]]:
         headers = {"Authorization": f"Bearer {token_of(self._user, 600)}"}
-        async with self._client.http.get(PATH, headers=headers) as response:
+        async with self._client.http.get(self._path, headers=headers) as response:
             return response.status, await response.read(), response.headers
 
     async def go_away(self) -> None:
@@ -129,6 +134,20 @@ async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, m
     assert Counter(status for status, _, _ in answers) == {200: 4, 429: 2}
 
 
+async def test_a_client_that_reads_too_slowly_loses_its_file(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.exports.routes.SLOW_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.exports.routes.LEAST_BYTES_PER_SECOND", 10**9)
+    file = io.BytesIO()
+    audio.encode(np.full((2, 200 * RATE), 0.1, np.float32), RATE, file, "flac")
+    await open_store(client.settings).put("stems/m/vocals", file.getvalue())
+    async with asyncio.timeout(PATIENCE_SECONDS), client.http.get(PATH.format(-3)) as response:
+        assert response.status == 200  # 35 MB, more than buffers hold
+        while held_and_waiting():
+            await asyncio.sleep(0.05)
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+
+
 async def test_a_killed_child_costs_one_export(client: Client) -> None:
     anns = [Mixdown(client, "ann") for _ in range(4)]
     held = await hold_children(EXPORTS, PER_USER)
@@ -157,7 +176,8 @@ async def test_a_user_with_many_tokens_is_one_user(client: Client) -> None:
     tokens = {token_of("ann", 600 + number) for number in range(4)}
     assert len(tokens) == 4
     tasks = [
-        asyncio.create_task(client.http.get(PATH, headers={"Authorization": f"Bearer {token}"})) for token in tokens
+        asyncio.create_task(client.http.get(PATH.format(-number), headers={"Authorization": f"Bearer {token}"}))
+        for number, token in enumerate(tokens)
     ]
     held = await hold_children(EXPORTS, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -168,3 +188,20 @@ async def test_a_user_with_many_tokens_is_one_user(client: Client) -> None:
         for response in await asyncio.gather(*tasks):
             assert response.status == 200
             response.release()
+
+
+async def test_equal_exports_are_made_once_and_the_first_client_may_go_away(client: Client) -> None:
+    first = Mixdown(client, "ann", gain_db=-3)
+    held = await hold_children(EXPORTS, 1)
+    others = [Mixdown(client, user, gain_db=-3) for user in ("ann", "ann", "bob", "eve")]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while held_and_waiting() < 5:
+            await asyncio.sleep(0.01)
+        await first.go_away()
+        while held_and_waiting() == 5:
+            await asyncio.sleep(0.01)
+        release(*held)
+        answers = await asyncio.gather(*(mixdown.answer for mixdown in others))
+    assert [status for status, _, _ in answers] == [200] * 4
+    assert len({content for _, content, _ in answers}) == 1
+    assert children(EXPORTS) == held

@@ -13,6 +13,7 @@ from services.common.errors import LimitExceededError
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from stemtube.download.v1 import download_pb2
+from stemtube.separation.v1 import separation_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of
 
@@ -37,6 +38,7 @@ async def client(client: Client) -> Client:
         ("htdemucs", "page", AUDIO, ""): ("stems/page", b"<script>", "text/html", "x.html"),
         ("htdemucs", "large", AUDIO, ""): ("stems/large", b"x" * 20_000_000, "audio/wav", "large.wav"),
     }
+    await store.put(MARKER, b"of ann's library")
     for (model, stem, kind, file_format), (key, content, content_type, name) in objects.items():
         await store.put(key, content)
         library.media["t", model, stem, kind, file_format] = download_pb2.GetMediaResponse(
@@ -220,6 +222,27 @@ async def test_a_store_that_is_away_is_no_missing_object(client: Client) -> None
     assert await client.json("GET", "/readyz") == (503, {"status": "not ready"})
     await store.put(MARKER, b"1")
     assert await client.json("GET", "/readyz") == (200, {"status": "ready"})
+
+
+async def test_what_is_there_when_the_store_comes_back_is_not_missing_while_it_is_away(
+    client: Client, tmp_path: Path
+) -> None:
+    client.suite.library.live = separation_pb2.LiveStems(key_prefix="live/j", stems=["vocals"], count=1)
+    store = tmp_path / "data" / "objects"
+    store.rename(tmp_path / "away")
+    store.mkdir()  # the mount point
+    for path in (
+        f"{TRACK}/audio",
+        f"{TRACK}/peaks",
+        f"{TRACK}/stems/htdemucs/vocals",
+        f"{TRACK}/stems/htdemucs/vocals?format=wav",
+        "/api/v1/jobs/j/live/htdemucs/vocals/0.flac",
+    ):
+        assert await client.refused("GET", path) == (503, "STORE_AWAY")
+    assert "Retry-After" in (await get(client, f"{TRACK}/audio"))[2]
+    store.rmdir()
+    (tmp_path / "away").rename(store)
+    assert (await get(client, f"{TRACK}/audio"))[:2] == (200, CONTENT)
 
 
 async def test_an_object_that_goes_while_it_is_sent_breaks_the_connection(client: Client, tmp_path: Path) -> None:

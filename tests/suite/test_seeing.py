@@ -99,6 +99,7 @@ async def until(found: Any) -> Any:
     return result
 
 
+@pytest.mark.long
 async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(seen: Seen) -> None:
     collector = seen.collector
     for stem in ("vocals", "accompaniment"):
@@ -237,6 +238,7 @@ def stemtube(suite: Suite, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 async def test_a_suite_that_is_backed_up_while_it_runs_comes_back_with_users_songs_and_edits(seen: Seen) -> None:
     """The last test: it wipes the suite."""
     suite, vocals = seen.suite, f"/tracks/{seen.track}/stems/spleeter_2stems/vocals"

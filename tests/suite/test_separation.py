@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from services.common.errors import Code
@@ -31,6 +32,7 @@ async def read(client: Client, path: str) -> np.ndarray:
     return samples
 
 
+@pytest.mark.long
 async def test_stems_are_heard_while_the_rest_is_computed(client: Client, ben: Client, tmp_path: Path) -> None:
     added = await client.uploaded(with_soundfile(tmp_path / "long.flac", music(80, seed=101)), {"separations": [BEST]})
     job_id = added["job"]["job"]["id"]

@@ -93,7 +93,7 @@ class Sending:
             yield self._request(chunk=bytes(then))
 
 
-@pytest.mark.parametrize("rpc", ["AppendUpload", "UploadTrack"])
+@pytest.mark.parametrize("rpc", [pytest.param("AppendUpload", marks=pytest.mark.long), "UploadTrack"])
 async def test_streams_of_one_user_take_little_memory_and_another_users_upload_ends(
     suite: Suite, ann: GrpcClient, ben: GrpcClient, tmp_path: Path, rpc: str
 ) -> None:
@@ -118,7 +118,7 @@ async def test_streams_of_one_user_take_little_memory_and_another_users_upload_e
         assert grown < 60 * MIB, f"{grown / MIB:.0f} MiB for {STREAMS} streams with 8 MiB each"
 
 
-@pytest.mark.parametrize("rpc", ["AppendUpload", "UploadTrack"])
+@pytest.mark.parametrize("rpc", [pytest.param("AppendUpload", marks=pytest.mark.long), "UploadTrack"])
 async def test_a_stream_that_trickles_is_ended_and_what_came_is_kept(ann: GrpcClient, rpc: str) -> None:
     upload_id = await created(ann, 1000)
     append = rpc == "AppendUpload"

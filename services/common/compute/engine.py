@@ -220,6 +220,11 @@ class Engine:
             kind, content = message
             if kind == "proved":
                 proof_deadline = float("inf")
+            elif kind == "left":
+                if stopped:
+                    raise stopped
+                proof_deadline = time.monotonic() + PROOF_SECONDS if self._prove else float("inf")
+                self._send_to_new_child(task)
             elif kind == "progress":
                 try:
                     tell(content.pop("stage"), content.pop("fraction"), **content)
@@ -242,15 +247,21 @@ class Engine:
                 return result
 
     def _send(self, task: dict[str, Any] | None) -> None:
-        # The child's log lines tell of the job as this process's do.
-        ids = structlog.contextvars.get_contextvars()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self._process is not None and self._process.is_alive():
                 self._stop.clear()
-                self._connection.send((task, ids, tracing.traceparent()))
+                self._put(task)
                 return
+        self._send_to_new_child(task)
+
+    def _send_to_new_child(self, task: dict[str, Any] | None) -> None:
         self._kill()
         self._start()
+        self._put(task)
+
+    def _put(self, task: dict[str, Any] | None) -> None:
+        # The child's log lines tell of the job as this process's do.
+        ids = structlog.contextvars.get_contextvars()
         self._connection.send((task, ids, tracing.traceparent()))
 
     def _receive(self) -> tuple[str, Any] | None:

@@ -1,5 +1,6 @@
 """The child process of `services.common.compute.engine`: it makes the work, does tasks, and reports to its parent."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -93,7 +94,7 @@ def run_child(
         except Exception as error:
             log.exception("preparations failed")
             if prove and device_error(error):
-                connection.close()
+                _leave(connection)
                 return
     while connection.poll(idle_seconds):
         try:
@@ -116,11 +117,19 @@ def run_child(
                 answer = _failure(error, computes=prove is not None)
         if answer[0] == "device":
             connection.send(answer)
-            break
+            connection.close()
+            return
         for what, size in metrics.gpu_memory().items():
             report.measure("gpu_memory", size, engine=name, what=what)
         connection.send(answer)
-    connection.close()  # at once, or the parent would give a task to a process that is about to end
+    _leave(connection)
+
+
+def _leave(connection: Connection) -> None:
+    """Tells the parent that this child ends without a task: one that has just been sent is for another child."""
+    with contextlib.suppress(OSError):
+        connection.send(("left", None))
+    connection.close()
 
 
 def _proved(prove: Prove, settings: Any) -> str:

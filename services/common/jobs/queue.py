@@ -12,6 +12,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -287,6 +288,11 @@ class JobQueue:
     async def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
         return await self._ask(self._store.unfinished_count, user)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file of its database; None if it is PostgreSQL's."""
+        return self._file
 
     @property
     def name(self) -> str:

@@ -274,7 +274,9 @@ IssueToken = Callable[[], Awaitable[tuple[str, float]]]
 
 
 class ServiceIdentity:
-    """This service's own token, fetched when needed and renewed before it expires.
+    """This service's own token, fetched when needed and renewed in the background before it expires.
+
+    Callers wait for auth only where there is no token that is valid.
 
     Args:
         issue: asks auth for a token; gives it with its lifetime in seconds.
@@ -287,7 +289,7 @@ class ServiceIdentity:
         self._token = ""
         self._renew_at = self._expires_at = self._retry_at = 0.0
         self._error: StemTubeError | None = None
-        self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata that authenticates an RPC as this service.
@@ -295,22 +297,21 @@ class ServiceIdentity:
         Raises:
             StemTubeError: auth gives no token, and the last one has expired.
         """
-        async with self._lock:
-            now = time.monotonic()
-            if now >= max(self._renew_at, self._retry_at):
-                await self._renew()
-            elif self._error and now >= self._expires_at:
+        now = time.monotonic()
+        if (self._renewal is None or self._renewal.done()) and now >= max(self._renew_at, self._retry_at):
+            self._renewal = asyncio.create_task(self._renew())
+        if now >= self._expires_at:
+            if self._renewal:
+                await asyncio.shield(self._renewal)
+            if self._error:
                 raise self._error.with_traceback(None)
-            return bearer(self._token)
+        return bearer(self._token)
 
     async def _renew(self) -> None:
         try:
             self._token, lifetime = await self._issue()
         except StemTubeError as error:
-            now = time.monotonic()
-            self._error, self._retry_at = error, now + self._retry_seconds
-            if now >= self._expires_at:
-                raise
+            self._error, self._retry_at = error, time.monotonic() + self._retry_seconds
             return
         now = time.monotonic()
         self._error, self._expires_at = None, now + lifetime

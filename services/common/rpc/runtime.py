@@ -18,6 +18,7 @@ from services.common.rpc.client import AuthClient, open_channel
 from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models, with_operations
 from services.common.rpc.server import Service, serve, stop_signal
+from services.common.storage import damaged_files
 from stemtube.operations.v1 import operations_pb2
 
 MAX_WORK_ITEMS = 200
@@ -149,10 +150,11 @@ async def run_with_jobs(
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
                     problem=problems,
+                    database=jobs.file,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)
-            health.problem = problems
+            health.problem = damaged_files.or_damage(jobs.file, problems)
             health.ready = True
             await stop_signal()
             health.ready = False

@@ -7,6 +7,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -24,12 +25,15 @@ from services.common.rpc import peers, tls
 from services.common.rpc.auth import TokenVerifier
 from services.common.rpc.draining import Draining
 from services.common.rpc.interceptor import RpcInterceptor
+from services.common.storage import damaged_files
 
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_CONCURRENT_STREAMS = 10_000
+DAMAGE_SECONDS = 0.5
+"""Time between two looks for a damaged database."""
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
@@ -85,17 +89,20 @@ class RunningServer:
         http: telemetry.HealthServer,
         port: int,
         draining: Draining,
+        watching: asyncio.Task[None],
     ) -> None:
         self._server = server
         self._health = health_servicer
         self._http = http
         self._draining = draining
+        self._watching = watching
         self.port = port
         self.health_port = http.port
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Drains: health turns NOT_SERVING, streams end with UNAVAILABLE, running RPCs get `grace_seconds`."""
         self._http.ready = False
+        self._watching.cancel()
         await self._health.enter_graceful_shutdown()
         self._draining.start()
         await self._server.stop(grace_seconds)
@@ -112,6 +119,7 @@ async def start(
     network: NetworkSettings | None = None,
     routes: Iterable[web.RouteDef] = (),
     problem: Callable[[], Awaitable[str]] | None = None,
+    database: Path | None = None,
 ) -> RunningServer:
     """Starts to serve; the arguments are those of `serve`.
 
@@ -143,13 +151,14 @@ async def start(
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: is another process there?") from error
     http = await telemetry.HealthServer.start(health_listen, routes)
-    http.problem = problem
+    http.problem = damaged_files.or_damage(database, problem)
     await server.start()
     for name in ("", service.name):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    watching = asyncio.create_task(_end_service_when_damaged(database, health_servicer, service.name))
     http.ready = True
     log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)
-    return RunningServer(server, health_servicer, http, port, draining)
+    return RunningServer(server, health_servicer, http, port, draining, watching)
 
 
 async def serve(
@@ -164,6 +173,7 @@ async def serve(
     grace_seconds: float = 5.0,
     when_draining: Callable[[], Awaitable[None]] | None = None,
     problem: Callable[[], Awaitable[str]] | None = None,
+    database: Path | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
@@ -178,6 +188,7 @@ async def serve(
         grace_seconds: how long running RPCs may take to end.
         when_draining: what else ends meanwhile.
         problem: tells why requests cannot be served now, for /readyz; empty if they can.
+        database: SQLite file; once it is found to be damaged, readiness and gRPC health say that nothing is served.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
@@ -192,12 +203,22 @@ async def serve(
         network=network,
         routes=routes,
         problem=problem,
+        database=database,
     )
     try:
         await stop_signal()
     finally:
         log.info("draining")
         await asyncio.gather(server.stop(grace_seconds), *([when_draining()] if when_draining else []))
+
+
+async def _end_service_when_damaged(database: Path | None, servicer: health.aio.HealthServicer, service: str) -> None:
+    """Has health say so of the service, not of the process (""), which lives: a restart would not mend the file."""
+    while True:
+        await asyncio.sleep(DAMAGE_SECONDS)
+        if damaged_files.fault_in(database):
+            await servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+            return
 
 
 async def stop_signal() -> None:

@@ -49,6 +49,7 @@ from services.common.errors import (
     PreconditionError,
     UnavailableError,
 )
+from services.common.storage import damaged_files
 from services.common.storage.database_faults import fault_of
 from services.common.storage.sqlite_faults import without_path
 from services.common.storage.sqlite_files import checked_file, connect, open_sqlite, prepare_file, set_up_sqlite
@@ -316,7 +317,9 @@ def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator
         if told is None:
             raise
         detail = str(getattr(error, "orig", None) or error)
-        if isinstance(told, DataLossError):
+        if isinstance(told, DataLossError) and file:
+            damaged_files.note(file, told)
+        elif isinstance(told, DataLossError):
             log.error("database damaged", reason=told.reason, detail=told.message)
         else:
             log.warning("database outage", reason=told.reason, detail=detail, file=str(file or ""))

@@ -11,6 +11,7 @@ from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import ObjectStore, open_store
 
 MARKER = "library-id"
+"""The object whose content says which library a store belongs to."""
 AWAY_REASONS = ("STORE_AWAY", "STORE_WRONG", "STORAGE_UNAVAILABLE")
 """Reasons of errors that say nothing about the object that was asked for."""
 # For so long the marker of a bucket is believed to be there; that of a directory is read each time.

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from services.common.errors import StemTubeError
+from services.common.errors import DataLossError, StemTubeError
+from services.common.storage import damaged_files
 from services.common.storage.sqlite_faults import (
     check_file,
     damage,
@@ -44,6 +45,7 @@ def checked_file(url: URL) -> Path:
     """The file of a SQLite database, made if it is missing, looked through if not. Blocks; see `check_file`."""
     path = prepare_file(url)
     check_file(path)
+    damaged_files.forget(path)
     return path
 
 
@@ -89,7 +91,18 @@ def _make_file(path: Path) -> None:
 
 
 def set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
-    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says."""
+    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says.
+
+    The first statement that meets damage in the file has readiness know of it, see `damaged_files`.
+    """
+    path = Path(engine.url.database or "").absolute()
+
+    @event.listens_for(engine, "handle_error")
+    def note_damage(context: ExceptionContext) -> None:
+        error = context.original_exception
+        fault = sqlite_fault(error, path) if isinstance(error, sqlite3.Error) else None
+        if isinstance(fault, DataLossError):
+            damaged_files.note(path, fault)
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -91,7 +91,7 @@ class LinkFetcher:
         expect_room: ExpectRoom,
         reservation_id: str = "",
     ) -> str:
-        """A track's audio; a link's is fetched if it has not arrived yet, once for all who wait for it.
+        """A track's audio; a link's is fetched if it has not arrived yet, or is faulty, once for all who wait for it.
 
         Args:
             track_id: whose it is.
@@ -110,23 +110,25 @@ class LinkFetcher:
             UnavailableError: it took too long, or brought next to nothing (reason FETCH_TIMEOUT, FETCH_STALLED).
             NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
-        track = await self._track(track_id)
-        if track.audio_key:
+        track, is_sound = await self._look(track_id)
+        if is_sound:
             return track.audio_key
         # The turn first: who waits for one must not keep others from fetching the same link in theirs.
         async with self._turns.turn(requester.user, requester.lane, on_wait) as turn:
             on_stage("fetching", 0.0)
             async with self._fetching.of(track_id):
-                track = await self._track(track_id)
-                return track.audio_key or await self._fetch(
-                    track, requester, turn, on_stage, expect_room, reservation_id
-                )
+                track, is_sound = await self._look(track_id)
+                if is_sound:
+                    return track.audio_key
+                return await self._fetch(track, requester, turn, on_stage, expect_room, reservation_id)
 
-    async def _track(self, track_id: str) -> Track:
+    async def _look(self, track_id: str) -> tuple[Track, bool]:
+        """A track, and whether its audio is there. A link's is not if it is known to be missing or damaged."""
         data = await self._library.track(track_id)
         if data is None:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
-        return data.track
+        key = data.track.audio_key
+        return data.track, bool(key) and not (data.track.url and key in data.faults)
 
     async def _fetch(
         self,
@@ -157,8 +159,9 @@ class LinkFetcher:
             await engine.close()
             turn.end()
             path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
-            # A link does not tell how much there is behind it.
-            await expect_room((await asyncio.to_thread(path.stat)).st_size)
+            # A link does not tell how much there is behind it. What replaces a faulty object is counted already.
+            if not track.audio_key:
+                await expect_room((await asyncio.to_thread(path.stat)).st_size)
             digest = await asyncio.to_thread(_file_digest, path)
             await self._objects.put(draft, path)
             facts, tags = await self._inspector.check(
@@ -169,7 +172,8 @@ class LinkFetcher:
                 cover,
                 patient=True,
             )
-            await expect_room(facts.size_bytes or 0)
+            if not track.audio_key:
+                await expect_room(facts.size_bytes or 0)
             song = SongFacts(
                 found["title"] or tags["title"] or url,
                 found["artist"] or tags["artist"],
@@ -190,7 +194,7 @@ class LinkFetcher:
             await asyncio.shield(self._originals.forget_draft(draft))
         await self.forget_partial(track_id)
         # Not so if another process has fetched it too and was faster, or if the track was deleted.
-        return facts.audio_key if is_first else (await self._track(track_id)).audio_key
+        return facts.audio_key if is_first else (await self._look(track_id))[0].audio_key
 
     async def forget_partial(self, track_id: str) -> None:
         """Removes what has been fetched of a track so far."""

@@ -107,14 +107,14 @@ class TrackRepository:
             return track, new
 
     async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = "") -> bool:
-        """Notes that a link's audio has arrived, for which room may be reserved.
+        """Notes that a link's audio has arrived, for which room may be reserved, or again in place of a faulty object.
 
         Returns:
             False if it had arrived before, or the track is gone.
         """
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
-            if track is None or track.audio_key:
+            if track is None or (track.audio_key and not await faults_of(session, [track.audio_key])):
                 return False
             if not track.content_hash:
                 _describe(track, song)

@@ -188,12 +188,18 @@ def expect_undamaged(data: TrackData, key: str) -> None:
     Raises:
         PreconditionError: reason ORIGINAL_DAMAGED.
     """
-    state = data.faults.get(key)
-    if state is not None and state.damaged_since is not None and state.missing_since is None:
+    if is_damaged(data, key):
         raise PreconditionError(
-            "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it.",
+            "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it; "
+            "that of a link is fetched again when its track is processed, or the link is added, again.",
             "ORIGINAL_DAMAGED",
         )
+
+
+def is_damaged(data: TrackData, key: str) -> bool:
+    """Whether an object of a track is known to be damaged."""
+    state = data.faults.get(key)
+    return state is not None and state.damaged_since is not None and state.missing_since is None
 
 
 def _of_user(table: Any, user_id: str | None) -> tuple[ColumnElement[bool], ...]:

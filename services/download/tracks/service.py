@@ -184,11 +184,15 @@ class DownloadService(
         )
 
     async def _expect_audio(self, user: str, track_id: str) -> None:
-        """Raises PreconditionError where a track's audio has not arrived (TRACK_NOT_READY) or is damaged."""
+        """Raises PreconditionError where a track's audio has not arrived (TRACK_NOT_READY) or a file is damaged.
+
+        A link whose audio is damaged is fetched again by the job.
+        """
         data = await self._track(user, track_id)
         if not data.track.audio_key:
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
-        expect_undamaged(data, data.track.audio_key)
+        if not data.track.url:
+            expect_undamaged(data, data.track.audio_key)
 
     async def _expect_room(self, user: str, size_bytes: int = 0) -> None:
         """Raises LimitExceededError where a user has used up the quota (QUOTA_EXCEEDED) or has enough to wait for.
@@ -207,8 +211,11 @@ class DownloadService(
         user = require_user().subject
         data = await self._track(user, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
-            return _cover(data)
+            cover = _cover(data)
+            await self._objects.expect_right_store()
+            return cover
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
+        await self._objects.expect_right_store()
         if request.kind == pb.MEDIA_KIND_PEAKS:
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
         expect_undamaged(data, key)
@@ -230,6 +237,7 @@ class DownloadService(
         part = record.detail.get("parts", {}).get(request.part, {})
         if part.get("state") != "running" or not part.get("live"):
             raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
+        await self._objects.expect_right_store()
         return pb.GetLiveStemsResponse(live=separation_pb2.LiveStems(**part["live"]))
 
     async def GetJob(self, request: pb.GetJobRequest, _context: Any) -> pb.GetJobResponse:

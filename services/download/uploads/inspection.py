@@ -8,10 +8,10 @@ from typing import Any
 from services.common.compute.engine import Engine
 from services.common.compute.engine_pool import EnginePool, default_children
 from services.common.compute.fair_limiter import FairLimiter
+from services.common.compute.joint_work import JointWork
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.pictures import picture_name
-from services.download.locks import Locks
 from services.download.tracks.repository import AudioFacts
 from services.download.uploads.file_work import FileWork
 from services.download.uploads.originals import cover_of, peaks_of
@@ -31,7 +31,7 @@ class Inspector:
     def __init__(self, settings: DownloadSettings, objects: ObjectStore) -> None:
         self._objects = objects
         self._files = files_pool(settings)
-        self._converting = Locks()
+        self._converting: JointWork[None] = JointWork()
 
     async def close(self) -> None:
         """Ends the child processes."""
@@ -77,7 +77,7 @@ class Inspector:
     async def convert(
         self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
     ) -> None:
-        """Makes an object in another format, as another object, unless that is there already.
+        """Makes an object in another format, as another object, unless that is there already; once for all who ask.
 
         Args:
             user_id: for whom.
@@ -93,11 +93,13 @@ class Inspector:
         if await self._objects.exists(to):
             return
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
-        # A lock for each user: nobody waits for another one's conversion, which may be held up; both give the same.
-        one_at_a_time = self._converting.of(f"{user_id} {to}")
-        async with one_at_a_time, self._files.engine(user_id, wait_seconds=wait_seconds) as engine:
+
+        async def make(engine: Engine) -> None:
             if not await self._objects.exists(to):
                 await engine.run(task, tell_nobody)
+
+        async with self._converting.result(to, lambda: self._files.engine(user_id, wait_seconds=wait_seconds), make):
+            pass
 
 
 def files_pool(settings: DownloadSettings) -> EnginePool:

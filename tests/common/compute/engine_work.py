@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,24 @@ import structlog
 
 from services.common.compute.engine import Report
 from services.common.errors import InvalidInputError
+
+
+class HesitantWork:
+    """Work in a child that has been idle for too long, and takes two seconds to notice."""
+
+    def __init__(self, _settings: str) -> None:
+        poll = Connection.poll
+
+        def poll_and_hesitate(connection: Connection, timeout: float | None = 0.0) -> bool:
+            is_there = poll(connection, timeout)
+            if timeout and not is_there:
+                time.sleep(2.0)
+            return is_there
+
+        Connection.poll = poll_and_hesitate  # type: ignore[method-assign, assignment]
+
+    def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
+        return {"pid": os.getpid(), **task}
 
 
 class Work:

@@ -17,7 +17,7 @@ import structlog
 from services.common.compute.engine import Engine, WorkerDiedError
 from services.common.config import LogSettings
 from services.common.errors import Code, StemTubeError, StoppedError
-from tests.common.compute.engine_work import Work
+from tests.common.compute.engine_work import HesitantWork, Work
 
 
 @pytest.fixture
@@ -245,3 +245,15 @@ async def test_threads_of_a_task_report_side_by_side(engine: Engine) -> None:
     kept: dict[str, Any] = {}
     await engine.run({"do": "threads"}, ignore, kept.__setitem__)
     assert {name: set(content) for name, content in kept.items()} == {str(n): {str(n)} for n in range(8)}
+
+
+async def test_a_task_that_meets_a_child_that_ends_from_idleness_is_done_by_another() -> None:
+    engine = Engine("test-engine", HesitantWork, "", LogSettings(), idle_seconds=0.5)
+    try:
+        first = await engine.run({"number": 1}, ignore)
+        await asyncio.sleep(1.2)
+        second = await engine.run({"number": 2}, ignore)
+        assert (first["number"], second["number"]) == (1, 2)
+        assert first["pid"] != second["pid"]
+    finally:
+        await engine.close()

@@ -224,10 +224,12 @@ class Issuer:
         self.lifetime = lifetime
         self.calls = 0
         self.answers = True
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def issue(self) -> tuple[str, float]:
         self.calls += 1
-        await asyncio.sleep(0)
+        await self.open.wait()
         if not self.answers:
             raise UnavailableError("connection refused")
         return f"token-{self.calls}", self.lifetime
@@ -244,6 +246,24 @@ async def test_a_services_token_is_kept_until_it_is_nearly_over() -> None:
     identity = ServiceIdentity(issuer.issue)
     assert await asyncio.gather(*(bearer_of(identity) for _ in range(5))) == ["Bearer token-1"] * 5
     await asyncio.sleep(0.25)
+    assert await bearer_of(identity) == "Bearer token-1"
+    await asyncio.sleep(0.01)
+    assert await bearer_of(identity) == "Bearer token-2"
+
+
+async def test_nobody_waits_while_a_valid_token_is_renewed() -> None:
+    issuer = Issuer(lifetime=2.0)
+    identity = ServiceIdentity(issuer.issue)
+    await identity.metadata()
+    await asyncio.sleep(1.05)
+    issuer.open.clear()
+    async with asyncio.timeout(0.5):
+        for _ in range(10):
+            assert await bearer_of(identity) == "Bearer token-1"
+            await asyncio.sleep(0)
+    assert issuer.calls == 2
+    issuer.open.set()
+    await asyncio.sleep(0.01)
     assert await bearer_of(identity) == "Bearer token-2"
 
 
@@ -255,6 +275,7 @@ async def test_a_services_token_serves_to_its_end_while_auth_is_away() -> None:
     await asyncio.sleep(0.25)
     for _ in range(10):
         assert await bearer_of(identity) == "Bearer token-1"
+        await asyncio.sleep(0)
     assert issuer.calls == 2
     await asyncio.sleep(0.2)
     for _ in range(10):

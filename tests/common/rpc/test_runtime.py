@@ -1,6 +1,7 @@
 """What a process with jobs shows on its health address, to autoscalers and while it drains."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -10,18 +11,25 @@ from typing import Any
 
 import aiohttp
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from services.common.config import Settings
+from services.common.errors import DataLossError
 from services.common.jobs import metrics
 from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.store import JobStore
 from services.common.observe.telemetry import HealthServer
+from services.common.rpc.client import open_channel
 from services.common.rpc.draining import Draining
 from services.common.rpc.runtime import VerifiedCallers, queue_route, run_with_jobs
+from services.common.rpc.server import Service
+from tests.common.damage import zero_all_pages
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
+from tests.common.rpc.echo import Echo
 from tests.suite.running import free_ports
 
 
@@ -148,3 +156,49 @@ async def readiness(port: int) -> int:
         return (await ask(port, "/readyz"))[0]
     except aiohttp.ClientError:
         return 0
+
+
+async def health(port: int, service: str) -> str:
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+@pytest.mark.parametrize("serves", [True, False], ids=["serves", "works"])
+async def test_a_process_whose_database_is_damaged_while_it_runs_is_not_ready(tmp_path: Path, serves: bool) -> None:
+    path = tmp_path / "jobs.sqlite"
+    queue = make_queue(f"sqlite:///{path}", tmp_path, slots=1)
+    port, health_port = free_ports(2)
+    running = asyncio.create_task(
+        run_with_jobs(
+            VerifiedCallers(Settings(data_dir=tmp_path), "separation"),
+            queue,
+            Idle(),
+            Service("test.Echo", Echo().register) if serves else None,
+            listen=f"127.0.0.1:{port}",
+            health_listen=f"127.0.0.1:{health_port}",
+            draining=Draining(),
+            grace_seconds=1,
+        )
+    )
+    async with asyncio.timeout(60):
+        while await readiness(health_port) != 200:
+            await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        if serves:
+            assert await health(port, "test.Echo") == "SERVING"
+        with capture_logs() as logs:
+            await asyncio.to_thread(zero_all_pages, path)
+            while await readiness(health_port) != 503:
+                with contextlib.suppress(DataLossError):  # a connection may have read before what it needs
+                    await queue.submit("count", {}, key="k", user="anna")
+            assert "(DATABASE_DAMAGED)" in (await ask(health_port, "/readyz"))[1]
+            while serves and await health(port, "test.Echo") != "NOT_SERVING":
+                await asyncio.sleep(0.05)
+            assert not serves or await health(port, "") == "SERVING", "a restart would not mend it"
+        (line,) = [line for line in logs if line["event"] == "database damaged"]
+        assert str(path) in line["detail"]
+        assert "stemtube admin restore" in line["detail"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await running

@@ -1,5 +1,6 @@
 """Originals that change on the disk are found, told, kept, not given out, and repaired by the same file."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
+from tests.download.pipeline.test_retry import Rpcs, rpcs, services
+from tests.download.site import Site
 from tests.download.upkeep.test_upkeep import sweeper
+
+__all__ = ["rpcs", "services"]
 
 
 @pytest.fixture
@@ -118,3 +123,32 @@ async def test_nothing_is_compared_while_the_store_is_away(
         (tmp_path / "away").rename(root)
         assert await scrub.check_next()
     assert await fault_of(acquiring, track) == ""
+
+
+@pytest.mark.parametrize(("way", "changed"), [("process", False), ("create", True)])
+async def test_a_damaged_original_of_a_link_is_fetched_again(
+    acquiring: Acquiring,
+    settings: DownloadSettings,
+    site: Site,
+    rpcs: Rpcs,
+    song: Path,
+    other: Path,
+    way: str,
+    changed: bool,
+) -> None:
+    url = site.put(song)
+    track_id, job_id = await acquiring.add_link("anna", url)
+    assert (await acquiring.end_of(job_id)).state == "succeeded"
+    data = await acquiring.library.track(track_id)
+    assert data is not None
+    damage(path_of(settings, data.track))
+    async with Database(settings.database_url) as database:
+        await scrubber(acquiring, database).check_next()
+    assert await fault_of(acquiring, data.track) == "OBJECT_DAMAGED"
+    if changed:
+        shutil.copy(other, song)
+    await (rpcs.process(track_id) if way == "process" else rpcs.create(url))
+    assert await fault_of(acquiring, data.track) == ""
+    data = await acquiring.library.track(track_id)
+    assert data is not None
+    assert content_of(path_of(settings, data.track)) == content_of(song)

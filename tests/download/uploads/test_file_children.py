@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +30,13 @@ class Uploading:
         self._acquiring = acquiring
         self._folder = folder
         self._count = 0
+        self.kept: list[asyncio.Task[None]] = []
 
     def start(self, user: str) -> asyncio.Task[Track]:
         return asyncio.create_task(self._acquiring.upload(user, self.file()))
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        self.kept.append(asyncio.create_task(work))
 
     def file(self) -> Path:
         self._count += 1
@@ -67,14 +73,39 @@ async def test_a_conversion_that_is_held_up_holds_up_no_other_owner_of_the_track
     await acquiring.acquirer.close()
     acquirer: Acquirer = acquiring.acquirer
     to = derived_key(key, "flac")
+    others = [derived_key(key, name) for name in ("mp3", "wav")]
+    for name, other in zip(("mp3", "wav"), others, strict=True):
+        uploading.keep(acquirer.inspector.convert("anna", key, name, other))
+    held = await hold_children(FILES, PER_USER)
     annas = [asyncio.create_task(acquirer.inspector.convert("anna", key, "flac", to)) for _ in range(3)]
-    held = await hold_children(FILES, 1)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await acquirer.inspector.convert("ben", key, "flac", to)
         assert await acquiring.objects.exists(to)
-        assert not any(task.done() for task in annas)
-        release(*held)
         await asyncio.gather(*annas)
+        assert not await acquiring.objects.exists(others[0])
+        release(*held)
+        await asyncio.gather(*uploading.kept)
+
+
+async def test_equal_conversions_are_one_and_the_first_caller_may_leave(
+    acquiring: Acquiring, uploading: Uploading
+) -> None:
+    key = (await uploading.start("ben")).audio_key or ""
+    await acquiring.acquirer.close()
+    convert, to = acquiring.acquirer.inspector.convert, derived_key(key, "flac")
+    first = asyncio.create_task(convert("anna", key, "flac", to))
+    held = await hold_children(FILES, 1)
+    others = [asyncio.create_task(convert(user, key, "flac", to)) for user in ("anna", "ben", "eve")]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.wait(others, timeout=0.5)
+        assert children(FILES) == held
+        first.cancel()
+        await asyncio.wait({first})
+        assert not any(task.done() for task in others)
+        release(*held)
+        await asyncio.gather(*others)
+    assert children(FILES) == held
+    assert await acquiring.objects.exists(to)
 
 
 async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None:

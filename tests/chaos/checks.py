@@ -11,7 +11,7 @@ from tests.chaos.users import QUOTA_USER, REFUSED
 from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD
 
-STILL_SECONDS = 180.0  # what has not changed for so long does not go on
+STILL_SECONDS = 600.0  # what has not changed for so long does not go on
 SIGN_IN_SECONDS = 60.0
 STEMS = 2
 # The store's own marker, those that separations leave of their results, and what is kept after its record has gone.

@@ -92,6 +92,11 @@ class MarkedStore(ObjectStore):
         await self.expect_right_store()
         return await super().delete_prefix(prefix)
 
+    async def delete_partial(self, partial: ObjectInfo) -> None:
+        """As `ObjectStore.delete_partial`, in the right store."""
+        await self.expect_right_store()
+        await super().delete_partial(partial)
+
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """As `ObjectStore.list`; a list of a store that is away, or goes away meanwhile, ends with an error."""
         async for info in super().list(prefix):

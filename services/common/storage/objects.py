@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import io
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from services.common.storage.object_info import (
     ObjectInfo,
     check_key,
     info_of,
+    partials_below,
     range_options,
     storage_errors,
     unavailable,
@@ -256,6 +257,18 @@ class ObjectStore:
             async for batch in obstore.list(self._store, prefix=prefix):
                 for meta in batch:
                     yield info_of(meta)
+
+    async def partials(self, prefix: str) -> Sequence[ObjectInfo]:
+        """What writes have left below a prefix that have not ended: those of dead processes, and those going on.
+
+        They are no objects, and `list` does not show them. A bucket has none: its own rules end such uploads.
+        """
+        return await asyncio.to_thread(partials_below, self._root, prefix) if self._root else []
+
+    async def delete_partial(self, partial: ObjectInfo) -> None:
+        """Deletes what a write has left; its key is one of `partials`."""
+        if self._root:
+            await asyncio.to_thread((self._root / partial.key).unlink, missing_ok=True)
 
     async def copy(self, source: str, destination: str) -> None:
         """Copies an object within the store, without passing its bytes through this process.

@@ -293,8 +293,9 @@ async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool
 
 async def _is_used(session: AsyncSession, key: str) -> bool:
     if key.startswith(f"{UPLOADS}/"):
-        unfinished = select(Upload).where(Upload.id == key.split("/")[1])
-        return bool(await session.scalar(select(exists(unfinished))))
+        _, upload_id, *part = key.split("/")
+        parts = await session.scalar(select(Upload.parts).where(Upload.id == upload_id))
+        return "/".join(part) in (parts or ())
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
     needed = [tracks, *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS)]
     return any([await session.scalar(select(exists(query))) for query in needed])

@@ -81,11 +81,15 @@ class Report:
 
 @dataclass(slots=True)
 class _Listing:
-    """What the store has: keys, number and bytes by prefix, and what is old enough to go and has no record."""
+    """What the store has: keys, number and bytes by prefix, and what is old enough to go.
+
+    That are objects without a record, what writes have left that did not end, and what is in the trash.
+    """
 
     present: set[str] = field(default_factory=set)
     kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
     orphans: list[ObjectInfo] = field(default_factory=list)
+    partials: list[ObjectInfo] = field(default_factory=list)
     trash: list[ObjectInfo] = field(default_factory=list)
 
 
@@ -180,6 +184,7 @@ class Sweeper:
                     found.orphans += await self._without_record(old)
                     old.clear()
             found.orphans += await self._without_record(old)
+            found.partials += [info for info in await self._objects.partials(prefix) if info.last_modified < before]
             found.kinds[prefix] = (count, size)
         return found
 
@@ -234,7 +239,7 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
-        early |= self._unsettled(found.orphans)
+        early |= self._unsettled([*found.orphans, *found.partials])
         report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
         if report.held_back:
@@ -246,6 +251,10 @@ class Sweeper:
             if dry_run or await self._remove(info.key, to_trash=is_trashed):
                 report.trashed_count += is_trashed
                 report.add_object(info)
+        for info in (one for one in found.partials if one.key not in early):
+            if not dry_run:
+                await self._objects.delete_partial(info)
+            report.add_object(info)
 
     def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
         """Those of these objects that were not seen for long enough."""

@@ -162,3 +162,16 @@ async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
     assert (await sweeper.sweep()).object_count == 0, "it has changed since"
     await asyncio.sleep(0.3)
     assert (await sweeper.sweep()).objects == ["uploads/draft"]
+
+
+async def test_what_a_killed_process_left_of_a_write_is_removed(shop: Shop) -> None:
+    """It is no object, so no listing showed it, and it stayed for ever."""
+    await shop.store.expect_right_store()
+    left = {"uploads/draft#1", "stems/job/lease/live/vocals/00000.flac#12"}
+    for key in left:
+        write(shop.root / key, b"half of it")
+    assert set((await shop.sweep(dry_run=True)).objects) == left
+    assert left <= shop.files()
+    report = await shop.sweep()
+    assert (set(report.objects), report.object_bytes) == (left, 20)
+    assert not left & shop.files()

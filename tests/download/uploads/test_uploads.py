@@ -224,6 +224,21 @@ async def test_an_upload_goes_on_after_the_clock_has_jumped(
     assert (done.track_id, finishing.files) == ("track", [b"abcdef"])
 
 
+async def test_a_piece_that_an_upload_does_not_name_is_swept(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    """As a process leaves it that dies between storing and naming it; it stayed as long as its upload was known."""
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
+    named = await keys_of(objects)
+    await objects.put(f"uploads/{upload.id}/unnamed", b"def")
+    nothing = timedelta()
+    usage = Usage(database, objects, 0)
+    await Sweeper(objects, database, usage, older_than=nothing, stems_older_than=nothing).sweep()
+    assert await keys_of(objects) == named
+
+
 async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0), most_unfinished=2)
     first = await kept.create("ann", "a.wav", 5, None, "")

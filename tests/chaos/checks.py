@@ -95,8 +95,9 @@ def duplicated(run: Run) -> list[str]:
     for service in ("separation", "analysis"):
         query = "SELECT key, count(*) FROM job WHERE state = 'succeeded' GROUP BY key HAVING count(*) > 1"
         found += [f"{service} {key}: {count} results" for key, count in run.query(service, query)]
-    same = "SELECT owner_id, content_hash, count(*) FROM tracks GROUP BY 1, 2 HAVING count(*) > 1"
-    found += [f"{count} tracks of one song" for _, _, count in run.query("download", same)]
+    # Tracks whose audio has not come have no hash yet.
+    same = "SELECT owner_id, content_hash, count(*) FROM tracks WHERE content_hash != '' GROUP BY 1, 2"
+    found += [f"{count} tracks of one song" for _, _, count in run.query("download", f"{same} HAVING count(*) > 1")]
     return found
 
 
@@ -112,7 +113,7 @@ def orphans(run: Run) -> list[str]:
     # Pieces of uploads that can still go on.
     unfinished = run.query("download", "SELECT id, parts FROM uploads WHERE job_id = ''")
     kept = {f"uploads/{upload}/{part}" for upload, parts in unfinished for part in json.loads(parts)}
-    missing = [f"missing {key}" for key in used - there]
+    missing = [f"missing {key}" for key in used - there if key]
     return missing + sorted(key for key in there - used - kept if not key.startswith(NOT_ORPHANS))
 
 

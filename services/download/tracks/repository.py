@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, or_, select
@@ -207,11 +207,10 @@ class TrackRepository:
             if await _take_away(session, user_id, track_id):
                 await session.execute(delete(Track).where(Track.id == track_id))
 
-    async def unfetched(self, older_than: timedelta) -> list[str]:
-        """Ids of tracks whose audio has never arrived, those that were added less than `older_than` ago apart."""
-        query = select(Track.id).where(Track.content_hash == "", Track.create_time < datetime.now(UTC) - older_than)
+    async def unfetched(self) -> list[str]:
+        """Ids of tracks whose audio has not arrived yet."""
         async with self._database.read() as session:
-            return list(await session.scalars(query))
+            return list(await session.scalars(select(Track.id).where(Track.content_hash == "")))
 
     async def users_of(self, track_id: str) -> list[str]:
         """Who has a track."""

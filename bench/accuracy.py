@@ -30,6 +30,7 @@ from bench.originals import ORIGINALS
 from services.analysis.backends import registry
 from services.analysis.backends.base import Beats, Chords, Context, Key, Lyrics, Result, Structure
 from services.common import audio
+from services.common.parts import PARTS
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from services.separation.models import registry as separation
@@ -45,7 +46,6 @@ TEMPO_TOLERANCE = 0.04  # of the tempo, as MIREX has it
 WORD_SECONDS = 0.3
 ROUNDING_SECONDS = 1e-6
 CHORD_SONGS_SEED = 100  # others are for fitting
-PARTS = ("beats", "key", "chords", "structure", "lyrics")
 
 Scores = dict[str, float]
 
@@ -241,11 +241,11 @@ class Systems:
     def ours(self, name: str, song: Song) -> Result:
         """What a backend finds; given what the defaults find of parts that it uses; of the lyrics in vocals and mix."""
         part, backend = name.split(":")
-        entry = registry.entry(part, backend)  # type: ignore[arg-type]
+        entry = registry.entry(part, backend)
         needed: dict[str, Any] = {need: self.ours(f"{need}:{registry.names(need)[0]}", song) for need in entry.needs}
 
         def run() -> Result:
-            loaded = self._load(f"ours {name}", lambda: registry.load(part, backend, self._store, self._model(part)))  # type: ignore[arg-type]
+            loaded = self._load(f"ours {name}", lambda: registry.load(part, backend, self._store, self._model(part)))
             sound = self._vocals(song) if part == "lyrics" else _decode(song.file)
             mix = (lambda: _decode(song.file)) if part == "lyrics" else None
             context = Context(**needed, mix=mix, options={"language": "en"} if part == "lyrics" else {})
@@ -302,11 +302,11 @@ def table(part: str, systems: Systems, references: Iterable[Song], originals: bo
 
     Groups of several songs are shown for the default and its original, songs for the default alone.
     """
-    names = [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]  # type: ignore[arg-type]
+    names = [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]
     ways: dict[str, Callable[[Song], Result]] = {}
     for name in names:
         full = f"{part}:{name}"
-        if not registry.availability(part, name, systems._store, systems._model(part)).available:  # type: ignore[arg-type]
+        if not registry.availability(part, name, systems._store, systems._model(part)).available:
             continue
         ways[name] = lambda song, full=full: systems.ours(full, song)  # type: ignore[misc]
         if originals and full in ORIGINALS:

@@ -21,10 +21,11 @@ import aiohttp
 from services.common.config import LogSettings
 from services.common.jobs.context import JobContext
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.states import FINISHED_JSON_NAMES
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.server import stop_signal
 from tests.common.audio_files import music, with_soundfile
-from tests.suite.client import FINAL, Client
+from tests.suite.client import Client
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
 SERVICE = "bench-jobs"
@@ -132,7 +133,7 @@ async def _measure_progress(suite: Suite, client: Client, folder: Path) -> None:
             job = json.loads(message.data)["job"]
             part = next(part for part in job["parts"] if part["name"] == "separation")
             arrived.setdefault(part["progress"], time.time())
-            if job["job"]["state"] in FINAL:
+            if job["job"]["state"] in FINISHED_JSON_NAMES:
                 break
     reading.cancel()
     delays = [arrived[fraction] - written[fraction] for fraction in arrived if 0 < fraction < 1 and fraction in written]

@@ -26,7 +26,7 @@ from services.download.tracks.messages import track_message
 from services.download.tracks.results import summary_of
 from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.tracks.user_tracks import UserTracks
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_pb2 as pb
 
 PAGE = 50
 CALLS = 40

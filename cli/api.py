@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from cli.local.suite import is_this_machine
+from services.common.jobs.states import FINISHED_JSON_NAMES
 
 Json = dict[str, Any]
 T = TypeVar("T")
-FINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
 CHUNK = 256 * 1024
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 300.0
@@ -196,7 +196,7 @@ class Api:
                     async for message in messages:
                         was_there = True
                         yield message["job"]
-                        if message["job"]["job"]["state"] in FINAL:
+                        if message["job"]["job"]["state"] in FINISHED_JSON_NAMES:
                             return
             except _SignedOutError:
                 await self.sign_in(*self._credentials)

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from services.common.parts import PARTS
+
 Json = dict[str, Any]
-PARTS = ("beats", "key", "chords", "structure", "lyrics")
 CHORDS_SHOWN = 16
 LINES_SHOWN = 16
 LEAST_SECONDS = 0.05

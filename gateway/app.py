@@ -7,12 +7,11 @@ import asyncio
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import structlog
 from aiohttp import web
-from google.protobuf.descriptor import ServiceDescriptor
 
 from gateway import frontend, health, middleware, pages, processes, response_headers
 from gateway.config import GatewaySettings
@@ -24,6 +23,7 @@ from gateway.media import media
 from gateway.page_errors import add_page_errors
 from gateway.session import api_tokens, origins, session
 from gateway.transcoding import transcoder
+from gateway.transcoding.bindings import Services
 from gateway.transcoding.openapi import document
 from gateway.uploads import form, tus
 from services.common.compute.confinement_check import expect_confinement
@@ -35,17 +35,51 @@ from services.common.rpc.peers import TrustedProxies
 from services.common.rpc.server import stop_signal
 from services.common.storage.marked_store import open_marked_store
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.auth.v1 import auth_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.auth.v1 import (
+    access_token_pb2,
+    account_pb2,
+    api_token_pb2,
+    invitation_pb2,
+    session_pb2,
+    user_pb2,
+)
+from stemtube.auth.v1 import import_pb2 as user_import_pb2
+from stemtube.download.v1 import import_pb2 as track_import_pb2
+from stemtube.download.v1 import (
+    link_pb2,
+    media_pb2,
+    playlist_pb2,
+    track_job_pb2,
+    track_pb2,
+    upkeep_pb2,
+    upload_pb2,
+)
 from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
 
-SERVICES = {
-    "auth": auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
-    "download": download_pb2.DESCRIPTOR.services_by_name["DownloadService"],
-    "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],
-    "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
+SERVICES: Services = {
+    "auth": (
+        session_pb2.DESCRIPTOR.services_by_name["SessionService"],
+        account_pb2.DESCRIPTOR.services_by_name["AccountService"],
+        api_token_pb2.DESCRIPTOR.services_by_name["ApiTokenService"],
+        access_token_pb2.DESCRIPTOR.services_by_name["AccessTokenService"],
+        user_pb2.DESCRIPTOR.services_by_name["UserService"],
+        invitation_pb2.DESCRIPTOR.services_by_name["InvitationService"],
+        user_import_pb2.DESCRIPTOR.services_by_name["UserImportService"],
+    ),
+    "download": (
+        track_pb2.DESCRIPTOR.services_by_name["TrackService"],
+        track_job_pb2.DESCRIPTOR.services_by_name["TrackJobService"],
+        upload_pb2.DESCRIPTOR.services_by_name["UploadService"],
+        link_pb2.DESCRIPTOR.services_by_name["LinkService"],
+        media_pb2.DESCRIPTOR.services_by_name["MediaService"],
+        playlist_pb2.DESCRIPTOR.services_by_name["PlaylistService"],
+        upkeep_pb2.DESCRIPTOR.services_by_name["UpkeepService"],
+        track_import_pb2.DESCRIPTOR.services_by_name["ImportService"],
+    ),
+    "separation": (separation_pb2.DESCRIPTOR.services_by_name["SeparationService"],),
+    "analysis": (analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],),
 }
 LINGERING_SECONDS = 5.0
 LAST_ANSWERS_SECONDS = 0.5
@@ -54,12 +88,12 @@ CANCELLED_SECONDS = 1.0
 """In which requests end that took too long when the gateway stops."""
 
 
-def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> web.Application:
+def init_app(config: GatewaySettings, services: Services = SERVICES) -> web.Application:
     """The application, not yet running.
 
     Args:
         config: settings.
-        services: what is served, each under the name of its setting in `address`.
+        services: the gRPC services that are served.
 
     Raises:
         gateway.transcoding.bindings.BadAnnotationError: a contract declares a route that cannot be served.
@@ -98,29 +132,28 @@ def init_app(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] 
     app.add_routes(processes.routes)
     add_exports(app, config)
     add_page_errors(app)
-    app.add_routes(transcoder.routes(services.values()))
+    app.add_routes(transcoder.routes(services))
     app.add_routes(_documentation(services, config.gateway.public_url))
     app.add_routes(frontend.routes())
     return app
 
 
-def _channels(
-    config: GatewaySettings, services: Mapping[str, ServiceDescriptor]
-) -> Callable[[web.Application], AsyncIterator[None]]:
+def _channels(config: GatewaySettings, services: Services) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connected(app: web.Application) -> AsyncIterator[None]:
         channels = {
-            service.full_name: open_channel(getattr(config.address, name), config.network.tls_dir)
-            for name, service in services.items()
+            process: open_channel(getattr(config.address, process), config.network.tls_dir) for process in services
         }
-        app[CHANNELS] = channels
+        app[CHANNELS] = {
+            service.full_name: channels[process] for process, group in services.items() for service in group
+        }
         yield
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     return connected
 
 
-def _documentation(services: Mapping[str, ServiceDescriptor], public_url: str) -> list[web.RouteDef]:
-    content = document(services.values(), public_url)
+def _documentation(services: Services, public_url: str) -> list[web.RouteDef]:
+    content = document(services, public_url)
     text, page = json.dumps(content, ensure_ascii=False), pages.api_page(content)
 
     async def openapi(_request: web.Request) -> web.Response:
@@ -183,7 +216,7 @@ class RunningGateway:
             await self._health_runner.cleanup()
 
 
-async def start(config: GatewaySettings, services: Mapping[str, ServiceDescriptor] = SERVICES) -> RunningGateway:
+async def start(config: GatewaySettings, services: Services = SERVICES) -> RunningGateway:
     """Starts to serve; the arguments are those of `init_app`.
 
     Raises:

@@ -102,7 +102,7 @@ class Connection(web.RequestHandler):
             error = HttpError(status, Code.INVALID_ARGUMENT, "This is not a valid HTTP request.", "BAD_REQUEST")
             response = error_response(error)
         else:
-            log.error("failed", exc_info=exc)
+            log.error("a request ended with an unexpected error", exc_info=exc)
             response = error_response(InternalError("Something went wrong here; the server's log tells more."))
         if request.writer.output_size > 0:
             raise ConnectionError("part of the response has been sent")

@@ -150,5 +150,5 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionError:
         raise
     except Exception:
-        log.exception("failed")
+        log.exception("a request ended with an unexpected error")
         return error_response(InternalError("Something went wrong here; the server's log tells more."))

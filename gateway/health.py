@@ -11,12 +11,11 @@ import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.keys import AUTH, CHANNELS, STOPPING, STORE
-from gateway.uploads.form import DOWNLOAD
+from gateway.keys import CHANNELS, SESSIONS, STOPPING, STORE, TRACKS
 from services.common.observe.telemetry import errors, metrics
 
 # Nobody can sign in without auth, and there is nothing to see without the library; the rest can be away for a while.
-NEEDED = (AUTH, DOWNLOAD)
+NEEDED = (SESSIONS, TRACKS)
 CHECK_SECONDS = 2.0
 READY = "ready"
 

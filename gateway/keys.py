@@ -11,11 +11,12 @@ from services.common.config import LimitSettings
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
 from services.common.storage.marked_store import MarkedStore
-from stemtube.auth.v1 import auth_pb2
+from stemtube.auth.v1 import account_pb2, api_token_pb2, session_pb2
+from stemtube.download.v1 import media_pb2, track_pb2, upload_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)
 LIMIT = web.AppKey("limit", LimitSettings)
-# Channels by the full name of the gRPC service they lead to.
+# Channels by the full name of the gRPC service they lead to. Services of one process share a channel.
 CHANNELS = web.AppKey("channels", Mapping[str, grpc.aio.Channel])
 STORE = web.AppKey("store", MarkedStore)
 # Set once the gateway begins to stop.
@@ -30,4 +31,9 @@ ADDRESS = web.RequestKey("address", str)
 # What services get as `authorization` in place of the request's own.
 AUTHORIZATION = web.RequestKey("authorization", str)
 
-AUTH = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
+SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
+ACCOUNTS = account_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name
+API_TOKENS = api_token_pb2.DESCRIPTOR.services_by_name["ApiTokenService"].full_name
+TRACKS = track_pb2.DESCRIPTOR.services_by_name["TrackService"].full_name
+UPLOADS = upload_pb2.DESCRIPTOR.services_by_name["UploadService"].full_name
+MEDIA = media_pb2.DESCRIPTOR.services_by_name["MediaService"].full_name

@@ -58,12 +58,12 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     is_trusted = request.app[PROXIES].trusts(request.remote or "")
     parent = request.headers.get(request_context.TRACE_KEY, "") if is_trusted else ""
-    facts = {"http__request__method": request.method, "http__route": route, "request": request[REQUEST_ID]}
-    with tracing.span(f"{request.method} {route}", kind="server", parent=parent, **facts) as span:
+    facts = {"http.request.method": request.method, "http.route": route, "request": request[REQUEST_ID]}
+    with tracing.span(f"{request.method} {route}", kind=tracing.SpanKind.SERVER, parent=parent, **facts) as span:
         response = await handler(request)
-        span.set(http__response__status_code=response.status)
+        span.set_attribute("http.response.status_code", response.status)
         if response.status >= 500:
-            span.fail(str(response.status))
+            tracing.mark_failed(span, str(response.status))
         return response
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import grpc.aio
 from aiohttp import web
 
-from gateway.keys import AUTH, CHANNELS, SETTINGS
+from gateway.keys import CHANNELS, SESSIONS, SETTINGS, TRACKS
 from gateway.session.credentials import call_metadata
 from gateway.streams import events
 from gateway.transcoding.messages import json_response, query_of
-from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError
 from services.common.rpc.operations_service import list_log_records
 from stemtube.analysis.v1 import analysis_pb2
@@ -23,8 +22,8 @@ from stemtube.separation.v1 import separation_pb2
 PATH = "/api/v1/admin/services/{service}"
 OWN = "gateway"
 SERVICES = {
-    "auth": AUTH,
-    "download": DOWNLOAD,
+    "auth": SESSIONS,
+    "download": TRACKS,
     "separation": separation_pb2.DESCRIPTOR.services_by_name["SeparationService"].full_name,
     "analysis": analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"].full_name,
 }

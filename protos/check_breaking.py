@@ -1,7 +1,7 @@
 """Whether the contracts still serve clients of the last landed ones: `python protos/check_breaking.py path/to/buf`.
 
 The last landed contracts are those from which the present work branched off `origin/main`, or of HEAD where there is no
-such branch.
+such branch. Contracts from before `FIRST` existed are not compared: their names changed once, before any release.
 """
 
 import io
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from generate import GENERATED, ROOT, generate
 
 DESCRIPTORS = Path("stemtube/stemtube.binpb")
+FIRST = "protos/stemtube/download/v1/track.proto"
 
 
 def landed(folder: Path) -> Path | None:
@@ -26,6 +27,8 @@ def landed(folder: Path) -> Path | None:
     if archive.returncode:
         return None
     with zipfile.ZipFile(io.BytesIO(archive.stdout)) as files:
+        if FIRST not in files.namelist():
+            return None
         files.extractall(folder)
     generate(folder / "gen", folder / "protos")
     return folder / "gen" / DESCRIPTORS

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from services.common.harte import parse, pitch_class
 from songs.song import Truth
 
 Json = dict[str, Any]
@@ -15,8 +16,7 @@ Span = tuple[float, float, str]
 # What MIREX allows: https://www.music-ir.org/mirex/wiki/Audio_Beat_Tracking, …/wiki/Structural_Segmentation
 BEAT_SECONDS = 0.07
 BOUNDARY_SECONDS = 3.0
-PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-MINOR = ("min", "dim", "hdim")
+MINOR_THIRD = 3
 
 
 def comparison(track: Json, truth: Truth) -> Table:
@@ -64,11 +64,12 @@ def f_measure(found: Sequence[float], true: Sequence[float], tolerance: float) -
 
 def chord_overlap(found: Sequence[Span], true: Sequence[Span]) -> float:
     """Share of the time in which root and major or minor agree."""
+    found_triads, true_triads = [triad(label) for *_, label in found], [triad(label) for *_, label in true]
     agreeing = sum(
         max(0.0, min(end, true_end) - max(start, true_start))
-        for start, end, label in found
-        for true_start, true_end, true_label in true
-        if triad(label) == triad(true_label)
+        for (start, end, _), found_triad in zip(found, found_triads, strict=True)
+        for (true_start, true_end, _), true_triad in zip(true, true_triads, strict=True)
+        if found_triad == true_triad
     )
     total = sum(end - start for start, end, _ in true)
     return agreeing / total if total else 0.0
@@ -76,15 +77,8 @@ def chord_overlap(found: Sequence[Span], true: Sequence[Span]) -> float:
 
 def triad(label: str) -> tuple[int, str] | None:
     """Root as a pitch class, and "maj" or "min", of a chord in Harte syntax; None for no chord."""
-    match = re.match(r"([A-G][#b]*)(?::([a-z]+))?", label)
-    if match is None:
-        return None
-    return pitch_class(match[1]), "min" if (match[2] or "").startswith(MINOR) else "maj"
-
-
-def pitch_class(name: str) -> int:
-    """Semitones above C of a note's name."""
-    return (PITCH_CLASSES[name[0]] + name.count("#") - name.count("b", 1)) % 12
+    chord = parse(label)
+    return (chord.root, "min" if MINOR_THIRD in chord.intervals else "maj") if chord else None
 
 
 def found_share(found: list[str], true: list[str]) -> float:

@@ -26,7 +26,7 @@ from services.auth.config import AuthSettings
 from services.common.config import PREFIX, Section, load
 from services.download.config import DownloadSettings
 from services.separation.config import SeparationSettings
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_job_pb2
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "cli", "deploy", "docs", "gateway", "page", "protos", "services", "songs", "tests")
@@ -47,7 +47,7 @@ OTHER_VARIABLES = {"STEMTUBE_SECRETS_DIR", "STEMTUBE_CONFIG", "STEMTUBE_TEST_DAT
 # Made by a build, or by an operator.
 MADE = ("gateway/web", "protos/gen", "build/", "stemtube.toml", "backup.json")
 COMMAND: Any = typer.main.get_command(app)
-API = document(SERVICES.values())
+API = document(SERVICES)
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=str)
 
@@ -249,12 +249,12 @@ def test_every_example_of_http_is_a_request_that_the_api_describes(call: str) ->
     if fields:
         assert set(fields) <= set(content["multipart/form-data"]["schema"]["properties"])
     for options in re.findall(r"-F 'options=([^']+)'", call):
-        json_format.Parse(options, download_pb2.ProcessingOptions())
+        json_format.Parse(options, track_job_pb2.ProcessingOptions())
 
 
 def test_the_example_of_options_is_one() -> None:
     (block,) = blocks(text_of("docs/http.md"), "json")
-    options = json_format.Parse(block, download_pb2.ProcessingOptions())
+    options = json_format.Parse(block, track_job_pb2.ProcessingOptions())
     assert list(options.separations[0].stems) == ["vocals", "no_vocals"]
 
 

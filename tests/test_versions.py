@@ -6,7 +6,7 @@ Change a version here only together with a change that gives other results.
 import pytest
 
 from services.analysis.backends import registry as backends
-from services.analysis.backends.base import Part
+from services.common.parts import Part
 from services.separation.models import registry as models
 
 MODEL_VERSIONS = {

@@ -11,13 +11,14 @@ from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.api import FINAL, Api, ApiError, Json
+from cli.api import Api, ApiError, Json
 from cli.backup.backup import Summary, Tell, backup
 from cli.backup.restore import restore
 from cli.local.suite import SuiteSettings
 from cli.options import DEFAULT_URL, Password, Url, User
 from cli.running import console, run, signed_in
 from services.common.config import load
+from services.common.jobs.states import FINISHED_JSON_NAMES
 
 POLL_SECONDS = 0.5
 
@@ -29,7 +30,7 @@ async def cleanup(api: Api, *, dry_run: bool) -> Json:
         ApiError: the suite refuses or does not answer, or the cleanup failed.
     """
     found: Json = (await api.post("/api/v1/admin/cleanups", {"dryRun": dry_run}))["cleanup"]
-    while found["job"]["state"] not in FINAL:
+    while found["job"]["state"] not in FINISHED_JSON_NAMES:
         await asyncio.sleep(POLL_SECONDS)
         found = (await api.get(f"/api/v1/admin/cleanups/{found['job']['id']}"))["cleanup"]
     if "error" in found["job"]:

@@ -13,7 +13,8 @@ from cli.api import Api, ApiError, Json
 from cli.options import DEFAULT_URL, Out, Password, Url, User
 from cli.resumable import upload_file
 from cli.running import console, run, signed_in
-from cli.show import PARTS, Bars, folder_name, print_summary
+from cli.show import Bars, folder_name, print_summary
+from services.common.parts import PARTS, part_json_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def make_options(models: Sequence[str], backends: Sequence[str], language: str) 
     """
     if not (models or backends or language):
         return None
-    choices: dict[str, Json] = {part: {"part": f"PART_{part.upper()}"} for part in PARTS}
+    choices: dict[str, Json] = {part: {"part": part_json_name(part)} for part in PARTS}
     for wish in backends:
         part, _, name = wish.partition("=")
         if part not in choices or not name:

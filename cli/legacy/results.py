@@ -11,11 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from services.common.harte import is_chord_label
+from services.common.limits import MAX_LINE_TEXT, MAX_SECTION_LABEL
 from stemtube.analysis.v1 import music_pb2 as music
 
 MAX_BPM = 1000.0
-MAX_LABEL = 40
-MAX_TEXT = 1000
 # Two starts that differ by less are one.
 SAME_SECONDS = 0.01
 _KEY = re.compile(r"([A-Ga-g])([#b♯♭]?)[\s:_-]*(major|minor|maj|min|m)?", re.IGNORECASE)
@@ -87,7 +86,7 @@ def key(name: object, confidence: object) -> music.Key | None:
         return None
     match = _KEY.fullmatch(str(name).strip())
     if match is None:
-        raise ValueError(f"{str(name)[:MAX_LABEL]!r} is no key")
+        raise ValueError(f"{str(name)[:MAX_SECTION_LABEL]!r} is no key")
     mode = match[3] or ""
     is_minor = mode == "m" or mode.lower() in ("min", "minor")
     tonic = match[1].upper() + match[2].lower().translate(_SIGNS)
@@ -222,7 +221,7 @@ def _number(value: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{str(value)[:MAX_LABEL]!r} is no number")
+        raise ValueError(f"{str(value)[:MAX_SECTION_LABEL]!r} is no number")
     return number
 
 
@@ -237,9 +236,9 @@ def _span(entry: dict[str, Any], first: float, last: float) -> tuple[float, floa
 
 
 def _label(value: object) -> str:
-    return _text(value)[:MAX_LABEL].strip().lower() or "section"
+    return _text(value)[:MAX_SECTION_LABEL].strip().lower() or "section"
 
 
 def _text(value: object) -> str:
     printable = "".join(one if one.isprintable() else " " for one in str(value or ""))
-    return " ".join(printable.split())[:MAX_TEXT]
+    return " ".join(printable.split())[:MAX_LINE_TEXT]

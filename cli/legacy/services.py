@@ -14,10 +14,11 @@ from services.common.config import AddressSettings
 from services.common.errors import Code, StemTubeError
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error, final_answer, open_channel
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
 from stemtube.auth.v1 import import_pb2 as auth_import
-from stemtube.download.v1 import download_pb2_grpc
+from stemtube.auth.v1 import import_pb2_grpc as auth_import_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import import_pb2 as pb
+from stemtube.download.v1 import import_pb2_grpc
 
 CHUNK = 512 * 1024
 CALL_SECONDS = 60.0
@@ -42,16 +43,17 @@ class ImportServices:
 
     def __init__(self, address: AddressSettings, username: str, password: str) -> None:
         self._address = address
-        self._credentials = auth_pb2.LoginRequest(username=username, password=password)
+        self._credentials = session_pb2.LoginRequest(username=username, password=password)
         self._renew_at = 0.0
-        self._session = auth_pb2.Session()
+        self._session = session_pb2.Session()
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         auth = await self._resources.enter_async_context(open_channel(self._address.auth))
         download = await self._resources.enter_async_context(open_channel(self._address.download))
-        self._auth: Any = auth_pb2_grpc.AuthServiceStub(auth)
-        self._library: Any = download_pb2_grpc.DownloadServiceStub(download)
+        self._sessions: Any = session_pb2_grpc.SessionServiceStub(auth)
+        self._user_import: Any = auth_import_grpc.UserImportServiceStub(auth)
+        self._library: Any = import_pb2_grpc.ImportServiceStub(download)
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -63,7 +65,7 @@ class ImportServices:
     ) -> list[auth_import.ImportedUser]:
         """Takes over users, or tells what would come of it; in their order."""
         request = auth_import.ImportUsersRequest(users=users, dry_run=dry_run)
-        return list((await self._call(self._auth.ImportUsers, request)).users)
+        return list((await self._call(self._user_import.ImportUsers, request)).users)
 
     async def look_up(self, user_ids: Sequence[str], link: str, sha256: str) -> pb.LookUpImportResponse:
         """What of a track is there."""
@@ -105,16 +107,16 @@ class ImportServices:
         """An access token that is good for long enough; an import can take hours."""
         if time.monotonic() >= self._renew_at:
             await self._sign_out()
-            answer: Awaitable[Any] = self._auth.Login(self._credentials, timeout=CALL_SECONDS)
+            answer: Awaitable[Any] = self._sessions.Login(self._credentials, timeout=CALL_SECONDS)
             self._session = (await answer).session
             self._renew_at = time.monotonic() + self._session.expires_in.ToTimedelta().total_seconds() / 2
         return self._session.access_token
 
     async def _sign_out(self) -> None:
         if token := self._session.refresh_token:
-            self._session = auth_pb2.Session()
+            self._session = session_pb2.Session()
             try:
-                await self._auth.Logout(auth_pb2.LogoutRequest(refresh_token=token), timeout=CALL_SECONDS)
+                await self._sessions.Logout(session_pb2.LogoutRequest(refresh_token=token), timeout=CALL_SECONDS)
             except grpc.aio.AioRpcError:
                 return  # The session ends by itself.
 

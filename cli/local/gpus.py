@@ -35,8 +35,7 @@ def find_gpus() -> list[Gpu]:
     if program is None:
         return []
     try:
-        told = subprocess.run([program, "-q", "-x"], capture_output=True, text=True, check=True, timeout=ASK_SECONDS)
-        log = ElementTree.fromstring(told.stdout)  # nosec B314  # the driver's own program wrote it
+        log = ElementTree.fromstring(_output(program))  # nosec B314  # the driver's own program wrote it
     except (OSError, subprocess.SubprocessError, ElementTree.ParseError):
         return []
     driver, cuda = (log.findtext(name, "unknown") for name in ("driver_version", "cuda_version"))
@@ -51,6 +50,24 @@ def find_gpus() -> list[Gpu]:
         )
         for gpu in log.iterfind("gpu")
     ]
+
+
+def _output(program: str) -> str:
+    """What the program prints about all GPUs.
+
+    Raises:
+        OSError, SubprocessError: it cannot be started, fails, or does not answer in time.
+    """
+    process = subprocess.Popen([program, "-q", "-x"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        output, _ = process.communicate(timeout=ASK_SECONDS)
+    except subprocess.TimeoutExpired:
+        # Without waiting for its end, as `run` does: nothing ends a process that waits for a driver that hangs.
+        process.kill()
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, program)
+    return output
 
 
 def _user(found: ElementTree.Element) -> User:

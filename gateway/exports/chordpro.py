@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from gateway.exports.chords import name_of, parse
 from gateway.exports.export import Document, Export, FileType, Option, Options, Track
 from gateway.exports.track import Bar, bars_of, beat_seconds, chords_of, metre, one_line
-from services.common.harte import triad
+from services.common.harte import name_of, parse, triad
 from stemtube.analysis.v1 import music_pb2
 
 TYPE = FileType(".cho", "text/plain")

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 
 if TYPE_CHECKING:
     from services.common.audio import Sandbox
 
-Track = download_pb2.Track
-TrackStem = download_pb2.TrackStem
+Track = track_pb2.Track
+TrackStem = track_pb2.TrackStem
 Options = Mapping[str, str]
 """Values of an export's options by name; those that were not given have their default."""
 

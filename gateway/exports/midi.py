@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import mido
 
-from gateway.exports.chords import name_of, parse
 from gateway.exports.export import Document, Export, FileType, Options, Track
 from gateway.exports.track import beat_seconds, metre, one_line
 from services.common.errors import NotFoundError
+from services.common.harte import name_of, parse
 
 TYPE = FileType(".mid", "audio/midi")
 TICKS = 480

@@ -3,9 +3,9 @@
 import csv
 import io
 
-from gateway.exports.chords import name_of
 from gateway.exports.export import Document, Export, FileType, Options, Track
 from gateway.exports.track import one_line, sections_of
+from services.common.harte import name_of
 
 TYPE = FileType(".reaper.csv", "text/csv")
 

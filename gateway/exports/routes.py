@@ -14,15 +14,14 @@ from gateway.exports.registry import EXPORTS
 from gateway.exports.rendering import Renderer
 from gateway.exports.stems import zipped
 from gateway.exports.track import named_after
-from gateway.keys import CHANNELS, SETTINGS, STORE
+from gateway.keys import CHANNELS, MEDIA, SETTINGS, STORE, TRACKS
 from gateway.media.media import CACHING, TRACK, break_off, disposition
 from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
-from gateway.uploads.form import DOWNLOAD
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import CHUNK_BYTES
-from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.download.v1 import media_pb2, media_pb2_grpc, track_pb2, track_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +92,9 @@ class _Library:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+        channels = request.app[CHANNELS]
+        self._tracks: Any = track_pb2_grpc.TrackServiceStub(channels[TRACKS])
+        self._media: Any = media_pb2_grpc.MediaServiceStub(channels[MEDIA])
         self._track_id = request.match_info["track_id"]
         self.head_only = request.method == hdrs.METH_HEAD
         self.renderer = request.app[RENDERER]
@@ -101,8 +102,8 @@ class _Library:
         self.turn_key = turn_key(request)
 
     async def track(self) -> Track:
-        message = download_pb2.GetTrackRequest(track_id=self._track_id)
-        answer = await self._call(self._stub.GetTrack, message)
+        message = track_pb2.GetTrackRequest(track_id=self._track_id)
+        answer = await self._call(self._tracks.GetTrack, message)
         track: Track = answer.track
         return track
 
@@ -113,10 +114,10 @@ class _Library:
         return await self._object(stem.model, stem.name)
 
     async def _object(self, model: str, stem: str) -> ObjectInfo:
-        message = download_pb2.GetMediaRequest(
-            track_id=self._track_id, model=model, stem=stem, kind=download_pb2.MEDIA_KIND_AUDIO
+        message = media_pb2.GetMediaRequest(
+            track_id=self._track_id, model=model, stem=stem, kind=media_pb2.MEDIA_KIND_AUDIO
         )
-        media = await self._call(self._stub.GetMedia, message)
+        media = await self._call(self._media.GetMedia, message)
         return await self.store.head(media.key)
 
     async def _call(self, rpc: Any, message: Any) -> Any:

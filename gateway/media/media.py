@@ -13,14 +13,13 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.errors import HttpError
-from gateway.keys import CHANNELS, SETTINGS, STORE
+from gateway.keys import CHANNELS, MEDIA, SETTINGS, STORE
 from gateway.media.ranges import Part, UnsatisfiableError, is_other_version, is_unchanged, wanted_part
 from gateway.session.credentials import call_metadata
 from gateway.transcoding.messages import bad_request, query_of
-from gateway.uploads.form import DOWNLOAD
 from services.common.errors import Code, NotFoundError, StemTubeError
 from services.common.storage.object_info import ObjectInfo
-from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.download.v1 import media_pb2, media_pb2_grpc
 from stemtube.separation.v1 import separation_pb2
 
 log = structlog.get_logger(__name__)
@@ -41,17 +40,17 @@ async def audio(request: web.Request) -> web.StreamResponse:
         InvalidInputError: unknown parameters (reason BAD_REQUEST) or format (UNKNOWN_FORMAT).
         grpc.aio.AioRpcError: NOT_FOUND: no such track or stem, or another user's.
     """
-    return await _serve(request, download_pb2.MEDIA_KIND_AUDIO, query_of(request, "format", "download"))
+    return await _serve(request, media_pb2.MEDIA_KIND_AUDIO, query_of(request, "format", "download"))
 
 
 async def peaks(request: web.Request) -> web.StreamResponse:
     """GET …/peaks: the waveform's peaks."""
-    return await _serve(request, download_pb2.MEDIA_KIND_PEAKS, query_of(request))
+    return await _serve(request, media_pb2.MEDIA_KIND_PEAKS, query_of(request))
 
 
 async def cover(request: web.Request) -> web.StreamResponse:
     """GET …/cover: the track's picture."""
-    return await _serve(request, download_pb2.MEDIA_KIND_COVER, query_of(request))
+    return await _serve(request, media_pb2.MEDIA_KIND_COVER, query_of(request))
 
 
 async def playlist(request: web.Request) -> web.Response:
@@ -83,14 +82,14 @@ async def stretch(request: web.Request) -> web.StreamResponse:
         raise NotFoundError("This is not there yet.", "NO_SUCH_STEM")
     stem = request.match_info["stem"]
     info = await request.app[STORE].head(f"{live.key_prefix}/{stem}/{number:05}.flac")
-    media = download_pb2.GetMediaResponse(content_type="audio/flac", filename=f"{stem} {number}.flac")
+    media = media_pb2.GetMediaResponse(content_type="audio/flac", filename=f"{stem} {number}.flac")
     return await _answer(request, media, info, attachment=False)
 
 
 async def _live_stems(request: web.Request) -> separation_pb2.LiveStems:
-    stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+    stub: Any = media_pb2_grpc.MediaServiceStub(request.app[CHANNELS][MEDIA])
     path = request.match_info
-    message = download_pb2.GetLiveStemsRequest(job_id=path["job_id"], part=path["part"])
+    message = media_pb2.GetLiveStemsRequest(job_id=path["job_id"], part=path["part"])
     seconds = request.app[SETTINGS].media_seconds
     answer = await stub.GetLiveStems(message, timeout=seconds, metadata=call_metadata(request))
     live: separation_pb2.LiveStems = answer.live
@@ -100,11 +99,11 @@ async def _live_stems(request: web.Request) -> separation_pb2.LiveStems:
 
 
 async def _serve(
-    request: web.Request, kind: download_pb2.MediaKind.ValueType, query: dict[str, str]
+    request: web.Request, kind: media_pb2.MediaKind.ValueType, query: dict[str, str]
 ) -> web.StreamResponse:
-    stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+    stub: Any = media_pb2_grpc.MediaServiceStub(request.app[CHANNELS][MEDIA])
     path = request.match_info
-    message = download_pb2.GetMediaRequest(
+    message = media_pb2.GetMediaRequest(
         track_id=path["track_id"],
         model=path.get("model", ""),
         stem=path.get("stem", ""),
@@ -119,7 +118,7 @@ async def _serve(
 
 
 async def _answer(
-    request: web.Request, media: download_pb2.GetMediaResponse, info: ObjectInfo, attachment: bool
+    request: web.Request, media: media_pb2.GetMediaResponse, info: ObjectInfo, attachment: bool
 ) -> web.StreamResponse:
     etag = _entity_tag(info)
     common: dict[str, str] = {

@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from gateway.keys import AUTH, AUTHORIZATION, CHANNELS, SETTINGS
+from gateway.keys import API_TOKENS, AUTHORIZATION, CHANNELS, SETTINGS
 from gateway.session.credentials import trace_metadata
 from services.common.rpc.auth import API_TOKEN_PREFIX
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import api_token_pb2, api_token_pb2_grpc
 
 # An ended token's access tokens are refused within a minute; nobody gets another one for longer than this.
 REMEMBER_SECONDS = 30.0
@@ -42,9 +42,9 @@ class Exchanges:
         known = self._remembered.get(key)
         if known and time.monotonic() < known.until:
             return known.authorization
-        stub: Any = auth_pb2_grpc.AuthServiceStub(request.app[CHANNELS][AUTH])
+        stub: Any = api_token_pb2_grpc.ApiTokenServiceStub(request.app[CHANNELS][API_TOKENS])
         answer = await stub.ExchangeApiToken(
-            auth_pb2.ExchangeApiTokenRequest(api_token=api_token),
+            api_token_pb2.ExchangeApiTokenRequest(api_token=api_token),
             timeout=request.app[SETTINGS].call_seconds,
             metadata=trace_metadata(request),
         )

@@ -10,7 +10,7 @@ from aiohttp import web
 from google.protobuf import json_format
 
 from gateway.errors import error_response, from_rpc
-from gateway.keys import AUTH, CHANNELS, SETTINGS
+from gateway.keys import ACCOUNTS, CHANNELS, SESSIONS, SETTINGS
 from gateway.session.credentials import (
     ACCESS_COOKIE,
     REFRESH_COOKIE,
@@ -21,9 +21,9 @@ from gateway.session.credentials import (
 )
 from gateway.transcoding.messages import fill, read_json
 from services.common.errors import Code, StemTubeError, UnauthenticatedError
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import account_pb2, account_pb2_grpc, session_pb2, session_pb2_grpc, user_pb2
 
-USER = auth_pb2.User.DESCRIPTOR
+USER = user_pb2.User.DESCRIPTOR
 
 
 async def login(request: web.Request) -> web.Response:
@@ -35,8 +35,8 @@ async def login(request: web.Request) -> web.Response:
         InvalidInputError: not such a body (reason BAD_REQUEST).
         grpc.aio.AioRpcError: what auth refuses it with: UNAUTHENTICATED, reason BAD_CREDENTIALS.
     """
-    message = fill(auth_pb2.LoginRequest(), await read_json(request))
-    answer = await _auth(request).Login(
+    message = fill(session_pb2.LoginRequest(), await read_json(request))
+    answer = await _sessions(request).Login(
         message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
     )
     await _end_replaced(request)
@@ -50,9 +50,9 @@ async def register(request: web.Request) -> web.Response:
         InvalidInputError: not such a body (reason BAD_REQUEST).
         grpc.aio.AioRpcError: what auth refuses it with.
     """
-    message = fill(auth_pb2.RegisterRequest(), await read_json(request))
+    message = fill(account_pb2.RegisterRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
-    answer = await _auth(request).Register(message, timeout=seconds, metadata=trace_metadata(request))
+    answer = await _accounts(request).Register(message, timeout=seconds, metadata=trace_metadata(request))
     await _end_replaced(request)
     return _signed_in(request, answer.session)
 
@@ -64,9 +64,9 @@ async def change_password(request: web.Request) -> web.Response:
         InvalidInputError: not such a body (reason BAD_REQUEST).
         grpc.aio.AioRpcError: what auth refuses it with.
     """
-    message = fill(auth_pb2.ChangePasswordRequest(), await read_json(request))
+    message = fill(account_pb2.ChangePasswordRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
-    answer = await _auth(request).ChangePassword(message, timeout=seconds, metadata=call_metadata(request))
+    answer = await _accounts(request).ChangePassword(message, timeout=seconds, metadata=call_metadata(request))
     return _signed_in(request, answer.session)
 
 
@@ -76,8 +76,8 @@ async def refresh(request: web.Request) -> web.Response:
         token = request.cookies.get(REFRESH_COOKIE)
         if not token:
             raise UnauthenticatedError("Nobody is signed in here.", "BAD_REFRESH_TOKEN")
-        message = auth_pb2.RefreshRequest(refresh_token=token)
-        answer = await _auth(request).Refresh(
+        message = session_pb2.RefreshRequest(refresh_token=token)
+        answer = await _sessions(request).Refresh(
             message, timeout=request.app[SETTINGS].call_seconds, metadata=trace_metadata(request)
         )
     except (StemTubeError, grpc.aio.AioRpcError) as caught:
@@ -109,18 +109,22 @@ async def _end_replaced(request: web.Request) -> None:
 
 
 async def _end_session_of(request: web.Request, refresh_token: str) -> None:
-    await _auth(request).Logout(
-        auth_pb2.LogoutRequest(refresh_token=refresh_token),
+    await _sessions(request).Logout(
+        session_pb2.LogoutRequest(refresh_token=refresh_token),
         timeout=request.app[SETTINGS].call_seconds,
         metadata=trace_metadata(request),
     )
 
 
-def _auth(request: web.Request) -> Any:
-    return auth_pb2_grpc.AuthServiceStub(request.app[CHANNELS][AUTH])
+def _sessions(request: web.Request) -> Any:
+    return session_pb2_grpc.SessionServiceStub(request.app[CHANNELS][SESSIONS])
 
 
-def _signed_in(request: web.Request, session: auth_pb2.Session) -> web.Response:
+def _accounts(request: web.Request) -> Any:
+    return account_pb2_grpc.AccountServiceStub(request.app[CHANNELS][ACCOUNTS])
+
+
+def _signed_in(request: web.Request, session: session_pb2.Session) -> web.Response:
     seconds = session.expires_in.ToTimedelta().total_seconds()
     user = json_format.MessageToDict(session.user, always_print_fields_with_no_presence=True)
     content = {"accessToken": session.access_token, "expiresIn": seconds, "user": user}

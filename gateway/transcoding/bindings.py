@@ -4,7 +4,7 @@ The grammar and the meaning are those of https://github.com/googleapis/googleapi
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.api import annotations_pb2, http_pb2
@@ -12,6 +12,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 
 _SEGMENT = re.compile(r"\{(?P<field>[a-z][a-z0-9_.]*)(?:=(?P<inner>[^{}]+))?\}|(?P<plain>[^/{}]+)")
 _VERBS = ("get", "put", "post", "delete", "patch")
+
+
+Services = Mapping[str, Sequence[ServiceDescriptor]]
+"""The gRPC services of each process, by the name of the process's setting in `address`."""
 
 
 class BadAnnotationError(ValueError):
@@ -50,7 +54,7 @@ class Binding:
     body: str
 
 
-def bindings(services: Iterable[ServiceDescriptor]) -> list[Binding]:
+def bindings(services: Services) -> list[Binding]:
     """All routes of these services.
 
     Raises:
@@ -58,7 +62,8 @@ def bindings(services: Iterable[ServiceDescriptor]) -> list[Binding]:
     """
     return [
         _binding(method, rule)
-        for service in services
+        for group in services.values()
+        for service in group
         for method in service.methods
         if method.GetOptions().HasExtension(annotations_pb2.http)
         for rule in _rules(method.GetOptions().Extensions[annotations_pb2.http])

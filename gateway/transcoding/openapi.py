@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.api import field_behavior_pb2
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from gateway import page_errors, processes
 from gateway.errors import HTTP_STATUS
 from gateway.exports import routes as exports
-from gateway.keys import AUTH
+from gateway.keys import ACCOUNTS
 from gateway.media import media
 from gateway.session import session
 from gateway.session.credentials import ACCESS_COOKIE, REFRESH_COOKIE
-from gateway.transcoding.bindings import Binding, bindings, resolve
+from gateway.transcoding.bindings import Binding, Services, bindings, resolve
 from gateway.transcoding.comments import RpcComment, parse_rpc_comment, read_comments
 from gateway.transcoding.messages import is_query_field
 from gateway.uploads import form, openapi
@@ -50,7 +50,7 @@ _ERROR = {"$ref": "#/components/responses/Error"}
 _SENT_SUFFIX = "Input"
 """Of the schemas of messages that are both sent and answered: what is sent of them."""
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
-_FOR_STRANGERS = frozenset({f"{AUTH}.GetRegistration"})
+_FOR_STRANGERS = frozenset({f"{ACCOUNTS}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
@@ -65,19 +65,23 @@ again, and otherwise, after a last text `{"error": Status}`, with 4000 plus the 
 """
 
 
-def document(services: Iterable[ServiceDescriptor], public_url: str = "") -> dict[str, Any]:
+def document(services: Services, public_url: str = "") -> dict[str, Any]:
     """The OpenAPI document.
 
     Args:
-        services: those whose annotated RPCs are served.
+        services: those whose annotated RPCs are served. The name of the process is in the tag of its routes.
         public_url: where this gateway is found; empty: where the document was found.
     """
-    return _Document(list(services)).build(public_url)
+    return _Document(services).build(public_url)
 
 
 class _Document:
-    def __init__(self, services: list[ServiceDescriptor]) -> None:
-        self._services = services
+    def __init__(self, services: Services) -> None:
+        self._tags = {
+            service.full_name: f"{process.capitalize()}Service"
+            for process, group in services.items()
+            for service in group
+        }
         self._bindings = bindings(services)
         self._comments = read_comments()
         self._schemas: dict[str, Any] = {}
@@ -108,9 +112,9 @@ class _Document:
             "servers": [{"url": public_url or "/"}],
             "security": _SIGNED_IN_BY,
             "tags": [
-                {"name": service.name, "description": self._comments.get(service.full_name, "")}
-                for service in self._services
-                if any(service.name in operation["tags"] for path in paths.values() for operation in path.values())
+                {"name": tag, "description": self._tag_description(tag)}
+                for tag in dict.fromkeys(self._tags.values())
+                if any(tag in operation["tags"] for path in paths.values() for operation in path.values())
             ]
             + [page_errors.TAG],
             "paths": dict(sorted(paths.items())),
@@ -130,6 +134,10 @@ class _Document:
             },
         }
 
+    def _tag_description(self, tag: str) -> str:
+        """One tag a process: readers of the HTTP interface need not know how its RPCs are divided into services."""
+        return "\n\n".join(self._comments.get(name, "") for name, of_service in self._tags.items() if of_service == tag)
+
     def _note_answered(self, message: Descriptor) -> None:
         if message.full_name not in self._answered:
             self._answered.add(message.full_name)
@@ -141,7 +149,7 @@ class _Document:
         comment = parse_rpc_comment(self._comments.get(binding.method.full_name, ""))
         operation: dict[str, Any] = {
             "operationId": operation_id,
-            "tags": [binding.method.containing_service.name],
+            "tags": [self._tags[binding.method.containing_service.full_name]],
             "summary": comment.summary,
             "description": comment.description,
             "parameters": self._parameters(binding),

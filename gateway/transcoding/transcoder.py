@@ -1,22 +1,21 @@
 """Serves every RPC that declares an HTTP route, from the contracts' descriptors alone: a new RPC needs no code here."""
 
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 import grpc.aio
 from aiohttp import web
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from gateway.keys import CHANNELS, SETTINGS
 from gateway.session.credentials import call_metadata
 from gateway.streams import events
-from gateway.transcoding.bindings import Binding, bindings
+from gateway.transcoding.bindings import Binding, Services, bindings
 from gateway.transcoding.messages import fill_request, json_response, read_json
 
 
-def routes(services: Iterable[ServiceDescriptor]) -> list[web.RouteDef]:
+def routes(services: Services) -> list[web.RouteDef]:
     """HTTP routes of all RPCs that declare some.
 
     Raises:

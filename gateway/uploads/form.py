@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from gateway.config import MIB
 from gateway.errors import TOO_LARGE
-from gateway.keys import CHANNELS, LIMIT, SETTINGS
+from gateway.keys import CHANNELS, LIMIT, SETTINGS, UPLOADS
 from gateway.session.credentials import call_metadata
 from gateway.transcoding.messages import (
     bad_request,
@@ -35,11 +35,10 @@ from gateway.transcoding.messages import (
 )
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.rpc.client import final_answer
-from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.download.v1 import track_job_pb2, upload_pb2, upload_pb2_grpc
 
-DOWNLOAD = download_pb2.DESCRIPTOR.services_by_name["DownloadService"].full_name
-HEADER_OPTIONS = download_pb2.ProcessingOptions.DESCRIPTOR
-RESPONSE = download_pb2.UploadTrackResponse.DESCRIPTOR
+HEADER_OPTIONS = track_job_pb2.ProcessingOptions.DESCRIPTOR
+RESPONSE = upload_pb2.UploadTrackResponse.DESCRIPTOR
 PATH = "/api/v1/tracks/upload"
 
 CHUNK_BYTES = 256 * 1024
@@ -48,7 +47,7 @@ MAX_FILENAME = 200
 FORM_OVERHEAD_BYTES = 2 * MIB
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg", "application/mp4")
 
-Content = AsyncGenerator[download_pb2.UploadTrackRequest, None]
+Content = AsyncGenerator[upload_pb2.UploadTrackRequest, None]
 
 
 async def upload(request: web.Request) -> web.StreamResponse:
@@ -60,7 +59,7 @@ async def upload(request: web.Request) -> web.StreamResponse:
         grpc.aio.AioRpcError: the library's refusal.
     """
     _check_announced_size(request)
-    stub: Any = download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+    stub: Any = upload_pb2_grpc.UploadServiceStub(request.app[CHANNELS][UPLOADS])
     header = _header_from_query(request)
     if request.content_type == "multipart/form-data":
         content = _form_content(request, header)
@@ -116,16 +115,16 @@ def _too_large(limit: int) -> LimitExceededError:
     return LimitExceededError(f"The file is larger than {limit / MIB:.0f} MiB.", TOO_LARGE, max_bytes=str(limit))
 
 
-def _header_from_query(request: web.Request) -> download_pb2.UploadHeader:
+def _header_from_query(request: web.Request) -> upload_pb2.UploadHeader:
     query = query_of(request, "filename", "options", "requestId")
-    header = download_pb2.UploadHeader(filename=query.get("filename", ""), request_id=query.get("requestId", ""))
+    header = upload_pb2.UploadHeader(filename=query.get("filename", ""), request_id=query.get("requestId", ""))
     if "options" in query:
         fill(header.options, parse_json(query["options"]))
         header.options.SetInParent()
     return header
 
 
-async def _raw_content(request: web.Request, header: download_pb2.UploadHeader) -> Content:
+async def _raw_content(request: web.Request, header: upload_pb2.UploadHeader) -> Content:
     kind = request.content_type
     if kind.partition("/")[0] not in ("audio", "video") and kind not in RAW_TYPES:
         raise unsupported_media_type("multipart/form-data", *RAW_TYPES)
@@ -134,10 +133,10 @@ async def _raw_content(request: web.Request, header: download_pb2.UploadHeader) 
     yield _first_message(header, name)
     limit = _Limit(request)
     while chunk := await limit.next(request.content.readany()):
-        yield download_pb2.UploadTrackRequest(chunk=chunk)
+        yield upload_pb2.UploadTrackRequest(chunk=chunk)
 
 
-async def _form_content(request: web.Request, header: download_pb2.UploadHeader) -> Content:
+async def _form_content(request: web.Request, header: upload_pb2.UploadHeader) -> Content:
     given: set[str] = set()
     idle_seconds = request.app[SETTINGS].body_idle_seconds
     try:
@@ -153,7 +152,7 @@ async def _form_content(request: web.Request, header: download_pb2.UploadHeader)
                 yield _first_message(header, header.filename or part.filename or "")
                 limit = _Limit(request)
                 while chunk := await limit.next(part.read_chunk(CHUNK_BYTES)):
-                    yield download_pb2.UploadTrackRequest(chunk=chunk)
+                    yield upload_pb2.UploadTrackRequest(chunk=chunk)
             else:
                 text = await in_time(part.read(decode=True), idle_seconds)
                 _set_field(header, name, bytes(text))
@@ -165,7 +164,7 @@ async def _form_content(request: web.Request, header: download_pb2.UploadHeader)
         raise InvalidInputError("The form has no field file.", "NO_FILE")
 
 
-def _set_field(header: download_pb2.UploadHeader, name: str, text: bytes) -> None:
+def _set_field(header: upload_pb2.UploadHeader, name: str, text: bytes) -> None:
     if name == "options":
         header.options.Clear()
         fill(header.options, parse_json(text))
@@ -177,9 +176,9 @@ def _set_field(header: download_pb2.UploadHeader, name: str, text: bytes) -> Non
             raise bad_request("requestId is not UTF-8.") from None
 
 
-def _first_message(header: download_pb2.UploadHeader, filename: str) -> download_pb2.UploadTrackRequest:
+def _first_message(header: upload_pb2.UploadHeader, filename: str) -> upload_pb2.UploadTrackRequest:
     header.filename = display_name(filename)
-    return download_pb2.UploadTrackRequest(header=header)
+    return upload_pb2.UploadTrackRequest(header=header)
 
 
 class _Limit:

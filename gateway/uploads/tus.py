@@ -20,14 +20,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.errors import HttpError
-from gateway.keys import CHANNELS, LIMIT, SETTINGS
+from gateway.keys import CHANNELS, LIMIT, SETTINGS, UPLOADS
 from gateway.response_headers import is_header_text
 from gateway.session.credentials import call_metadata
 from gateway.transcoding.messages import bad_request, fill, parse_json, unsupported_media_type
-from gateway.uploads.form import DOWNLOAD, display_name, expect, in_time, stream_up
+from gateway.uploads.form import display_name, expect, in_time, stream_up
 from services.common.errors import Code, NotFoundError
-from stemtube.download.v1 import download_pb2 as pb
-from stemtube.download.v1 import download_pb2_grpc
+from stemtube.download.v1 import upload_pb2 as pb
+from stemtube.download.v1 import upload_pb2_grpc
 
 PATH = "/api/v1/uploads"
 VERSION = "1.0.0"
@@ -179,7 +179,7 @@ def _forget(deliveries: set[asyncio.Task[Any]], delivery: asyncio.Task[Any]) -> 
 
 
 def _stub(request: web.Request) -> Any:
-    return download_pb2_grpc.DownloadServiceStub(request.app[CHANNELS][DOWNLOAD])
+    return upload_pb2_grpc.UploadServiceStub(request.app[CHANNELS][UPLOADS])
 
 
 def _response(status: int, upload: pb.Upload, **headers: str) -> web.Response:

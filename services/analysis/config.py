@@ -5,9 +5,9 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import PARTS
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.config import ListenAddress, Section, Settings
+from services.common.parts import PARTS
 from services.common.storage.database import DatabaseUrl
 from services.common.weights.catalogue import parse_order
 

@@ -11,9 +11,16 @@ from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common.compute.engine import Report
 from services.common.jobs.errors import KeptError
+from services.common.jobs.messages import error_message, message_json
+from services.common.jobs.states import FINISHED_NUMBERS
+from services.common.parts import PART_NAMES, PART_NUMBERS, Part
 from services.common.samples import Audio
+from stemtube.analysis.v1 import analysis_pb2 as pb
+from stemtube.job.v1 import job_pb2
 
 QUEUE = "analysis"
+QUEUED, RUNNING = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING
+SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
 # Shares of the progress: decoding of a task's, loading of a part's.
 DECODED = 0.05
 LOADED = 0.05
@@ -36,19 +43,13 @@ class PartsRun:
         self._lock = threading.Lock()
         self._language_model = language_model
         self._costs = {choice["part"]: registry.entry(choice["part"], choice["backend"]).cost for choice in choices}
-        self._parts: dict[str, dict[str, Any]] = {
-            choice["part"]: (
-                {"state": "succeeded", "progress": 1.0, "error": None}
-                if choice["part"] in done
-                else {"state": "queued", "progress": 0.0, "error": None}
-            )
-            for choice in choices
-        }
+        self._parts = {part: _status(part, SUCCEEDED if part in done else QUEUED) for part in self._costs}
+        self._json = {part: message_json(status) for part, status in self._parts.items()}
         self._beats = beats_of(done["beats"]) if "beats" in done else None
 
     def show_loading(self, part: str, done: float) -> None:
         """Tells how much of a part's model is here."""
-        self._show(part, "running", LOADED * done, stage="loading")
+        self._show(_status(part, RUNNING, LOADED * done), stage="loading")
 
     def analyse(
         self,
@@ -72,20 +73,22 @@ class PartsRun:
                 "found_text": choice.get("found_text", ""),
             },
         )
-        self._show(part, "running", LOADED)
+        self._show(_status(part, RUNNING, LOADED))
         began = time.perf_counter()
-        result = backend.analyze(sound, context, lambda done: self._show(part, "running", LOADED + (1 - LOADED) * done))
+        result = backend.analyze(
+            sound, context, lambda done: self._show(_status(part, RUNNING, LOADED + (1 - LOADED) * done))
+        )
         labels = {"queue": QUEUE, "part": part, "model": model_name(chosen)}
         self.report.measure("model_seconds", time.perf_counter() - began, **labels)
         self.report.measure("model_audio_seconds", sound.duration, **labels)
         if isinstance(result, Beats):
             self._beats = result
         self.report.keep(part, content(result, chosen.made_by))
-        self._show(part, "succeeded", 1.0)
+        self._show(_status(part, SUCCEEDED))
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
         """Notes that a part failed."""
-        self._show(part, "failed", 0.0, error=error)
+        self._show(_status(part, FAILED, error=error))
 
     def outcome(self) -> dict[str, Any]:
         """The end of the task.
@@ -93,24 +96,34 @@ class PartsRun:
         Raises:
             StemTubeError: of the first part, if no part succeeded.
         """
-        if all(part["state"] == "failed" for part in self._parts.values()):
-            raise KeptError(next(part["error"] for part in self._parts.values()))
-        return {"parts": self._parts}
+        if all(status.state == FAILED for status in self._parts.values()):
+            raise KeptError(next(status["error"] for status in self._json.values()))
+        return {"parts": list(self._json.values())}
 
-    def _show(
-        self, part: str, state: str, progress: float, stage: str = "", error: dict[str, Any] | None = None
-    ) -> None:
+    def _show(self, status: pb.PartStatus, stage: str = "") -> None:
         # What is told is also told in order, so the lock is held till then.
+        part = PART_NAMES[status.part]
         with self._lock:
-            shown = self._parts[part]
-            shown.update(state=state, progress=max(progress, shown["progress"]), error=error)
-            ended = ("succeeded", "failed")
+            status.progress = max(status.progress, self._parts[part].progress)
+            self._parts[part] = status
+            self._json[part] = message_json(status)
             done = sum(
-                self._costs[name] * (1.0 if entry["state"] in ended else entry["progress"])
-                for name, entry in self._parts.items()
+                self._costs[name] * (1.0 if shown.state in FINISHED_NUMBERS else shown.progress)
+                for name, shown in self._parts.items()
             )
             fraction = DECODED + (1 - DECODED) * done / sum(self._costs.values())
-            self.report(stage or part, fraction, parts={name: dict(entry) for name, entry in self._parts.items()})
+            self.report(stage or part, fraction, parts=list(self._json.values()))
+
+
+def _status(
+    part: Part, state: "job_pb2.JobState.ValueType", progress: float = 0.0, error: dict[str, Any] | None = None
+) -> pb.PartStatus:
+    return pb.PartStatus(
+        part=PART_NUMBERS[part],
+        state=state,
+        progress=1.0 if state == SUCCEEDED else progress,
+        error=error_message(error),
+    )
 
 
 def model_name(chosen: registry.Chosen) -> str:

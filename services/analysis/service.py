@@ -4,29 +4,28 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
+from google.protobuf.json_format import ParseDict
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import PARTS, Part
 from services.analysis.backends.lyrics.text import check_text
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.jobs.messages import (
-    STATES,
     availability_message,
     check_ids,
-    error_message,
     job_message,
+    message_json,
     queue_priority,
 )
 from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
+from services.common.jobs.states import FINISHED_NUMBERS
+from services.common.parts import PART_NAMES, PART_NUMBERS, PARTS
 from services.common.rpc.auth import require_service
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -38,14 +37,6 @@ from stemtube.job.v1 import job_pb2
 NAME = "stemtube.analysis.v1.AnalysisService"
 KIND = "analysis"
 LANGUAGE = re.compile(r"([a-z]{2,3})?")
-PART_NUMBERS: "dict[Part, pb.Part.ValueType]" = {
-    "beats": pb.PART_BEATS,
-    "key": pb.PART_KEY,
-    "chords": pb.PART_CHORDS,
-    "structure": pb.PART_STRUCTURE,
-    "lyrics": pb.PART_LYRICS,
-}
-PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 NO_LANGUAGE_MODEL = Availability(False, "no language model is set: see STEMTUBE_ANALYSIS__LANGUAGE_MODEL__URL")
 
 
@@ -107,12 +98,14 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             reusable=self._is_good,
             digest=digest,
         )
-        return pb.CreateAnalysisResponse(analysis=_message(record, {}))
+        return pb.CreateAnalysisResponse(analysis=_message(record))
 
     async def GetAnalysis(self, request: pb.GetAnalysisRequest, _context: Any) -> pb.GetAnalysisResponse:
         require_service()
         record = await self._jobs.get(request.analysis_id)
-        return pb.GetAnalysisResponse(analysis=_message(record, await self._jobs.outputs(record.id)))
+        analysis = _message(record)
+        _add_results(analysis.parts, await self._jobs.outputs(record.id))
+        return pb.GetAnalysisResponse(analysis=analysis)
 
     async def WatchAnalysis(
         self, request: pb.WatchAnalysisRequest, _context: Any
@@ -122,13 +115,14 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
             yield pb.WatchAnalysisResponse(analysis=analysis)
 
     async def _watch(self, analysis_id: str) -> AsyncGenerator[pb.Analysis, None]:
-        sent: set[str] = set()
+        sent: set[pb.Part.ValueType] = set()
         async for record in self._jobs.watch(analysis_id):
-            parts = _parts(record)
-            fresh = {name for name, part in parts.items() if part["state"] == "succeeded"} - sent
-            outputs = await self._jobs.outputs(analysis_id) if fresh else {}
-            sent |= fresh
-            yield _message(record, {name: outputs[name] for name in fresh})
+            analysis = _message(record)
+            ready = (status for status in analysis.parts if status.state == job_pb2.JOB_STATE_SUCCEEDED)
+            if fresh := [status for status in ready if status.part not in sent]:
+                _add_results(fresh, await self._jobs.outputs(analysis_id))
+                sent |= {status.part for status in fresh}
+            yield analysis
 
     async def CancelAnalysis(self, request: pb.CancelAnalysisRequest, _context: Any) -> pb.CancelAnalysisResponse:
         require_service()
@@ -185,7 +179,7 @@ def _given(request: pb.PartRequest) -> dict[str, Any]:
         return {}
     if request.part != pb.PART_STRUCTURE or not request.structure.sections:
         raise InvalidInputError("structure and lyrics are for sections that shall be named again", "BAD_REQUEST")
-    return {name: _as_json(message) for name, message in given.items()}
+    return {name: message_json(message) for name, message in given.items()}
 
 
 def _beats(request: pb.PartRequest) -> dict[str, Any]:
@@ -197,11 +191,7 @@ def _beats(request: pb.PartRequest) -> dict[str, Any]:
         raise InvalidInputError("beats are for chords and structure, and have a tempo", "BAD_REQUEST")
     if not all(map(math.isfinite, times)) or any(later <= time for time, later in pairwise(times)):
         raise InvalidInputError("beats must come one after another", "BAD_REQUEST")
-    return {"beats": _as_json(request.beats)}
-
-
-def _as_json(message: Message) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return {"beats": message_json(request.beats)}
 
 
 def _heard_with(request: pb.PartRequest) -> dict[str, str]:
@@ -220,30 +210,26 @@ def _key(choice: dict[str, Any]) -> list[str]:
     return [choice["part"], *choice["asked"], choice["model"], choice["language"], choice["made_by"]["version"], *given]
 
 
-def _parts(record: JobRecord) -> dict[str, dict[str, Any]]:
-    parts: dict[str, dict[str, Any]] = (record.result or record.detail).get("parts", {})
-    return parts
+def _message(record: JobRecord) -> pb.Analysis:
+    """An analysis without the results of its parts."""
+    analysis = pb.Analysis(job=job_message(record))
+    shown = ParseDict({"parts": (record.result or record.detail).get("parts", [])}, pb.Analysis()).parts
+    known = {status.part: status for status in shown}
+    for number in (PART_NUMBERS[choice["part"]] for choice in record.payload["parts"]):
+        status = known.get(number, pb.PartStatus(part=number, state=job_pb2.JOB_STATE_QUEUED))
+        if record.finished and status.state not in FINISHED_NUMBERS:
+            is_cancelled = record.state == "cancelled"
+            status.state = job_pb2.JOB_STATE_CANCELLED if is_cancelled else job_pb2.JOB_STATE_FAILED
+        if status.state == job_pb2.JOB_STATE_FAILED and record.error and not status.HasField("error"):
+            status.error.MergeFrom(job_pb2.JobError(**record.error))
+        analysis.parts.append(status)
+    return analysis
 
 
-def _message(record: JobRecord, outputs: dict[str, Any]) -> pb.Analysis:
-    shown = _parts(record)
-    statuses = []
-    for choice in record.payload["parts"]:
-        name = choice["part"]
-        part = shown.get(name, {"state": "queued", "progress": 0.0, "error": None})
-        state = STATES[part["state"]]
-        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            state = STATES["cancelled" if record.state == "cancelled" else "failed"]
-        status = pb.PartStatus(
-            part=PART_NUMBERS[name],
-            state=state,
-            progress=part["progress"],
-            error=error_message(part["error"] or (record.error if state == job_pb2.JOB_STATE_FAILED else None)),
-        )
+def _add_results(statuses: Iterable[pb.PartStatus], outputs: Mapping[str, Any]) -> None:
+    for name, status in ((PART_NAMES[status.part], status) for status in statuses):
         if name in outputs:
             ParseDict(outputs[name], getattr(status, name))
-        statuses.append(status)
-    return pb.Analysis(job=job_message(record), parts=statuses)
 
 
 def _backends(

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Backend, Context, Part, Progress
+from services.analysis.backends.base import Backend, Context, Progress
 from services.analysis.backends.structure.language_model import LanguageModelError
 from services.analysis.config import AnalysisSettings
 from services.analysis.parts_run import DECODED, QUEUE, PartsRun, model_name
@@ -26,6 +26,7 @@ from services.common.jobs.audio import open_job_audio
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.observe import tracing
+from services.common.parts import PARTS, Part
 from services.common.samples import Audio
 from services.common.storage.marked_store import AWAY_REASONS, open_marked_store
 from services.common.weights.store import WeightStore
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 SAMPLE_RATE_HZ = 44_100
 SPEECH_RATE_HZ = 16_000
 # What `auto` chooses, and long enough for every function to be compiled that a song needs.
-PREPARED_PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure")
+PREPARED_PARTS = tuple(part for part in PARTS if part != "lyrics")
 PREPARED_SECONDS = 6
 LARGE_BYTES = 16_000_000
 ARENAS = 2

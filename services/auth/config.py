@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from services.auth.passwords import MAX_PASSWORD, MIN_PASSWORD
 from services.common.config import ListenAddress, Section, Settings
+from services.common.limits import MAX_PASSWORD, MAX_USERNAME, MIN_PASSWORD
 from services.common.storage.database import DatabaseUrl
 
 
 class AuthSection(Section):
-    """What only auth needs to know."""
+    """Settings that only auth has."""
 
     listen: ListenAddress = Field("127.0.0.1:50051", description="where gRPC listens")
     health_listen: ListenAddress = Field("127.0.0.1:9091", description="where /healthz, /readyz and /metrics listen")
@@ -19,7 +19,7 @@ class AuthSection(Section):
         SecretStr(""),
         description="sqlite:///file or postgresql://user@host/name; empty: DATA_DIR/databases/auth.sqlite",
     )
-    admin_username: str = Field("admin", min_length=1, max_length=64, description="name of the first user")
+    admin_username: str = Field("admin", min_length=1, max_length=MAX_USERNAME, description="name of the first user")
     bcrypt_cost: int = Field(12, ge=4, le=18, description="base-2 logarithm of the work to hash a password")
     hashing_threads: int = Field(2, ge=1, le=64, description="passwords that are hashed at the same time")
     access_token_minutes: float = Field(15, gt=0, le=24 * 60, description="life of an access token")

@@ -1,48 +1,48 @@
-"""Accounts and sessions, read again under lock in the transaction that depends on them.
+"""Reads users and sessions again, under lock, in the transaction that depends on them.
 
-A password takes a quarter of a second to check, and longer where many wait. Meanwhile the account can be disabled,
-reset or deleted, or lose its rights. Every change of an account takes the same lock (`services.auth.store`), so of a
-change and a sign-in one comes first: either the sign-in sees the change, or the change ends the session.
+Checking a password takes a quarter of a second, and longer if many wait. In that time an admin can disable, reset or
+delete the user, or take away admin rights. Every change of a user takes the same lock (in `UserRepository`). So of a
+change and a sign-in, one comes first: either the sign-in sees the change, or the change ends the session.
 
-Rows are locked in this order everywhere: the account, then its sessions and API tokens.
+Rows are locked in the same order everywhere: the user, then the sessions and API tokens.
 """
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.secret import now
 from services.auth.tables import ApiToken, Session, User
+from services.auth.times import now
 from services.common.errors import PermissionDeniedError, UnauthenticatedError
 from services.common.rpc.auth import Identity
 
 ADMINS = "auth admins"
-"""Lock of transactions in which admins change something: of two admins who disable each other, one comes first."""
+"""Lock of transactions in which admins change users: if two admins disable each other, one comes first."""
 
 
 class PasswordChangedError(UnauthenticatedError):
-    """Since the password was checked, it was changed, or its hash was renewed: check it again."""
+    """After the password was checked, it was changed or hashed again: the check must be repeated."""
 
     def __init__(self) -> None:
-        super().__init__("The password has changed meanwhile.", "BAD_CREDENTIALS")
+        super().__init__("The password has just been changed.", "BAD_CREDENTIALS")
 
 
 async def locked_user(session: AsyncSession, user_id: str) -> User | None:
-    """An account as it is now; nobody changes it until the transaction ends."""
+    """A user as it is now, locked until the transaction ends; None if there is none."""
     return await session.get(User, user_id, with_for_update=True, populate_existing=True)
 
 
 async def same_user(session: AsyncSession, checked: User) -> User:
-    """The account whose password was found right, locked.
+    """The user whose password was checked, locked.
 
     Args:
         session: of the transaction.
-        checked: the account as it was then.
+        checked: the user as it was when the password was checked.
 
     Raises:
-        PasswordChangedError: it has another password now, a one-time password that is over, or is gone.
-        PermissionDeniedError: it is disabled (reason ACCOUNT_DISABLED).
+        PasswordChangedError: the password has changed, a one-time password has expired, or the user was deleted.
+        PermissionDeniedError: the user is disabled (reason ACCOUNT_DISABLED).
     """
     user = await locked_user(session, checked.id)
-    if user is None or user.password_hash != checked.password_hash or is_over(user):
+    if user is None or user.password_hash != checked.password_hash or has_expired_password(user):
         raise PasswordChangedError
     if user.disabled:
         raise PermissionDeniedError("This account is disabled; ask an administrator.", "ACCOUNT_DISABLED")
@@ -50,7 +50,7 @@ async def same_user(session: AsyncSession, checked: User) -> User:
 
 
 async def calling_user(session: AsyncSession, caller: Identity) -> User:
-    """The account of a caller whose access token was good when the call came, locked.
+    """The user who calls, locked. The access token was valid when the call arrived.
 
     Raises:
         UnauthenticatedError: the caller's session or API token has ended (reason SESSION_ENDED).
@@ -64,11 +64,11 @@ async def calling_user(session: AsyncSession, caller: Identity) -> User:
 
 
 async def calling_admin(session: AsyncSession, caller: Identity) -> User:
-    """The account of a caller who must be an admin still; for transactions with the lock `ADMINS`.
+    """The user who calls and who must still be an admin; for transactions with the lock `ADMINS`.
 
     Raises:
         UnauthenticatedError: as for `calling_user`.
-        PermissionDeniedError: the caller is an admin no more (reason ADMIN_REQUIRED).
+        PermissionDeniedError: the caller is no longer an admin (reason ADMIN_REQUIRED).
     """
     user = await calling_user(session, caller)
     if not user.admin:
@@ -76,6 +76,6 @@ async def calling_admin(session: AsyncSession, caller: Identity) -> User:
     return user
 
 
-def is_over(user: User) -> bool:
-    """Whether the password is a one-time password whose days are over."""
+def has_expired_password(user: User) -> bool:
+    """Whether the password is a one-time password that has expired."""
     return user.password_expire_time is not None and user.password_expire_time < now()

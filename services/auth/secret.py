@@ -2,19 +2,16 @@
 
 import hashlib
 import secrets
-from datetime import UTC, datetime
 
 
 def new_secret(prefix: str = "") -> str:
-    """256 random bits as text, after a prefix that tells people and scanners what it is."""
+    """256 random bits as text, after a prefix by which people and secret scanners recognize it."""
     return prefix + secrets.token_urlsafe(32)
 
 
 def digest(secret: str) -> bytes:
-    """What is stored of it: it is random enough that a fast hash without salt cannot be turned back."""
+    """The hash of a secret, to be stored.
+
+    SHA-256 without salt is enough: nobody can guess 256 random bits.
+    """
     return hashlib.sha256(secret.encode()).digest()
-
-
-def now() -> datetime:
-    """This moment, in UTC."""
-    return datetime.now(UTC)

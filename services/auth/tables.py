@@ -5,14 +5,13 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from services.auth.old_passwords import MAX_HASH
+from services.auth.passwords.old_hashes import MAX_HASH
+from services.common.limits import MAX_TOKEN_NAME, MAX_USERNAME
+from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import COLUMN_TYPES, NAMING
 
-MAX_USERNAME = 64
 MAX_EMAIL = 254
-MAX_CLIENT = 200
 MAX_ADDRESS = 45
-MAX_TOKEN_NAME = 100
 
 
 class Base(DeclarativeBase):
@@ -33,7 +32,7 @@ class User(Base):
     folded_username: Mapped[str] = mapped_column(Text, unique=True)
     email: Mapped[str] = mapped_column(String(MAX_EMAIL), default="")
     password_hash: Mapped[str] = mapped_column(String(MAX_HASH))
-    # A one-time password is good for nothing but to choose another, and for some time only where it expires.
+    # With a one-time password a user can only choose another. It expires only if password_expire_time is set.
     must_change_password: Mapped[bool] = mapped_column(default=False)
     password_expire_time: Mapped[datetime | None]
     admin: Mapped[bool]
@@ -42,7 +41,7 @@ class User(Base):
 
 
 class Session(Base):
-    """A sign-in: the family of refresh tokens that follow from it."""
+    """A session: all refresh tokens that replaced one another since a sign-in."""
 
     __tablename__ = "sessions"
 
@@ -52,11 +51,11 @@ class Session(Base):
     last_use_time: Mapped[datetime | None]
     end_time: Mapped[datetime | None] = mapped_column(index=True)
     address: Mapped[str] = mapped_column(String(MAX_ADDRESS), default="")
-    client: Mapped[str] = mapped_column(String(MAX_CLIENT), default="")
+    client: Mapped[str] = mapped_column(String(MAX_CLIENT_NAME), default="")
 
 
 class RefreshToken(Base):
-    """A refresh token; the token itself is known to its bearer only."""
+    """A refresh token; only its hash is stored."""
 
     __tablename__ = "refresh_tokens"
 
@@ -67,7 +66,7 @@ class RefreshToken(Base):
 
 
 class ApiToken(Base):
-    """What a script of a user's proves itself with; the token itself is known to its bearer only."""
+    """An API token, with which a user's script signs in; only its hash is stored."""
 
     __tablename__ = "api_tokens"
 
@@ -75,7 +74,7 @@ class ApiToken(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(MAX_TOKEN_NAME))
-    # With spaces between.
+    # Separated by spaces.
     scopes: Mapped[str] = mapped_column(String(64))
     create_time: Mapped[datetime]
     expire_time: Mapped[datetime]
@@ -84,7 +83,7 @@ class ApiToken(Base):
 
 
 class Invitation(Base):
-    """Lets some people register."""
+    """Lets a limited number of people register."""
 
     __tablename__ = "invitations"
 
@@ -100,7 +99,7 @@ class Attempts(Base):
 
     __tablename__ = "attempts"
 
-    # A hash: a name that does not exist may be a password in the wrong field.
+    # A hash of the name: an unknown name may be a password that was typed into the wrong field.
     key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     count: Mapped[int]
     last_time: Mapped[datetime] = mapped_column(index=True)
@@ -108,7 +107,7 @@ class Attempts(Base):
 
 
 class StoredKey(Base):
-    """A key that signs access tokens, or did so lately."""
+    """A key that signs access tokens, or did so recently."""
 
     __tablename__ = "signing_keys"
 

@@ -1,43 +1,102 @@
-"""The syntax of chord labels: Harte, Sandler, Abdallah, Gómez, "Symbolic representation of musical chords", ISMIR 2005.
+"""Chord labels in Harte syntax, as notes, as triads and as lead sheets write them.
 
-With the shorthands that JAMS and mir_eval know beyond it (https://jams.readthedocs.io, namespace chord).
+Harte, Sandler, Abdallah, Gómez, "Symbolic representation of musical chords", ISMIR 2005. With the shorthands that JAMS
+and mir_eval know beyond it (https://jams.readthedocs.io, namespace chord).
 """
 
 import re
+from dataclasses import dataclass
 
-SHORTHANDS = (
-    *("maj", "min", "dim", "aug", "1", "5", "sus2", "sus4", "maj6", "min6", "7", "maj7", "min7", "dim7", "hdim7"),
-    *("minmaj7", "aug7", "9", "maj9", "min9", "11", "maj11", "min11", "13", "maj13", "min13"),
-)
 MAX_LABEL = 60
+WITHOUT_CHORD = ("N", "X")
+"""Labels for no chord and for an unknown one."""
+NO_CHORD_NAME = "N.C."
 
-_DEGREE = r"(?:b*|#*)(?:1[0-3]|[1-9])"
-_DEGREES = rf"\(\*?{_DEGREE}(?:,\*?{_DEGREE})*\)"
-_QUALITY = rf"(?::(?:(?:{'|'.join(SHORTHANDS)})(?:{_DEGREES})?|{_DEGREES}))?"
-_LABEL = re.compile(rf"N|X|[A-G](?:b*|#*){_QUALITY}(?:/{_DEGREE})?")
-_ROOT_AND_QUALITY = re.compile(r"([A-G][b#]*)(?::([a-z0-9]*)(?:\(([^)]*)\))?)?")
-# What makes a triad of a shorthand; the longest beginning counts ("minmaj7" is min, "hdim7" is dim).
-_TRIADS = {
-    "": "maj",
-    "maj": "maj",
-    "min": "min",
-    "dim": "dim",
-    "hdim": "dim",
-    "aug": "aug",
-    "sus2": "sus2",
-    "sus4": "sus4",
-    "1": "1",
-    "5": "5",
-    "7": "maj",
-    "9": "maj",
-    "11": "maj",
-    "13": "maj",
+# Semitones above the root, what lead sheets write behind it, and the shorthand of the triad.
+_SHORTHANDS: dict[str, tuple[tuple[int, ...], str, str]] = {
+    "maj": ((0, 4, 7), "", "maj"),
+    "min": ((0, 3, 7), "m", "min"),
+    "dim": ((0, 3, 6), "dim", "dim"),
+    "aug": ((0, 4, 8), "aug", "aug"),
+    "1": ((0,), "1", "1"),
+    "5": ((0, 7), "5", "5"),
+    "sus2": ((0, 2, 7), "sus2", "sus2"),
+    "sus4": ((0, 5, 7), "sus4", "sus4"),
+    "maj6": ((0, 4, 7, 9), "6", "maj"),
+    "min6": ((0, 3, 7, 9), "m6", "min"),
+    "7": ((0, 4, 7, 10), "7", "maj"),
+    "maj7": ((0, 4, 7, 11), "maj7", "maj"),
+    "min7": ((0, 3, 7, 10), "m7", "min"),
+    "dim7": ((0, 3, 6, 9), "dim7", "dim"),
+    "hdim7": ((0, 3, 6, 10), "m7b5", "dim"),
+    "minmaj7": ((0, 3, 7, 11), "mmaj7", "min"),
+    "aug7": ((0, 4, 8, 10), "aug7", "aug"),
+    "9": ((0, 4, 7, 10, 14), "9", "maj"),
+    "maj9": ((0, 4, 7, 11, 14), "maj9", "maj"),
+    "min9": ((0, 3, 7, 10, 14), "m9", "min"),
+    "11": ((0, 4, 7, 10, 14, 17), "11", "maj"),
+    "maj11": ((0, 4, 7, 11, 14, 17), "maj11", "maj"),
+    "min11": ((0, 3, 7, 10, 14, 17), "m11", "min"),
+    "13": ((0, 4, 7, 10, 14, 17, 21), "13", "maj"),
+    "maj13": ((0, 4, 7, 11, 14, 17, 21), "maj13", "maj"),
+    "min13": ((0, 3, 7, 10, 14, 17, 21), "m13", "min"),
 }
+SHORTHANDS = tuple(_SHORTHANDS)
+
+_LETTERS = "CDEFGAB"
+_SCALE = (0, 2, 4, 5, 7, 9, 11)
+_DEGREE = r"(?:b*|#*)(?:1[0-3]|[1-9])"
+_LABEL = re.compile(
+    r"(?P<root>[A-G](?:b*|#*))"
+    rf"(?::(?=[^/])(?P<shorthand>{'|'.join(SHORTHANDS)})?(?:\((?P<degrees>\*?{_DEGREE}(?:,\*?{_DEGREE})*)\))?)?"
+    rf"(?:/(?P<bass>{_DEGREE}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chord:
+    """A chord.
+
+    Args:
+        root: pitch class, C is 0.
+        intervals: notes in semitones above the root, ascending.
+        bass: pitch class.
+        name: as lead sheets write it: Am7, C/E, F#m7b5.
+        triad: the label without extensions, additions and bass: `C:maj` of `C:maj7/3`.
+    """
+
+    root: int
+    intervals: tuple[int, ...]
+    bass: int
+    name: str
+    triad: str
+
+
+def parse(label: str) -> Chord | None:
+    """A label as a chord; None for no chord (N), an unknown one (X), and what is not in Harte syntax."""
+    match = _LABEL.fullmatch(label) if len(label) <= MAX_LABEL else None
+    if match is None:
+        return None
+    root, shorthand, listed = match["root"], match["shorthand"], match["degrees"] or ""
+    degrees = listed.split(",") if listed else []
+    # A list of degrees alone is all that sounds besides the root.
+    notes, suffix, triad = _SHORTHANDS[shorthand or "maj"] if shorthand or not listed else ((0,), "", "")
+    sounding = {*notes, *(_semitones(degree) for degree in degrees if degree[0] != "*")}
+    sounding -= {_semitones(degree[1:]) for degree in degrees if degree[0] == "*"}
+    name = root + suffix + (f"({listed.replace('*', 'no')})" if listed else "")
+    bass = _spelt(root, match["bass"]) if match["bass"] else root
+    return Chord(
+        root=pitch_class(root),
+        intervals=tuple(sorted(sounding)),
+        bass=pitch_class(bass),
+        name=f"{name}/{bass}" if match["bass"] else name,
+        triad=f"{root}:{_triad(triad, degrees)}",
+    )
 
 
 def is_chord_label(label: str) -> bool:
     """Whether a label is a chord in Harte syntax (`C:maj7/3`, `A:min(*5)`), no chord (N) or an unknown one (X)."""
-    return len(label) <= MAX_LABEL and _LABEL.fullmatch(label) is not None
+    return label in WITHOUT_CHORD or parse(label) is not None
 
 
 def triad(label: str) -> str:
@@ -48,21 +107,38 @@ def triad(label: str) -> str:
     Args:
         label: in Harte syntax; what is not a chord (N, X) is given back.
     """
-    found = _ROOT_AND_QUALITY.match(label)
-    if found is None:
-        return label
-    root, shorthand, degrees = found.group(1), found.group(2), (found.group(3) or "").split(",")
-    if not shorthand and degrees != [""]:
-        return f"{root}:{_of_degrees(degrees)}"
-    beginnings = [name for name in _TRIADS if (shorthand or "").startswith(name)]
-    quality = _TRIADS[max(beginnings, key=len)]
-    if quality in ("maj", "min") and {"*3", "*b3"} & set(degrees):
-        quality = "5"
-    return f"{root}:{quality}"
+    chord = parse(label)
+    return chord.triad if chord else label
 
 
-def _of_degrees(degrees: list[str]) -> str:
-    """The triad that single degrees above the root make."""
+def name_of(label: str) -> str:
+    """A label as lead sheets write it; N.C. where there is no chord."""
+    chord = parse(label)
+    return chord.name if chord else NO_CHORD_NAME
+
+
+def pitch_class(note: str) -> int:
+    """Semitones above C of a note's name (`Bb` is 10)."""
+    return (_SCALE[_LETTERS.index(note[0])] + note.count("#") - note.count("b")) % 12
+
+
+def _semitones(degree: str) -> int:
+    octave, step = divmod(int(degree.lstrip("b#")) - 1, 7)
+    return 12 * octave + _SCALE[step] + degree.count("#") - degree.count("b")
+
+
+def _spelt(root: str, degree: str) -> str:
+    """The name of the note on a degree above a root: the third of D is F#, not Gb."""
+    letter = _LETTERS[(_LETTERS.index(root[0]) + int(degree.lstrip("b#")) - 1) % 7]
+    alteration = (pitch_class(root) + _semitones(degree) - pitch_class(letter) + 6) % 12 - 6
+    return letter + ("#" * alteration if alteration > 0 else "b" * -alteration)
+
+
+def _triad(of_shorthand: str, degrees: list[str]) -> str:
+    """The shorthand of a triad: of a chord with a shorthand, or of degrees above the root alone."""
+    if of_shorthand:
+        has_third = of_shorthand not in ("maj", "min") or not {"*3", "*b3"} & set(degrees)
+        return of_shorthand if has_third else "5"
     if "3" in degrees:
         return "aug" if "#5" in degrees else "maj"
     if "b3" in degrees:

@@ -16,10 +16,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.common.limits import MAX_PLAYLIST_NAME, MAX_TITLE
 from services.common.storage.database import COLUMN_TYPES, NAMING
 
-MAX_TITLE, MAX_SOURCE = 300, 60
-MAX_PLAYLIST_NAME = 200
+MAX_SOURCE = 60
 # Of what lists are sorted by: PostgreSQL takes at most 2.7 kB into an index.
 SORTED_CHARACTERS = 80
 

@@ -10,6 +10,7 @@ from services.common.jobs.messages import availability_message, check_ids, job_m
 from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
+from services.common.limits import MAX_OVERLAP, MAX_SHIFTS
 from services.common.rpc.auth import require_service
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -24,7 +25,6 @@ from stemtube.separation.v1 import separation_pb2_grpc
 
 NAME = "stemtube.separation.v1.SeparationService"
 KIND = "separation"
-MAX_SHIFTS, MAX_OVERLAP = 20, 0.9
 RESTS: "dict[pb.Rest.ValueType, Rest]" = {
     pb.REST_UNSPECIFIED: "sum",
     pb.REST_SUM: "sum",

@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 WARM_MODELS = 2
 LABELS = {"queue": "separation", "part": "separation"}
 LOADED, SEPARATED = 0.05, 0.95
-PENDING_STRETCHES = 2
+PENDING_CHUNKS = 2
 
 
 class SeparationWorker:
@@ -229,7 +229,7 @@ class _Output:
 
     def write(self, chunk: Chunk, mix: Samples) -> None:
         """Takes the next chunk."""
-        while len(self._pending) >= PENDING_STRETCHES:
+        while len(self._pending) >= PENDING_CHUNKS:
             self._pending.pop(0).result()
         length = next(iter(chunk.stems.values())).shape[1]
         piece = mix[:, chunk.start : chunk.start + length]

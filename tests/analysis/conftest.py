@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Backend, Part
+from services.analysis.backends.base import Backend
 from services.analysis.config import AnalysisSection, AnalysisSettings
 from services.analysis.service import KIND
 from services.analysis.worker import AnalysisWorker
 from services.common.config import LogSettings
 from services.common.jobs.queue import JobQueue
+from services.common.parts import Part
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from songs.small_songs import RATE, Song, pop_song

@@ -8,9 +8,10 @@ import pytest
 from services.analysis.backends.base import Context, Word
 from services.analysis.backends.lyrics import whisper, whisper_models
 from services.analysis.backends.lyrics.alignment import lines_as_given, share_out
-from services.analysis.backends.lyrics.text import MAX_CHARACTERS, check_text, is_same_song, match, words_of
+from services.analysis.backends.lyrics.text import check_text, is_same_song, match, words_of
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, SungLevel
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_LYRICS_TEXT
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 from songs.song import DemoSong, short_song
@@ -52,7 +53,7 @@ def test_headings_are_not_sung() -> None:
     assert words[0].line == words[1].line != words[2].line
 
 
-@pytest.mark.parametrize("text", ["", "- ...\n", "[Chorus]", "a " * MAX_CHARACTERS])
+@pytest.mark.parametrize("text", ["", "- ...\n", "[Chorus]", "a " * MAX_LYRICS_TEXT])
 def test_a_text_that_cannot_be_a_songs_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         check_text(text)

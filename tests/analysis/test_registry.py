@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import PARTS, Part
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.parts import PARTS, Part
 from services.common.weights.store import WeightStore
 
 

@@ -10,10 +10,11 @@ import pytest
 from services.analysis.backends.base import Beat, Beats, Line, Section
 from services.analysis.backends.structure.language_model import Endpoint
 from services.analysis.contents import beats_of, lyrics_of, structure_of
-from services.analysis.service import KIND, PART_NUMBERS, AnalysisService
+from services.analysis.service import KIND, AnalysisService
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError
 from services.common.jobs.context import JobContext
 from services.common.jobs.queue import JobQueue
+from services.common.parts import PART_NUMBERS
 from services.common.rpc.auth import Identity, set_caller
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -42,7 +43,7 @@ class Requests:
         request = pb.CreateAnalysisRequest(
             request_id=f"r{self._count}",
             audio_key=AUDIO,
-            parts=[pb.PartRequest(part=PART_NUMBERS[part], **choice)],  # type: ignore[index]
+            parts=[pb.PartRequest(part=PART_NUMBERS[part], **choice)],
             on_behalf_of="anna",
         )
         return (await service.CreateAnalysis(request, None)).analysis.job.id
@@ -56,7 +57,7 @@ async def substitute(job: JobContext) -> dict[str, Any]:
     """A worker that never has what was wanted."""
     made_by = {**job.payload["parts"][0]["made_by"], "substitution": "its weights did not come"}
     await asyncio.to_thread(job.save_output, "lyrics", {"language": "", "lines": [], "made_by": made_by})
-    return {"parts": {"lyrics": {"state": "succeeded", "progress": 1.0, "error": None}}}
+    return {"parts": [{"part": "PART_LYRICS", "state": "JOB_STATE_SUCCEEDED", "progress": 1.0}]}
 
 
 @pytest.fixture

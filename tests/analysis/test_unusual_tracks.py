@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soxr
 
-from services.analysis.backends.base import Beats, Chords, Context, Key, Part, Structure
+from services.analysis.backends.base import Beats, Chords, Context, Key, Structure
 from services.common.errors import StoppedError
+from services.common.parts import Part
 from services.common.samples import Audio
 from songs.small_songs import RATE, click_track, silence, white_noise
 from songs.song import short_song

@@ -22,7 +22,8 @@ from services.analysis.worker import AnalysisWork
 from services.common.errors import StoppedError
 from services.common.jobs.queue import JobQueue
 from songs.small_songs import RATE, Song
-from tests.analysis.work import AUDIO, Reports, choice, put
+from stemtube.job.v1 import job_pb2
+from tests.analysis.work import AUDIO, Reports, choice, put, statuses
 
 
 class Stub:
@@ -73,7 +74,7 @@ async def test_parts_run_side_by_side_and_tell_in_order(settings: AnalysisSettin
     does.update(key=busy(c_major), chords=busy(no_chord))
     reports = Reports()
     result = await run(settings, reports, "key", "chords")
-    assert [part["state"] for part in result["parts"].values()] == ["succeeded", "succeeded"]
+    assert [part["state"] for part in result["parts"]] == ["JOB_STATE_SUCCEEDED", "JOB_STATE_SUCCEEDED"]
     fractions = [fraction for _, fraction in reports.stages]
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1.0)
@@ -103,7 +104,7 @@ async def test_chords_and_structure_wait_for_the_beats_and_nothing_else_does(
 
     does.update(beats=beats_at_last, key=key, chords=chords, structure=structure)
     result = await run(settings, Reports(), "structure", "chords", "key", "beats")
-    assert {part["state"] for part in result["parts"].values()} == {"succeeded"}
+    assert {part["state"] for part in result["parts"]} == {"JOB_STATE_SUCCEEDED"}
 
 
 async def test_a_part_that_fails_hurts_no_other(settings: AnalysisSettings, does: Does) -> None:
@@ -118,9 +119,9 @@ async def test_a_part_that_fails_hurts_no_other(settings: AnalysisSettings, does
     does.update(beats=fault, key=c_major, chords=chords, structure=lambda *_: sections)
     reports = Reports()
     result = await run(settings, reports, "beats", "key", "chords", "structure")
-    states = {part: shown["state"] for part, shown in result["parts"].items()}
-    assert states == {"beats": "failed", "key": "succeeded", "chords": "succeeded", "structure": "succeeded"}
-    assert result["parts"]["beats"]["error"]["reason"] == "INTERNAL"
+    ended = statuses(result)
+    assert {part for part, status in ended.items() if status.state == job_pb2.JOB_STATE_FAILED} == {"beats"}
+    assert ended["beats"].error.reason == "INTERNAL"
     assert "secret" not in str(result)
 
 
@@ -179,17 +180,15 @@ async def test_a_part_that_a_dead_attempt_has_finished_is_not_made_again(
     killed = False
     async with asyncio.timeout(120), aclosing(jobs.watch(job.id)) as changes:
         async for record in changes:
-            shown = record.detail.get("parts", {})
-            if "key" in shown:
-                keys.append(shown["key"]["state"])
-            if not killed and keys[-1:] == ["succeeded"]:
+            keys += [part["state"] for part in record.detail.get("parts", []) if part["part"] == "PART_KEY"]
+            if not killed and keys[-1:] == ["JOB_STATE_SUCCEEDED"]:
                 engine = next(child for child in psutil.Process().children() if "spawn_main" in child.cmdline()[-2])
                 os.kill(engine.pid, signal.SIGKILL)
                 killed = True
     assert killed
     assert (record.state, record.attempts) == ("succeeded", 2)
-    assert {part["state"] for part in (record.result or {})["parts"].values()} == {"succeeded"}
-    assert set(keys[keys.index("succeeded") :]) == {"succeeded"}
+    assert {part["state"] for part in (record.result or {})["parts"]} == {"JOB_STATE_SUCCEEDED"}
+    assert set(keys[keys.index("JOB_STATE_SUCCEEDED") :]) == {"JOB_STATE_SUCCEEDED"}
     log_lines = re.sub(r"\x1b\[[0-9;]*m", "", "".join(capfd.readouterr())).splitlines()
     assert len([line for line in log_lines if "backend loaded" in line and "part=key" in line]) == 1
     assert set(await jobs.outputs(job.id)) == {"key", "chords", "structure"}

@@ -13,7 +13,7 @@ from services.analysis.worker import AnalysisWork
 from services.common.errors import StemTubeError
 from songs.small_songs import RATE
 from tests.analysis.test_language_model import KEY, ModelServer, server  # noqa: F401 - a fixture
-from tests.analysis.work import AUDIO, Reports, choice, put
+from tests.analysis.work import AUDIO, Reports, choice, put, statuses
 
 
 @pytest.fixture
@@ -63,8 +63,7 @@ async def test_auto_does_without_a_language_model_that_refuses_and_says_so(
 
 async def test_a_language_model_that_is_named_and_not_set_fails_its_part_alone(settings: AnalysisSettings) -> None:
     result, reports = await name_anew(settings, "llm", choice("key", "librosa"))
-    assert result["parts"]["structure"]["state"] == "failed"
-    assert result["parts"]["structure"]["error"]["reason"] == "LANGUAGE_MODEL_NOT_SET"
+    assert statuses(result)["structure"].error.reason == "LANGUAGE_MODEL_NOT_SET"
     assert set(reports.kept) == {"key"}
 
 

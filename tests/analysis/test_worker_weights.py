@@ -13,7 +13,8 @@ from services.analysis.worker import AnalysisWork
 from services.common.errors import WeightsMissingError
 from services.common.weights.store import Weights
 from songs.small_songs import RATE
-from tests.analysis.work import AUDIO, Reports, choice, put
+from stemtube.job.v1 import job_pb2
+from tests.analysis.work import AUDIO, Reports, choice, put, statuses
 from tests.common.weights.test_store import Hub, hub  # noqa: F401 - a fixture
 
 
@@ -42,7 +43,7 @@ async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
     reports = Reports()
     task = {"audio_key": AUDIO, "parts": [choice("lyrics")], "done": {}}
     result = await asyncio.to_thread(AnalysisWork(settings), task, reports)
-    assert result["parts"]["lyrics"]["state"] == "succeeded"
+    assert statuses(result)["lyrics"].state == job_pb2.JOB_STATE_SUCCEEDED
     made_by = reports.kept["lyrics"]["made_by"]
     assert made_by["model"] == "tiny.en"
     assert made_by["version"].endswith("tiny.en")

@@ -1,12 +1,20 @@
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from services.auth import throttle
+from services.auth.sessions import throttle
+from services.auth.sessions.sessions import Sessions
+from services.auth.users.repository import UserRepository
+from services.common.storage.database import Database, migrate
 from tests.auth.calling import Caller
 from tests.auth.running import RunningAuth, auth_settings, running_auth
+from tests.common.postgres import create_database
+
+MONTH, MINUTE = timedelta(days=30), timedelta(minutes=1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +39,22 @@ async def admin(auth: RunningAuth) -> Caller:
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are over only when a test says so, however busy the machine is."""
     monkeypatch.setattr(throttle, "FIRST_WAIT_SECONDS", 60.0)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
+    """Three replicas' connections to one database."""
+    url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/auth.sqlite"
+    await migrate(url, "services.auth")
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Database(url)) for _ in range(3)]
+
+
+@pytest.fixture
+def repositories(databases: list[Database]) -> list[UserRepository]:
+    return [UserRepository(database) for database in databases]
+
+
+@pytest.fixture
+def sessions(databases: list[Database]) -> list[Sessions]:
+    return [Sessions(database, MONTH, MINUTE) for database in databases]

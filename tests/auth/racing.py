@@ -8,12 +8,12 @@ import grpc.aio
 import pytest
 from sqlalchemy import delete, func, select
 
-from services.auth.passwords import PasswordHasher
+from services.auth.passwords.hashing import PasswordHasher
 from services.auth.tables import ApiToken, Base, Session, User
 from services.common.errors import Code
 from services.common.rpc.client import domain_error
 from services.common.storage.database import Database
-from stemtube.auth.v1 import auth_pb2
+from stemtube.auth.v1 import session_pb2, user_pb2
 from tests.auth.calling import PASSWORD, Caller
 from tests.auth.running import RunningAuth
 
@@ -59,7 +59,7 @@ class Gate:
 class Account:
     """Ben, who is an admin too, as another admin and the database see him."""
 
-    def __init__(self, auth: RunningAuth, admin: Caller, user: auth_pb2.User, ben: Caller) -> None:
+    def __init__(self, auth: RunningAuth, admin: Caller, user: user_pb2.User, ben: Caller) -> None:
         self.auth, self.admin, self.user, self.ben = auth, admin, user, ben
 
     async def count(self, table: type[Base], *conditions: Any) -> int:
@@ -72,7 +72,7 @@ class Account:
     async def good_tokens(self) -> int:
         return await self.count(ApiToken, ApiToken.user_id == self.user.id, ApiToken.end_time.is_(None))
 
-    def login(self) -> Awaitable[auth_pb2.Session]:
+    def login(self) -> Awaitable[session_pb2.Session]:
         return self.auth.login("ben", PASSWORD)
 
 

@@ -19,7 +19,7 @@ async def test_what_admins_and_users_do_is_in_the_audit_log_and_no_secret_is(aut
         "signed in",
         "password changed",
         "signed in",
-        "API access created",
+        "API token created",
         "password reset",
         "sign-in refused",
         "user changed",

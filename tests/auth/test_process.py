@@ -19,7 +19,7 @@ from services.auth.config import AuthSettings
 from services.common.config import load
 from services.common.rpc.client import open_channel
 from services.common.storage.database import migrate
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from tests.common.damage import overwrite_header
 from tests.suite.running import free_ports
 
@@ -68,10 +68,10 @@ async def log_until_serving(process: Process) -> tuple[str, str]:
     raise AssertionError(f"it ended with {await process.wait()}: {log}")
 
 
-async def login(address: str, password: str) -> auth_pb2.Session:
+async def login(address: str, password: str) -> session_pb2.Session:
     async with open_channel(address) as channel:
-        request = auth_pb2.LoginRequest(username="admin", password=password)
-        return (await auth_pb2_grpc.AuthServiceStub(channel).Login(request, timeout=20)).session
+        request = session_pb2.LoginRequest(username="admin", password=password)
+        return (await session_pb2_grpc.SessionServiceStub(channel).Login(request, timeout=20)).session
 
 
 async def test_two_processes_that_start_at_once_share_one_admin_and_end_at_a_signal(

@@ -12,7 +12,7 @@ from services.auth.tables import ApiToken, Invitation, StoredKey, User
 from services.common.errors import Code
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import domain_error
-from stemtube.auth.v1 import auth_pb2, import_pb2
+from stemtube.auth.v1 import account_pb2, import_pb2, session_pb2
 from tests.auth.calling import PASSWORD, Caller, exchange, new_user, refusal, register
 from tests.auth.racing import (
     ANOTHER,
@@ -127,7 +127,7 @@ async def test_of_many_changes_of_one_password_one_succeeds(account: Account, ch
         [me("ChangePassword", old_password=old, new_password=own) for me, own in zip(sessions, new, strict=True)]
     )
     outcomes = await checked.let_go(held)
-    (winner,) = (number for number, one in enumerate(outcomes) if isinstance(one, auth_pb2.ChangePasswordResponse))
+    (winner,) = (number for number, one in enumerate(outcomes) if isinstance(one, account_pb2.ChangePasswordResponse))
     assert {reason_of(one) for number, one in enumerate(outcomes) if number != winner} == {BAD_CREDENTIALS}
     assert await account.open_sessions() == 1
     await account.auth.refresh(outcomes[winner].session.refresh_token)
@@ -278,14 +278,14 @@ class Gained:
                 if not self._changed.is_set():
                     await asyncio.sleep(0.01)
 
-    def keep(self, session: auth_pb2.Session) -> None:
+    def keep(self, session: session_pb2.Session) -> None:
         self.access_tokens.append(session.access_token)
         self.refresh_tokens.append(session.refresh_token)
 
     async def sign_in(self) -> None:
         self.keep(await self.account.login())
 
-    def refreshing(self, session: auth_pb2.Session) -> Callable[[], Awaitable[None]]:
+    def refreshing(self, session: session_pb2.Session) -> Callable[[], Awaitable[None]]:
         last = [session.refresh_token]
 
         async def refresh() -> None:
@@ -335,5 +335,5 @@ async def test_what_is_got_around_a_change_does_not_outlive_it(account: Account,
         assert await account.open_sessions() == (1 if change is choose_another else 0)
     assert await account.good_tokens() == 0
     for access_token in {account.ben.token, *gained.access_tokens}:
-        bearing = Caller(auth, auth_pb2.Session(access_token=access_token))
+        bearing = Caller(auth, session_pb2.Session(access_token=access_token))
         await refused_soon(lambda bearing=bearing: bearing("ListUsers"))  # type: ignore[misc]

@@ -37,8 +37,6 @@ async def lost(run: Run) -> list[str]:
     for service in ("download", "separation", "analysis"):
         open_jobs = "SELECT id, state FROM job WHERE state IN ('queued', 'running')"
         found += [f"{service}: {job_id} is still {state}" for job_id, state in run.query(service, open_jobs)]
-        taken = "SELECT workflow_uuid, status FROM workflow_status WHERE status IN ('ENQUEUED', 'PENDING')"
-        found += [f"{service}: the engine holds {job_id} {state}" for job_id, state in run.query(service, taken)]
     return found
 
 

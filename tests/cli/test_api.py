@@ -15,7 +15,7 @@ from gateway.app import RunningGateway, start
 from gateway.config import MIB, GatewaySection, GatewaySettings
 from services.common.config import AddressSettings, LimitSettings
 from services.common.errors import InvalidInputError
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 from tests.gateway import suite as small
 from tests.gateway.suite import PASSWORD, Suite, running_suite, until
 
@@ -50,11 +50,11 @@ async def api(gateway: RunningGateway) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-def songs(suite: Suite) -> dict[str, download_pb2.Track]:
+def songs(suite: Suite) -> dict[str, track_pb2.Track]:
     """Ann has two songs with words."""
     tracks = suite.library.tracks["ann"]
     for digit, title in (("a", "One"), ("b", "Two/3")):
-        track = download_pb2.Track(id=digit * 32, title=title)
+        track = track_pb2.Track(id=digit * 32, title=title)
         track.lyrics.lines.add(start=1.0, end=2.0, text="La")
         tracks[track.id] = track
     return tracks

@@ -19,9 +19,9 @@ from cli.legacy.services import ImportServices
 from services.common.config import AddressSettings
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
-from stemtube.download.v1 import download_pb2 as pb
-from stemtube.download.v1 import download_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
+from stemtube.download.v1 import track_pb2 as pb
+from stemtube.download.v1 import track_pb2_grpc
 from tests.cli.old_installation import RESULTS, SECONDS, STALE, OldFolder, write
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.running import PASSWORD, Suite
@@ -60,9 +60,9 @@ class Library:
             open_channel(f"127.0.0.1:{self._suite.ports['auth']}") as auth,
             open_channel(f"127.0.0.1:{self._suite.ports['download']}") as download,
         ):
-            signing_in: Any = auth_pb2_grpc.AuthServiceStub(auth)
-            answer = await signing_in.Login(auth_pb2.LoginRequest(username=user, password=password), timeout=20)
-            library: Any = download_pb2_grpc.DownloadServiceStub(download)
+            signing_in: Any = session_pb2_grpc.SessionServiceStub(auth)
+            answer = await signing_in.Login(session_pb2.LoginRequest(username=user, password=password), timeout=20)
+            library: Any = track_pb2_grpc.TrackServiceStub(download)
             metadata = bearer(answer.session.access_token)
             listed = await library.ListTracks(pb.ListTracksRequest(), metadata=metadata, timeout=20)
             found = {}

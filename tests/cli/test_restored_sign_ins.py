@@ -16,7 +16,7 @@ from cli.backup.sign_ins import EMPTIED
 from cli.local.suite import SuiteSettings
 from services.auth.tables import Base
 from services.common.rpc.auth import bearer
-from stemtube.auth.v1 import accounts_pb2, auth_pb2
+from stemtube.auth.v1 import access_token_pb2, account_pb2, api_token_pb2, invitation_pb2, session_pb2, user_pb2
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 from tests.cli.test_backup import fill, postgres_programs, settings, untold
 from tests.common.postgres import create_database
@@ -71,27 +71,27 @@ async def suite(settings: SuiteSettings, database_url: str, tmp_path: Path) -> S
 class SignedIn:
     """All that a user can be let in by, of one moment."""
 
-    def __init__(self, auth: RunningAuth, session: auth_pb2.Session) -> None:
+    def __init__(self, auth: RunningAuth, session: session_pb2.Session) -> None:
         self.session = session
         self.access = bearer(session.access_token)
         self._auth = auth
 
     async def make_all(self) -> None:
         stub, access = self._auth.stub, self.access
-        token = accounts_pb2.CreateApiTokenRequest(name="script", scopes=["read"])
+        token = api_token_pb2.CreateApiTokenRequest(name="script", scopes=["read"])
         self.api_token = await stub.CreateApiToken(token, metadata=access)
-        self.invitation = await stub.CreateInvitation(accounts_pb2.CreateInvitationRequest(), metadata=access)
-        self.ben = await stub.CreateUser(auth_pb2.CreateUserRequest(username="ben"), metadata=access)
+        self.invitation = await stub.CreateInvitation(invitation_pb2.CreateInvitationRequest(), metadata=access)
+        self.ben = await stub.CreateUser(user_pb2.CreateUserRequest(username="ben"), metadata=access)
 
     async def end_all(self) -> None:
         """As an admin does who has heard of a thief."""
         stub, access = self._auth.stub, self.access
-        token = accounts_pb2.DeleteApiTokenRequest(api_token_id=self.api_token.api_token.id)
+        token = api_token_pb2.DeleteApiTokenRequest(api_token_id=self.api_token.api_token.id)
         await stub.DeleteApiToken(token, metadata=access)
-        invitation = accounts_pb2.DeleteInvitationRequest(invitation_id=self.invitation.invitation.id)
+        invitation = invitation_pb2.DeleteInvitationRequest(invitation_id=self.invitation.invitation.id)
         await stub.DeleteInvitation(invitation, metadata=access)
-        await stub.ResetPassword(auth_pb2.ResetPasswordRequest(user_id=self.ben.user.id), metadata=access)
-        await stub.RotateSigningKey(auth_pb2.RotateSigningKeyRequest(withdraw_older=True), metadata=access)
+        await stub.ResetPassword(user_pb2.ResetPasswordRequest(user_id=self.ben.user.id), metadata=access)
+        await stub.RotateSigningKey(access_token_pb2.RotateSigningKeyRequest(withdraw_older=True), metadata=access)
         await self._auth.logout(self.session.refresh_token)
 
 
@@ -104,11 +104,11 @@ async def code_of(call: Any) -> grpc.StatusCode:
 
 
 async def ways_in(auth: RunningAuth, held: SignedIn) -> dict[str, grpc.StatusCode]:
-    register = auth_pb2.RegisterRequest(username="carl", password=NEW_PASSWORD, invitation=held.invitation.code)
+    register = account_pb2.RegisterRequest(username="carl", password=NEW_PASSWORD, invitation=held.invitation.code)
     return {
         "access token": await code_of(auth.me(held.session.access_token)),
         "API token": await code_of(
-            auth.stub.ExchangeApiToken(auth_pb2.ExchangeApiTokenRequest(api_token=held.api_token.secret))
+            auth.stub.ExchangeApiToken(api_token_pb2.ExchangeApiTokenRequest(api_token=held.api_token.secret))
         ),
         "one-time password": await code_of(auth.login("ben", held.ben.one_time_password)),
         "invitation": await code_of(auth.stub.Register(register)),
@@ -146,7 +146,7 @@ async def test_the_only_admin_keeps_a_one_time_password(suite: Suite) -> None:
     async with suite.auth() as auth:
         held = SignedIn(auth, await auth.login())
         admin = (await auth.me(held.session.access_token)).id
-        reset = auth_pb2.ResetPasswordRequest(user_id=admin)
+        reset = user_pb2.ResetPasswordRequest(user_id=admin)
         one_time = (await auth.stub.ResetPassword(reset, metadata=held.access)).one_time_password
         await suite.back_up()
     await suite.put_back()

@@ -7,13 +7,14 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import structlog
 from rich.console import Console
 
-from cli.local import status
+from cli.local import gpus, status
 from cli.local.gpus import find_gpus
 from services.common.config import LogSettings
 from services.common.jobs import metrics
@@ -94,6 +95,21 @@ def test_it_tells_what_uses_a_gpu(gpu: None) -> None:
     assert (found.name, found.cuda_version, found.total_mib, found.used_mib) == ("NVIDIA L4", "12.8", 23034, 1874)
     assert [(user.name, user.memory_mib) for user in found.users] == [("python3", 1500), ("game", 0)]
     assert "NVIDIA L4: 1874 of 23034 MiB used (python3 1500 MiB, game 0 MiB), CUDA 12.8" in printed([])
+
+
+def test_it_does_not_wait_for_a_program_that_the_driver_holds_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec sleep 8\n")
+    program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(gpus, "ASK_SECONDS", 0.2)
+    # The kernel ends no process that waits for a device.
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _process: None)
+    began = time.monotonic()
+    assert find_gpus() == []
+    assert time.monotonic() - began < 6
 
 
 def test_what_computes_is_named_after_its_service() -> None:

@@ -1,5 +1,7 @@
 """A small S3 server in memory: the part of the REST protocol that object storage needs, for tests without a cloud."""
 
+import asyncio
+import functools
 import hashlib
 import itertools
 import xml.etree.ElementTree as ET
@@ -10,13 +12,25 @@ from aiohttp import web
 
 
 class S3Server:
-    """One bucket; `objects` and the parts of unfinished `uploads` are open for inspection."""
+    """One bucket; `objects` and the parts of unfinished `uploads` are open for inspection.
+
+    Attributes:
+        received_bytes: of objects and their parts, copies within the bucket left out.
+        sent_bytes: of objects.
+        slow_seconds: that it takes to store an object or a part.
+        most_at_once: objects and parts that were being stored at a time.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.content_types: dict[str, str] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[str] = []
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.slow_seconds = 0.0
+        self.most_at_once = 0
+        self._at_once = 0
         self._ids = itertools.count(1)
 
     def app(self) -> web.Application:
@@ -57,7 +71,12 @@ class S3Server:
                 return missing()
             self.objects[key] = data
             return xml(f"<CopyObjectResult><ETag>{escape(etag(data))}</ETag></CopyObjectResult>")
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
         data = await request.read()
+        await asyncio.sleep(self.slow_seconds)
+        self._at_once -= 1
+        self.received_bytes += len(data)
         if upload := request.query.get("uploadId"):
             self.uploads[upload][int(request.query["partNumber"])] = data
         else:
@@ -99,15 +118,18 @@ class S3Server:
         if request.headers.get("If-Match", etag(data)) != etag(data):
             return web.Response(status=412)
         asked = request.http_range
+        piece = data[asked.start : asked.stop]
+        if request.method == "GET":
+            self.sent_bytes += len(piece)
         if asked.start is None:
             return web.Response(body=data, headers=headers)
-        piece = data[asked.start : asked.stop]
         last = asked.start + len(piece) - 1
         return web.Response(
             status=206, body=piece, headers={**headers, "Content-Range": f"bytes {asked.start}-{last}/{len(data)}"}
         )
 
 
+@functools.lru_cache(maxsize=16)  # an object is asked for in many pieces
 def etag(data: bytes) -> str:
     return f'"{hashlib.md5(data).hexdigest()}"'
 

@@ -1,10 +1,10 @@
-"""Chord labels: which are taken, and their triads. mir_eval is the judge of both."""
+"""Chord labels: which are taken, their notes, names and triads. mir_eval is the judge of all but the names."""
 
 import mir_eval.chord
 import numpy as np
 import pytest
 
-from services.common.harte import SHORTHANDS, is_chord_label, triad
+from services.common.harte import _SHORTHANDS, SHORTHANDS, is_chord_label, name_of, parse, triad
 
 DEGREES = ("", "(9)", "(b7,#11)", "(*3)", "(*b3,*5)", "(14)", "(0)", "()", "(9", "9)", "(b#3)", "(,)", "( 3)")
 BASSES = ("", "/3", "/b7", "/##4", "/13", "/14", "/", "/E", "/b", "/0")
@@ -68,3 +68,46 @@ def test_a_triad_is_made_of_notes_of_its_chord(shorthand: str) -> None:
 )
 def test_triads(label: str, simple: str) -> None:
     assert triad(label) == simple
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "notes"),
+    [
+        ("C", "C", {0, 4, 7}),
+        ("C:maj7/3", "Cmaj7/E", {0, 4, 7, 11}),
+        ("A:min", "Am", {0, 3, 7}),
+        ("D:maj/3", "D/F#", {0, 4, 7}),
+        ("Bb:7/b7", "Bb7/Ab", {0, 4, 7, 10}),
+        ("F#:hdim7/b5", "F#m7b5/C", {0, 3, 6, 10}),
+        ("E:maj(9)", "E(9)", {0, 4, 7, 14}),
+        ("E:min(*5)", "Em(no5)", {0, 3}),
+        ("G:(1,5,b7)", "G(1,5,b7)", {0, 7, 10}),
+        ("Cb:maj/5", "Cb/Gb", {0, 4, 7}),
+    ],
+)
+def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> None:
+    chord = parse(label)
+    assert chord is not None
+    assert (chord.name, set(chord.intervals)) == (name, notes)
+    # An independent reading of the same label.
+    root, bitmap, bass = mir_eval.chord.encode(label)
+    assert (chord.root, chord.bass) == (root, (root + bass) % 12)
+    if "(9)" not in label:
+        assert {interval % 12 for interval in chord.intervals} | {(chord.bass - root) % 12} == set(
+            np.flatnonzero(bitmap)
+        )
+
+
+def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
+    known = {quality: found for quality, found in _SHORTHANDS.items() if quality in mir_eval.chord.QUALITIES}
+    assert len(known) > 12
+    for quality, (intervals, *_) in known.items():
+        expected = mir_eval.chord.quality_to_bitmap(quality)
+        # mir_eval leaves what is beyond the octave out.
+        assert {n for n in intervals if n < 12} == set(np.flatnonzero(expected)), quality
+
+
+@pytest.mark.parametrize("label", ["N", "X", "", "H", "C:foo", "C:maj(x)", "c:maj"])
+def test_what_is_no_chord(label: str) -> None:
+    assert parse(label) is None
+    assert name_of(label) == "N.C."

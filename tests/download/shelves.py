@@ -11,7 +11,7 @@ from services.download.tracks.listing import read_listing
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.user_tracks import UserTracks
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_pb2 as pb
 
 
 @dataclass(slots=True)

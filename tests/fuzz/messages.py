@@ -45,7 +45,13 @@ _WORDS = (
 
 def methods() -> list[MethodDescriptor]:
     """Every RPC of the suite that can be fuzzed; those that delete, and last those that end the caller's session."""
-    found = [method for service in SERVICES.values() for method in service.methods if method.name not in LEFT_OUT]
+    found = [
+        method
+        for group in SERVICES.values()
+        for service in group
+        for method in service.methods
+        if method.name not in LEFT_OUT
+    ]
     return sorted(found, key=lambda method: (method.name in ENDING, method.name.startswith("Delete")))
 
 
@@ -113,7 +119,8 @@ class Fuzzer:
             service.full_name: grpc.insecure_channel(
                 f"127.0.0.1:{target.suite.ports[name]}", options=[("grpc.enable_http_proxy", 0)]
             )
-            for name, service in SERVICES.items()
+            for name, group in SERVICES.items()
+            for service in group
         }
 
     def close(self) -> None:

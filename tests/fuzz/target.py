@@ -15,7 +15,7 @@ from typing import Any
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import access_token_pb2, access_token_pb2_grpc
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 from tests.common.audio_files import music, with_soundfile
 from tests.fuzz.findings import Tally
@@ -147,8 +147,8 @@ class Target:
     async def _service_token(self) -> str:
         secret = (self.suite.data / "secrets" / "service-secret").read_text()
         async with open_channel(f"127.0.0.1:{self.suite.ports['auth']}") as channel:
-            stub: Any = auth_pb2_grpc.AuthServiceStub(channel)
-            request = auth_pb2.IssueServiceTokenRequest(service="download", secret=secret)
+            stub: Any = access_token_pb2_grpc.AccessTokenServiceStub(channel)
+            request = access_token_pb2.IssueServiceTokenRequest(service="download", secret=secret)
             return str((await stub.IssueServiceToken(request, timeout=20)).access_token)
 
     def openapi(self) -> dict[str, Any]:

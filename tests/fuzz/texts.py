@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from services.common.rpc.auth import bearer
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import upload_pb2 as pb
 from tests.fuzz import messages
 from tests.fuzz.examples import each
 from tests.fuzz.findings import Tally
@@ -78,8 +78,8 @@ class Fuzzer(messages.Fuzzer):
         """The id of an upload that is announced with such texts; empty if it is refused."""
         message = pb.CreateUploadRequest(filename="a.wav", metadata="kept", size_bytes=1000)
         setattr(message, dice.choice(("filename", "metadata")), _text(dice))
-        call = self._channels["stemtube.download.v1.DownloadService"].unary_unary(
-            "/stemtube.download.v1.DownloadService/CreateUpload",
+        call = self._channels["stemtube.download.v1.UploadService"].unary_unary(
+            "/stemtube.download.v1.UploadService/CreateUpload",
             request_serializer=pb.CreateUploadRequest.SerializeToString,
             response_deserializer=pb.CreateUploadResponse.FromString,
         )

@@ -4,7 +4,7 @@ from gateway.exports.export import Document, Track
 from gateway.exports.registry import EXPORTS
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 
 SECONDS = 20.0
 BEAT = 0.5
@@ -30,7 +30,7 @@ def full_track() -> Track:
         (5.8, 7.5, "Hello bright world", [(5.8, 6.2, "Hello"), (6.3, 6.8, "bright"), (6.9, 7.5, "world")]),
         (7.4, 12.0, "Größe <3 [live]", [(7.4, 8.0, "Größe"), (9.6, 10.0, "<3"), (10.2, 12.0, "[live]")]),
     ]
-    return download_pb2.Track(
+    return track_pb2.Track(
         id="t",
         title="Morning / Light",
         artist="Zoë",

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
 from gateway.streams.events import Outbox
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_job_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of, until
 
@@ -43,8 +43,8 @@ async def test_events_begin_with_a_snapshot_and_end_when_the_client_leaves(clien
     async with client.http.ws_connect("/api/v1/events") as socket:
         assert (await socket.receive_json())["job"]["job"]["id"] == job_id
         assert await socket.receive_json() == {"snapshotEnd": {}}
-        changed = download_pb2.TrackChanged(track_id="t", part="beats")
-        await client.suite.library.events.put(download_pb2.WatchEventsResponse(track_changed=changed))
+        changed = track_job_pb2.TrackChanged(track_id="t", part="beats")
+        await client.suite.library.events.put(track_job_pb2.WatchEventsResponse(track_changed=changed))
         assert await socket.receive_json() == {"trackChanged": {"trackId": "t", "part": "beats"}}
         assert client.suite.library.watchers == 1
     await until(lambda: client.suite.library.watchers == 0)
@@ -156,7 +156,7 @@ async def test_a_client_that_does_not_read_is_dropped(connect: Connect) -> None:
     writer.write(request.encode())
     await until(lambda: client.suite.library.watchers == 1)
     library = client.suite.library
-    large = download_pb2.WatchEventsResponse(job=download_pb2.TrackJob(track_id="x" * 100_000))
+    large = track_job_pb2.WatchEventsResponse(job=track_job_pb2.TrackJob(track_id="x" * 100_000))
     for _ in range(2000):
         library.events.put_nowait(large)
     await until(lambda: library.watchers == 0, 20)

@@ -15,12 +15,12 @@ from gateway.exports.registry import EXPORTS
 from gateway.exports.track import named_after
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import media_pb2, track_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.exported import exported, full_track
 from tests.gateway.suite import token_of
 
-AUDIO = download_pb2.MEDIA_KIND_AUDIO
+AUDIO = media_pb2.MEDIA_KIND_AUDIO
 PATH = "/api/v1/tracks/t/exports"
 STEMS = {"vocals": b"fLaC" + bytes(3_000_000), "drums": b"fLaC" + bytes(range(256)) * 9000}
 
@@ -34,12 +34,12 @@ async def client(client: Client) -> Client:
     return client
 
 
-async def give(client: Client, track: download_pb2.Track, model: str, stems: dict[str, bytes]) -> None:
+async def give(client: Client, track: track_pb2.Track, model: str, stems: dict[str, bytes]) -> None:
     for name, content in stems.items():
         track.stems.add(name=name, model=model, sample_rate_hz=44_100, gain=1.0)
         key = f"stems/{model}/{name}"
         await open_store(client.settings).put(key, content)
-        media = download_pb2.GetMediaResponse(key=key, content_type="audio/flac", filename=name)
+        media = media_pb2.GetMediaResponse(key=key, content_type="audio/flac", filename=name)
         client.suite.library.media["t", model, name, AUDIO, ""] = media
 
 
@@ -175,14 +175,14 @@ async def test_a_rendering_that_takes_too_long(connect: Connect, client: Client)
 
 
 def test_files_are_named_after_artist_and_title() -> None:
-    assert named_after(download_pb2.Track(artist="AC/DC", title='What?\r\n"No"')) == "AC_DC - What_ _No_"
-    assert named_after(download_pb2.Track(title="Song")) == "Song"
-    assert named_after(download_pb2.Track()) == "track"
+    assert named_after(track_pb2.Track(artist="AC/DC", title='What?\r\n"No"')) == "AC_DC - What_ _No_"
+    assert named_after(track_pb2.Track(title="Song")) == "Song"
+    assert named_after(track_pb2.Track()) == "track"
 
 
 def test_names_in_a_zip_are_names_on_any_system() -> None:
-    stems = [download_pb2.TrackStem(model=model, name=name) for model in ("aux.pt", "x.") for name in ("con", "a:b")]
-    track = download_pb2.Track(title="..\\..", stems=stems)
+    stems = [track_pb2.TrackStem(model=model, name=name) for model in ("aux.pt", "x.") for name in ("con", "a:b")]
+    track = track_pb2.Track(title="..\\..", stems=stems)
     archive = EXPORTS["stems"].make(track, {"model": ""})
     assert isinstance(archive, Archive)
     assert list(archive.stems) == [f"_/{model}/{name}.flac" for model in ("_aux.pt", "x") for name in ("_con", "a_b")]

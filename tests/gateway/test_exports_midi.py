@@ -9,7 +9,7 @@ import pytest
 
 from gateway.exports.export import Track
 from stemtube.analysis.v1 import music_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 from tests.gateway.exported import document, full_track
 
 pretty_midi = pytest.importorskip("pretty_midi")
@@ -44,7 +44,7 @@ def song(beat_times: list[float], first_position: int = 1, metre: int = 4, secon
     ]
     # pretty_midi looks for beats up to the last note.
     chord = music_pb2.Chord(start=0.0, end=seconds, label="C")
-    return download_pb2.Track(title="x", duration_seconds=seconds, beats_per_bar=metre, beats=beats, chords=[chord])
+    return track_pb2.Track(title="x", duration_seconds=seconds, beats_per_bar=metre, beats=beats, chords=[chord])
 
 
 def test_its_beats_and_bars_are_those_of_the_song() -> None:

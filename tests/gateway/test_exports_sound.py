@@ -23,7 +23,7 @@ from services.common.errors import InvalidInputError, NotFoundError, StoppedErro
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import music_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import media_pb2, track_pb2
 from tests.common.audio_files import snr_db
 from tests.gateway.conftest import Client
 
@@ -31,7 +31,7 @@ RATE = 44_100
 SECONDS = 4.0
 LENGTH = int(RATE * SECONDS)
 GAIN = 0.5
-AUDIO = download_pb2.MEDIA_KIND_AUDIO
+AUDIO = media_pb2.MEDIA_KIND_AUDIO
 PATH = "/api/v1/tracks/t/exports"
 HZ = {"drums": 3000.0, "bass": 80.0, "other": 700.0, "vocals": 330.0, "guitar": 1000.0, "piano": 1500.0}
 
@@ -48,7 +48,7 @@ MIX: Samples = np.sum(list(STEMS.values()), axis=0, dtype=np.float32)
 
 
 def track_of(*names: str, model: str = "htdemucs") -> Track:
-    track = download_pb2.Track(id="t", title="Song", artist="Band", duration_seconds=SECONDS)
+    track = track_pb2.Track(id="t", title="Song", artist="Band", duration_seconds=SECONDS)
     for name in names:
         track.stems.add(name=name, model=model, gain=GAIN, sample_rate_hz=RATE, duration_seconds=SECONDS)
     return track
@@ -289,7 +289,7 @@ async def client(client: Client) -> Client:
     ):
         key = f"objects/{name or 'mix'}"
         await store.put(key, content.getvalue())
-        library.media["t", model, name, AUDIO, ""] = download_pb2.GetMediaResponse(key=key)
+        library.media["t", model, name, AUDIO, ""] = media_pb2.GetMediaResponse(key=key)
     return client
 
 

@@ -12,11 +12,10 @@ import mir_eval.io
 import numpy as np
 import pytest
 
-from gateway.exports import chords
 from gateway.exports.export import Track
 from services.common.errors import NotFoundError
 from stemtube.analysis.v1 import music_pb2
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import track_pb2
 from tests.gateway.exported import document, exported, full_track
 
 LRC_TAG = re.compile(r"\[(\d+):(\d\d\.\d\d)\]")
@@ -59,7 +58,7 @@ def test_enhanced_lrc_has_the_time_of_each_word() -> None:
 
 def test_times_of_lrc_are_carried_over_the_minute() -> None:
     lines = [music_pb2.Line(start=59.998, end=6000.0, text="a\nb"), music_pb2.Line(start=6001.0, end=6002.0, text="c")]
-    track = download_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
+    track = track_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
     assert lrc_lines(exported("lrc", track, words="1")) == [(60.0, "a b"), (6001.0, "c"), (6002.0, "")]
     assert "[100:01.00]c" in exported("lrc", track)
 
@@ -74,7 +73,7 @@ def test_srt_of_lines_that_would_break_it() -> None:
         music_pb2.Line(start=-0.02, end=0.0, text="a --> b"),
         music_pb2.Line(start=3725.5, end=3725.5, text="c\n\nd"),
     ]
-    track = download_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
+    track = track_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
     assert srt_blocks(exported("srt", track)) == [(0.0, 0.1, "a → b"), (3725.5, 3725.6, "c d")]
 
 
@@ -221,7 +220,7 @@ def test_jams_is_valid_and_has_every_part() -> None:
 
 def test_jams_of_a_silent_track() -> None:
     """What the analysis says of silence: no beats, no key, one stretch without a chord."""
-    track = download_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])
+    track = track_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])
     (annotation,) = read_jams(exported("jams", track)).annotations
     assert [observation.value for observation in annotation] == ["N"]
 
@@ -256,46 +255,3 @@ def test_a_track_of_which_nothing_is_known(name: str, reason: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         document(name, Track(title="x", duration_seconds=1.0))
     assert caught.value.reason == reason
-
-
-@pytest.mark.parametrize(
-    ("label", "name", "notes"),
-    [
-        ("C", "C", {0, 4, 7}),
-        ("C:maj7/3", "Cmaj7/E", {0, 4, 7, 11}),
-        ("A:min", "Am", {0, 3, 7}),
-        ("D:maj/3", "D/F#", {0, 4, 7}),
-        ("Bb:7/b7", "Bb7/Ab", {0, 4, 7, 10}),
-        ("F#:hdim7/b5", "F#m7b5/C", {0, 3, 6, 10}),
-        ("E:maj(9)", "E(9)", {0, 4, 7, 14}),
-        ("E:min(*5)", "Em(no5)", {0, 3}),
-        ("G:(1,5,b7)", "G(1,5,b7)", {0, 7, 10}),
-        ("Cb:maj/5", "Cb/Gb", {0, 4, 7}),
-    ],
-)
-def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> None:
-    chord = chords.parse(label)
-    assert chord is not None
-    assert (chord.name, set(chord.intervals)) == (name, notes)
-    # An independent reading of the same label.
-    root, bitmap, bass = mir_eval.chord.encode(label)
-    assert (chord.root, chord.bass) == (root, (root + bass) % 12)
-    if "(9)" not in label:
-        assert {interval % 12 for interval in chord.intervals} | {(chord.bass - root) % 12} == set(
-            np.flatnonzero(bitmap)
-        )
-
-
-def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
-    known = {quality: found for quality, found in chords._QUALITIES.items() if quality in mir_eval.chord.QUALITIES}
-    assert len(known) > 12
-    for quality, (intervals, _) in known.items():
-        expected = mir_eval.chord.quality_to_bitmap(quality)
-        # mir_eval leaves what is beyond the octave out.
-        assert {n for n in intervals if n < 12} == set(np.flatnonzero(expected)), quality
-
-
-@pytest.mark.parametrize("label", ["N", "X", "", "H", "C:foo", "C:maj(x)", "c:maj"])
-def test_what_is_no_chord(label: str) -> None:
-    assert chords.parse(label) is None
-    assert chords.name_of(label) == "N.C."

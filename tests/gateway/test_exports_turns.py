@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from services.common import audio
 from services.common.storage.objects import open_store
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import media_pb2, track_pb2
 from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
 from tests.gateway.conftest import Client
 from tests.gateway.suite import token_of
@@ -37,11 +37,11 @@ async def client(client: Client) -> Client:
     audio.encode(np.full((2, RATE), 0.1, np.float32), RATE, file, "flac")
     await open_store(client.settings).put("stems/m/vocals", file.getvalue())
     for user in ("ann", "bob", "eve"):
-        track = download_pb2.Track(id="t", title="Song", duration_seconds=1.0)
+        track = track_pb2.Track(id="t", title="Song", duration_seconds=1.0)
         track.stems.add(name="vocals", model="m", sample_rate_hz=RATE, gain=1.0, duration_seconds=1.0)
         client.suite.library.tracks[user]["t"] = track
-    media = download_pb2.GetMediaResponse(key="stems/m/vocals", content_type="audio/flac", filename="vocals")
-    client.suite.library.media["t", "m", "vocals", download_pb2.MEDIA_KIND_AUDIO, ""] = media
+    media = media_pb2.GetMediaResponse(key="stems/m/vocals", content_type="audio/flac", filename="vocals")
+    client.suite.library.media["t", "m", "vocals", media_pb2.MEDIA_KIND_AUDIO, ""] = media
     return client
 
 

@@ -12,12 +12,12 @@ from gateway.media.media import disposition
 from services.common.errors import LimitExceededError
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
-from stemtube.download.v1 import download_pb2
+from stemtube.download.v1 import media_pb2, track_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.suite import token_of
 
-AUDIO, PEAKS = download_pb2.MEDIA_KIND_AUDIO, download_pb2.MEDIA_KIND_PEAKS
+AUDIO, PEAKS = media_pb2.MEDIA_KIND_AUDIO, media_pb2.MEDIA_KIND_PEAKS
 CONTENT = bytes(range(256)) * 4
 SIZE = len(CONTENT)
 TRACK = "/api/v1/tracks/t"
@@ -27,7 +27,7 @@ TRACK = "/api/v1/tracks/t"
 async def client(client: Client) -> Client:
     """Ann has a track with one stem, in two formats."""
     library, store = client.suite.library, open_store(client.settings)
-    library.tracks["ann"]["t"] = download_pb2.Track(id="t")
+    library.tracks["ann"]["t"] = track_pb2.Track(id="t")
     objects = {
         ("", "", AUDIO, ""): ("tracks/t/original", CONTENT, "audio/mpeg", 'Größe "9".mp3'),
         ("", "", PEAKS, ""): ("tracks/t/peaks", b"[0,1]", "application/octet-stream", "song.peaks"),
@@ -41,7 +41,7 @@ async def client(client: Client) -> Client:
     await store.put(MARKER, b"of ann's library")
     for (model, stem, kind, file_format), (key, content, content_type, name) in objects.items():
         await store.put(key, content)
-        library.media["t", model, stem, kind, file_format] = download_pb2.GetMediaResponse(
+        library.media["t", model, stem, kind, file_format] = media_pb2.GetMediaResponse(
             key=key, content_type=content_type, filename=name
         )
     return client

@@ -70,7 +70,7 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
         address=AddressSettings(analysis=f"127.0.0.1:{port}"),
         gateway=GatewaySection(listen="127.0.0.1:0", health_listen=None),
     )
-    gateway = await start(settings, {"analysis": shelf})
+    gateway = await start(settings, {"analysis": [shelf]})
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as session:
         yield session
     await gateway.stop()
@@ -171,4 +171,4 @@ def test_an_annotation_that_cannot_be_served_stops_the_start(rule: str, tmp_path
     )
     service = compile_service(proto, tmp_path, f"{package}.S")
     with pytest.raises(BadAnnotationError):
-        bindings([service])
+        bindings({"analysis": [service]})

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gateway.config import GatewaySection
 from services.common.errors import Code
 from tests.gateway.conftest import Client, Connect
-from tests.gateway.suite import AUTH, DOWNLOAD, Suite, token_of, until
+from tests.gateway.suite import SESSIONS, TRACKS, Suite, token_of, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ async def test_health(client: Client) -> None:
     assert await client.json("GET", "/healthz") == (200, {"status": "ok"})
     assert await client.json("GET", "/readyz") == (200, {"status": "ready"})
     async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}/readyz") as response:
-        assert (await response.json())["services"] == {AUTH: "SERVING", DOWNLOAD: "SERVING"}
+        assert (await response.json())["services"] == {SESSIONS: "SERVING", TRACKS: "SERVING"}
 
 
 async def test_it_is_not_ready_without_the_library(connect: Connect) -> None:
@@ -35,8 +35,8 @@ async def test_it_is_not_ready_without_the_library(connect: Connect) -> None:
     assert (await client.json("GET", "/healthz"))[0] == 200
     async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}/readyz") as response:
         status, content = response.status, await response.json()
-    assert (status, content["services"][AUTH]) == (503, "SERVING")
-    assert content["services"][DOWNLOAD] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert (status, content["services"][SESSIONS]) == (503, "SERVING")
+    assert content["services"][TRACKS] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
     assert await client.json("GET", "/readyz") == (503, {"status": "not ready"})
 
 

@@ -11,7 +11,7 @@ from tests.suite.collector import Collector, running_collector
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADERS = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-GET_TRACK = "stemtube.download.v1.DownloadService/GetTrack"
+GET_TRACK = "stemtube.download.v1.TrackService/GetTrack"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def test_a_trusted_proxy_begins_a_trace_and_nobody_else(connect: Connect, 
     rpcs = collector.named(GET_TRACK)
     assert sorted(rpc.trace for rpc in rpcs) == sorted(traces)
     assert all(rpc.failed for rpc in rpcs)
-    assert {rpc.facts["rpc.response.status_code"] for rpc in rpcs} == {"NOT_FOUND"}
+    assert {(rpc.facts["rpc.response.status_code"], rpc.reason) for rpc in rpcs} == {("NOT_FOUND", "NO_SUCH_TRACK")}
     assert {span.name for span in collector.spans.values()} == {GET_TRACK, "GET /api/v1/tracks/{track_id}"}
 
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import aiohttp
 
-FINAL = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED")
+from services.common.jobs.states import FINISHED_JSON_NAMES
+
 Json = dict[str, Any]
 
 
@@ -73,7 +74,7 @@ class Client:
                 async with self.watch(job_id) as socket:
                     async for message in socket:
                         job: Json = json.loads(message.data)["job"]
-                        if job["job"]["state"] in FINAL:
+                        if job["job"]["state"] in FINISHED_JSON_NAMES:
                             return job
                 await asyncio.sleep(0.2)
 
@@ -104,7 +105,7 @@ async def until_part(client: Client, job_id: str, name: str, stage: str, progres
             part = part_of((await client.get(f"/jobs/{job_id}"))["job"], name)
             if part["stage"] == stage and part["progress"] > progress:
                 return
-            assert part["state"] not in FINAL, f"{name} was too quick to be caught"
+            assert part["state"] not in FINISHED_JSON_NAMES, f"{name} was too quick to be caught"
             await asyncio.sleep(0.05)
 
 

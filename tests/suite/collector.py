@@ -19,6 +19,8 @@ class Span:
     parent: str
     facts: dict[str, str]
     failed: bool
+    reason: str
+    events: int
 
 
 def _text_of(value: AnyValue) -> str:
@@ -38,7 +40,8 @@ class Collector:
                 facts = {each.key: _text_of(each.value) for each in span.attributes}
                 trace, own, parent = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
                 failed = span.status.code == span.status.STATUS_CODE_ERROR
-                self.spans[own] = Span(resource["service.name"], span.name, trace, own, parent, facts, failed)
+                told = (facts, failed, span.status.message, len(span.events))
+                self.spans[own] = Span(resource["service.name"], span.name, trace, own, parent, *told)
 
     def named(self, name: str, **facts: str) -> list[Span]:
         found = [span for span in list(self.spans.values()) if span.name == name]

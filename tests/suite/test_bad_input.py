@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from services.common.errors import Code
-from stemtube.auth.v1 import auth_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.auth.v1 import session_pb2
+from stemtube.download.v1 import track_pb2 as pb
 from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, part_of, reason, states
@@ -141,17 +141,17 @@ async def test_a_decoder_that_crashes_costs_its_file_alone(suite: Suite, client:
 
 
 async def test_refusals_by_grpc(client: Client, grpc_client: GrpcClient, tmp_path: Path) -> None:
-    library, metadata = grpc_client.library, grpc_client.metadata
-    error = await refusal(library.CreateTrack(pb.CreateTrackRequest(url="http://[oops/x"), metadata=metadata))
+    tracks, metadata = grpc_client.tracks, grpc_client.metadata
+    error = await refusal(tracks.CreateTrack(pb.CreateTrackRequest(url="http://[oops/x"), metadata=metadata))
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "BAD_URL")
-    login = auth_pb2.LoginRequest(username="ben", password="wrong one")
-    error = await refusal(grpc_client.auth.Login(login))
+    login = session_pb2.LoginRequest(username="ben", password="wrong one")
+    error = await refusal(grpc_client.sessions.Login(login))
     assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
     added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=19)), KEY_ONLY)
     for track_id in ("0" * 32, added["track"]["id"]):
-        error = await refusal(library.GetTrack(pb.GetTrackRequest(track_id=track_id), metadata=metadata))
+        error = await refusal(tracks.GetTrack(pb.GetTrackRequest(track_id=track_id), metadata=metadata))
         assert (error.code, error.reason) == (Code.NOT_FOUND, "NO_SUCH_TRACK")
-    error = await refusal(library.GetTrack(pb.GetTrackRequest(track_id=added["track"]["id"])))
+    error = await refusal(tracks.GetTrack(pb.GetTrackRequest(track_id=added["track"]["id"])))
     assert error.code == Code.UNAUTHENTICATED
     await client.end_of(added["job"]["job"]["id"])
 

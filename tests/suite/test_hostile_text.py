@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from services.common.errors import Code
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import media_pb2, upload_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import Client
 from tests.suite.grpc_client import GrpcClient, refusal
@@ -19,38 +19,38 @@ TUS_PATH = "/uploads"
 
 
 async def test_controls_are_refused_where_text_comes_in(grpc_client: GrpcClient) -> None:
-    library, metadata = grpc_client.library, grpc_client.metadata
+    uploads, metadata = grpc_client.uploads, grpc_client.metadata
 
     async def uploading(name: str) -> Any:
         async def requests() -> Any:
-            yield pb.UploadTrackRequest(header=pb.UploadHeader(filename=name))
-            yield pb.UploadTrackRequest(chunk=b"RIFF")
+            yield upload_pb2.UploadTrackRequest(header=upload_pb2.UploadHeader(filename=name))
+            yield upload_pb2.UploadTrackRequest(chunk=b"RIFF")
 
-        return await library.UploadTrack(requests(), metadata=metadata)
+        return await uploads.UploadTrack(requests(), metadata=metadata)
 
     for character in CONTROLS:
         text = f"a{character}b"
         for announced in (
-            pb.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata=text),
-            pb.CreateUploadRequest(filename=text, size_bytes=5),
+            upload_pb2.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata=text),
+            upload_pb2.CreateUploadRequest(filename=text, size_bytes=5),
         ):
-            refused = await refusal(library.CreateUpload(announced, metadata=metadata))
+            refused = await refusal(uploads.CreateUpload(announced, metadata=metadata))
             assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "BAD_REQUEST"), (character, announced)
         refused = await refusal(uploading(text))
         assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "BAD_REQUEST"), character
     for long in (
-        pb.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata="x" * 8001),
-        pb.CreateUploadRequest(filename="x" * 1001, size_bytes=5),
-        pb.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata="é"),
+        upload_pb2.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata="x" * 8001),
+        upload_pb2.CreateUploadRequest(filename="x" * 1001, size_bytes=5),
+        upload_pb2.CreateUploadRequest(filename="a.wav", size_bytes=5, metadata="é"),
     ):
-        assert (await refusal(library.CreateUpload(long, metadata=metadata))).reason == "BAD_REQUEST"
+        assert (await refusal(uploads.CreateUpload(long, metadata=metadata))).reason == "BAD_REQUEST"
 
 
 async def test_a_lone_surrogate_is_no_text(suite: Suite, grpc_client: GrpcClient) -> None:
     surrogate = b"\xed\xa0\x80"
     message = b"\x18\x05\x22" + bytes([len(surrogate)]) + surrogate
     async with grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
-        path = "/stemtube.download.v1.DownloadService/CreateUpload"
+        path = "/stemtube.download.v1.UploadService/CreateUpload"
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         refused = await refusal(call(message, metadata=grpc_client.metadata))
     assert refused.code is Code.INVALID_ARGUMENT
@@ -60,8 +60,8 @@ async def test_a_lone_surrogate_is_no_text(suite: Suite, grpc_client: GrpcClient
 async def test_stored_text_spoils_no_header_of_an_upload(
     suite: Suite, ben: Client, grpc_client: GrpcClient, character: str
 ) -> None:
-    announced = pb.CreateUploadRequest(filename="a.wav", size_bytes=1000, metadata="kept")
-    upload = (await grpc_client.library.CreateUpload(announced, metadata=grpc_client.metadata)).upload
+    announced = upload_pb2.CreateUploadRequest(filename="a.wav", size_bytes=1000, metadata="kept")
+    upload = (await grpc_client.uploads.CreateUpload(announced, metadata=grpc_client.metadata)).upload
     path = f"{TUS_PATH}/{upload.id}"
     assert (await request(ben, "HEAD", path))[1]["Upload-Metadata"] == "kept"
     with sqlite3.connect(suite.data / "databases" / "download.sqlite", timeout=30) as database:
@@ -102,6 +102,6 @@ async def test_stored_titles_spoil_no_header_of_media_and_exports(
 async def test_an_error_that_repeats_a_long_text_is_still_an_answer(grpc_client: GrpcClient, tmp_path: Any) -> None:
     track = (await grpc_client.upload(with_soundfile(tmp_path / "song.flac", music(1, seed=78)))).track
     for text in ("x" * 1_000_000, "\U0001f3b8" * 100_000, "\0" * 50_000):
-        asked = pb.GetMediaRequest(track_id=track.id, kind=pb.MEDIA_KIND_AUDIO, format=text)
-        refused = await refusal(grpc_client.library.GetMedia(asked, metadata=grpc_client.metadata))
+        asked = media_pb2.GetMediaRequest(track_id=track.id, kind=media_pb2.MEDIA_KIND_AUDIO, format=text)
+        refused = await refusal(grpc_client.media.GetMedia(asked, metadata=grpc_client.metadata))
         assert (refused.code, refused.reason) == (Code.INVALID_ARGUMENT, "UNKNOWN_FORMAT")

@@ -13,7 +13,6 @@ from services.common import audio
 from services.common.rpc.client import domain_error
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import ObjectStore
-from stemtube.download.v1 import download_pb2_grpc
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
 from tests.suite.grpc_client import GrpcClient
@@ -39,11 +38,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 @pytest.fixture
 async def clients(suite: Suite) -> AsyncIterator[list[GrpcClient]]:
     """One of each process of the library."""
-    second = grpc.aio.insecure_channel(
-        f"127.0.0.1:{suite.ports['download-2']}", options=[("grpc.enable_http_proxy", 0)]
-    )
-    async with GrpcClient(suite) as one, GrpcClient(suite) as two, second:
-        two.library = download_pb2_grpc.DownloadServiceStub(second)
+    async with GrpcClient(suite) as one, GrpcClient(suite, "download-2") as two:
         for client in (one, two):
             await client.sign_in("ben", PASSWORD)
         yield [one, two]

@@ -11,7 +11,7 @@ import pytest
 
 from services.common.errors import Code
 from services.common.rpc.client import final_answer
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2, upload_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason
@@ -85,11 +85,11 @@ async def test_of_different_links_at_once_one_wins(client: Client, site: Site, t
 
 
 def upload(path: Path, filename: str = "", **header: Any) -> Any:
-    async def requests() -> AsyncIterator[pb.UploadTrackRequest]:
-        yield pb.UploadTrackRequest(header=pb.UploadHeader(filename=filename or path.name, **header))
+    async def requests() -> AsyncIterator[upload_pb2.UploadTrackRequest]:
+        yield upload_pb2.UploadTrackRequest(header=upload_pb2.UploadHeader(filename=filename or path.name, **header))
         content = await asyncio.to_thread(path.read_bytes)
         for start in range(0, len(content), 1 << 18):
-            yield pb.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
+            yield upload_pb2.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
 
     return requests()
 
@@ -98,12 +98,12 @@ async def test_an_uploads_id_is_of_its_header_and_its_content(
     grpc_client: GrpcClient, ben: Client, tmp_path: Path
 ) -> None:
     one, two = song(tmp_path, "one.wav", 21), song(tmp_path, "two.wav", 22)
-    options = pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=2, backend="librosa")])  # type: ignore[arg-type]
+    options = track_job_pb2.ProcessingOptions(analyses=[track_job_pb2.AnalysisChoice(part=2, backend="librosa")])  # type: ignore[arg-type]
     said: dict[str, Any] = {"request_id": str(uuid.uuid4()), "filename": "song.wav", "options": options}
 
     def send(path: Path, **changed: Any) -> Any:
         return final_answer(
-            grpc_client.library.UploadTrack(upload(path, **said | changed), metadata=grpc_client.metadata)
+            grpc_client.uploads.UploadTrack(upload(path, **said | changed), metadata=grpc_client.metadata)
         )
 
     first = await send(one)
@@ -119,7 +119,7 @@ async def test_an_uploads_id_is_of_its_header_and_its_content(
     outcomes = await asyncio.gather(
         *(send(song(tmp_path, f"{seed}.wav", seed)) for seed in (31, 32)), return_exceptions=True
     )
-    assert sum(isinstance(outcome, pb.UploadTrackResponse) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, upload_pb2.UploadTrackResponse) for outcome in outcomes) == 1
     assert len(await track_ids(ben) - before) == 1
 
 

@@ -107,7 +107,7 @@ async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(see
         await until(lambda stored=stored: len(collector.path_to(stored)) == 9)
         assert collector.path_to(stored) == [
             ("gateway", "POST /api/v1/tracks/upload"),
-            ("download", "stemtube.download.v1.DownloadService/UploadTrack"),
+            ("download", "stemtube.download.v1.UploadService/UploadTrack"),
             ("download", "job track"),
             ("download", "step separation"),
             ("separation-serve", "stemtube.separation.v1.SeparationService/CreateSeparation"),
@@ -215,7 +215,7 @@ async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -
     assert http["stemtube_http_requests_total", frozenset({**route, "status": "200"}.items())] == 1
     assert http["stemtube_http_request_seconds_count", frozenset(route.items())] == 1
     rpcs = {dict(own).get("method") for name, own in seen.metrics("auth") if name == "stemtube_rpcs_total"}
-    assert "/stemtube.auth.v1.AuthService/Login" in rpcs
+    assert "/stemtube.auth.v1.SessionService/Login" in rpcs
 
 
 async def test_status_tells_who_has_loaded_what(seen: Seen) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from services.common.jobs.states import FINISHED_JSON_NAMES
 from tests.common.audio_files import music, with_soundfile
 from tests.download.site import Site
-from tests.suite.client import FINAL, Client, Json, states
+from tests.suite.client import Client, Json, states
 
 KEY: Json = {"analyses": [{"part": "PART_KEY"}]}
 CHOSEN: Json = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}], "separations": [{"stems": ["no_vocals"]}]}
@@ -68,7 +69,7 @@ async def test_a_users_job_and_words_do_not_reach_the_other_owner(
         assert status == 200, answer
         job_id = answer["job"]["job"]["id"]
         ended = await client.end_of(job_id)
-        assert ended["job"]["state"] in FINAL
+        assert ended["job"]["state"] in FINISHED_JSON_NAMES
         # Ben's own job is heard of, and nothing before it.
         status, other = await ben.call("POST", f"/tracks/{track['id']}/process", json={"options": KEY})
         assert status == 200
@@ -76,7 +77,7 @@ async def test_a_users_job_and_words_do_not_reach_the_other_owner(
             async for message in socket:
                 heard.append(message.data)
                 job = json.loads(message.data).get("job", {}).get("job", {})
-                if job.get("id") == other["job"]["job"]["id"] and job["state"] in FINAL:
+                if job.get("id") == other["job"]["job"]["id"] and job["state"] in FINISHED_JSON_NAMES:
                     break
     assert heard
     assert not [event for event in heard if job_id in event or words in event]

@@ -16,14 +16,23 @@ import pytest
 
 from services.common import audio
 from services.common.audio import Samples
+from services.common.jobs.states import FINISHED_JSON_NAMES
+from services.common.parts import PARTS, part_json_name
 from songs.song import DemoSong
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
-from stemtube.download.v1 import download_pb2, download_pb2_grpc
+from stemtube.auth.v1 import session_pb2, session_pb2_grpc
+from stemtube.download.v1 import (
+    track_job_pb2,
+    track_job_pb2_grpc,
+    track_pb2,
+    track_pb2_grpc,
+    upload_pb2,
+    upload_pb2_grpc,
+)
 from stemtube.job.v1 import job_pb2
-from tests.suite.client import FINAL, Client, Json, states
+from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD, Suite
 
-PARTS = ["acquire", "separation", "beats", "key", "chords", "structure", "lyrics"]
+JOB_PARTS = ["acquire", "separation", *PARTS]
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +57,15 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
                 changed[event["trackChanged"]["part"]] += 1
             elif event.get("job", {}).get("job", {}).get("id") == job_id:
                 jobs.append(event["job"])
-                if event["job"]["job"]["state"] in FINAL:
+                if event["job"]["job"]["state"] in FINISHED_JSON_NAMES:
                     break
-    assert states(jobs[-1]) == dict.fromkeys(PARTS, "succeeded"), jobs[-1]
+    assert states(jobs[-1]) == dict.fromkeys(JOB_PARTS, "succeeded"), jobs[-1]
     # Sections are found, and in the end named again by the singing.
-    assert changed == Counter(PARTS) + Counter(["structure"])
+    assert changed == Counter(JOB_PARTS) + Counter(["structure"])
     overall = [job["job"]["progress"] for job in jobs]
     assert overall == sorted(overall)
     assert overall[-1] == 1
-    for name in PARTS[1:]:
+    for name in JOB_PARTS[1:]:
         fractions = [part["progress"] for job in jobs for part in job["parts"] if part["name"] == name]
         assert fractions == sorted(fractions)
         assert len(set(fractions)) > 2 or name not in ("separation", "beats", "chords"), f"{name} showed no progress"
@@ -181,23 +190,23 @@ async def test_the_whole_way_by_grpc_alone(suite: Suite, song: DemoSong, song_fi
         grpc.aio.insecure_channel(address(suite.ports["auth"])) as auth,
         grpc.aio.insecure_channel(address(suite.ports["download"])) as download,
     ):
-        login = auth_pb2.LoginRequest(username="ben", password=PASSWORD)
-        session = (await auth_pb2_grpc.AuthServiceStub(auth).Login(login)).session
+        login = session_pb2.LoginRequest(username="ben", password=PASSWORD)
+        session = (await session_pb2_grpc.SessionServiceStub(auth).Login(login)).session
         metadata = (("authorization", f"Bearer {session.access_token}"),)
-        library = download_pb2_grpc.DownloadServiceStub(download)
 
         def requests() -> Any:
-            yield download_pb2.UploadTrackRequest(header=download_pb2.UploadHeader(filename="by grpc.flac"))
+            yield upload_pb2.UploadTrackRequest(header=upload_pb2.UploadHeader(filename="by grpc.flac"))
             content = song_file.read_bytes()
             for start in range(0, len(content), 1 << 18):
-                yield download_pb2.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
+                yield upload_pb2.UploadTrackRequest(chunk=content[start : start + (1 << 18)])
 
-        uploaded = await library.UploadTrack(requests(), metadata=metadata)
-        watch = library.WatchJob(download_pb2.WatchJobRequest(job_id=uploaded.job.job.id), metadata=metadata)
+        uploaded = await upload_pb2_grpc.UploadServiceStub(download).UploadTrack(requests(), metadata=metadata)
+        jobs = track_job_pb2_grpc.TrackJobServiceStub(download)
+        watch = jobs.WatchJob(track_job_pb2.WatchJobRequest(job_id=uploaded.job.job.id), metadata=metadata)
         seen = [answer.job async for answer in watch]
         assert seen[-1].job.state == job_pb2.JOB_STATE_SUCCEEDED
-        request = download_pb2.GetTrackRequest(track_id=uploaded.track.id)
-        track = (await library.GetTrack(request, metadata=metadata)).track
+        request = track_pb2.GetTrackRequest(track_id=uploaded.track.id)
+        track = (await track_pb2_grpc.TrackServiceStub(download).GetTrack(request, metadata=metadata)).track
         assert track.tempo.bpm == pytest.approx(song.truth.tempo_bpm, rel=0.02)
         assert [stem.name for stem in track.stems] == ["vocals", "accompaniment"]
         assert track.lyrics.lines
@@ -209,7 +218,7 @@ async def test_what_can_be_chosen_is_told(client: Client) -> None:
     assert not models["htdemucs"]["availability"]["available"]
     assert "htdemucs" in models["htdemucs"]["availability"]["unavailableReason"]
     backends = (await client.get("/backends"))["backends"]
-    assert {backend["part"] for backend in backends} == {f"PART_{name.upper()}" for name in PARTS[2:]}
+    assert {backend["part"] for backend in backends} == {part_json_name(part) for part in PARTS}
     whisper = next(backend for backend in backends if backend["name"] == "whisper")
     assert [model["name"] for model in whisper["models"] if model["default"]] == ["tiny.en"]
 

@@ -8,18 +8,17 @@ from tests.suite.client import Client
 from tests.suite.every_call import arguments, fill, reflected, refusal
 from tests.suite.running import SERVICES, Suite
 
-AUTH = "stemtube.auth.v1.AuthService"
 PUBLIC = {
-    f"/{AUTH}/{name}"
+    f"/stemtube.auth.v1.{name}"
     for name in (
-        "Login",
-        "Refresh",
-        "Logout",
-        "Register",
-        "GetRegistration",
-        "ExchangeApiToken",
-        "IssueServiceToken",
-        "ListSigningKeys",
+        "SessionService/Login",
+        "SessionService/Refresh",
+        "SessionService/Logout",
+        "AccountService/Register",
+        "AccountService/GetRegistration",
+        "ApiTokenService/ExchangeApiToken",
+        "AccessTokenService/IssueServiceToken",
+        "AccessTokenService/ListSigningKeys",
     )
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.common.errors import Code
 from services.common.rpc.client import RemoteError
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import upload_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
@@ -61,12 +61,12 @@ async def ben(suite: Suite) -> AsyncIterator[GrpcClient]:
 
 async def created(client: GrpcClient, size: int) -> str:
     request = pb.CreateUploadRequest(filename="a.wav", size_bytes=size)
-    return str((await client.library.CreateUpload(request, metadata=client.metadata)).upload.id)
+    return str((await client.uploads.CreateUpload(request, metadata=client.metadata)).upload.id)
 
 
 async def offset_of(client: GrpcClient, upload_id: str) -> int:
     request = pb.GetUploadRequest(upload_id=upload_id)
-    return int((await client.library.GetUpload(request, metadata=client.metadata)).upload.offset)
+    return int((await client.uploads.GetUpload(request, metadata=client.metadata)).upload.offset)
 
 
 def append_header(upload_id: str) -> pb.AppendUploadRequest:
@@ -80,7 +80,7 @@ class Sending:
         self.sent = asyncio.Event()
         self._request = type(header)
         self._rest = (header, size, then)
-        self.call = getattr(client.library, rpc)(self._messages(), metadata=client.metadata)
+        self.call = getattr(client.uploads, rpc)(self._messages(), metadata=client.metadata)
 
     async def _messages(self) -> AsyncIterator[Any]:
         header, size, then = self._rest
@@ -137,7 +137,7 @@ async def test_a_stream_on_which_nothing_comes_is_ended(ann: GrpcClient) -> None
         yield pb.UploadTrackRequest()
 
     async with asyncio.timeout(60):
-        refused: RemoteError = await refusal(ann.library.UploadTrack(silence(), metadata=ann.metadata))
+        refused: RemoteError = await refusal(ann.uploads.UploadTrack(silence(), metadata=ann.metadata))
     assert refused.reason == "TOO_SLOW"
 
 

@@ -17,8 +17,9 @@ import aiohttp
 import pytest
 from sqlalchemy import create_engine, text
 
+from services.common.jobs.states import FINISHED_JSON_NAMES
 from tests.common.audio_files import music, with_soundfile
-from tests.suite.client import FINAL, Client, Json, states
+from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD, PATIENCE_SECONDS, Suite
 
 pytestmark = pytest.mark.long
@@ -131,7 +132,7 @@ class Visitors:
                 async with self.client.watch(job_id) as socket:
                     async for message in socket:
                         job: Json = json.loads(message.data).get("job", {})  # the last one may tell why the stream ends
-                        if job and job["job"]["state"] in FINAL:
+                        if job and job["job"]["state"] in FINISHED_JSON_NAMES:
                             return job
                     if socket.close_code not in CONNECT_AGAIN:
                         self.failures.append(f"watch: closed with {socket.close_code}")

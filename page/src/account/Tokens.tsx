@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { call, user } from "../api/client.ts";
+import { MAX_TOKEN_NAME } from "../api/contract.ts";
 import type { ApiToken } from "../api/types.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { Secret } from "../parts/Secret.tsx";
@@ -48,7 +49,7 @@ export function Tokens() {
       <form class="row" onSubmit={create}>
         <label>
           Name
-          <input name="name" maxLength={100} required />
+          <input name="name" maxLength={MAX_TOKEN_NAME} required />
         </label>
         <label>
           Good for

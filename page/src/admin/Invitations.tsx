@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { call } from "../api/client.ts";
+import { DEFAULT_INVITATION_USES, MAX_INVITATION_USES } from "../api/contract.ts";
 import type { Invitation, Registration } from "../api/types.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
 import { Secret } from "../parts/Secret.tsx";
@@ -50,7 +51,7 @@ export function Invitations() {
       <form class="row" onSubmit={create}>
         <label>
           People
-          <input name="uses" type="number" min={1} max={1000} defaultValue="1" required />
+          <input name="uses" type="number" min={1} max={MAX_INVITATION_USES} defaultValue={DEFAULT_INVITATION_USES} required />
         </label>
         <label>
           Good for

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { call, user } from "../api/client.ts";
+import { MAX_USERNAME, MAX_USERS_PAGE } from "../api/contract.ts";
 import type { User, UserStorage } from "../api/types.ts";
 import { bytes } from "../parts/format.ts";
 import { Panel, then, useAnswer, when } from "../parts/Panel.tsx";
@@ -10,7 +11,7 @@ const GIGABYTE = 1e9;
 
 /** All accounts: made, disabled, given new passwords, rights and room. */
 export function Users() {
-  const [answer, again] = useAnswer<{ users: User[] }>("/admin/users?pageSize=1000");
+  const [answer, again] = useAnswer<{ users: User[] }>(`/admin/users?pageSize=${MAX_USERS_PAGE}`);
   const [storage, measureAgain] = useAnswer<{ users: UserStorage[] }>("/admin/storage");
   const [made, setMade] = useState({ text: "", secret: "" });
   if (!answer) return null;
@@ -91,7 +92,7 @@ export function Users() {
       <form class="row" onSubmit={create}>
         <label>
           Name
-          <input name="username" maxLength={64} required />
+          <input name="username" maxLength={MAX_USERNAME} required />
         </label>
         <label class="inline">
           <input type="checkbox" name="admin" /> admin

@@ -1,4 +1,5 @@
 import { useEffect } from "preact/hooks";
+import { MAX_USERS_PAGE } from "../api/contract.ts";
 import type { Job, ServiceWork, User } from "../api/types.ts";
 import { clock, remaining, words } from "../parts/format.ts";
 import { Panel, useAnswer } from "../parts/Panel.tsx";
@@ -12,7 +13,7 @@ const LOOK_MS = 2000;
 
 /** The jobs of all users, queue by queue, as they go. */
 export function Work() {
-  const [users] = useAnswer<{ users: User[] }>("/admin/users?pageSize=1000");
+  const [users] = useAnswer<{ users: User[] }>(`/admin/users?pageSize=${MAX_USERS_PAGE}`);
   const names = new Map((users?.users ?? []).map(({ id, username }) => [id, username]));
   return (
     <>

@@ -323,11 +323,14 @@ export interface components {
             /** Format: double */
             confidence?: number;
         };
-        /** @description What a script of a user's proves itself with. */
+        /** @description An API token, without the secret. */
         "stemtube.auth.v1.ApiToken": {
             id: string;
             name: string;
-            /** @description read (what changes nothing), write (all else of a user), admin (what admins may; needs read or write as well). */
+            /**
+             * @description read (what changes nothing), write (everything else that a user can do), admin (what only admins can do, besides
+             *     read or write).
+             */
             scopes: string[];
             /** Format: date-time */
             createTime?: string;
@@ -345,12 +348,12 @@ export interface components {
             scopes?: string[];
             /** @description 90 days unless given; up to 366 days. */
             lifetime?: string;
-            /** @description The caller's. Needed unless the caller has signed in a few minutes ago (5, unless the settings say otherwise). */
+            /** @description The caller's. Needed unless the caller signed in a few minutes ago (5, unless the settings say otherwise). */
             password?: string;
         };
         "stemtube.auth.v1.CreateApiTokenResponse": {
             apiToken: components["schemas"]["stemtube.auth.v1.ApiToken"];
-            /** @description The token itself, which nobody can find out later. */
+            /** @description The token itself. It is shown only here. */
             secret: string;
         };
         "stemtube.auth.v1.CreateInvitationRequest": {
@@ -364,11 +367,11 @@ export interface components {
         };
         "stemtube.auth.v1.CreateInvitationResponse": {
             invitation: components["schemas"]["stemtube.auth.v1.Invitation"];
-            /** @description What people register with; nobody can find it out later. */
+            /** @description The code that people register with. It is shown only here. */
             code: string;
         };
         "stemtube.auth.v1.CreateUserRequest": {
-            /** @description 1 to 64 characters without control characters or spaces at its ends; case does not tell names apart. */
+            /** @description 1 to 64 characters, no control characters, no space at either end. Two names that differ only in case are the same. */
             username?: string;
             /** @description Can be empty. */
             email?: string;
@@ -376,7 +379,7 @@ export interface components {
         };
         "stemtube.auth.v1.CreateUserResponse": {
             user: components["schemas"]["stemtube.auth.v1.User"];
-            /** @description Good for one change of password, within the days that the settings say. */
+            /** @description Lets the user sign in and choose a password, within the days that the settings allow. */
             oneTimePassword: string;
         };
         "stemtube.auth.v1.DeleteApiTokenResponse": Record<string, never>;
@@ -390,12 +393,12 @@ export interface components {
             user: components["schemas"]["stemtube.auth.v1.User"];
         };
         "stemtube.auth.v1.GetRegistrationResponse": {
-            /** @description Whoever comes can register. */
+            /** @description Everybody can register. */
             open: boolean;
-            /** @description Whoever has an invitation can register. */
+            /** @description Everybody who has an invitation can register. */
             byInvitation: boolean;
         };
-        /** @description Lets people register. */
+        /** @description An invitation, without its code. */
         "stemtube.auth.v1.Invitation": {
             id: string;
             /** Format: date-time */
@@ -422,32 +425,32 @@ export interface components {
             nextPageToken: string;
         };
         "stemtube.auth.v1.ResetPasswordResponse": {
-            /** @description Good for one change of password, within the days that the settings say. */
+            /** @description Lets the user sign in and choose a password, within the days that the settings allow. */
             oneTimePassword: string;
         };
         "stemtube.auth.v1.RotateSigningKeyRequest": {
-            /** @description The older keys have leaked: they go at once, and with them everybody's access tokens, which are got anew by refresh. */
+            /** @description The older keys have leaked: withdraws them at once. All access tokens become invalid; clients refresh theirs. */
             withdrawOlder?: boolean;
         };
         "stemtube.auth.v1.RotateSigningKeyResponse": {
-            /** @description Of the new key. */
+            /** @description Id of the new key. */
             keyId: string;
         };
-        /** @description A sign-in that has not ended. */
+        /** @description An open session, as its user sees it. */
         "stemtube.auth.v1.SessionInfo": {
             id: string;
             /** Format: date-time */
             createTime?: string;
             /**
              * Format: date-time
-             * @description Of its last refresh.
+             * @description Time of the last refresh.
              */
             lastUseTime?: string;
-            /** @description Where it began: an IP address. */
+            /** @description IP address that the user signed in from. */
             address: string;
-            /** @description What began it: a browser's User-Agent. */
+            /** @description Program that the user signed in with: a browser's User-Agent. */
             client: string;
-            /** @description It is the one that asks. */
+            /** @description It is the session that asks. */
             current: boolean;
         };
         "stemtube.auth.v1.UpdateUserResponse": {
@@ -463,7 +466,7 @@ export interface components {
             email: string;
             /** @description Cannot sign in. */
             disabled: boolean;
-            /** @description The password is good for nothing but to choose another. */
+            /** @description The password is a one-time password: it only lets the user choose another. */
             mustChangePassword: boolean;
         };
         /** @description Something that can be chosen here: a separation model or an analysis backend. */
@@ -505,6 +508,7 @@ export interface components {
         "stemtube.download.v1.AddPlaylistTracksResponse": {
             playlist: components["schemas"]["stemtube.download.v1.Playlist"];
         };
+        /** @description A part of the analysis to make. */
         "stemtube.download.v1.AnalysisChoice": {
             part?: components["schemas"]["stemtube.analysis.v1.Part"];
             /** @description A name from ListBackends, or "auto" (also when empty). */
@@ -514,57 +518,60 @@ export interface components {
             /** @description Lyrics: ISO 639-1; empty to detect it. */
             language?: string;
             /**
-             * @description Lyrics: the words as they are known, line by line, at most 20000 characters. They get the times at which they are
-             *     sung in place of being recognised.
+             * @description Lyrics: the known words, line by line, at most 20000 characters. Their times are found in the audio; no other words
+             *     are recognised.
              */
             text?: string;
         };
         "stemtube.download.v1.CancelJobResponse": Record<string, never>;
+        /** @description A cleanup job. */
         "stemtube.download.v1.Cleanup": {
             job: components["schemas"]["stemtube.job.v1.Job"];
             dryRun: boolean;
-            /** @description Once the job has succeeded. */
+            /** @description Set after the job has succeeded. */
             report?: components["schemas"]["stemtube.download.v1.CleanupReport"];
         };
+        /** @description The findings of a cleanup. The lists of keys are examples, not complete. */
         "stemtube.download.v1.CleanupReport": {
             /**
              * Format: int64
-             * @description Objects that no record needs, older than what work in hand may have made. Those that cannot be made again are put
-             *     into the trash of the store, where they stay for some weeks.
+             * @description Objects that no record needs and that are too old to belong to running work. Those that cannot be made again are
+             *     moved to the trash of the store for some weeks.
              */
             objectCount: string;
             /** Format: int64 */
             objectBytes: string;
-            /** @description Some of their keys. */
+            /** @description Keys of some of them. */
             objects: string[];
             /**
              * Format: int64
-             * @description Records whose object has been gone for long: stems, which are dropped, so that they can be made again, and tracks
-             *     without their original, which keep all else; a link's is fetched again when it is asked for.
+             * @description Records whose object has been missing for a long time: stems, which are dropped, so that they can be made again,
+             *     and tracks without their original, which keep everything else; a link's original is fetched again on the next
+             *     request.
              */
             recordCount: string;
-            /** @description Some of them: track id, and the missing object's key. */
+            /** @description Some of them: track id, and the key of the missing object. */
             records: string[];
             /**
              * Format: int64
-             * @description Tracks that nobody has any more after their grace period.
+             * @description Tracks that no user has any more after their grace period.
              */
             expiredTrackCount: string;
             /**
              * Format: int64
-             * @description Records whose object is gone and which are kept still. They are as they were when the object comes back.
+             * @description Records whose object is missing and that are kept for now. Nothing is lost if the object comes back.
              */
             missingCount: string;
-            /** @description Some of them: track id, the missing object's key, and since when. */
+            /** @description Some of them: track id, the key of the missing object, and since when it is missing. */
             missing: string[];
             /**
              * Format: int64
-             * @description Objects without a record that have been so for too short a time to be removed.
+             * @description Objects that have been without a record for too short a time to be removed.
              */
             waitingCount: string;
             /**
              * Format: int64
-             * @description How many of `objects` were put into the trash.
+             * @description Objects of object_count that were moved to the trash.
              */
             trashedCount: string;
             /**
@@ -574,11 +581,11 @@ export interface components {
             restoredCount: string;
             /**
              * Format: int64
-             * @description Originals whose bytes are not those that arrived, and some of their keys. They are never removed for that.
+             * @description Originals whose bytes differ from those that arrived, and keys of some of them. They are not removed.
              */
             damagedCount: string;
             damaged: string[];
-            /** @description Why nothing was removed: half of what the library knows, or more, is missing. Empty otherwise. */
+            /** @description Why nothing was removed: at least half of the objects that the library knows are missing. Empty otherwise. */
             heldBack: string;
         };
         "stemtube.download.v1.CreatePlaylistRequest": {
@@ -611,7 +618,7 @@ export interface components {
             cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
         };
         "stemtube.download.v1.GetFetchingResponse": {
-            /** @description yt-dlp's. */
+            /** @description Of yt-dlp. */
             version: string;
             /** @description The runtime for YouTube's JavaScript challenges. */
             javascript: components["schemas"]["stemtube.common.v1.Availability"];
@@ -632,31 +639,34 @@ export interface components {
             trackCount: string;
             /**
              * Format: int64
-             * @description Tracks that nobody has but in the grace period after deleting them.
+             * @description Tracks that all their users have deleted and that can still be restored.
              */
             deletedTrackCount: string;
             /** Format: int64 */
             stemCount: string;
             /** Format: int64 */
             playlistCount: string;
-            /** @description What lies in the object store, as it was counted last; empty before the first time. */
+            /** @description The objects in the store, by kind, as they were last counted; empty before the first count. */
             storage: components["schemas"]["stemtube.download.v1.StoredKind"][];
-            /** Format: date-time */
+            /**
+             * Format: date-time
+             * @description The time of that count.
+             */
             storageTime?: string;
             jobs: components["schemas"]["stemtube.download.v1.JobCount"][];
         };
         "stemtube.download.v1.GetStorageUseResponse": {
             /**
              * Format: int64
-             * @description Originals, pictures, stems and waveform peaks of the caller's tracks, those included that are deleted and can be
-             *     restored. A track that others have too counts in full for each of them. Copies in other formats count for nobody:
+             * @description Bytes of originals, pictures, stems and waveform peaks of the caller's tracks, including deleted ones that can be
+             *     restored. A track that several users have counts in full for each of them. Copies in other formats do not count:
              *     they are a cache.
              */
             usedBytes: string;
             /**
              * Format: int64
-             * @description 0: no limit. Room is reserved for what is on its way, so that nothing goes past it, but what an admin imports, and
-             *     what others make of a track that the caller has too.
+             * @description 0: no limit. Room is reserved before bytes are stored, so uploads and jobs of the caller stay below the quota. What
+             *     an admin imports, and what other users make of a track that the caller has too, can exceed it.
              */
             quotaBytes: string;
             /** Format: int64 */
@@ -668,7 +678,7 @@ export interface components {
         "stemtube.download.v1.GetUploadResponse": {
             upload: components["schemas"]["stemtube.download.v1.Upload"];
         };
-        /** @description Jobs of the library that are known still: finished ones are forgotten after some time. */
+        /** @description The library's jobs in one state. Finished jobs are removed after some time. */
         "stemtube.download.v1.JobCount": {
             state: components["schemas"]["stemtube.job.v1.JobState"];
             /** Format: int64 */
@@ -690,54 +700,56 @@ export interface components {
             nextPageToken: string;
         };
         "stemtube.download.v1.ListUserStorageResponse": {
-            /** @description Of users who have tracks, or a quota of their own. */
+            /** @description One entry for each user who has tracks, or a quota of their own. */
             users: components["schemas"]["stemtube.download.v1.UserStorage"][];
         };
-        /** @description Stems of which the beginning can be heard while the rest is computed. */
+        /** @description Stems whose beginning can be heard while the rest is computed. */
         "stemtube.download.v1.LiveSeparation": {
             stems: components["schemas"]["stemtube.download.v1.LiveStem"][];
             /**
              * Format: double
-             * @description How much of them is there.
+             * @description How many seconds of them are there.
              */
             readySeconds: number;
         };
+        /** @description A stem of a running separation. */
         "stemtube.download.v1.LiveStem": {
             name: string;
             /**
-             * @description Path below the gateway's address of an HLS-like playlist (m3u8) of FLAC files that join without a gap. It grows; once
-             *     the stems are complete it is gone (404), and they are among the track's.
+             * @description Path below the gateway's address of an HLS-like playlist (m3u8) of FLAC files that join without a gap. It grows;
+             *     once the stems are complete it is gone (404), and they are among the track's.
              */
             playlist: string;
         };
         "stemtube.download.v1.LookUpLinkResponse": {
             /** @description The song, or the list itself. */
             song: components["schemas"]["stemtube.download.v1.Song"];
-            /** @description Of a list: its first 200 songs. Empty for a song. */
+            /** @description The first 200 songs of a list; empty for a song. */
             entries: components["schemas"]["stemtube.download.v1.Song"][];
         };
-        /** @description What is wrong with a file in the object store. */
+        /** @description A fault of a file in the object store. */
         "stemtube.download.v1.ObjectFault": {
             /**
-             * @description OBJECT_MISSING: it is not in the store. This goes when the file comes back; if it does not for some weeks, the
-             *     track keeps all else, and the same file uploaded again repairs it.
-             *     OBJECT_DAMAGED: its bytes are not those that arrived. It is not given out (reason ORIGINAL_DAMAGED); the same file
-             *     uploaded again repairs it.
+             * @description OBJECT_MISSING: the file is not in the store. The fault goes when the file comes back. If it does not for some
+             *     weeks, the track keeps everything else, and an upload of the same file repairs it.
+             *     OBJECT_DAMAGED: the bytes differ from those that arrived. The file is not given out (reason ORIGINAL_DAMAGED); an
+             *     upload of the same file repairs it.
              */
             reason: string;
-            /** @description For people. */
+            /** @description For a person. */
             message: string;
             /** Format: date-time */
             since?: string;
         };
+        /** @description A part that the caller has corrected by hand. */
         "stemtube.download.v1.PartEdit": {
             part: components["schemas"]["stemtube.analysis.v1.Part"];
             /** Format: date-time */
             editTime: string;
-            /** @description A new version of the part that the caller has was computed after the edit. */
+            /** @description The part was computed again after the edit. */
             computedSince: boolean;
         };
-        /** @description Tracks of one user in an order, a setlist for instance. Each track is in it once. */
+        /** @description Tracks of one user in an order, each of them once. */
         "stemtube.download.v1.Playlist": {
             id: string;
             name: string;
@@ -748,20 +760,25 @@ export interface components {
             changeTime: string;
             /**
              * Format: int64
-             * @description Changes with every change of it.
+             * @description Another number after every change of the playlist.
              */
             revision: string;
             /** Format: int32 */
             trackCount: number;
-            /** @description In order; empty in lists. */
+            /** @description The tracks in their order; empty in lists. */
             trackIds: string[];
         };
         "stemtube.download.v1.ProcessTrackResponse": {
             job: components["schemas"]["stemtube.download.v1.TrackJob"];
         };
-        /** @description What to make of a track. A message left out altogether means everything, with "auto" choices. */
+        /**
+         * @description The parts to make of a track. Without this message, or without separations and analyses in it, everything is made,
+         *     with "auto" choices.
+         */
         "stemtube.download.v1.ProcessingOptions": {
+            /** @description At most 4. */
             separations?: components["schemas"]["stemtube.download.v1.SeparationChoice"][];
+            /** @description Each part at most once. */
             analyses?: components["schemas"]["stemtube.download.v1.AnalysisChoice"][];
             /** @description Batch for a whole folder or playlist that nobody waits for: it lets interactive work of all users go first. */
             priority?: components["schemas"]["stemtube.job.v1.Priority"];
@@ -771,7 +788,7 @@ export interface components {
             track: components["schemas"]["stemtube.download.v1.Track"];
         };
         "stemtube.download.v1.RetryJobResponse": {
-            /** @description The new one. */
+            /** @description The new job. */
             job: components["schemas"]["stemtube.download.v1.TrackJob"];
         };
         "stemtube.download.v1.RevertPartResponse": {
@@ -780,28 +797,30 @@ export interface components {
         "stemtube.download.v1.SearchSongsResponse": {
             songs: components["schemas"]["stemtube.download.v1.Song"][];
         };
+        /** @description A separation to make. */
         "stemtube.download.v1.SeparationChoice": {
             /** @description A name from ListModels, or "auto" (also when empty). */
             model?: string;
             /**
-             * @description Stems wanted; empty means all that the model gives. "no_vocals" (and so for every stem) is everything but that stem:
-             *     two stems are vocals and no_vocals, karaoke is no_vocals alone.
+             * @description Stems wanted; empty means all that the model gives. "no_vocals" (and so for every stem) is everything but that
+             *     stem: two stems are vocals and no_vocals, karaoke is no_vocals alone.
              */
             stems?: string[];
             quality?: components["schemas"]["stemtube.separation.v1.Quality"];
-            /** @description What the no_ stems are made of. */
+            /** @description How the no_ stems are made. */
             rest?: components["schemas"]["stemtube.separation.v1.Rest"];
             /**
              * Format: int32
-             * @description In place of what the quality means, see CreateSeparationRequest.
+             * @description In place of the values that belong to the quality, see CreateSeparationRequest.
              */
             shifts?: number;
             /** Format: double */
             overlap?: number;
         };
         "stemtube.download.v1.SetUserQuotaResponse": Record<string, never>;
+        /** @description The end of the unfinished jobs with which a stream of events begins. */
         "stemtube.download.v1.SnapshotEnd": Record<string, never>;
-        /** @description A song somewhere on the web; what its site does not tell is empty. */
+        /** @description A song or list on the web. Fields that its site does not tell are empty. */
         "stemtube.download.v1.Song": {
             /** @description For CreateTrack. */
             url: string;
@@ -811,17 +830,18 @@ export interface components {
             durationSeconds: number;
             /** @description Address of a picture. */
             thumbnail: string;
-            /** @description The site. */
+            /** @description Name of the site. */
             source: string;
             license: string;
         };
         "stemtube.download.v1.StartCleanupRequest": {
-            /** @description Only report what would be removed. */
+            /** @description Reports the objects and records that would be removed, and removes nothing. */
             dryRun?: boolean;
         };
         "stemtube.download.v1.StartCleanupResponse": {
             cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
         };
+        /** @description All objects of one kind. */
         "stemtube.download.v1.StoredKind": {
             /** @description originals, stems, peaks, derived (stems and originals in other formats), uploads (unfinished). */
             kind: string;
@@ -830,18 +850,19 @@ export interface components {
             /** Format: int64 */
             bytes: string;
         };
+        /** @description A song in the caller's library, as the caller sees it. */
         "stemtube.download.v1.Track": {
             id: string;
-            /** @description The caller's own, if they have changed it; so is the artist. */
+            /** @description The caller's own title, if the caller has changed it; likewise the artist. */
             title: string;
             artist: string;
-            /** @description Where it came from; empty for an upload. */
+            /** @description The link that it was fetched from; empty for an upload. */
             sourceUrl: string;
             /** Format: date-time */
             createTime: string;
             /**
              * Format: double
-             * @description Known once the audio has arrived; so is all that follows.
+             * @description The fields from here to peaks are known once the audio has arrived.
              */
             durationSeconds: number;
             /** Format: int32 */
@@ -862,16 +883,16 @@ export interface components {
             sections: components["schemas"]["stemtube.analysis.v1.Section"][];
             lyrics?: components["schemas"]["stemtube.analysis.v1.Lyrics"];
             stems: components["schemas"]["stemtube.download.v1.TrackStem"][];
-            /** @description What made each part that is there: beats, chords, structure (key, lyrics and stems tell it themselves). */
+            /** @description By part, the backend and model that made it: beats, chords, structure. Key, lyrics and stems have it in themselves. */
             madeBy: {
                 [key: string]: components["schemas"]["stemtube.common.v1.Provenance"];
             };
             /** @description Path below the gateway's address of a picture (JPEG, PNG or WebP); empty if there is none. */
             cover: string;
-            /** @description The site that a link leads to, and the licence that it tells; empty if unknown. */
+            /** @description The site of the link, and the licence that it states; empty if unknown. */
             source: string;
             license: string;
-            /** @description What follows is the caller's own. */
+            /** @description The title and artist before the caller's changes. */
             originalTitle: string;
             originalArtist: string;
             favourite: boolean;
@@ -885,53 +906,68 @@ export interface components {
             deleteTime?: string;
             /**
              * Format: double
-             * @description Where the first whole bar begins; 0 if bars were not found.
+             * @description Time in seconds at which the first whole bar begins; 0 if bars were not found.
              */
             firstDownbeat: number;
-            /** @description The parts of which the caller has an own version, in place of the shared one (see DownloadService). */
+            /** @description The parts of which the caller has an own version, in place of the shared one (see TrackService). */
             ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
-            /** @description What is wrong with the original's file; absent unless something is. */
+            /** @description A fault of the original's file; absent if there is none. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
         };
+        /** @description A track has a new result. */
         "stemtube.download.v1.TrackChanged": {
             trackId: string;
-            /** @description What is new: acquire, separation, beats, key, chords, structure, lyrics. */
+            /** @description Name of the part that is new, as in TrackJobPart. */
             part: string;
         };
+        /** @description A list of tracks, which may be empty. */
         "stemtube.download.v1.TrackIds": {
             trackIds?: string[];
         };
-        /** @description The pipeline of one track: acquiring it, and each part that is made of it. */
+        /** @description The job of one track: fetching or reading its audio, and each part that is made of it. */
         "stemtube.download.v1.TrackJob": {
             job: components["schemas"]["stemtube.job.v1.Job"];
             trackId: string;
             parts: components["schemas"]["stemtube.download.v1.TrackJobPart"][];
         };
+        /** @description The state of one part of a job. */
         "stemtube.download.v1.TrackJobPart": {
             /**
-             * @description acquire, separation, beats, key, chords, structure, lyrics; of several separations in one job the later ones are
-             *     separation:2 and so on.
+             * @description acquire, separation, or a part of the analysis (PART_BEATS is beats); if a job has several separations, the later
+             *     ones are separation:2 and so on.
              */
             name: string;
             state: components["schemas"]["stemtube.job.v1.JobState"];
-            /** Format: double */
+            /**
+             * Format: double
+             * @description In [0, 1].
+             */
             progress: number;
+            /** @description A stable name of the present step, such as "separating"; empty unless the part waits or runs. */
             stage: string;
-            /** @description Seconds. */
+            /** @description Expected time to the end; absent while unknown. */
             eta?: string;
-            /** Format: int32 */
+            /**
+             * Format: int32
+             * @description Place in the queue of the service that makes the part, 1 for the next to start; 0 unless it waits there.
+             */
             queuePosition: number;
+            /** @description Set when the part has failed. */
             error?: components["schemas"]["stemtube.job.v1.JobError"];
-            /** @description Of a separation: what can be heard already. */
+            /** @description Stems of a running separation that can be heard already. */
             live?: components["schemas"]["stemtube.download.v1.LiveSeparation"];
             /**
              * Format: double
-             * @description Of a link that is being fetched; 0 if unknown.
+             * @description Speed of a link that is being fetched; 0 if unknown.
              */
             bytesPerSecond: number;
         };
-        /** @enum {string} */
+        /**
+         * @description How a list of tracks is sorted.
+         * @enum {string}
+         */
         "stemtube.download.v1.TrackOrder": "TRACK_ORDER_UNSPECIFIED" | "TRACK_ORDER_ADDED" | "TRACK_ORDER_TITLE" | "TRACK_ORDER_ARTIST" | "TRACK_ORDER_TEMPO" | "TRACK_ORDER_DURATION";
+        /** @description One stem of a track, from one model. */
         "stemtube.download.v1.TrackStem": {
             name: string;
             model: string;
@@ -939,6 +975,7 @@ export interface components {
             durationSeconds: number;
             /** Format: int32 */
             sampleRateHz: number;
+            /** @description There is nothing to be heard in it. */
             silent: boolean;
             /** @description Paths below the gateway's address: the stem (add ?format=wav, mp3, m4a, opus or flac), and its waveform peaks. */
             audio: string;
@@ -951,7 +988,7 @@ export interface components {
             gain: number;
             /** @description The caller's own version: other users who have the track do not see it. */
             own: boolean;
-            /** @description What is wrong with its file; absent unless something is. A stem whose file is missing can be made again. */
+            /** @description A fault of its file; absent if there is none. A stem whose file is missing can be made again. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
         };
         "stemtube.download.v1.UpdatePlaylistResponse": {
@@ -975,10 +1012,10 @@ export interface components {
             metadata: string;
             /**
              * Format: date-time
-             * @description When it is forgotten, unless more arrives.
+             * @description When the upload is removed, unless more bytes arrive.
              */
             expireTime?: string;
-            /** @description Of what it has become, once it is complete. */
+            /** @description The track and job of a complete upload; empty before. */
             trackId: string;
             jobId: string;
         };
@@ -986,7 +1023,7 @@ export interface components {
             track: components["schemas"]["stemtube.download.v1.Track"];
             job: components["schemas"]["stemtube.download.v1.TrackJob"];
         };
-        /** @description What a user's tracks take, as far as it has been measured, and may take; as in GetStorageUseResponse. */
+        /** @description A user's storage; the fields are as in GetStorageUseResponse. Tracks that have not been measured count as 0 bytes. */
         "stemtube.download.v1.UserStorage": {
             userId: string;
             /** Format: int64 */
@@ -1001,7 +1038,7 @@ export interface components {
             job?: components["schemas"]["stemtube.download.v1.TrackJob"];
             /** @description Something of this track is new: fetch it again. */
             trackChanged?: components["schemas"]["stemtube.download.v1.TrackChanged"];
-            /** @description All unfinished jobs have been sent; what follows are changes. */
+            /** @description All unfinished jobs have been sent. Changes follow. */
             snapshotEnd?: components["schemas"]["stemtube.download.v1.SnapshotEnd"];
         };
         "stemtube.download.v1.WatchJobResponse": {

@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { ApiError } from "../api/client.ts";
+import { MIN_PASSWORD } from "../api/contract.ts";
 
 interface Properties {
   title: string;
@@ -63,8 +64,8 @@ export function NewPassword() {
     <>
       <label>
         New password
-        <input name="new" type="password" autocomplete="new-password" minLength={8} required />
-        <span class="faint">At least 8 characters; several words are easiest to keep in mind.</span>
+        <input name="new" type="password" autocomplete="new-password" minLength={MIN_PASSWORD} required />
+        <span class="faint">At least {MIN_PASSWORD} characters; several words are easiest to keep in mind.</span>
       </label>
       <label>
         The same again

@@ -1,5 +1,6 @@
 import { useEffect } from "preact/hooks";
 import { register } from "../api/client.ts";
+import { MAX_USERNAME } from "../api/contract.ts";
 import { go } from "../router.ts";
 import { EntryForm, NewPassword, wantedPassword } from "./EntryForm.tsx";
 
@@ -24,7 +25,7 @@ export function Register() {
     >
       <label>
         Name
-        <input name="username" autocomplete="username" autocapitalize="none" maxLength={64} required autoFocus />
+        <input name="username" autocomplete="username" autocapitalize="none" maxLength={MAX_USERNAME} required autoFocus />
       </label>
       <label>
         Invitation

@@ -1,10 +1,9 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { call } from "../api/client.ts";
-import type { Model, PartName, ProcessingOptions, SeparationChoice } from "../api/types.ts";
+import { PARTS } from "../api/contract.ts";
+import type { Model, ProcessingOptions, SeparationChoice } from "../api/types.ts";
 import { fail } from "../parts/toasts.tsx";
-
-const PARTS: PartName[] = ["PART_BEATS", "PART_KEY", "PART_CHORDS", "PART_STRUCTURE", "PART_LYRICS"];
 
 const models = signal<Model[]>([]);
 const model = signal("");

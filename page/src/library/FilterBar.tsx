@@ -1,4 +1,5 @@
 import { useSignal } from "@preact/signals";
+import { MAX_PLAYLIST_NAME } from "../api/contract.ts";
 import { fail } from "../parts/toasts.tsx";
 import { TONICS } from "../music/keys.ts";
 import { filters, narrow } from "./filters.ts";
@@ -72,7 +73,7 @@ function Playlists({ chosen, onChoose }: { chosen: string; onChoose: (id: string
   if (naming.value) {
     return (
       <form class="row" onSubmit={create}>
-        <input name="name" aria-label="Name of the new playlist" placeholder="Its name" maxLength={200} autoFocus />
+        <input name="name" aria-label="Name of the new playlist" placeholder="Its name" maxLength={MAX_PLAYLIST_NAME} autoFocus />
         <button>Make it</button>
         <button type="button" onClick={() => (naming.value = false)}>
           Cancel

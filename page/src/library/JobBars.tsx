@@ -38,7 +38,7 @@ function Bar({ part }: { part: TrackJobPart }) {
     part.eta && !done ? remaining(part.eta) : "",
   ];
   return (
-    <div class={`bar ${part.state.slice(10).toLowerCase()}`}>
+    <div class="bar" data-state={part.state}>
       <span>{name}</span>
       <progress aria-label={name} max={1} value={done ? 1 : part.progress} />
       <span class="faint">{part.error?.message ?? detail.filter(Boolean).join(" · ")}</span>

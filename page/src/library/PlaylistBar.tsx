@@ -1,4 +1,5 @@
 import { useSignal } from "@preact/signals";
+import { MAX_PLAYLIST_NAME } from "../api/contract.ts";
 import { fail } from "../parts/toasts.tsx";
 import { filters, isWholePlaylist } from "./filters.ts";
 import { playlists, removePlaylist, renamePlaylist } from "./playlists.ts";
@@ -17,7 +18,7 @@ export function PlaylistBar() {
   if (naming.value) {
     return (
       <form class="row playlist" onSubmit={rename}>
-        <input name="name" aria-label="Name of the playlist" defaultValue={playlist.name} maxLength={200} required autoFocus />
+        <input name="name" aria-label="Name of the playlist" defaultValue={playlist.name} maxLength={MAX_PLAYLIST_NAME} required autoFocus />
         <button class="primary">Rename</button>
         <button type="button" onClick={() => (naming.value = false)}>
           Cancel

@@ -1,4 +1,5 @@
 import { useComputed, useSignal } from "@preact/signals";
+import { MAX_NOTES, MAX_TITLE } from "../api/contract.ts";
 import type { Track, TrackJob } from "../api/types.ts";
 import { keyName } from "../music/keys.ts";
 import { Dialog } from "../parts/Dialog.tsx";
@@ -99,15 +100,15 @@ function EditDialog({ track, onClose }: { track: Track; onClose: () => void }) {
       <form onSubmit={save}>
         <label>
           Title
-          <input name="title" value={track.title} maxLength={300} required />
+          <input name="title" value={track.title} maxLength={MAX_TITLE} required />
         </label>
         <label>
           Artist
-          <input name="artist" value={track.artist} maxLength={300} />
+          <input name="artist" value={track.artist} maxLength={MAX_TITLE} />
         </label>
         <label>
           Notes
-          <textarea name="notes" rows={4} maxLength={10000} defaultValue={track.notes} />
+          <textarea name="notes" rows={4} maxLength={MAX_NOTES} defaultValue={track.notes} />
         </label>
         {playlists.value.length > 0 && (
           <label>

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { ApiError, call } from "../api/client.ts";
+import { MAX_PAGE } from "../api/contract.ts";
 import type { Playlist, Track } from "../api/types.ts";
 import { tell } from "../parts/toasts.tsx";
 import { filters, narrow } from "./filters.ts";
@@ -10,7 +11,7 @@ import { load, tracks } from "./state.ts";
 export const playlists = signal<Playlist[]>([]);
 
 export async function loadPlaylists(): Promise<void> {
-  playlists.value = (await call<{ playlists: Playlist[] }>("GET", "/playlists?pageSize=200")).playlists;
+  playlists.value = (await call<{ playlists: Playlist[] }>("GET", `/playlists?pageSize=${MAX_PAGE}`)).playlists;
 }
 
 async function get(id: string): Promise<Playlist> {

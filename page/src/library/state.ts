@@ -2,6 +2,7 @@
 
 import { batch, signal } from "@preact/signals";
 import { call, isOffline, query } from "../api/client.ts";
+import { MAX_PAGE } from "../api/contract.ts";
 import type { Listener } from "../api/events.ts";
 import { newId } from "../api/ids.ts";
 import type { ProcessingOptions, Track, TrackJob } from "../api/types.ts";
@@ -117,7 +118,7 @@ export const listener: Listener = {
 
 /** Jobs that have ended are not in the stream; those that failed are shown until they are tried again. */
 async function findFailed(): Promise<void> {
-  const answer = await call<{ jobs: TrackJob[] }>("GET", "/jobs?pageSize=200");
+  const answer = await call<{ jobs: TrackJob[] }>("GET", `/jobs?pageSize=${MAX_PAGE}`);
   batch(() => answer.jobs.toReversed().forEach(keepJob));
 }
 

@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { call } from "../api/client.ts";
+import { MAX_BEATS_PER_BAR, MAX_LINE_TEXT, MAX_SECTION_LABEL } from "../api/contract.ts";
 import type { PartName, Track } from "../api/types.ts";
 import * as edits from "../music/edits.ts";
 import { labelFromText, shownName } from "../music/harte.ts";
@@ -121,7 +122,7 @@ export function SectionDialog(properties: Properties & { index: number }) {
           Name
           <input
             list="section-labels"
-            maxLength={40}
+            maxLength={MAX_SECTION_LABEL}
             required
             value={label}
             onInput={(event) => (label.value = event.currentTarget.value)}
@@ -177,7 +178,7 @@ export function LineDialog(properties: Properties & { index: number }) {
       >
         <label>
           Words
-          <input value={text} maxLength={1000} onInput={(event) => (text.value = event.currentTarget.value)} autoFocus />
+          <input value={text} maxLength={MAX_LINE_TEXT} onInput={(event) => (text.value = event.currentTarget.value)} autoFocus />
         </label>
         <div class="row">
           <button class="primary" disabled={!text.value.trim()}>
@@ -213,7 +214,7 @@ export function BeatsDialog(properties: Properties) {
           <input
             type="number"
             min={1}
-            max={32}
+            max={MAX_BEATS_PER_BAR}
             value={perBar}
             onInput={(event) => (perBar.value = Math.min(Math.max(event.currentTarget.valueAsNumber || 1, 1), 32))}
           />

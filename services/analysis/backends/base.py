@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from services.common.parts import Part
 from services.common.samples import Audio
 from services.common.weights.catalogue import Entry
 from services.common.weights.store import WeightStore
 
 Progress = Callable[[float], None]
-Part = Literal["beats", "key", "chords", "structure", "lyrics"]
-PARTS: tuple[Part, ...] = ("beats", "key", "chords", "structure", "lyrics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
-from services.analysis.backends.base import PARTS, Backend, BackendEntry, Loader, Part, Progress
+from services.analysis.backends.base import Backend, BackendEntry, Loader, Progress
 from services.analysis.backends.structure.language_model import Endpoint
 from services.common.compute.devices import has_gpu
 from services.common.errors import InvalidInputError, WeightsMissingError
+from services.common.parts import PARTS, Part
 from services.common.weights.catalogue import AUTO, NO_FAULTS, Catalogue, Model, check_language
 from services.common.weights.store import Availability, Weights, WeightStore
 

@@ -1,21 +1,37 @@
 """Memory that is given back to the system when it is freed."""
 
 import ctypes
+import functools
+import threading
+import time
+from typing import Any
 
 # glibc's numbers of its settings.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGE_BYTES = 64 * 1024
+_LARGE_BYTES = 1024 * 1024
+_TRIM_SECONDS = 2.0
 
 
+@functools.cache
 def return_freed_memory() -> None:
-    """Has glibc give large blocks back as soon as they are freed; elsewhere it does nothing.
+    """Has glibc give freed memory back: large blocks at once, others within seconds; elsewhere it does nothing.
 
-    By itself it raises the size from which it does so up to 32 MiB, and keeps what many streams have used once in
-    pieces: 40 uploads left 190 MiB behind, and 12 MiB so. For processes that pass bytes on, not for those that compute.
+    By itself it keeps what many streams have used once in pieces: 40 uploads left 190 MiB behind. Asked to give back
+    every block of 64 KiB at once, it takes 0.65 s of CPU more for an upload of 100 MB. Looking for free blocks takes
+    3 ms where there are 40 MB of them, and nothing where there are none. For processes that pass bytes on, not for
+    those that compute.
     """
     try:
-        set_option = ctypes.CDLL(None).mallopt
+        libc = ctypes.CDLL(None)
+        set_option, trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError, TypeError):
         return
     set_option(_MMAP_THRESHOLD, _LARGE_BYTES)
-    set_option(_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
+    set_option(_TRIM_THRESHOLD, _LARGE_BYTES)
+    threading.Thread(target=_trim_from_time_to_time, args=(trim,), name="trim memory", daemon=True).start()
+
+
+def _trim_from_time_to_time(trim: Any) -> None:
+    while True:
+        time.sleep(_TRIM_SECONDS)
+        trim(0)

@@ -19,10 +19,8 @@ class ActiveJobs:
     def __iter__(self) -> Iterator[JobContext]:
         return iter([context for context, _ in self._jobs.values()])
 
-    def add(self, context: JobContext) -> None:
-        """Notes an attempt that the calling task makes."""
-        task = asyncio.current_task()
-        assert task is not None
+    def add(self, context: JobContext, task: asyncio.Task[Any]) -> None:
+        """Notes an attempt and the task that makes it."""
         self._jobs[context.job_id] = (context, task)
 
     def get(self, job_id: str) -> JobContext | None:

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from services.common.errors import DeviceError, StemTubeError, StoppedError
-from services.common.jobs.dbos_engine import run_step
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import TRANSIENT, RetryPolicy
+from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import tracing
 
 Report = tuple[str, float, float | None, dict[str, Any]]
@@ -27,13 +27,23 @@ class JobContext:
     Args:
         record: the job.
         lease: of this attempt.
-        leases: where the attempt's outputs are kept.
+        leases: where the attempt's outputs and steps are kept.
+        threads: in which these block.
         retry: when the job is tried again.
         needs: what all jobs need; an error counts for nothing while it is away.
     """
 
-    def __init__(self, record: JobRecord, lease: str, leases: LeaseStore, retry: RetryPolicy, needs: Needs) -> None:
+    def __init__(
+        self,
+        record: JobRecord,
+        lease: str,
+        leases: LeaseStore,
+        threads: JobStoreThreads,
+        retry: RetryPolicy,
+        needs: Needs,
+    ) -> None:
         self._leases = leases
+        self._threads = threads
         self._retry = retry
         self._needs = needs
         self.job_id = record.id
@@ -46,6 +56,7 @@ class JobContext:
         self.detail: dict[str, Any] = record.detail
         self.lease = lease
         self.writing = asyncio.Lock()
+        self.is_ending = False
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._unwritten: Report | None = None
@@ -104,39 +115,34 @@ class JobContext:
         self._stopped.set()
 
     async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Runs a step of the job whose outcome (JSON, or a domain error) is kept: a later attempt gets it as it was.
+        """Runs a step of the job, once: a later attempt gets its outcome (JSON, or a domain error) as it was.
 
         An error is not kept if it is transient, or if what all jobs need is away: the next attempt runs the step again.
-        Steps that run side by side must be started in the same order each time.
+
+        Args:
+            name: of the step; no other step of the job has it.
+            work: what to do.
+
+        Raises:
+            CancelledError: the job was stopped.
         """
-        failure: StemTubeError | None = None
-        has_run = False
+        outcome = await self._threads.call(self._leases.kept_step, self.job_id, name)
+        if outcome is None:
+            outcome = await self._outcome(name, work)
+            await self._threads.call(self._leases.keep_step, self.job_id, self.lease, name, outcome)
+        if "error" in outcome:
+            raise KeptError(outcome["error"])
+        result: dict[str, Any] = outcome["result"]
+        return result
 
-        async def outcome() -> dict[str, Any]:
-            nonlocal failure, has_run
-            has_run = True
-            try:
-                with tracing.span(f"step {name}"):
-                    return {"result": await work()}
-            except StoppedError:
-                raise asyncio.CancelledError from None
-            except StemTubeError as error:
-                if error.code in TRANSIENT or isinstance(error, DeviceError) or not await self._needs.look():
-                    failure = error
-                    raise asyncio.CancelledError from None  # the engine keeps nothing of it
-                return {"error": error_detail(error)}
-
-        while True:
-            try:
-                kept = await run_step(name, outcome)
-            except asyncio.CancelledError:
-                if failure is not None:
-                    raise failure from None
+    async def _outcome(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """What a step leads to, as it is kept; errors that are not kept are raised."""
+        try:
+            with tracing.span(f"step {name}"):
+                return {"result": await work()}
+        except StoppedError:
+            raise asyncio.CancelledError from None
+        except StemTubeError as error:
+            if error.code in TRANSIENT or isinstance(error, DeviceError) or not await self._needs.look():
                 raise
-            if "error" not in kept:
-                result: dict[str, Any] = kept["result"]
-                return result
-            error = KeptError(kept["error"])
-            if has_run or error.code not in TRANSIENT:
-                raise error
-            # Earlier versions kept transient errors, and ran the step again under the next number.
+            return {"error": error_detail(error)}

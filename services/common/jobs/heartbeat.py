@@ -2,14 +2,13 @@
 
 import asyncio
 import time
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from services.common.jobs import metrics
 from services.common.jobs.active import ActiveJobs
-from services.common.jobs.dbos_engine import DbosEngine
-from services.common.jobs.dispatch import Dispatcher
 from services.common.jobs.errors import worker_died
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.records import JobRecord
@@ -29,10 +28,9 @@ class Heartbeat:
     Args:
         service: whose jobs they are.
         leases: of the queue.
-        engine: hands jobs out.
-        dispatcher: likewise.
-        threads: in which all of these block.
+        threads: in which they block.
         active: the jobs of this process.
+        per_user: jobs of a user that run at a time; 0: any number.
         lease_seconds: a worker silent for so long loses its jobs.
         retry: how many deaths of its workers a job survives.
     """
@@ -41,19 +39,18 @@ class Heartbeat:
         self,
         service: str,
         leases: LeaseStore,
-        engine: DbosEngine,
-        dispatcher: Dispatcher,
         threads: JobStoreThreads,
         active: ActiveJobs,
+        *,
+        per_user: int,
         lease_seconds: float,
         retry: RetryPolicy,
     ) -> None:
         self._service = service
         self._leases = leases
-        self._engine = engine
-        self._dispatcher = dispatcher
         self._threads = threads
         self._active = active
+        self._per_user = per_user
         self._lease_seconds = lease_seconds
         self._retry = retry
         self._beats: Unchanged[tuple[str, str], float] = Unchanged()
@@ -79,42 +76,41 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         await self._keep_leases()
-        await self._dispatcher.resume_due()
         if time.monotonic() - self._awake_since > self._lease_seconds:
             await self._take_over_silent()
-            if time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
+            if self._per_user and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
                 self._looked = time.monotonic()
-                await self._dispatcher.resume_forgotten(self._lease_seconds)
+                await self._threads.call(self._leases.admit_all, self._per_user)
         metrics.BEAT.labels(self._service).set_to_current_time()
 
     async def _keep_leases(self) -> None:
         """Stops jobs that were cancelled, and those that another worker has taken over."""
-        leases = [(context.job_id, context.lease) for context in self._active]
-        held = await self._threads.call_beat(self._leases.beat, leases) if leases else set()
-        for job_id, lease in leases:
-            if (job_id, lease) not in held and self._active.stop(job_id, lease):
-                log.warning("job lease lost", job=job_id)
+        contexts = {(context.job_id, context.lease): context for context in self._active}
+        held = await self._threads.call_beat(self._leases.beat, list(contexts)) if contexts else set()
+        for key, context in contexts.items():
+            # An attempt that is about to end has ended perhaps, and otherwise finds out by itself.
+            if key not in held and not context.is_ending and self._active.stop(*key):
+                log.warning("job lease lost", job=context.job_id)
 
     async def _take_over_silent(self) -> None:
         silent = self._beats.since(await self._threads.call(self._leases.beats), self._lease_seconds)
-        for record in await self._threads.call(self._leases.take_silent, silent) if silent else ():
-            await self._take_over(record)
-
-    async def _take_over(self, record: JobRecord) -> None:
-        metrics.TAKEN_OVER.labels(self._service).inc()
-        if record.deaths < self._retry.deaths:
-            log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)
-            await self._dispatcher.resume([record.id])
+        if not silent:
             return
         error = worker_died(self._retry.deaths)
-        if await self._threads.call(self._leases.give_up, record.id, error):
-            await self._threads.call(self._engine.cancel, record.id)
-            metrics.ENDS.labels(self._service, record.kind, "failed", error["reason"]).inc()
-            log.error(
-                "job failed",
-                job=record.id,
-                kind=record.kind,
-                reason=error["reason"],
-                error=error["message"],
-                attempt=record.attempts,
-            )
+        for record in await self._threads.call(self._leases.take_silent, silent, self._retry.deaths, error):
+            metrics.TAKEN_OVER.labels(self._service).inc()
+            if record.state == "queued":
+                log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)
+            else:
+                self._note_end(record, error)
+
+    def _note_end(self, record: JobRecord, error: dict[str, Any]) -> None:
+        metrics.ENDS.labels(self._service, record.kind, "failed", error["reason"]).inc()
+        log.error(
+            "job failed",
+            job=record.id,
+            kind=record.kind,
+            reason=error["reason"],
+            error=error["message"],
+            attempt=record.attempts,
+        )

@@ -1,6 +1,6 @@
 """What workers write about jobs: attempts begin and end under a lease, heartbeats keep it, silence loses it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job, retry_while_database_down
 from services.common.jobs.records import JobRecord
-from services.common.jobs.tables import UNFINISHED, State, job_table, output_table
+from services.common.jobs.states import State
+from services.common.jobs.tables import job_table, output_table, step_table
 
 
 class LeaseStore:
@@ -23,36 +24,35 @@ class LeaseStore:
         self._database = database
         self._longest_delay_seconds = longest_delay_seconds
 
-    @retry_while_database_down
-    def begin(self, job_id: str, lease: str, at_once: int = 0) -> JobRecord | None:
-        """Starts the next attempt of an unfinished job; None if there is nothing left to do, or not yet.
+    def claim(self, lease: str, at_once: int = 0, left: Collection[str] = ()) -> JobRecord | None:
+        """Starts the next attempt of the job whose turn it is; None if no job may start.
 
         From here on the job belongs to the holder of `lease`, a random string, until it ends or the lease is lost.
 
         Args:
-            job_id: of the job.
             lease: of this attempt.
             at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
+            left: ids of jobs to leave alone.
         """
-        is_due = waiting.is_due(self._database.now, self._longest_delay_seconds)
-        statement = (
-            self._database.change(job_id)
-            .where(job_table.c.state.in_(UNFINISHED), sa.or_(job_table.c.not_before.is_(None), is_due))
-            .values(
-                state="running",
-                lease=lease,
-                attempts=job_table.c.attempts + 1,
-                beat_at=self._database.now,
-                started_at=sa.func.coalesce(job_table.c.started_at, self._database.now),
-                held=False,
-                not_before=None,
-            )
-        )
+        # Most looks find nothing; they need not wait for writers, nor keep them waiting.
+        with self._database.reading.connect() as connection:
+            ready = waiting.in_turn(self._database.now, self._longest_delay_seconds, left)
+            if connection.execute(ready.limit(1)).first() is None:
+                return None
         with self._database.engine.begin() as connection:
-            if at_once and waiting.hold(connection, job_id, at_once, self._database.now):
+            job_id = waiting.next_job(connection, at_once, ready, self._database.now)
+            if job_id is None:
                 return None
-            if connection.execute(statement).rowcount == 0:
-                return None
+            connection.execute(
+                self._database.change(job_id).values(
+                    state="running",
+                    lease=lease,
+                    attempts=job_table.c.attempts + 1,
+                    beat_at=self._database.now,
+                    started_at=sa.func.coalesce(job_table.c.started_at, self._database.now),
+                    not_before=None,
+                )
+            )
             return read_job(connection, job_id)
 
     def report(
@@ -85,6 +85,23 @@ class LeaseStore:
         with self._database.reading.connect() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
+    @only_reads
+    def kept_step(self, job_id: str, name: str) -> dict[str, Any] | None:
+        """The outcome of a step that this or an earlier attempt has finished."""
+        query = sa.select(step_table.c.outcome).where(step_table.c.job_id == job_id, step_table.c.name == name)
+        with self._database.reading.connect() as connection:
+            return connection.execute(query).scalar()
+
+    @retry_while_database_down
+    def keep_step(self, job_id: str, lease: str, name: str, outcome: dict[str, Any]) -> None:
+        """Keeps the outcome of a step, unless the lease is lost."""
+        owned = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.lease == lease)
+        same = sa.and_(step_table.c.job_id == job_id, step_table.c.name == name)
+        with self._database.engine.begin() as connection:
+            if connection.execute(owned.where(job_table.c.state == "running").with_for_update()).first():
+                connection.execute(sa.delete(step_table).where(same))
+                connection.execute(sa.insert(step_table).values(job_id=job_id, name=name, outcome=outcome))
+
     @retry_while_database_down
     def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any], *, counts: bool = True) -> bool:
         """Queues a job for its next attempt, due in so many seconds; False if the lease is lost.
@@ -109,21 +126,17 @@ class LeaseStore:
         with self._database.engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
 
-    def take_due(self) -> list[str]:
-        """Ids of jobs whose next attempt is due, each told to one caller, which resumes them."""
+    def admit(self, user: str, at_once: int) -> None:
+        """Lets a user's jobs start that were held back and for which there is room now."""
         with self._database.engine.begin() as connection:
-            return waiting.take_due(connection, self._database.now, self._longest_delay_seconds)
+            waiting.admit(connection, user, at_once, self._database.now)
 
-    def admit(self, user: str, at_once: int) -> list[str]:
-        """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
-        with self._database.engine.begin() as connection:
-            return waiting.admit(connection, user, at_once, self._database.now)
-
-    def admit_all(self, at_once: int) -> list[str]:
+    def admit_all(self, at_once: int) -> None:
         """As `admit`, of all users."""
         with self._database.reading.connect() as connection:
             users = waiting.users_held_back(connection)
-        return [job_id for user in users for job_id in self.admit(user, at_once)]
+        for user in users:
+            self.admit(user, at_once)
 
     @retry_while_database_down
     def finish(
@@ -189,46 +202,34 @@ class LeaseStore:
         with self._database.reading.connect() as connection:
             return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
 
-    def take_silent(self, silent: Mapping[tuple[str, str], float]) -> list[JobRecord]:
+    def take_silent(
+        self, silent: Mapping[tuple[str, str], float], most_deaths: int, error: dict[str, Any]
+    ) -> list[JobRecord]:
         """Takes these leases, unless their holders have beaten since, and queues the jobs.
 
         Args:
             silent: as `beats` told them a while ago.
+            most_deaths: a job whose workers died this many times in a row without progress fails instead.
+            error: of that.
 
         Returns:
             The jobs; each to one caller.
         """
+        is_last = job_table.c.deaths + 1 >= most_deaths
+        values = {
+            "state": sa.case((is_last, "failed"), else_="queued"),
+            "error": sa.case((is_last, sa.literal(error, sa.JSON))),
+            "ended_at": sa.case((is_last, self._database.now)),
+            "lease": "",
+            "beat_at": None,
+            "eta_seconds": None,
+            "deaths": job_table.c.deaths + 1,
+        }
         with self._database.engine.begin() as connection:
             return [
                 read_job(connection, job_id)
                 for (job_id, lease), beat_at in silent.items()
                 if connection.execute(
-                    self._database.change_owned(job_id, lease)
-                    .where(job_table.c.beat_at == beat_at)
-                    .values(state="queued", lease="", beat_at=None, eta_seconds=None, deaths=job_table.c.deaths + 1)
-                ).rowcount
-            ]
-
-    def give_up(self, job_id: str, error: dict[str, Any]) -> bool:
-        """Ends a queued job as failed."""
-        statement = self._database.change(job_id).where(job_table.c.state == "queued")
-        with self._database.engine.begin() as connection:
-            values = {"state": "failed", "error": error, "ended_at": self._database.now}
-            return connection.execute(statement.values(**values)).rowcount == 1
-
-    @only_reads
-    def forgotten(self, claimed: waiting.Claimed) -> dict[str, waiting.Claim]:
-        """Jobs that may start, but that the engine holds to be running, by id; see `waiting.forgotten`."""
-        with self._database.reading.connect() as connection:
-            return waiting.forgotten(connection, claimed)
-
-    def take_forgotten(self, forgotten: Mapping[str, waiting.Claim]) -> list[str]:
-        """Ids of those of these jobs that have not changed, each told to one caller, which resumes them."""
-        with self._database.engine.begin() as connection:
-            return [
-                job_id
-                for job_id, (version, _) in forgotten.items()
-                if connection.execute(
-                    self._database.change(job_id).where(waiting.READY, job_table.c.version == version)
+                    self._database.change_owned(job_id, lease).where(job_table.c.beat_at == beat_at).values(values)
                 ).rowcount
             ]

@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 
 from services.common.errors import DataLossError, StemTubeError, UnavailableError
-from services.common.jobs.dbos_engine import DbosEngine
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.store import JobStore
 from services.common.jobs.threads import JobStoreThreads
@@ -55,17 +54,13 @@ class OldJobs:
     Args:
         store: of the jobs.
         requests: of the same queue.
-        engine: likewise.
-        threads: in which all of these block.
+        threads: in which both block.
         keep_seconds: how long finished jobs are kept.
     """
 
-    def __init__(
-        self, store: JobStore, requests: RequestStore, engine: DbosEngine, threads: JobStoreThreads, keep_seconds: float
-    ) -> None:
+    def __init__(self, store: JobStore, requests: RequestStore, threads: JobStoreThreads, keep_seconds: float) -> None:
         self._store = store
         self._requests = requests
-        self._engine = engine
         self._threads = threads
         self._keep_seconds = keep_seconds
 
@@ -73,6 +68,5 @@ class OldJobs:
         """Removes them all."""
         await self._threads.call(self._requests.forget_old, self._keep_seconds)
         while ids := await self._threads.call(self._store.old_ids, self._keep_seconds):
-            await self._threads.call(self._engine.delete, ids)
             await self._threads.call(self._store.delete, ids)
             log.info("old jobs removed", count=len(ids))

@@ -1,32 +1,28 @@
 """Jobs as the contracts tell them."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import InvalidInputError
 from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
+from services.common.jobs.states import STATE_NUMBERS
 from services.common.weights.store import Availability
 from stemtube.common.v1 import provenance_pb2
 from stemtube.job.v1 import job_pb2
 
-STATES = {
-    "queued": job_pb2.JOB_STATE_QUEUED,
-    "running": job_pb2.JOB_STATE_RUNNING,
-    "succeeded": job_pb2.JOB_STATE_SUCCEEDED,
-    "failed": job_pb2.JOB_STATE_FAILED,
-    "cancelled": job_pb2.JOB_STATE_CANCELLED,
-}
 PRIORITIES = {
     job_pb2.PRIORITY_UNSPECIFIED: INTERACTIVE,
     job_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
     job_pb2.PRIORITY_BATCH: BATCH,
 }
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-STATE_NAMES = {number: name for name, number in STATES.items()}
 
 
 def check_ids(**ids: str) -> None:
@@ -51,6 +47,14 @@ def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
     return PRIORITIES[number]
 
 
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as jobs keep it: the contract's JSON, with the names that the contract gives to its fields.
+
+    ProtoJSON allows these names beside those in camel case, so that every parser of it reads what is kept.
+    """
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
 def timestamp(seconds: float | None) -> Timestamp | None:
     """A moment in seconds since 1970 as a message."""
     if seconds is None:
@@ -69,7 +73,7 @@ def duration(seconds: float | None) -> Duration | None:
     return message
 
 
-def error_message(error: dict[str, Any] | None) -> job_pb2.JobError | None:
+def error_message(error: Mapping[str, Any] | None) -> job_pb2.JobError | None:
     """An error as a job keeps it, as a message."""
     return job_pb2.JobError(**error) if error else None
 
@@ -90,7 +94,7 @@ def job_message(record: JobRecord) -> job_pb2.Job:
     return job_pb2.Job(
         id=record.id,
         kind=record.kind,
-        state=STATES[record.state],
+        state=STATE_NUMBERS[record.state],
         progress=min(max(record.fraction, 0.0), 1.0),
         stage=record.stage,
         eta=None if record.finished else duration(record.eta_seconds),

@@ -1,9 +1,8 @@
 """Durable jobs: what a service needs to submit, watch and cancel them, and to have them done.
 
-A job is one row of a table and one workflow of the engine (`dbos_engine.py`). Its handler runs on the worker that takes
-it from the queue; the steps that it finished are not run again when another worker goes on. While it runs it holds a
-lease (`leases.py`). A worker that falls silent loses the lease, the job returns to the queue, and the database refuses
-what the silent worker still writes. The engine alone would wait for ever for a dead worker.
+A job is one row of a table. Its handler runs on the worker that claims it; the steps that it finished are not run again
+when another worker goes on. While it runs it holds a lease (`leases.py`). A worker that falls silent loses the lease,
+the job returns to the queue, and the database refuses what the silent worker still writes.
 """
 
 import asyncio
@@ -22,8 +21,6 @@ from services.common.jobs import metrics
 from services.common.jobs.active import ActiveJobs
 from services.common.jobs.changes import ChangeFeed
 from services.common.jobs.database import JobDatabase
-from services.common.jobs.dbos_engine import DbosEngine
-from services.common.jobs.dispatch import Dispatcher
 from services.common.jobs.heartbeat import LOOK_AGAIN_SECONDS, Heartbeat
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.maintenance import Maintenance, OldJobs
@@ -31,8 +28,8 @@ from services.common.jobs.needs import Needs
 from services.common.jobs.records import INTERACTIVE, Backlog, JobRecord
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.states import State
 from services.common.jobs.store import JobStore, Submission
-from services.common.jobs.tables import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.jobs.worker import Handler, Worker
 from services.common.observe import request_context
@@ -92,16 +89,12 @@ class JobQueue:
         self._leases = LeaseStore(self._database, retry.longest_delay_seconds)
         self._requests = RequestStore(self._database)
         self._threads = JobStoreThreads()
-        self._engine = DbosEngine(database_url, f"{service}-jobs")
         self._active = ActiveJobs()
         self._feed = ChangeFeed(self._store, self._threads)
-        self._dispatcher = Dispatcher(self._leases, self._engine, self._threads, per_user)
         self._worker = Worker(
             service,
             handlers or {},
-            self._store,
             self._leases,
-            self._dispatcher,
             self._threads,
             self._active,
             slots=slots,
@@ -114,14 +107,13 @@ class JobQueue:
         self._heartbeat = Heartbeat(
             service,
             self._leases,
-            self._engine,
-            self._dispatcher,
             self._threads,
             self._active,
-            lease_seconds,
-            retry,
+            per_user=per_user,
+            lease_seconds=lease_seconds,
+            retry=retry,
         )
-        old_jobs = OldJobs(self._store, self._requests, self._engine, self._threads, keep_seconds)
+        old_jobs = OldJobs(self._store, self._requests, self._threads, keep_seconds)
         self._maintenance = Maintenance(self._file, chore_seconds, old_jobs.remove)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -133,13 +125,10 @@ class JobQueue:
             PreconditionError: a newer StemTube made its job tables (reason DATABASE_TOO_NEW).
         """
         await migrate(self._url, "services.common.jobs")
-        await self._needs.look()
-        with outages(self._file, for_operator=True):
-            await asyncio.to_thread(self._engine.open)
-            if self._slots:
-                await self._engine.take(self._worker.run, self._slots, self._worker.room)
         loops = [self._feed.run(), self._maintenance.run()]
         if self._slots:
+            await self._needs.look()
+            self._worker.start()
             metrics.SLOTS.labels(self._service).set(self._slots)
             metrics.ACTIVE.labels(self._service).set_function(lambda: len(self._active))
             loops += [self._heartbeat.run(), self._worker.write_reports(), self._needs.run()]
@@ -156,16 +145,13 @@ class JobQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._threads.call(self._engine.close)
         self._threads.close()
         self._database.close()
 
     async def stop_working(self, grace_seconds: float = 0.0) -> None:
         """The worker's part of `close`; after it jobs can still be submitted and watched."""
         if self._slots:
-            await self._engine.stop_taking(
-                grace_seconds, lambda: self._active.wait(grace_seconds), self._worker.give_all_back
-            )
+            await self._worker.stop(grace_seconds)
             self._slots = 0
 
     async def submit(
@@ -215,10 +201,11 @@ class JobQueue:
             origin=request_context.origin(),
             digest=digest,
         )
-        record = await self._ask(self._store.submit, wanted, self._engine.enqueue, self._engine.move)
+        record = await self._ask(self._store.submit, wanted)
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()
         log.info("job accepted", job=record.id, kind=kind, user=user, state=record.state)
         self._feed.wake()
+        self._worker.wake()
         return record
 
     @contextlib.asynccontextmanager
@@ -326,10 +313,9 @@ class JobQueue:
         """
         record = await self.get(job_id)
         if await self._ask(self._requests.withdraw, job_id, request_id):
-            await self._ask(self._engine.cancel, job_id)
             self._active.stop(job_id)
             log.info("job cancelled", job=job_id)
-            await self._dispatcher.admit(record.user)
+            await self._worker.admit(record.user)
         self._feed.wake()
 
     async def cancel_request(self, request_id: str) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.jobs.tables import UNFINISHED, State, job_table
+from services.common.jobs.states import UNFINISHED, State
+from services.common.jobs.tables import job_table
 
 INTERACTIVE, BATCH = 0, 1
 """Priorities: all interactive jobs run before all batch jobs."""

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from services.common.errors import AlreadyExistsError, PreconditionError
 from services.common.jobs.database import JobDatabase, read_job
 from services.common.jobs.records import JobRecord
-from services.common.jobs.tables import UNFINISHED, job_table, request_table
+from services.common.jobs.states import UNFINISHED
+from services.common.jobs.tables import job_table, request_table
 
 
 def request_digest(request: Message) -> str:

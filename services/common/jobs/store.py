@@ -1,11 +1,11 @@
 """The table of jobs: submitting and reading; `leases.py` has what the workers write.
 
-The table lies in the queue's own database (SQLite or PostgreSQL), beside the engine's tables, and is created by
-migrations (`services/common/jobs/migrations`).
+The table lies in the queue's own database (SQLite or PostgreSQL), and is created by migrations
+(`services/common/jobs/migrations`).
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,11 @@ from services.common.errors import AlreadyExistsError, PreconditionError
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job
 from services.common.jobs.records import COLUMNS, Backlog, JobRecord
-from services.common.jobs.tables import LANE_TURNS, UNFINISHED, State, job_table, output_table, request_table
+from services.common.jobs.states import UNFINISHED, State
+from services.common.jobs.tables import LANE_TURNS, job_table, output_table, request_table, step_table
 
 WATCH_OVERLAP_SECONDS = 2.0
 AT_ONCE = 500
-
-SetTurn = Callable[[Connection, str, int], None]
-"""Tells the engine a job's id and turn within a transaction; the lowest turn runs first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +63,11 @@ class JobStore:
     def __init__(self, database: JobDatabase) -> None:
         self._database = database
 
-    def submit(self, wanted: Submission, enqueue: SetTurn, move: SetTurn) -> JobRecord:
+    def submit(self, wanted: Submission) -> JobRecord:
         """The job of a request: the one it made before, else an equal one, else a new one.
 
         Args:
             wanted: the request.
-            enqueue: hands a new job to the engine.
-            move: tells the engine that a queued job has got an earlier turn.
 
         Raises:
             PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
@@ -80,11 +76,11 @@ class JobStore:
         while True:
             try:
                 with self._database.engine.begin() as connection:
-                    return self._submit(connection, wanted, enqueue, move)
+                    return self._submit(connection, wanted)
             except IntegrityError:
                 continue  # another process inserted the same request or generation: it is seen at the next look
 
-    def _submit(self, connection: Connection, wanted: Submission, enqueue: SetTurn, move: SetTurn) -> JobRecord:
+    def _submit(self, connection: Connection, wanted: Submission) -> JobRecord:
         known = sa.select(request_table).where(request_table.c.request_id == wanted.request_id).with_for_update()
         request = connection.execute(known).first()
         if request and (job_id := _known_job(request, wanted)) is not None:
@@ -100,15 +96,14 @@ class JobStore:
             if not record.finished or (record.state == "succeeded" and record.id != wanted.outdated):
                 self._add_request(connection, wanted, record.id, is_claimed)
                 if record.state == "queued":
-                    self._move_up(connection, record.id, wanted, move)
+                    self._move_up(connection, record.id, wanted)
                 return record
-        job_id, turn = self._insert(connection, wanted, generation)
+        job_id = self._insert(connection, wanted, generation)
         self._add_request(connection, wanted, job_id, is_claimed)
-        enqueue(connection, job_id, turn)
         return read_job(connection, job_id)
 
-    def _insert(self, connection: Connection, wanted: Submission, generation: int) -> tuple[str, int]:
-        """Adds a job; its id and turn."""
+    def _insert(self, connection: Connection, wanted: Submission, generation: int) -> str:
+        """Adds a job; its id."""
         # Random: an id must not come again once its job is forgotten, for objects are stored under it.
         job_id = f"{wanted.key}-{uuid.uuid4().hex[:12]}"
         waiting.lock_user(connection, wanted.user)  # else several submissions at once would get one turn
@@ -127,16 +122,13 @@ class JobStore:
             "changed_at": self._database.now,
             "origin": wanted.origin,
         }
-        turn = connection.execute(sa.insert(job_table).values(values).returning(job_table.c.turn)).scalar_one()
-        return job_id, turn
+        connection.execute(sa.insert(job_table).values(values))
+        return job_id
 
-    def _move_up(self, connection: Connection, job_id: str, wanted: Submission, move: SetTurn) -> None:
+    def _move_up(self, connection: Connection, job_id: str, wanted: Submission) -> None:
         """Gives a queued job the turn that it would have as the user's own, if that is earlier."""
         own = self._next_turn(wanted.user, wanted.lane)
-        earlier = self._database.change(job_id).where(job_table.c.turn > own).values(turn=own)
-        turn = connection.execute(earlier.returning(job_table.c.turn)).scalar()
-        if turn is not None:
-            move(connection, job_id, turn)
+        connection.execute(self._database.change(job_id).where(job_table.c.turn > own).values(turn=own))
 
     def _next_turn(self, user: str, lane: int) -> sa.ScalarSelect[int]:
         """The turn of a user's next job: after the user's own jobs, and after the last turn that has begun.
@@ -208,13 +200,6 @@ class JobStore:
             ]
 
     @only_reads
-    def is_unfinished(self, job_id: str) -> bool:
-        """Whether there is such a job, and something left to do for it."""
-        query = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.state.in_(UNFINISHED))
-        with self._database.reading.connect() as connection:
-            return connection.execute(query).first() is not None
-
-    @only_reads
     def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
         query = sa.select(sa.func.count()).where(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
@@ -282,9 +267,9 @@ class JobStore:
             return list(connection.execute(sa.select(job_table.c.id).where(old).limit(AT_ONCE)).scalars())
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Forgets jobs, with their requests and outputs."""
+        """Forgets jobs, with their requests, steps and outputs."""
         with self._database.engine.begin() as connection:
-            for table in (request_table, output_table):
+            for table in (request_table, step_table, output_table):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
             connection.execute(sa.delete(job_table).where(job_table.c.id.in_(ids)))
 

@@ -1,11 +1,7 @@
 """The tables of jobs; `services/common/jobs/migrations` creates them."""
 
-from typing import Literal
-
 import sqlalchemy as sa
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-UNFINISHED: tuple[State, ...] = ("queued", "running")
 LANE_TURNS = 1_000_000_000
 
 metadata = sa.MetaData()
@@ -53,6 +49,7 @@ job_table = sa.Table(
     sa.Index("job_user_turn", "user", "turn"),
     sa.Index("job_not_before", "not_before"),
     sa.Index("job_held", "held", "user", "turn"),
+    sa.Index("job_next", "state", "held", "turn", "created_at"),
 )
 
 request_table = sa.Table(
@@ -76,4 +73,13 @@ output_table = sa.Table(
     sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("content", sa.JSON, nullable=False),
+)
+
+step_table = sa.Table(
+    "job_step",
+    metadata,
+    sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    # `{"result": …}` or `{"error": …}`.
+    sa.Column("outcome", sa.JSON, nullable=False),
 )

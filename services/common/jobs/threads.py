@@ -25,7 +25,7 @@ class JobStoreThreads:
         self._beat = ThreadPoolExecutor(1, "jobs-beat")
 
     async def call(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls a method of a store, or of the engine, with this task's context; it writes unless `only_reads`."""
+        """Calls a method of a store with this task's context; it writes unless `only_reads`."""
         pool = self._readers if getattr(method, "only_reads", False) else self._writers
         return await _call_in(pool, method, *arguments, **options)
 

@@ -1,11 +1,9 @@
 """Queued jobs that may not start yet: until their next attempt is due, or until others of their user have ended.
 
-The engine hands such a job out like any other. The worker leaves it alone (`hold`), and resumes it once it may start
-(`take_due`, `admit`). The table keeps both marks, so they survive every process. Each function here runs within a
-transaction of its caller.
+The table keeps both marks, so they survive every process. Each function here runs within a transaction of its caller.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,23 +15,27 @@ from services.common.jobs.tables import LANE_TURNS, job_table
 AT_ONCE = 500
 LANES = (INTERACTIVE, BATCH)
 
-Claimed = sa.Select[tuple[str, int]]
-"""`id` of the jobs that the engine holds to be running, and the `moment` at which it last touched each."""
-Claim = tuple[int, int]
-"""The version of such a job, and that moment."""
-
 READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_table.c.not_before.is_(None))
 """Jobs that start when it is their turn."""
 
 
-def is_due(now: sa.ColumnElement[float], longest_seconds: float) -> sa.ColumnElement[bool]:
-    """Jobs for whose next attempt it is time.
+def in_turn(
+    now: sa.ColumnElement[float], longest_seconds: float, left: Collection[str] = ()
+) -> sa.Select[tuple[str, str, int]]:
+    """Id, user and turn of jobs that may start, first the next.
 
     Args:
         now: the database's time of day.
-        longest_seconds: no job waits longer than this; where one seems to, the clock has gone back.
+        longest_seconds: no job waits longer for its next attempt; where one seems to, the clock has gone back.
+        left: ids of jobs to leave out.
     """
-    return sa.or_(job_table.c.not_before <= now, job_table.c.not_before > now + longest_seconds)
+    not_before = job_table.c.not_before
+    is_due = sa.or_(not_before.is_(None), not_before <= now, not_before > now + longest_seconds)
+    query = sa.select(job_table.c.id, job_table.c.user, job_table.c.turn)
+    query = query.where(job_table.c.state == "queued", job_table.c.held.is_(False), is_due)
+    if left:
+        query = query.where(job_table.c.id.not_in(left))
+    return query.order_by(job_table.c.turn, job_table.c.created_at)
 
 
 def lane_of(turn: int) -> int:
@@ -61,22 +63,38 @@ def _change(now: sa.ColumnElement[float]) -> sa.Update:
     return sa.update(job_table).values(changed_at=now, version=job_table.c.version + 1)
 
 
-def hold(connection: Connection, job_id: str, at_once: int, now: sa.ColumnElement[float]) -> bool:
-    """Holds a queued job back if its user has `at_once` jobs of its lane running already."""
-    columns = (job_table.c.user, job_table.c.turn, job_table.c.state)
-    user = connection.execute(sa.select(job_table.c.user).where(job_table.c.id == job_id)).scalar()
-    if user is None:
-        return False
-    lock_user(connection, user)
-    job = connection.execute(sa.select(*columns).where(job_table.c.id == job_id)).one()
-    if job.state != "queued" or _room(connection, user, lane_of(job.turn), at_once) > 0:
-        return False
-    connection.execute(_change(now).where(job_table.c.id == job_id).values(held=True))
-    return True
+def next_job(
+    connection: Connection, at_once: int, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]
+) -> str | None:
+    """The id of the job that starts next, which nobody else takes until the transaction ends.
+
+    Args:
+        connection: in a transaction that writes.
+        at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
+        ready: jobs that may start, see `in_turn`.
+        now: the time.
+    """
+    first = ready.limit(1).with_for_update(skip_locked=True)
+    while job := connection.execute(first).first():
+        job_id: str = job.id
+        if not at_once:
+            return job_id
+        # After the lock of the job: nobody who holds a user's lock waits for a job that may start.
+        lock_user(connection, job.user)
+        if _room(connection, job.user, lane_of(job.turn), at_once) > 0:
+            return job_id
+        _hold_back(connection, ready.where(_in_lane(job.user, lane_of(job.turn))), now)
+    return None
 
 
-def admit(connection: Connection, user: str, at_once: int, now: sa.ColumnElement[float]) -> list[str]:
-    """Ids of a user's jobs that were held back and may start now; the caller resumes them."""
+def _hold_back(connection: Connection, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]) -> None:
+    """Holds jobs back, those that others are about to take excepted."""
+    ids = ready.with_for_update(skip_locked=True).with_only_columns(job_table.c.id)
+    connection.execute(_change(now).where(job_table.c.id.in_(ids)).values(held=True, not_before=None))
+
+
+def admit(connection: Connection, user: str, at_once: int, now: sa.ColumnElement[float]) -> None:
+    """Lets a user's jobs start that were held back and for which there is room now."""
     lock_user(connection, user)
     admitted: list[str] = []
     for lane in LANES:
@@ -87,33 +105,12 @@ def admit(connection: Connection, user: str, at_once: int, now: sa.ColumnElement
             admitted += connection.execute(first.limit(room)).scalars()
     for ids in _chunks(admitted):
         connection.execute(_change(now).where(job_table.c.id.in_(ids)).values(held=False))
-    return admitted
 
 
 def users_held_back(connection: Connection) -> list[str]:
     """Users who have jobs that were held back."""
     held = sa.and_(job_table.c.held.is_(True), job_table.c.state == "queued")
     return list(connection.execute(sa.select(job_table.c.user).where(held).distinct()).scalars())
-
-
-def take_due(connection: Connection, now: sa.ColumnElement[float], longest_seconds: float) -> list[str]:
-    """Ids of jobs whose next attempt is due (see `is_due`), each for one caller, which resumes them."""
-    due = sa.and_(is_due(now, longest_seconds), job_table.c.state == "queued")
-    ids = connection.execute(sa.select(job_table.c.id).where(due).limit(AT_ONCE)).scalars().all()
-    if not ids:
-        return []
-    taken = _change(now).where(job_table.c.id.in_(ids), due).values(not_before=None).returning(job_table.c.id)
-    return list(connection.execute(taken).scalars())
-
-
-def forgotten(connection: Connection, claimed: Claimed) -> dict[str, Claim]:
-    """Jobs that may start, but that the engine holds to be running, by id.
-
-    Most are about to begin. If one stays as it is, its worker died before it began it.
-    """
-    taken = claimed.subquery()
-    query = sa.select(job_table.c.id, job_table.c.version, taken.c.moment).join(taken, job_table.c.id == taken.c.id)
-    return {row.id: (row.version, row.moment) for row in connection.execute(query.where(READY).limit(AT_ONCE))}
 
 
 def places(connection: Connection) -> dict[str, int]:

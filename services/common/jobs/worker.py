@@ -1,6 +1,7 @@
-"""Does the jobs that the engine hands to this process: an attempt begins, its progress is written, it ends."""
+"""Takes jobs from the queue and does them: an attempt begins, its progress is written, it ends."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,20 +15,21 @@ from services.common.errors import Code, DeviceError, DeviceNotReadyError, StemT
 from services.common.jobs import metrics
 from services.common.jobs.active import ActiveJobs
 from services.common.jobs.context import JobContext
-from services.common.jobs.dispatch import Dispatcher
 from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import RetryPolicy
-from services.common.jobs.store import JobStore
-from services.common.jobs.tables import State
+from services.common.jobs.states import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import request_context, tracing
 
+POLL_SECONDS = 0.2
 REPORT_SECONDS = 0.1
-LEFT_SECONDS, REST_SECONDS = 60.0, 2.0
-"""A worker whose device failed at a job leaves it to other busy workers for so long, and looks again so often."""
+LEFT_SECONDS = 60.0
+"""A worker whose device failed at a job leaves it to other busy workers for so long."""
+END_SECONDS = 5.0
+"""What attempts get to stop, beyond the grace of their jobs."""
 OUR_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
 """Codes of errors that somebody who operates StemTube must look at."""
 
@@ -44,10 +46,8 @@ class Worker:
     Args:
         service: whose jobs they are.
         handlers: by kind of job.
-        store: of the jobs.
-        leases: of the same queue.
-        dispatcher: likewise.
-        threads: in which all of these block.
+        leases: of the queue.
+        threads: in which they block.
         active: the jobs of this process.
         slots: jobs at a time.
         per_user: jobs of a user that run at a time, in all processes together; 0: any number.
@@ -61,9 +61,7 @@ class Worker:
         self,
         service: str,
         handlers: Mapping[str, Handler],
-        store: JobStore,
         leases: LeaseStore,
-        dispatcher: Dispatcher,
         threads: JobStoreThreads,
         active: ActiveJobs,
         *,
@@ -76,9 +74,7 @@ class Worker:
     ) -> None:
         self._service = service
         self._handlers = handlers
-        self._store = store
         self._leases = leases
-        self._dispatcher = dispatcher
         self._threads = threads
         self._active = active
         self._slots = slots
@@ -88,51 +84,90 @@ class Worker:
         self._retry = retry
         self._needs = needs
         self._on_change = on_change
-        self._beginning = asyncio.Lock()
-        self._resting_until = 0.0
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._wake = asyncio.Event()
         self._faulted: dict[str, tuple[int, float]] = {}
 
     def limit(self, jobs: int) -> None:
         """Takes no more than so many jobs at a time from now on."""
         self._limit = jobs
+        self._wake.set()
 
-    def room(self) -> int:
-        """How many jobs this process may run now."""
-        if not self._needs.are_met or time.monotonic() < self._resting_until:
-            return 0
-        return self._limit
+    def wake(self) -> None:
+        """Has the worker look for a job at once, because one may start now."""
+        self._wake.set()
 
-    async def run(self, job_id: str) -> None:
-        """Makes an attempt at a job that the engine has handed out.
+    def start(self) -> None:
+        """Begins to take jobs."""
+        self._taking = asyncio.create_task(self._take_jobs())
 
-        Raises:
-            CancelledError: the job is not done; the engine must not take it for done.
-        """
-        if await self._leaves_to_others(job_id):
-            await self._dispatcher.resume([job_id])
-            raise asyncio.CancelledError
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
+        if self._taking:
+            self._is_stopping = True
+            self._wake.set()
+            await self._taking
+        await self._active.wait(grace_seconds)
+        await self._give_all_back()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=END_SECONDS)
+
+    async def _take_jobs(self) -> None:
+        """Claims the next job whenever there is room, until the worker stops."""
+        while not self._is_stopping:
+            self._wake.clear()
+            if await self._take_job():
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
+
+    async def _take_job(self) -> bool:
+        """Starts an attempt at the next job; False if there is none, or no room."""
+        if len(self._attempts) >= self._limit or not self._needs.are_met:
+            return False
         lease = uuid.uuid4().hex
-        async with self._beginning:  # in turn, or a later job of a user could keep an earlier one waiting
-            record = await self._threads.call(self._leases.begin, job_id, lease, self._per_user)
+        try:
+            left = await self._left_to_others()
+            record = await self._threads.call(self._leases.claim, lease, self._per_user, left)
+        except DBAPIError as error:
+            log.warning("cannot look for jobs; trying again", error=type(error.orig).__name__)
+            return False
+        except Exception:
+            log.exception("cannot look for jobs; trying again")
+            return False
         if record is None:
-            if await self._threads.call(self._store.is_unfinished, job_id):
-                raise asyncio.CancelledError  # it waits
-            return
-        context = JobContext(record, lease, self._leases, self._retry, self._needs)
+            return False
+        context = JobContext(record, lease, self._leases, self._threads, self._retry, self._needs)
+        task = asyncio.create_task(self._run(context, record))
+        self._active.add(context, task)
+        self._attempts.add(task)
+        task.add_done_callback(lambda task: self._end_attempt(context, task))
+        return True
+
+    def _end_attempt(self, context: JobContext, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        self._active.remove(context)  # a task that was cancelled before it began has not
+        if not task.cancelled() and (error := task.exception()):
+            log.error("an attempt ended with an error", job=context.job_id, exc_info=error)
+        self._wake.set()
+
+    async def _run(self, context: JobContext, record: JobRecord) -> None:
         parent = request_context.bind_origin(record.origin or {})
-        structlog.contextvars.bind_contextvars(job=job_id, user=record.user)
+        structlog.contextvars.bind_contextvars(job=record.id, user=record.user)
         with tracing.span(
             f"job {record.kind}",
-            kind="consumer",
+            kind=tracing.SpanKind.CONSUMER,
             parent=parent,
-            job=job_id,
+            job=record.id,
             queue=self._service,
             attempt=record.attempts,
         ) as span:
             await self._attempt(context, record, span)
 
     async def _attempt(self, context: JobContext, record: JobRecord, span: tracing.Span) -> None:
-        self._active.add(context)
         log.info("job started", kind=record.kind, attempt=record.attempts)
         if record.attempts == 1 and record.started_at:
             metrics.WAIT_SECONDS.labels(self._service, record.kind).observe(record.started_at - record.created_at)
@@ -140,28 +175,29 @@ class Worker:
         try:
             state, result, error = await self._handle(context, record.kind)
             await self._write_report(context)
+            context.is_ending = True
             if state == "queued" and error:
                 await self._put_back(context, error)
-                raise asyncio.CancelledError
+                return
             finished = await self._threads.call(
                 self._leases.finish, context.job_id, context.lease, state, result, error
             )
-        except Exception as fault:
+        except Exception:
             # Another worker takes over once the lease is silent.
             log.exception("job could not be ended")
-            raise asyncio.CancelledError from fault
+            return
         finally:
             context.stop()
             self._active.remove(context)
             self._on_change()
         if not finished:
-            span.set(state="lease lost")
+            span.set_attribute("state", "lease lost")
             log.info("job lease lost")  # or cancelled
-            raise asyncio.CancelledError
-        await self._dispatcher.admit(record.user)
-        span.set(state=state)
+            return
+        await self.admit(record.user)
+        span.set_attribute("state", state)
         if error:
-            span.fail(error["reason"])
+            tracing.mark_failed(span, error["reason"])
         metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
         metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
         _log_end(record, state, error)
@@ -180,7 +216,7 @@ class Worker:
                 raise asyncio.CancelledError from None
             return "failed" if context.is_final(error) else "queued", None, error_detail(error)
         except DBAPIError as error:
-            # The engine could not keep the outcome of a step. What was done since the last one is done again.
+            # The outcome of a step could not be kept for long. What was done since the last one is done again.
             log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
             await self._give_back(context)
             raise asyncio.CancelledError from None
@@ -200,7 +236,7 @@ class Worker:
         put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
         if await self._threads.call(put_back):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
-            await self._dispatcher.admit(context.user)
+            await self.admit(context.user)
 
     async def _after_device_error(self, context: JobContext, error: DeviceError) -> Ending:
         """Gives the job back for another worker to do, unless no device seems able to do it."""
@@ -214,36 +250,39 @@ class Worker:
         await self._give_back(context, device_fault=began)
         raise asyncio.CancelledError
 
-    async def _leaves_to_others(self, job_id: str) -> bool:
-        """Whether a job that has just been taken is put back.
+    async def _left_to_others(self) -> list[str]:
+        """Ids of jobs at which the devices of this process failed, while other workers are busy.
 
-        It is if no more jobs are to be taken. It also is if the devices of this process failed at the job while other
-        workers are busy: an idle one would have taken it already.
+        An idle one would have taken them already.
         """
         now = time.monotonic()
         self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
-        if len(self._active) >= self._limit:
-            return True
-        if job_id not in self._faulted or self._faulted[job_id][0] < self._slots:
-            return False
+        faulted = [job_id for job_id, (times, _) in self._faulted.items() if times >= self._slots]
+        if not faulted:
+            return []
         own = [context.job_id for context in self._active]
-        if not await self._threads.call(self._leases.others_work, own, self._lease_seconds):
-            return False
-        self._resting_until = now + REST_SECONDS
-        return True
+        others_work: bool = await self._threads.call(self._leases.others_work, own, self._lease_seconds)
+        return faulted if others_work else []
+
+    async def admit(self, user: str) -> None:
+        """Lets jobs of a user start that there is room for now; the heartbeat finds those that are forgotten here."""
+        if self._per_user:
+            try:
+                await self._threads.call(self._leases.admit, user, self._per_user)
+            except DBAPIError as error:
+                log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
+            self._wake.set()
 
     async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
         give = self._leases.hand_on if device_fault else self._leases.release
         if await self._threads.call(give, context.job_id, context.lease):
-            await self._dispatcher.resume([context.job_id])
             log.info("job given back", job=context.job_id)
         self._active.stop(context.job_id, context.lease)
 
-    async def give_all_back(self) -> None:
+    async def _give_all_back(self) -> None:
         """Stops all jobs in hand and returns them to the queue."""
         contexts = list(self._active)
         ids = await self._threads.call(self._leases.release_all, [(job.job_id, job.lease) for job in contexts])
-        await self._dispatcher.resume(ids)
         for context in contexts:
             self._active.stop(context.job_id, context.lease)
         if ids:

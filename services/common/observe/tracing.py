@@ -1,66 +1,33 @@
 """Traces: where a request has been, with the jobs that came of it, and how long each place took.
 
 A span is one piece of work with a beginning and an end; spans know what they are part of, across processes by W3C's
-`traceparent`. They go to a collector by OTLP (`otlp`, which needs the extra `tracing`). Without a collector in the
-settings nothing of OpenTelemetry is imported, and a span is one comparison.
+`traceparent`. Where a collector is set, OpenTelemetry's SDK sends them to it (`otlp`, which needs the extra `tracing`).
+Elsewhere the SDK is not imported, and a span is one comparison.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Literal, Protocol
+
+from opentelemetry.trace import INVALID_SPAN, StatusCode, Tracer, format_trace_id, get_current_span
+from opentelemetry.trace import Span as Span
+from opentelemetry.trace import SpanKind as SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
 from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
 
-Kind = Literal["internal", "server", "producer", "consumer"]
-Value = str | int | float | bool
+NO_SPAN: AbstractContextManager[Span] = contextlib.nullcontext(INVALID_SPAN)
+"""For work that no trace shows."""
+_PROPAGATOR = TraceContextTextMapPropagator()
 
-
-class Span(Protocol):
-    """A piece of work that goes on."""
-
-    def set(self, **facts: Value) -> None:
-        """Adds facts."""
-        ...
-
-    def fail(self, reason: str) -> None:
-        """Says that the work failed."""
-        ...
-
-
-class Tracer(Protocol):
-    """Makes spans and sends them off."""
-
-    def span(self, name: str, kind: Kind, parent: str, facts: dict[str, Value]) -> AbstractContextManager[Span]:
-        """A span, for as long as the context lasts."""
-        ...
-
-    def traceparent(self) -> str:
-        """The present span for other processes; empty if there is none."""
-        ...
-
-    def trace_id(self) -> str:
-        """The trace of the present span; empty if there is none."""
-        ...
-
-    def close(self) -> None:
-        """Sends off what has not been sent."""
-        ...
-
-
-class _NoSpan:
-    def set(self, **facts: Value) -> None:
-        pass
-
-    def fail(self, reason: str) -> None:
-        pass
-
-
-NO_SPAN: AbstractContextManager[Span] = contextlib.nullcontext(_NoSpan())
-"""What is not to be seen in any trace."""
-# Of the process, as logging is: spans are made where nobody could pass a tracer on.
+# Of the process, as logging is: spans are made where nobody could pass a tracer on. Not OpenTelemetry's own provider
+# of the process, which can be set once only.
 _tracer: Tracer | None = None
+_shut_down: Callable[[], None] | None = None
 _settings = TracingSettings()
 
 
@@ -74,10 +41,9 @@ def configure_tracing(settings: TracingSettings, service: str) -> None:
     Raises:
         PreconditionError: the extra `tracing` is not installed (reason NO_TRACING).
     """
-    global _settings, _tracer
-    if _tracer:
-        _tracer.close()
-    _settings, _tracer = settings, None
+    global _settings, _tracer, _shut_down
+    close()
+    _settings, _tracer, _shut_down = settings, None, None
     if settings.otlp_url:
         try:
             otlp = import_module("services.common.observe.otlp")
@@ -87,7 +53,8 @@ def configure_tracing(settings: TracingSettings, service: str) -> None:
                 "no STEMTUBE_TRACING__OTLP_URL.",
                 "NO_TRACING",
             ) from error
-        _tracer = otlp.OtlpTracer(settings, service)
+        provider = otlp.create_provider(settings, service)
+        _tracer, _shut_down = provider.get_tracer("stemtube"), provider.shutdown
 
 
 def present_settings() -> TracingSettings:
@@ -95,29 +62,58 @@ def present_settings() -> TracingSettings:
     return _settings
 
 
-def span(name: str, *, kind: Kind = "internal", parent: str = "", **facts: Value) -> AbstractContextManager[Span]:
+def span(
+    name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: str = "", **attributes: AttributeValue
+) -> AbstractContextManager[Span]:
     """A span, part of the present one, for as long as the context lasts; it has failed if an exception leaves it.
 
     Args:
-        name: of the kind of work; what differs from time to time is a fact.
+        name: of the kind of work; what differs from time to time is an attribute.
         kind: of the work.
         parent: `traceparent` of the span in another process that it is part of.
-        facts: what else is known.
+        attributes: what else is known.
     """
-    return _tracer.span(name, kind, parent, facts) if _tracer else NO_SPAN
+    return _span(_tracer, name, kind, parent, attributes) if _tracer else NO_SPAN
+
+
+@contextlib.contextmanager
+def _span(
+    tracer: Tracer, name: str, kind: SpanKind, parent: str, attributes: dict[str, AttributeValue]
+) -> Iterator[Span]:
+    outside = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
+    with tracer.start_as_current_span(
+        name, outside, kind, attributes, record_exception=False, set_status_on_exception=False
+    ) as made:
+        try:
+            yield made
+        except (asyncio.CancelledError, GeneratorExit):
+            made.set_attribute("cancelled", True)
+            raise
+        except Exception as error:
+            # Not its text, which may hold what is no business of a collector's.
+            mark_failed(made, getattr(error, "reason", type(error).__name__))
+            raise
+
+
+def mark_failed(failed: Span, reason: str) -> None:
+    """Says that the work of a span failed."""
+    failed.set_status(StatusCode.ERROR, reason)
 
 
 def traceparent() -> str:
     """The present span for other processes, as W3C's Trace Context writes it; empty if there is none."""
-    return _tracer.traceparent() if _tracer else ""
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers)
+    return headers.get("traceparent", "")
 
 
 def trace_id() -> str:
     """The trace of the present span, 32 hexadecimal digits; empty if there is none."""
-    return _tracer.trace_id() if _tracer else ""
+    present = get_current_span().get_span_context()
+    return format_trace_id(present.trace_id) if present.is_valid else ""
 
 
 def close() -> None:
-    """Sends off what has not been sent; may take some seconds if the collector does not answer."""
-    if _tracer:
-        _tracer.close()
+    """Sends what has not been sent; may take some seconds if the collector does not answer."""
+    if _shut_down:
+        _shut_down()

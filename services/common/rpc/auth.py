@@ -255,9 +255,14 @@ class TokenVerifier:
             self._keys = await self._fetch_keys()
             self._ended = await self._fetch_ended()
         except StemTubeError as error:
-            log.warning("auth does not tell what is valid", reason=error.reason, detail=error.message)
+            log.warning(
+                "cannot fetch signing keys and ended sessions; tokens with known keys stay valid",
+                reason=error.reason,
+                detail=error.message,
+            )
+        # Nobody awaits this task, so an unexpected error, such as a key that cannot be read, would not be seen.
         except Exception:
-            log.exception("auth does not tell what is valid")
+            log.exception("cannot fetch signing keys and ended sessions; tokens with known keys stay valid")
         else:
             self._fetched_at = time.monotonic()
 

@@ -16,7 +16,7 @@ from services.common.errors import Code, StemTubeError
 from services.common.rpc.auth import PublicKeys, ServiceIdentity
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 from services.common.rpc.tls import channel_credentials
-from stemtube.auth.v1 import auth_pb2, auth_pb2_grpc
+from stemtube.auth.v1 import access_token_pb2, access_token_pb2_grpc, session_pb2, session_pb2_grpc
 
 CALL_SECONDS = 20.0
 SERVICE_CONFIG = {
@@ -34,7 +34,7 @@ SERVICE_CONFIG = {
             },
         },
         # A second try with a refresh token that the first has spent would end the user's session.
-        {"name": [{"service": "stemtube.auth.v1.AuthService", "method": "Refresh"}]},
+        {"name": [{"service": "stemtube.auth.v1.SessionService", "method": "Refresh"}]},
     ],
 }
 CHANNEL_OPTIONS = (
@@ -136,7 +136,8 @@ class AuthClient:
     """What every service asks of auth: the signing keys, what has ended, and a token of its own."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
-        self._stub: Any = auth_pb2_grpc.AuthServiceStub(channel)
+        self._access_tokens: Any = access_token_pb2_grpc.AccessTokenServiceStub(channel)
+        self._sessions: Any = session_pb2_grpc.SessionServiceStub(channel)
         self._service = service
         self._secret = secret
 
@@ -147,7 +148,8 @@ class AuthClient:
             RemoteError: auth does not answer.
         """
         try:
-            answer = await self._stub.ListSigningKeys(auth_pb2.ListSigningKeysRequest(), timeout=CALL_SECONDS)
+            request = access_token_pb2.ListSigningKeysRequest()
+            answer = await self._access_tokens.ListSigningKeys(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise domain_error(error) from error
         return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
@@ -163,8 +165,8 @@ class AuthClient:
         """
         metadata = await identity.metadata()
         try:
-            answer = await self._stub.ListEndedSessions(
-                auth_pb2.ListEndedSessionsRequest(), metadata=metadata, timeout=CALL_SECONDS
+            answer = await self._sessions.ListEndedSessions(
+                session_pb2.ListEndedSessionsRequest(), metadata=metadata, timeout=CALL_SECONDS
             )
         except grpc.aio.AioRpcError as error:
             raise domain_error(error) from error
@@ -176,9 +178,9 @@ class AuthClient:
         Raises:
             RemoteError: auth does not answer, or does not know the secret.
         """
-        request = auth_pb2.IssueServiceTokenRequest(service=self._service, secret=self._secret)
+        request = access_token_pb2.IssueServiceTokenRequest(service=self._service, secret=self._secret)
         try:
-            answer = await self._stub.IssueServiceToken(request, timeout=CALL_SECONDS)
+            answer = await self._access_tokens.IssueServiceToken(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise domain_error(error) from error
         return answer.access_token, answer.expires_in.ToTimedelta().total_seconds()

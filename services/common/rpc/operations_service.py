@@ -129,4 +129,4 @@ def with_operations(
         service.register(server)
         operations_pb2_grpc.add_OperationsServiceServicer_to_server(OperationsService(work, models), server)
 
-    return replace(service, register=register, further=(NAME,))
+    return replace(service, register=register, further=(*service.further, NAME))

@@ -12,6 +12,7 @@ from services.common.errors import DataLossError, UnavailableError
 from services.common.jobs import metrics
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobQueue
+from services.common.limits import MAX_WORK_ITEMS
 from services.common.observe import telemetry
 from services.common.rpc.auth import ServiceIdentity, TokenVerifier
 from services.common.rpc.client import AuthClient, open_channel
@@ -20,8 +21,6 @@ from services.common.rpc.operations_service import Models, with_operations
 from services.common.rpc.server import Service, serve, stop_signal
 from services.common.storage import damaged_files
 from stemtube.operations.v1 import operations_pb2
-
-MAX_WORK_ITEMS = 200
 
 
 class Worker(Protocol):

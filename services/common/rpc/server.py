@@ -17,9 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.config import NetworkSettings, split_address
-from services.common.errors import (
-    PreconditionError,
-)
+from services.common.errors import PreconditionError
 from services.common.observe import telemetry
 from services.common.rpc import peers, tls
 from services.common.rpc.auth import TokenVerifier
@@ -43,7 +41,7 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Who pings more often is told to calm down at the third time, and who says nothing at first is not waited for.
+    # A client that pings more often is disconnected at its third ping.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.server_handshake_timeout_ms", 20_000),
@@ -57,12 +55,12 @@ class Service:
     """What a process serves.
 
     Args:
-        name: full name in the contracts (`stemtube.auth.v1.AuthService`).
-        register: adds the servicer to a server.
+        name: full name of its first gRPC service (`stemtube.auth.v1.SessionService`).
+        register: adds the servicers to a server.
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
             `write` as its name says.
-        further: full names of what `register` adds besides.
+        further: full names of the other gRPC services that `register` adds.
         max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
     """
 
@@ -130,8 +128,8 @@ async def start(
     network = network or NetworkSettings()
     if not (network.tls_dir or network.plain or peers.is_loopback(split_address(listen)[0])):
         raise PreconditionError(
-            f"{listen} is in reach of other machines: give STEMTUBE_NETWORK__TLS_DIR, "
-            "or STEMTUBE_NETWORK__PLAIN=true where the network itself keeps others out.",
+            f"Other machines can reach {listen}: set STEMTUBE_NETWORK__TLS_DIR, "
+            "or STEMTUBE_NETWORK__PLAIN=true if the network itself keeps others out.",
             "NO_TLS",
         )
     options = [*SERVER_OPTIONS, ("grpc.max_receive_message_length", service.max_request_bytes)]
@@ -149,13 +147,14 @@ async def start(
             else server.add_insecure_port(listen)
         )
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {listen}: is another process there?") from error
+        raise OSError(f"cannot listen on {listen}: is another process listening there?") from error
     http = await telemetry.HealthServer.start(health_listen, routes)
     http.problem = damaged_files.or_damage(database, problem)
     await server.start()
-    for name in ("", service.name):
+    served = (service.name, *service.further)
+    for name in ("", *served):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    watching = asyncio.create_task(_end_service_when_damaged(database, health_servicer, service.name))
+    watching = asyncio.create_task(_end_service_when_damaged(database, health_servicer, served))
     http.ready = True
     log.info("serving", address=f"{listen.rpartition(':')[0]}:{port}", health_port=http.port)
     return RunningServer(server, health_servicer, http, port, draining, watching)
@@ -208,16 +207,19 @@ async def serve(
     try:
         await stop_signal()
     finally:
-        log.info("draining")
+        log.info("draining", grace_seconds=grace_seconds)
         await asyncio.gather(server.stop(grace_seconds), *([when_draining()] if when_draining else []))
 
 
-async def _end_service_when_damaged(database: Path | None, servicer: health.aio.HealthServicer, service: str) -> None:
-    """Has health say so of the service, not of the process (""), which lives: a restart would not mend the file."""
+async def _end_service_when_damaged(
+    database: Path | None, servicer: health.aio.HealthServicer, services: Iterable[str]
+) -> None:
+    """Has health say so of the services, not of the process (""), which lives: a restart would not mend the file."""
     while True:
         await asyncio.sleep(DAMAGE_SECONDS)
         if damaged_files.fault_in(database):
-            await servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+            for service in services:
+                await servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
             return
 
 

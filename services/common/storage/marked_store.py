@@ -1,14 +1,17 @@
 """The object store of a library: a marker tells it from the folder of a missing volume, or from another bucket."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.common.config import Settings
 from services.common.errors import NotFoundError, UnavailableError
 from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import ObjectStore, open_store
+from services.common.storage.spool import Spool
+from services.common.storage.writer import ObjectWriter
 
 MARKER = "library-id"
 """The object whose content says which library a store belongs to."""
@@ -103,10 +106,18 @@ class MarkedStore(ObjectStore):
             yield info
         await self._expect_marker()
 
-    async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+    @contextlib.asynccontextmanager
+    async def writer(self, *arguments: Any, **more: Any) -> AsyncIterator[ObjectWriter]:
+        """As `ObjectStore.writer`, in the right store."""
         await self.expect_right_store()
-        size = await super()._upload(key, pieces, content_type)
+        async with super().writer(*arguments, **more) as writer:
+            yield writer
         # A volume that went away meanwhile has left its empty directory, which has the bytes now.
+        await self.expect_right_store()
+
+    async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
+        await self.expect_right_store()
+        size = await super()._put_spool(key, spool, content_type)
         await self.expect_right_store()
         return size
 

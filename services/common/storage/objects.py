@@ -37,10 +37,11 @@ from services.common.storage.object_info import (
     unavailable,
 )
 from services.common.storage.remote_file import RemoteFile
+from services.common.storage.spool import Spool
+from services.common.storage.writer import PART_BYTES, ObjectWriter
 
 CHUNK_BYTES = 1024 * 1024
-# S3 asks for parts of 5 MiB at least; two in flight keep an upload below 25 MiB of memory.
-_PART_BYTES = 8 * 1024 * 1024
+# Keeps an upload to S3 below 25 MiB of memory.
 _PARTS_IN_FLIGHT = 2
 _DELETE_BATCH = 500
 _REQUEST_TIMEOUT = timedelta(minutes=2)
@@ -128,14 +129,17 @@ class ObjectStore:
             UnavailableError: the reason says what is wrong.
         """
 
-    async def put(self, key: str, data: bytes | Path | AsyncIterator[bytes], content_type: str | None = None) -> int:
+    async def put(
+        self, key: str, data: bytes | Path | Spool | AsyncIterator[bytes], content_type: str | None = None
+    ) -> int:
         """Stores an object, replacing what was there; a large one goes up in parts and is never held in memory.
 
         If `data` raises, or this call is cancelled, what was sent so far is thrown away and an older object stays.
 
         Args:
             key: of the object.
-            data: its bytes, a local file with them, or an iterator over pieces of them.
+            data: its bytes, a local file with them, or an iterator over pieces of them. A spool of this store is not
+                written again if it can be linked; it can only be cleared then.
             content_type: MIME type, kept where the store can keep it (S3).
 
         Returns:
@@ -147,34 +151,65 @@ class ObjectStore:
             Exception: whatever `data` raises.
         """
         check_key(key)
+        if isinstance(data, Spool):
+            return await self._put_spool(key, data, content_type)
         if isinstance(data, bytes):
             data = _pieces_of_bytes(data)
         if isinstance(data, Path):
-            async with contextlib.aclosing(_pieces_of_file(data)) as pieces:
-                return await self._upload(key, pieces, content_type)
-        return await self._upload(key, data, content_type)
+            async with contextlib.aclosing(pieces_of_file(data)) as pieces:
+                return await self._put_pieces(key, pieces, content_type)
+        return await self._put_pieces(key, data, content_type)
 
-    async def _upload(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+    async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
+        if self._root is not None and spool.is_linkable:
+            # There may be such an object already, or another file system.
+            with contextlib.suppress(OSError):
+                await spool.link(self._root / key)
+                return spool.size
+        return await self._put_pieces(key, spool.pieces(), content_type)
+
+    async def _put_pieces(self, key: str, pieces: AsyncIterator[bytes], content_type: str | None) -> int:
+        async with self.writer(key, content_type) as writer:
+            async for piece in pieces:
+                await writer.write(piece)
+        return writer.size
+
+    @contextlib.asynccontextmanager
+    async def writer(
+        self, key: str, content_type: str | None = None, parts_in_flight: int = _PARTS_IN_FLIGHT
+    ) -> AsyncIterator[ObjectWriter]:
+        """Writes an object, which appears at the end of the block, or never if that raises.
+
+        Args:
+            key: of the object.
+            content_type: MIME type, kept where the store can keep it (S3).
+            parts_in_flight: parts of PART_BYTES that may be on their way to S3 when the next byte is written.
+
+        Raises:
+            InvalidInputError: reason BAD_KEY.
+            UnavailableError: the storage does not take it.
+        """
+        check_key(key)
         attributes = {"Content-Type": content_type} if content_type and self._root is None else None
         # A directory has no least size of parts.
-        part = _PART_BYTES if self._root is None else CHUNK_BYTES
-        writer = obstore.open_writer_async(
-            self._store, key, attributes=attributes, buffer_size=part, max_concurrency=_PARTS_IN_FLIGHT
+        part = PART_BYTES if self._root is None else CHUNK_BYTES
+        file = obstore.open_writer_async(
+            self._store, key, attributes=attributes, buffer_size=part, max_concurrency=parts_in_flight
         )
-        size = 0
+        writer = ObjectWriter(key, file, part)
         try:
-            async for piece in pieces:
-                with storage_errors(key):
-                    await writer.write(piece)
-                size += len(piece)
+            yield writer
         except BaseException as error:
             with contextlib.suppress(BaseError, OSError):
-                await writer.__aexit__(type(error), error, error.__traceback__)
+                await file.__aexit__(type(error), error, error.__traceback__)
             await asyncio.to_thread(self._remove_empty_directories, key)
             raise
         with storage_errors(key):
-            await writer.close()
-        return size
+            await file.close()
+
+    def spool(self) -> Spool:
+        """Where bytes wait for `put`."""
+        return Spool(self._root)
 
     async def get(self, key: str) -> bytes:
         """The whole object; for small ones.
@@ -363,7 +398,8 @@ async def _pieces_of_bytes(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _pieces_of_file(path: Path) -> AsyncGenerator[bytes, None]:
+async def pieces_of_file(path: Path) -> AsyncGenerator[bytes, None]:
+    """The bytes of a local file in pieces."""
     file = await asyncio.to_thread(path.open, "rb")
     try:
         while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):

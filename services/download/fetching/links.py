@@ -1,7 +1,6 @@
 """Fetches the audio of links, in turns, and goes on where an attempt broke off."""
 
 import asyncio
-import hashlib
 import shutil
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from services.common.compute.engine import Engine
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs.retry import TRANSIENT
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import pieces_of_file
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.fetcher import FetchWork
@@ -23,6 +22,7 @@ from services.download.fetching.turns import FetchTurns, Turn
 from services.download.locks import Locks
 from services.download.tables import Track
 from services.download.tracks.repository import SongFacts, TrackRepository
+from services.download.uploads.drafts import Drafts
 from services.download.uploads.inspection import Inspector, OnStage
 from services.download.uploads.originals import Originals, copies_of
 
@@ -53,7 +53,7 @@ class LinkFetcher:
 
     Args:
         settings: of the process.
-        objects: where the originals are kept.
+        drafts: writes what was fetched into the object store.
         library: the tracks.
         inspector: checks what was fetched.
         originals: keeps it.
@@ -62,13 +62,13 @@ class LinkFetcher:
     def __init__(
         self,
         settings: DownloadSettings,
-        objects: ObjectStore,
+        drafts: Drafts,
         library: TrackRepository,
         inspector: Inspector,
         originals: Originals,
     ) -> None:
         self._settings = settings
-        self._objects = objects
+        self._drafts = drafts
         self._library = library
         self._inspector = inspector
         self._originals = originals
@@ -162,8 +162,7 @@ class LinkFetcher:
             # A link does not tell how much there is behind it. What replaces a faulty object is counted already.
             if not track.audio_key:
                 await expect_room((await asyncio.to_thread(path.stat)).st_size)
-            digest = await asyncio.to_thread(_file_digest, path)
-            await self._objects.put(draft, path)
+            digest, _size = await self._drafts.put(draft, pieces_of_file(path), stored=True)
             facts, tags = await self._inspector.check(
                 requester.user,
                 draft,
@@ -171,6 +170,7 @@ class LinkFetcher:
                 lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done),
                 cover,
                 patient=True,
+                path=path,
             )
             if not track.audio_key:
                 await expect_room(facts.size_bytes or 0)
@@ -213,8 +213,3 @@ class LinkFetcher:
         for folder in await asyncio.to_thread(lambda: list(Path(self._partial.name).iterdir())):
             if (await asyncio.to_thread(folder.stat)).st_mtime < old:
                 await self.forget_idle_partial(folder.name)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

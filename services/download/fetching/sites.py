@@ -23,6 +23,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.limits import MAX_LINK_ENTRIES
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import copy_cookies
 from services.download.fetching.guard import Guard
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 SOCKET_SECONDS = 20
 TRIES = 5
 LONGEST_PAUSE_SECONDS = 20
-MAX_ENTRIES = 200
 # Pages and lists unpack to any size. yt-dlp takes 45 MB, its JavaScript runtime 230 MB with three million objects.
 MEMORY_BYTES = 1024**3
 # What yt-dlp fetches itself; for others it would start programs that know nothing of the guard.
@@ -197,7 +197,7 @@ class Sites:
             folder,
             use_cookies=use_cookies,
             extract_flat="in_playlist",
-            playlistend=MAX_ENTRIES,
+            playlistend=MAX_LINK_ENTRIES,
             noplaylist=False,
         ) as downloader:
             found = downloader.extract_info(url, download=False)

@@ -11,8 +11,7 @@ from services.common.errors import InvalidInputError
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, Stem, Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
-from services.download.tracks.results import relist, summary_of
-from services.download.tracks.user_tracks import no_such_track
+from services.download.tracks.results import no_such_track, relist, summary_of
 
 BACKEND = "stemtube-import"
 # Decoders of MP3 add up to 0.1 s; half a second off, a stem belongs to another song or another version of it.

@@ -1,21 +1,20 @@
 """The RPCs that take over another installation's tracks."""
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any
 
 from services.common.errors import InvalidInputError
 from services.common.rpc.auth import require_admin
-from services.download.config import DownloadSettings
 from services.download.fetching.addresses import check_link
 from services.download.importing.importing import Importer, Taken
 from services.download.tracks.edits import checked_part
 from services.download.tracks.repository import SongFacts
 from services.download.tracks.text import checked_text
 from services.download.uploads.acquire import Acquirer
-from services.download.uploads.client_streams import ClientStreams
-from services.download.uploads.service import chunks_of
+from services.download.uploads.client_streams import ClientStreams, chunks_of
 from stemtube.download.v1 import import_pb2 as pb
+from stemtube.download.v1 import import_pb2_grpc
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,13 +22,23 @@ MAX_USERS = 10_000
 MAX_IMPORTED_TITLE = 1000
 
 
-class ImportRpcs:
-    """Part of the servicer."""
+class ImportService(import_pb2_grpc.ImportServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    _settings: DownloadSettings
-    _acquirer: Acquirer
-    _importer: Importer
-    _client_streams: ClientStreams
+    Args:
+        importer: adds what is missing.
+        acquirer: checks and stores files.
+        client_streams: limits the streams that bring files.
+        allowed_hosts: hosts that links may lead to although they are not public.
+    """
+
+    def __init__(
+        self, importer: Importer, acquirer: Acquirer, client_streams: ClientStreams, allowed_hosts: Collection[str]
+    ) -> None:
+        self._importer = importer
+        self._acquirer = acquirer
+        self._client_streams = client_streams
+        self._allowed_hosts = allowed_hosts
 
     async def LookUpImport(self, request: pb.LookUpImportRequest, _context: Any) -> pb.LookUpImportResponse:
         require_admin()
@@ -91,7 +100,7 @@ class ImportRpcs:
         return await self._importer.taken(header.user_ids, url=url)
 
     async def _link(self, url: str) -> str:
-        return await check_link(url, self._settings.download.allowed_hosts)
+        return await check_link(url, self._allowed_hosts)
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

@@ -8,9 +8,10 @@ import grpc.aio
 
 from services.common.errors import InvalidInputError
 from services.common.observe import request_context
+from services.common.parts import PART_NAMES
 from services.common.rpc.auth import ServiceIdentity
 from services.common.rpc.client import CALL_SECONDS, domain_error
-from services.download.pipeline.plan import AUTO, PARTS, Plan
+from services.download.pipeline.plan import AUTO, Plan
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 
@@ -89,7 +90,7 @@ class Choices:
             self._backends = {}
             for backend in answer.backends:
                 models = [model.name for model in backend.models]
-                self._backends.setdefault(PARTS[backend.part], {})[backend.name] = models
+                self._backends.setdefault(PART_NAMES[backend.part], {})[backend.name] = models
             self._asked_at["backends"] = time.monotonic()
 
     async def _ask(self, call: Any, request: Any) -> Any:

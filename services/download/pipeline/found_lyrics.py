@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import structlog
 
-from services.download.pipeline.plan import MAX_TEXT
+from services.common.limits import MAX_LYRICS_TEXT
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ def _best(answer: Any, seconds: float) -> str:
     for entry in answer:
         if isinstance(entry, dict) and isinstance(length := entry.get("duration"), int | float):
             text = _text(entry)
-            if abs(length - seconds) <= SAME_SECONDS and 0 < len(text) <= MAX_TEXT:
+            if abs(length - seconds) <= SAME_SECONDS and 0 < len(text) <= MAX_LYRICS_TEXT:
                 near.append((abs(length - seconds), text))
     return min(near)[1] if near else ""
 

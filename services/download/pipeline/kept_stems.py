@@ -1,9 +1,8 @@
 """Stems of a finished separation become a track's, or their user's own, if there is room for them."""
 
-from typing import Any
-
 from google.protobuf.json_format import MessageToDict
 
+from services.common.jobs.messages import message_json
 from services.download.tracks.versions import KeptStems, Versions
 from services.download.upkeep.usage import Usage
 from stemtube.separation.v1 import separation_pb2
@@ -33,10 +32,8 @@ async def keep_stems(
     Raises:
         LimitExceededError: there is no room (reason QUOTA_EXCEEDED); the sweep removes them, unless others need them.
     """
-    stems: list[dict[str, Any]] = [
-        MessageToDict(stem, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        for stem in separation.stems
-    ]
+    # The names of the fields are those of the columns.
+    stems = [message_json(stem) for stem in separation.stems]
     made_by = MessageToDict(separation.made_by)
     model = separation.model
     sizes = await usage.sizes_of(stems)

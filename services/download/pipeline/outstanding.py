@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import Plan, part_names
+from services.download.pipeline.progress import FAILED, SUCCEEDED, parts_in
 from services.download.pipeline.remote import RemoteJobs
 from services.download.tables import OutstandingRequests
 from services.download.tracks.repository import TrackRepository
@@ -48,12 +49,10 @@ class Outstanding:
         A service that does not answer is asked again by `withdraw_all`.
         """
         record = await jobs.get(job_id)
-        shown = record.detail.get("parts", {})
+        ended = parts_in(record, SUCCEEDED, FAILED)
         # Several parts may be one request. What has not been asked for yet is refused when it comes.
         requests = {
-            request_name(name)
-            for name in part_names(record.payload["plan"])
-            if name != "acquire" and shown.get(name, {}).get("state") not in ("succeeded", "failed")
+            request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}
         }
         if names_sections(record.payload["plan"]):
             requests.add("names")

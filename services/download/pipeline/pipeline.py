@@ -22,7 +22,7 @@ from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
 from services.download.pipeline.plan import Plan, part_names, separation_part
-from services.download.pipeline.progress import JobProgress
+from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.run import Outcome, Run
 from services.download.pipeline.section_naming import SectionNaming
@@ -85,7 +85,7 @@ class Pipeline:
             acquired = await job.step("acquire", lambda: self._acquire(run))
         except StemTubeError as error:
             if not job.is_final(error):
-                run.progress.update("acquire", "queued", stage="waiting to try again")
+                run.progress.update("acquire", QUEUED, stage="waiting to try again")
             else:
                 await self._links.forget_partial(run.track_id)
                 run.progress.fail("acquire", error_detail(error))
@@ -94,7 +94,6 @@ class Pipeline:
         run.audio_key = acquired["audio_key"]
         run.progress.settle({"acquire": None})
         await self._outstanding.note(job.job_id)
-        # The steps are started in one order whatever happens: a later attempt finds their outcomes by it.
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
             for number, choice in enumerate(plan["separations"])
@@ -147,10 +146,8 @@ class Pipeline:
             audio_key = await self._links.acquire(
                 run.track_id,
                 requester,
-                lambda stage, done, **news: run.progress.update(
-                    "acquire", "running", progress=done, stage=stage, **news
-                ),
-                lambda: run.progress.update("acquire", "queued", stage="waiting for other links"),
+                lambda stage, done, **news: run.progress.update("acquire", RUNNING, progress=done, stage=stage, **news),
+                lambda: run.progress.update("acquire", QUEUED, stage="waiting for other links"),
                 room.settle,
                 room.id,
             )

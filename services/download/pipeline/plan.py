@@ -4,22 +4,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_LYRICS_TEXT, MAX_OVERLAP, MAX_SHIFTS
+from services.common.parts import PART_NAMES, PARTS
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.separation.v1 import separation_pb2
 
 AUTO = "auto"
-PARTS: "dict[analysis_pb2.Part.ValueType, str]" = {
-    analysis_pb2.PART_BEATS: "beats",
-    analysis_pb2.PART_KEY: "key",
-    analysis_pb2.PART_CHORDS: "chords",
-    analysis_pb2.PART_STRUCTURE: "structure",
-    analysis_pb2.PART_LYRICS: "lyrics",
-}
-PART_NUMBERS = {name: number for number, name in PARTS.items()}
 MAX_SEPARATIONS = 4
-MAX_SHIFTS, MAX_OVERLAP = 20, 0.9  # as the separation service has them
-MAX_TEXT = 20_000  # characters; as the analysis service has it
 # That any model gives.
 FEWEST_STEMS = 2
 
@@ -36,20 +28,20 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
     """
     if options is None or not (options.separations or options.analyses):
         options = pb.ProcessingOptions(
-            separations=[pb.SeparationChoice()], analyses=[pb.AnalysisChoice(part=part) for part in PARTS]
+            separations=[pb.SeparationChoice()], analyses=[pb.AnalysisChoice(part=part) for part in PART_NAMES]
         )
     if len(options.separations) > MAX_SEPARATIONS:
         raise InvalidInputError(f"at most {MAX_SEPARATIONS} separations at a time", "BAD_REQUEST")
     asked = [choice.part for choice in options.analyses]
-    if not set(asked) <= set(PARTS):
-        raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS.values()), "BAD_REQUEST")
+    if not set(asked) <= set(PART_NAMES):
+        raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS), "BAD_REQUEST")
     if len(set(asked)) < len(asked):
         raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
     for analysis in options.analyses:
         if analysis.text and analysis.part != analysis_pb2.PART_LYRICS:
             raise InvalidInputError("text is for lyrics", "BAD_REQUEST")
-        if len(analysis.text) > MAX_TEXT:
-            raise InvalidInputError(f"text of lyrics has at most {MAX_TEXT} characters", "INVALID_TEXT")
+        if len(analysis.text) > MAX_LYRICS_TEXT:
+            raise InvalidInputError(f"text of lyrics has at most {MAX_LYRICS_TEXT} characters", "INVALID_TEXT")
         if analysis.text and not any(character.isalnum() for character in analysis.text):
             raise InvalidInputError("text of lyrics has no words", "INVALID_TEXT")
     if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
@@ -74,7 +66,7 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
         ],
         "analyses": [
             {
-                "part": PARTS[choice.part],
+                "part": PART_NAMES[choice.part],
                 "backend": choice.backend or AUTO,
                 "model": choice.model or AUTO,
                 "language": choice.language,
@@ -94,7 +86,7 @@ def part_names(plan: Plan) -> list[str]:
     """The parts of a plan in the order in which people read them."""
     asked = {choice["part"] for choice in plan["analyses"]}
     separations = [separation_part(number) for number in range(len(plan["separations"]))]
-    return ["acquire", *separations, *(name for name in PARTS.values() if name in asked)]
+    return ["acquire", *separations, *(name for name in PARTS if name in asked)]
 
 
 def is_separated_by_hand(choice: dict[str, Any]) -> bool:

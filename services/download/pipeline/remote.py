@@ -9,17 +9,16 @@ import grpc.aio
 import structlog
 
 from services.common.errors import Code, StemTubeError
+from services.common.jobs.states import FINISHED_NUMBERS
 from services.common.observe import request_context
 from services.common.rpc.auth import ServiceIdentity
 from services.common.rpc.client import CALL_SECONDS, domain_error
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
-from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
 AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.UNAUTHENTICATED)
-FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 CANCEL_SECONDS = 5.0
 
@@ -60,7 +59,7 @@ class RemoteJobs:
         async for answer in self._follow(self._separation.WatchSeparation, watch, on_away):
             latest = answer.separation
             await on_update(latest)
-            if latest.job.state in FINAL:
+            if latest.job.state in FINISHED_NUMBERS:
                 break
         return latest
 
@@ -77,7 +76,7 @@ class RemoteJobs:
         async for answer in self._follow(self._analysis.WatchAnalysis, watch, on_away):
             latest = answer.analysis
             await on_update(latest)
-            if latest.job.state in FINAL:
+            if latest.job.state in FINISHED_NUMBERS:
                 break
         return latest
 

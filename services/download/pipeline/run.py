@@ -4,22 +4,23 @@ import asyncio
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
 
 from services.common.errors import LimitExceededError, PreconditionError, StemTubeError, UnavailableError
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import KeptError, error_detail
+from services.common.jobs.messages import message_json
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.states import FINISHED_NUMBERS
+from services.common.parts import PART_NAMES, PART_NUMBERS
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.pipeline.outstanding import Outstanding, request_name
 from services.download.pipeline.plan import (
-    PART_NUMBERS,
     is_analysed_by_hand,
     is_separated_by_hand,
     separation_part,
 )
-from services.download.pipeline.progress import JobProgress
+from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
@@ -34,7 +35,6 @@ from stemtube.separation.v1 import separation_pb2
 Outcome = dict[str, Any]
 # Parts that are made by the beats.
 BY_BEATS = ("chords", "structure")
-PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 
 
 class Run:
@@ -85,7 +85,7 @@ class Run:
         )
 
         async def show(separation: separation_pb2.Separation) -> None:
-            live = _as_dict(separation.live) if separation.HasField("live") else None
+            live = separation.live if separation.HasField("live") else None
             self.progress.show_remote(part, separation.job, live)
 
         try:
@@ -148,7 +148,7 @@ class Run:
                     ended[name] = None
                     self.progress.succeed(name)
                 elif status.state == job_pb2.JOB_STATE_FAILED:
-                    ended[name] = _as_dict(status.error)
+                    ended[name] = message_json(status.error)
                     self.progress.fail(name, ended[name] or {})
                 else:
                     self._show_part(name, analysis.job, status)
@@ -195,7 +195,7 @@ class Run:
             on_behalf_of=self.job.user,
             priority=self.job.payload["priority"],
         )
-        return {"request": MessageToDict(request), "own": sorted(own)}
+        return {"request": message_json(request), "own": sorted(own)}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
         """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
@@ -233,21 +233,17 @@ class Run:
 
     def _show_part(self, name: str, job: job_pb2.Job, status: analysis_pb2.PartStatus) -> None:
         if status.state == job_pb2.JOB_STATE_RUNNING:
-            self.progress.update(name, "running", progress=status.progress, stage=job.stage)
-        elif job.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            self.progress.update(name, "queued", queue_position=job.queue_position)
+            self.progress.update(name, RUNNING, progress=status.progress, stage=job.stage)
+        elif job.state not in FINISHED_NUMBERS:
+            self.progress.update(name, QUEUED, queue_position=job.queue_position)
 
     def _show_waiting(self, part: str) -> None:
         service = "separation" if part.startswith("separation") else "analysis"
-        self.progress.update(part, "queued", stage=f"waiting for the {service} service")
-
-
-def _as_dict(message: Message) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        self.progress.update(part, QUEUED, stage=f"waiting for the {service} service")
 
 
 def _expect_success(job: job_pb2.Job) -> None:
     if job.state == job_pb2.JOB_STATE_FAILED:
-        raise KeptError(_as_dict(job.error))
+        raise KeptError(message_json(job.error))
     if job.state == job_pb2.JOB_STATE_CANCELLED:
         raise PreconditionError("The work was cancelled.", "CANCELLED")

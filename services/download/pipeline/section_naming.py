@@ -8,7 +8,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.errors import StemTubeError
 from services.common.jobs.context import JobContext
-from services.download.pipeline.progress import JobProgress
+from services.common.jobs.messages import message_json
+from services.download.pipeline.progress import RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.sent_requests import as_first_made
 from services.download.tables import OwnStem
@@ -65,7 +66,7 @@ class SectionNaming:
         is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
         if is_part:
             # Not done any more, so that its end is news once more.
-            self._progress.update("structure", "running", stage="naming")
+            self._progress.update("structure", RUNNING, stage="naming")
         try:
             await self._ask(asked)
         except StemTubeError as error:
@@ -107,22 +108,23 @@ class SectionNaming:
             on_behalf_of=self._job.user,
             priority=self._job.payload["priority"],
         )
-        return {"request": MessageToDict(request), "structure": structure, "is_own": is_own}
+        known = ParseDict(structure, music_pb2.Structure(), ignore_unknown_fields=True)
+        return {"request": message_json(request), "structure": message_json(known), "is_own": is_own}
 
     async def _ask(self, asked: dict[str, Any]) -> None:
         request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
-        structure: dict[str, Any] = asked["structure"]
+        known = ParseDict(asked["structure"], music_pb2.Structure(), ignore_unknown_fields=True)
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
             for status in analysis.parts:
                 # An analysis of an earlier version would divide the vocals instead.
                 if _starts(status.structure) == _starts(request.parts[0].structure):
-                    content = MessageToDict(status.structure) | {"madeBy": structure["madeBy"]}
-                    await self._keep(structure, content, is_own=asked["is_own"])
+                    renamed = music_pb2.Structure(sections=status.structure.sections, made_by=known.made_by)
+                    await self._keep(known, MessageToDict(renamed), is_own=asked["is_own"])
 
         await self._remote.analyse(request, keep, lambda: None)
 
-    async def _keep(self, before: dict[str, Any], content: dict[str, Any], *, is_own: bool) -> None:
+    async def _keep(self, before: music_pb2.Structure, content: dict[str, Any], *, is_own: bool) -> None:
         if not is_own:
             await self._versions.rename_sections(self._track_id, before, content)
             return

@@ -12,7 +12,7 @@ from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import Plan
-from services.download.uploads.service import own_request
+from services.download.pipeline.requests import own_request
 from stemtube.job.v1 import job_pb2
 
 

@@ -9,12 +9,12 @@ from sqlalchemy import and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError
+from services.common.limits import MAX_PLAYLIST_TRACKS
 from services.common.storage.database import Database
 from services.download.tables import Access, Playlist, PlaylistTrack
-from services.download.tracks.user_tracks import no_such_track
+from services.download.tracks.results import no_such_track
 
 MAX_PLAYLISTS = 500
-MAX_TRACKS = 1000
 
 _SHOWN = and_(
     Access.user_id == PlaylistTrack.user_id, Access.track_id == PlaylistTrack.track_id, Access.remove_time.is_(None)
@@ -128,7 +128,7 @@ class Playlists:
             entries = select(PlaylistTrack).where(PlaylistTrack.playlist_id == playlist_id)
             there = {entry.track_id: entry.position for entry in await session.scalars(entries)}
             fresh = [track_id for track_id in track_ids if track_id not in there]
-            if len(there) + len(fresh) > MAX_TRACKS:
+            if len(there) + len(fresh) > MAX_PLAYLIST_TRACKS:
                 raise _too_many_tracks()
             await _append(session, playlist, fresh, max(there.values(), default=-1) + 1)
             _touch(playlist)
@@ -168,7 +168,7 @@ async def _append(session: AsyncSession, playlist: Playlist, track_ids: Sequence
     """Puts tracks of the user at a position and the following ones."""
     if len(set(track_ids)) < len(track_ids):
         raise InvalidInputError("each track can be in a playlist once", "BAD_REQUEST")
-    if len(track_ids) > MAX_TRACKS:
+    if len(track_ids) > MAX_PLAYLIST_TRACKS:
         raise _too_many_tracks()
     mine = select(Access.track_id).where(
         Access.user_id == playlist.user_id, Access.track_id.in_(track_ids), Access.remove_time.is_(None)
@@ -183,4 +183,4 @@ async def _append(session: AsyncSession, playlist: Playlist, track_ids: Sequence
 
 
 def _too_many_tracks() -> LimitExceededError:
-    return LimitExceededError(f"A playlist has at most {MAX_TRACKS} tracks.", "TOO_MANY_TRACKS")
+    return LimitExceededError(f"A playlist has at most {MAX_PLAYLIST_TRACKS} tracks.", "TOO_MANY_TRACKS")

@@ -4,21 +4,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.common.jobs.messages import timestamp
+from services.common.limits import MAX_PLAYLIST_NAME
 from services.common.observe import audit
 from services.common.rpc.auth import require_user
 from services.download.playlists.playlists import PlaylistData, Playlists
-from services.download.tables import MAX_PLAYLIST_NAME
 from services.download.tracks.paging import make_token, page_size, read_token
 from services.download.tracks.text import checked_notes, checked_text
 from stemtube.download.v1 import playlist_pb2 as pb
+from stemtube.download.v1 import playlist_pb2_grpc
 
 SCOPE = "playlists"
 
 
-class PlaylistRpcs:
-    """Part of the servicer."""
+class PlaylistService(playlist_pb2_grpc.PlaylistServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    _playlists: Playlists
+    Args:
+        playlists: of all users.
+    """
+
+    def __init__(self, playlists: Playlists) -> None:
+        self._playlists = playlists
 
     async def CreatePlaylist(self, request: pb.CreatePlaylistRequest, _context: Any) -> pb.CreatePlaylistResponse:
         data = await self._playlists.create(

@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -11,19 +11,18 @@ from google.protobuf.json_format import MessageToDict
 
 from services.common.errors import InvalidInputError
 from services.common.harte import is_chord_label
+from services.common.limits import JOIN_SECONDS, MAX_BEATS_PER_BAR, MAX_LINE_TEXT, MAX_SECTION_LABEL
+from services.common.parts import PARTS
 from services.download.tracks.sorting import MODES, TONIC
 from services.download.tracks.text import has_controls
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2 as pb
 from stemtube.download.v1 import import_pb2
+from stemtube.download.v1 import track_pb2 as pb
 
 BACKEND = "edit"
-# A frame of the coarsest analysis: ends that differ by less are meant to be the same.
-JOIN_SECONDS = 0.05
 MAX_SEGMENTS, MAX_BEATS, MAX_LINES, MAX_WORDS = 10_000, 50_000, 5_000, 50_000
-MAX_SECTION_LABEL, MAX_TEXT = 40, 1000
-MAX_BEATS_PER_BAR, MAX_BPM = 32, 1000.0
+MAX_BPM = 1000.0
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
@@ -40,21 +39,12 @@ def checked_part(
         InvalidInputError: none, or not a part of this song (reason BAD_REQUEST, BAD_SEGMENTS, BAD_CHORD, BAD_BEATS,
             BAD_KEY, BAD_LYRICS).
     """
-    match request.WhichOneof("part"):
-        case "beats":
-            message: Any = _beats(request.beats, duration)
-        case "key":
-            message = _key(request.key, duration)
-        case "chords":
-            message = _chords(request.chords, duration)
-        case "structure":
-            message = _structure(request.structure, duration)
-        case "lyrics":
-            message = _lyrics(request.lyrics, duration)
-        case _:
-            _refuse("BAD_REQUEST", "name one part: beats, key, chords, structure or lyrics")
+    part = request.WhichOneof("part")
+    if part is None:
+        _refuse("BAD_REQUEST", f"name one part: {', '.join(PARTS)}")
+    message = _CHECKS[part](getattr(request, part), duration)
     message.made_by.CopyFrom(provenance_pb2.Provenance(backend=BACKEND))
-    return str(request.WhichOneof("part")), MessageToDict(message)
+    return part, MessageToDict(message)
 
 
 def _beats(beats: music_pb2.Beats, duration: float) -> music_pb2.Beats:
@@ -154,8 +144,10 @@ def _lyrics(lyrics: music_pb2.Lyrics, duration: float) -> music_pb2.Lyrics:
             _refuse("BAD_LYRICS", "a word has a text, and a confidence in [0, 1]")
         line.text = line.text or " ".join(word.text.strip() for word in line.words)
         for text in (line.text, *(word.text for word in line.words)):
-            if not text.strip() or len(text) > MAX_TEXT or has_controls(text):
-                _refuse("BAD_LYRICS", f"a line has a text of at most {MAX_TEXT} characters, without control characters")
+            if not text.strip() or len(text) > MAX_LINE_TEXT or has_controls(text):
+                _refuse(
+                    "BAD_LYRICS", f"a line has a text of at most {MAX_LINE_TEXT} characters, without control characters"
+                )
     return found
 
 
@@ -166,6 +158,15 @@ def _expect_order(spans: Sequence[Any], first: float, last: float) -> None:
             _refuse("BAD_LYRICS", f"lines lie within the song, words within their line; at {span.start:.3f} s not so")
     if any(one.start > other.start for one, other in pairwise(spans)):
         _refuse("BAD_LYRICS", "lines and words come in the order of their starts")
+
+
+_CHECKS: dict[str, Callable[[Any, float], Any]] = {
+    "beats": _beats,
+    "key": _key,
+    "chords": _chords,
+    "structure": _structure,
+    "lyrics": _lyrics,
+}
 
 
 def _is_share(value: float) -> bool:

@@ -10,12 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select, tuple_
 
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_QUERY
 from services.download.tables import Access, PlaylistTrack, Track
 from services.download.tracks.paging import make_token, read_token
 from services.download.tracks.sorting import MODES, TONIC, fold, key_number
-from stemtube.download.v1 import download_pb2 as pb
-
-MAX_QUERY = 200
+from stemtube.download.v1 import track_pb2 as pb
 
 Value = float | str
 

@@ -6,22 +6,22 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from services.common.harte import triad
-from services.common.jobs.messages import STATES, duration, error_message, job_message, timestamp
+from services.common.jobs.messages import job_message, timestamp
 from services.common.jobs.records import JobRecord
-from services.download.pipeline.plan import PART_NUMBERS, part_names
+from services.common.parts import PART_NUMBERS
+from services.download.pipeline.progress import job_parts
 from services.download.tables import Access, ObjectState, OwnStem
 from services.download.tracks.results import TrackData
 from stemtube.analysis.v1 import music_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2 as pb
-from stemtube.job.v1 import job_pb2
+from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
 
 
-def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
+def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
     """A track as a message; a summary leaves out beats, regions of keys, chords, sections and lyrics."""
     track = data.track
     path = f"/api/v1/tracks/{track.id}"
-    message = pb.Track(
+    message = track_pb2.Track(
         id=track.id,
         title=data.title,
         artist=data.artist,
@@ -31,7 +31,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
         cover=f"{path}/cover" if track.cover_key else "",
         create_time=timestamp(track.create_time.timestamp()),
         stems=[
-            pb.TrackStem(
+            track_pb2.TrackStem(
                 name=stem.name,
                 model=stem.model,
                 duration_seconds=stem.duration_seconds,
@@ -61,7 +61,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> pb.Track:
     return message
 
 
-def _fault_message(state: ObjectState | None) -> pb.ObjectFault | None:
+def _fault_message(state: ObjectState | None) -> track_pb2.ObjectFault | None:
     if state is None:
         return None
     if state.missing_since is not None:
@@ -71,10 +71,10 @@ def _fault_message(state: ObjectState | None) -> pb.ObjectFault | None:
         text = "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it."
     else:
         return None
-    return pb.ObjectFault(reason=reason, message=text, since=timestamp(since.timestamp()))
+    return track_pb2.ObjectFault(reason=reason, message=text, since=timestamp(since.timestamp()))
 
 
-def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:
+def _add_own(message: track_pb2.Track, data: TrackData, access: Access) -> None:
     """Adds what a user says of a track."""
     message.original_title = data.track.title
     message.original_artist = data.track.artist
@@ -91,7 +91,7 @@ def _add_own(message: pb.Track, data: TrackData, access: Access) -> None:
         message.delete_time.FromDatetime(access.remove_time)
 
 
-def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summary: bool) -> None:
+def _add_analyses(message: track_pb2.Track, analyses: dict[str, dict[str, Any]], summary: bool) -> None:
     def parse(part: str, into: Any) -> Any:
         return ParseDict(analyses[part], into, ignore_unknown_fields=True)
 
@@ -122,57 +122,24 @@ def _add_analyses(message: pb.Track, analyses: dict[str, dict[str, Any]], summar
         message.lyrics.CopyFrom(parse("lyrics", music_pb2.Lyrics()))
 
 
-def song_message(song: dict[str, Any]) -> pb.Song:
+def song_message(song: dict[str, Any]) -> link_pb2.Song:
     """A song as a site tells of it (`services.download.fetching.sites.Song` as JSON) as a message."""
-    return pb.Song(**{name: song[name] for name in pb.Song.DESCRIPTOR.fields_by_name})
+    return link_pb2.Song(**{name: song[name] for name in link_pb2.Song.DESCRIPTOR.fields_by_name})
 
 
-def fetching_message(javascript: str | None) -> pb.GetFetchingResponse:
+def fetching_message(javascript: str | None) -> link_pb2.GetFetchingResponse:
     """What fetching works with.
 
     Args:
         javascript: path of the runtime; None if there is none.
     """
     reason = "" if javascript else "YouTube's challenges need a JavaScript runtime: pip install deno"
-    return pb.GetFetchingResponse(
+    return link_pb2.GetFetchingResponse(
         version=importlib.metadata.version("yt-dlp"),
         javascript=provenance_pb2.Availability(available=bool(javascript), unavailable_reason=reason),
     )
 
 
-def track_job_message(record: JobRecord) -> pb.TrackJob:
-    """A track's job as a message. When a job has ended, no part of it is left waiting."""
-    shown = record.detail.get("parts", {})
-    parts = []
-    for name in part_names(record.payload["plan"]):
-        part = shown.get(name, {})
-        state = STATES[part.get("state", "queued")]
-        if record.finished and state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-            state = job_pb2.JOB_STATE_CANCELLED
-        waits = state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING)
-        parts.append(
-            pb.TrackJobPart(
-                name=name,
-                state=state,
-                progress=min(part.get("progress", 0.0), 1.0),
-                stage=part.get("stage", "") if waits else "",
-                eta=duration(part.get("eta_seconds")) if waits else None,
-                queue_position=part.get("queue_position", 0) if waits else 0,
-                error=error_message(part.get("error")),
-                live=_live_message(record.id, name, part.get("live")) if waits else None,
-                bytes_per_second=(part.get("bytes_per_second") or 0.0) if waits else 0.0,
-            )
-        )
-    return pb.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=parts)
-
-
-def _live_message(job_id: str, part: str, live: dict[str, Any] | None) -> pb.LiveSeparation | None:
-    if not live:
-        return None
-    return pb.LiveSeparation(
-        stems=[
-            pb.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
-            for stem in live["stems"]
-        ],
-        ready_seconds=live["count"] * live["stretch_samples"] / live["sample_rate_hz"],
-    )
+def track_job_message(record: JobRecord) -> track_job_pb2.TrackJob:
+    """A track's job as a message."""
+    return track_job_pb2.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=job_parts(record))

@@ -5,8 +5,8 @@ import json
 from typing import Any, TypeVar
 
 from services.common.errors import InvalidInputError
+from services.common.limits import DEFAULT_PAGE, MAX_PAGE
 
-DEFAULT_PAGE, LARGEST_PAGE = 50, 200
 # Seconds from 1970 to the year 5138: what `datetime` can tell on every platform.
 LATEST_TIME = 1e11
 
@@ -19,7 +19,7 @@ def page_size(asked: int) -> int:
     """
     if asked < 0:
         raise InvalidInputError("page_size must not be negative", "BAD_REQUEST")
-    return min(asked or DEFAULT_PAGE, LARGEST_PAGE)
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)
 
 
 Value = TypeVar("Value", bound=float | str)

@@ -10,9 +10,19 @@ from typing import Any
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.common.limits import MAX_TITLE
 from services.common.storage.database import Database
-from services.download.tables import MAX_SOURCE, MAX_TITLE, Access, OwnStem, Stem, Track, Upload
-from services.download.tracks.results import STEMS, TrackData, add_results, keys_of, put_part, put_stems, relist
+from services.download.tables import MAX_SOURCE, Access, OwnStem, Stem, Track, Upload
+from services.download.tracks.results import (
+    STEMS,
+    TrackData,
+    add_results,
+    keys_of,
+    no_such_track,
+    put_part,
+    put_stems,
+    relist,
+)
 from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
 from services.download.upkeep.reservations import release_in
@@ -139,6 +149,17 @@ class TrackRepository:
             data = TrackData(track, access)
             await add_results(session, user_id, {track_id: data}, whole=True, computed=computed)
             return data
+
+    async def track_of(self, user_id: str, track_id: str, *, computed: bool = False) -> TrackData:
+        """A track of a user, as `track`.
+
+        Raises:
+            NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+        """
+        data = await self.track(track_id, user_id, computed=computed)
+        if data is None:
+            raise no_such_track()
+        return data
 
     async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
         """Keeps a shared part, in place of an earlier one; users' edits and versions of it stay."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.common.errors import PreconditionError
+from services.common.errors import NotFoundError, PreconditionError
 from services.download.tables import Access, Analysis, Edit, ObjectState, OwnAnalysis, OwnStem, Stem, Track
 from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.upkeep.object_states import faults_of
@@ -180,6 +180,24 @@ async def _add_faults(session: AsyncSession, found: Collection[TrackData]) -> No
     faults = await faults_of(session, set().union(*keys))
     for data, own in zip(found, keys, strict=True) if faults else ():
         data.faults.update({key: state for key, state in faults.items() if key in own})
+
+
+def no_such_track() -> NotFoundError:
+    """The error of a track that is not there, or not for this user."""
+    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")
+
+
+def expect_audio(data: TrackData) -> None:
+    """Checks that a track's original can be read.
+
+    Raises:
+        PreconditionError: it has not arrived, or an uploaded file is damaged (reason TRACK_NOT_READY,
+            ORIGINAL_DAMAGED). A link whose audio is damaged is fetched again by the job.
+    """
+    if not data.track.audio_key:
+        raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
+    if not data.track.url:
+        expect_undamaged(data, data.track.audio_key)
 
 
 def expect_undamaged(data: TrackData, key: str) -> None:

@@ -3,11 +3,11 @@
 import re
 import unicodedata
 
+from services.common.harte import pitch_class
 from services.download.tables import SORTED_CHARACTERS
 
 MODES = ("major", "minor")
 UNKNOWN_KEY = -1
-PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 TONIC = re.compile(r"[A-G][#b]?")
 
 
@@ -37,5 +37,4 @@ def key_number(tonic: str, mode: str) -> int:
     """A key as a number: the pitch class of its tonic (C = 0), 12 more for minor; `UNKNOWN_KEY` for anything else."""
     if not TONIC.fullmatch(tonic) or mode not in MODES:
         return UNKNOWN_KEY
-    pitch = (PITCH_CLASSES[tonic[0]] + tonic.count("#") - tonic.count("b")) % 12
-    return pitch + 12 * MODES.index(mode)
+    return pitch_class(tonic) + 12 * MODES.index(mode)

@@ -3,8 +3,8 @@
 import unicodedata
 
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_NOTES
 
-MAX_NOTES = 10_000
 LINE_BREAKS = "\n\r\t\u2028\u2029"
 # Controls, surrogates, separators of lines and of paragraphs.
 CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})

@@ -7,12 +7,11 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.common.errors import NotFoundError
 from services.common.storage.database import Database
 from services.download.tables import Access, Edit, OwnAnalysis, Track
 from services.download.tracks.listing import Listing
 from services.download.tracks.repository import visible
-from services.download.tracks.results import TrackData, add_results, relist, summary_of
+from services.download.tracks.results import TrackData, add_results, no_such_track, relist, summary_of
 
 # A track that is removed for good was so long ago.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,11 +132,6 @@ class UserTracks:
     def removed_before(self) -> datetime:
         """What was removed up to then is gone."""
         return datetime.now(UTC) - self._grace
-
-
-def no_such_track() -> NotFoundError:
-    """The error of a track that is not there, or not for this user."""
-    return NotFoundError("There is no such track.", "NO_SUCH_TRACK")
 
 
 async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed: bool = False) -> tuple[Track, Access]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +19,7 @@ from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, OwnAnalysis, OwnStem, Stem, Track
 from services.download.tracks.results import keys_of, put_part, put_stems, relist
 from services.download.upkeep.reservations import release_in
+from stemtube.analysis.v1 import music_pb2
 
 
 class Kept(StrEnum):
@@ -75,13 +77,13 @@ class Versions:
             await relist(session, track, None if kept is Kept.SHARED else user_id)
             return kept
 
-    async def rename_sections(self, track_id: str, before: dict[str, Any], content: dict[str, Any]) -> None:
+    async def rename_sections(self, track_id: str, before: music_pb2.Structure, content: dict[str, Any]) -> None:
         """Gives a track's shared sections other names, unless they have changed meanwhile."""
         async with self._database.write() as session:
             if await session.get(Track, track_id, with_for_update=True) is None:
                 return
             shared = await session.get(Analysis, (track_id, "structure"))
-            if shared is not None and shared.content == before:
+            if shared is not None and _structure(shared.content) == before:
                 await put_part(session, track_id, "structure", content)
 
     async def keep_stems(
@@ -160,3 +162,7 @@ class Versions:
             return Kept.NOT
         # A track that has been taken from the user meanwhile has no place for it.
         return Kept.OWN if await session.get(Access, (user_id, track.id)) is not None else Kept.NOT
+
+
+def _structure(content: dict[str, Any]) -> music_pb2.Structure:
+    return ParseDict(content, music_pb2.Structure(), ignore_unknown_fields=True)

@@ -3,22 +3,30 @@
 from typing import Any
 
 from services.common.errors import InvalidInputError
-from services.common.jobs.messages import STATES, timestamp
+from services.common.jobs.messages import timestamp
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.states import STATE_NUMBERS
 from services.common.observe import audit
 from services.common.rpc.auth import require_admin, require_user
 from services.download.upkeep.cleanup import cleanup_message, get_cleanup, start_cleanup
 from services.download.upkeep.usage import Usage
 from stemtube.download.v1 import upkeep_pb2 as pb
+from stemtube.download.v1 import upkeep_pb2_grpc
 
 MAX_USER_ID = 100
 
 
-class UpkeepRpcs:
-    """Part of the servicer."""
+class UpkeepService(upkeep_pb2_grpc.UpkeepServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    _usage: Usage
-    _jobs: JobQueue
+    Args:
+        usage: the users' storage.
+        queue: the library's.
+    """
+
+    def __init__(self, usage: Usage, queue: JobQueue) -> None:
+        self._usage = usage
+        self._queue = queue
 
     async def GetStorageUse(self, _request: pb.GetStorageUseRequest, _context: Any) -> pb.GetStorageUseResponse:
         use = await self._usage.of(require_user().subject)
@@ -50,7 +58,7 @@ class UpkeepRpcs:
     async def GetStatistics(self, _request: pb.GetStatisticsRequest, _context: Any) -> pb.GetStatisticsResponse:
         require_admin()
         found = await self._usage.statistics()
-        jobs = await self._jobs.counts()
+        jobs = await self._queue.counts()
         return pb.GetStatisticsResponse(
             user_count=found.user_count,
             track_count=found.track_count,
@@ -62,15 +70,15 @@ class UpkeepRpcs:
                 for kind in found.storage
             ],
             storage_time=timestamp(found.storage[0].count_time.timestamp()) if found.storage else None,
-            jobs=[pb.JobCount(state=STATES[state], count=count) for state, count in sorted(jobs.items())],
+            jobs=[pb.JobCount(state=STATE_NUMBERS[state], count=count) for state, count in sorted(jobs.items())],
         )
 
     async def StartCleanup(self, request: pb.StartCleanupRequest, _context: Any) -> pb.StartCleanupResponse:
         require_admin()
-        record = await start_cleanup(self._jobs, dry_run=request.dry_run)
+        record = await start_cleanup(self._queue, dry_run=request.dry_run)
         audit.record("cleanup started", job=record.id, dry_run=request.dry_run)
         return pb.StartCleanupResponse(cleanup=cleanup_message(record))
 
     async def GetCleanup(self, request: pb.GetCleanupRequest, _context: Any) -> pb.GetCleanupResponse:
         require_admin()
-        return pb.GetCleanupResponse(cleanup=cleanup_message(await get_cleanup(self._jobs, request.cleanup_id)))
+        return pb.GetCleanupResponse(cleanup=cleanup_message(await get_cleanup(self._queue, request.cleanup_id)))

@@ -36,7 +36,7 @@ class Acquirer:
         self._originals = Originals(objects, library)
         self._drafts = Drafts(objects, settings.limit.max_bytes)
         self.inspector = Inspector(settings, objects)
-        self.links = LinkFetcher(settings, objects, library, self.inspector, self._originals)
+        self.links = LinkFetcher(settings, self._drafts, library, self.inspector, self._originals)
 
     async def close(self) -> None:
         """Ends the child processes."""

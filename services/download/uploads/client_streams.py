@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from services.common.errors import StemTubeError, TooSlowError
+from services.common.errors import InvalidInputError, StemTubeError, TooSlowError
+from services.common.limits import MAX_CHUNK_BYTES
 from services.common.rpc.limits import Slots
 from services.download.config import DownloadSection
 
-# Of one message; the contract asks for chunks of at most 1 MiB.
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
+# Of one message.
+MAX_REQUEST_BYTES = 2 * MAX_CHUNK_BYTES
 READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
 
 
@@ -77,6 +78,18 @@ async def at_least(requests: AsyncIterator[Any], bytes_per_second: float, second
         yield request
         if arrived >= bytes_per_second * seconds:
             waited, arrived = 0.0, 0
+
+
+async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """The bytes that follow the header of a stream of requests.
+
+    Raises:
+        InvalidInputError: something else follows (reason BAD_REQUEST).
+    """
+    async for request in requests:
+        if request.WhichOneof("content") != "chunk":
+            raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
+        yield request.chunk
 
 
 @asynccontextmanager

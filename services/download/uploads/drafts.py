@@ -1,13 +1,15 @@
-"""A file on its way into the object store: a client's bytes go there in parts, then as one object."""
+"""A file on its way into the object store: a client's bytes are written there once, and hashed meanwhile."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.storage.objects import ObjectStore
-from services.download.uploads.spool import Spool
-from services.download.uploads.uploads import PART_BYTES, PUTS_AT_ONCE
+from services.common.storage.spool import Spool
+from services.common.storage.writer import PART_BYTES
+from services.download.uploads.uploads import PUTS_AT_ONCE
 
 
 class Drafts:
@@ -29,7 +31,7 @@ class Drafts:
         Args:
             draft: its key.
             chunks: its bytes.
-            stored: they come from the store, so that nobody keeps them waiting.
+            stored: they come from the store or a file, so that nobody keeps them waiting.
 
         Returns:
             Their SHA-256 in hex, and their number.
@@ -43,39 +45,47 @@ class Drafts:
             async with self._puts:
                 await self._objects.put(draft, measured.chunks())
         else:
-            await self._put_in_parts(draft, measured.chunks())
+            await self._put_slowly(draft, measured.chunks())
         if not measured.size:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         return measured.digest.hexdigest(), measured.size
 
-    async def _put_in_parts(self, draft: str, chunks: AsyncIterator[bytes]) -> None:
-        parts: list[str] = []
-        arrived = Spool()
-
-        async def whole() -> AsyncIterator[bytes]:
-            for part in parts:
-                async for piece in self._objects.stream(part):
-                    yield piece
-            async for piece in arrived.pieces():
-                yield piece
-
+    async def _put_slowly(self, draft: str, chunks: AsyncIterator[bytes]) -> None:
+        """Takes bytes to a file that becomes the object, or to the store part by part if it cannot."""
+        await self._objects.expect_right_store()
+        arrived = self._objects.spool()
         try:
             async for chunk in chunks:
                 await arrived.add(chunk)
-                if arrived.size >= PART_BYTES:
-                    parts.append(f"{draft}-part{len(parts)}")
-                    async with self._puts:
-                        await self._objects.put(parts[-1], arrived.pieces())
-                    await arrived.clear()
+                if arrived.is_linkable is False:
+                    await self._put_in_parts(draft, arrived, chunks)
+                    return
             async with self._puts:
-                await self._objects.put(draft, whole())
+                await self._objects.put(draft, arrived)
         finally:
-            await asyncio.shield(self._forget(arrived, parts))
+            await asyncio.shield(arrived.clear())
 
-    async def _forget(self, arrived: Spool, parts: list[str]) -> None:
-        await arrived.clear()
-        for part in parts:
-            await self._objects.delete(part)
+    async def _put_in_parts(self, draft: str, arrived: Spool, chunks: AsyncIterator[bytes]) -> None:
+        """Writes bytes whenever they make a part; in between none of them are in memory."""
+        async with contextlib.AsyncExitStack() as end, self._objects.writer(draft, parts_in_flight=1) as writer:
+
+            async def write() -> None:
+                async for piece in arrived.pieces():
+                    await writer.write(piece)
+                await arrived.clear()
+
+            async for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    # The first byte of the next part makes the writer wait until this part is stored.
+                    room = PART_BYTES - (writer.size + arrived.size - 1) % PART_BYTES
+                    await arrived.add(left[:room])
+                    if room <= len(left):
+                        async with self._puts:
+                            await write()
+                    left = left[room:]
+            await end.enter_async_context(self._puts)
+            await write()
 
 
 class _Measured:

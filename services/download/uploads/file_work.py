@@ -27,11 +27,12 @@ class FileWork:
         return self._inspect(task, report) if task["do"] == "inspect" else self._transcode(task, report)
 
     def _inspect(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Decodes the whole object `key`, refuses what is no song, and stores its peaks as `peaks_key`.
+        """Decodes the whole object `key`, or a copy of it in the file `path`, refuses what is no song, and stores its
+        peaks as `peaks_key`.
 
         A picture in it is stored as `cover_key`; the answer has its name, empty if there is none, as `cover`.
         """
-        with self._objects.open(task["key"]) as source:
+        with Path(task["path"]).open("rb") if task["path"] else self._objects.open(task["key"]) as source:
             found = audio.inspect(source, self._limits, lambda done: report("checking", done), self._sandbox)
         picture = found.picture
         asyncio.run(self._objects.put(task["peaks_key"], found.peaks.to_bytes(), PEAKS_TYPE))

@@ -46,12 +46,20 @@ class Inspector:
         cover: Path | None = None,
         *,
         patient: bool = False,
+        path: Path | None = None,
     ) -> tuple[AudioFacts, dict[str, str]]:
         """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already.
 
-        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused.
+        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused. With the
+        `path` of a file with the same bytes, it does not read the store.
         """
-        task = {"do": "inspect", "key": draft, "peaks_key": peaks_of(draft), "cover_key": cover_of(draft)}
+        task = {
+            "do": "inspect",
+            "key": draft,
+            "path": str(path or ""),
+            "peaks_key": peaks_of(draft),
+            "cover_key": cover_of(draft),
+        }
         turn = self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0))
         async with turn as engine:
             found: dict[str, Any] = await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))

@@ -1,43 +1,62 @@
 """The RPCs that bring files: in one call, or in pieces that survive broken connections."""
 
 import hashlib
-import uuid
-from abc import abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.errors import InvalidInputError, LimitExceededError
 from services.common.jobs.messages import timestamp
-from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
-from services.common.jobs.requests import request_digest
+from services.common.limits import MAX_UPLOAD_METADATA
 from services.common.rpc.auth import require_user
-from services.download.config import DownloadSettings
-from services.download.pipeline.plan import Plan
+from services.download.pipeline.admission import Admission
+from services.download.pipeline.submitting import TrackWork
+from services.download.pipeline.track_jobs import TrackJobs
 from services.download.tables import Upload
-from services.download.tracks.messages import track_job_message
+from services.download.tracks.messages import track_job_message, track_message
+from services.download.tracks.repository import TrackRepository
 from services.download.tracks.text import checked_header, checked_text
-from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
-from services.download.uploads.client_streams import ClientStreams
+from services.download.uploads.client_streams import ClientStreams, chunks_of
 from services.download.uploads.uploads import Uploads
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import upload_pb2 as pb
+from stemtube.download.v1 import upload_pb2_grpc
 
-MAX_CLIENT_METADATA, MAX_FILENAME = 8000, 1000
+MAX_FILENAME = 1000
 
 
-class UploadRpcs:
-    """Part of the servicer."""
+class UploadService(upload_pb2_grpc.UploadServiceServicer):
+    """The servicer; the contract tells what each RPC does and how it can end.
 
-    _settings: DownloadSettings
-    _acquirer: Acquirer
-    _usage: Usage
-    _uploads: Uploads
-    _client_streams: ClientStreams
-    _jobs: JobQueue
+    Args:
+        uploads: unfinished ones.
+        acquirer: checks and stores files.
+        library: the tracks.
+        jobs: starts jobs.
+        admission: checks quotas and waiting jobs.
+        client_streams: limits the streams that bring files.
+        max_bytes: of a file.
+    """
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        acquirer: Acquirer,
+        library: TrackRepository,
+        jobs: TrackJobs,
+        admission: Admission,
+        client_streams: ClientStreams,
+        max_bytes: int,
+    ) -> None:
+        self._uploads = uploads
+        self._acquirer = acquirer
+        self._library = library
+        self._jobs = jobs
+        self._admission = admission
+        self._client_streams = client_streams
+        self._max_bytes = max_bytes
 
     async def UploadTrack(
         self, requests: AsyncIterator[pb.UploadTrackRequest], _context: Any
@@ -49,51 +68,47 @@ class UploadRpcs:
                 raise InvalidInputError("An upload begins with its header.", "BAD_REQUEST")
             header = first.header
             checked_text("filename", header.filename, MAX_FILENAME, may_be_empty=True)
-            async with self._claimed(user, header) as known:
+            async with self._jobs.claimed(user, header) as known:
                 content = _Content(chunks_of(messages))
                 record = known or await self._upload_track(user, header, content)
                 if known:
                     await self._expect_same_content(user, header, content)
-                message = await self._message(user, record.subject)
-        return pb.UploadTrackResponse(track=message, job=track_job_message(record))
+                data = await self._library.track_of(user, record.subject)
+        return pb.UploadTrackResponse(track=track_message(data), job=track_job_message(record))
 
     async def _upload_track(self, user: str, header: pb.UploadHeader, content: "_Content") -> JobRecord:
-        plan = await self._plan(header)
-        await self._expect_room(user)
+        plan = await self._jobs.plan(header)
 
         async def noted() -> AsyncIterator[bytes]:
             async for chunk in content.chunks():
                 yield chunk
-            if header.request_id:
-                await self._note_content(user, header, content)
+            await self._jobs.note_content(user, header, content.digest)
 
-        async with self._usage.held(user) as room:
+        async with self._admission.room(user) as room:
             arriving = room.growing(noted())
             track, _new = await self._acquirer.upload(user, header.filename, arriving, room.settle, room.id)
-        return await self._start(user, track.id, plan, header, content_digest=content.digest)
+        work = TrackWork(track.id, plan, header.options.priority, again=False)
+        return await self._jobs.submit_missing(user, work, header, content.digest)
 
     async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
         """Reads a file that has come before with the same header, and keeps nothing of it."""
-        limit = self._settings.limit.max_bytes
+        limit = self._max_bytes
         async for _ in content.chunks():
             if content.size > limit:
                 raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        await self._note_content(user, header, content)
-
-    async def _note_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
-        await self._jobs.add_content(own_request(user, header), request_digest(header), content.digest)
+        await self._jobs.note_content(user, header, content.digest)
 
     async def CreateUpload(self, request: pb.CreateUploadRequest, _context: Any) -> pb.CreateUploadResponse:
         user = require_user().subject
-        limit = self._settings.limit.max_bytes
+        limit = self._max_bytes
         if request.size_bytes <= 0:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
         if request.size_bytes > limit:
             raise LimitExceededError(f"The file is larger than {limit} bytes.", "TOO_LARGE", limit=str(limit))
-        checked_header("metadata", request.metadata, MAX_CLIENT_METADATA)
+        checked_header("metadata", request.metadata, MAX_UPLOAD_METADATA)
         checked_text("filename", request.filename, MAX_FILENAME, may_be_empty=True)
-        await self._plan(_header(request.filename, _options(request)))
-        await self._expect_room(user, request.size_bytes)
+        await self._jobs.plan(_header(request.filename, _options(request)))
+        await self._admission.expect_room(user, request.size_bytes)
         upload = await self._uploads.create(
             user, request.filename, request.size_bytes, _options(request), request.metadata
         )
@@ -123,36 +138,20 @@ class UploadRpcs:
         """Makes a track of an upload that is whole; the ids of track and job."""
         # The upload's id as the request's: a piece that is sent again gives the same job.
         header = _header(upload.filename, upload.options, upload.id)
-        async with self._claimed(upload.user_id, header) as known:
+        async with self._jobs.claimed(upload.user_id, header) as known:
             if known:
                 return known.subject, known.id
-            plan = await self._plan(header)
+            plan = await self._jobs.plan(header)
 
             async def settle(size: int) -> None:
-                await self._usage.reservations.reserve(upload.user_id, upload.id, size)
+                await self._admission.reserve(upload.user_id, upload.id, size)
 
             track, _new = await self._acquirer.upload(
                 upload.user_id, upload.filename, content, settle, upload.id, stored=True
             )
-            record = await self._start(upload.user_id, track.id, plan, header)
+            work = TrackWork(track.id, plan, header.options.priority, again=False)
+            record = await self._jobs.submit_missing(upload.user_id, work, header)
             return track.id, record.id
-
-    @abstractmethod
-    async def _plan(self, request: Any) -> Plan: ...
-
-    @abstractmethod
-    async def _expect_room(self, user: str, size_bytes: int = 0) -> None: ...
-
-    @abstractmethod
-    def _claimed(self, user: str, request: Any) -> AbstractAsyncContextManager[JobRecord | None]: ...
-
-    @abstractmethod
-    async def _start(
-        self, user: str, track_id: str, plan: Plan, request: Any, *, content_digest: str = ""
-    ) -> JobRecord: ...
-
-    @abstractmethod
-    async def _message(self, user: str, track_id: str) -> pb.Track: ...
 
 
 class _Content:
@@ -172,11 +171,6 @@ class _Content:
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
-
-
-def own_request(user: str, request: Any) -> str:
-    """A request's id as the queue keeps it: ids of one user are nothing to another. A random one unless it has one."""
-    return f"{user}:{request.request_id or uuid.uuid4().hex}"
 
 
 def _options(request: pb.CreateUploadRequest) -> dict[str, Any] | None:
@@ -202,15 +196,3 @@ def _message(upload: Upload) -> pb.Upload:
         track_id=upload.track_id,
         job_id=upload.job_id,
     )
-
-
-async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    """The bytes that follow the header of a stream of requests.
-
-    Raises:
-        InvalidInputError: something else follows (reason BAD_REQUEST).
-    """
-    async for request in requests:
-        if request.WhichOneof("content") != "chunk":
-            raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
-        yield request.chunk

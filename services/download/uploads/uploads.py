@@ -13,11 +13,11 @@ from services.common.errors import AbortedError, InvalidInputError, LimitExceede
 from services.common.jobs.retry import TRANSIENT
 from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
+from services.common.storage.spool import Spool
 from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import Reservation, Upload
 from services.download.tracks.repository import UPLOADS
 from services.download.upkeep.reservations import Reservations, quota_lock, release_in
-from services.download.uploads.spool import Spool
 
 # What a dying process loses at most, and has of each upload in a temporary file.
 PART_BYTES = 8 * 1024 * 1024
@@ -125,7 +125,7 @@ class Uploads:
         upload = await self.get(user_id, upload_id)
         _expect_offset(upload, offset)
         await self._objects.expect_right_store()
-        arrived = Spool()
+        arrived = self._objects.spool()
         try:
             async for chunk in chunks:
                 if upload.offset_bytes + arrived.size + len(chunk) > upload.size_bytes:
@@ -134,7 +134,7 @@ class Uploads:
                     )
                 await arrived.add(chunk)
                 if arrived.size >= PART_BYTES and upload.offset_bytes + arrived.size < upload.size_bytes:
-                    part, arrived = arrived, Spool()
+                    part, arrived = arrived, self._objects.spool()
                     upload = await asyncio.shield(self._keep(upload, part, part.size))
         except BaseException:
             await self._keep_rest(upload, arrived)
@@ -209,7 +209,8 @@ class Uploads:
         name = uuid.uuid4().hex
         try:
             async with self._puts:
-                await self._objects.put(f"{_prefix(upload)}/{name}", part.pieces(size))
+                whole = size == part.size
+                await self._objects.put(f"{_prefix(upload)}/{name}", part if whole else part.pieces(size))
         finally:
             await part.clear()
         try:

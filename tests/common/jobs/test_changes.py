@@ -80,7 +80,7 @@ async def test_progress_of_running_jobs_does_not_count_the_queue(
     following = await follow(queue, seen)
     running = await queue.submit("count", {}, key="running", user="anna")
     waiting = await queue.submit("count", {}, key="waiting", user="anna")
-    await asyncio.to_thread(queue._leases.begin, running.id, "lease")
+    await asyncio.to_thread(queue._leases.claim, "lease")
     await until_seen(seen, running.id, 2)
     await until_seen(seen, waiting.id, 1)
     async with asyncio.timeout(10):

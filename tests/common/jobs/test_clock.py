@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from services.common.jobs.queue import JobQueue
 from tests.chaos import clock as clocks
@@ -88,18 +87,4 @@ async def test_the_next_attempt_comes_in_its_time_though_the_clock_went_back(
     job = await queue.submit("flaky", {}, key="k", user="anna")
     await until(lambda: lines(tmp_path, "flaky"))
     clock.set(-600)
-    assert (await end_of(queue, job.id))[-1].state == "succeeded"
-
-
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
-async def test_a_job_whose_worker_died_before_it_began_is_found_whatever_the_clock_says(
-    seconds: float, queue: JobQueue, workers: Workers, clock: Clock
-) -> None:
-    """After a clock had gone back, it waited until the new clock reached the old time."""
-    job = await queue.submit("busy", {}, key="k", user="anna")
-    with queue._database.engine.begin() as connection:  # as a worker takes it that dies at once
-        taken = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'dead' WHERE workflow_uuid = :id"
-        connection.execute(sa.text(taken), {"id": job.id})
-    clock.set(seconds)
-    await workers.start()
     assert (await end_of(queue, job.id))[-1].state == "succeeded"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError
-from services.common.jobs import worker
 from services.common.jobs.context import JobContext
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.queue import JobQueue
@@ -99,7 +98,6 @@ async def test_a_job_is_left_to_other_workers_that_are_at_work(
     """Their devices may do it; one that fails at each song would have taken it again and again until it failed."""
     others = [True]
     monkeypatch.setattr(LeaseStore, "others_work", lambda *_: others[0])
-    monkeypatch.setattr(worker, "REST_SECONDS", 0.1)
     device.errors = [DeviceError("The device failed.")]
     job_id = await submit(queue, "song")
     async with asyncio.timeout(30):
@@ -117,7 +115,7 @@ async def test_others_are_at_work_while_they_keep_a_lease(queue: JobQueue, tmp_p
     await asyncio.sleep(0.5)
     job_id = await submit(queue, "song")
     assert not store.others_work([], 10)
-    assert store.begin(job_id, "lease")
+    assert store.claim("lease")
     assert store.others_work([], 10)
     assert not store.others_work([job_id], 10)
     assert not store.others_work([], -10)

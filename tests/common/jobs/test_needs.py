@@ -67,7 +67,7 @@ async def queue(store: Store, tmp_path: Path) -> AsyncIterator[JobQueue]:
 
 async def test_no_job_is_taken_while_it_is_away(queue: JobQueue, store: Store) -> None:
     store.away = True
-    await until(lambda: queue._worker.room() == 0)
+    await until(lambda: not queue._needs.are_met)
     job = await queue.submit("read", {}, key="k", user="anna")
     await asyncio.sleep(1.0)
     assert (store.absences, (await queue.get(job.id)).state) == (0, "queued")

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from services.common.errors import Code, NotFoundError, PreconditionError, UnavailableError
+from services.common.jobs.heartbeat import BEAT_SECONDS
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
@@ -189,7 +190,7 @@ async def test_a_job_that_no_handler_knows_fails(queue: JobQueue) -> None:
 
 async def test_what_is_forgotten_is_made_anew_under_another_id(tmp_path: Path) -> None:
     """Objects lie under a job's id: the sweep took a former job's stems for those of a dead attempt."""
-    queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=1, keep_seconds=0.2)
+    queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=1, keep_seconds=1)
     await queue.start()
     first = await queue.submit("count", {"seconds": 0.1}, key="k", user="anna", request_id="r")
     await end_of(queue, first.id)
@@ -308,6 +309,29 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
     monkeypatch.setattr(LeaseStore, "finish", late)
     job = await queue.submit("talk", {}, key="t", user="anna")
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
+
+
+async def test_a_beat_while_a_job_ends_does_not_take_the_lease_for_lost(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Jobs that had ended just before a beat were neither logged nor counted as ended."""
+    end = LeaseStore.finish
+
+    def answer_late(store: LeaseStore, *arguments: Any) -> bool:
+        is_ended = end(store, *arguments)
+        time.sleep(BEAT_SECONDS + 0.5)
+        return is_ended
+
+    monkeypatch.setattr(LeaseStore, "finish", answer_late)
+    job = await queue.submit("busy", {}, key="k", user="anna")
+    assert (await end_of(queue, job.id)).state == "succeeded"
+    async with asyncio.timeout(30):
+        while queue.busy:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
+    printed = "".join(capsys.readouterr())
+    assert "job ended" in printed
+    assert "job lease lost" not in printed
 
 
 async def test_a_queue_that_is_closed_just_as_news_arrives_ends(tmp_path: Path) -> None:

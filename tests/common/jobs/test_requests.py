@@ -15,7 +15,7 @@ from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
 from services.common.jobs.tables import request_table
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2, track_pb2, upload_pb2
 from stemtube.job.v1 import job_pb2
 from tests.common.jobs.worker_process import make_queue
 from tests.common.postgres import create_database
@@ -164,15 +164,20 @@ async def test_claims_and_withdrawals_that_led_to_nothing_are_forgotten_in_time(
 
 
 def test_a_digest_is_of_all_that_a_request_says_but_its_id() -> None:
-    link = pb.CreateTrackRequest(request_id="1", url="https://a.example/song")
-    assert request_digest(link) == request_digest(pb.CreateTrackRequest(request_id="2", url=link.url))
+    link = track_pb2.CreateTrackRequest(request_id="1", url="https://a.example/song")
+    assert request_digest(link) == request_digest(track_pb2.CreateTrackRequest(request_id="2", url=link.url))
     others = [
-        pb.CreateTrackRequest(url=link.url + "?"),
-        pb.CreateTrackRequest(url=link.url, options=pb.ProcessingOptions(priority=job_pb2.PRIORITY_BATCH)),
-        pb.CreateTrackRequest(
-            url=link.url, options=pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)])
+        track_pb2.CreateTrackRequest(url=link.url + "?"),
+        track_pb2.CreateTrackRequest(
+            url=link.url, options=track_job_pb2.ProcessingOptions(priority=job_pb2.PRIORITY_BATCH)
         ),
-        pb.ProcessTrackRequest(),
-        pb.UploadHeader(),
+        track_pb2.CreateTrackRequest(
+            url=link.url,
+            options=track_job_pb2.ProcessingOptions(
+                analyses=[track_job_pb2.AnalysisChoice(part=analysis_pb2.PART_KEY)]
+            ),
+        ),
+        track_pb2.ProcessTrackRequest(),
+        upload_pb2.UploadHeader(),
     ]
     assert len({request_digest(other) for other in (link, *others)}) == len(others) + 1

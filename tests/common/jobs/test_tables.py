@@ -1,14 +1,23 @@
 """The tables of jobs come about by migrations, also where an earlier version has made them."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from google.protobuf.json_format import ParseDict
 from sqlalchemy import text
 
 from services.common.errors import PreconditionError
+from services.common.jobs.context import JobContext
+from services.common.jobs.errors import KeptError
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.tables import metadata
+from services.common.jobs.tables import job_table, metadata
 from services.common.storage.database import Database, migrate
+from stemtube.analysis.v1 import analysis_pb2
+from stemtube.download.v1 import track_job_pb2
+from stemtube.job.v1 import job_pb2
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 
@@ -43,6 +52,19 @@ INSERT INTO job (id, "key", generation, kind, "user", subject, payload, turn, st
 INSERT INTO job_request (request_id, job_id, "user") VALUES ('r', 'j', 'anna')
 """
 
+# What versions before 0007 kept in the tables of DBOS: here of an unfinished job, and of one that is forgotten.
+KEPT_BY_DBOS = """
+CREATE TABLE {schema}operation_outputs (
+    workflow_uuid TEXT NOT NULL, function_id INTEGER NOT NULL, function_name TEXT NOT NULL, output TEXT, error TEXT,
+    PRIMARY KEY (workflow_uuid, function_id)
+);
+INSERT INTO {schema}operation_outputs VALUES
+    ('j', 1, 'acquire', '{{"result":{{"audio_key":"a"}}}}', NULL),
+    ('j', 2, 'mix', '{{"error":{{"code":3,"reason":"NOT_AUDIO","message":"No audio.","retryable":false}}}}', NULL),
+    ('j', 3, 'names', '{{"error":{{"code":14,"reason":"AWAY","message":"It sleeps.","retryable":true}}}}', NULL),
+    ('gone', 1, 'acquire', '{{"result":{{"audio_key":"b"}}}}', NULL)
+"""
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -75,6 +97,92 @@ async def test_tables_of_versions_before_migrations_are_taken_over(url: str, tab
         await queue.close()
     async with Database(url) as database:
         assert await differences(database, metadata) == []
+
+
+async def test_steps_that_dbos_kept_are_not_run_again_but_after_transient_errors(url: str) -> None:
+    outcomes: dict[str, object] = {}
+
+    async def handle(job: JobContext) -> dict[str, Any]:
+        async def work() -> dict[str, Any]:
+            return {"run": "again"}
+
+        for name in ("acquire", "mix", "names"):
+            try:
+                outcomes[name] = await job.step(name, work)
+            except KeptError as error:
+                outcomes[name] = error.reason
+        return {}
+
+    await run(url, FIRST_TABLES.strip())
+    is_postgresql = url.startswith("postgresql")
+    if is_postgresql:
+        await run(url, "CREATE SCHEMA dbos")
+    await run(url, KEPT_BY_DBOS.strip().format(schema="dbos." if is_postgresql else ""))
+    queue = JobQueue(url, "takeover-test", handlers={"track": handle}, slots=1)
+    await queue.start()
+    try:
+        async with asyncio.timeout(30):
+            assert [record async for record in queue.watch("j")][-1].state == "succeeded"
+    finally:
+        await queue.close()
+    assert outcomes == {"acquire": {"audio_key": "a"}, "mix": "NOT_AUDIO", "names": {"run": "again"}}
+
+
+TRACK_DETAIL: dict[str, Any] = {
+    "parts": {
+        "acquire": {"state": "succeeded", "progress": 1.0, "stage": "checking", "eta_seconds": None, "error": None},
+        "separation": {
+            "state": "running",
+            "progress": 0.5,
+            "stage": "separating",
+            "eta_seconds": 2.5,
+            "queue_position": 0,
+            "error": None,
+            "live": {"stems": ["vocals"], "sample_rate_hz": 44_100},
+        },
+        "key": {"state": "failed", "progress": 0.0, "eta_seconds": None, "error": {"code": 9, "reason": "GONE"}},
+    }
+}
+TIMES = {"created_at": 1.5, "changed_at": 1.5}
+ANALYSIS_PARTS = {"parts": {"key": {"state": "succeeded", "progress": 1.0, "error": None}}}
+
+
+async def test_progress_that_earlier_versions_kept_is_the_contracts_json_now(url: str) -> None:
+    await run(url, FIRST_TABLES)
+    rows: list[dict[str, Any]] = [
+        {"id": "t", "kind": "track", "detail": TRACK_DETAIL, "result": {}},
+        {"id": "a", "kind": "analysis", "detail": ANALYSIS_PARTS, "result": ANALYSIS_PARTS},
+        {"id": "n", "kind": "analysis", "detail": {}, "result": None},
+    ]
+    facts: dict[str, Any] = {
+        "generation": 1,
+        "user": "anna",
+        "subject": "",
+        "payload": {},
+        "turn": 1,
+        "state": "running",
+    }
+    first_table = sa.table(
+        "job", *(sa.column(name, job_table.c[name].type) for name in {*rows[0], *facts, *TIMES, "key"})
+    )
+    async with Database(url) as database, database.write() as session:
+        for row in rows:
+            await session.execute(sa.insert(first_table).values(**row, **facts, **TIMES, key=row["id"]))
+    await migrate(url, "services.common.jobs")
+    async with Database(url) as database, database.read() as session:
+        kept = {row.id: row for row in await session.execute(sa.select(job_table))}
+    track = ParseDict({"parts": kept["t"].detail["parts"]}, track_job_pb2.TrackJob())
+    assert [(part.name, part.state, part.progress) for part in track.parts] == [
+        ("acquire", job_pb2.JOB_STATE_SUCCEEDED, 1.0),
+        ("separation", job_pb2.JOB_STATE_RUNNING, 0.5),
+        ("key", job_pb2.JOB_STATE_FAILED, 0.0),
+    ]
+    assert (track.parts[1].eta.ToMilliseconds(), track.parts[1].stage) == (2500, "separating")
+    assert track.parts[2].error == job_pb2.JobError(code=9, reason="GONE")
+    for parts in (kept["a"].detail, kept["a"].result):
+        (status,) = ParseDict(parts, analysis_pb2.Analysis()).parts
+        assert (status.part, status.state) == (analysis_pb2.PART_KEY, job_pb2.JOB_STATE_SUCCEEDED)
+    assert (kept["t"].result, kept["n"].detail, kept["n"].result) == ({}, {}, None)
 
 
 async def test_jobs_of_a_newer_version_are_left_alone(url: str) -> None:

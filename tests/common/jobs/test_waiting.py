@@ -7,18 +7,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from dbos import DBOS
 
-from services.common.errors import UnavailableError
-from services.common.jobs.context import JobContext
 from services.common.jobs.database import JobDatabase
-from services.common.jobs.dispatch import Dispatcher
-from services.common.jobs.errors import error_detail
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import BATCH, JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.tables import job_table
+from services.common.jobs.worker import Worker
 from stemtube.job.v1 import job_pb2
 from tests.common.jobs.test_queue import end_of
 from tests.common.jobs.worker_process import make_queue
@@ -103,7 +99,7 @@ async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch
     async def died(*_arguments: Any) -> None:
         pass
 
-    monkeypatch.setattr(Dispatcher, "admit", died)
+    monkeypatch.setattr(Worker, "admit", died)
     submitted = [await queue.submit("busy", {"seconds": 0.1}, key=f"a{n}", user="anna") for n in range(5)]
     for job in submitted:
         assert (await end_of(queue, job.id)).state == "succeeded"
@@ -170,26 +166,3 @@ async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
     job = await queue.submit("unlucky", {}, key="u", user="anna")
     ended = await end_of(queue, job.id)
     assert (ended.state, ended.attempts) == ("failed", 2)
-
-
-async def test_a_transient_error_that_an_earlier_version_kept_is_not_the_last_word(url: str) -> None:
-
-    async def handle(job: JobContext) -> dict[str, Any]:
-        async def failed() -> dict[str, Any]:
-            return {"error": error_detail(UnavailableError("The other side sleeps."))}
-
-        async def succeeded() -> dict[str, Any]:
-            return {"attempt": job.attempt}
-
-        if job.attempt == 1:
-            await DBOS.run_step_async({"name": "work"}, failed)
-            raise UnavailableError("The worker of the earlier version ends here.")
-        return await job.step("work", succeeded)
-
-    retry = RetryPolicy(first_delay_seconds=0.01)
-    queue = JobQueue(url, "earlier-test", handlers={"work": handle}, slots=1, retry=retry)
-    await queue.start()
-    job = await queue.submit("work", {}, key="k", user="anna")
-    ended = await end_of(queue, job.id)
-    await queue.close()
-    assert (ended.state, ended.result) == ("succeeded", {"attempt": 2})

@@ -1,5 +1,6 @@
 """Logs in files, and what traces and devices cost where there are none."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from services.common.compute import metrics
 from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
 from services.common.observe import tracing
+from tests.suite.collector import running_collector
 
 ROOT = Path(__file__).parents[3]
 LINES, CHILDS = 120, 12
@@ -61,14 +63,28 @@ def test_no_line_is_lost_when_files_are_put_aside_not_a_childs_either(tmp_path: 
 
 
 def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.delitem(sys.modules, "services.common.observe.otlp", raising=False)
     with pytest.raises(PreconditionError, match=r"pip install 'stemtube\[tracing\]'"):
         tracing.configure_tracing(TracingSettings(otlp_url="http://127.0.0.1:1"), "here")
     tracing.configure_tracing(TracingSettings(), "here")
     with tracing.span("nothing") as span:
-        span.set(colour="red")
+        span.set_attribute("colour", "red")
         assert tracing.traceparent() == tracing.trace_id() == ""
+
+
+def test_a_trace_has_the_kind_of_a_fault_and_not_its_text() -> None:
+    with running_collector() as collector:
+        tracing.configure_tracing(TracingSettings(otlp_url=collector.url), "here")
+        with pytest.raises(ValueError, match="hunter2"), tracing.span("outer"), tracing.span("inner", part="key"):
+            raise ValueError("hunter2")
+        with pytest.raises(asyncio.CancelledError), tracing.span("left"):
+            raise asyncio.CancelledError
+        tracing.configure_tracing(TracingSettings(), "here")
+    outer, inner, left = (collector.named(name)[0] for name in ("outer", "inner", "left"))
+    assert (inner.parent, inner.facts) == (outer.id, {"part": "key"})
+    assert {(span.failed, span.reason, span.events) for span in (outer, inner)} == {(True, "ValueError", 0)}
+    assert (left.failed, left.facts) == (False, {"cancelled": "True"})
 
 
 def test_memory_is_told_as_long_as_its_process_lives() -> None:

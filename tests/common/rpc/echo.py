@@ -106,7 +106,9 @@ class Echo:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
         # The one method that clients never try twice, under its real name.
         auth = {"Refresh": handlers["Say"]}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("stemtube.auth.v1.AuthService", auth),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("stemtube.auth.v1.SessionService", auth),)
+        )
 
 
 class Client:

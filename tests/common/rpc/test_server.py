@@ -85,7 +85,7 @@ async def test_clients_try_again_while_a_service_is_unavailable(client: Client, 
 
 async def test_clients_do_not_spend_a_refresh_token_twice(client: Client, echo: Echo) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
-        await client.say("later 3", "/stemtube.auth.v1.AuthService/Refresh")
+        await client.say("later 3", "/stemtube.auth.v1.SessionService/Refresh")
     assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
     assert echo.calls == 1
 

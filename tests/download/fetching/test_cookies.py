@@ -9,16 +9,15 @@ import pytest
 
 from services.common.errors import StemTubeError
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.draining import Draining
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.fetching.cookies import CookieRules, copy_cookies, is_of
-from services.download.fetching.lookups import Lookups
-from services.download.tracks.service import DownloadService
+from services.download.servicers import Servicers
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 from tests.download.pipeline.test_known_beats import Analysis
+from tests.download.rpcs import running_servicers
 from tests.download.site import Site
 
 COOKIES = """# Netscape HTTP Cookie File
@@ -27,7 +26,7 @@ COOKIES = """# Netscape HTTP Cookie File
 .example.org\tTRUE\t/\tTRUE\t0\tother\tsecret
 """
 ADMIN, USER = (Identity(name, name, "user", admin=name == "admin") for name in ("admin", "anna"))
-KEY = pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)])
+KEY = track_job_pb2.ProcessingOptions(analyses=[track_job_pb2.AnalysisChoice(part=analysis_pb2.PART_KEY)])
 FOR_ADMINS = {"cookies_fetches": "admins", "cookies_lookups": "admins"}
 
 
@@ -38,25 +37,17 @@ def section(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {"cookies_file": file, "cookies_hosts": ["127.0.0.1"]} | getattr(request, "param", {})
 
 
-class Choices:
-    def __init__(self) -> None:
-        self.stems: dict[str, Any] = {}
-
-    async def check(self, _plan: Any) -> None:
-        pass
-
-
 class Rpcs:
     """The library's RPCs, as a user or an admin calls them."""
 
-    def __init__(self, service: DownloadService, acquiring: Acquiring) -> None:
-        self._service = service
+    def __init__(self, servicers: Servicers, acquiring: Acquiring) -> None:
+        self._servicers = servicers
         self._acquiring = acquiring
 
     async def create(self, caller: Identity, url: str) -> tuple[str, str]:
         """Adds a link; its track and the state of its audio: a failure's reason, or "fetched"."""
         set_caller(caller)
-        made = await self._service.CreateTrack(pb.CreateTrackRequest(url=url, options=KEY), None)
+        made = await self._servicers.tracks.CreateTrack(track_pb2.CreateTrackRequest(url=url, options=KEY), None)
         record = await self._acquiring.end_of(made.job.job.id)
         data = await self._acquiring.library.track(made.track.id)
         reason = record.error["reason"] if record.error else ""
@@ -66,7 +57,9 @@ class Rpcs:
         set_caller(caller)
         try:
             without_deadline = SimpleNamespace(time_remaining=lambda: None)
-            return (await self._service.LookUpLink(pb.LookUpLinkRequest(url=url), without_deadline)).song.title
+            return (
+                await self._servicers.links.LookUpLink(link_pb2.LookUpLinkRequest(url=url), without_deadline)
+            ).song.title
         except StemTubeError as error:
             return error.reason
 
@@ -74,27 +67,8 @@ class Rpcs:
 @pytest.fixture
 async def rpcs(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterator[Rpcs]:
     acquiring.use(Analysis())
-    lookups = Lookups(settings, acquiring.library._database)
-    unused: Any = None
-    service = DownloadService(
-        settings,
-        acquiring.library,
-        acquiring.user_tracks,
-        unused,
-        acquiring.trash,
-        acquiring.usage,
-        acquiring.objects,
-        acquiring.acquirer,
-        unused,
-        unused,
-        Choices(),  # type: ignore[arg-type]
-        acquiring.jobs,
-        acquiring.pipeline,
-        lookups,
-        Draining(),
-    )
-    yield Rpcs(service, acquiring)
-    await lookups.close()
+    async with running_servicers(acquiring, settings) as servicers:
+        yield Rpcs(servicers, acquiring)
 
 
 @pytest.fixture

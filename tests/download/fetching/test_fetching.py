@@ -20,7 +20,7 @@ from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepo
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring

@@ -15,9 +15,10 @@ from services.download.fetching import pace
 from services.download.fetching.pace import LEAST_BYTES, moving
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import make_plan
+from services.download.pipeline.progress import job_parts
 from services.download.pipeline.remote import RemoteJobs
 from services.download.upkeep.cleanup import start_cleanup
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
@@ -136,7 +137,7 @@ async def test_a_link_that_is_tried_again_waits_in_the_queue_and_can_be_cancelle
     assert (record.state, record.queue_position, record.retries) == ("queued", 0, 1)
     assert record.retry_error
     assert record.retry_error["reason"] == "FETCH_STALLED"
-    assert record.detail["parts"]["acquire"]["stage"] == "waiting to try again"
+    assert job_parts(record)[0].stage == "waiting to try again"
     await acquiring.jobs.cancel(job_id)
     await acquiring.pipeline.discard_unfetched(acquiring.jobs, job_id, "anna", track_id)
     assert (await acquiring.jobs.get(job_id)).state == "cancelled"
@@ -173,8 +174,8 @@ async def test_jobs_that_wait_for_a_stopped_service_hold_up_no_link_and_no_clean
         submitted = await wait_for_separation(acquiring, song, users=13, each=18)
 
         async def stages() -> list[str]:
-            parts = [record.detail.get("parts", {}) for record in await acquiring.jobs.unfinished()]
-            return [part["separation"]["stage"] for part in parts if part]
+            records = await acquiring.jobs.unfinished()
+            return [part.stage for record in records for part in job_parts(record) if part.name == "separation"]
 
         async def all_wait() -> bool:
             return (await stages()).count("waiting for the separation service") == 13 * 16

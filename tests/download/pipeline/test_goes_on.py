@@ -7,11 +7,13 @@ from typing import Any
 from services.common.errors import AlreadyExistsError
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.requests import request_digest
+from services.common.parts import PART_NAMES
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND
-from services.download.pipeline.plan import PARTS, make_plan
+from services.download.pipeline.plan import make_plan
+from services.download.pipeline.progress import SUCCEEDED, parts_in
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
@@ -38,7 +40,7 @@ class Analysis:
             await asyncio.sleep(0.05)
         parts = [analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED) for part in request.parts]
         for part in parts:
-            getattr(part, PARTS[part.part]).SetInParent()
+            getattr(part, PART_NAMES[part.part]).SetInParent()
         analysis = analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED), parts=parts)
         await on_update(analysis)
         return analysis
@@ -80,8 +82,6 @@ async def test_a_job_that_is_broken_off_asks_for_the_same_again(acquiring: Acqui
     await acquiring.jobs.start()
     ended = await acquiring.end_of(job_id)
     assert ended.state == "succeeded"
-    assert {name: part["state"] for name, part in ended.detail["parts"].items()} == dict.fromkeys(
-        ("acquire", "chords", "lyrics"), "succeeded"
-    ), ended.detail
+    assert parts_in(ended, SUCCEEDED) == {"acquire", "chords", "lyrics"}, ended.detail
     assert ended.attempts > 0
     assert lyrics.answers == 1

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from services.common.parts import PART_NUMBERS
 from services.download.pipeline.plan import make_plan
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
@@ -18,7 +19,6 @@ BEATS = {
     "beatsPerBar": 2,
     "madeBy": {"backend": "madmom"},
 }
-PARTS = {part: analysis_pb2.Part.Value(f"PART_{part.upper()}") for part in ("beats", "key", "chords", "structure")}
 
 
 class Analysis:
@@ -58,9 +58,9 @@ async def test_known_beats_are_given_to_what_goes_by_them(
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     if found:
         await acquiring.library.set_analysis(track.id, "beats", found)
-    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PARTS[part]) for part in wanted]))
+    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PART_NUMBERS[part]) for part in wanted]))
     await acquiring.end_of(await acquiring.start("anna", track.id, plan))
     (request,) = service.requests
-    assert {part.part for part in request.parts if part.HasField("beats")} == {PARTS[part] for part in given}
+    assert {part.part for part in request.parts if part.HasField("beats")} == {PART_NUMBERS[part] for part in given}
     for part in request.parts:
         assert [beat.time for beat in part.beats.beats] == ([0.5, 1.0] if part.HasField("beats") else [])

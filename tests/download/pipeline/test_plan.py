@@ -4,12 +4,12 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from services.common.errors import InvalidInputError
+from services.common.parts import PARTS
 from services.download.pipeline.plan import make_plan, without
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 
 KNOWN = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums", "bass", "other"]}
 STEMS = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums"]}
-PARTS = ["beats", "key", "chords", "structure", "lyrics"]
 
 
 def lacking(options: dict[str, object]) -> int:

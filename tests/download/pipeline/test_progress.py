@@ -3,13 +3,20 @@
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
-from services.download.pipeline.progress import JobProgress
+from services.common.jobs.messages import message_json
+from services.common.jobs.records import JobRecord
+from services.common.jobs.states import State
+from services.download.pipeline.progress import JobProgress, job_parts
 from stemtube.job.v1 import job_pb2
+from stemtube.separation.v1 import separation_pb2
 
 
 class Job:
     """The job as `JobProgress` uses it: the last detail, and somewhere to report to."""
+
+    job_id = "j"
 
     def __init__(self, detail: dict[str, Any]) -> None:
         self.detail = detail
@@ -30,6 +37,18 @@ def remote(state: "job_pb2.JobState.ValueType", progress: float, eta: int | None
     return job
 
 
+def record(state: State, detail: dict[str, Any]) -> JobRecord:
+    plan = {"separations": [{}], "analyses": [{"part": "beats"}]}
+    texts: dict[str, Any] = dict.fromkeys(("id", "key", "kind", "user", "subject", "stage"), "")
+    numbers: dict[str, Any] = dict.fromkeys(("fraction", "attempts", "deaths", "created_at", "version"), 0)
+    times: dict[str, Any] = dict.fromkeys(("eta_seconds", "started_at", "ended_at"))
+    return JobRecord(**texts, **numbers, **times, payload={"plan": plan}, state=state, detail=detail)
+
+
+def states(job: Job) -> dict[str, str]:
+    return {part["name"]: part["state"] for part in job.detail["parts"]}
+
+
 def test_the_whole_goes_on_as_its_parts_do_and_ends_at_one() -> None:
     job = Job({})
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
@@ -42,7 +61,7 @@ def test_the_whole_goes_on_as_its_parts_do_and_ends_at_one() -> None:
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1)
     assert job_progress.errors() == []
-    assert {name: part["state"] for name, part in job.detail["parts"].items()} == dict.fromkeys(NAMES, "succeeded")
+    assert states(job) == dict.fromkeys(NAMES, "JOB_STATE_SUCCEEDED")
 
 
 def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
@@ -54,10 +73,42 @@ def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
     error = {"code": 9, "reason": "WEIGHTS_MISSING", "message": "not here", "retryable": False}
     for ended in ({"acquire": None}, {"separation": error}, {"beats": None}):
         job_progress.settle(ended)
-    states = {name: part["state"] for name, part in job.detail["parts"].items()}
-    assert states == {"acquire": "succeeded", "separation": "failed", "beats": "succeeded"}
+    assert states(job) == {
+        "acquire": "JOB_STATE_SUCCEEDED",
+        "separation": "JOB_STATE_FAILED",
+        "beats": "JOB_STATE_SUCCEEDED",
+    }
     assert job_progress.errors() == [error]
     assert job_progress.any_succeeded()
+
+
+def test_the_row_has_the_contracts_json_and_the_job_is_told_as_it_is_there() -> None:
+    job = Job({})
+    live = separation_pb2.LiveStems(
+        stems=["vocals"], sample_rate_hz=44_100, stretch_samples=220_500, count=2, key_prefix="stems/s/live"
+    )
+    job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
+    job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.25, eta=9), live)
+    shown = job.detail["parts"][1]
+    assert (shown["state"], shown["stage"], shown["eta"]) == ("JOB_STATE_RUNNING", "separating", "9s")
+    assert ParseDict(job.detail["live"]["separation"], separation_pb2.LiveStems()) == live
+    told = job_parts(record("running", job.detail))
+    assert [message_json(part) for part in told] == job.detail["parts"]
+    assert told[1].live.ready_seconds == 10
+    assert told[1].live.stems[0].playlist == "/api/v1/jobs/j/live/separation/vocals/playlist.m3u8"
+    job_progress.succeed("separation")
+    assert job.detail["live"] == {}
+
+
+def test_a_job_that_has_ended_leaves_no_part_waiting() -> None:
+    job = Job({})
+    job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
+    job_progress.succeed("acquire")
+    job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=9))
+    acquire, separation, beats = job_parts(record("cancelled", job.detail))
+    assert acquire.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert {part.state for part in (separation, beats)} == {job_pb2.JOB_STATE_CANCELLED}
+    assert (separation.progress, separation.stage, separation.HasField("eta")) == (0.5, "", False)
 
 
 def test_the_time_left_is_that_of_the_slowest_part_and_unknown_while_one_is() -> None:

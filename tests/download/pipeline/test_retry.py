@@ -8,30 +8,31 @@ import pytest
 
 from services.common.errors import AlreadyExistsError, NotFoundError, PreconditionError
 from services.common.jobs.records import JobRecord
+from services.common.parts import PART_NAMES
 from services.common.rpc.auth import Identity, set_caller
-from services.common.rpc.draining import Draining
 from services.download.config import DownloadSettings
-from services.download.fetching.lookups import Lookups
-from services.download.pipeline.plan import PARTS, make_plan, unmade
+from services.download.pipeline.plan import make_plan, unmade
 from services.download.pipeline.submitting import track_work
-from services.download.tracks.service import DownloadService
+from services.download.servicers import Servicers
 from stemtube.analysis.v1 import analysis_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2, track_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
-from tests.download.fetching.test_cookies import Choices
+from tests.download.rpcs import running_servicers
 from tests.download.site import Site
 
 ANNA, BEN = (Identity(name, name, "user") for name in ("anna", "ben"))
-OPTIONS = pb.ProcessingOptions(
+OPTIONS = track_job_pb2.ProcessingOptions(
     separations=[
-        pb.SeparationChoice(model="htdemucs", stems=["vocals"], quality=separation_pb2.QUALITY_BEST, shifts=3),
+        track_job_pb2.SeparationChoice(
+            model="htdemucs", stems=["vocals"], quality=separation_pb2.QUALITY_BEST, shifts=3
+        ),
     ],
     analyses=[
-        pb.AnalysisChoice(part=analysis_pb2.PART_KEY, backend="librosa"),
-        pb.AnalysisChoice(
+        track_job_pb2.AnalysisChoice(part=analysis_pb2.PART_KEY, backend="librosa"),
+        track_job_pb2.AnalysisChoice(
             part=analysis_pb2.PART_LYRICS, backend="whisper", model="tiny", language="de", text="Guten Morgen"
         ),
     ],
@@ -60,9 +61,9 @@ class Services:
             status = analysis.parts.add(
                 part=part.part, state=job_pb2.JOB_STATE_FAILED, error={"code": 3, "reason": "TIRED"}
             )
-            if PARTS[part.part] in self.works:
+            if PART_NAMES[part.part] in self.works:
                 status.CopyFrom(analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED))
-                getattr(status, PARTS[part.part]).SetInParent()
+                getattr(status, PART_NAMES[part.part]).SetInParent()
         await on_update(analysis)
         return analysis
 
@@ -73,21 +74,25 @@ class Services:
 class Rpcs:
     """The library's RPCs, and the job that each of them makes, when it has ended."""
 
-    def __init__(self, service: DownloadService, acquiring: Acquiring) -> None:
-        self.service = service
+    def __init__(self, servicers: Servicers, acquiring: Acquiring) -> None:
+        self._servicers = servicers
         self._acquiring = acquiring
         set_caller(ANNA)
 
     async def process(self, track_id: str) -> JobRecord:
-        answer = await self.service.ProcessTrack(pb.ProcessTrackRequest(track_id=track_id, options=OPTIONS), None)
+        answer = await self._servicers.tracks.ProcessTrack(
+            track_pb2.ProcessTrackRequest(track_id=track_id, options=OPTIONS), None
+        )
         return await self._acquiring.end_of(answer.job.job.id)
 
     async def create(self, url: str) -> JobRecord:
-        answer = await self.service.CreateTrack(pb.CreateTrackRequest(url=url, options=OPTIONS), None)
+        answer = await self._servicers.tracks.CreateTrack(track_pb2.CreateTrackRequest(url=url, options=OPTIONS), None)
         return await self._acquiring.end_of(answer.job.job.id)
 
     async def retry(self, job_id: str, request_id: str = "") -> JobRecord:
-        answer = await self.service.RetryJob(pb.RetryJobRequest(job_id=job_id, request_id=request_id), None)
+        answer = await self._servicers.track_jobs.RetryJob(
+            track_job_pb2.RetryJobRequest(job_id=job_id, request_id=request_id), None
+        )
         return await self._acquiring.end_of(answer.job.job.id)
 
 
@@ -100,32 +105,12 @@ def services(acquiring: Acquiring) -> Services:
 
 @pytest.fixture
 async def rpcs(acquiring: Acquiring, settings: DownloadSettings, services: Services) -> AsyncIterator[Rpcs]:
-    lookups = Lookups(settings, acquiring.library._database)
-    unused: Any = None
-    choices: Any = Choices()
-    service = DownloadService(
-        settings,
-        acquiring.library,
-        acquiring.user_tracks,
-        unused,
-        acquiring.trash,
-        acquiring.usage,
-        acquiring.objects,
-        acquiring.acquirer,
-        unused,
-        unused,
-        choices,
-        acquiring.jobs,
-        acquiring.pipeline,
-        lookups,
-        Draining(),
-    )
-    yield Rpcs(service, acquiring)
-    await lookups.close()
+    async with running_servicers(acquiring, settings) as servicers:
+        yield Rpcs(servicers, acquiring)
 
 
 def shown(record: JobRecord) -> dict[str, str]:
-    return {name: part["state"] for name, part in record.detail["parts"].items()}
+    return {part["name"]: part["state"].removeprefix("JOB_STATE_").lower() for part in record.detail["parts"]}
 
 
 async def test_parts_that_failed_are_made_again_as_they_were_chosen(
@@ -159,7 +144,9 @@ async def test_what_was_made_or_goes_on_is_not_tried_again(
     acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
 ) -> None:
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
+    plan = make_plan(
+        track_job_pb2.ProcessingOptions(analyses=[track_job_pb2.AnalysisChoice(part=analysis_pb2.PART_KEY)])
+    )
     job_id = await acquiring.start("anna", track.id, plan)
     with pytest.raises(PreconditionError) as refused:
         await rpcs.retry(job_id)
@@ -201,7 +188,11 @@ async def test_a_link_that_could_not_be_fetched_is_fetched_again_with_all_that_w
 
 
 def test_the_second_of_two_separations_is_tried_again_by_itself() -> None:
-    plan = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice(model=model) for model in ("a", "b")]))
+    plan = make_plan(
+        track_job_pb2.ProcessingOptions(
+            separations=[track_job_pb2.SeparationChoice(model=model) for model in ("a", "b")]
+        )
+    )
     left = unmade(plan, {"acquire", "separation"})
     assert [choice["model"] for choice in left["separations"]] == ["b"]
 

@@ -11,7 +11,7 @@ from services.common.jobs.errors import worker_died
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import make_plan
 from services.download.tables import Track
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
@@ -57,8 +57,9 @@ class Separation:
     async def finish(self) -> bool:
         """Does the job at its second attempt; whether that counted."""
         (job,) = await self.queue.unfinished()
-        self._leases.begin(job.id, "first")
-        self._leases.begin(job.id, "second")
+        self._leases.claim("first")
+        self._leases.release(job.id, "first")
+        self._leases.claim("second")
         key = f"stems/{job.id}/second/vocals.flac"
         facts: dict[str, Any] = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
         stem = {"name": "vocals", "audio_key": key, "peaks_key": f"{key}.peaks", **facts}
@@ -193,11 +194,8 @@ async def test_a_job_that_was_given_up_leaves_no_work_behind(
     service.before_answer = asyncio.Event().wait
     job = await begin(acquiring, service, "anna", track)
     leases = acquiring.jobs._leases
-    for record in (await acquiring.jobs.get(job),):
-        context = acquiring.jobs._active.get(record.id)
-        assert context
-        assert leases.release(record.id, context.lease)
-        assert leases.give_up(record.id, worker_died(3))
+    (given_up,) = leases.take_silent(leases.beats(), 1, worker_died(1))
+    assert (given_up.id, given_up.state) == (job, "failed")
     assert await service.finish()
     await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
     assert await stems_of(acquiring, track) == (0, 0)

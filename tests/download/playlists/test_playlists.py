@@ -74,7 +74,7 @@ async def test_there_are_limits(shelves: Shelves, monkeypatch: pytest.MonkeyPatc
     set_id = (await shelves.playlists.create("anna", "Set", "", [a])).playlist.id
     with pytest.raises(InvalidInputError):
         await shelves.playlists.add("anna", set_id, [b, b])
-    monkeypatch.setattr(playlists_module, "MAX_TRACKS", 1)
+    monkeypatch.setattr(playlists_module, "MAX_PLAYLIST_TRACKS", 1)
     for call in (
         shelves.playlists.add("anna", set_id, [b]),
         shelves.playlists.update("anna", set_id, track_ids=[a, b]),

@@ -8,13 +8,14 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from services.common.jobs.queue import job_key
-from services.download.pipeline.plan import PARTS, make_plan
+from services.common.parts import PART_NAMES
+from services.download.pipeline.plan import make_plan
 from services.download.tracks.messages import track_message
 from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.results import TrackData
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.common.v1 import provenance_pb2
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.download.conftest import Acquiring
@@ -58,7 +59,7 @@ class Services:
         status = analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED)
         mark = self._print(part, request.audio_key)
         maker = provenance_pb2.Provenance(backend=part.backend, version=mark)
-        name = PARTS[part.part]
+        name = PART_NAMES[part.part]
         getattr(status, name).made_by.CopyFrom(maker)
         match name:
             case "beats":

@@ -7,7 +7,7 @@ from google.protobuf.json_format import ParseDict
 
 from services.common.errors import InvalidInputError
 from services.download.tracks.edits import checked_part
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_pb2 as pb
 
 SECONDS = 10.0
 NAN: Any = "NaN"  # as ProtoJSON writes it

@@ -5,19 +5,18 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import NotFoundError, UnavailableError
+from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSettings
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import media_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
-from tests.download.pipeline.test_retry import Rpcs, rpcs, services
-
-__all__ = ["rpcs", "services"]
+from tests.download.rpcs import running_servicers
 
 AUDIO, PEAKS, COVER = pb.MEDIA_KIND_AUDIO, pb.MEDIA_KIND_PEAKS, pb.MEDIA_KIND_COVER
 
 
 async def test_media_are_away_with_their_store_and_come_back_with_it(
-    acquiring: Acquiring, rpcs: Rpcs, settings: DownloadSettings, tmp_path: Path
+    acquiring: Acquiring, settings: DownloadSettings, tmp_path: Path
 ) -> None:
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
@@ -31,16 +30,18 @@ async def test_media_are_away_with_their_store_and_come_back_with_it(
         pb.GetMediaRequest(track_id=track.id, kind=AUDIO, **stem),
         pb.GetMediaRequest(track_id=track.id, kind=PEAKS, **stem),
     ]
-    root = settings.data_dir / "objects"
-    root.rename(tmp_path / "away")
-    root.mkdir()  # the mount point
-    for request in requests:
-        with pytest.raises(UnavailableError) as away:
-            await rpcs.service.GetMedia(request, None)
-        assert away.value.reason == "STORE_AWAY"
-    with pytest.raises(NotFoundError):
-        await rpcs.service.GetMedia(pb.GetMediaRequest(track_id=track.id, kind=COVER), None)
-    root.rmdir()
-    (tmp_path / "away").rename(root)
-    for request in requests:
-        assert (await rpcs.service.GetMedia(request, None)).key
+    set_caller(Identity("anna", "anna", "user"))
+    async with running_servicers(acquiring, settings) as servicers:
+        root = settings.data_dir / "objects"
+        root.rename(tmp_path / "away")
+        root.mkdir()  # the mount point
+        for request in requests:
+            with pytest.raises(UnavailableError) as away:
+                await servicers.media.GetMedia(request, None)
+            assert away.value.reason == "STORE_AWAY"
+        with pytest.raises(NotFoundError):
+            await servicers.media.GetMedia(pb.GetMediaRequest(track_id=track.id, kind=COVER), None)
+        root.rmdir()
+        (tmp_path / "away").rename(root)
+        for request in requests:
+            assert (await servicers.media.GetMedia(request, None)).key

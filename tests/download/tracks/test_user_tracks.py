@@ -14,7 +14,7 @@ from services.download.tracks.listing import read_listing
 from services.download.tracks.messages import track_message
 from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.user_tracks import LONG_AGO
-from stemtube.download.v1 import download_pb2 as pb
+from stemtube.download.v1 import track_pb2 as pb
 from tests.common.postgres import create_database
 from tests.download.shelves import Shelves, beats
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from services.common.audio import encode
+from services.common.parts import PARTS, part_json_name
 from services.download.config import DownloadSection, DownloadSettings
-from services.download.pipeline.plan import PARTS
 from services.download.tables import OwnStem
 from services.download.tracks.messages import track_message
 from services.download.tracks.user_tracks import LONG_AGO
@@ -125,10 +125,10 @@ async def test_what_is_made_again_is_the_users_own_and_the_first_stays_shared(li
     await link.make("anna", EVERYTHING)
     before, stems = (await link.seen("ben")).analyses, await link.stems("ben")
     link.services.version = 2
-    everything = separation() | {"analyses": [{"part": f"PART_{name.upper()}"} for name in PARTS.values()]}
+    everything = separation() | {"analyses": [{"part": part_json_name(part)} for part in PARTS]}
     await link.make("ben", everything, again=True)
     assert ((await link.seen("anna")).analyses, await link.stems("anna")) == (before, stems)
-    assert (await link.seen("ben")).own == set(PARTS.values())
+    assert (await link.seen("ben")).own == set(PARTS)
     assert not set((await link.stems("ben")).values()) & set(stems.values())
     # The same result again is the shared one.
     link.services.version = 1

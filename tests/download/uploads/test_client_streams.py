@@ -1,4 +1,4 @@
-"""The least rate of uploads, the shares of users, and what waits in a temporary file."""
+"""The least rate of uploads, and the shares of users."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,7 @@ import pytest
 
 from services.common.errors import LimitExceededError, TooSlowError
 from services.download.config import DownloadSection
-from services.download.uploads import spool
 from services.download.uploads.client_streams import ClientStreams, at_least
-from services.download.uploads.spool import Spool
 
 
 @dataclass
@@ -74,21 +72,3 @@ async def test_one_user_never_has_all_streams() -> None:
             assert full.value.metadata["retry_after_seconds"]
     async with streams.reading("eve", messages(b"x")) as content:
         assert await taken(content) == b"x"
-
-
-@pytest.mark.parametrize("sizes", [(3, 4), (1000, 1, 5000), (0, 4096, 4096)])
-async def test_a_spool_gives_what_it_was_given(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "BUFFER_BYTES", 1024)
-    whole = b"".join(bytes([number % 251]) * size for number, size in enumerate(sizes))
-    kept = Spool()
-    for number, size in enumerate(sizes):
-        await kept.add(bytes([number % 251]) * size)
-    assert kept.size == len(whole)
-    assert b"".join([piece async for piece in kept.pieces()]) == whole
-    for limit in (0, 1, 1024, len(whole) - 1, len(whole) + 5):
-        assert b"".join([piece async for piece in kept.pieces(limit)]) == whole[:limit]
-    await kept.clear()
-    assert kept.size == 0
-    await kept.add(b"again")
-    assert b"".join([piece async for piece in kept.pieces()]) == b"again"
-    await kept.clear()

@@ -10,6 +10,7 @@ import pytest
 
 from services.common.compute.engine import WorkerDiedError
 from services.common.errors import LimitExceededError
+from services.download.pipeline.progress import job_parts
 from services.download.tables import Track
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
@@ -163,7 +164,7 @@ async def test_a_fetched_file_waits_for_its_check_and_says_so(
     stages: list[str] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         async for record in acquiring.jobs.watch(job_id):
-            stages.append(record.detail.get("parts", {}).get("acquire", {}).get("stage", ""))
+            stages.append(job_parts(record)[0].stage)
             if stages[-1] == "waiting":
                 for task in annas:
                     task.cancel()

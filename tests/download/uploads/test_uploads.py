@@ -19,6 +19,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.storage import spool
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Upload
@@ -52,8 +53,9 @@ async def database(place: str, tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def objects(place: str, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+async def objects(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ObjectStore]:
     if not place.endswith("s3"):
+        monkeypatch.setattr(spool, "BUFFER_BYTES", 1)  # each byte waits in a file, as it would if there were many
         yield ObjectStore.from_url(str(tmp_path / "objects"))
         return
     async with TestServer(S3Server().app()) as http:

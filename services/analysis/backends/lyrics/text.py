@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.errors import InvalidInputError
+from services.common.limits import MAX_LYRICS_TEXT
 
-MAX_CHARACTERS = 20_000
 # Two words are one, misheard, when they have so much in common; see `_likeness`.
 ALIKE = 0.6
 # Of the words that are found and of those that are heard, so many are the same if both are of one song. Heard by
@@ -31,8 +31,8 @@ def check_text(text: str) -> None:
     Raises:
         InvalidInputError: too long, or without words (reason INVALID_TEXT).
     """
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidInputError(f"text of lyrics has at most {MAX_CHARACTERS} characters", "INVALID_TEXT")
+    if len(text) > MAX_LYRICS_TEXT:
+        raise InvalidInputError(f"text of lyrics has at most {MAX_LYRICS_TEXT} characters", "INVALID_TEXT")
     if not words_of(text):
         raise InvalidInputError("text of lyrics has no words", "INVALID_TEXT")
 

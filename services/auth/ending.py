@@ -1,0 +1,51 @@
+"""Ends sessions and API tokens, within the transaction that takes a user's rights away."""
+
+from sqlalchemy import ColumnElement, and_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.tables import ApiToken, Session
+from services.auth.times import now
+
+
+async def end_sessions(session: AsyncSession, user_id: str, *, only: str = "", but: str = "") -> int:
+    """Ends open sessions of a user.
+
+    Args:
+        session: of the transaction.
+        user_id: whose sessions.
+        only: id of the one session to end; empty for all.
+        but: id of a session to leave open; empty for none.
+
+    Returns:
+        How many were open.
+    """
+    ending = update(Session).where(Session.user_id == user_id, Session.end_time.is_(None)).values(end_time=now())
+    if only:
+        ending = ending.where(Session.id == only)
+    if but:
+        ending = ending.where(Session.id != but)
+    ended = await session.scalars(ending.returning(Session.id).execution_options(synchronize_session=False))
+    return len(list(ended))
+
+
+async def end_api_tokens(session: AsyncSession, user_id: str, *, only: str = "") -> int:
+    """Ends valid API tokens of a user.
+
+    Args:
+        session: of the transaction.
+        user_id: whose tokens.
+        only: id of the one token to end; empty for all.
+
+    Returns:
+        How many were valid.
+    """
+    ending = update(ApiToken).where(ApiToken.user_id == user_id, is_valid_token()).values(end_time=now())
+    if only:
+        ending = ending.where(ApiToken.id == only)
+    ended = await session.scalars(ending.returning(ApiToken.id).execution_options(synchronize_session=False))
+    return len(list(ended))
+
+
+def is_valid_token() -> ColumnElement[bool]:
+    """The condition that an API token has neither ended nor expired."""
+    return and_(ApiToken.end_time.is_(None), ApiToken.expire_time > now())

@@ -1,0 +1,37 @@
+"""Limits that the contracts tell. Services check them; the page gets them in `page/src/api/contract.ts`."""
+
+# Characters.
+MAX_USERNAME = 64
+MIN_PASSWORD, MAX_PASSWORD = 8, 1024
+MAX_TOKEN_NAME = 100
+MAX_TITLE = 300
+MAX_NOTES = 10_000
+MAX_PLAYLIST_NAME = 200
+MAX_QUERY = 200
+MAX_UPLOAD_METADATA = 8000
+MAX_SECTION_LABEL = 40
+MAX_LINE_TEXT = 1000
+MAX_LYRICS_TEXT = 20_000
+
+# Numbers of things.
+DEFAULT_PAGE, MAX_PAGE = 50, 200
+DEFAULT_USERS_PAGE, MAX_USERS_PAGE = 100, 1000
+DEFAULT_FOUND, MAX_FOUND = 10, 50
+MAX_LINK_ENTRIES = 200
+MAX_PLAYLIST_TRACKS = 1000
+MAX_WORK_ITEMS = 200
+DEFAULT_INVITATION_USES, MAX_INVITATION_USES = 1, 1000
+MAX_BEATS_PER_BAR = 32
+MAX_SHIFTS = 20
+
+# Days.
+DEFAULT_TOKEN_DAYS, DEFAULT_INVITATION_DAYS, MAX_LIFETIME_DAYS = 90, 7, 366
+
+# Fraction of a segment.
+MAX_OVERLAP = 0.9
+
+# Of a message with a piece of a file.
+MAX_CHUNK_BYTES = 1024 * 1024
+
+# Ends of segments that differ by less are meant to be the same: a frame of the coarsest analysis.
+JOIN_SECONDS = 0.05

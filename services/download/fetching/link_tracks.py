@@ -1,0 +1,60 @@
+"""How a link becomes a track of a user's."""
+
+from collections.abc import Collection
+
+from services.common.rpc.auth import Identity
+from services.download.fetching.addresses import check_link
+from services.download.fetching.cookies import CookieRules
+from services.download.pipeline.admission import Admission
+from services.download.tables import Track
+from services.download.tracks.repository import TrackRepository
+from services.download.upkeep.usage import Usage
+
+
+class LinkAdder:
+    """Adds links to users' tracks. The track's job fetches the audio.
+
+    Args:
+        library: the tracks.
+        usage: the users' storage.
+        admission: checks quotas and waiting jobs.
+        cookies: says whose links are fetched with the operator's cookies.
+        allowed_hosts: hosts that links may lead to although they are not public.
+    """
+
+    def __init__(
+        self,
+        library: TrackRepository,
+        usage: Usage,
+        admission: Admission,
+        cookies: CookieRules,
+        allowed_hosts: Collection[str],
+    ) -> None:
+        self._library = library
+        self._usage = usage
+        self._admission = admission
+        self._cookies = cookies
+        self._allowed_hosts = allowed_hosts
+
+    async def checked(self, url: str) -> str:
+        """A link in its normal form.
+
+        Raises:
+            InvalidInputError: it may not be fetched (reason BAD_URL).
+        """
+        return await check_link(url, self._allowed_hosts)
+
+    async def add(self, caller: Identity, url: str) -> tuple[Track, bool]:
+        """Adds a checked link's track to the caller's, and tells whether it is fetched with the operator's cookies.
+
+        Raises:
+            LimitExceededError: the caller may not add more (reason QUOTA_EXCEEDED, TOO_MANY_JOBS).
+        """
+        user = caller.subject
+        use_cookies = self._cookies.serve(caller, "fetches", url)
+        async with self._admission.room(user) as room:
+            if not use_cookies:
+                # The audio of a link that others have is there already.
+                await room.settle(await self._usage.of_link(user, url))
+            track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
+            return track, use_cookies

@@ -1,0 +1,62 @@
+"""Whether a user may add work: quota, waiting jobs, and a store that can take its results."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.common.errors import LimitExceededError
+from services.common.jobs.queue import JobQueue
+from services.common.storage.objects import ObjectStore
+from services.download.upkeep.reservations import HeldRoom
+from services.download.upkeep.usage import Usage
+
+
+class Admission:
+    """Refuses work beyond a user's limits, and reserves room in quotas.
+
+    Args:
+        objects: where results are stored.
+        usage: the users' quotas.
+        queue: the library's.
+        jobs_per_user: how many unfinished jobs a user may have.
+    """
+
+    def __init__(self, objects: ObjectStore, usage: Usage, queue: JobQueue, jobs_per_user: int) -> None:
+        self._objects = objects
+        self._usage = usage
+        self._queue = queue
+        self._jobs_per_user = jobs_per_user
+
+    async def expect_room(self, user: str, size_bytes: int = 0) -> None:
+        """Checks that a user may add something.
+
+        Raises:
+            LimitExceededError: the quota is used up (reason QUOTA_EXCEEDED), or too many of the user's jobs wait
+                (reason TOO_MANY_JOBS).
+            UnavailableError: the object store is not the library's.
+        """
+        await self._objects.expect_right_store()
+        await self._usage.expect_room(user, size_bytes)
+        most = self._jobs_per_user
+        if await self._queue.unfinished_count(user) >= most:
+            raise LimitExceededError(
+                f"{most} jobs wait already; come back when some are done.", "TOO_MANY_JOBS", retry_after_seconds="60"
+            )
+
+    @asynccontextmanager
+    async def room(self, user: str) -> AsyncIterator[HeldRoom]:
+        """Room in a user's quota for the time of the block, none at first.
+
+        Raises:
+            LimitExceededError, UnavailableError: as for `expect_room`.
+        """
+        await self.expect_room(user)
+        async with self._usage.held(user) as room:
+            yield room
+
+    async def reserve(self, user: str, reservation_id: str, size_bytes: int) -> None:
+        """Sets the size of a reservation in a user's quota.
+
+        Raises:
+            LimitExceededError: more than the quota leaves (reason QUOTA_EXCEEDED).
+        """
+        await self._usage.reservations.reserve(user, reservation_id, size_bytes)

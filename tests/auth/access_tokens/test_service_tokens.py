@@ -1,0 +1,35 @@
+"""Access tokens of services."""
+
+from services.auth.access_tokens.service import SERVICES
+from services.common.errors import Code
+from services.common.rpc.auth import Identity, ServiceIdentity, TokenVerifier
+from services.common.rpc.client import AuthClient
+from tests.auth.calling import refused
+from tests.auth.running import RunningAuth
+
+
+async def test_a_service_proves_itself_with_the_secret_of_the_suite(auth: RunningAuth) -> None:
+    client = AuthClient(auth.channel, "download", auth.settings.shared_service_secret())
+    verifier = TokenVerifier(client.signing_keys)
+    ((_, value),) = await ServiceIdentity(client.issue_token).metadata()
+    identity = await verifier.verify(value.removeprefix("Bearer "))
+    assert identity == Identity("download", "download", "service")
+    for service in SERVICES:
+        await auth.service_token(service, auth.settings.shared_service_secret())
+
+
+async def test_who_does_not_know_the_secret_learns_nothing(auth: RunningAuth) -> None:
+    secret = auth.settings.shared_service_secret()
+    for service in ("download", "nonsense"):
+        for wrong in ("", "wrong", secret[:-1], secret + "x", "é"):
+            error = await refused(auth.service_token(service, wrong))
+            assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
+    for service in ("", "nonsense", "auth", "Download"):
+        error = await refused(auth.service_token(service, secret))
+        assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "UNKNOWN_SERVICE")
+
+
+async def test_a_service_is_no_user(auth: RunningAuth) -> None:
+    token = await auth.service_token("gateway", auth.settings.shared_service_secret())
+    error = await refused(auth.me(token))
+    assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "USER_REQUIRED")

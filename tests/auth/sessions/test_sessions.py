@@ -1,0 +1,50 @@
+"""Sessions in both kinds of database, with several replicas."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from services.auth.sessions.sessions import Sessions
+from services.auth.tables import RefreshToken, Session, User
+from services.auth.users.repository import UserRepository
+from services.common.errors import UnauthenticatedError
+from services.common.storage.database import Database
+from tests.auth.conftest import MINUTE, MONTH
+from tests.auth.storing import count, new_admin
+
+
+async def test_one_of_many_refreshes_at_once_succeeds(
+    repositories: list[UserRepository], sessions: list[Sessions]
+) -> None:
+    user = await new_admin(repositories[0])
+    for _ in range(5):
+        _, _, token = await sessions[0].open(user)
+        results = await asyncio.gather(*(one.refresh(token) for one in sessions), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, BaseException)]
+        assert len(refused) == 2
+        assert all(isinstance(error, UnauthenticatedError) for error in refused)
+
+
+async def test_purging_forgets_what_has_expired_only(databases: list[Database]) -> None:
+    lasting, fleeting = Sessions(databases[0], MONTH, MINUTE), Sessions(databases[1], timedelta(0), MINUTE)
+    user = await new_admin(UserRepository(databases[0]))
+    _, _, first = await lasting.open(user)
+    await lasting.refresh(first)
+    await fleeting.open(user)
+    await lasting.purge()
+    assert await count(databases[0], RefreshToken) == 2
+    assert await count(databases[0], Session) == 1
+    with pytest.raises(UnauthenticatedError):  # the spent one is still known as spent
+        await lasting.refresh(first)
+
+
+async def test_sessions_go_with_their_user(
+    databases: list[Database], repositories: list[UserRepository], sessions: list[Sessions]
+) -> None:
+    user = await new_admin(repositories[0])
+    await sessions[0].open(user)
+    async with databases[0].write() as session:
+        await session.delete(await session.get_one(User, user.id))
+    assert await count(databases[0], Session) == 0
+    assert await count(databases[0], RefreshToken) == 0

@@ -33,7 +33,7 @@ from services.common.rpc.client import open_channel
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
 from services.common.rpc.server import stop_signal
-from services.common.storage.objects import open_store
+from services.common.storage.marked_store import open_marked_store
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.auth.v1 import (
     access_token_pb2,
@@ -113,7 +113,7 @@ def init_app(config: GatewaySettings, services: Services = SERVICES) -> web.Appl
     )
     app[SETTINGS] = config.gateway
     app[LIMIT] = config.limit
-    app[STORE] = open_store(config)
+    app[STORE] = open_marked_store(config)
     app[STOPPING] = asyncio.Event()
     app[PROXIES] = TrustedProxies(config.gateway.trusted_proxies)
     app[REQUEST_BUCKETS] = TokenBuckets(config.gateway.requests_per_second, config.gateway.request_burst)

@@ -11,7 +11,7 @@ import grpc.aio
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.keys import CHANNELS, SESSIONS, STOPPING, TRACKS
+from gateway.keys import CHANNELS, SESSIONS, STOPPING, STORE, TRACKS
 from services.common.observe.telemetry import errors, metrics
 
 # Without auth nobody can sign in, and without the library there is nothing to show. The others may be away.
@@ -26,13 +26,13 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 if the services that everything needs answer, else 503."""
+    """GET /readyz: 200 if the services that everything needs answer and the object store is there, else 503."""
     status, _states = await _readiness(request.app)
     return web.json_response({"status": status}, status=200 if status == READY else 503)
 
 
 async def readyz_of_each(request: web.Request) -> web.Response:
-    """The same, with the state of each of these services."""
+    """The same, with the state of each of these services, and of the store if it is away."""
     status, states = await _readiness(request.app)
     return web.json_response({"status": status, "services": states}, status=200 if status == READY else 503)
 
@@ -40,9 +40,12 @@ async def readyz_of_each(request: web.Request) -> web.Response:
 async def _readiness(app: web.Application) -> tuple[str, dict[str, str]]:
     if app[STOPPING].is_set():
         return "stopping", {}
-    states = await asyncio.gather(*(_state(app[CHANNELS][name], name) for name in NEEDED))
-    ready = all(state == "SERVING" for state in states)
-    return READY if ready else "not ready", dict(zip(NEEDED, states, strict=True))
+    problem, *found = await asyncio.gather(
+        app[STORE].problem(), *(_state(app[CHANNELS][name], name) for name in NEEDED)
+    )
+    states = dict(zip(NEEDED, found, strict=True)) | ({"object store": problem} if problem else {})
+    ready = not problem and all(state == "SERVING" for state in found)
+    return READY if ready else "not ready", states
 
 
 async def _state(channel: grpc.aio.Channel, service: str) -> str:
@@ -58,7 +61,7 @@ async def _state(channel: grpc.aio.Channel, service: str) -> str:
 def health_app(gateway: web.Application) -> web.Application:
     """Health, metrics and errors of a running gateway for operators, on a separate address."""
     app = web.Application()
-    app[CHANNELS], app[STOPPING] = gateway[CHANNELS], gateway[STOPPING]
+    app[CHANNELS], app[STOPPING], app[STORE] = gateway[CHANNELS], gateway[STOPPING], gateway[STORE]
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz_of_each)])
     app.add_routes([web.get("/metrics", metrics), web.get("/errors", errors)])
     return app

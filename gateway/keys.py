@@ -10,7 +10,7 @@ from gateway.config import GatewaySection
 from services.common.config import LimitSettings
 from services.common.rpc.limits import TokenBuckets
 from services.common.rpc.peers import TrustedProxies
-from services.common.storage.objects import ObjectStore
+from services.common.storage.marked_store import MarkedStore
 from stemtube.auth.v1 import account_pb2, api_token_pb2, session_pb2
 from stemtube.download.v1 import media_pb2, track_pb2, upload_pb2
 
@@ -18,7 +18,7 @@ SETTINGS = web.AppKey("settings", GatewaySection)
 LIMIT = web.AppKey("limit", LimitSettings)
 # Channels by the full name of the gRPC service they lead to. Services of one process share a channel.
 CHANNELS = web.AppKey("channels", Mapping[str, grpc.aio.Channel])
-STORE = web.AppKey("store", ObjectStore)
+STORE = web.AppKey("store", MarkedStore)
 # Set once the gateway begins to stop.
 STOPPING = web.AppKey("stopping", asyncio.Event)
 

@@ -18,7 +18,7 @@ from services.common.compute.engine_pool import EnginePool
 from services.common.compute.fair_limiter import FairLimiter
 from services.common.compute.joint_work import JointWork
 from services.common.errors import UnavailableError
-from services.common.storage.objects import open_store
+from services.common.storage.marked_store import open_marked_store
 
 IDLE_SECONDS = 120.0
 FILES, FILES_PER_USER = 12, 4
@@ -38,7 +38,7 @@ class RenderWork:
     def __init__(self, settings: GatewaySettings) -> None:
         from services.common import audio  # with PyAV and NumPy, which the gateway's own process does without
 
-        self._objects = open_store(settings)
+        self._objects = open_marked_store(settings)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gateway.exports.rendering import Renderer
 from gateway.exports.stems import zipped
 from gateway.exports.track import named_after
 from gateway.keys import CHANNELS, MEDIA, SETTINGS, STORE, TRACKS
-from gateway.media.media import CACHING, TRACK, break_off, disposition, found, store_expected
+from gateway.media.media import CACHING, TRACK, break_off, disposition
 from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
 from services.common.errors import NotFoundError, StemTubeError
@@ -118,7 +118,7 @@ class _Library:
             track_id=self._track_id, model=model, stem=stem, kind=media_pb2.MEDIA_KIND_AUDIO
         )
         media = await self._call(self._media.GetMedia, message)
-        return await found(self.store, media.key)
+        return await self.store.head(media.key)
 
     async def _call(self, rpc: Any, message: Any) -> Any:
         seconds = self._request.app[SETTINGS].call_seconds
@@ -145,7 +145,7 @@ async def _body(
                 return
             keys = [info.key for info in objects]
             rendered = library.renderer.rendered(library.turn_key, export.name, keys, made.parameters)
-            async with store_expected(library.store), rendered as path:
+            async with rendered as path:
                 with path.open("rb") as file:
                     yield path.stat().st_size, _pieces(file)
 

@@ -3,8 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC
 from email.utils import format_datetime
 from typing import Any
@@ -20,7 +19,6 @@ from gateway.session.credentials import call_metadata
 from gateway.transcoding.messages import bad_request, query_of
 from services.common.errors import Code, NotFoundError, StemTubeError
 from services.common.storage.object_info import ObjectInfo
-from services.common.storage.objects import ObjectStore
 from stemtube.download.v1 import media_pb2, media_pb2_grpc
 from stemtube.separation.v1 import separation_pb2
 
@@ -83,35 +81,9 @@ async def live_chunk(request: web.Request) -> web.StreamResponse:
     if number >= live.count:
         raise NotFoundError("This is not there yet.", "NO_SUCH_STEM")
     stem = request.match_info["stem"]
-    info = await found(request.app[STORE], f"{live.key_prefix}/{stem}/{number:05}.flac")
+    info = await request.app[STORE].head(f"{live.key_prefix}/{stem}/{number:05}.flac")
     media = media_pb2.GetMediaResponse(content_type="audio/flac", filename=f"{stem} {number}.flac")
     return await _answer(request, media, info, attachment=False)
-
-
-@asynccontextmanager
-async def store_expected(store: ObjectStore) -> AsyncGenerator[None]:
-    """Distinguishes a missing object from a store that is away.
-
-    Raises:
-        UnavailableError: an object is not found, and the store is away (reason STORE_AWAY).
-    """
-    try:
-        yield
-    except NotFoundError as error:
-        if error.reason == "NO_SUCH_OBJECT":
-            await store.expect_marker()
-        raise
-
-
-async def found(store: ObjectStore, key: str) -> ObjectInfo:
-    """An object that the library knows.
-
-    Raises:
-        NotFoundError: it is gone (reason NO_SUCH_OBJECT).
-        UnavailableError: the store does not work now (reason STORE_AWAY, STORAGE_UNAVAILABLE).
-    """
-    async with store_expected(store):
-        return await store.head(key)
 
 
 async def _live_stems(request: web.Request) -> separation_pb2.LiveStems:
@@ -141,7 +113,7 @@ async def _serve(
     if query.get("download", "0") not in ("0", "1"):
         raise bad_request("download is 0 or 1.")
     media = await stub.GetMedia(message, timeout=request.app[SETTINGS].media_seconds, metadata=call_metadata(request))
-    info = await found(request.app[STORE], media.key)
+    info = await request.app[STORE].head(media.key)
     return await _answer(request, media, info, attachment=query.get("download") == "1")
 
 

@@ -11,7 +11,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
-from services.common.storage.objects import open_store
+from services.common.storage.marked_store import open_marked_store
 from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2_grpc
 
@@ -20,7 +20,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
     if works:
         await expect_confinement(settings.decoder)
     section = settings.analysis
-    objects = open_store(settings)
+    objects = open_marked_store(settings)
     worker = AnalysisWorker(settings) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -28,6 +28,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         handlers={KIND: worker.handle} if worker else {},
         slots=1 if worker else 0,
         keep_seconds=section.keep_days * 86400,
+        needs=objects.problem,
     )
     draining = Draining()
     weights = WeightStore(settings.weights_dir, offline=settings.offline)
@@ -45,6 +46,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
+        problem=objects.problem,
         engines=worker.engines if worker else None,
         models=Models(weights, registry.weights),
     )

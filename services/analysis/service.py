@@ -83,7 +83,6 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         ]
         for key in (request.audio_key, *(choice["mix_key"] for choice in choices if "mix_key" in choice)):
             if not await self._objects.exists(key):
-                await self._objects.expect_any()
                 raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         # The request counts too: only an automatic choice may end with a substitute, and says why.
         equal = sorted(_key(choice) for choice in choices)

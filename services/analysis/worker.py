@@ -28,7 +28,7 @@ from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.observe import tracing
 from services.common.parts import PARTS, Part
 from services.common.samples import Audio
-from services.common.storage.objects import open_store
+from services.common.storage.marked_store import AWAY_REASONS, open_marked_store
 from services.common.weights.store import WeightStore
 
 log = structlog.get_logger(__name__)
@@ -133,7 +133,7 @@ class AnalysisWork:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         keep_compiled_functions_apart(settings)
-        self._objects = open_store(settings)
+        self._objects = open_marked_store(settings)
         self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
@@ -243,6 +243,8 @@ class AnalysisWork:
         except (StoppedError, DeviceError):
             raise
         except StemTubeError as error:
+            if error.reason in AWAY_REASONS:
+                raise  # the mix cannot be read now, as it can be in another attempt
             run.fail(part, error_detail(error))
         except Exception as error:
             if devices.device_error(error):

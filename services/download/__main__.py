@@ -49,7 +49,7 @@ async def serve(settings: DownloadSettings) -> None:
         )
         scrubbing = _beside(scrubber.run()) if section.scrub_bytes_per_second else contextlib.nullcontext()
         try:
-            async with scrubbing:
+            async with scrubbing, _beside(library.usage.reservations.run()):
                 await run_with_jobs(
                     callers,
                     library.queue,
@@ -59,7 +59,7 @@ async def serve(settings: DownloadSettings) -> None:
                     health_listen=settings.download.health_listen,
                     draining=draining,
                     grace_seconds=settings.download.grace_seconds,
-                    problem=objects.check.problem,
+                    problem=objects.problem,
                 )
         finally:
             await library.lookups.close()

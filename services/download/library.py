@@ -8,7 +8,7 @@ import grpc.aio
 from services.common.jobs.queue import JobQueue
 from services.common.rpc.auth import ServiceIdentity
 from services.common.storage.database import Database
-from services.common.storage.objects import ObjectStore
+from services.common.storage.marked_store import MarkedStore
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
 from services.download.importing.importing import Importer
@@ -34,7 +34,7 @@ class Library:
     """The parts of the library that the RPCs use."""
 
     settings: DownloadSettings
-    objects: ObjectStore
+    objects: MarkedStore
     tracks: TrackRepository
     user_tracks: UserTracks
     playlists: Playlists
@@ -53,7 +53,7 @@ class Library:
 def open_library(
     settings: DownloadSettings,
     database: Database,
-    objects: ObjectStore,
+    objects: MarkedStore,
     identity: ServiceIdentity,
     separation: grpc.aio.Channel,
     analysis: grpc.aio.Channel,
@@ -89,6 +89,7 @@ def open_library(
         slots=section.pipelines,
         per_user=section.pipelines_per_user,
         keep_seconds=section.keep_days * 86400,
+        needs=objects.problem,
         chore_seconds=section.chore_seconds,
     )
     trash = Trash(tracks, user_tracks, remover, queue)
@@ -113,7 +114,7 @@ def open_library(
     return library
 
 
-def _sweeper(settings: DownloadSettings, database: Database, objects: ObjectStore, usage: Usage) -> Sweeper:
+def _sweeper(settings: DownloadSettings, database: Database, objects: MarkedStore, usage: Usage) -> Sweeper:
     section = settings.download
     return Sweeper(
         objects,
@@ -127,7 +128,7 @@ def _sweeper(settings: DownloadSettings, database: Database, objects: ObjectStor
     )
 
 
-def _uploads(settings: DownloadSettings, database: Database, objects: ObjectStore, usage: Usage) -> Uploads:
+def _uploads(settings: DownloadSettings, database: Database, objects: MarkedStore, usage: Usage) -> Uploads:
     section = settings.download
     return Uploads(
         database,

@@ -228,7 +228,7 @@ class PlaylistTrack(Base):
 
 
 class Upload(Base):
-    """A file that arrives in pieces, each an object `uploads/ID/PART`; forgotten when `expire_time` is over."""
+    """A file that arrives in pieces, each an object `uploads/ID/PART`; forgotten some time after `expire_time`."""
 
     __tablename__ = "uploads"
 

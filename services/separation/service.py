@@ -67,7 +67,6 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         stems = _wanted(list(request.stems), entry.stems)
         options = _options(request)
         if not await self._objects.exists(request.audio_key):
-            await self._objects.expect_any()
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
         maker = made_by(choice)

@@ -24,7 +24,8 @@ async def sweep(objects: ObjectStore, jobs: JobQueue) -> int:
     """
     results = {info.key.removeprefix(f"{RESULTS}/") async for info in objects.list(RESULTS)}
     attempts: dict[str, set[str]] = {}
-    async for info in objects.list(PREFIX):
+    written = [info async for info in objects.list(PREFIX)]
+    for info in (*written, *await objects.partials(PREFIX)):
         _, job_id, lease, *_ = info.key.split("/")
         attempts.setdefault(job_id, set()).add(f"{job_id}/{lease}")
     removed = 0

@@ -17,12 +17,13 @@ from services.common import audio
 from services.common.compute import metrics, torch_devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
-from services.common.errors import WeightsMissingError
+from services.common.errors import UnavailableError, WeightsMissingError
 from services.common.jobs.audio import open_job_audio
 from services.common.jobs.context import JobContext
 from services.common.observe import tracing
 from services.common.samples import Samples
-from services.common.storage.objects import ObjectStore, open_store
+from services.common.storage.marked_store import open_marked_store
+from services.common.storage.objects import ObjectStore
 from services.common.weights.catalogue import parse_order
 from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
@@ -110,7 +111,8 @@ class SeparationWorker:
                 metrics.note("model_audio_seconds", result["stems"][0]["duration_seconds"], labels)
                 return result
             except BaseException:
-                await asyncio.shield(self._objects.delete_prefix(prefix))
+                with contextlib.suppress(UnavailableError):  # the sweep does it then
+                    await asyncio.shield(self._objects.delete_prefix(prefix))
                 raise
 
         return await job.step("separate", separate)
@@ -129,7 +131,7 @@ class SeparationWork:
     """The child process's side: models stay loaded between tasks."""
 
     def __init__(self, settings: SeparationSettings) -> None:
-        self._objects = open_store(settings)
+        self._objects = open_marked_store(settings)
         self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
         # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)

@@ -11,11 +11,11 @@ import soundfile
 from google.protobuf.json_format import ParseDict
 
 from services.analysis.backends.base import Beat, Beats, Context, TempoPoint
-from services.analysis.backends.beats.librosa import best_level, periodicity
 from services.analysis.backends.beats.madmom import MadmomBeats
-from services.analysis.backends.beats.tempo import curve_of, in_range, tempo_of
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.bar_decoder import BarDecoder
+from services.analysis.backends.signal.librosa_beats import best_level, periodicity
+from services.analysis.backends.signal.tempo import curve_of, in_range, tempo_of
 from services.analysis.contents import beats_of, content
 from songs.small_songs import RATE, Song, pop_song
 from stemtube.analysis.v1 import music_pb2

@@ -8,6 +8,7 @@ from services.analysis.backends import registry
 from services.analysis.config import AnalysisSettings
 from services.common import audio
 from services.common.parts import PART_NAMES
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from songs.small_songs import RATE
 from stemtube.analysis.v1 import analysis_pb2 as pb
@@ -18,7 +19,9 @@ AUDIO = "originals/song"
 async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
     path = settings.data_dir / "song.flac"
     audio.encode(samples, RATE, path, "flac")
-    await open_store(settings).put(AUDIO, path)
+    store = open_store(settings)
+    await store.put(MARKER, b"1")
+    await store.put(AUDIO, path)
 
 
 class Reports:

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from tests.chaos import checks, clock, faults, users
 from tests.chaos.clock import Clock
-from tests.chaos.run import USERS, Run
+from tests.chaos.run import BUSY_SECONDS, USERS, Run
 from tests.common.audio_files import music, with_soundfile
 from tests.suite.conftest import add_user
 from tests.suite.running import EXTRA_WORKERS, Suite
 
 SONGS = 24
-DRAFT_SECONDS = 30.0
+DRAFT_SECONDS = 60.0
 HOUSEKEEPING = {
     "SEPARATION__CHORE_SECONDS": 5,
     "DOWNLOAD__CHORE_SECONDS": 5,
@@ -71,9 +71,9 @@ async def main() -> int:
             await asyncio.gather(users.submit(run), *happening)
             lost = [*run.faults, *await checks.lost(run)]
             await asyncio.sleep(DRAFT_SECONDS + 15)
-            duplicated, orphans = checks.duplicated(run), checks.orphans(run)
+            duplicated, orphans = checks.duplicated(run), await checks.left_over(run)
         finally:
-            await asyncio.to_thread(suite.stop)
+            await asyncio.to_thread(suite.stop, BUSY_SECONDS)
         is_right = not (lost or duplicated or orphans) and bool(run.accepted or run.removed)
         if not is_right and suite.data != folder:
             shutil.copytree(suite.data, folder / "kept", ignore=shutil.ignore_patterns("objects*"))
@@ -111,7 +111,7 @@ def _prepare(folder: Path, kinds: set[str], resources: contextlib.ExitStack) -> 
 
 async def _start(suite: Suite) -> None:
     names = ("auth", "separation", "analysis", "download", "gateway", *EXTRA_WORKERS)
-    await asyncio.to_thread(suite.start, *names)
+    await asyncio.to_thread(suite.start, *names, patience_seconds=BUSY_SECONDS)
     for user in (*USERS[1:], *users.HANGING_USERS, users.QUOTA_USER):
         await add_user(suite, user)
 

@@ -9,14 +9,15 @@ import subprocess
 from pathlib import Path
 
 from tests.chaos.clock import Clock
-from tests.chaos.run import Run
-from tests.suite.running import EXTRA_WORKERS, SERVICES
+from tests.chaos.run import BUSY_SECONDS, Run
+from tests.suite.running import EXTRA_WORKERS, SERVICES, EndedError
 
 KILL_SECONDS, DOWN_SECONDS = 6.0, 2.0
 FREEZES, FREEZE_SECONDS = 0.25, 14.0  # longer than a lease
 QUIET_SECONDS = (6.0, 20.0)
 AWAY_SECONDS = (2.0, 8.0)
 FULL_SECONDS = (2.0, 6.0)
+FULL_NEWS_SECONDS = 10.0  # a process that met a full disk has ended by then
 SHIFTS = (90.0, 1800.0, 7200.0)
 SHIFT_SECONDS = (4.0, 12.0)
 DISK_MIB = 1024
@@ -36,7 +37,20 @@ async def kill(run: Run) -> None:
         await asyncio.to_thread(run.suite.kill, victim)
         run.kills += 1
         await asyncio.sleep(dice.uniform(0, DOWN_SECONDS))
-        await asyncio.to_thread(run.suite.start, victim)
+        await _start_again(run, victim)
+
+
+async def _start_again(run: Run, name: str) -> None:
+    """Starts a process until it is ready; it may end by itself on a full disk alone."""
+    while True:
+        try:
+            return await asyncio.to_thread(run.suite.start, name, patience_seconds=BUSY_SECONDS)
+        except EndedError:
+            told = run.suite.log(name)
+            # A full disk may have no room for the line that says so.
+            if not run.disk_was_full and not any(text in told for text in ("DISK_FULL", "No space left")):
+                run.faults.append(f"{name} could not start: {told.splitlines()[-1]}")
+            await asyncio.sleep(1)
 
 
 async def take_store_away(run: Run) -> None:
@@ -50,15 +64,21 @@ async def take_store_away(run: Run) -> None:
             continue
         run.objects.rename(away)
         if is_empty:
-            run.objects.mkdir()
+            run.objects.mkdir(exist_ok=True)  # a process that starts may be faster
         else:
             run.objects.touch()
         try:
             await asyncio.sleep(seconds)
         finally:
-            # Files written meanwhile are hidden below the mount point.
-            run.objects.rename(run.objects.with_name(f"objects-below-{os.urandom(4).hex()}"))
-            away.rename(run.objects)
+            _bring_back(run.objects, away)
+
+
+def _bring_back(objects: Path, away: Path) -> None:
+    """Puts the folder back. Files written meanwhile are hidden below the mount point."""
+    while away.exists():
+        with contextlib.suppress(OSError):  # a process may make the folder at the same moment
+            objects.rename(objects.with_name(f"objects-below-{os.urandom(4).hex()}"))
+            away.rename(objects)
 
 
 class Disk:
@@ -87,6 +107,7 @@ async def fill_disk(run: Run) -> None:
     while run.goes_on:
         await asyncio.sleep(dice.uniform(*QUIET_SECONDS))
         seconds = dice.uniform(*FULL_SECONDS)
+        run.disk_was_full = True
         with filler.open("wb") as file:
             try:
                 for _ in range(round(seconds * 10)):
@@ -94,6 +115,8 @@ async def fill_disk(run: Run) -> None:
                     await asyncio.sleep(0.1)
             finally:
                 filler.unlink()
+        await asyncio.sleep(FULL_NEWS_SECONDS)
+        run.disk_was_full = False
 
 
 def _fill(file: int, folder: Path) -> None:

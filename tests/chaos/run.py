@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.suite.running import Suite
 
 USERS = ("admin", "anna", "ben", "cleo")
+BUSY_SECONDS = 900.0  # a process of a machine that is busy otherwise has started, or ended, by then
 Rows = list[tuple[str, ...]]
 
 
@@ -25,6 +26,7 @@ class Run:
         cancelled: jobs that their users have cancelled.
         removed: accepted songs that succeeded and that their users have deleted.
         kills: processes that were killed.
+        disk_was_full: a moment ago.
         faults: what went against a promise, beyond lost, duplicated and orphaned things.
     """
 
@@ -36,6 +38,7 @@ class Run:
     cancelled: set[str] = field(default_factory=set)
     removed: int = 0
     kills: int = 0
+    disk_was_full: bool = False
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -56,6 +59,12 @@ class Run:
         """Asks a service's database."""
         with sqlite3.connect(f"{self.suite.data}/databases/{database}.sqlite", timeout=30) as connection:
             return connection.execute(query, values).fetchall()
+
+    def progress(self) -> tuple[int, Rows]:
+        """How many jobs have not ended, and something that changes whenever one of them goes on."""
+        states = "SELECT count(*) FILTER (WHERE state IN ('queued', 'running')), sum(version) FROM job"
+        found = [self.query(service, states)[0] for service in ("download", "separation", "analysis")]
+        return sum(int(count) for count, _ in found), found
 
     def taken_by(self, user_id: str) -> int:
         """Bytes of the originals of a user's tracks that are in the store."""

@@ -11,7 +11,8 @@ import pytest
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.storage.database import Database, migrate
-from services.common.storage.objects import MARKER, ObjectStore, open_store
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import open_store
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND, Pipeline
@@ -35,7 +36,7 @@ class Acquiring:
     """The library's way of a track up to its audio."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
-        self.objects: ObjectStore = GuardedStore(open_store(settings), database)
+        self.objects = GuardedStore(open_store(settings), database)
         self.library = TrackRepository(database)
         self.user_tracks = UserTracks(database, timedelta(days=7))
         self.remover = Remover(self.objects, self.library)

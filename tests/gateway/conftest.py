@@ -11,6 +11,8 @@ import pytest
 from gateway.app import RunningGateway, start
 from gateway.config import MIB, GatewaySection, GatewaySettings
 from services.common.config import AddressSettings, LimitSettings
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import open_store
 from tests.gateway.suite import Suite, running_suite, token_of
 
 
@@ -61,6 +63,7 @@ async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
                     **{"listen": "127.0.0.1:0", "health_listen": "127.0.0.1:0", "shutdown_seconds": 0.5, **gateway}
                 ),
             )
+            await open_store(settings).put(MARKER, b"1")
             running = await start(settings)
             stack.push_async_callback(running.stop)
             headers = {"Authorization": f"Bearer {token_of(user)}"} if user else {"Sec-Fetch-Site": "same-origin"}

@@ -13,7 +13,8 @@ from aiohttp import ClientPayloadError
 from gateway.exports.export import Archive
 from gateway.exports.registry import EXPORTS
 from gateway.exports.track import named_after
-from services.common.storage.objects import MARKER, open_store
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import open_store
 from stemtube.download.v1 import media_pb2, track_pb2
 from tests.gateway.conftest import Client, Connect
 from tests.gateway.exported import exported, full_track

@@ -20,7 +20,8 @@ from gateway.exports.registry import EXPORTS
 from services.common import audio
 from services.common.audio import Samples
 from services.common.errors import InvalidInputError, NotFoundError, StoppedError
-from services.common.storage.objects import MARKER, open_store
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import open_store
 from stemtube.analysis.v1 import music_pb2
 from stemtube.download.v1 import media_pb2, track_pb2
 from tests.common.audio_files import snr_db

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.media.media import disposition
 from services.common.errors import LimitExceededError
-from services.common.storage.objects import MARKER, open_store
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import open_store
 from stemtube.download.v1 import media_pb2, track_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.gateway.conftest import Client, Connect
@@ -210,6 +211,17 @@ async def test_an_audio_element_is_known_by_its_cookie(client: Client, connect: 
 async def test_an_object_that_is_gone(client: Client) -> None:
     await open_store(client.settings).delete("tracks/t/original")
     assert await client.refused("GET", f"{TRACK}/audio") == (404, "NO_SUCH_OBJECT")
+
+
+async def test_a_store_that_is_away_is_no_missing_object(client: Client) -> None:
+    """It was told as 404, which players and caches keep."""
+    store = open_store(client.settings)
+    for key in ("tracks/t/original", MARKER):
+        await store.delete(key)
+    assert await client.refused("GET", f"{TRACK}/audio") == (503, "STORE_AWAY")
+    assert await client.json("GET", "/readyz") == (503, {"status": "not ready"})
+    await store.put(MARKER, b"1")
+    assert await client.json("GET", "/readyz") == (200, {"status": "ready"})
 
 
 async def test_objects_are_not_missing_while_the_store_is_away(client: Client, tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class EndedError(Exception):
+    """A process ended that was to start."""
+
+
 @dataclass
 class Suite:
     """Starts and ends processes; `data` holds their state and logs."""
@@ -72,7 +76,7 @@ class Suite:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         for name in names:
             log = (self.data / f"{name}.log").open("ab")
             service, role = (*(word for word in name.split("-") if not word.isdigit()), "")[:2]
@@ -91,17 +95,23 @@ class Suite:
             log.close()
         for name in names:
             port = self.ports[f"{name}-health"]
-            self._await(f"http://127.0.0.1:{port}/readyz", name)
+            self._await(f"http://127.0.0.1:{port}/readyz", name, patience_seconds)
 
-    def _await(self, url: str, name: str, seconds: float = PATIENCE_SECONDS) -> None:
+    def _await(self, url: str, name: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            if self.processes[name].poll() is not None:
+                raise EndedError(f"{name} ended:\n" + self.log(name))
             try:
                 with urllib.request.urlopen(url, timeout=2):
                     return
             except OSError:
                 time.sleep(0.1)
-        raise TimeoutError(f"{name} is not ready:\n" + (self.data / f"{name}.log").read_text()[-3000:])
+        raise TimeoutError(f"{name} is not ready:\n" + self.log(name))
+
+    def log(self, name: str) -> str:
+        """The end of a process's log."""
+        return (self.data / f"{name}.log").read_text()[-3000:]
 
     def end(self, name: str) -> int:
         """Asks a process to end, as Kubernetes does, and waits for it; its exit status."""

@@ -14,6 +14,7 @@ import torch
 from services.common.config import Settings
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from tests.analysis.work import choice
 from tests.common.audio_files import music, with_soundfile
@@ -89,7 +90,9 @@ async def test_a_worker_without_its_gpu_takes_no_song_and_another_does_it(
     service: str, start: Start, tmp_path: Path
 ) -> None:
     song = with_soundfile(tmp_path / "song.flac", music(3, seed=5))
-    await open_store(Settings(data_dir=tmp_path)).put(SONG, song)
+    store = open_store(Settings(data_dir=tmp_path))
+    await store.put(MARKER, b"1")
+    await store.put(SONG, song)
     (tmp_path / "databases").mkdir()
     queue = JobQueue(f"sqlite:///{tmp_path}/databases/{service}.sqlite", service)
     await queue.start()

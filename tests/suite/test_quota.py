@@ -11,7 +11,8 @@ import pytest
 
 from services.common import audio
 from services.common.rpc.client import domain_error
-from services.common.storage.objects import MARKER, ObjectStore
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import ObjectStore
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
 from tests.suite.grpc_client import GrpcClient

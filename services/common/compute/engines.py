@@ -95,10 +95,6 @@ class Engines:
             return ""
         return "no jobs are taken: " + "; ".join(dict.fromkeys(place.why_not for place in self._places))
 
-    async def problem(self) -> str:
-        """As `why_not`, for /readyz."""
-        return self.why_not()
-
     async def run(self, job_id: str, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
         """Does a task on the first engine that is free, if possible on one whose device has not failed at it.
 

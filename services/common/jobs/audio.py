@@ -13,8 +13,8 @@ def open_job_audio(objects: ObjectStore, key: str) -> Iterator[BinaryIO]:
     """Opens an object that was there when the job was accepted.
 
     Raises:
-        UnavailableError: it is not there now: its volume may not be mounted, so the job is worth another attempt
-            (reason NO_SUCH_OBJECT), or the storage does not work.
+        UnavailableError: it is not there (reason NO_SUCH_OBJECT; somebody may put it back, so the job is worth another
+            attempt), or the store is away or does not work (see `marked_store`).
     """
     try:
         with objects.open(key) as source:

@@ -9,6 +9,7 @@ from typing import Any
 from services.common.errors import DeviceError, StemTubeError, StoppedError
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.leases import LeaseStore
+from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import TRANSIENT, RetryPolicy
 from services.common.jobs.threads import JobStoreThreads
@@ -29,14 +30,22 @@ class JobContext:
         leases: where the attempt's outputs and steps are kept.
         threads: in which these block.
         retry: when the job is tried again.
+        needs: what all jobs need; an error counts for nothing while it is away.
     """
 
     def __init__(
-        self, record: JobRecord, lease: str, leases: LeaseStore, threads: JobStoreThreads, retry: RetryPolicy
+        self,
+        record: JobRecord,
+        lease: str,
+        leases: LeaseStore,
+        threads: JobStoreThreads,
+        retry: RetryPolicy,
+        needs: Needs,
     ) -> None:
         self._leases = leases
         self._threads = threads
         self._retry = retry
+        self._needs = needs
         self.job_id = record.id
         self.key = record.key
         self.user = record.user
@@ -108,7 +117,7 @@ class JobContext:
     async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """Runs a step of the job, once: a later attempt gets its outcome (JSON, or a domain error) as it was.
 
-        A transient error is not kept: the next attempt runs the step again.
+        An error is not kept if it is transient, or if what all jobs need is away: the next attempt runs the step again.
 
         Args:
             name: of the step; no other step of the job has it.
@@ -119,22 +128,21 @@ class JobContext:
         """
         outcome = await self._threads.call(self._leases.kept_step, self.job_id, name)
         if outcome is None:
-            outcome = await _outcome(name, work)
+            outcome = await self._outcome(name, work)
             await self._threads.call(self._leases.keep_step, self.job_id, self.lease, name, outcome)
         if "error" in outcome:
             raise KeptError(outcome["error"])
         result: dict[str, Any] = outcome["result"]
         return result
 
-
-async def _outcome(name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """What a step leads to, as it is kept; errors that are not kept are raised."""
-    try:
-        with tracing.span(f"step {name}"):
-            return {"result": await work()}
-    except StoppedError:
-        raise asyncio.CancelledError from None
-    except StemTubeError as error:
-        if error.code in TRANSIENT or isinstance(error, DeviceError):
-            raise
-        return {"error": error_detail(error)}
+    async def _outcome(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """What a step leads to, as it is kept; errors that are not kept are raised."""
+        try:
+            with tracing.span(f"step {name}"):
+                return {"result": await work()}
+        except StoppedError:
+            raise asyncio.CancelledError from None
+        except StemTubeError as error:
+            if error.code in TRANSIENT or isinstance(error, DeviceError) or not await self._needs.look():
+                raise
+            return {"error": error_detail(error)}

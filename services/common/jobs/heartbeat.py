@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -15,13 +14,12 @@ from services.common.jobs.leases import LeaseStore
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.threads import JobStoreThreads
+from services.common.unchanged import Unchanged
 
 BEAT_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Heartbeat:
@@ -55,7 +53,7 @@ class Heartbeat:
         self._per_user = per_user
         self._lease_seconds = lease_seconds
         self._retry = retry
-        self._beats: _Unchanged[tuple[str, str], float] = _Unchanged()
+        self._beats: Unchanged[tuple[str, str], float] = Unchanged()
         self._awake_since = self._beaten = self._looked = 0.0
 
     async def run(self) -> None:
@@ -116,24 +114,3 @@ class Heartbeat:
             error=error["message"],
             attempt=record.attempts,
         )
-
-
-class _Unchanged(Generic[K, V]):
-    """Measures for how long values stay the same, by this process's own time: the database's clock may be set."""
-
-    def __init__(self) -> None:
-        self._since: dict[K, tuple[V, float]] = {}
-
-    def since(self, present: Mapping[K, V], seconds: float) -> dict[K, V]:
-        """The values that have been the same for at least so many seconds of looking at them.
-
-        Args:
-            present: all values that there are now.
-            seconds: the least time.
-        """
-        now = time.monotonic()
-        before, self._since = self._since, {}
-        for key, value in present.items():
-            known = before.get(key)
-            self._since[key] = known if known and known[0] == value else (value, now)
-        return {key: value for key, (value, since) in self._since.items() if now - since > seconds}

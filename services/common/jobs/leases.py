@@ -17,10 +17,12 @@ class LeaseStore:
 
     Args:
         database: of the queue.
+        longest_delay_seconds: no job waits longer for its next attempt.
     """
 
-    def __init__(self, database: JobDatabase) -> None:
+    def __init__(self, database: JobDatabase, longest_delay_seconds: float) -> None:
         self._database = database
+        self._longest_delay_seconds = longest_delay_seconds
 
     def claim(self, lease: str, at_once: int = 0, left: Collection[str] = ()) -> JobRecord | None:
         """Starts the next attempt of the job whose turn it is; None if no job may start.
@@ -34,10 +36,11 @@ class LeaseStore:
         """
         # Most looks find nothing; they need not wait for writers, nor keep them waiting.
         with self._database.reading.connect() as connection:
-            if connection.execute(waiting.in_turn(self._database.now, left).limit(1)).first() is None:
+            ready = waiting.in_turn(self._database.now, self._longest_delay_seconds, left)
+            if connection.execute(ready.limit(1)).first() is None:
                 return None
         with self._database.engine.begin() as connection:
-            job_id = waiting.next_job(connection, at_once, left, self._database.now)
+            job_id = waiting.next_job(connection, at_once, ready, self._database.now)
             if job_id is None:
                 return None
             connection.execute(
@@ -100,14 +103,23 @@ class LeaseStore:
                 connection.execute(sa.insert(step_table).values(job_id=job_id, name=name, outcome=outcome))
 
     @retry_while_database_down
-    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any]) -> bool:
-        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost."""
+    def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any], *, counts: bool = True) -> bool:
+        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost.
+
+        Args:
+            job_id: of the job.
+            lease: of the attempt that ended.
+            seconds: to the next one.
+            error: why it ended.
+            counts: whether it did, as an attempt and, in what comes next, as a retry.
+        """
         statement = self._database.change_owned(job_id, lease).values(
             state="queued",
             lease="",
             beat_at=None,
             eta_seconds=None,
-            retries=job_table.c.retries + 1,
+            attempts=job_table.c.attempts - int(not counts),
+            retries=job_table.c.retries + int(counts),
             not_before=self._database.now + seconds,
             retry_error=error,
         )

@@ -24,6 +24,7 @@ from services.common.jobs.database import JobDatabase
 from services.common.jobs.heartbeat import LOOK_AGAIN_SECONDS, Heartbeat
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.maintenance import Maintenance, OldJobs
+from services.common.jobs.needs import Needs
 from services.common.jobs.records import INTERACTIVE, Backlog, JobRecord
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.retry import RetryPolicy
@@ -59,6 +60,8 @@ class JobQueue:
         lease_seconds: a worker silent for so long loses its jobs; at least three times `heartbeat.BEAT_SECONDS`.
         chore_seconds: time between two rounds of maintenance.
         retry: when jobs are tried again.
+        needs: tells why no job can be done now (the object store is away), empty if jobs can. Until then no job is
+            taken, and an attempt that ends with an error is made again and not counted.
     """
 
     def __init__(
@@ -73,15 +76,17 @@ class JobQueue:
         lease_seconds: float = 10.0,
         chore_seconds: float = 3600.0,
         retry: RetryPolicy | None = None,
+        needs: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         retry = retry or RetryPolicy()
+        self._needs = Needs(needs)
         self._url = database_url
         self._service = service
         self._slots = slots
         self._file = sqlite_file(database_url)
         self._database = JobDatabase(database_url)
         self._store = JobStore(self._database)
-        self._leases = LeaseStore(self._database)
+        self._leases = LeaseStore(self._database, retry.longest_delay_seconds)
         self._requests = RequestStore(self._database)
         self._threads = JobStoreThreads()
         self._active = ActiveJobs()
@@ -96,6 +101,7 @@ class JobQueue:
             per_user=per_user,
             lease_seconds=lease_seconds,
             retry=retry,
+            needs=self._needs,
             on_change=self._feed.wake,
         )
         self._heartbeat = Heartbeat(
@@ -121,10 +127,11 @@ class JobQueue:
         await migrate(self._url, "services.common.jobs")
         loops = [self._feed.run(), self._maintenance.run()]
         if self._slots:
+            await self._needs.look()
             self._worker.start()
             metrics.SLOTS.labels(self._service).set(self._slots)
             metrics.ACTIVE.labels(self._service).set_function(lambda: len(self._active))
-            loops += [self._heartbeat.run(), self._worker.write_reports()]
+            loops += [self._heartbeat.run(), self._worker.write_reports(), self._needs.run()]
         self._tasks += [asyncio.create_task(loop) for loop in loops]
 
     def limit(self, jobs: int) -> None:

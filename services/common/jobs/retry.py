@@ -37,6 +37,11 @@ class RetryPolicy:
         """Whether a job ends with this error, after so many retries, rather than being tried again."""
         return error.code not in TRANSIENT or self.is_last_try(retries, error.reason)
 
+    @property
+    def longest_delay_seconds(self) -> float:
+        """The longest time between two attempts."""
+        return self.delay_seconds(max(self.retries - 1, 0))
+
     def delay_seconds(self, retries: int) -> float:
         """How long a job waits for its next attempt after so many retries."""
         return self.first_delay_seconds * 2.0**retries

@@ -13,18 +13,24 @@ from services.common.jobs.records import BATCH, INTERACTIVE
 from services.common.jobs.tables import LANE_TURNS, job_table
 
 AT_ONCE = 500
-# No next attempt is due later than this: the clock has gone back.
-LONGEST_WAIT_SECONDS = 900.0
 LANES = (INTERACTIVE, BATCH)
 
 READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_table.c.not_before.is_(None))
 """Jobs that start when it is their turn."""
 
 
-def in_turn(now: sa.ColumnElement[float], left: Collection[str] = ()) -> sa.Select[tuple[str, str, int]]:
-    """Id, user and turn of jobs that may start, first the next; without those in `left`."""
+def in_turn(
+    now: sa.ColumnElement[float], longest_seconds: float, left: Collection[str] = ()
+) -> sa.Select[tuple[str, str, int]]:
+    """Id, user and turn of jobs that may start, first the next.
+
+    Args:
+        now: the database's time of day.
+        longest_seconds: no job waits longer for its next attempt; where one seems to, the clock has gone back.
+        left: ids of jobs to leave out.
+    """
     not_before = job_table.c.not_before
-    is_due = sa.or_(not_before.is_(None), not_before <= now, not_before > now + LONGEST_WAIT_SECONDS)
+    is_due = sa.or_(not_before.is_(None), not_before <= now, not_before > now + longest_seconds)
     query = sa.select(job_table.c.id, job_table.c.user, job_table.c.turn)
     query = query.where(job_table.c.state == "queued", job_table.c.held.is_(False), is_due)
     if left:
@@ -57,16 +63,18 @@ def _change(now: sa.ColumnElement[float]) -> sa.Update:
     return sa.update(job_table).values(changed_at=now, version=job_table.c.version + 1)
 
 
-def next_job(connection: Connection, at_once: int, left: Collection[str], now: sa.ColumnElement[float]) -> str | None:
+def next_job(
+    connection: Connection, at_once: int, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]
+) -> str | None:
     """The id of the job that starts next, which nobody else takes until the transaction ends.
 
     Args:
         connection: in a transaction that writes.
         at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
-        left: ids of jobs to leave alone.
+        ready: jobs that may start, see `in_turn`.
         now: the time.
     """
-    first = in_turn(now, left).limit(1).with_for_update(skip_locked=True)
+    first = ready.limit(1).with_for_update(skip_locked=True)
     while job := connection.execute(first).first():
         job_id: str = job.id
         if not at_once:
@@ -75,13 +83,13 @@ def next_job(connection: Connection, at_once: int, left: Collection[str], now: s
         lock_user(connection, job.user)
         if _room(connection, job.user, lane_of(job.turn), at_once) > 0:
             return job_id
-        _hold_back(connection, job.user, lane_of(job.turn), now)
+        _hold_back(connection, ready.where(_in_lane(job.user, lane_of(job.turn))), now)
     return None
 
 
-def _hold_back(connection: Connection, user: str, lane: int, now: sa.ColumnElement[float]) -> None:
-    """Holds a user's jobs back, those that others are about to take excepted."""
-    ids = in_turn(now).where(_in_lane(user, lane)).with_for_update(skip_locked=True).with_only_columns(job_table.c.id)
+def _hold_back(connection: Connection, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]) -> None:
+    """Holds jobs back, those that others are about to take excepted."""
+    ids = ready.with_for_update(skip_locked=True).with_only_columns(job_table.c.id)
     connection.execute(_change(now).where(job_table.c.id.in_(ids)).values(held=True, not_before=None))
 
 

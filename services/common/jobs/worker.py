@@ -5,6 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from services.common.jobs.active import ActiveJobs
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
+from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.states import State
@@ -51,6 +53,7 @@ class Worker:
         per_user: jobs of a user that run at a time, in all processes together; 0: any number.
         lease_seconds: a worker silent for so long loses its jobs.
         retry: when jobs are tried again.
+        needs: what all jobs need.
         on_change: called after a job has changed.
     """
 
@@ -66,6 +69,7 @@ class Worker:
         per_user: int,
         lease_seconds: float,
         retry: RetryPolicy,
+        needs: Needs,
         on_change: Callable[[], None],
     ) -> None:
         self._service = service
@@ -78,6 +82,7 @@ class Worker:
         self._per_user = per_user
         self._lease_seconds = lease_seconds
         self._retry = retry
+        self._needs = needs
         self._on_change = on_change
         self._attempts: set[asyncio.Task[None]] = set()
         self._taking: asyncio.Task[None] | None = None
@@ -121,7 +126,7 @@ class Worker:
 
     async def _take_job(self) -> bool:
         """Starts an attempt at the next job; False if there is none, or no room."""
-        if len(self._attempts) >= self._limit:
+        if len(self._attempts) >= self._limit or not self._needs.are_met:
             return False
         lease = uuid.uuid4().hex
         try:
@@ -135,7 +140,7 @@ class Worker:
             return False
         if record is None:
             return False
-        context = JobContext(record, lease, self._leases, self._threads, self._retry)
+        context = JobContext(record, lease, self._leases, self._threads, self._retry, self._needs)
         task = asyncio.create_task(self._run(context, record))
         self._active.add(context, task)
         self._attempts.add(task)
@@ -206,6 +211,9 @@ class Worker:
         except DeviceError as error:
             return await self._after_device_error(context, error)
         except StemTubeError as error:
+            if not await self._needs.look():
+                await self._put_back(context, error_detail(error), counts=False)
+                raise asyncio.CancelledError from None
             return "failed" if context.is_final(error) else "queued", None, error_detail(error)
         except DBAPIError as error:
             # The outcome of a step could not be kept for long. What was done since the last one is done again.
@@ -216,10 +224,17 @@ class Worker:
             log.exception("unexpected error in a job", kind=kind)
             return "failed", None, INTERNAL_ERROR
 
-    async def _put_back(self, context: JobContext, error: dict[str, Any]) -> None:
-        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here."""
-        seconds = self._retry.delay_seconds(context.retries)
-        if await self._threads.call(self._leases.put_back, context.job_id, context.lease, seconds, error):
+    async def _put_back(self, context: JobContext, error: dict[str, Any], *, counts: bool = True) -> None:
+        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here.
+
+        Args:
+            context: of the attempt that ended.
+            error: why.
+            counts: as one of the attempts that `RetryPolicy` allows.
+        """
+        seconds = self._retry.delay_seconds(context.retries if counts else 0)
+        put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
+        if await self._threads.call(put_back):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
             await self.admit(context.user)
 

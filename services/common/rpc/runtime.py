@@ -120,18 +120,22 @@ async def run_with_jobs(
         draining: shared with the servicer's streams.
         grace_seconds: time for RPCs, then for jobs in hand, to end.
         models: that admins can have fetched here.
-        problem: returns why requests cannot be served now, for /readyz; empty if they can.
+        problem: returns why requests cannot be served, or jobs done, now, for /readyz; empty if they can.
         engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
 
     Raises:
         OSError: an address is taken.
     """
     health: telemetry.HealthServer | None = None
+
+    async def problems() -> str:
+        found = [await problem() if problem else "", engines.why_not() if engines else ""]
+        return "; ".join(one for one in found if one)
+
     await jobs.start()
     try:
         if engines:
             engines.start(jobs.limit)
-            problem = problem or engines.problem
         if service:
             with metrics.shown(jobs.name, jobs.look):
                 await serve(
@@ -144,12 +148,12 @@ async def run_with_jobs(
                     routes=[queue_route(jobs)],
                     grace_seconds=grace_seconds,
                     when_draining=lambda: jobs.stop_working(grace_seconds),
-                    problem=problem,
+                    problem=problems,
                     database=jobs.file,
                 )
         else:
             health = await telemetry.HealthServer.start(health_listen)
-            health.problem = damaged_files.or_damage(jobs.file, problem)
+            health.problem = damaged_files.or_damage(jobs.file, problems)
             health.ready = True
             await stop_signal()
             health.ready = False

@@ -4,7 +4,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import obstore
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_KEY_LENGTH = 512
 MAX_SEGMENT_LENGTH = 200
+# What a write into a directory is called before its end.
+_PARTIAL = re.compile(r".+#\d+")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -65,7 +68,20 @@ def range_options(info: ObjectInfo, start: int, end: int) -> "obstore.GetOptions
     return cast("obstore.GetOptions", options)
 
 
-def _unavailable() -> UnavailableError:
+def partials_below(root: Path, prefix: str) -> list[ObjectInfo]:
+    """What writes have left below a prefix of a directory that have not ended."""
+    found = []
+    for path in (root / prefix).rglob("*#*"):
+        with contextlib.suppress(FileNotFoundError):
+            if _PARTIAL.fullmatch(path.name) and path.is_file():
+                state = path.stat()
+                modified = datetime.fromtimestamp(state.st_mtime, UTC)
+                found.append(ObjectInfo(str(path.relative_to(root)), state.st_size, "", modified))
+    return found
+
+
+def unavailable() -> UnavailableError:
+    """The error of a store that does not do its work."""
     return UnavailableError("the object storage does not work now", "STORAGE_UNAVAILABLE")
 
 
@@ -79,4 +95,4 @@ def storage_errors(key: str) -> Iterator[None]:
     except PreconditionError as error:
         raise UnavailableError("the object was replaced while it was read", "OBJECT_CHANGED", key=key) from error
     except (BaseError, OSError) as error:
-        raise _unavailable() from error
+        raise unavailable() from error

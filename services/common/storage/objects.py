@@ -10,43 +10,64 @@ import asyncio
 import contextlib
 import io
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from services.common.errors import InvalidInputError, NotFoundError, UnavailableError
+from services.common.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 from services.common.config import Settings
-from services.common.storage.object_info import ObjectInfo, check_key, info_of, range_options, storage_errors
+from services.common.storage.object_info import (
+    ObjectInfo,
+    check_key,
+    info_of,
+    partials_below,
+    range_options,
+    storage_errors,
+    unavailable,
+)
 from services.common.storage.remote_file import RemoteFile
 from services.common.storage.spool import Spool
 from services.common.storage.writer import PART_BYTES, ObjectWriter
 
 CHUNK_BYTES = 1024 * 1024
-MARKER = "library-id"
-"""The object whose content says which library a store belongs to."""
 # Keeps an upload to S3 below 25 MiB of memory.
 _PARTS_IN_FLIGHT = 2
 _DELETE_BATCH = 500
 _REQUEST_TIMEOUT = timedelta(minutes=2)
 _RETRY_TIMEOUT = timedelta(seconds=30)
+T = TypeVar("T")
 
 
 class ObjectStore:
-    """A directory or a bucket (with a prefix) full of objects; made by `from_url`, safe to share between threads."""
+    """A directory or a bucket (with a prefix) full of objects; made by `from_url`, safe to share between threads.
 
-    def __init__(self, store: LocalStore | S3Store, root: Path | None = None) -> None:
-        self._store = store
+    It is opened when it is first used: a process may start while it is away.
+    """
+
+    def __init__(self, opener: Callable[[], LocalStore | S3Store], root: Path | None = None) -> None:
+        self._opener = opener
         self._root = root
+        self._opened: LocalStore | S3Store | None = None
+
+    @property
+    def _store(self) -> LocalStore | S3Store:
+        if self._opened is None:
+            try:
+                self._opened = self._opener()
+            except (BaseError, OSError) as error:
+                raise unavailable() from error
+        return self._opened
 
     @classmethod
     def from_url(
@@ -60,7 +81,7 @@ class ObjectStore:
         session_token: str | None = None,
         virtual_hosted_style: bool = False,
     ) -> "ObjectStore":
-        """Opens the store that a URL names.
+        """The store that a URL names.
 
         Args:
             url: `s3://bucket/prefix`, `file:///absolute/directory`, or a plain directory path (made if missing).
@@ -79,8 +100,7 @@ class ObjectStore:
             if parts.netloc or not parts.path:
                 raise InvalidInputError(f"not a directory for the object storage: {url!r}", "BAD_STORAGE_URL")
             root = Path(unquote(parts.path) if parts.scheme else url).expanduser().absolute()
-            root.mkdir(parents=True, exist_ok=True)
-            return cls(LocalStore(prefix=root, automatic_cleanup=True), root)
+            return cls(lambda: _open_directory(root), root)
         if parts.scheme != "s3" or not parts.netloc:
             raise InvalidInputError(f"not a URL of an object storage: {url!r}", "BAD_STORAGE_URL")
         config: S3Config = {"bucket": parts.netloc, "virtual_hosted_style_request": virtual_hosted_style}
@@ -100,7 +120,7 @@ class ObjectStore:
         }
         retry: RetryConfig = {"max_retries": 4, "retry_timeout": _RETRY_TIMEOUT}
         prefix = parts.path.strip("/") or None
-        return cls(S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
+        return cls(lambda: S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
 
     async def expect_right_store(self) -> None:
         """Raises if this is not the store that belongs to its user's records; this class takes every store.
@@ -198,9 +218,20 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
+        return await self._found(lambda: self._get(key))
+
+    async def _get(self, key: str) -> bytes:
         with storage_errors(key):
             result = await obstore.get_async(self._store, key)
             return bytes(await result.bytes_async())
+
+    async def _found(self, look: Callable[[], Awaitable[T]]) -> T:
+        """Looks for something; a class that knows what belongs to its store may doubt that it is missing."""
+        return await look()
+
+    def _found_now(self, look: Callable[[], T]) -> T:
+        """As `_found`, for worker threads."""
+        return look()
 
     async def stream(
         self, key: str, start: int = 0, length: int | None = None, chunk: int = CHUNK_BYTES
@@ -225,12 +256,12 @@ class ObjectStore:
         info = await self.head(key)
         end = info.size if length is None else min(info.size, start + length)
         for position in range(start, end, chunk):
-            with storage_errors(key):
-                result = await obstore.get_async(
-                    self._store, key, options=range_options(info, position, min(position + chunk, end))
-                )
-                piece = bytes(await result.bytes_async())
-            yield piece
+            yield await self._found(partial(self._get_range, info, position, min(position + chunk, end)))
+
+    async def _get_range(self, info: ObjectInfo, start: int, end: int) -> bytes:
+        with storage_errors(info.key):
+            result = await obstore.get_async(self._store, info.key, options=range_options(info, start, end))
+            return bytes(await result.bytes_async())
 
     async def head(self, key: str) -> ObjectInfo:
         """Size, entity tag and time of an object.
@@ -239,6 +270,9 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
+        return await self._found(lambda: self._head(key))
+
+    async def _head(self, key: str) -> ObjectInfo:
         with storage_errors(key):
             return info_of(await obstore.head_async(self._store, key))
 
@@ -250,16 +284,6 @@ class ObjectStore:
             return False
         return True
 
-    async def expect_any(self) -> None:
-        """Raises UnavailableError (reason STORE_AWAY) if there is no object at all, as where nothing is mounted."""
-        if await anext(self.list(), None) is None:
-            raise UnavailableError("The object storage is empty: it is not mounted, or another one.", "STORE_AWAY")
-
-    async def expect_marker(self) -> None:
-        """Raises UnavailableError (reason STORE_AWAY) if no library's marker is there: what is missing is only away."""
-        if not await self.exists(MARKER):
-            raise UnavailableError("The object storage is not mounted, or another one.", "STORE_AWAY")
-
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
         """All objects below a prefix (whole segments: `a/b` finds `a/b/c`, not `a/bc`), in no particular order."""
         if prefix is not None:
@@ -269,6 +293,18 @@ class ObjectStore:
                 for meta in batch:
                     yield info_of(meta)
 
+    async def partials(self, prefix: str) -> Sequence[ObjectInfo]:
+        """What writes have left below a prefix that have not ended: those of dead processes, and those going on.
+
+        They are no objects, and `list` does not show them. A bucket has none: its own rules end such uploads.
+        """
+        return await asyncio.to_thread(partials_below, self._root, prefix) if self._root else []
+
+    async def delete_partial(self, partial: ObjectInfo) -> None:
+        """Deletes what a write has left; its key is one of `partials`."""
+        if self._root:
+            await asyncio.to_thread((self._root / partial.key).unlink, missing_ok=True)
+
     async def copy(self, source: str, destination: str) -> None:
         """Copies an object within the store, without passing its bytes through this process.
 
@@ -277,6 +313,9 @@ class ObjectStore:
         """
         check_key(source)
         check_key(destination)
+        await self._found(lambda: self._copy(source, destination))
+
+    async def _copy(self, source: str, destination: str) -> None:
         with storage_errors(source):
             await obstore.copy_async(self._store, source, destination)
 
@@ -312,6 +351,9 @@ class ObjectStore:
             NotFoundError: reason NO_SUCH_OBJECT.
         """
         check_key(key)
+        return self._found_now(lambda: self._open(key))
+
+    def _open(self, key: str) -> BinaryIO:
         with storage_errors(key):
             if self._root is not None:
                 return (self._root / key).open("rb")
@@ -331,8 +373,13 @@ class ObjectStore:
             directory = directory.parent
 
 
+def _open_directory(root: Path) -> LocalStore:
+    root.mkdir(parents=True, exist_ok=True)
+    return LocalStore(prefix=root, automatic_cleanup=True)
+
+
 def open_store(settings: Settings) -> ObjectStore:
-    """The object store that the settings name.
+    """The object store that the settings name; it need not be there yet.
 
     Raises:
         InvalidInputError: reason BAD_STORAGE_URL.

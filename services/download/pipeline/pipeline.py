@@ -7,7 +7,6 @@ it exists; a part that fails leaves the others alone.
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -18,6 +17,7 @@ from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import BATCH, INTERACTIVE
 from services.common.jobs.retry import TRANSIENT
+from services.common.unchanged import Unchanged
 from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 KIND = "track"
 # A link's job is submitted within this time of its track.
-SUBMITTING = timedelta(minutes=10)
+SUBMITTING_SECONDS = 600.0
 
 
 class Pipeline:
@@ -53,6 +53,7 @@ class Pipeline:
         versions: Versions,
     ) -> None:
         self._versions = versions
+        self._unfetched: Unchanged[str, str] = Unchanged()
         self._library = library
         self._remover = remover
         self._links = links
@@ -131,7 +132,8 @@ class Pipeline:
 
     async def discard_given_up(self, jobs: JobQueue) -> None:
         """Discards tracks that wait for audio which no job is about to bring: its worker died, again and again."""
-        for track_id in await self._library.unfetched(SUBMITTING):
+        unfetched = dict.fromkeys(await self._library.unfetched(), "")
+        for track_id in self._unfetched.since(unfetched, SUBMITTING_SECONDS):
             for user in await self._library.users_of(track_id):
                 await self.discard_unfetched(jobs, "", user, track_id)
 

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, or_, select
@@ -228,11 +228,10 @@ class TrackRepository:
             if await _take_away(session, user_id, track_id):
                 await session.execute(delete(Track).where(Track.id == track_id))
 
-    async def unfetched(self, older_than: timedelta) -> list[str]:
-        """Ids of tracks whose audio has never arrived, those that were added less than `older_than` ago apart."""
-        query = select(Track.id).where(Track.content_hash == "", Track.create_time < datetime.now(UTC) - older_than)
+    async def unfetched(self) -> list[str]:
+        """Ids of tracks whose audio has not arrived yet."""
         async with self._database.read() as session:
-            return list(await session.scalars(query))
+            return list(await session.scalars(select(Track.id).where(Track.content_hash == "")))
 
     async def users_of(self, track_id: str) -> list[str]:
         """Who has a track."""
@@ -314,8 +313,9 @@ async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool
 
 async def _is_used(session: AsyncSession, key: str) -> bool:
     if key.startswith(f"{UPLOADS}/"):
-        unfinished = select(Upload).where(Upload.id == key.split("/")[1], Upload.expire_time > datetime.now(UTC))
-        return bool(await session.scalar(select(exists(unfinished))))
+        _, upload_id, *part = key.split("/")
+        parts = await session.scalar(select(Upload.parts).where(Upload.id == upload_id))
+        return "/".join(part) in (parts or ())
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
     needed = [tracks, *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS)]
     return any([await session.scalar(select(exists(query))) for query in needed])

@@ -2,7 +2,7 @@
 
 Room is taken before bytes are kept, in a transaction that no other one of the same user overlaps. It is given back in
 the transaction that adds the track, which then counts in its place, or when the work ends otherwise. A reservation
-whose process has died expires.
+whose process has died is not renewed any more, and is forgotten after a while.
 
 The size of a stream is not known before its end. While it arrives, its reservation grows, and yields to older growing
 ones: of many uploads at once, the oldest go on and the youngest are refused, rather than all of them.
@@ -20,9 +20,10 @@ import structlog
 from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.common.errors import LimitExceededError, UnavailableError
+from services.common.errors import DataLossError, LimitExceededError, UnavailableError
 from services.common.storage.database import Database
-from services.download.tables import Access, OwnStem, Quota, Reservation, Stem, Track
+from services.common.unchanged import Unchanged
+from services.download.tables import Access, OwnStem, Quota, Reservation, Stem, Track, Upload
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ class Reservations:
     def __init__(self, database: Database, quota_bytes: int) -> None:
         self._database = database
         self._quota_bytes = quota_bytes
+        self._times: Unchanged[str, datetime] = Unchanged()
 
     @asynccontextmanager
     async def held(self, user_id: str) -> AsyncIterator["HeldRoom"]:
@@ -86,9 +88,9 @@ class Reservations:
         row = await session.get(Reservation, reservation_id)
         if row is None:
             row = Reservation(id=reservation_id, user_id=user_id, growing=True, create_time=now, expire_time=now)
-        await self._expect(session, row, size_bytes, now)
+        await self._expect(session, row, size_bytes)
         row.size_bytes, row.growing = size_bytes, growing
-        row.expire_time = max(row.expire_time, now + (lifetime or LIFETIME))
+        row.expire_time = now + (lifetime or LIFETIME)
         session.add(row)
 
     async def expect(self, user_id: str, size_bytes: int) -> None:
@@ -97,17 +99,16 @@ class Reservations:
         Raises:
             LimitExceededError: reason QUOTA_EXCEEDED.
         """
-        now = datetime.now(UTC)
         async with self._database.read() as session:
-            row = Reservation(id="", user_id=user_id, growing=True, create_time=now)
-            await self._expect(session, row, size_bytes, now)
+            row = Reservation(id="", user_id=user_id, growing=True, create_time=datetime.now(UTC))
+            await self._expect(session, row, size_bytes)
 
-    async def _expect(self, session: AsyncSession, row: Reservation, size_bytes: int, now: datetime) -> None:
+    async def _expect(self, session: AsyncSession, row: Reservation, size_bytes: int) -> None:
         quota = await self.quota_of(session, row.user_id)
         if not quota:
             return
         # One statement sees a finished upload either as its reservation or as its track, never as neither.
-        taken = int(await session.scalar(_taken(row, now)) or 0)
+        taken = int(await session.scalar(_taken(row)) or 0)
         if taken + size_bytes > quota:
             raise LimitExceededError(
                 "Your quota is used up: delete tracks permanently to make room.",
@@ -129,19 +130,35 @@ class Reservations:
     async def renew(self, reservation_id: str) -> None:
         """Has a reservation last for a further `LIFETIME`."""
         until = datetime.now(UTC) + LIFETIME
-        same = (Reservation.id == reservation_id, Reservation.expire_time < until)
         async with self._database.write() as session:
-            await session.execute(update(Reservation).where(*same).values(expire_time=until))
+            await session.execute(update(Reservation).where(Reservation.id == reservation_id).values(expire_time=until))
 
     async def release(self, reservation_id: str) -> None:
         """Gives the room back, unless it has been taken."""
         async with self._database.write() as session:
             await release_in(session, reservation_id)
 
-    async def forget_expired(self) -> None:
-        """Deletes reservations that have expired: they do not count any more."""
-        async with self._database.write() as session:
-            await session.execute(delete(Reservation).where(Reservation.expire_time <= datetime.now(UTC)))
+    async def run(self) -> None:
+        """Forgets, from time to time, reservations whose process has died, until it is cancelled."""
+        while True:
+            try:
+                await self.forget_abandoned()
+            except (UnavailableError, DataLossError) as error:
+                log.warning("cannot look for abandoned reservations", reason=error.reason)
+            await asyncio.sleep(RENEWAL_SECONDS)
+
+    async def forget_abandoned(self) -> None:
+        """Deletes reservations that nobody has renewed for `LIFETIME` of this process's own time.
+
+        The time of day may jump, and would expire all at once. Those of unfinished uploads last as long as these.
+        """
+        async with self._database.read() as session:
+            held = select(Reservation.id, Reservation.expire_time).where(Reservation.id.not_in(select(Upload.id)))
+            times = {row.id: row.expire_time for row in await session.execute(held)}
+        for reservation_id, moment in self._times.since(times, LIFETIME.total_seconds()).items():
+            same = (Reservation.id == reservation_id, Reservation.expire_time == moment)
+            async with self._database.write() as session:
+                await session.execute(delete(Reservation).where(*same))
 
 
 class HeldRoom:
@@ -201,7 +218,7 @@ async def release_in(session: AsyncSession, reservation_id: str) -> None:
     await session.execute(delete(Reservation).where(Reservation.id == reservation_id))
 
 
-def _taken(row: Reservation, now: datetime) -> Select[Any]:
+def _taken(row: Reservation) -> Select[Any]:
     """Bytes that count when a reservation is made or changed: kept ones, and other reservations.
 
     Of those that grow only older ones count, and none for a reservation that has been settled: others may have been
@@ -218,7 +235,6 @@ def _taken(row: Reservation, now: datetime) -> Select[Any]:
     others = select(func.coalesce(func.sum(Reservation.size_bytes), 0)).where(
         Reservation.user_id == row.user_id,
         Reservation.id != row.id,
-        Reservation.expire_time > now,
         counts,
     )
     own_stems = select(func.coalesce(func.sum(OwnStem.size_bytes), 0)).where(OwnStem.user_id == row.user_id)

@@ -3,21 +3,16 @@
 Without this, a volume that is not mounted or a wrong bucket looks like a library whose files are all gone.
 """
 
-import contextlib
-import time
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from sqlalchemy import func, select, union_all
 
-from services.common.errors import NotFoundError, UnavailableError
+from services.common.errors import UnavailableError
 from services.common.storage.database import Database
-from services.common.storage.objects import MARKER, ObjectStore
-from services.common.storage.spool import Spool
-from services.common.storage.writer import ObjectWriter
+from services.common.storage.marked_store import MARKER, MarkedStore, store_away
+from services.common.storage.objects import ObjectStore
 from services.download.tables import Stem, StoreIdentity, Track
 
 log = structlog.get_logger(__name__)
@@ -25,8 +20,6 @@ log = structlog.get_logger(__name__)
 # Records that are compared with a store before it is taken for the library's.
 SAMPLE = 200
 LIBRARY_PREFIXES = ("originals", "stems", "peaks", "covers", "trash")
-# For so long the marker of a bucket is believed to be there; that of a directory is read each time.
-BELIEVED_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +46,7 @@ class StoreCheck:
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
         self._objects = objects
+        self._marked = MarkedStore(objects)
         self._database = database
         self._store_id = ""
 
@@ -65,18 +59,10 @@ class StoreCheck:
         """
         if not self._store_id:
             await self.settle()
-        marker = await self._marker()
+        marker = await self._marked.marker()
         if marker is not None and marker != self._store_id:
             await self._reload()
         _expect_marker(marker, self._store_id)
-
-    async def problem(self) -> str:
-        """Why the store cannot be used now; empty if it can."""
-        try:
-            await self.expect()
-        except UnavailableError as error:
-            return f"{error.message} ({error.reason})"
-        return ""
 
     async def settle(self, *, adopt: bool = False) -> None:
         """Finds out which store belongs to the library, and marks it.
@@ -90,7 +76,7 @@ class StoreCheck:
         await self._reload()
         if self._store_id and not adopt:
             return
-        found = _Found(await self._marker(), *await self._compare())
+        found = _Found(await self._marked.marker(), *await self._compare())
         planned = await self._planned()
         if adopt:
             _expect_something(found)
@@ -108,12 +94,6 @@ class StoreCheck:
         async with self._database.read() as session:
             row = await session.get(StoreIdentity, 1)
         return row.store_id if row else ""
-
-    async def _marker(self) -> str | None:
-        try:
-            return (await self._objects.get(MARKER)).decode("ascii", "replace").strip()
-        except NotFoundError:
-            return None
 
     async def _compare(self) -> tuple[int, int]:
         """Some records' objects: how many there are of them, and how many the store has."""
@@ -167,60 +147,20 @@ class StoreCheck:
         log.info("the object store belongs to this library", store_id=store_id)
 
 
-class GuardedStore(ObjectStore):
-    """The library's store: nothing is written to it or deleted in it unless it carries the library's marker."""
+class GuardedStore(MarkedStore):
+    """The library's store: it is used only while its marker is the one that the database knows."""
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
-        super().__init__(objects._store, objects._root)
+        super().__init__(objects)
         self.check = StoreCheck(objects, database)
-        self._believed_until = 0.0
 
-    async def expect_right_store(self) -> None:
-        """As `StoreCheck.expect`."""
-        if time.monotonic() < self._believed_until:
-            return
+    async def _expect_marker(self) -> None:
         await self.check.expect()
-        if self._root is None:
-            self._believed_until = time.monotonic() + BELIEVED_SECONDS
-
-    async def copy(self, source: str, destination: str) -> None:
-        """As `ObjectStore.copy`, in the right store."""
-        await self.expect_right_store()
-        await super().copy(source, destination)
-        await self.expect_right_store()
-
-    async def delete(self, key: str) -> None:
-        """As `ObjectStore.delete`, in the right store."""
-        await self.expect_right_store()
-        await super().delete(key)
-
-    async def delete_prefix(self, prefix: str) -> int:
-        """As `ObjectStore.delete_prefix`, in the right store."""
-        await self.expect_right_store()
-        return await super().delete_prefix(prefix)
-
-    @contextlib.asynccontextmanager
-    async def writer(self, *arguments: Any, **more: Any) -> AsyncIterator[ObjectWriter]:
-        """As `ObjectStore.writer`, in the right store."""
-        await self.expect_right_store()
-        async with super().writer(*arguments, **more) as writer:
-            yield writer
-        # A volume that went away meanwhile has left its empty directory, which has the bytes now.
-        await self.expect_right_store()
-
-    async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
-        await self.expect_right_store()
-        size = await super()._put_spool(key, spool, content_type)
-        await self.expect_right_store()
-        return size
 
 
 def _expect_marker(marker: str | None, store_id: str) -> None:
     if marker is None:
-        raise UnavailableError(
-            f"The object store has no {MARKER!r}: it is not mounted, or another one. Nothing is written or deleted.",
-            "STORE_AWAY",
-        )
+        raise store_away()
     if marker != store_id:
         raise _wrong()
 

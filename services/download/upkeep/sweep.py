@@ -15,6 +15,7 @@ from services.common.errors import PreconditionError
 from services.common.storage.database import Database
 from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import ObjectStore
+from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import Lost, LostRecords
@@ -80,11 +81,15 @@ class Report:
 
 @dataclass(slots=True)
 class _Listing:
-    """What the store has: keys, number and bytes by prefix, and what is old enough to go and has no record."""
+    """What the store has: keys, number and bytes by prefix, and what is old enough to go.
+
+    That are objects without a record, what writes have left that did not end, and what is in the trash.
+    """
 
     present: set[str] = field(default_factory=set)
     kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
     orphans: list[ObjectInfo] = field(default_factory=list)
+    partials: list[ObjectInfo] = field(default_factory=list)
     trash: list[ObjectInfo] = field(default_factory=list)
 
 
@@ -125,6 +130,7 @@ class Sweeper:
         self._unneeded_for = unneeded_for
         self._trashed_for = trashed_for
         self._missing_for = missing_for
+        self._orphans: Unchanged[str, datetime] = Unchanged()
 
     async def sweep(self, *, dry_run: bool = False) -> Report:
         """Removes orphans, or only reports them.
@@ -178,6 +184,7 @@ class Sweeper:
                     found.orphans += await self._without_record(old)
                     old.clear()
             found.orphans += await self._without_record(old)
+            found.partials += [info for info in await self._objects.partials(prefix) if info.last_modified < before]
             found.kinds[prefix] = (count, size)
         return found
 
@@ -232,6 +239,7 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
+        early |= self._unsettled([*found.orphans, *found.partials])
         report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
         if report.held_back:
@@ -243,6 +251,16 @@ class Sweeper:
             if dry_run or await self._remove(info.key, to_trash=is_trashed):
                 report.trashed_count += is_trashed
                 report.add_object(info)
+        for info in (one for one in found.partials if one.key not in early):
+            if not dry_run:
+                await self._objects.delete_partial(info)
+            report.add_object(info)
+
+    def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
+        """Those of these objects that were not seen for long enough."""
+        seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
+        ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
+        return {key for key, seconds in seen.items() if seconds < min(ages[key], SETTLED_SECONDS)}
 
     async def _remove(self, key: str, *, to_trash: bool) -> bool:
         """Removes an object unless a track needs it after all."""

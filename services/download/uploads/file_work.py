@@ -7,7 +7,7 @@ from typing import Any
 
 from services.common import audio
 from services.common.compute.engine import Report
-from services.common.storage.objects import open_store
+from services.common.storage.marked_store import open_marked_store
 from services.download.config import DownloadSettings
 from services.download.fetching.pictures import MAX_PICTURE_BYTES, picture_name, picture_suffix
 
@@ -18,7 +18,7 @@ class FileWork:
     """Tasks on objects of the store: `inspect` and `transcode`."""
 
     def __init__(self, settings: DownloadSettings) -> None:
-        self._objects = open_store(settings)
+        self._objects = open_marked_store(settings)
         self._limits = settings.limits
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 

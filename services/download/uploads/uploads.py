@@ -14,6 +14,7 @@ from services.common.jobs.retry import TRANSIENT
 from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
 from services.common.storage.spool import Spool
+from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import Reservation, Upload
 from services.download.tracks.repository import UPLOADS
 from services.download.upkeep.reservations import Reservations, quota_lock, release_in
@@ -54,6 +55,7 @@ class Uploads:
         self._reservations = reservations
         self._most_unfinished = most_unfinished
         self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
+        self._expired: Unchanged[str, datetime] = Unchanged()
 
     async def create(
         self, user_id: str, filename: str, size_bytes: int, options: dict[str, Any] | None, client_metadata: str
@@ -92,11 +94,11 @@ class Uploads:
         """An upload of a user.
 
         Raises:
-            NotFoundError: there is none, or not any more (reason NO_SUCH_UPLOAD).
+            NotFoundError: there is none, or it was forgotten (reason NO_SUCH_UPLOAD).
         """
         async with self._database.read() as session:
             upload = await session.get(Upload, upload_id)
-        if upload is None or upload.user_id != user_id or upload.expire_time <= datetime.now(UTC):
+        if upload is None or upload.user_id != user_id:
             raise NotFoundError("There is no such upload, or it has expired.", "NO_SUCH_UPLOAD")
         return upload
 
@@ -153,13 +155,18 @@ class Uploads:
     async def forget_expired(self) -> None:
         """Forgets uploads to which nothing was added for long; a sweep takes their objects.
 
+        They are given the time to go on after a clock has jumped, see `SETTLED_SECONDS`.
+
         Raises:
             UnavailableError: the store is away or not the library's: nothing could be added.
         """
         await self._objects.expect_right_store()
-        await self._reservations.forget_expired()
-        async with self._database.write() as session:
-            await session.execute(delete(Upload).where(Upload.expire_time <= datetime.now(UTC)))
+        async with self._database.read() as session:
+            times = select(Upload.id, Upload.expire_time).where(Upload.expire_time <= datetime.now(UTC))
+            expired = {row.id: row.expire_time for row in await session.execute(times)}
+        seconds = min(self._lifetime.total_seconds(), SETTLED_SECONDS)
+        for upload_id, moment in self._expired.since(expired, seconds).items():
+            await self._forget(upload_id, Upload.id == upload_id, Upload.expire_time == moment)
 
     async def _finish(self, upload: Upload, last: Spool, finish: Finish) -> Upload:
         try:
@@ -228,12 +235,15 @@ class Uploads:
         return await self.get(upload.user_id, upload.id)
 
     async def _discard(self, upload: Upload, *conditions: Any) -> None:
+        if await self._forget(upload.id, *conditions):
+            await self._objects.delete_prefix(_prefix(upload))
+
+    async def _forget(self, upload_id: str, *conditions: Any) -> bool:
         async with self._database.write() as session:
             gone = (await session.execute(delete(Upload).where(*conditions).returning(Upload.id))).first()
             if gone is not None:
-                await release_in(session, upload.id)
-        if gone is not None:
-            await self._objects.delete_prefix(_prefix(upload))
+                await release_in(session, upload_id)
+        return gone is not None
 
 
 def _may_pass(error: StemTubeError) -> bool:
@@ -242,7 +252,7 @@ def _may_pass(error: StemTubeError) -> bool:
 
 
 def _unfinished(user_id: str) -> tuple[Any, ...]:
-    return Upload.user_id == user_id, Upload.track_id == "", Upload.expire_time > datetime.now(UTC)
+    return Upload.user_id == user_id, Upload.track_id == ""
 
 
 def _as_it_was(upload: Upload) -> tuple[Any, ...]:

@@ -77,3 +77,14 @@ async def test_a_dead_workers_job_is_taken_over_though_the_clock_went_back(
     await worker.wait()
     await workers.start()
     assert (await end_of(queue, job.id))[-1].state == "succeeded"
+
+
+async def test_the_next_attempt_comes_in_its_time_though_the_clock_went_back(
+    queue: JobQueue, workers: Workers, clock: Clock, tmp_path: Path
+) -> None:
+    """It waited until the new clock reached the old time, for up to 15 minutes."""
+    await workers.start()
+    job = await queue.submit("flaky", {}, key="k", user="anna")
+    await until(lambda: lines(tmp_path, "flaky"))
+    clock.set(-600)
+    assert (await end_of(queue, job.id))[-1].state == "succeeded"

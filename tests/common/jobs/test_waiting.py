@@ -36,7 +36,9 @@ async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
 
 def retry_by(queue: JobQueue, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
     """Has the queue try jobs again by other rules than it was made with."""
-    monkeypatch.setattr(queue._worker, "_retry", RetryPolicy(**rules))
+    policy = RetryPolicy(**rules)
+    monkeypatch.setattr(queue._worker, "_retry", policy)
+    monkeypatch.setattr(queue._leases, "_longest_delay_seconds", policy.longest_delay_seconds)
 
 
 async def until_running(queue: JobQueue, count: int) -> list[JobRecord]:

@@ -6,6 +6,7 @@ Its handlers leave a line in a file of FOLDER each time they do something, so th
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def make_queue(
     keep_seconds: float = 86400,
     per_user: int = 0,
     retry: RetryPolicy | None = None,
+    needs: Callable[[], Awaitable[str]] | None = None,
 ) -> JobQueue:
     handlers = Handlers(folder)
     names = ("count", "crash", "flaky", "talk", "refuse", "fail", "busy", "unlucky")
@@ -108,6 +110,7 @@ def make_queue(
         lease_seconds=4,
         chore_seconds=0.5,
         retry=retry,
+        needs=needs,
     )
 
 

@@ -1,11 +1,12 @@
 """Links whose fetching fails, is tried again, or is waited for by several users."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from services.common.errors import Code
 from services.common.jobs.retry import RetryPolicy
@@ -14,6 +15,7 @@ from services.download.config import DownloadSettings
 from services.download.fetching.links import Requester
 from services.download.pipeline import pipeline
 from services.download.pipeline.plan import make_plan
+from services.download.tables import Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
@@ -142,7 +144,7 @@ async def test_a_part_that_failed_for_a_while_ends_a_job_that_made_nothing_for_g
 async def test_a_track_whose_fetching_was_given_up_is_discarded(
     acquiring: Acquiring, site: Site, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "SUBMITTING", timedelta(0))
+    monkeypatch.setattr(pipeline, "SUBMITTING_SECONDS", 0.0)
     given_up = await acquiring.library.add_link("anna", f"{site.url}/elsewhere.flac")
     site.slow_seconds = 2.0
     fetched, job_id = await acquiring.add_link("anna", site.put(song))
@@ -150,6 +152,14 @@ async def test_a_track_whose_fetching_was_given_up_is_discarded(
     assert await acquiring.library.track(given_up.id) is None
     assert (await acquiring.end_of(job_id)).state == "succeeded"
     assert await acquiring.library.track(fetched)
+
+
+async def test_a_track_waits_for_its_job_whatever_the_clock_says(acquiring: Acquiring, site: Site) -> None:
+    track = await acquiring.library.add_link("anna", f"{site.url}/elsewhere.flac")
+    async with acquiring.library.database.write() as session:  # as added before the clock went forward
+        await session.execute(update(Track).values(create_time=datetime.now(UTC) - timedelta(days=1)))
+    await acquiring.pipeline.discard_given_up(acquiring.jobs)
+    assert await acquiring.library.track(track.id)
 
 
 async def test_what_is_too_large_for_the_quota_is_not_kept_once_it_is_fetched(

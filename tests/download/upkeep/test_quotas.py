@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from services.common.errors import LimitExceededError
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
 from services.download.pipeline.kept_stems import keep_stems
+from services.download.tables import Reservation
 from services.download.tracks.conversions import Conversions
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.versions import Versions
@@ -122,6 +124,7 @@ async def test_a_reservation_whose_process_died_expires_and_one_that_is_held_doe
     async with usage.held("ann") as held:
         await held.settle(SIZE)
         await usage.reservations.reserve("ben", "left-behind", SIZE)
+        forgetting = asyncio.create_task(usage.reservations.run())
         async with asyncio.timeout(30):
             while True:
                 try:
@@ -129,9 +132,22 @@ async def test_a_reservation_whose_process_died_expires_and_one_that_is_held_doe
                     break
                 except LimitExceededError:
                     await asyncio.sleep(0.05)
+        forgetting.cancel()
         with pytest.raises(LimitExceededError):
             await usage.expect_room("ann", 1)
     await usage.expect_room("ann", SIZE)
+
+
+async def test_no_reservation_expires_because_a_clock_jumps(databases: list[Database], objects: ObjectStore) -> None:
+    usage = Usage(databases[0], objects, SIZE)
+    async with usage.held("ann") as held:
+        await held.settle(SIZE)
+        async with databases[0].write() as session:  # as made before the clock went forward
+            long_ago = datetime.now(UTC) - DAY
+            await session.execute(update(Reservation).values(create_time=long_ago, expire_time=long_ago))
+        await usage.reservations.forget_abandoned()
+        with pytest.raises(LimitExceededError):
+            await usage.expect_room("ann", 1)
 
 
 async def test_a_link_that_others_have_needs_room_too(databases: list[Database], objects: ObjectStore) -> None:

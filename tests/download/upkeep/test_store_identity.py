@@ -12,7 +12,8 @@ from sqlalchemy import update
 from services.common.errors import UnavailableError
 from services.common.observe.telemetry import HealthServer
 from services.common.storage.database import Database, migrate
-from services.common.storage.objects import MARKER, ObjectStore
+from services.common.storage.marked_store import MARKER
+from services.common.storage.objects import ObjectStore
 from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.store_identity import GuardedStore
@@ -37,12 +38,12 @@ async def test_a_volume_that_is_not_mounted_costs_nothing(shop: Shop, count: int
         assert await shop.refusal() == "STORE_AWAY"
     with pytest.raises(UnavailableError):
         await shop.store.put("originals/new", b"a song that would lie in the mount point")
-    assert "STORE_AWAY" in await shop.store.check.problem()
+    assert "STORE_AWAY" in await shop.store.problem()
     assert shop.files() == set()
     assert await shop.records() == (count, count)
     shop.root.rmdir()
     elsewhere.rename(shop.root)
-    assert await shop.store.check.problem() == ""
+    assert await shop.store.problem() == ""
     report = await shop.sweep()
     assert (report.object_count, report.missing_count, report.record_count) == (0, 0, 0)
     assert (shop.files(), await shop.records()) == (there, (count, count))
@@ -78,13 +79,13 @@ async def test_a_fresh_library_marks_its_store_and_takes_no_other(shop: Shop, tm
     await migrate(url, "services.download")
     async with Database(url) as database:
         second = GuardedStore(ObjectStore.from_url(str(shop.root)), database)
-        assert "STORE_WRONG" in await second.check.problem()
+        assert "STORE_WRONG" in await second.problem()
         (shop.root / MARKER).unlink()
         await shop.add(1)
-        assert "STORE_NOT_EMPTY" in await second.check.problem(), "a lost database does not make a store fresh"
+        assert "STORE_NOT_EMPTY" in await second.problem(), "a lost database does not make a store fresh"
         assert not (shop.root / MARKER).exists()
         await second.check.settle(adopt=True)
-        assert await second.check.problem() == ""
+        assert await second.problem() == ""
 
 
 @pytest.mark.parametrize(("count", "lost", "is_taken"), [(1, 0, True), (1, 1, False), (3, 1, True), (12, 6, False)])
@@ -96,13 +97,13 @@ async def test_a_library_from_before_takes_a_store_that_holds_its_objects(
     for path in (*(shop.root / key for key in keys[:lost]), *sorted(shop.root.rglob("vocals.flac"))[:lost]):
         path.unlink()
     there = shop.files()
-    problem = await shop.store.check.problem()
+    problem = await shop.store.problem()
     assert (problem == "") == is_taken
     assert shop.files() - there == ({MARKER} if is_taken else set())
     if not is_taken:
         assert await shop.refusal() == "STORE_AWAY"
         shutil.copytree(tmp_path / "whole", shop.root, dirs_exist_ok=True)
-        assert await shop.store.check.problem() == "", "it recovers by itself"
+        assert await shop.store.problem() == "", "it recovers by itself"
 
 
 async def test_a_library_whose_database_was_replaced_by_one_from_before_finds_its_store(shop: Shop) -> None:
@@ -112,7 +113,7 @@ async def test_a_library_whose_database_was_replaced_by_one_from_before_finds_it
         await session.delete(await session.get(StoreIdentity, 1))
     again = GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database)
     marker = (shop.root / MARKER).read_text()
-    assert await again.check.problem() == ""
+    assert await again.problem() == ""
     assert (shop.root / MARKER).read_text() == marker
 
 
@@ -125,7 +126,7 @@ async def test_a_process_that_ends_while_it_marks_the_store_is_gone_on_from(shop
         if not is_written:
             (shop.root / MARKER).unlink()
         again = GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database)
-        assert await again.check.problem() == ""
+        assert await again.problem() == ""
         assert (shop.root / MARKER).read_text() == marker
 
 
@@ -246,7 +247,7 @@ async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Pa
 
 async def test_readiness_says_why(shop: Shop) -> None:
     health = await HealthServer.start("127.0.0.1:0")
-    health.ready, health.problem = True, shop.store.check.problem
+    health.ready, health.problem = True, shop.store.problem
 
     async def ask() -> tuple[int, str]:
         async with ClientSession() as client, client.get(f"http://127.0.0.1:{health.port}/readyz") as answer:

@@ -1,5 +1,7 @@
 """A sweep removes what no record needs, late, and nothing while much is missing."""
 
+import asyncio
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +10,9 @@ import pytest
 from sqlalchemy import select
 
 from services.download.tables import Track
+from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
+from services.download.upkeep.usage import Usage
 from tests.download.upkeep.shop import DAY, NOW, Shop, write
 from tests.download.upkeep.test_store_identity import SIZES
 
@@ -136,3 +140,38 @@ async def test_stems_of_a_restored_database_are_not_taken_for_old_ones(shop: Sho
     write(shop.root / "stems/imported/0.flac", b"from another installation: nobody makes it again")
     await shop.sweep()
     assert "trash/stems/imported/0.flac" in shop.files()
+
+
+async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that went forward made drafts old that somebody was at work on, and the next sweep removed them."""
+    await shop.store.expect_right_store()
+    usage = Usage(shop.database, shop.store, 0)
+    sweeper = Sweeper(shop.store, shop.database, usage, older_than=DAY, stems_older_than=DAY)
+    draft = shop.root / "uploads" / "draft"
+    write(draft, b"la")
+    two_days_ago = (datetime.now(UTC) - 2 * DAY).timestamp()
+    os.utime(draft, (two_days_ago, two_days_ago))
+    for _ in range(2):
+        report = await sweeper.sweep()
+        assert (report.waiting_count, report.object_count) == (1, 0)
+    monkeypatch.setattr("services.download.upkeep.sweep.SETTLED_SECONDS", 0.2)
+    await asyncio.sleep(0.3)
+    os.utime(draft, (two_days_ago, two_days_ago + 1))
+    assert (await sweeper.sweep()).object_count == 0, "it has changed since"
+    await asyncio.sleep(0.3)
+    assert (await sweeper.sweep()).objects == ["uploads/draft"]
+
+
+async def test_what_a_killed_process_left_of_a_write_is_removed(shop: Shop) -> None:
+    """It is no object, so no listing showed it, and it stayed for ever."""
+    await shop.store.expect_right_store()
+    left = {"uploads/draft#1", "stems/job/lease/live/vocals/00000.flac#12"}
+    for key in left:
+        write(shop.root / key, b"half of it")
+    assert set((await shop.sweep(dry_run=True)).objects) == left
+    assert left <= shop.files()
+    report = await shop.sweep()
+    assert (set(report.objects), report.object_bytes) == (left, 20)
+    assert not left & shop.files()

@@ -101,7 +101,7 @@ async def test_records_whose_objects_are_gone_are_found_and_taken_back(
     assert data is not None
     assert (data.stems, data.track.audio_key, data.track.duration_seconds) == ([], "", 2.0)
     await acquiring.library.discard_unfetched("anna", track.id)
-    assert await acquiring.library.unfetched(timedelta(0)) == []
+    assert await acquiring.library.unfetched() == []
     assert (await acquiring.upload("anna", song)).audio_key == track.audio_key, "the same file repairs the track"
     assert track.audio_key in await acquiring.keys()
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
+from sqlalchemy import update
 
 from services.common.compute.fair_limiter import TOO_MANY_WAITING
 from services.common.errors import (
@@ -183,25 +184,61 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept, short = (
-        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.3))
+        Uploads(database, objects, lifetime, Reservations(database, 0)) for lifetime in (DAY, timedelta(seconds=0.01))
     )
     going_on = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", going_on.id, 0, pieces(b"abc"), finishing)
     left = await kept.create("ann", "b.wav", 6, None, "")
     await short.append("ann", left.id, 0, pieces(b"abc"), finishing)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.05)
+    await short.forget_expired()
+    assert (await kept.get("ann", left.id)).offset_bytes == 3, "until it was seen for a while to have expired"
+    await asyncio.sleep(0.05)
+    await short.forget_expired()
     with pytest.raises(NotFoundError):
         await kept.get("ann", left.id)
     nothing = timedelta()
     sweeper = Sweeper(objects, database, Usage(database, objects, 0), older_than=nothing, stems_older_than=nothing)
     assert [key.split("/")[1] for key in (await sweeper.sweep(dry_run=True)).objects] == [left.id]
     await sweeper.sweep()
-    await kept.forget_expired()
     assert [key.split("/")[1] for key in await keys_of(objects)] == [going_on.id]
     done = await kept.append("ann", going_on.id, 3, pieces(b"def"), finishing)
     assert done.track_id == "track"
     async with database.read() as session:
         assert await session.get(Upload, left.id) is None
+
+
+async def test_an_upload_goes_on_after_the_clock_has_jumped(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
+    async with database.write() as session:  # as seen two days later
+        await session.execute(update(Upload).values(expire_time=datetime.now(UTC) - DAY))
+    two_days_ago = timedelta(days=-2)
+    sweeper = Sweeper(
+        objects, database, Usage(database, objects, 0), older_than=two_days_ago, stems_older_than=two_days_ago
+    )
+    await kept.forget_expired()
+    await sweeper.sweep()
+    done = await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
+    assert (done.track_id, finishing.files) == ("track", [b"abcdef"])
+
+
+async def test_a_piece_that_an_upload_does_not_name_is_swept(
+    database: Database, objects: ObjectStore, finishing: Finishing
+) -> None:
+    """As a process leaves it that dies between storing and naming it; it stayed as long as its upload was known."""
+    kept = Uploads(database, objects, DAY, Reservations(database, 0))
+    upload = await kept.create("ann", "a.wav", 6, None, "")
+    await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
+    named = await keys_of(objects)
+    await objects.put(f"uploads/{upload.id}/unnamed", b"def")
+    nothing = timedelta()
+    usage = Usage(database, objects, 0)
+    await Sweeper(objects, database, usage, older_than=nothing, stems_older_than=nothing).sweep()
+    assert await keys_of(objects) == named
 
 
 async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:

@@ -16,12 +16,12 @@ from services.analysis.backends.beats.bars import find_bars
 from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence
 from services.analysis.backends.beats.grid import on_one_grid
 from services.analysis.backends.beats.levels import Level, find_level
-from services.analysis.backends.beats.tempo import curve_of, tempo_of
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.madmom.networks import RecurrentNetwork
 from services.analysis.backends.signal.features import has_sound
 from services.analysis.backends.signal.spectra import spectrum_of
+from services.analysis.backends.signal.tempo import curve_of, tempo_of
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 

@@ -6,8 +6,8 @@ How right it is beside msaf is in docs/accuracy.md.
 import numpy as np
 
 from services.analysis.backends.base import Beats, Context, Progress, Section, Structure
-from services.analysis.backends.beats.librosa import LibrosaBeats
 from services.analysis.backends.signal.features import is_tonal
+from services.analysis.backends.signal.librosa_beats import LibrosaBeats
 from services.analysis.backends.signal.spectra import spectrum_of
 from services.analysis.backends.structure.bars import find_bars
 from services.analysis.backends.structure.boundaries import find_boundaries

@@ -1,0 +1,93 @@
+"""Jobs whose queue needs something that is away: they wait for it, and nothing that failed meanwhile counts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.errors import NotFoundError, StemTubeError, UnavailableError
+from services.common.jobs import needs
+from services.common.jobs.context import JobContext
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.retry import RetryPolicy
+from tests.common.jobs.test_processes import end_of, until
+
+ABSENCES = 5
+
+
+class Store:
+    """Goes away in the middle of jobs, with an error, and comes back."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.absences = 0
+        self.stays_there = False
+        self.error: StemTubeError = UnavailableError("The store is away.")
+
+    async def problem(self) -> str:
+        return "The store is away." if self.away else ""
+
+    def come_back(self) -> None:
+        self.away = False
+
+    async def read(self, job: JobContext) -> dict[str, Any]:
+        async def look() -> dict[str, Any]:
+            if self.absences < ABSENCES:
+                self.absences += 1
+                self.away = not self.stays_there
+                asyncio.get_running_loop().call_later(0.2, self.come_back)
+                raise self.error
+            return {"song": "la la"}
+
+        return await job.step("look", look)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(needs, "LOOK_SECONDS", 0.05)
+    return Store()
+
+
+@pytest.fixture
+async def queue(store: Store, tmp_path: Path) -> AsyncIterator[JobQueue]:
+    queue = JobQueue(
+        f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+        "needs-test",
+        handlers={"read": store.read},
+        slots=1,
+        retry=RetryPolicy(retries=1, first_delay_seconds=0.05),
+        needs=store.problem,
+    )
+    await queue.start()
+    yield queue
+    await queue.close()
+
+
+async def test_no_job_is_taken_while_it_is_away(queue: JobQueue, store: Store) -> None:
+    store.away = True
+    await until(lambda: not queue._needs.are_met)
+    job = await queue.submit("read", {}, key="k", user="anna")
+    await asyncio.sleep(1.0)
+    assert (store.absences, (await queue.get(job.id)).state) == (0, "queued")
+    store.away = False
+    assert (await end_of(queue, job.id))[-1].state == "succeeded"
+
+
+@pytest.mark.parametrize("error", [UnavailableError("away"), NotFoundError("gone", "NO_SUCH_OBJECT")])
+async def test_an_error_while_it_is_away_counts_for_nothing(
+    error: StemTubeError, queue: JobQueue, store: Store
+) -> None:
+    """A song was lost if its store was away for longer than the few attempts that a job has."""
+    store.error = error
+    job = await queue.submit("read", {}, key="k", user="anna")
+    end = (await end_of(queue, job.id))[-1]
+    assert (end.state, end.result, store.absences) == ("succeeded", {"song": "la la"}, ABSENCES)
+    assert (end.attempts, end.retries) == (1, 0)
+
+
+async def test_an_error_while_it_is_there_counts(queue: JobQueue, store: Store) -> None:
+    store.stays_there = True
+    job = await queue.submit("read", {}, key="k", user="anna")
+    assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)

@@ -20,7 +20,7 @@ from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.storage.object_info import ObjectInfo
-from services.common.storage.objects import CHUNK_BYTES
+from services.common.storage.pieces import CHUNK_BYTES
 from stemtube.download.v1 import media_pb2, media_pb2_grpc, track_pb2, track_pb2_grpc
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import io
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -36,11 +36,11 @@ from services.common.storage.object_info import (
     storage_errors,
     unavailable,
 )
+from services.common.storage.pieces import CHUNK_BYTES, pieces_of_bytes, pieces_of_file
 from services.common.storage.remote_file import RemoteFile
 from services.common.storage.spool import Spool
 from services.common.storage.writer import PART_BYTES, ObjectWriter
 
-CHUNK_BYTES = 1024 * 1024
 # Keeps an upload to S3 below 25 MiB of memory.
 _PARTS_IN_FLIGHT = 2
 _DELETE_BATCH = 500
@@ -154,7 +154,7 @@ class ObjectStore:
         if isinstance(data, Spool):
             return await self._put_spool(key, data, content_type)
         if isinstance(data, bytes):
-            data = _pieces_of_bytes(data)
+            data = pieces_of_bytes(data)
         if isinstance(data, Path):
             async with contextlib.aclosing(pieces_of_file(data)) as pieces:
                 return await self._put_pieces(key, pieces, content_type)
@@ -392,17 +392,3 @@ def open_store(settings: Settings) -> ObjectStore:
         access_key_id=storage.access_key.get_secret_value() or None,
         secret_access_key=storage.secret_key.get_secret_value() or None,
     )
-
-
-async def _pieces_of_bytes(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-async def pieces_of_file(path: Path) -> AsyncGenerator[bytes, None]:
-    """The bytes of a local file in pieces."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while piece := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield piece
-    finally:
-        file.close()

@@ -13,7 +13,7 @@ from typing import Any
 from services.common.compute.engine import Engine
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.jobs.retry import TRANSIENT
-from services.common.storage.objects import pieces_of_file
+from services.common.storage.pieces import pieces_of_file
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.fetcher import FetchWork

@@ -162,7 +162,10 @@ async def test_attempts_end_at_last_and_the_log_says_why(
 async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retry_by(queue, monkeypatch, first_delay_seconds=86400, retries=1)
+    retry_by(queue, monkeypatch, first_delay_seconds=300, retries=1)
     job = await queue.submit("unlucky", {}, key="u", user="anna")
+    await until_waiting(queue, job.id)
+    with queue._database.engine.begin() as connection:  # as written ten minutes later than it is now
+        connection.execute(sa.update(job_table).values(not_before=job_table.c.not_before + 600))
     ended = await end_of(queue, job.id)
     assert (ended.state, ended.attempts) == ("failed", 2)

@@ -70,7 +70,7 @@ class DownloadSection(Section):
     lookup_seconds: float = Field(60.0, gt=0, description="longest time for a search or the details of a link")
     lookup_days: float = Field(30.0, ge=0, description="answers of searches and details of links are kept so long")
     grace_seconds: float = Field(3.0, description="time for RPCs in hand when the process is asked to end")
-    chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
+    maintenance_seconds: float = Field(3600.0, gt=0, description="time between two rounds of maintenance")
     upload_hours: float = Field(24.0, gt=0, description="an upload that has broken off can be gone on with for so long")
     unfinished_uploads_per_user: int = Field(1000, ge=1, description="uploads that a user may have begun in pieces")
     upload_streams_per_user: int = Field(32, ge=1, description="uploads that a user may be sending at once")

@@ -90,7 +90,7 @@ def open_library(
         per_user=section.pipelines_per_user,
         keep_seconds=section.keep_days * 86400,
         needs=objects.problem,
-        chore_seconds=section.chore_seconds,
+        maintenance_seconds=section.maintenance_seconds,
     )
     trash = Trash(tracks, user_tracks, remover, queue)
     library = Library(

@@ -48,7 +48,7 @@ class Track(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     title: Mapped[str] = mapped_column(String(MAX_TITLE))
     artist: Mapped[str] = mapped_column(String(MAX_TITLE))
-    # Of a link: the same link is the same track, whoever asks. Null for an upload.
+    # Of a link: the same link is the same track for all users. Null for an upload.
     source_url: Mapped[str | None] = mapped_column(Text, unique=True)
     # Of a link that is fetched with the operator's cookies: what they bring is its owner's alone.
     private_url: Mapped[str | None] = mapped_column(Text)

@@ -31,7 +31,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         slots=worker.slots if worker else 0,
         keep_seconds=section.keep_days * 86400,
         needs=objects.problem,
-        chore_seconds=section.chore_seconds,
+        maintenance_seconds=section.maintenance_seconds,
     )
     if works:
         jobs.add_maintenance(lambda: sweep(objects, jobs))

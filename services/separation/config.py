@@ -42,7 +42,7 @@ class SeparationSection(Section):
     )
     grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
     idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
-    chore_seconds: float = Field(3600.0, gt=0, description="time between two rounds of housekeeping")
+    maintenance_seconds: float = Field(3600.0, gt=0, description="time between two rounds of maintenance")
     keep_days: float = Field(7.0, description="finished jobs are kept so long")
 
     @property

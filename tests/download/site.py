@@ -1,4 +1,4 @@
-"""A web site with files, some of which come slowly or not at all."""
+"""A web site with files; some come slowly or not at all."""
 
 import asyncio
 import mimetypes

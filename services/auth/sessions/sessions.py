@@ -1,4 +1,4 @@
-"""Sessions. Each is a chain of refresh tokens, of which only the last is valid."""
+"""Sessions. Each is a chain of refresh tokens; only the last one is valid."""
 
 import uuid
 from datetime import datetime, timedelta

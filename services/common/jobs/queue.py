@@ -58,7 +58,7 @@ class JobQueue:
             number.
         keep_seconds: how long finished jobs are kept.
         lease_seconds: a worker silent for so long loses its jobs; at least three times `heartbeat.BEAT_SECONDS`.
-        chore_seconds: time between two rounds of maintenance.
+        maintenance_seconds: time between two rounds of maintenance.
         retry: when jobs are tried again.
         needs: tells why no job can be done now (the object store is away), empty if jobs can. Until then no job is
             taken, and an attempt that ends with an error is made again and not counted.
@@ -74,7 +74,7 @@ class JobQueue:
         per_user: int = 0,
         keep_seconds: float = 7 * 86400.0,
         lease_seconds: float = 10.0,
-        chore_seconds: float = 3600.0,
+        maintenance_seconds: float = 3600.0,
         retry: RetryPolicy | None = None,
         needs: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
@@ -114,7 +114,7 @@ class JobQueue:
             retry=retry,
         )
         old_jobs = OldJobs(self._store, self._requests, self._threads, keep_seconds)
-        self._maintenance = Maintenance(self._file, chore_seconds, old_jobs.remove)
+        self._maintenance = Maintenance(self._file, maintenance_seconds, old_jobs.remove)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -365,5 +365,5 @@ class JobQueue:
                     yield record
 
     def add_maintenance(self, task: Callable[[], Awaitable[Any]]) -> None:
-        """Has something done at the start and every `chore_seconds`, as long as the queue is open."""
+        """Has something done at the start and every `maintenance_seconds`, as long as the queue is open."""
         self._maintenance.tasks.append(task)

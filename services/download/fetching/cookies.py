@@ -1,8 +1,8 @@
 """The operator's cookies: for whom they are used, and for which sites.
 
-Whoever they serve can reach what the operator can. So by default they serve nobody; a setting names who may fetch, and
-another who may search and look up, with them. They go to hosts that are named, and nowhere else. What they bring is the
-requester's own: neither a link's shared track nor the shared answers of look-ups hold any of it.
+A user whom they serve can reach what the operator can. So by default they serve nobody; a setting names who may fetch,
+and another who may search and look up, with them. They go to hosts that are named, and nowhere else. What they bring is
+the requester's own: neither a link's shared track nor the shared answers of look-ups hold any of it.
 """
 
 from pathlib import Path

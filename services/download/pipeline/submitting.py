@@ -49,7 +49,7 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         jobs: the library's queue.
         user: whose job it is.
         work: what it does.
-        request: the RPC's request, of which the job gets the id and a digest.
+        request: the RPC's request; the job keeps its id and a digest.
         content_digest: of the bytes that came with the request.
     """
     structlog.contextvars.bind_contextvars(track_id=work.track_id)  # for the lines of its job, too

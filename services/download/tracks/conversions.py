@@ -1,6 +1,6 @@
 """Copies of originals and stems in other formats, a cache: nobody's quota has them, and all together have a size.
 
-They can be made again at any time. Beyond the size the oldest go, whoever asked for them.
+They can be made again at any time. Beyond the size the oldest are removed, no matter which user asked for them.
 """
 
 import asyncio

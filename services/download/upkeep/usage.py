@@ -18,7 +18,7 @@ from services.download.tracks.results import STEMS
 from services.download.tracks.versions import Kept
 from services.download.upkeep.reservations import HeldRoom, Reservations
 
-# What one look measures: the rest is measured by the regular housekeeping.
+# What one look measures: the rest is measured by the regular maintenance.
 MEASURED_AT_ONCE = 500
 
 STORED_OBJECTS = Gauge("stemtube_storage_objects", "Objects in the store, as last counted.", ["prefix"])

@@ -95,9 +95,9 @@ async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueu
     before = (await queue.get(job.id)).version
     await asyncio.sleep(1.5)
     assert (await queue.get(job.id)).version == before
-    anew = await queue.submit("count", {}, key="long", user="anna")
-    assert anew.id != job.id
-    assert (await end_of(queue, anew.id)).state == "succeeded"
+    again = await queue.submit("count", {}, key="long", user="anna")
+    assert again.id != job.id
+    assert (await end_of(queue, again.id)).state == "succeeded"
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQueue, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_a_job_that_no_handler_knows_fails(queue: JobQueue) -> None:
     assert (await end_of(queue, job.id)).state == "failed"
 
 
-async def test_what_is_forgotten_is_made_anew_under_another_id(tmp_path: Path) -> None:
+async def test_what_is_forgotten_is_made_again_under_another_id(tmp_path: Path) -> None:
     """Objects lie under a job's id: the sweep took a former job's stems for those of a dead attempt."""
     queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=1, keep_seconds=1)
     await queue.start()

@@ -108,7 +108,7 @@ def make_queue(
         per_user=per_user,
         keep_seconds=keep_seconds,
         lease_seconds=4,
-        chore_seconds=0.5,
+        maintenance_seconds=0.5,
         retry=retry,
         needs=needs,
     )

@@ -185,7 +185,7 @@ async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStor
     assert await left() == "e", "one that is larger than the cache is there for whoever asked for it"
     await make("f")
     assert await left() == "f"
-    # Another process makes some too: the housekeeping sees them.
+    # Another process makes some too: the maintenance sees them.
     for name in "ghij":
         await objects.put(f"derived/originals/{name}.mp3", bytes(10))
         await asyncio.sleep(0.02)

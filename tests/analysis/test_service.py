@@ -166,7 +166,7 @@ async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Request
         ("structure", {"structure": sections()}),
         ("structure", {"lyrics": music_pb2.Lyrics()}),
     ):
-        with pytest.raises(InvalidInputError, match="named again"):
+        with pytest.raises(InvalidInputError, match="naming sections again"):
             await requests.submit(part, **given)
 
 

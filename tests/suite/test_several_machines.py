@@ -21,7 +21,8 @@ OPTIONS = {"separations": [{"model": "spleeter_2stems", "quality": "QUALITY_BEST
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     url = create_database().replace("postgresql://", "postgresql+psycopg://")
     suite = Suite(
-        tmp_path_factory.mktemp("machines"), settings={"SEPARATION__DATABASE_URL": url, "SEPARATION__MAINTENANCE_SECONDS": 2}
+        tmp_path_factory.mktemp("machines"),
+        settings={"SEPARATION__DATABASE_URL": url, "SEPARATION__MAINTENANCE_SECONDS": 2},
     )
     try:
         suite.start("auth", "separation-serve", *WORKERS, "download", "gateway")

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import update
 
 from services.common.errors import Code
-from services.common.jobs.retry import RetryPolicy
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.fetching.links import Requester
@@ -23,6 +22,7 @@ from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
+from tests.common.jobs.test_waiting import retry_by
 from tests.download.conftest import Acquiring
 from tests.download.site import Site
 
@@ -35,7 +35,7 @@ def song(tmp_path: Path) -> Path:
 @pytest.fixture
 def soon(acquiring: Acquiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are tried again at once, and once only."""
-    monkeypatch.setattr(acquiring.jobs._worker, "_retry", RetryPolicy(retries=1, first_delay_seconds=0.01))
+    retry_by(acquiring.jobs, monkeypatch, retries=1, first_delay_seconds=0.01)
 
 
 @pytest.mark.long

@@ -10,7 +10,6 @@ import pytest
 
 from services.common.errors import UnavailableError
 from services.common.jobs.records import BATCH, JobRecord
-from services.common.jobs.retry import RetryPolicy
 from services.download.fetching import pace
 from services.download.fetching.pace import LEAST_BYTES, moving
 from services.download.pipeline.pipeline import KIND
@@ -22,6 +21,7 @@ from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
+from tests.common.jobs.test_waiting import retry_by
 from tests.download.conftest import Acquiring
 from tests.download.site import Site
 
@@ -96,7 +96,7 @@ async def test_a_link_is_fetched_in_the_turn_of_whoever_has_one(acquiring: Acqui
 async def test_a_link_that_brings_next_to_nothing_ends(
     acquiring: Acquiring, site: Site, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acquiring.jobs._worker, "_retry", RetryPolicy(retries=0))
+    retry_by(acquiring.jobs, monkeypatch, retries=0)
     track_id, job_id = await acquiring.add_link("anna", f"{site.url}/{name}")
     ended = await acquiring.end_of(job_id)
     assert ended.error
@@ -126,7 +126,7 @@ async def test_time_goes_on_only_while_enough_comes(monkeypatch: pytest.MonkeyPa
 async def test_a_link_that_is_tried_again_waits_in_the_queue_and_can_be_cancelled(
     acquiring: Acquiring, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acquiring.jobs._worker, "_retry", RetryPolicy(first_delay_seconds=600))
+    retry_by(acquiring.jobs, monkeypatch, first_delay_seconds=600)
     track_id, job_id = await acquiring.add_link("anna", f"{site.url}/hang.flac")
 
     async def waits() -> bool:

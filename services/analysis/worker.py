@@ -21,7 +21,14 @@ from services.common import audio
 from services.common.compute import devices, torch_devices
 from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
-from services.common.errors import DeviceError, DeviceNotReadyError, StemTubeError, StoppedError, WeightsMissingError
+from services.common.errors import (
+    DeviceError,
+    DeviceNotReadyError,
+    StemTubeError,
+    StoppedError,
+    WeightsMissingError,
+    full_disk,
+)
 from services.common.jobs.audio import open_job_audio
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import INTERNAL_ERROR, error_detail
@@ -247,8 +254,8 @@ class AnalysisWork:
                 raise  # the mix cannot be read now, as it can be in another attempt
             run.fail(part, error_detail(error))
         except Exception as error:
-            if devices.device_error(error):
-                raise  # the others would fail of it as well: another device does what is left
+            if devices.device_error(error) or full_disk(error):
+                raise  # the others would fail of it as well: another device or attempt does what is left
             log.exception("part failed", part=part, backend=choice["backend"])
             run.fail(part, INTERNAL_ERROR)
 

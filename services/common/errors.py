@@ -5,6 +5,7 @@ Raise them where the fault is known. `services.common.rpc.interceptor` turns the
 backends may use them too. Each class also derives from the builtin that a plain Python caller would expect.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -162,3 +163,13 @@ class InternalError(StemTubeError):
 
     code = Code.INTERNAL
     reason = "INTERNAL"
+
+
+def full_disk(error: BaseException) -> UnavailableError | None:
+    """The error of a disk that is full, if that is behind `error`, in its chain of causes: room may come back."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UnavailableError("The disk is full; try again later.", "DISK_FULL")
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -16,7 +16,7 @@ import structlog
 
 from services.common.compute import metrics
 from services.common.compute.devices import device_error, one_line
-from services.common.errors import Code, DeviceNotReadyError, StemTubeError, StoppedError
+from services.common.errors import Code, DeviceNotReadyError, StemTubeError, StoppedError, full_disk
 from services.common.observe import telemetry, tracing
 
 log = structlog.get_logger(__name__)
@@ -150,6 +150,8 @@ def _failure(error: Exception, *, computes: bool) -> tuple[str, Any]:
     if isinstance(error, StemTubeError):
         return "error", {"code": int(error.code), "message": error.message, "reason": error.reason}
     log.error("task failed", exc_info=error)
+    if full := full_disk(error):
+        return "error", {"code": int(full.code), "message": full.message, "reason": full.reason}
     return "error", {"code": int(Code.INTERNAL), "message": INTERNAL_MESSAGE, "reason": "INTERNAL"}
 
 

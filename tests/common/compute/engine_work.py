@@ -1,5 +1,6 @@
 """Work for the tests of the engine; importable by its child process."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -70,6 +71,13 @@ class Work:
 
     def fault(self, report: Report) -> dict[str, Any]:
         raise RuntimeError("with a secret in it")
+
+    def full_disk(self, report: Report) -> dict[str, Any]:
+        """As a library fails that keeps compiled code on the disk."""
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RuntimeError("the code is not in the cache") from error
 
     def die(self, report: Report) -> dict[str, Any]:
         os.abort()

@@ -45,6 +45,12 @@ async def test_progress_parts_and_result_come_back_and_the_child_stays_warm(engi
     assert (second["pid"], second["tasks"]) == (first["pid"], 2)
 
 
+async def test_a_full_disk_is_worth_another_attempt(engine: Engine) -> None:
+    with pytest.raises(StemTubeError) as full:
+        await engine.run({"do": "full_disk"}, ignore)
+    assert (full.value.code, full.value.reason) == (Code.UNAVAILABLE, "DISK_FULL")
+
+
 async def test_errors_of_a_task_keep_code_and_reason_and_faults_tell_nothing(engine: Engine) -> None:
     with pytest.raises(StemTubeError, match="no audio") as refused:
         await engine.run({"do": "refuse"}, ignore)

@@ -11,6 +11,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
+from services.common.storage.disk_room import needs_of
 from services.common.storage.marked_store import open_marked_store
 from services.common.weights.store import WeightStore
 from stemtube.analysis.v1 import analysis_pb2_grpc
@@ -21,6 +22,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         await expect_confinement(settings.decoder)
     section = settings.analysis
     objects = open_marked_store(settings)
+    needs = needs_of(objects, settings.data_dir)
     worker = AnalysisWorker(settings) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -28,7 +30,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         handlers={KIND: worker.handle} if worker else {},
         slots=1 if worker else 0,
         keep_seconds=section.keep_days * 86400,
-        needs=objects.problem,
+        needs=needs,
     )
     draining = Draining()
     weights = WeightStore(settings.weights_dir, offline=settings.offline)
@@ -46,7 +48,7 @@ async def _run(settings: AnalysisSettings, *, serves: bool, works: bool) -> None
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
-        problem=objects.problem,
+        problem=needs if works else objects.problem,
         engines=worker.engines if worker else None,
         models=Models(weights, registry.weights),
     )

@@ -8,6 +8,7 @@ import grpc.aio
 from services.common.jobs.queue import JobQueue
 from services.common.rpc.auth import ServiceIdentity
 from services.common.storage.database import Database
+from services.common.storage.disk_room import needs_of
 from services.common.storage.marked_store import MarkedStore
 from services.download.config import DownloadSettings
 from services.download.fetching.lookups import Lookups
@@ -89,7 +90,7 @@ def open_library(
         slots=section.pipelines,
         per_user=section.pipelines_per_user,
         keep_seconds=section.keep_days * 86400,
-        needs=objects.problem,
+        needs=needs_of(objects, settings.data_dir),
         maintenance_seconds=section.maintenance_seconds,
     )
     trash = Trash(tracks, user_tracks, remover, queue)

@@ -7,6 +7,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.operations_service import Models
 from services.common.rpc.runtime import VerifiedCallers, run_with_jobs
 from services.common.rpc.server import Service
+from services.common.storage.disk_room import needs_of
 from services.common.storage.marked_store import open_marked_store
 from services.common.weights.catalogue import parse_order
 from services.common.weights.store import WeightStore
@@ -23,6 +24,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         await expect_confinement(settings.decoder)
     section = settings.separation
     objects = open_marked_store(settings)
+    needs = needs_of(objects, settings.data_dir)
     worker = SeparationWorker(settings, objects) if works else None
     jobs = JobQueue(
         settings.database_url,
@@ -30,7 +32,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         handlers={KIND: worker.handle} if worker else {},
         slots=worker.slots if worker else 0,
         keep_seconds=section.keep_days * 86400,
-        needs=objects.problem,
+        needs=needs,
         maintenance_seconds=section.maintenance_seconds,
     )
     if works:
@@ -49,7 +51,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         health_listen=section.health_listen,
         draining=draining,
         grace_seconds=section.grace_seconds,
-        problem=objects.problem,
+        problem=needs if works else objects.problem,
         engines=worker.engines if worker else None,
         models=Models(weights, lambda name: registry.weights(name, weights)),
     )

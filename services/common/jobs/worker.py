@@ -11,7 +11,14 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from services.common.errors import Code, DeviceError, DeviceNotReadyError, StemTubeError, StoppedError
+from services.common.errors import (
+    Code,
+    DeviceError,
+    DeviceNotReadyError,
+    StemTubeError,
+    StoppedError,
+    full_disk,
+)
 from services.common.jobs import metrics
 from services.common.jobs.active import ActiveJobs
 from services.common.jobs.context import JobContext
@@ -211,18 +218,24 @@ class Worker:
         except DeviceError as error:
             return await self._after_device_error(context, error)
         except StemTubeError as error:
-            if not await self._needs.look():
-                await self._put_back(context, error_detail(error), counts=False)
-                raise asyncio.CancelledError from None
-            return "failed" if context.is_final(error) else "queued", None, error_detail(error)
+            return await self._after_error(context, error)
         except DBAPIError as error:
             # The outcome of a step could not be kept for long. What was done since the last one is done again.
             log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
             await self._give_back(context)
             raise asyncio.CancelledError from None
-        except Exception:
+        except Exception as error:
+            if full := full_disk(error):
+                return await self._after_error(context, full)
             log.exception("unexpected error in a job", kind=kind)
             return "failed", None, INTERNAL_ERROR
+
+    async def _after_error(self, context: JobContext, error: StemTubeError) -> Ending:
+        """Ends an attempt; it does not count while what all jobs need is away."""
+        if not await self._needs.look():
+            await self._put_back(context, error_detail(error), counts=False)
+            raise asyncio.CancelledError
+        return "failed" if context.is_final(error) else "queued", None, error_detail(error)
 
     async def _put_back(self, context: JobContext, error: dict[str, Any], *, counts: bool = True) -> None:
         """Queues a job for its next attempt, which any worker makes; until then it holds nothing here.

@@ -1,0 +1,36 @@
+"""Room on the disks that a process writes to besides the object store: its data folder and that of temporary files."""
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from services.common.storage.marked_store import MarkedStore
+
+ROOM_BYTES = 16 * 1024 * 1024
+"""With less room a disk is full."""
+
+
+def needs_of(objects: MarkedStore, data_dir: Path) -> Callable[[], Awaitable[str]]:
+    """What jobs need, as `JobQueue` asks for it: the object store, and room on the disks.
+
+    Args:
+        objects: the store.
+        data_dir: the data folder.
+    """
+
+    async def problem() -> str:
+        return await objects.problem() or _disk_problem(data_dir, Path(tempfile.gettempdir()))
+
+    return problem
+
+
+def _disk_problem(*folders: Path) -> str:
+    for folder in folders:
+        try:
+            found = os.statvfs(folder)
+        except OSError:
+            continue  # not there yet
+        if found.f_bavail * found.f_frsize < ROOM_BYTES:
+            return f"There is no room on the disk of {folder} (DISK_FULL)"
+    return ""

@@ -1,5 +1,6 @@
 """Room on the disks that a process writes to besides the object store: its data folder and that of temporary files."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,8 @@ def needs_of(objects: MarkedStore, data_dir: Path) -> Callable[[], Awaitable[str
     """
 
     async def problem() -> str:
-        return await objects.problem() or _disk_problem(data_dir, Path(tempfile.gettempdir()))
+        folders = data_dir, Path(tempfile.gettempdir())
+        return await objects.problem() or await asyncio.to_thread(_disk_problem, *folders)
 
     return problem
 

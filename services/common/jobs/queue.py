@@ -145,7 +145,7 @@ class JobQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.close()
+        await self._threads.close()
         self._database.close()
 
     async def stop_working(self, grace_seconds: float = 0.0) -> None:

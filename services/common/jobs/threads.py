@@ -12,6 +12,9 @@ from services.common.jobs.database import READING_CONNECTIONS, WRITING_CONNECTIO
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CLOSE_SECONDS = 5.0
+"""Longest time to wait for calls when the queue closes."""
+
 
 class JobStoreThreads:
     """As many threads as a `JobDatabase` has connections.
@@ -33,10 +36,14 @@ class JobStoreThreads:
         """Calls what shows that a worker lives."""
         return await _call_in(self._beat, method, *arguments, **options)
 
-    def close(self) -> None:
-        """Takes no more calls; those that wait for a thread are dropped."""
-        for pool in (self._readers, self._writers, self._beat):
-            pool.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        """Takes no more calls, drops those that wait for a thread, and waits a while for those that run.
+
+        A connection that is in use cannot be closed. A call may go on for long while its database is away.
+        """
+        pools = (self._readers, self._writers, self._beat)
+        ends = [asyncio.create_task(asyncio.to_thread(pool.shutdown, cancel_futures=True)) for pool in pools]
+        await asyncio.wait(ends, timeout=CLOSE_SECONDS)
 
 
 async def _call_in(pool: ThreadPoolExecutor, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -88,6 +88,7 @@ async def test_a_directory_takes_the_file_itself(tmp_path: Path) -> None:
 
 
 async def test_what_waits_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
     store = ObjectStore.from_url(str(tmp_path / "objects"))
     kept = store.spool()
     await kept.add(DATA)
@@ -96,6 +97,7 @@ async def test_what_waits_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 async def test_a_store_whose_folder_is_gone_gets_the_bytes_when_it_is_back(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
     store = ObjectStore.from_url(str(tmp_path / "objects"))
     (tmp_path / "objects").rename(tmp_path / "away")
     kept = store.spool()

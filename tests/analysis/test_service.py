@@ -119,6 +119,7 @@ def sections(*labels: str) -> music_pb2.Structure:
 
 
 async def test_sections_are_named_again_for_each_text_and_division(requests: Requests) -> None:
+    await requests.jobs.stop_working()  # a job that has ended with a substitute would not be joined
     lyrics = music_pb2.Lyrics(lines=[music_pb2.Line(start=1, end=2, text="la la")])
     jobs = [
         await requests.submit("structure"),

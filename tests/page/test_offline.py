@@ -93,6 +93,34 @@ def test_a_song_is_kept_plays_without_a_server_and_is_removed(page: Page, line: 
     assert page.evaluate("caches.open('songs').then(cache => cache.keys()).then(keys => keys.length)") <= 2
 
 
+SLOW_CACHE = """
+const keys = Cache.prototype.keys;
+Cache.prototype.keys = async function (...wanted) {
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  return keys.apply(this, wanted);
+};
+"""
+
+
+def test_a_song_that_is_removed_while_songs_are_updated_stays_removed(page: Page, line: BadLine, track: Json) -> None:
+    """Each connection updates the kept songs, and a slow device takes its time to remove one."""
+    page.goto(line.url)
+    page.evaluate("navigator.serviceWorker.ready")
+    keep = page.get_by_role("button", name=f"Keep {TITLE} on this device")
+    keep.click()
+    expect(keep).to_have_attribute("aria-pressed", "true")
+    page.add_init_script(SLOW_CACHE)
+    page.goto(f"{line.url}/account")
+    page.get_by_role("button", name=f"Remove {TITLE} from this device").click()
+    line.break_off()
+    line.broken = False
+    panel = page.get_by_role("region", name="On this device")
+    expect(panel).to_contain_text("Use ⤓ beside a song")
+    page.wait_for_timeout(10_000)
+    expect(panel).to_contain_text("Use ⤓ beside a song")
+    assert not page.evaluate("caches.match('/kept.json').then(kept => kept.json()).then(kept => kept.songs.length)")
+
+
 def test_kept_files_answer_ranges_as_the_server_does_and_are_renewed(page: Page, track: Json) -> None:
     page.goto("/")
     page.evaluate("navigator.serviceWorker.ready")

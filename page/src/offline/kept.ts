@@ -93,6 +93,8 @@ export async function keep(id: string): Promise<void> {
 
 /** Removes a song from this device, or stops fetching it. */
 export async function drop(id: string): Promise<void> {
+  // First, so that nothing begins to update it meanwhile.
+  kept.value = set(kept.value, id, undefined);
   await stop(id);
   await remove(id);
 }
@@ -105,16 +107,17 @@ async function stop(id: string): Promise<void> {
 }
 
 async function remove(id: string): Promise<void> {
+  kept.value = set(kept.value, id, undefined);
   const cache = await caches.open(SONGS);
   const own = (await cache.keys()).filter(({ url }) => `${new URL(url).pathname}/`.startsWith(`${address(id)}/`));
   await Promise.all(own.map((each) => cache.delete(each)));
-  kept.value = set(kept.value, id, undefined);
   await writeIndex(cache);
 }
 
 /** Updates all kept songs; deletes those that the library no longer has. */
 export async function renewKept(): Promise<void> {
   for (const { id, title } of kept.value.values()) {
+    if (!kept.value.has(id)) continue;
     try {
       await keep(id);
     } catch (error) {

@@ -93,9 +93,8 @@ class Sending:
             yield self._request(chunk=bytes(then))
 
 
-@pytest.mark.parametrize("rpc", [pytest.param("AppendUpload", marks=pytest.mark.long), "UploadTrack"])
 async def test_streams_of_one_user_take_little_memory_and_another_users_upload_ends(
-    suite: Suite, ann: GrpcClient, ben: GrpcClient, tmp_path: Path, rpc: str
+    suite: Suite, ann: GrpcClient, ben: GrpcClient, tmp_path: Path
 ) -> None:
     await ben.upload(with_soundfile(tmp_path / "first.wav", music(1, seed=1)))  # starts the child that checks files
     process = psutil.Process(suite.processes["download"].pid)

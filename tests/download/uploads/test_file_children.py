@@ -127,21 +127,17 @@ async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None
 
 
 async def test_a_client_that_goes_away_frees_its_place(acquiring: Acquiring, uploading: Uploading) -> None:
-    annas = [uploading.start("anna") for _ in range(3)]
-    left = list(annas)
+    running = [uploading.start("anna") for _ in range(PER_USER)]
     held = await hold_children(FILES, PER_USER)
+    waiting = uploading.start("anna")
     async with asyncio.timeout(PATIENCE_SECONDS):
-        # The child that does not stop is killed; which upload it had does not matter.
-        done: set[asyncio.Task[Track]] = set()
-        while not done:
-            if len(left) > 1:
-                left.pop(0).cancel()
-            done, _ = await asyncio.wait(left, timeout=5)
-        assert (await done.pop()).duration_seconds > 0
-    for task in annas:
-        task.cancel()
+        await asyncio.wait({waiting}, timeout=0.5)
+        assert children(FILES) == held
+        running[0].cancel()  # its child does not stop, and is killed
+        assert (await waiting).duration_seconds > 0
+    running[1].cancel()
     release(*held)
-    await asyncio.gather(*annas, return_exceptions=True)
+    await asyncio.gather(*running, return_exceptions=True)
     assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
 
 

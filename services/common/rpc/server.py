@@ -35,6 +35,8 @@ DAMAGE_SECONDS = 0.5
 SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    # Or a busy server takes several MiB of each stream before it reads them.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # A gateway has the streams of all its users on one connection.
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),

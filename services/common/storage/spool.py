@@ -50,9 +50,10 @@ class Spool:
         """
         if self._is_linked:
             raise RuntimeError("the bytes are another file's now")
-        self._buffer += chunk
-        if len(self._buffer) >= BUFFER_BYTES:
-            await _in_thread(self._write)
+        if len(self._buffer) + len(chunk) < BUFFER_BYTES:
+            self._buffer += chunk
+        else:
+            await _in_thread(self._write, chunk)
 
     async def pieces(self, limit: int | None = None) -> AsyncIterator[bytes]:
         """The bytes, or the first so many of them, in pieces."""
@@ -85,7 +86,7 @@ class Spool:
             file, self._file = self._file, None
             await _in_thread(file.close)
 
-    def _write(self) -> None:
+    def _write(self, chunk: bytes | memoryview = b"") -> None:
         try:
             if self._file is None:
                 self._file = self._open()
@@ -94,6 +95,11 @@ class Spool:
                 count = self._file.write(self._buffer)
                 self._written += count
                 del self._buffer[:count]
+            left = memoryview(chunk)
+            while left:
+                count = self._file.write(left)
+                self._written += count
+                left = left[count:]
         except OSError as error:
             raise UnavailableError("There is no room for uploads now; try again later.", "DISK_FULL") from error
 

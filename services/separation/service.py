@@ -107,7 +107,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         await self._jobs.cancel_request(request.request_id)
         record = await self._jobs.give_up_result(request.request_id)
         stems = (record.result or {}).get("stems", []) if record else []
-        return pb.CancelSeparationResponse(given_up=[pb.Stem(**stem) for stem in stems])
+        return pb.CancelSeparationResponse(unneeded=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights, self._order))

@@ -146,16 +146,16 @@ class LiveStem:
         self.count = 0
 
     @property
-    def stretch_samples(self) -> int:
+    def file_samples(self) -> int:
         """Length of each but the last."""
         return int(LIVE_SECONDS * self._sample_rate_hz)
 
     def write(self, piece: Samples) -> None:
         """Takes the next float32 [2, samples]."""
         self._rest = np.concatenate([self._rest, piece], axis=1)
-        while self._rest.shape[1] >= self.stretch_samples:
-            self._store(self._rest[:, : self.stretch_samples])
-            self._rest = self._rest[:, self.stretch_samples :]
+        while self._rest.shape[1] >= self.file_samples:
+            self._store(self._rest[:, : self.file_samples])
+            self._rest = self._rest[:, self.file_samples :]
 
     def finish(self) -> None:
         """Puts the remaining samples."""

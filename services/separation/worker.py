@@ -275,7 +275,7 @@ class _Output:
             live = {
                 "stems": self._wanted,
                 "sample_rate_hz": self._sample_rate_hz,
-                "stretch_samples": next(iter(self._live.values())).stretch_samples,
+                "file_samples": next(iter(self._live.values())).file_samples,
                 "count": count,
                 "key_prefix": self._live_prefix,
             }

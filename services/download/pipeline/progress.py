@@ -145,5 +145,5 @@ def _live_message(job_id: str, part: str, live: separation_pb2.LiveStems) -> pb.
             pb.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
             for stem in live.stems
         ],
-        ready_seconds=live.count * live.stretch_samples / live.sample_rate_hz,
+        ready_seconds=live.count * live.file_samples / live.sample_rate_hz,
     )

@@ -98,7 +98,7 @@ class RemoteJobs:
                 return []
             cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
             answer = await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
-            return [key for stem in answer.given_up for key in (stem.audio_key, stem.peaks_key)]
+            return [key for stem in answer.unneeded for key in (stem.audio_key, stem.peaks_key)]
         return None
 
     async def _insist(self, call: Any, request: Any, on_away: OnAway) -> Any:

@@ -85,7 +85,7 @@ def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
 def test_the_row_has_the_contracts_json_and_the_job_is_told_as_it_is_there() -> None:
     job = Job({})
     live = separation_pb2.LiveStems(
-        stems=["vocals"], sample_rate_hz=44_100, stretch_samples=220_500, count=2, key_prefix="stems/s/live"
+        stems=["vocals"], sample_rate_hz=44_100, file_samples=220_500, count=2, key_prefix="stems/s/live"
     )
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.25, eta=9), live)

@@ -1,4 +1,4 @@
-"""Time limits of a fetch: for all of it, and for how long it may bring next to nothing."""
+"""Time limits of a fetch: for the whole, and for stalls."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,14 @@ LEAST_BYTES = 64 * 1024
 
 @contextlib.asynccontextmanager
 async def moving(total_seconds: float, stall_seconds: float) -> AsyncIterator[Callable[[int], None]]:
-    """Ends the block after `total_seconds`, or after `stall_seconds` that brought less than `LEAST_BYTES`.
+    """Ends the block after `total_seconds`, or after `stall_seconds` in which less than `LEAST_BYTES` arrived.
 
-    The block gets a function that may be called from any thread, with the number of bytes that are there; its first
-    call counts as progress.
+    Yields:
+        A function that the block calls, from any thread, with the number of bytes received so far. Its first call
+        counts as progress.
 
     Raises:
-        UnavailableError: the time is over (reason FETCH_TIMEOUT, or FETCH_STALLED).
+        UnavailableError: the time is over (reason FETCH_TIMEOUT or FETCH_STALLED).
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + total_seconds
@@ -39,4 +40,4 @@ async def moving(total_seconds: float, stall_seconds: float) -> AsyncIterator[Ca
     except TimeoutError:
         if loop.time() >= deadline:
             raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None
-        raise UnavailableError(f"The site sent next to nothing for {stall_seconds:.0f} s.", "FETCH_STALLED") from None
+        raise UnavailableError(f"The site sent almost nothing for {stall_seconds:.0f} s.", "FETCH_STALLED") from None

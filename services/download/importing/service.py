@@ -1,4 +1,4 @@
-"""The RPCs that take over another installation's tracks."""
+"""The RPCs that import tracks of another installation."""
 
 import re
 from collections.abc import AsyncIterator, Collection, Iterable
@@ -23,12 +23,12 @@ MAX_IMPORTED_TITLE = 1000
 
 
 class ImportService(import_pb2_grpc.ImportServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        importer: adds what is missing.
+        importer: adds missing tracks, stems and parts.
         acquirer: checks and stores files.
-        client_streams: limits the streams that bring files.
+        client_streams: limits the streams that send files.
         allowed_hosts: hosts that links may lead to although they are not public.
     """
 
@@ -85,14 +85,14 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
     async def _import_track(
         self, admin: str, header: pb.ImportTrackHeader, url: str, chunks: AsyncIterator[bytes]
     ) -> list[Taken]:
-        async def room(_size: int) -> None:
-            """Quotas do not count: what users had elsewhere they keep."""
+        async def any_size(_size: int) -> None:
+            """Ignores quotas: users keep everything that they had."""
 
         song = SongFacts(header.title, "")
         if url and await self._importer.has_audio(url):
             await self._importer.add_link(header.user_ids, url, song, None)
             return await self._importer.taken(header.user_ids, url=url)
-        async with self._acquirer.checked(admin, chunks, room) as (facts, tags):
+        async with self._acquirer.checked(admin, chunks, any_size) as (facts, tags):
             song = SongFacts(header.title or tags["title"] or "Untitled", tags["artist"])
             if not url:
                 return await self._importer.add_upload(header.user_ids, song, facts)

@@ -1,4 +1,4 @@
-"""Jobs of the separation and analysis services, followed to their end through any restart of theirs."""
+"""Runs jobs of the separation and analysis services, and follows them to their end through restarts of the services."""
 
 import asyncio
 import contextlib
@@ -42,9 +42,9 @@ class RemoteJobs:
         """Has a mix separated.
 
         Args:
-            request: whose `request_id` is the same after a restart of ours.
-            on_update: called with each news, the last one included.
-            on_away: called when the service does not answer and is waited for.
+            request: must have the same `request_id` after a restart of this process.
+            on_update: called with each change, including the last one.
+            on_away: called when the service does not answer, before each retry.
 
         Returns:
             The separation in its final state.
@@ -69,7 +69,7 @@ class RemoteJobs:
         on_update: Callable[[analysis_pb2.Analysis], Awaitable[None]],
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
-        """Has audio analysed; like `separate`. Of each part, one news carries the result."""
+        """Has audio analysed; arguments and errors as for `separate`. One change of each part has its result."""
         created = await self._insist(self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
@@ -81,14 +81,14 @@ class RemoteJobs:
         return latest
 
     async def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Who calls, and for which request and track: logs over there name them, too."""
+        """The caller's token, and the ids of request and track, which the other service logs."""
         return (*await self._identity.metadata(), *request_context.metadata())
 
     async def cancel(self, part: str, request_id: str) -> list[str] | None:
         """Withdraws a request.
 
         Returns:
-            Keys of objects that came of it and that no other request wants; None if the service does not answer.
+            Keys of result objects that no other request needs; None if the service does not answer.
         """
         with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
             metadata = await self._metadata()
@@ -123,7 +123,7 @@ class RemoteJobs:
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
         if error.code not in AWAY:
             raise error from cause
-        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
+        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # a thousand jobs may wait: each logs once
         tell("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)
         on_away()
         await asyncio.sleep(wait)

@@ -1,4 +1,4 @@
-"""Records of the library whose objects are not in the store."""
+"""Finds records of the library whose objects are not in the store."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A track's record of an original, or of a stem (`model` and `name`), whose object has this key."""
+    """The record of an original, or of a stem (with `model` and `name`), whose object `key` is missing."""
 
     track_id: str
     key: str
@@ -24,11 +24,11 @@ class Lost:
 
 
 class LostRecords:
-    """Finds and drops them.
+    """Finds and deletes records without an object.
 
     Args:
-        objects: the store.
-        database: the library's.
+        objects: the object store.
+        database: the library's database.
     """
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
@@ -36,10 +36,13 @@ class LostRecords:
         self._database = database
 
     async def find(self, present: Collection[str]) -> tuple[list[Lost], int]:
-        """The lost records, and the number of all that have an object.
+        """Finds records without an object.
 
         Args:
-            present: keys that the store is known to have.
+            present: keys of objects that were listed in the store.
+
+        Returns:
+            These records, and the number of all records that should have an object.
         """
         known = 0
         lost: list[Lost] = []
@@ -53,11 +56,11 @@ class LostRecords:
                 async for several in (await session.stream(stems)).partitions(BATCH):
                     known += len(several)
                     lost += [Lost(*row) for row in several if row.audio_key not in present]
-        # What was made after the listing is there all the same.
+        # Objects that were written after the listing exist, too.
         return [one for one in lost if not await self._objects.exists(one.key)], known
 
     async def drop(self, lost: Iterable[Lost]) -> None:
-        """Takes records back, unless they have got another object since."""
+        """Deletes stems and empties the keys of originals, unless they have another object by now."""
         async with self._database.write() as session:
             for one in lost:
                 if one.name:

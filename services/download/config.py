@@ -117,9 +117,7 @@ class DownloadSection(Section):
     )
     scrub_days: float = Field(30.0, gt=0, description="time after which an original is compared again")
     keep_days: float = Field(30.0, description="how long finished jobs are kept")
-    grace_days: float = Field(
-        7.0, ge=0, le=3650, description="how long a deleted track can be restored; 0: not at all"
-    )
+    grace_days: float = Field(7.0, ge=0, le=3650, description="how long a deleted track can be restored; 0: not at all")
     quota_bytes: int = Field(
         0, ge=0, description="storage for the originals, pictures, stems and peaks of a user's tracks; 0: no limit"
     )

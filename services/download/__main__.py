@@ -68,7 +68,7 @@ async def serve(settings: DownloadSettings) -> None:
 async def _check_store(objects: GuardedStore, *, adopt: bool) -> None:
     """Logs an error if the store is not the library's. Readiness reports it too, until the right store is there."""
     try:
-        await objects.check.settle(adopt=adopt)
+        await objects.check.identify(adopt=adopt)
         await objects.check.expect()
     except UnavailableError as error:
         log.error("the object store cannot be used", reason=error.reason, detail=error.message)

@@ -147,7 +147,7 @@ def _add_maintenance(library: Library, sweeper: Sweeper) -> None:
     queue.add_maintenance(sweeper.sweep)
     queue.add_maintenance(library.usage.measure_all)
     queue.add_maintenance(library.conversions.trim)
-    queue.add_maintenance(lambda: pipeline.discard_given_up(queue))
+    queue.add_maintenance(lambda: pipeline.discard_abandoned(queue))
     queue.add_maintenance(lambda: pipeline.withdraw_outstanding(queue))
     queue.add_maintenance(library.uploads.forget_expired)
     queue.add_maintenance(links.forget_old_partials)

@@ -58,6 +58,6 @@ class LinkAdder:
         async with self._admission.room(user) as room:
             if not use_cookies:
                 # If other users have this link, its audio is there already and counts at once.
-                await room.settle(await self._usage.of_link(user, url))
+                await room.set_size(await self._usage.of_link(user, url))
             track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
             return track, use_cookies

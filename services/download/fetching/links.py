@@ -17,7 +17,7 @@ from services.common.storage.pieces import pieces_of_file
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.fetcher import FetchWork
-from services.download.fetching.pace import moving
+from services.download.fetching.pace import fetch_time_limits
 from services.download.fetching.turns import FetchTurns, Turn
 from services.download.locks import Locks
 from services.download.tables import Track
@@ -150,10 +150,10 @@ class LinkFetcher:
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
         try:
             section = self._settings.download
-            async with moving(section.fetch_seconds, section.fetch_stall_seconds) as bytes_are_there:
+            async with fetch_time_limits(section.fetch_seconds, section.fetch_stall_seconds) as on_bytes:
 
                 def tell(stage: str, fraction: float, *, bytes_done: int = 0, **detail: Any) -> None:
-                    bytes_are_there(bytes_done)
+                    on_bytes(bytes_done)
                     on_stage(stage, FETCH_SHARE * fraction, **detail)
 
                 found = await engine.run({"url": url, "folder": str(folder), "use_cookies": use_cookies}, tell)

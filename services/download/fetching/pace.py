@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 
 from services.common.errors import UnavailableError
 
-LEAST_BYTES = 64 * 1024
+MIN_PROGRESS_BYTES = 64 * 1024
 
 
 @contextlib.asynccontextmanager
-async def moving(total_seconds: float, stall_seconds: float) -> AsyncIterator[Callable[[int], None]]:
-    """Ends the block after `total_seconds`, or after `stall_seconds` in which less than `LEAST_BYTES` arrived.
+async def fetch_time_limits(total_seconds: float, stall_seconds: float) -> AsyncIterator[Callable[[int], None]]:
+    """Ends the block after `total_seconds`, or after `stall_seconds` in which less than `MIN_PROGRESS_BYTES` arrived.
 
     Yields:
         A function that the block calls, from any thread, with the number of bytes received so far. Its first call
@@ -24,9 +24,9 @@ async def moving(total_seconds: float, stall_seconds: float) -> AsyncIterator[Ca
     deadline = loop.time() + total_seconds
     counted: int | None = None
 
-    def bytes_are_there(number: int) -> None:
+    def on_bytes(number: int) -> None:
         nonlocal counted
-        if counted is None or number >= counted + LEAST_BYTES:
+        if counted is None or number >= counted + MIN_PROGRESS_BYTES:
             counted = number
             loop.call_soon_threadsafe(move_on)
 
@@ -36,7 +36,7 @@ async def moving(total_seconds: float, stall_seconds: float) -> AsyncIterator[Ca
 
     try:
         async with asyncio.timeout(min(total_seconds, stall_seconds)) as timeout:
-            yield bytes_are_there
+            yield on_bytes
     except TimeoutError:
         if loop.time() >= deadline:
             raise UnavailableError("Fetching the link took too long.", "FETCH_TIMEOUT") from None

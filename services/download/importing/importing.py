@@ -11,7 +11,7 @@ from services.common.errors import InvalidInputError
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, Stem, Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
-from services.download.tracks.results import no_such_track, relist, summary_of
+from services.download.tracks.results import no_such_track, summary_of, update_list_columns
 
 BACKEND = "stemtube-import"
 # MP3 decoders add up to 0.1 s. With a larger difference, a stem belongs to another song or recording.
@@ -19,7 +19,7 @@ STEM_TOLERANCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ExistingTrack:
     """A user's track, and the names of its stems (MODEL/NAME) and parts."""
 
     user_id: str
@@ -40,7 +40,7 @@ class Importer:
         async with self._database.read() as session:
             return bool(await session.scalar(select(Track.audio_key).where(Track.source_url == url)))
 
-    async def taken(self, user_ids: Collection[str], *, url: str = "", sha256: str = "") -> list[Taken]:
+    async def existing(self, user_ids: Collection[str], *, url: str = "", sha256: str = "") -> list[ExistingTrack]:
         """The users' tracks of a link, or of a file with this hash, including removed ones that can be restored."""
         query = select(Access.user_id, Track).join(Track).where(Access.user_id.in_(user_ids))
         own = (Track.owner_id == Access.user_id, Track.audio_key == f"originals/{sha256}")
@@ -58,25 +58,25 @@ class Importer:
             song: title and artist of the song.
             facts: describe the audio, which is used unless the track has some; None if it has.
         """
-        taken = {found.user_id for found in await self.taken(user_ids, url=url)}
+        existing = {found.user_id for found in await self.existing(user_ids, url=url)}
         for user_id in user_ids:
-            if user_id not in taken:
+            if user_id not in existing:
                 track = await self._library.add_link(user_id, url)
                 if facts is not None:
                     await self._library.set_audio(track.id, song, facts)
 
-    async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[Taken]:
+    async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[ExistingTrack]:
         """Gives each user a track of their own with this audio."""
         return [
             await self._describe(user_id, (await self._library.add_upload(user_id, song, facts))[0])
             for user_id in user_ids
         ]
 
-    async def _describe(self, user_id: str, track: Track) -> Taken:
+    async def _describe(self, user_id: str, track: Track) -> ExistingTrack:
         async with self._database.read() as session:
             stems = await session.execute(select(Stem.model, Stem.name).where(Stem.track_id == track.id))
             parts = await session.scalars(select(Analysis.part).where(Analysis.track_id == track.id))
-            return Taken(user_id, track, [f"{row.model}/{row.name}" for row in stems], list(parts))
+            return ExistingTrack(user_id, track, [f"{row.model}/{row.name}" for row in stems], list(parts))
 
     async def duration_of(self, track_ids: Collection[str]) -> float:
         """The duration of tracks with the same audio, in seconds.
@@ -143,4 +143,4 @@ class Importer:
                     )
                 )
                 await session.flush()
-                await relist(session, track)
+                await update_list_columns(session, track)

@@ -42,7 +42,7 @@ async def keep_stems(
     added = await usage.added_by(user_id, track_id, model, sizes, place)
     async with usage.held(user_id) as room:
         if added > 0:
-            await room.settle(added)
+            await room.set_size(added)
         return await versions.keep_stems(
             user_id,
             track_id,

@@ -56,7 +56,7 @@ class Outstanding:
         }
         if names_sections(record.payload["plan"]):
             requests.add("names")
-        answered = await asyncio.gather(*(self.give_up(job_id, name) for name in requests))
+        answered = await asyncio.gather(*(self.withdraw_request(job_id, name) for name in requests))
         if all(answered):
             await self.forget(job_id)
         elif record.attempts:
@@ -75,15 +75,15 @@ class Outstanding:
                 await self.forget(job_id)
 
     @asynccontextmanager
-    async def given_up_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
+    async def withdrawn_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
         """Withdraws a request if the block fails to send or to follow it, because the service may still work on it."""
         try:
             yield
         except StemTubeError:
-            await self.give_up(job_id, name)
+            await self.withdraw_request(job_id, name)
             raise
 
-    async def give_up(self, job_id: str, name: str) -> bool:
+    async def withdraw_request(self, job_id: str, name: str) -> bool:
         """Withdraws one request, and removes its results unless others need them.
 
         Returns:

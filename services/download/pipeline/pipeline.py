@@ -92,7 +92,7 @@ class Pipeline:
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
         run.audio_key = acquired["audio_key"]
-        run.progress.settle({"acquire": None})
+        run.progress.show_ended({"acquire": None})
         await self._outstanding.note(job.job_id)
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
@@ -113,7 +113,7 @@ class Pipeline:
             for task in tasks:
                 task.cancel()
         for outcome in outcomes:
-            run.progress.settle(outcome["parts"])
+            run.progress.show_ended(outcome["parts"])
         await self._outstanding.forget(job.job_id)
         errors = run.progress.errors()
         if errors and not run.progress.any_succeeded():
@@ -130,7 +130,7 @@ class Pipeline:
             await self._library.discard_unfetched(user, track_id)
             await self._links.forget_idle_partial(track_id)
 
-    async def discard_given_up(self, jobs: JobQueue) -> None:
+    async def discard_abandoned(self, jobs: JobQueue) -> None:
         """Discards tracks without audio that have no unfinished job, because its worker died too often."""
         unfetched = dict.fromkeys(await self._library.unfetched(), "")
         for track_id in self._unfetched.since(unfetched, SUBMITTING_SECONDS):
@@ -148,7 +148,7 @@ class Pipeline:
                 requester,
                 lambda stage, done, **news: run.progress.update("acquire", RUNNING, progress=done, stage=stage, **news),
                 lambda: run.progress.update("acquire", QUEUED, stage="waiting for other links"),
-                room.settle,
+                room.set_size,
                 room.id,
             )
         run.progress.succeed("acquire")

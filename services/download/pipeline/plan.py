@@ -104,7 +104,7 @@ def is_analysed_by_hand(choice: dict[str, Any]) -> bool:
     return choice["backend"] != AUTO or choice["model"] != AUTO or bool(choice["language"] or choice.get("text"))
 
 
-def without(
+def missing_work(
     plan: Plan, stems: Mapping[str, Collection[str]], parts: Collection[str], known: Mapping[str, Collection[str]]
 ) -> Plan:
     """The part of a plan that still has to be made for a track.
@@ -124,7 +124,7 @@ def without(
     }
 
 
-def unmade(plan: Plan, made: Collection[str]) -> Plan:
+def remaining_work(plan: Plan, made: Collection[str]) -> Plan:
     """The separations and analyses of a plan whose parts are not in `made`."""
     return {
         "separations": [

@@ -60,7 +60,7 @@ class JobProgress:
         """Shows that a part failed."""
         self._show(pb.TrackJobPart(name=name, state=FAILED, error=error_message(error)))
 
-    def settle(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
+    def show_ended(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
         """Shows how parts ended, perhaps in an earlier attempt.
 
         Args:

@@ -18,7 +18,7 @@ from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
-AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.UNAUTHENTICATED)
+UNAVAILABLE_CODES = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.UNAUTHENTICATED)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 CANCEL_SECONDS = 5.0
 
@@ -52,7 +52,7 @@ class RemoteJobs:
         Raises:
             StemTubeError: the service refuses the request.
         """
-        created = await self._insist(self._separation.CreateSeparation, request, on_away)
+        created = await self._call_with_retries(self._separation.CreateSeparation, request, on_away)
         separation_id = created.separation.job.id
         watch = separation_pb2.WatchSeparationRequest(separation_id=separation_id)
         latest: separation_pb2.Separation = created.separation
@@ -70,7 +70,7 @@ class RemoteJobs:
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
         """Has audio analysed; arguments and errors as for `separate`. One change of each part has its result."""
-        created = await self._insist(self._analysis.CreateAnalysis, request, on_away)
+        created = await self._call_with_retries(self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
         async for answer in self._follow(self._analysis.WatchAnalysis, watch, on_away):
@@ -101,7 +101,7 @@ class RemoteJobs:
             return [key for stem in answer.unneeded for key in (stem.audio_key, stem.peaks_key)]
         return None
 
-    async def _insist(self, call: Any, request: Any, on_away: OnAway) -> Any:
+    async def _call_with_retries(self, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
@@ -121,7 +121,7 @@ class RemoteJobs:
 
     async def _pause(self, cause: grpc.aio.AioRpcError | StemTubeError, wait: float, on_away: OnAway) -> float:
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
-        if error.code not in AWAY:
+        if error.code not in UNAVAILABLE_CODES:
             raise error from cause
         tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # a thousand jobs may wait: each logs once
         tell("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)

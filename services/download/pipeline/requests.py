@@ -14,7 +14,7 @@ from services.common.jobs.requests import request_digest
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
-def own_request(user: str, request: Any) -> str:
+def queue_request_id(user: str, request: Any) -> str:
     """The queue's id of a request: the user and the request's id, or a random id if the request has none."""
     return f"{user}:{request.request_id or uuid.uuid4().hex}"
 
@@ -32,7 +32,7 @@ async def claimed(queue: JobQueue, user: str, request: Any) -> AsyncIterator[Job
         return
     if not ID.fullmatch(request.request_id):
         raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
-    async with queue.claimed(own_request(user, request), request_digest(request), user) as known:
+    async with queue.claimed(queue_request_id(user, request), request_digest(request), user) as known:
         yield known
 
 
@@ -43,4 +43,4 @@ async def note_content(queue: JobQueue, user: str, request: Any, content_digest:
         AlreadyExistsError: other bytes came with this id before (reason REQUEST_ID_REUSED).
     """
     if request.request_id:
-        await queue.add_content(own_request(user, request), request_digest(request), content_digest)
+        await queue.add_content(queue_request_id(user, request), request_digest(request), content_digest)

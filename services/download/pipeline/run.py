@@ -22,7 +22,7 @@ from services.download.pipeline.plan import (
 )
 from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
-from services.download.pipeline.sent_requests import as_first_made
+from services.download.pipeline.sent_requests import first_request
 from services.download.tables import OwnStem
 from services.download.tracks.repository import TrackRepository
 from services.download.tracks.versions import Kept, Versions
@@ -34,7 +34,7 @@ from stemtube.separation.v1 import separation_pb2
 
 Outcome = dict[str, Any]
 # Parts whose analysis uses beats.
-BY_BEATS = ("chords", "structure")
+USES_BEATS = ("chords", "structure")
 
 
 class Run:
@@ -92,7 +92,7 @@ class Run:
             # A full quota is reported before anything is computed.
             await self._usage.expect_room(self.job.user)
             try:
-                async with self._outstanding.given_up_on_error(self.job.job_id, request_name(part)):
+                async with self._outstanding.withdrawn_on_error(self.job.job_id, request_name(part)):
                     separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
                 _expect_success(separation.job)
             except StemTubeError as error:
@@ -114,7 +114,7 @@ class Run:
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
             return {"stems": {}, "parts": self._failed([part], missing)}
         if await self._library.track(self.track_id) is None:
-            await self._outstanding.give_up(self.job.job_id, request_name(part))
+            await self._outstanding.withdraw_request(self.job.job_id, request_name(part))
         # If another job may still read the replaced stems, a sweep removes them later.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)
@@ -129,7 +129,7 @@ class Run:
         async def make() -> dict[str, Any]:
             return await self._analysis(audio_key, choices, is_own_audio)
 
-        asked = await as_first_made(self.job, request_name(names[0]), make) or {}
+        asked = await first_request(self.job, request_name(names[0]), make) or {}
         request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
         kept: dict[str, Kept] = {}
         ended: dict[str, dict[str, Any] | None] = {}
@@ -173,7 +173,7 @@ class Run:
         for choice in choices:
             name = choice["part"]
             beats, are_own_beats = await self._known_beats(choice, {choice["part"] for choice in choices})
-            if name in BY_BEATS and (are_own_beats or "beats" in by_hand):
+            if name in USES_BEATS and (are_own_beats or "beats" in by_hand):
                 own.add(name)
             parts.append(
                 analysis_pb2.PartRequest(
@@ -211,7 +211,7 @@ class Run:
 
     async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
         """The user's beats for a part that uses them, unless the request makes beats; and whether they are own."""
-        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in BY_BEATS else None
+        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in USES_BEATS else None
         if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
             return None, False
         beats = ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)

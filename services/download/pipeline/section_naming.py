@@ -11,7 +11,7 @@ from services.common.jobs.context import JobContext
 from services.common.jobs.messages import message_json
 from services.download.pipeline.progress import RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
-from services.download.pipeline.sent_requests import as_first_made
+from services.download.pipeline.sent_requests import first_request
 from services.download.tables import OwnStem
 from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
@@ -61,7 +61,7 @@ class SectionNaming:
             computed = await self._library.track(self._track_id, self._job.user, computed=True)
             return self._question(data, computed, ended) if data and computed else None
 
-        asked = await as_first_made(self._job, "names", make)
+        asked = await first_request(self._job, "names", make)
         if asked is None:
             return {"parts": {}}
         is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)

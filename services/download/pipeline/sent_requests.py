@@ -12,7 +12,7 @@ from services.common.errors import StoppedError
 from services.common.jobs.context import JobContext
 
 
-async def as_first_made(
+async def first_request(
     job: JobContext, name: str, make: Callable[[], Awaitable[dict[str, Any] | None]]
 ) -> dict[str, Any] | None:
     """Returns a request as the first attempt of a job made it. The first attempt makes and stores it.

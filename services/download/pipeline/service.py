@@ -12,7 +12,7 @@ from services.common.rpc.draining import Draining
 from services.download.fetching.link_tracks import LinkAdder
 from services.download.pipeline.admission import Admission
 from services.download.pipeline.events import user_events
-from services.download.pipeline.plan import unmade
+from services.download.pipeline.plan import remaining_work
 from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.submitting import track_work
 from services.download.pipeline.track_jobs import TrackJobs
@@ -94,7 +94,7 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
             raise PreconditionError("The job has not ended yet.", "JOB_NOT_FINISHED")
         made = parts_in(record, SUCCEEDED)
         work = track_work(record.payload)
-        plan = unmade(work.plan, made)
+        plan = remaining_work(work.plan, made)
         if "acquire" in made and not (plan["separations"] or plan["analyses"]):
             raise PreconditionError("The job has made everything.", "NOTHING_TO_RETRY")
         # A chosen model may have been removed since.

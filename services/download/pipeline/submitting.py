@@ -12,7 +12,7 @@ from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import Plan
-from services.download.pipeline.requests import own_request
+from services.download.pipeline.requests import queue_request_id
 from stemtube.job.v1 import job_pb2
 
 
@@ -63,7 +63,7 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         key=job_key(KIND, user, work.track_id, work.plan, *(["again"] if work.again else [])),
         user=user,
         subject=work.track_id,
-        request_id=own_request(user, request),
+        request_id=queue_request_id(user, request),
         digest=with_content(request_digest(request), content_digest),
         priority=queue_priority(work.priority),
         reusable=never,

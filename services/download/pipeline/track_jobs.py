@@ -11,7 +11,7 @@ from services.common.jobs.records import JobRecord
 from services.download.pipeline import requests
 from services.download.pipeline.choices import Choices
 from services.download.pipeline.pipeline import Pipeline
-from services.download.pipeline.plan import Plan, make_plan, without
+from services.download.pipeline.plan import Plan, make_plan, missing_work
 from services.download.pipeline.submitting import TrackWork, submit
 from services.download.tracks.repository import TrackRepository
 
@@ -74,7 +74,7 @@ class TrackJobs:
         stems: dict[str, set[str]] = {}
         for stem in data.stems:
             stems.setdefault(stem.model, set()).add(stem.name)
-        plan = without(work.plan, stems, data.analyses, self._choices.stems)
+        plan = missing_work(work.plan, stems, data.analyses, self._choices.stems)
         return await submit(self._queue, user, replace(work, plan=plan), request, content_digest)
 
     async def get(self, user: str, job_id: str) -> JobRecord:

@@ -21,7 +21,7 @@ from services.download.tracks.results import (
     no_such_track,
     put_part,
     put_stems,
-    relist,
+    update_list_columns,
 )
 from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
@@ -107,7 +107,7 @@ class TrackRepository:
             new = track is None
             if track is None:
                 track = _new_track(owner_id=user_id)
-                _describe(track, song)
+                _set_song(track, song)
                 session.add(track)
             if not track.audio_key or await faults_of(session, [track.audio_key]):
                 _set_facts(track, facts)
@@ -129,9 +129,9 @@ class TrackRepository:
             if track is None or (track.audio_key and not await faults_of(session, [track.audio_key])):
                 return False
             if not track.content_hash:
-                _describe(track, song)
+                _set_song(track, song)
             _set_facts(track, facts)
-            await relist(session, track)
+            await update_list_columns(session, track)
             await release_in(session, reservation_id)
             return True
 
@@ -171,7 +171,7 @@ class TrackRepository:
             if track is None:
                 return
             await put_part(session, track_id, part, content)
-            await relist(session, track)
+            await update_list_columns(session, track)
 
     async def set_stems(
         self,
@@ -242,7 +242,7 @@ class TrackRepository:
             return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
 
     @asynccontextmanager
-    async def deciding_on(self, key: str) -> AsyncIterator[bool]:
+    async def locked_object(self, key: str) -> AsyncIterator[bool]:
         """Locks an object until the end of the block, and yields whether a track needs it."""
         async with self._database.write(lock=f"object {key}") as session:
             yield await _is_used(session, key)
@@ -276,7 +276,7 @@ def _new_track(*, source_url: str | None = None, private_url: str | None = None,
     )
 
 
-def _describe(track: Track, song: SongFacts) -> None:
+def _set_song(track: Track, song: SongFacts) -> None:
     # Tags and sites may contain any text.
     texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
     title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
@@ -305,7 +305,7 @@ async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
         session.add(access)
     access.create_time, access.remove_time = datetime.now(UTC), None
     await session.flush()
-    await relist(session, track, user_id)
+    await update_list_columns(session, track, user_id)
 
 
 async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool:

@@ -239,7 +239,7 @@ def _of_user(table: Any, user_id: str | None) -> tuple[ColumnElement[bool], ...]
     return (table.user_id == user_id,) if table in (OwnStem, OwnAnalysis) else ()
 
 
-async def relist(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
+async def update_list_columns(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
     """Updates the columns that lists are sorted and filtered by, for one user or for all users of a track.
 
     The caller must have locked the track's row.

@@ -11,7 +11,7 @@ from services.common.storage.database import Database
 from services.download.tables import Access, Edit, OwnAnalysis, Track
 from services.download.tracks.listing import Listing
 from services.download.tracks.repository import visible
-from services.download.tracks.results import TrackData, add_results, no_such_track, relist, summary_of
+from services.download.tracks.results import TrackData, add_results, no_such_track, summary_of, update_list_columns
 
 # The time of removal of a track that cannot be restored.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ class UserTracks:
                 is_own = name in ("title", "artist") and value == getattr(track, name)
                 setattr(access, name, None if is_own else value)
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
             found = {track_id: TrackData(track, access)}
             await add_results(session, user_id, found)
             return found[track_id]
@@ -82,7 +82,7 @@ class UserTracks:
                 raise no_such_track()
             access.remove_time = None
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
             found = {track_id: TrackData(track, access)}
             await add_results(session, user_id, found)
             return found[track_id]
@@ -106,7 +106,7 @@ class UserTracks:
                 )
             )
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
 
     async def revert(self, user_id: str, track_id: str, part: str, *, to_shared: bool = False) -> None:
         """Deletes a user's edit of a part, if there is one; with `to_shared`, also the user's own version.
@@ -119,7 +119,7 @@ class UserTracks:
             for table in (Edit, OwnAnalysis) if to_shared else (Edit,):
                 mine = (table.user_id == user_id, table.track_id == track_id, table.part == part)
                 await session.execute(delete(table).where(*mine))
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
 
     async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
         """User and track of all removed tracks that can no longer be restored; only of one track, if given."""

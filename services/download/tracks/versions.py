@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, OwnAnalysis, OwnStem, Stem, Track
-from services.download.tracks.results import keys_of, put_part, put_stems, relist
+from services.download.tracks.results import keys_of, put_part, put_stems, update_list_columns
 from services.download.upkeep.reservations import release_in
 from stemtube.analysis.v1 import music_pb2
 
@@ -74,7 +74,7 @@ class Versions:
             if kept is Kept.SHARED or known == content:
                 own = (OwnAnalysis.user_id == user_id, OwnAnalysis.track_id == track_id, OwnAnalysis.part == part)
                 await session.execute(delete(OwnAnalysis).where(*own))
-            await relist(session, track, None if kept is Kept.SHARED else user_id)
+            await update_list_columns(session, track, None if kept is Kept.SHARED else user_id)
             return kept
 
     async def rename_sections(self, track_id: str, before: music_pb2.Structure, content: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostRecord:
     """The record of an original, or of a stem (with `model` and `name`), whose object `key` is missing."""
 
     track_id: str
@@ -35,7 +35,7 @@ class LostRecords:
         self._objects = objects
         self._database = database
 
-    async def find(self, present: Collection[str]) -> tuple[list[Lost], int]:
+    async def find(self, present: Collection[str]) -> tuple[list[LostRecord], int]:
         """Finds records without an object.
 
         Args:
@@ -45,21 +45,21 @@ class LostRecords:
             These records, and the number of all records that should have an object.
         """
         known = 0
-        lost: list[Lost] = []
+        lost: list[LostRecord] = []
         async with self._database.read() as session:
             tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
             async for some in (await session.stream(tracks)).partitions(BATCH):
                 known += len(some)
-                lost += [Lost(row.id, row.audio_key) for row in some if row.audio_key not in present]
+                lost += [LostRecord(row.id, row.audio_key) for row in some if row.audio_key not in present]
             for table in STEMS:
                 stems = select(table.track_id, table.audio_key, table.model, table.name)
                 async for several in (await session.stream(stems)).partitions(BATCH):
                     known += len(several)
-                    lost += [Lost(*row) for row in several if row.audio_key not in present]
+                    lost += [LostRecord(*row) for row in several if row.audio_key not in present]
         # Objects that were written after the listing exist, too.
         return [one for one in lost if not await self._objects.exists(one.key)], known
 
-    async def drop(self, lost: Iterable[Lost]) -> None:
+    async def drop(self, lost: Iterable[LostRecord]) -> None:
         """Deletes stems and empties the keys of originals, unless they have another object by now."""
         async with self._database.write() as session:
             for one in lost:

@@ -191,7 +191,7 @@ class HeldRoom:
                 self._noted_bytes = size
             yield chunk
 
-    async def settle(self, size_bytes: int) -> None:
+    async def set_size(self, size_bytes: int) -> None:
         """Reserves the final size, once it is known.
 
         Raises:

@@ -66,13 +66,13 @@ class StoreCheck:
                 (STORAGE_UNAVAILABLE).
         """
         if not self._store_id:
-            await self.settle()
+            await self.identify()
         marker = await self._marked.marker()
         if marker is not None and marker != self._store_id:
             await self._reload()
         _expect_marker(marker, self._store_id)
 
-    async def settle(self, *, adopt: bool = False) -> None:
+    async def identify(self, *, adopt: bool = False) -> None:
         """Reads the id of the library's store from the database. If there is none, makes this store the library's.
 
         Args:

@@ -18,7 +18,7 @@ from services.common.storage.objects import ObjectStore
 from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
-from services.download.upkeep.lost_records import Lost, LostRecords
+from services.download.upkeep.lost_records import LostRecord, LostRecords
 from services.download.upkeep.object_states import ObjectStates
 from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
 from services.download.upkeep.usage import Usage
@@ -62,12 +62,12 @@ class Report:
         self.object_bytes += info.size
         self.objects += [info.key][: SHOWN - len(self.objects)]
 
-    def add_record(self, lost: Lost) -> None:
+    def add_record(self, lost: LostRecord) -> None:
         """Adds a record that is deleted."""
         self.record_count += 1
         self.records += [f"{lost.track_id} {lost.key}"][: SHOWN - len(self.records)]
 
-    def add_missing(self, lost: Lost, since: datetime) -> None:
+    def add_missing(self, lost: LostRecord, since: datetime) -> None:
         """Adds a record that is kept although its object is missing."""
         self.missing_count += 1
         shown = f"{lost.track_id} {lost.key} since {since.isoformat(timespec='seconds')}"
@@ -158,10 +158,10 @@ class Sweeper:
                 f"All {known} objects of the library are missing: is this the right object store?",
                 "STORE_SUSPECT",
             )
-        report.held_back = _doubt(len(lost), known)
+        report.held_back = _reason_to_hold_back(len(lost), known)
         states = await self._states.all()
-        await self._settle_lost(lost, states, began, report, dry_run=dry_run)
-        await self._settle_orphans(found, states, began, report, dry_run=dry_run)
+        await self._process_lost(lost, states, began, report, dry_run=dry_run)
+        await self._process_orphans(found, states, began, report, dry_run=dry_run)
         for state in states.values():
             if state.damaged_since is not None and state.key in found.present:
                 report.add_damaged(state)
@@ -169,7 +169,7 @@ class Sweeper:
             await self._forget_states(states, found, lost)
             await self._states.measure()
             await self._usage.note_kinds(found.kinds)
-        _tell(report, dry_run=dry_run)
+        _log_report(report, dry_run=dry_run)
         return report
 
     async def _look(self, began: datetime) -> _Listing:
@@ -196,10 +196,12 @@ class Sweeper:
 
     async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
         """Those objects that no track needs. Converted copies count with their source."""
-        unused = set(await self._library.unused(list({_needed(info.key) for info in objects})))
-        return [info for info in objects if _needed(info.key) in unused]
+        unused = set(await self._library.unused(list({_recorded_key(info.key) for info in objects})))
+        return [info for info in objects if _recorded_key(info.key) in unused]
 
-    async def _bring_back(self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool) -> list[Lost]:
+    async def _bring_back(
+        self, lost: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
+    ) -> list[LostRecord]:
         """Takes objects that a record needs out of the trash. Returns the records that are still without an object."""
         trashed = {info.key for info in found.trash}
         back = {one.key for one in lost if trash_key(one.key) in trashed}
@@ -209,11 +211,11 @@ class Sweeper:
         report.restored_count = len(back)
         return [one for one in lost if one.key not in back]
 
-    async def _settle_lost(
-        self, lost: list[Lost], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
+    async def _process_lost(
+        self, lost: list[LostRecord], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
         """Marks records without an object, and deletes those whose object has been missing for too long."""
-        gone: list[Lost] = []
+        gone: list[LostRecord] = []
         for one in lost:
             since = (states[one.key].missing_since if one.key in states else None) or began
             if since <= began - self._missing_for and not report.held_back:
@@ -229,7 +231,7 @@ class Sweeper:
         await self._states.clear("missing_since", there)
         await self._lost.drop(gone)
 
-    async def _settle_orphans(
+    async def _process_orphans(
         self, found: _Listing, states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
         """Removes objects that have been without a record for long enough."""
@@ -245,7 +247,7 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
-        early |= self._unsettled([*found.orphans, *found.partials])
+        early |= self._seen_too_briefly([*found.orphans, *found.partials])
         report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
         if report.held_back:
@@ -262,7 +264,7 @@ class Sweeper:
                 await self._objects.delete_partial(info)
             report.add_object(info)
 
-    def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
+    def _seen_too_briefly(self, orphans: Iterable[ObjectInfo]) -> set[str]:
         """Keys of those objects that this process has not seen unchanged for long enough."""
         seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
         ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
@@ -276,30 +278,30 @@ class Sweeper:
             # Forgets an earlier time in the trash.
             await self._states.forget([trash_key(key)])
             return True
-        if _needed(key) == key and not key.startswith(f"{TRASH}/"):
+        if _recorded_key(key) == key and not key.startswith(f"{TRASH}/"):
             return bool(await self._remover.remove([key]))
         await self._objects.delete(key)
         return True
 
-    async def _forget_states(self, states: dict[str, ObjectState], found: _Listing, lost: Iterable[Lost]) -> None:
+    async def _forget_states(self, states: dict[str, ObjectState], found: _Listing, lost: Iterable[LostRecord]) -> None:
         """Deletes the states of objects that neither exist nor are missing."""
         kept = found.present | {info.key for info in found.trash} | {one.key for one in lost}
         await self._states.forget(states.keys() - kept)
 
 
-def _needed(key: str) -> str:
+def _recorded_key(key: str) -> str:
     """Key of the object whose record is needed to keep an object: its source if it is a converted copy, else itself."""
     return source_key(key) if key.startswith(f"{DERIVED}/") else key
 
 
-def _doubt(missing: int, known: int) -> str:
+def _reason_to_hold_back(missing: int, known: int) -> str:
     """Says why nothing is removed if at least half of the objects are missing; else empty."""
     if not missing or missing * 2 < known:
         return ""
     return f"{missing} of {known} objects of the library are missing: nothing is removed until they are back."
 
 
-def _tell(report: Report, *, dry_run: bool) -> None:
+def _log_report(report: Report, *, dry_run: bool) -> None:
     if report.held_back:
         log.error("many objects are missing in the object store", detail=report.held_back)
     elif report.missing_count:

@@ -44,7 +44,7 @@ class Remover:
         """Removes those objects that no track needs, and returns their number."""
         removed = 0
         for key in keys:
-            async with self._library.deciding_on(key) as is_used:
+            async with self._library.locked_object(key) as is_used:
                 if not is_used:
                     await self._objects.delete(key)
             if not is_used:
@@ -56,14 +56,14 @@ class Remover:
         """Keys of those objects that do not exist. Waits until no other process is removing them."""
         gone = []
         for key in keys:
-            async with self._library.deciding_on(key):
+            async with self._library.locked_object(key):
                 if not await self._objects.exists(key):
                     gone.append(key)
         return gone
 
     async def put_into_trash(self, key: str) -> bool:
         """Moves an object into the trash of the store unless a track needs it. Returns whether it was moved."""
-        async with self._library.deciding_on(key) as is_used:
+        async with self._library.locked_object(key) as is_used:
             if not is_used:
                 with contextlib.suppress(NotFoundError):
                     await self._objects.copy(key, trash_key(key))
@@ -74,7 +74,7 @@ class Remover:
 
     async def bring_back(self, key: str) -> None:
         """Moves an object out of the trash."""
-        async with self._library.deciding_on(key):
+        async with self._library.locked_object(key):
             if not await self._objects.exists(key):
                 await self._objects.copy(trash_key(key), key)
             await self._objects.delete(trash_key(key))

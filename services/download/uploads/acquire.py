@@ -12,7 +12,7 @@ from services.download.fetching.links import LinkFetcher
 from services.download.tables import Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.uploads.drafts import Drafts
-from services.download.uploads.inspection import Inspector, tell_nobody
+from services.download.uploads.inspection import Inspector, ignore_progress
 from services.download.uploads.originals import Originals, copies_of, flac_of, peaks_of
 
 ExpectRoom = Callable[[int], Awaitable[None]]
@@ -90,7 +90,7 @@ class Acquirer:
         """
         async with self._drafted(chunks, stored=stored) as (draft, digest, size):
             await expect_room(size)
-            facts, tags = await self.inspector.check(user_id, draft, digest, tell_nobody)
+            facts, tags = await self.inspector.check(user_id, draft, digest, ignore_progress)
             await expect_room(facts.size_bytes or size)
             async with self._originals.keeping(copies_of(draft, facts)):
                 yield facts, tags
@@ -105,7 +105,7 @@ class Acquirer:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks) as (draft, digest, _size):
-            facts, _tags = await self.inspector.check(user_id, draft, digest, tell_nobody)
+            facts, _tags = await self.inspector.check(user_id, draft, digest, ignore_progress)
             # FLAC files are converted, too: readers trust objects below stems/, so all of them are made here.
             flac = flac_of(draft)
             await self.inspector.convert(user_id, draft, "flac", flac)

@@ -18,7 +18,7 @@ from services.download.config import DownloadSection
 
 # Size of one message.
 MAX_REQUEST_BYTES = 2 * MAX_CHUNK_BYTES
-READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
+DRAIN_BYTES, DRAIN_SECONDS = 8 * 1024 * 1024, 2.0
 
 
 class ClientStreams:
@@ -43,13 +43,15 @@ class ClientStreams:
         """
         with self._slots.slot(user_id):
             async with (
-                _reading_on(requests),
-                contextlib.aclosing(at_least(requests, self._rate, self._seconds)) as paced,
+                _drained_after_error(requests),
+                contextlib.aclosing(at_minimum_rate(requests, self._rate, self._seconds)) as paced,
             ):
                 yield paced
 
 
-async def at_least(requests: AsyncIterator[Any], bytes_per_second: float, seconds: float) -> AsyncGenerator[Any, None]:
+async def at_minimum_rate(
+    requests: AsyncIterator[Any], bytes_per_second: float, seconds: float
+) -> AsyncGenerator[Any, None]:
     """Yields requests while their chunks arrive at a minimum rate.
 
     Only the time spent waiting for the client counts, not the time in which its bytes are stored.
@@ -93,7 +95,7 @@ async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def _reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+async def _drained_after_error(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
     """Reads on for a while after an error, because a client that is still sending may otherwise not see the error.
 
     If it writes to an RPC that has ended, its gRPC library sometimes reports "Internal error from Core" instead.
@@ -101,9 +103,9 @@ async def _reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
     try:
         yield
     except StemTubeError:
-        left = READ_ON_BYTES
+        left = DRAIN_BYTES
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READ_ON_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 async for request in requests:
                     left -= len(request.chunk)
                     if left < 0:

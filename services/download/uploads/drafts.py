@@ -40,15 +40,15 @@ class Drafts:
             InvalidInputError: there are no bytes (reason EMPTY_FILE).
             LimitExceededError: there are too many bytes (reason TOO_LARGE).
         """
-        measured = _Measured(chunks, self._max_bytes)
+        hashed = _HashedChunks(chunks, self._max_bytes)
         if stored:
             async with self._puts:
-                await self._objects.put(draft, measured.chunks())
+                await self._objects.put(draft, hashed.chunks())
         else:
-            await self._put_slowly(draft, measured.chunks())
-        if not measured.size:
+            await self._put_slowly(draft, hashed.chunks())
+        if not hashed.size:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-        return measured.digest.hexdigest(), measured.size
+        return hashed.digest.hexdigest(), hashed.size
 
     async def _put_slowly(self, draft: str, chunks: AsyncIterator[bytes]) -> None:
         """Collects bytes in a file that becomes the object, or writes them in parts if a file cannot become one."""
@@ -88,7 +88,7 @@ class Drafts:
             await write()
 
 
-class _Measured:
+class _HashedChunks:
     """Counts and hashes bytes while they are read, and limits their number."""
 
     def __init__(self, chunks: AsyncIterator[bytes], max_bytes: int) -> None:

@@ -118,7 +118,7 @@ class Inspector:
 
         async def make(engine: Engine) -> None:
             if not await self._objects.exists(to):
-                await engine.run(task, tell_nobody)
+                await engine.run(task, ignore_progress)
 
         async with self._converting.result(to, lambda: self._files.engine(user_id, wait_seconds=wait_seconds), make):
             pass
@@ -131,7 +131,7 @@ def files_pool(settings: DownloadSettings) -> EnginePool:
     return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
 
 
-def tell_nobody(*_arguments: Any, **_detail: Any) -> None:
+def ignore_progress(*_arguments: Any, **_detail: Any) -> None:
     """Ignores the progress of work."""
 
 

@@ -45,7 +45,7 @@ class Originals:
                     made.add(key)
             yield
         finally:
-            await asyncio.shield(self._settle(copies, made))
+            await asyncio.shield(self._keep_needed(copies, made))
 
     async def _is_good(self, key: str) -> bool:
         """Whether an object exists and, if it is an original, is not damaged."""
@@ -56,14 +56,14 @@ class Originals:
         log.warning("a damaged original is repaired", key=key)
         return False
 
-    async def _settle(self, copies: dict[str, str], made: set[str]) -> None:
+    async def _keep_needed(self, copies: dict[str, str], made: set[str]) -> None:
         """Copies objects again that a track needs and that do not exist, and removes those of `made` that none needs.
 
         An object that existed before may be missing now, because another track with the same file was removed.
         """
         await self._states.forget(made)
         for key, source in copies.items():
-            async with self._library.deciding_on(key) as is_used:
+            async with self._library.locked_object(key) as is_used:
                 if not is_used:
                     # An object from before is left to the sweep: it may have lost its record by an error.
                     if key in made:

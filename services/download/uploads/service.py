@@ -86,7 +86,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
 
         async with self._admission.room(user) as room:
             arriving = room.growing(noted())
-            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.settle, room.id)
+            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.set_size, room.id)
         work = TrackWork(track.id, plan, header.options.priority, again=False)
         return await self._jobs.submit_missing(user, work, header, content.digest)
 

@@ -173,11 +173,11 @@ class Uploads:
         try:
             track_id, job_id = await finish(upload, self._whole(upload, last))
         except BaseException as error:
-            if isinstance(error, StemTubeError) and not _may_pass(error):
+            if isinstance(error, StemTubeError) and not _is_temporary(error):
                 # If the store became unavailable, the file could not be read, and must not be refused.
                 await self._objects.expect_right_store()
                 await last.clear()
-                await self._discard(upload, *_as_it_was(upload))
+                await self._discard(upload, *_at_same_offset(upload))
             else:
                 await self._keep_rest(upload, last)
             raise
@@ -228,7 +228,7 @@ class Uploads:
         async with self._database.write() as session:
             changed = await session.execute(
                 update(Upload)
-                .where(*_as_it_was(upload))
+                .where(*_at_same_offset(upload))
                 .values(expire_time=datetime.now(UTC) + self._lifetime, **values)
                 .returning(Upload.id)
             )
@@ -251,7 +251,7 @@ class Uploads:
         return gone is not None
 
 
-def _may_pass(error: StemTubeError) -> bool:
+def _is_temporary(error: StemTubeError) -> bool:
     """Whether the same bytes may be accepted later."""
     return error.code in TRANSIENT or error.reason == TOO_MANY_WAITING
 
@@ -260,7 +260,7 @@ def _unfinished(user_id: str) -> tuple[Any, ...]:
     return Upload.user_id == user_id, Upload.track_id == ""
 
 
-def _as_it_was(upload: Upload) -> tuple[Any, ...]:
+def _at_same_offset(upload: Upload) -> tuple[Any, ...]:
     return Upload.id == upload.id, Upload.offset_bytes == upload.offset_bytes
 
 

@@ -24,7 +24,7 @@ Use = Literal["fetches", "lookups"]
 
 
 class CookieRules:
-    """Says when the operator's cookies are used."""
+    """Decides when the operator's cookies are used."""
 
     def __init__(self, section: DownloadSection) -> None:
         self._has_file = section.cookies_file is not None

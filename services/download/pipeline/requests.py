@@ -31,7 +31,7 @@ async def claimed(queue: JobQueue, user: str, request: Any) -> AsyncIterator[Job
         yield None
         return
     if not ID.fullmatch(request.request_id):
-        raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
+        raise InvalidInputError("request_id must have 1 to 64 letters, digits or -", "BAD_REQUEST")
     async with queue.claimed(queue_request_id(user, request), request_digest(request), user) as known:
         yield known
 

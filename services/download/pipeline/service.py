@@ -96,7 +96,7 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
         work = track_work(record.payload)
         plan = remaining_work(work.plan, made)
         if "acquire" in made and not (plan["separations"] or plan["analyses"]):
-            raise PreconditionError("The job has made everything.", "NOTHING_TO_RETRY")
+            raise PreconditionError("The job has no failed parts.", "NOTHING_TO_RETRY")
         # A chosen model may have been removed since.
         await self._jobs.check(plan)
         work = replace(work, plan=plan)

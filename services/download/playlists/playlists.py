@@ -47,7 +47,7 @@ class Playlists:
         async with self._database.write(lock=f"playlists {user_id}") as session:
             count = await session.scalar(select(func.count()).select_from(Playlist).where(Playlist.user_id == user_id))
             if (count or 0) >= MAX_PLAYLISTS:
-                raise LimitExceededError(f"There are {MAX_PLAYLISTS} playlists already.", "TOO_MANY_PLAYLISTS")
+                raise LimitExceededError(f"You have {MAX_PLAYLISTS} playlists already.", "TOO_MANY_PLAYLISTS")
             now = datetime.now(UTC)
             playlist = Playlist(
                 id=uuid.uuid4().hex,

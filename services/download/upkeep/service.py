@@ -49,7 +49,7 @@ class UpkeepService(upkeep_pb2_grpc.UpkeepServiceServicer):
     async def SetUserQuota(self, request: pb.SetUserQuotaRequest, _context: Any) -> pb.SetUserQuotaResponse:
         require_admin()
         if not 0 < len(request.user_id) <= MAX_USER_ID or request.quota_bytes < 0:
-            raise InvalidInputError("A quota needs a user, and 0 bytes or more.", "BAD_REQUEST")
+            raise InvalidInputError("A quota needs a user, and must be 0 bytes or more.", "BAD_REQUEST")
         quota = request.quota_bytes if request.HasField("quota_bytes") else None
         await self._usage.set_quota(request.user_id, quota)
         audit.record("quota set", user=request.user_id, quota_bytes=quota)

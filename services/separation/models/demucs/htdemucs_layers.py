@@ -154,7 +154,7 @@ class Convolution(nn.Module):
         self.dilation = conv.dilation if plane else (1, *conv.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
@@ -170,7 +170,7 @@ class Residual(nn.Module):
         self.scale: Tensor = scale.scale[:, None, None]  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         y = self.activation(self.first_norm(self.first(x)))
         content, gate = self.second_norm(self.second(y)).chunk(2, 1)
         total: Tensor = x + self.scale * (content * torch.sigmoid(gate))
@@ -185,7 +185,7 @@ class BinNorm(nn.Module):
         self.weight, self.bias, self.eps = norm.weight[:, None, None], norm.bias[:, None, None], norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         x = x - x.mean(dim=(1, 3), keepdim=True)
         scale = torch.rsqrt(x.square().mean(dim=(1, 3), keepdim=True) + self.eps)
         normed: Tensor = x * scale * self.weight + self.bias
@@ -290,7 +290,7 @@ class TokenNorm(nn.Module):
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, tokens, channels]."""
+        """Takes and returns [batch, tokens, channels]."""
         normed: Tensor = group_norm(x.flatten(1)[:, None], 1, eps=self.eps).view_as(x) * self.weight + self.bias
         return normed
 

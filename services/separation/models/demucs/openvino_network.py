@@ -79,7 +79,7 @@ class OpenVinoNetwork:
             self._compiled = self._compile()
 
     def valid_length(self, _samples: int) -> int:
-        """See `Network`: always the length it was trained on."""
+        """See `Network`. It is always the length of the segments in training."""
         return self.segment_samples
 
     @torch.inference_mode()

@@ -1,7 +1,7 @@
-"""Whether the contracts still serve clients of the last landed ones: `python protos/check_breaking.py path/to/buf`.
+"""Checks that clients of the last merged contracts still work: `python protos/check_breaking.py path/to/buf`.
 
-The last landed contracts are those from which the present work branched off `origin/main`, or of HEAD where there is no
-such branch. Contracts from before `FIRST` existed are not compared: their names changed once, before any release.
+The last merged contracts are those of the commit at which the current branch left `origin/main`, or of HEAD if there is
+no such branch. Contracts without the file `FIRST` are not compared: their names changed once, before any release.
 """
 
 import io
@@ -19,8 +19,8 @@ DESCRIPTORS = Path("stemtube/stemtube.binpb")
 FIRST = "protos/stemtube/download/v1/track.proto"
 
 
-def landed(folder: Path) -> Path | None:
-    """Generates the descriptors of the last landed contracts; None where there are none yet."""
+def merged_descriptors(folder: Path) -> Path | None:
+    """Generates the descriptors of the last merged contracts; returns None if there are none yet."""
     branched_off = _git("merge-base", "HEAD", "origin/main")
     revision = "HEAD" if branched_off.returncode else branched_off.stdout.decode().strip()
     archive = _git("archive", "--format=zip", revision, "protos/stemtube")
@@ -39,11 +39,11 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def main() -> int:
-    """Compares; buf's findings are on standard output."""
+    """Compares both contracts and returns buf's exit status; its findings are on standard output."""
     with tempfile.TemporaryDirectory() as folder:
-        before = landed(Path(folder))
+        before = merged_descriptors(Path(folder))
         if before is None:
-            print("no landed contracts to compare with")
+            print("no merged contracts to compare with")
             return 0
         command = [
             sys.argv[1],

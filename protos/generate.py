@@ -1,8 +1,8 @@
 """Generates the Python code of the contracts: `python protos/generate.py` (or `make protos`).
 
-Messages, typed stubs and gRPC services go to `protos/gen/`; `stemtube.binpb` there is the descriptor set with comments,
-from which the gateway makes its OpenAPI document and which `make lint` gives to buf. The build (`setup.py`) calls
-this too.
+Messages, typed stubs and gRPC services go to `protos/gen/`. The file `stemtube.binpb` there is the descriptor set with
+comments: the gateway makes its OpenAPI document from it, and `make lint` checks it with buf. The build (`setup.py`)
+calls this module too.
 """
 
 import os
@@ -18,10 +18,10 @@ GENERATED = ROOT / "gen"
 
 
 def generate(destination: Path = GENERATED, source: Path = ROOT) -> None:
-    """Writes the package `stemtube` generated from `source` below `destination`, replacing an earlier one.
+    """Generates the package `stemtube` from `source` below `destination`, and replaces an earlier one.
 
     Raises:
-        RuntimeError: protoc refused a contract; its own message is on standard error.
+        RuntimeError: protoc refused a contract; its message is on standard error.
     """
     from grpc_tools import protoc
 
@@ -31,7 +31,7 @@ def generate(destination: Path = GENERATED, source: Path = ROOT) -> None:
     google = Path(annotations.origin).parents[2]
     bundled = Path(str(files("grpc_tools"))) / "_proto"
     contracts = sorted(str(path) for path in (source / "stemtube").rglob("*.proto"))
-    # protoc looks for its plugins on the path, where an environment that was not activated does not stand.
+    # protoc looks for its plugins on the path. An environment that is not activated is not on it.
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     fresh = destination.with_name(destination.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -57,7 +57,7 @@ async def playlist(request: web.Request) -> web.Response:
     """GET …/playlist.m3u8: the files of a stem that is still being made, as far as it is."""
     query_of(request)
     live = await _live_stems(request)
-    seconds = live.stretch_samples / live.sample_rate_hz
+    seconds = live.file_samples / live.sample_rate_hz
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:3",

@@ -1,4 +1,4 @@
-"""Runs the download service, the library: `python -m services.download`."""
+"""Runs the download service, which keeps the library: `python -m services.download`."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 async def serve(settings: DownloadSettings) -> None:
-    """Serves, and runs the pipelines, until SIGTERM or SIGINT."""
+    """Serves RPCs and runs the jobs of tracks until SIGTERM or SIGINT."""
     return_freed_memory()
     await expect_confinement(settings.decoder)
     await migrate(settings.database_url, "services.download")
@@ -37,7 +37,7 @@ async def serve(settings: DownloadSettings) -> None:
     async with Database(settings.database_url) as database, separation, analysis:
         section = settings.download
         objects = GuardedStore(open_store(settings), database)
-        await _settle(objects, adopt=section.adopt_store)
+        await _check_store(objects, adopt=section.adopt_store)
         library = open_library(settings, database, objects, callers.identity, separation, analysis)
         draining = Draining()
         servicers = Servicers(library, draining)
@@ -47,9 +47,9 @@ async def serve(settings: DownloadSettings) -> None:
             bytes_per_second=section.scrub_bytes_per_second,
             again_after=timedelta(days=section.scrub_days),
         )
-        scrubbing = _beside(scrubber.run()) if section.scrub_bytes_per_second else contextlib.nullcontext()
+        scrubbing = _in_background(scrubber.run()) if section.scrub_bytes_per_second else contextlib.nullcontext()
         try:
-            async with scrubbing, _beside(library.usage.reservations.run()):
+            async with scrubbing, _in_background(library.usage.reservations.run()):
                 await run_with_jobs(
                     callers,
                     library.queue,
@@ -65,21 +65,21 @@ async def serve(settings: DownloadSettings) -> None:
             await library.lookups.close()
 
 
-async def _settle(objects: GuardedStore, *, adopt: bool) -> None:
-    """Finds out whether the store is the library's. If not, readiness says so until it is."""
+async def _check_store(objects: GuardedStore, *, adopt: bool) -> None:
+    """Logs an error if the store is not the library's. Readiness reports it too, until the right store is there."""
     try:
-        await objects.check.settle(adopt=adopt)
+        await objects.check.identify(adopt=adopt)
         await objects.check.expect()
     except UnavailableError as error:
         log.error("the object store cannot be used", reason=error.reason, detail=error.message)
     else:
         if adopt:
-            log.warning("the object store was taken for this library's: set STEMTUBE_DOWNLOAD__ADOPT_STORE back")
+            log.warning("the object store now belongs to this library: unset STEMTUBE_DOWNLOAD__ADOPT_STORE")
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Does something as long as the block lasts."""
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs a coroutine until the end of the block, and cancels it then."""
     task = asyncio.create_task(work)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The parts of the library, put together from its settings."""
+"""Creates the library's objects from its settings."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,7 @@ from services.download.uploads.uploads import Uploads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """The parts of the library that the RPCs use."""
+    """The objects that the RPCs use."""
 
     settings: DownloadSettings
     objects: MarkedStore
@@ -59,13 +59,13 @@ def open_library(
     separation: grpc.aio.Channel,
     analysis: grpc.aio.Channel,
 ) -> Library:
-    """The library of this process. Its queue has not started yet.
+    """Creates the library of this process. Its queue is not started.
 
     Args:
-        settings: of the process.
-        database: of the library.
-        objects: where files are kept.
-        identity: by which the other services know this one.
+        settings: the process's settings.
+        database: the library's database.
+        objects: the store of files.
+        identity: identifies this service to the others.
         separation: channel to the separation service.
         analysis: channel to the analysis service.
     """
@@ -141,13 +141,13 @@ def _uploads(settings: DownloadSettings, database: Database, objects: MarkedStor
 
 
 def _add_maintenance(library: Library, sweeper: Sweeper) -> None:
-    """Has the queue remove what is not needed any more, from time to time."""
+    """Has the queue regularly remove data that is not needed any more."""
     queue, pipeline, links = library.queue, library.pipeline, library.acquirer.links
     queue.add_maintenance(library.trash.empty)
     queue.add_maintenance(sweeper.sweep)
     queue.add_maintenance(library.usage.measure_all)
     queue.add_maintenance(library.conversions.trim)
-    queue.add_maintenance(lambda: pipeline.discard_given_up(queue))
+    queue.add_maintenance(lambda: pipeline.discard_abandoned(queue))
     queue.add_maintenance(lambda: pipeline.withdraw_outstanding(queue))
     queue.add_maintenance(library.uploads.forget_expired)
     queue.add_maintenance(links.forget_old_partials)

@@ -1,4 +1,4 @@
-"""The gRPC services of the library: each servicer with the parts that it uses."""
+"""Creates the servicers of the library, each with the objects that it uses."""
 
 import grpc.aio
 
@@ -48,7 +48,7 @@ class Servicers:
     """The servicers of a library.
 
     Args:
-        library: its parts.
+        library: the objects of the library.
         draining: ends streams when the server stops.
     """
 
@@ -60,7 +60,7 @@ class Servicers:
         jobs = TrackJobs(queue, library.pipeline, tracks, library.choices)
         admission = Admission(library.objects, library.usage, queue, section.jobs_per_user)
         links = LinkAdder(tracks, library.usage, admission, cookies, section.allowed_hosts)
-        # Uploads and imports count together.
+        # Uploads and imports share the limits.
         streams = ClientStreams(section)
         self.tracks = TrackService(
             tracks, library.user_tracks, library.playlists, library.trash, links, jobs, admission
@@ -75,7 +75,7 @@ class Servicers:
         self.imports = ImportService(library.importer, acquirer, streams, section.allowed_hosts)
 
     def service(self) -> Service:
-        """All of them, as one process serves them."""
+        """All servicers as one service of this process."""
         name, *further = NAMES
         return Service(name, self._register, further=tuple(further), max_request_bytes=MAX_REQUEST_BYTES)
 

@@ -1,4 +1,4 @@
-"""The library's tables: tracks, their stems and analyses, and what each user has of them, says of them and corrects."""
+"""The library's tables: tracks, stems and analyses, and each user's access, own versions and edits."""
 
 from datetime import datetime
 from typing import Any
@@ -20,12 +20,12 @@ from services.common.limits import MAX_PLAYLIST_NAME, MAX_TITLE
 from services.common.storage.database import COLUMN_TYPES, NAMING
 
 MAX_SOURCE = 60
-# Of what lists are sorted by: PostgreSQL takes at most 2.7 kB into an index.
+# Length of the columns that lists are sorted by: an index entry of PostgreSQL has at most 2.7 kB.
 SORTED_CHARACTERS = 80
 
 
 def _sorted_text(length: int) -> String:
-    """Text that sorts by code points, as SQLite's does anyway: pages go on where the last one ended on both."""
+    """Text that sorts by code points in both databases, so that the order of pages is the same. SQLite always does."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
@@ -37,7 +37,7 @@ class Base(DeclarativeBase):
 
 
 class Track(Base):
-    """A song. `audio_key` is empty while there is no audio; what describes the audio is 0 until it has arrived."""
+    """A song. Until its audio has arrived, `audio_key` is empty and the columns that describe the audio are 0."""
 
     __tablename__ = "tracks"
     __table_args__ = (
@@ -48,18 +48,18 @@ class Track(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     title: Mapped[str] = mapped_column(String(MAX_TITLE))
     artist: Mapped[str] = mapped_column(String(MAX_TITLE))
-    # Of a link: the same link is the same track for all users. Null for an upload.
+    # The link; all users of a link share one track. Null for an upload or a private link.
     source_url: Mapped[str | None] = mapped_column(Text, unique=True)
-    # Of a link that is fetched with the operator's cookies: what they bring is its owner's alone.
+    # A link that is fetched with the operator's cookies; the track belongs to its owner alone.
     private_url: Mapped[str | None] = mapped_column(Text)
-    # Of an upload or a private link: it is its owner's alone. Null for another link.
+    # The only user of an upload or a private link. Null for a shared link.
     owner_id: Mapped[str | None] = mapped_column(String(100))
     content_hash: Mapped[str] = mapped_column(String(64))
     audio_key: Mapped[str] = mapped_column(String(200), index=True)
     peaks_key: Mapped[str] = mapped_column(String(200), index=True)
-    # A picture; empty if there is none.
+    # Key of a picture; empty if there is none.
     cover_key: Mapped[str] = mapped_column(String(200), index=True)
-    # The site that a link leads to and the licence it tells; empty if unknown, and for an upload.
+    # The site of a link, and the licence that it states; empty if unknown, and for an upload.
     source: Mapped[str] = mapped_column(String(MAX_SOURCE))
     license: Mapped[str] = mapped_column(String(MAX_TITLE))
     suffix: Mapped[str] = mapped_column(String(10))
@@ -68,7 +68,7 @@ class Track(Base):
     channels: Mapped[int]
     loudness_lufs: Mapped[float]
     create_time: Mapped[datetime]
-    # Of the original, its peaks and its picture; null until measured.
+    # Size of the original, its peaks and its picture; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
     @property
@@ -78,7 +78,7 @@ class Track(Base):
 
 
 class Access(Base):
-    """A user who has a track in the library, and what the track is for that user."""
+    """A user's access to a track, with the user's own title, artist and notes."""
 
     __tablename__ = "access"
     __table_args__ = (
@@ -92,14 +92,14 @@ class Access(Base):
     user_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True, index=True)
     create_time: Mapped[datetime]
-    # Null: the track's own.
+    # The user's own title and artist; null for those of the track.
     title: Mapped[str | None] = mapped_column(String(MAX_TITLE))
     artist: Mapped[str | None] = mapped_column(String(MAX_TITLE))
     favourite: Mapped[bool] = mapped_column(default=False)
     notes: Mapped[str] = mapped_column(Text, default="")
-    # When the user deleted the track; it can be restored for a while.
+    # When the user deleted the track. It can be restored for a while.
     remove_time: Mapped[datetime | None] = mapped_column(index=True)
-    # What lists are filtered and sorted by, edits included: a copy, so that a page is one look at one index.
+    # Copies of the values that lists are filtered and sorted by, edits included, so that a page reads one index.
     sort_title: Mapped[str] = mapped_column(_sorted_text(SORTED_CHARACTERS), default="")
     sort_artist: Mapped[str] = mapped_column(_sorted_text(2 * SORTED_CHARACTERS + 1), default="")
     search_text: Mapped[str] = mapped_column(Text, default="")
@@ -109,7 +109,7 @@ class Access(Base):
 
 
 class StemColumns:
-    """What a stem is; several tracks of equal audio may share its objects."""
+    """The columns of a stem. Tracks of equal audio may share its objects."""
 
     model: Mapped[str] = mapped_column(String(100), primary_key=True)
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -121,12 +121,12 @@ class StemColumns:
     silent: Mapped[bool]
     gain: Mapped[float]
     made_by: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # Of the stem and its peaks; null until measured.
+    # Size of the stem and its peaks; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Stem(StemColumns, Base):
-    """A stem of a track that all who have the track share."""
+    """A stem that all users of a track share."""
 
     __tablename__ = "stems"
 
@@ -134,7 +134,7 @@ class Stem(StemColumns, Base):
 
 
 class OwnStem(StemColumns, Base):
-    """A stem that one user has beside or in place of the shared one (see `versions`)."""
+    """A user's own stem, in addition to the shared ones or instead of one (see `versions`)."""
 
     __tablename__ = "own_stems"
     __table_args__ = (
@@ -147,9 +147,9 @@ class OwnStem(StemColumns, Base):
 
 
 class Analysis(Base):
-    """One part of what all who have a track know of its music; `content` is its message (`Beats` …) as ProtoJSON.
+    """A part of the analysis that all users of a track share.
 
-    `summary` is the content without its lists: what the many tracks of a page need.
+    `content` is its message (`Beats` …) as ProtoJSON. `summary` is the content without its lists, for lists of tracks.
     """
 
     __tablename__ = "analyses"
@@ -158,12 +158,12 @@ class Analysis(Base):
     part: Mapped[str] = mapped_column(String(20), primary_key=True)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
     summary: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # Null: before such times were kept.
+    # Null in rows from before there was this column.
     create_time: Mapped[datetime | None]
 
 
 class OwnAnalysis(Base):
-    """A part that one user has in place of the shared one (see `versions`); content and summary as in `Analysis`."""
+    """A user's own version of a part, instead of the shared one (see `versions`); otherwise as `Analysis`."""
 
     __tablename__ = "own_analyses"
     __table_args__ = (
@@ -180,7 +180,7 @@ class OwnAnalysis(Base):
 
 
 class Edit(Base):
-    """A part as a user has corrected it, beside the computed one; content and summary as in `Analysis`."""
+    """A part that a user has corrected. It hides the computed one. Content and summary are as in `Analysis`."""
 
     __tablename__ = "edits"
     __table_args__ = (
@@ -197,7 +197,7 @@ class Edit(Base):
 
 
 class Playlist(Base):
-    """Tracks of a user in an order."""
+    """A playlist of a user."""
 
     __tablename__ = "playlists"
     __table_args__ = (Index("ix_playlists_user_time", "user_id", "create_time", "id"),)
@@ -212,7 +212,7 @@ class Playlist(Base):
 
 
 class PlaylistTrack(Base):
-    """A track's place in a playlist."""
+    """A track's position in a playlist."""
 
     __tablename__ = "playlist_tracks"
     __table_args__ = (
@@ -228,29 +228,29 @@ class PlaylistTrack(Base):
 
 
 class Upload(Base):
-    """A file that arrives in pieces, each an object `uploads/ID/PART`; forgotten some time after `expire_time`."""
+    """A file that arrives in pieces, each an object `uploads/ID/PART`. Removed some time after `expire_time`."""
 
     __tablename__ = "uploads"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     user_id: Mapped[str] = mapped_column(String(100), index=True)
     filename: Mapped[str] = mapped_column(Text)
-    # What shall be made of it: `ProcessingOptions` as ProtoJSON; null for everything.
+    # `ProcessingOptions` of the track's job as ProtoJSON; null to make everything.
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # The client's own.
+    # Any text of the client's.
     client_metadata: Mapped[str] = mapped_column(Text)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     offset_bytes: Mapped[int] = mapped_column(BigInteger)
-    # Names of what has arrived, in order.
+    # Names of the pieces that have arrived, in order.
     parts: Mapped[list[str]] = mapped_column(JSON)
-    # What it has become; empty until it is complete.
+    # The track and job of a complete upload; empty until then.
     track_id: Mapped[str] = mapped_column(String(32))
     job_id: Mapped[str] = mapped_column(String(100))
     expire_time: Mapped[datetime] = mapped_column(index=True)
 
 
 class StoredKind(Base):
-    """What lies below one prefix of the object store, as counted last."""
+    """The objects below a prefix of the object store, when they were last counted."""
 
     __tablename__ = "stored_kinds"
 
@@ -261,7 +261,7 @@ class StoredKind(Base):
 
 
 class StoreIdentity(Base):
-    """The object store that belongs to this library, as one row; its marker object has the same `store_id`."""
+    """The identity of the library's object store: a single row. The store's marker object has the same `store_id`."""
 
     __tablename__ = "store_identity"
 
@@ -272,23 +272,23 @@ class StoreIdentity(Base):
 
 
 class ObjectState(Base):
-    """What is known of an object beyond its record; times are null where they do not apply."""
+    """The state of an object. Each time is null if it does not apply."""
 
     __tablename__ = "object_states"
 
     key: Mapped[str] = mapped_column(String(220), primary_key=True)
-    # A record needs it, and it is not in the store.
+    # Since when a record needs it and it is not in the store.
     missing_since: Mapped[datetime | None]
-    # Its bytes do not have the digest that its key tells.
+    # Since when its bytes do not have the digest in its key.
     damaged_since: Mapped[datetime | None]
-    # No record needs it. Of an object in the trash: when it was put there.
+    # Since when no record needs it. For an object in the trash: when it was put there.
     unneeded_since: Mapped[datetime | None]
-    # When its digest was last compared.
+    # When it was last compared with the digest in its key.
     check_time: Mapped[datetime | None]
 
 
 class OutstandingRequests(Base):
-    """A job of a track that may have requests at other services: withdrawn if it ends without their results."""
+    """A job of a track that may have sent requests to other services. They are withdrawn if it ends early."""
 
     __tablename__ = "outstanding_requests"
 
@@ -296,7 +296,7 @@ class OutstandingRequests(Base):
 
 
 class Quota(Base):
-    """What one user's tracks may take, where that is not what the settings say; 0: no limit."""
+    """The individual quota of a user, in place of the one in the settings; 0: no limit."""
 
     __tablename__ = "quotas"
 
@@ -305,25 +305,25 @@ class Quota(Base):
 
 
 class Reservation(Base):
-    """Room in a user's quota for something on its way; an upload in pieces has one with its own id."""
+    """Reserved room in a user's quota. The reservation of an upload in pieces has the upload's id."""
 
     __tablename__ = "reservations"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     user_id: Mapped[str] = mapped_column(String(100), index=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    # The size is what has arrived so far of a stream.
+    # Whether the size grows with a stream that is still arriving.
     growing: Mapped[bool]
     create_time: Mapped[datetime]
     expire_time: Mapped[datetime] = mapped_column(index=True)
 
 
 class Lookup(Base):
-    """What a site answered; `content` is the answer, as `LookupWork` gives it."""
+    """A site's answer to a search or look-up; `content` is the result of `LookupWork`."""
 
     __tablename__ = "lookups"
 
-    # SHA-256 in hex of the question.
+    # SHA-256 of the question, in hex.
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
     create_time: Mapped[datetime] = mapped_column(index=True)

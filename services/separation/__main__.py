@@ -60,7 +60,7 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
 if __name__ == "__main__":
     run(
         "services.separation",
-        "Splits mixes into stems. Roles: all (on one machine), serve (gRPC API), work (takes jobs; where the GPU is).",
+        "Splits mixes into stems. Roles: all (on one machine), serve (gRPC API), work (runs jobs; on a GPU's machine).",
         SeparationSettings,
         {
             "all": lambda settings: _run(settings, serves=True, works=True),

@@ -28,26 +28,26 @@ class SeparationSection(Section):
     )
     device: str = Field(
         "auto",
-        description="torch devices, a process and a job at a time on each: cpu, cuda, or several (cuda:0,cuda:1); "
-        "auto: all GPUs that torch can use when the process starts, else the CPU",
+        description="torch devices: cpu, cuda, or several (cuda:0,cuda:1), each with its own process and one job at a "
+        "time; auto: all GPUs that torch can use when the process starts, else the CPU",
     )
     auto: Annotated[str, AfterValidator(_is_order)] = Field(
-        "", description="models that `auto` tries, best first, between commas; empty: the built-in order"
+        "", description="models that `auto` tries, best first, separated by commas; empty: the built-in order"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic of the networks; auto: the fastest of the device, bfloat16 where it has it"
+        "auto", description="arithmetic of the networks; auto: bfloat16 if the device supports it, else its fastest"
     )
     memory_gib: float = Field(
-        0.0, ge=0, description="GPU memory that a separation may use; 0: three quarters of what is free"
+        0.0, ge=0, description="GPU memory that a separation may use; 0: three quarters of the free memory"
     )
-    grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
-    idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
+    grace_seconds: float = Field(5.0, description="time for the running job when the process is asked to end")
+    idle_seconds: float = Field(600.0, description="time without work after which models are unloaded")
     maintenance_seconds: float = Field(3600.0, gt=0, description="time between two rounds of maintenance")
-    keep_days: float = Field(7.0, description="finished jobs are kept so long")
+    keep_days: float = Field(7.0, description="how long finished jobs are kept")
 
     @property
     def devices(self) -> list[str]:
-        """Each device by itself. GPUs are counted by their device files: torch is for the processes that compute."""
+        """Names of the devices. GPUs are counted by their device files, because only child processes import torch."""
         if self.device != AUTO:
             return [name.strip() for name in self.device.split(",")]
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))

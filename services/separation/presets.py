@@ -1,4 +1,4 @@
-"""The options that each quality means for a model."""
+"""The options of a model for each quality."""
 
 from services.separation.models.base import Options
 from stemtube.separation.v1 import separation_pb2 as pb

@@ -1,11 +1,11 @@
-"""The provenance of a separation, as jobs keep it: the fields of `stemtube.common.v1.Provenance`."""
+"""The provenance of a separation as jobs store it, with the fields of `stemtube.common.v1.Provenance`."""
 
 from services.common.weights.catalogue import Choice
 from services.separation.models.base import ModelEntry
 
 
 def made_by(choice: Choice[ModelEntry]) -> dict[str, str]:
-    """The provenance of stems that a model makes."""
+    """The provenance of stems from the chosen model."""
     model = choice.entry
     return {
         "backend": model.family,

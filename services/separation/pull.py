@@ -8,7 +8,7 @@ from services.separation.models import registry
 
 
 def main() -> None:
-    """Fetches the model that the command line names; ends as `pull` does."""
+    """Fetches the model that the command line names. See `pull` for messages and exit statuses."""
     settings = load(Settings)
     store = WeightStore(settings.weights_dir, offline=settings.offline)
     pull(store, lambda name: registry.weights(name, store), sys.argv[1:])

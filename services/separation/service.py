@@ -1,4 +1,4 @@
-"""The separation service's RPCs: they check and queue; the work is `worker.py`'s."""
+"""The separation service's RPCs. They check requests and queue jobs; `worker.py` does the work."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -36,11 +36,11 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
     """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        jobs: the queue.
-        objects: where the audio is.
-        weights: show which models are available.
-        draining: ends watches when the server does.
-        order: the workers' setting for the order of `auto`.
+        jobs: the job queue.
+        objects: the object store.
+        weights: shows which models are available.
+        draining: ends watches when the server stops.
+        order: the order of `auto`, as in the workers' settings.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         await self._jobs.cancel_request(request.request_id)
         record = await self._jobs.give_up_result(request.request_id)
         stems = (record.result or {}).get("stems", []) if record else []
-        return pb.CancelSeparationResponse(given_up=[pb.Stem(**stem) for stem in stems])
+        return pb.CancelSeparationResponse(unneeded=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights, self._order))
 
     async def _is_good(self, record: JobRecord) -> bool:
-        """Whether a kept separation is what its request wanted, with all its stems still stored."""
+        """Whether a kept separation used the wanted model, and all its stems are still stored."""
         result = record.result or {}
         stems = result.get("stems", [])
         found = await asyncio.gather(*(self._objects.exists(stem["audio_key"]) for stem in stems))
@@ -122,18 +122,18 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
 
 
 def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
-    """The stems to make, in the model's order; the stems of a user's own model are known only when it is loaded."""
+    """The stems to make, in the model's order. Those of a user's own model cannot be checked before it is loaded."""
     if not given:
         return sorted(set(asked))
     if unknown := {stem for stem in asked if stem.removeprefix(REST) not in given}:
         raise InvalidInputError(
-            f"the model does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}", "UNKNOWN_STEM"
+            f"the model has no stem {', '.join(sorted(unknown))}; it has {', '.join(given)}", "UNKNOWN_STEM"
         )
     return wanted_stems(asked, given)
 
 
 def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
-    """The options of the model: those of the quality, unless the request has others."""
+    """The options of the model: those of the request, else those of its quality."""
     options = PRESETS[request.quality]
     if request.HasField("shifts"):
         options = replace(options, shifts=request.shifts)
@@ -141,7 +141,8 @@ def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
         options = replace(options, overlap=request.overlap)
     if options.shifts > MAX_SHIFTS or options.overlap > MAX_OVERLAP:
         raise InvalidInputError(
-            f"shifts may be {MAX_SHIFTS} and overlap {MAX_OVERLAP} at most: each multiplies the work", "INVALID_OPTION"
+            f"shifts must be at most {MAX_SHIFTS}, and overlap at most {MAX_OVERLAP}: both multiply the work",
+            "INVALID_OPTION",
         )
     if request.rest not in RESTS:
         raise InvalidInputError("unknown rest", "BAD_REQUEST")

@@ -1,4 +1,4 @@
-"""Stores the stems that a model yields, chunk by chunk."""
+"""Makes the wanted stems from the chunks of a model, and encodes them."""
 
 import contextlib
 import io
@@ -20,16 +20,16 @@ _COPY_SAMPLES = 1 << 20
 
 
 def wanted_stems(asked: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The stems to make of a model that gives `given`, in its order; all of them if none is asked for.
+    """The stems to make with a model whose stems are `given`, in its order; all of them if none is asked for.
 
-    `no_NAME` is everything but that stem.
+    `no_NAME` is the mix without that stem.
     """
     known = [*given, *(REST + name for name in given)]
     return [name for name in known if name in asked] if asked else list(given)
 
 
 def needed_sources(wanted: Sequence[str], given: Sequence[str], rest: Rest) -> tuple[str, ...]:
-    """The outputs that `make_stems` needs of a model that gives `given`."""
+    """The stems that `make_stems` needs from a model whose stems are `given`."""
     needed: set[str] = set()
     for name in wanted:
         without = name.removeprefix(REST)
@@ -44,10 +44,10 @@ def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], r
     """The wanted stems of a chunk.
 
     Args:
-        stems: what the model gave, float32 [2, samples] by name.
-        mix: float32 [2, samples] of the same chunk.
-        wanted: as from `wanted_stems`.
-        rest: whether `no_NAME` is the sum of the other stems or the mix minus that stem, as demucs offers both.
+        stems: the model's stems by name, each float32 [2, samples].
+        mix: the mix of the same chunk, float32 [2, samples].
+        wanted: the result of `wanted_stems`.
+        rest: whether `no_NAME` is the sum of the other stems, or the mix minus that stem. Demucs offers both.
     """
 
     def make(name: str) -> Samples:
@@ -63,10 +63,10 @@ def make_stems(stems: dict[str, Samples], mix: Samples, wanted: Sequence[str], r
 
 
 class StemFile:
-    """One stem on its way: a FLAC file at the mix's level, and what has to be known of it at its end.
+    """Writes a stem to a FLAC file at the mix's level, and measures its peaks.
 
-    The samples are kept beside it as they are, for a stem that exceeds full scale has to be written again at a lower
-    level, which is known only at the end.
+    It also keeps the raw samples. If a stem exceeds full scale, all stems are written again at a lower level, which is
+    known only at the end.
     """
 
     def __init__(self, folder: Path, name: str, sample_rate_hz: int) -> None:
@@ -86,10 +86,10 @@ class StemFile:
         self._resources.__exit__(*exception)  # type: ignore[arg-type]
 
     def write(self, piece: Samples) -> None:
-        """Takes the next float32 [2, samples].
+        """Adds samples, float32 [2, samples].
 
         Raises:
-            InvalidInputError: they are not finite numbers (reason NOT_FINITE).
+            InvalidInputError: a sample is not a finite number (reason NOT_FINITE).
         """
         self._writer.write(piece)
         self._raw.write(np.ascontiguousarray(piece.T).tobytes())
@@ -98,7 +98,7 @@ class StemFile:
         self.samples += piece.shape[1]
 
     def finish(self, gain: float) -> tuple[Path, audio.Peaks]:
-        """The complete FLAC file and its peaks, all samples multiplied by `gain`."""
+        """Returns the complete FLAC file and its peaks, with all samples multiplied by `gain`."""
         if gain != 1.0:
             self._path = self._path.with_suffix(".gain.flac")
             self._peaks = audio.PeakMeter(self._sample_rate_hz)
@@ -112,7 +112,7 @@ class StemFile:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing in it can be heard: no sample reaches -60 dB of full scale."""
+        """Whether it cannot be heard: no sample reaches -60 dB of full scale."""
         return self.loudest < SILENCE
 
     def _again(self) -> Iterator[Samples]:
@@ -122,23 +122,23 @@ class StemFile:
 
 
 def common_gain(stems: Sequence[StemFile]) -> float:
-    """One factor for all stems that keeps each within full scale, so that their sum stays the mix times that factor."""
+    """The factor for all stems that keeps each within full scale. With one factor, their sum stays a scaled mix."""
     loudest = max((stem.loudest for stem in stems), default=0.0)
     return 1.0 if loudest <= 1.0 else 1.0 / loudest
 
 
 class LiveStem:
-    """Cuts a stem into short files of equal length that can be heard before the whole is there.
+    """Cuts a stem into short files of equal length that can be played before the stem is complete.
 
-    They hold consecutive samples, so they join without a click. Samples beyond full scale are clipped in them.
+    They have consecutive samples, so they can be played without a click. Samples beyond full scale are clipped.
     """
 
     def __init__(self, sample_rate_hz: int, put: Callable[[int, bytes], None]) -> None:
-        """Starts with the first.
+        """Starts with file 0.
 
         Args:
-            sample_rate_hz: of the stem.
-            put: takes the number, from 0, and the bytes of each FLAC file.
+            sample_rate_hz: the stem's sample rate.
+            put: called with the number, from 0, and the bytes of each FLAC file.
         """
         self._sample_rate_hz = sample_rate_hz
         self._put = put
@@ -146,19 +146,19 @@ class LiveStem:
         self.count = 0
 
     @property
-    def stretch_samples(self) -> int:
-        """Length of each but the last."""
+    def file_samples(self) -> int:
+        """Number of samples in each file except the last."""
         return int(LIVE_SECONDS * self._sample_rate_hz)
 
     def write(self, piece: Samples) -> None:
-        """Takes the next float32 [2, samples]."""
+        """Adds samples, float32 [2, samples]."""
         self._rest = np.concatenate([self._rest, piece], axis=1)
-        while self._rest.shape[1] >= self.stretch_samples:
-            self._store(self._rest[:, : self.stretch_samples])
-            self._rest = self._rest[:, self.stretch_samples :]
+        while self._rest.shape[1] >= self.file_samples:
+            self._store(self._rest[:, : self.file_samples])
+            self._rest = self._rest[:, self.file_samples :]
 
     def finish(self) -> None:
-        """Puts the remaining samples."""
+        """Stores the remaining samples."""
         if self._rest.shape[1]:
             self._store(self._rest)
 
@@ -170,5 +170,5 @@ class LiveStem:
 
 
 def live_key(prefix: str, stem: str, number: int) -> str:
-    """The key of a stem's chunk in the object store."""
+    """The key of a live file in the object store."""
     return f"{prefix}/{stem}/{number:05}.flac"

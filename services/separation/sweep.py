@@ -1,4 +1,4 @@
-"""Removes objects that dead attempts left in the object store."""
+"""Removes objects of failed attempts from the object store."""
 
 import structlog
 
@@ -9,18 +9,18 @@ from services.common.storage.objects import ObjectStore
 log = structlog.get_logger(__name__)
 
 PREFIX = "stems"
-# An object RESULTS/JOB/LEASE says that the stems of this attempt became the job's result. It outlives the database: one
-# that was restored from before that knows nothing of it, and may have the job done again by another attempt.
+# An object RESULTS/JOB/LEASE marks an attempt whose stems became the job's result. The database cannot tell this
+# reliably: one that is restored from an older backup may run the job again, with another attempt.
 RESULTS = "separations"
 
 
 async def sweep(objects: ObjectStore, jobs: JobQueue) -> int:
-    """Removes objects of attempts that did not become their job's result, once the job has ended.
+    """Removes objects of attempts that did not become the result of their job, after the job has ended.
 
-    Stems that were a result are left to the library. Those of a job that is no longer kept are left alone too.
+    The library removes stems that were a result. Stems of a job that is no longer kept stay, too.
 
     Returns:
-        Number of objects removed.
+        Number of removed objects.
     """
     results = {info.key.removeprefix(f"{RESULTS}/") async for info in objects.list(RESULTS)}
     attempts: dict[str, set[str]] = {}
@@ -45,5 +45,5 @@ async def sweep(objects: ObjectStore, jobs: JobQueue) -> int:
     for attempt in results - there:
         await objects.delete(f"{RESULTS}/{attempt}")
     if removed:
-        log.info("objects of dead attempts removed", count=removed)
+        log.info("objects of failed attempts removed", count=removed)
     return removed

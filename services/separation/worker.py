@@ -1,4 +1,4 @@
-"""The separation's work: a job takes the mix from the object store, a child process splits it and stores the stems."""
+"""Runs separation jobs. A child process reads the mix from the object store, splits it and stores the stems."""
 
 import asyncio
 import contextlib
@@ -49,14 +49,14 @@ PENDING_CHUNKS = 2
 
 
 class SeparationWorker:
-    """Handles separation jobs, one at a time on each device.
+    """Runs separation jobs, one at a time on each device.
 
     Args:
-        settings: of the process.
-        objects: where mixes and stems are.
-        make_work: importable; makes in each child the object that does the work.
-        prove: importable; proves in each child that the device of the settings computes, see `Engine`.
-        make_engines: puts engines together.
+        settings: the process's settings.
+        objects: the object store.
+        make_work: an importable function that makes the object that does the work, in each child.
+        prove: an importable function that tests in each child whether the device computes; see `Engine`.
+        make_engines: combines the engines of all devices.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class SeparationWorker:
 
     @property
     def slots(self) -> int:
-        """Jobs at a time, if all devices can be used."""
+        """Number of jobs at a time, if all devices can be used."""
         return len(self.engines)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
-        """Runs one job. Each attempt stores its objects under a prefix of its own, so that none spoils another's."""
+        """Runs one job. Each attempt has its own prefix for objects, so that attempts do not overwrite each other's."""
         prefix = f"stems/{job.job_id}/{job.lease}"
 
         async def separate() -> dict[str, Any]:
-            # Inside the step: once its outcome is kept, these are the job's stems.
+            # The stems are removed on any error before the step's outcome is stored. After that they are the job's.
             began = time.perf_counter()
             try:
                 result = await self.engines.run(job.job_id, {**job.payload, "prefix": prefix}, job.report)
@@ -111,7 +111,7 @@ class SeparationWorker:
                 metrics.note("model_audio_seconds", result["stems"][0]["duration_seconds"], labels)
                 return result
             except BaseException:
-                with contextlib.suppress(UnavailableError):  # the sweep does it then
+                with contextlib.suppress(UnavailableError):  # the sweep removes them later
                     await asyncio.shield(self._objects.delete_prefix(prefix))
                 raise
 
@@ -123,17 +123,17 @@ class SeparationWorker:
 
 
 def prove_device(settings: SeparationSettings) -> str:
-    """Has the device of the settings compute something; see `torch_devices.prove`."""
+    """Tests whether the device of the settings computes; see `torch_devices.prove`."""
     return torch_devices.prove(settings.separation.device)
 
 
 class SeparationWork:
-    """The child process's side: models stay loaded between tasks."""
+    """Separates mixes in the child process. Models stay loaded between tasks."""
 
     def __init__(self, settings: SeparationSettings) -> None:
         self._objects = open_marked_store(settings)
         self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
-        # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
+        # The size is not limited: the library has checked the file, and a stem can be larger than its mix.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         section = settings.separation
@@ -147,7 +147,7 @@ class SeparationWork:
         self._models: OrderedDict[str, Separator] = OrderedDict()
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Splits one mix; see `SeparationService.CreateSeparation` for the task."""
+        """Splits one mix. `SeparationService.CreateSeparation` makes the task."""
         report("loading", 0.0)
         with _freed_memory():
             maker, model = self._choose(task, report)
@@ -174,7 +174,7 @@ class SeparationWork:
             return audio.decode(source, self._limits, sample_rate_hz=sample_rate_hz, channels=2, sandbox=self._sandbox)
 
     def _choose(self, task: dict[str, Any], report: Report) -> tuple[dict[str, str], Separator]:
-        """The model of the task; of an automatic choice whose weights do not come after all, the substitute."""
+        """Loads the task's model, or a substitute if the choice is automatic and the weights cannot be fetched."""
         try:
             return task["made_by"], self._model(task["made_by"]["model"], report)
         except WeightsMissingError:
@@ -200,7 +200,7 @@ class SeparationWork:
 
 
 class _Output:
-    """The stems of one task: a thread encodes and stores them while the next chunk is computed."""
+    """Encodes and stores the stems of one task, in a thread while the next chunk is computed."""
 
     def __init__(self, task: dict[str, Any], model: Separator, objects: ObjectStore, report: Report) -> None:
         self._prefix = task["prefix"]
@@ -228,7 +228,7 @@ class _Output:
         self._resources.__exit__(*exception)  # type: ignore[arg-type]
 
     def write(self, chunk: Chunk, mix: Samples) -> None:
-        """Takes the next chunk."""
+        """Adds a chunk. Waits while too many are pending."""
         while len(self._pending) >= PENDING_CHUNKS:
             self._pending.pop(0).result()
         length = next(iter(chunk.stems.values())).shape[1]
@@ -237,7 +237,7 @@ class _Output:
         self._tell_live()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Stores the stems; returns the contract's description of each."""
+        """Stores the stems, and returns the fields of `Stem` of each."""
         for future in self._pending:
             future.result()
         for live in self._live.values():
@@ -268,14 +268,14 @@ class _Output:
         return put
 
     def _tell_live(self) -> None:
-        """Tells how much of all stems can be heard, when that is more than before."""
+        """Reports how much of all stems can be played, if it is more than before."""
         count = min((live.count for live in self._live.values()), default=0)
         if count > self._told:
             self._told = count
             live = {
                 "stems": self._wanted,
                 "sample_rate_hz": self._sample_rate_hz,
-                "stretch_samples": next(iter(self._live.values())).stretch_samples,
+                "file_samples": next(iter(self._live.values())).file_samples,
                 "count": count,
                 "key_prefix": self._live_prefix,
             }
@@ -301,7 +301,7 @@ class _Output:
 
 @contextlib.contextmanager
 def _freed_memory() -> Iterator[None]:
-    """Gives what a task held of a GPU's memory back, however the task ends."""
+    """Frees the GPU memory of a task at the end of the block, also after an error."""
     try:
         yield
     finally:

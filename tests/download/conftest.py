@@ -1,4 +1,4 @@
-"""The library without its gRPC server: a queue that acquires tracks, on real files and a real web site."""
+"""A library without its gRPC server, with a running job queue, real files and a local web site."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,15 +32,15 @@ from tests.download.site import Site
 NOTHING: Plan = {"separations": [], "analyses": []}
 
 
-class Acquiring:
-    """The library's way of a track up to its audio."""
+class RunningLibrary:
+    """A library whose job queue runs. Separation and analysis are absent or replaced by stand-ins."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self.objects = GuardedStore(open_store(settings), database)
-        self.library = TrackRepository(database)
+        self.tracks = TrackRepository(database)
         self.user_tracks = UserTracks(database, timedelta(days=7))
-        self.remover = Remover(self.objects, self.library)
-        self.acquirer = Acquirer(settings, self.objects, self.library)
+        self.remover = Remover(self.objects, self.tracks)
+        self.acquirer = Acquirer(settings, self.objects, self.tracks)
         self.versions = Versions(database)
         self.usage = Usage(database, self.objects, settings.download.quota_bytes)
         self.use(None)
@@ -54,21 +54,21 @@ class Acquiring:
             slots=settings.download.pipelines,
             per_user=settings.download.pipelines_per_user,
         )
-        self.trash = Trash(self.library, self.user_tracks, self.remover, self.jobs)
+        self.trash = Trash(self.tracks, self.user_tracks, self.remover, self.jobs)
         self.sweeper = Sweeper(
             self.objects, database, self.usage, older_than=timedelta(hours=1), stems_older_than=timedelta(days=1)
         )
 
     def use(self, services: Any, found_lyrics: FoundLyrics | None = None) -> None:
-        """Has the pipeline ask stand-ins for separation and analysis (None: it needs none), and a site for lyrics."""
+        """Replaces separation and analysis by stand-ins (None if no job needs them), and sets the lyrics site."""
         lyrics = found_lyrics or FoundLyrics("")
         self.pipeline = Pipeline(
-            self.library, self.remover, self.acquirer.links, self.usage, services, lyrics, self.versions
+            self.tracks, self.remover, self.acquirer.links, self.usage, services, lyrics, self.versions
         )
 
     async def add_link(self, user: str, url: str) -> tuple[str, str]:
-        """Has a link fetched; ids of its track and job."""
-        track = await self.library.add_link(user, url)
+        """Starts fetching a link; returns the ids of its track and job."""
+        track = await self.tracks.add_link(user, url)
         return track.id, await self.start(user, track.id, NOTHING)
 
     async def upload(self, user: str, path: Path, acquirer: Acquirer | None = None) -> Track:
@@ -82,7 +82,7 @@ class Acquiring:
         return track
 
     async def start(self, user: str, track_id: str, plan: Plan) -> str:
-        """Submits a track's job; its id."""
+        """Submits a track's job and returns its id."""
         payload = {"track_id": track_id, "plan": plan, "priority": 0}
         record = await self.jobs.submit(KIND, payload, key=f"{user}-{track_id}", user=user, subject=track_id)
         return record.id
@@ -102,7 +102,7 @@ def fetch_seconds() -> float:
 
 @pytest.fixture
 def section() -> dict[str, Any]:
-    """Further settings of the service."""
+    """Additional settings of the service."""
     return {}
 
 
@@ -113,15 +113,15 @@ def settings(tmp_path: Path, fetch_seconds: float, section: dict[str, Any]) -> D
 
 
 @pytest.fixture
-async def acquiring(settings: DownloadSettings) -> AsyncIterator[Acquiring]:
+async def library(settings: DownloadSettings) -> AsyncIterator[RunningLibrary]:
     await migrate(settings.database_url, "services.download")
     async with Database(settings.database_url) as database:
-        acquiring = Acquiring(settings, database)
-        await acquiring.objects.expect_right_store()
-        await acquiring.jobs.start()
-        yield acquiring
-        await acquiring.jobs.close()
-        await acquiring.acquirer.close()
+        library = RunningLibrary(settings, database)
+        await library.objects.expect_right_store()
+        await library.jobs.start()
+        yield library
+        await library.jobs.close()
+        await library.acquirer.close()
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from services.download.fetching.lookups import Lookups
 from services.download.library import Library
 from services.download.servicers import Servicers
 from services.download.tracks.conversions import Conversions
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 
 class Choices:
-    """Every name of a model or backend is known."""
+    """Accepts every name of a model or backend."""
 
     def __init__(self) -> None:
         self.stems: dict[str, Any] = {}
@@ -24,28 +24,28 @@ class Choices:
 
 
 @asynccontextmanager
-async def running_servicers(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterator[Servicers]:
-    lookups = Lookups(settings, acquiring.library.database)
+async def running_servicers(library: RunningLibrary, settings: DownloadSettings) -> AsyncIterator[Servicers]:
+    lookups = Lookups(settings, library.tracks.database)
     choices: Any = Choices()
     unused: Any = None
-    library = Library(
+    parts = Library(
         settings=settings,
-        objects=acquiring.objects,
-        tracks=acquiring.library,
-        user_tracks=acquiring.user_tracks,
+        objects=library.objects,
+        tracks=library.tracks,
+        user_tracks=library.user_tracks,
         playlists=unused,
-        usage=acquiring.usage,
-        trash=acquiring.trash,
-        acquirer=acquiring.acquirer,
+        usage=library.usage,
+        trash=library.trash,
+        acquirer=library.acquirer,
         uploads=unused,
         lookups=lookups,
-        conversions=Conversions(acquiring.objects, settings.download.conversion_bytes),
+        conversions=Conversions(library.objects, settings.download.conversion_bytes),
         importer=unused,
         choices=choices,
-        pipeline=acquiring.pipeline,
-        queue=acquiring.jobs,
+        pipeline=library.pipeline,
+        queue=library.jobs,
     )
     try:
-        yield Servicers(library, Draining())
+        yield Servicers(parts, Draining())
     finally:
         await lookups.close()

@@ -1,4 +1,4 @@
-"""A web site with files; some come slowly or not at all."""
+"""A local web site with files. It can be slow, hang or break connections."""
 
 import asyncio
 import mimetypes
@@ -11,20 +11,23 @@ PIECES = 20
 
 
 class Site:
-    """Serves what is put into `files` by address; `sent` counts the files that were sent to their last byte.
+    """Serves files. Names that begin with "hang" or "trickle" are never answered in full, and names that begin with
+    "private" need the cookie `session=operator`.
 
     Args:
-        slow_seconds: how long each file takes.
+        slow_seconds: time for sending a file.
 
     Attributes:
-        hanging: so many requests are not answered.
-        asleep: requests whose names begin with "hang" that have not been answered, and will not be.
-        resets: so many times the connection breaks off in the middle of a file.
-        headers: of every file, in place of what its name says.
+        files: files by name.
+        sent: how often each file was sent to its last byte.
+        hanging: number of requests that are not answered from now on.
+        asleep: number of requests for names that begin with "hang" or "trickle".
+        resets: how many more times the connection is closed in the middle of a file.
+        headers: replace the headers of every file.
         redirects: addresses by name.
         pages: HTML by name.
         asked: names of all requests, with their ranges.
-        cookies: that came with them, by host. Names that begin with "private" need the cookie `session=operator`.
+        cookies: hosts and cookies of all requests.
     """
 
     def __init__(self, slow_seconds: float = 0.0) -> None:
@@ -56,12 +59,12 @@ class Site:
         await self._runner.cleanup()
 
     def put(self, path: Path) -> str:
-        """Serves a file, and tells where."""
+        """Adds a file and returns its address."""
         self.files[path.name] = path
         return f"{self.url}/{path.name}"
 
     async def _trickle(self, request: web.Request) -> web.StreamResponse:
-        """A byte now and then, of a file that would take years."""
+        """Sends a byte every half second, of a file that would take weeks."""
         headers = {"Content-Type": "audio/flac", "Content-Length": "8000000"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)

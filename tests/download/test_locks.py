@@ -1,4 +1,4 @@
-"""Locks by name leave nothing behind, whatever happens while they are held."""
+"""Named locks are removed after use, also after an error."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 from services.download.locks import Locks
 
 
-async def test_one_at_a_time_for_each_name_and_nothing_stays() -> None:
+async def test_each_name_has_one_lock_that_is_removed_after_use() -> None:
     locks = Locks()
     inside: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The library's database from its first version on, with data in it."""
+"""Upgrades of the library's database, with data from earlier versions."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def fill_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracks, users, stems and analyses as the first version keeps them."""
+    """Writes tracks, users, stems and analyses of the first version."""
     with monkeypatch.context() as patch:
         upgrade = command.upgrade
         patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, "0001"))
@@ -61,13 +61,13 @@ async def fill_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-async def test_migrations_lead_to_the_tables_of_the_code(url: str) -> None:
+async def test_migrations_create_the_tables_of_the_code(url: str) -> None:
     await migrate(url, "services.download")
     async with Database(url) as database:
         assert await differences(database, Base.metadata) == []
 
 
-async def test_a_first_library_is_whole_after_the_upgrade(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upgrade_from_the_first_version_keeps_all_data(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill_first_version(url, monkeypatch)
     await migrate(url, "services.download")
     await migrate(url, "services.download")
@@ -95,7 +95,7 @@ async def test_a_first_library_is_whole_after_the_upgrade(url: str, monkeypatch:
         assert kept == {"tempo": {"bpm": 98.5, "confidence": 0.9}, "beatsPerBar": 4}
 
 
-async def test_uploads_that_have_begun_keep_their_room(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unfinished_uploads_get_a_reservation(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         upgrade = command.upgrade
         patch.setattr(command, "upgrade", lambda config, _head: upgrade(config, "0005"))

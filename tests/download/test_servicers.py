@@ -14,7 +14,7 @@ from services.common.rpc.draining import Draining
 from services.common.rpc.server import start
 from services.download.config import DownloadSettings
 from services.download.servicers import NAMES
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.rpcs import running_servicers
 
 PACKAGE = "stemtube.download.v1"
@@ -32,13 +32,13 @@ def rpcs() -> dict[str, list[str]]:
 
 
 async def test_each_rpc_of_the_contract_is_served_and_needs_a_token(
-    acquiring: Acquiring, settings: DownloadSettings
+    library: RunningLibrary, settings: DownloadSettings
 ) -> None:
     async def keys() -> PublicKeys:
         return {}
 
     assert set(NAMES) == set(rpcs())
-    async with running_servicers(acquiring, settings) as servicers:
+    async with running_servicers(library, settings) as servicers:
         server = await start(
             servicers.service(),
             listen="127.0.0.1:0",

@@ -82,7 +82,7 @@ def test_early_chunks_join_without_a_gap() -> None:
     assert live.count == 2
     live.finish()
     pieces = [soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T for data in files]
-    assert [piece.shape[1] for piece in pieces[:2]] == [live.stretch_samples] * 2
+    assert [piece.shape[1] for piece in pieces[:2]] == [live.file_samples] * 2
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), sound, atol=2**-23)
 
 

@@ -31,11 +31,11 @@ function Queue({ service, title, names }: { service: string; title: string; name
     return () => clearTimeout(timer);
   }, [work]);
   if (!work) return null;
-  const { waiting, running, oldestSeconds, slots, busy, jobs } = work;
+  const { queued, running, oldestSeconds, slots, busy, jobs } = work;
   return (
     <Panel title={title}>
       <p>
-        {waiting} waiting{waiting > 0 && ` (the first for ${clock(oldestSeconds)})`}, {running} running;{" "}
+        {queued} waiting{queued > 0 && ` (the first for ${clock(oldestSeconds)})`}, {running} running;{" "}
         {slots ? `this server is at ${busy} of at most ${slots}` : "the workers are other processes"}.
       </p>
       {jobs.length > 0 && (

@@ -59,17 +59,17 @@ export interface components {
             version: string;
             license: string;
             description: string;
-            /** @description Models to choose from, where there are several. */
+            /** @description Models to choose from, if there are several. */
             models: components["schemas"]["stemtube.analysis.v1.BackendModel"][];
             availability: components["schemas"]["stemtube.common.v1.Availability"];
-            /** @description What "auto" means here at present. */
+            /** @description Whether "auto" means this one now. */
             default: boolean;
         };
         "stemtube.analysis.v1.BackendModel": {
             name: string;
             availability: components["schemas"]["stemtube.common.v1.Availability"];
             default: boolean;
-            /** @description Lyrics: the languages that it knows, as PartRequest.language has them. */
+            /** @description Lyrics: the languages that the model knows, as in PartRequest.language. */
             languages: string[];
         };
         "stemtube.analysis.v1.Beat": {
@@ -77,7 +77,7 @@ export interface components {
             time: number;
             /**
              * Format: int32
-             * @description Place in the bar, counted from 1 (the downbeat); 0 if bars were not found.
+             * @description Position in the bar, from 1 (the downbeat); 0 if bars were not found.
              */
             position: number;
         };
@@ -86,7 +86,7 @@ export interface components {
             time?: number;
             /**
              * Format: int32
-             * @description Place in the bar, counted from 1 (the downbeat); 0 if bars were not found.
+             * @description Position in the bar, from 1 (the downbeat); 0 if bars were not found.
              */
             position?: number;
         };
@@ -131,33 +131,33 @@ export interface components {
             chords?: components["schemas"]["stemtube.analysis.v1.ChordInput"][];
             madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
         };
-        /** @description The main key: the one that the song is in for most of the time, begins with and comes home to. */
+        /** @description The main key of a song, and the keys of its regions. */
         "stemtube.analysis.v1.Key": {
-            /** @description C, C#, Db …; empty if nothing tonal was found. */
+            /** @description C, C#, Db …; empty if no key was found. */
             tonic: string;
-            /** @description "major" or "minor"; empty with the tonic. */
+            /** @description "major" or "minor"; empty if no key was found. */
             mode: string;
             /** Format: double */
             confidence: number;
             madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
             /**
-             * @description Which key the song is in where; covers the whole track without gaps or overlaps. One where the key never changes;
-             *     none if nothing tonal was found, and in what was analysed before regions were known.
+             * @description The key at each time; together they cover the whole track without gaps or overlaps. A song that never changes its
+             *     key has one region. Empty if no key was found, and in results from before there were regions.
              */
             regions: components["schemas"]["stemtube.analysis.v1.KeyRegion"][];
         };
-        /** @description The main key: the one that the song is in for most of the time, begins with and comes home to. */
+        /** @description The main key of a song, and the keys of its regions. */
         "stemtube.analysis.v1.KeyInput": {
-            /** @description C, C#, Db …; empty if nothing tonal was found. */
+            /** @description C, C#, Db …; empty if no key was found. */
             tonic?: string;
-            /** @description "major" or "minor"; empty with the tonic. */
+            /** @description "major" or "minor"; empty if no key was found. */
             mode?: string;
             /** Format: double */
             confidence?: number;
             madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
             /**
-             * @description Which key the song is in where; covers the whole track without gaps or overlaps. One where the key never changes;
-             *     none if nothing tonal was found, and in what was analysed before regions were known.
+             * @description The key at each time; together they cover the whole track without gaps or overlaps. A song that never changes its
+             *     key has one region. Empty if no key was found, and in results from before there were regions.
              */
             regions?: components["schemas"]["stemtube.analysis.v1.KeyRegionInput"][];
         };
@@ -208,8 +208,8 @@ export interface components {
             lines: components["schemas"]["stemtube.analysis.v1.Line"][];
             madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
             /**
-             * @description Where the words are from: "heard", "given" by the user, "found" where others have written them down; the times are
-             *     the audio's. Empty in lyrics from before this was kept.
+             * @description The source of the words: "heard" in the audio, "given" by the user, or "found" on a lyrics site. The times always
+             *     come from the audio. Empty in results from before there was this field.
              */
             wordsFrom: string;
         };
@@ -219,8 +219,8 @@ export interface components {
             lines?: components["schemas"]["stemtube.analysis.v1.LineInput"][];
             madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
             /**
-             * @description Where the words are from: "heard", "given" by the user, "found" where others have written them down; the times are
-             *     the audio's. Empty in lyrics from before this was kept.
+             * @description The source of the words: "heard" in the audio, "given" by the user, or "found" on a lyrics site. The times always
+             *     come from the audio. Empty in results from before there was this field.
              */
             wordsFrom?: string;
         };
@@ -279,7 +279,7 @@ export interface components {
             bpm: number;
             /** Format: double */
             confidence: number;
-            /** @description The tempo around every fourth beat where it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
             curve: components["schemas"]["stemtube.analysis.v1.TempoPoint"][];
         };
         "stemtube.analysis.v1.TempoInput": {
@@ -290,7 +290,7 @@ export interface components {
             bpm?: number;
             /** Format: double */
             confidence?: number;
-            /** @description The tempo around every fourth beat where it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
             curve?: components["schemas"]["stemtube.analysis.v1.TempoPointInput"][];
         };
         "stemtube.analysis.v1.TempoPoint": {
@@ -328,8 +328,8 @@ export interface components {
             id: string;
             name: string;
             /**
-             * @description read (what changes nothing), write (everything else that a user can do), admin (what only admins can do, besides
-             *     read or write).
+             * @description "read": calls that change nothing. "write": everything else that a user can do. "admin": calls for admins only, in
+             *     addition to read or write.
              */
             scopes: string[];
             /** Format: date-time */
@@ -343,12 +343,12 @@ export interface components {
             lastUseTime?: string;
         };
         "stemtube.auth.v1.CreateApiTokenRequest": {
-            /** @description For people, up to 100 characters. */
+            /** @description A name for people to read, up to 100 characters. */
             name?: string;
             scopes?: string[];
             /** @description 90 days unless given; up to 366 days. */
             lifetime?: string;
-            /** @description The caller's. Needed unless the caller signed in a few minutes ago (5, unless the settings say otherwise). */
+            /** @description The caller's password. Needed unless the caller signed in a few minutes ago (5, unless the settings say otherwise). */
             password?: string;
         };
         "stemtube.auth.v1.CreateApiTokenResponse": {
@@ -393,9 +393,9 @@ export interface components {
             user: components["schemas"]["stemtube.auth.v1.User"];
         };
         "stemtube.auth.v1.GetRegistrationResponse": {
-            /** @description Everybody can register. */
+            /** @description Anybody can register. */
             open: boolean;
-            /** @description Everybody who has an invitation can register. */
+            /** @description Anybody who has an invitation can register. */
             byInvitation: boolean;
         };
         /** @description An invitation, without its code. */
@@ -429,7 +429,10 @@ export interface components {
             oneTimePassword: string;
         };
         "stemtube.auth.v1.RotateSigningKeyRequest": {
-            /** @description The older keys have leaked: withdraws them at once. All access tokens become invalid; clients refresh theirs. */
+            /**
+             * @description Withdraws the older keys at once, because they have leaked. All access tokens become invalid; clients refresh
+             *     theirs.
+             */
             withdrawOlder?: boolean;
         };
         "stemtube.auth.v1.RotateSigningKeyResponse": {
@@ -450,7 +453,7 @@ export interface components {
             address: string;
             /** @description Program that the user signed in with: a browser's User-Agent. */
             client: string;
-            /** @description It is the session that asks. */
+            /** @description Whether it is the session that makes this call. */
             current: boolean;
         };
         "stemtube.auth.v1.UpdateUserResponse": {
@@ -464,45 +467,45 @@ export interface components {
             createTime?: string;
             /** @description Empty if none is known. */
             email: string;
-            /** @description Cannot sign in. */
+            /** @description Whether the user cannot sign in. */
             disabled: boolean;
-            /** @description The password is a one-time password: it only lets the user choose another. */
+            /** @description Whether the password is a one-time password, with which the user can only choose another one. */
             mustChangePassword: boolean;
         };
-        /** @description Something that can be chosen here: a separation model or an analysis backend. */
+        /** @description Whether a separation model or an analysis backend can be used here. */
         "stemtube.common.v1.Availability": {
-            /** @description It can be used now, or its weights can be fetched. */
+            /** @description Whether it can be used: its weights are here, or can be fetched. */
             available: boolean;
-            /** @description Why not, and what to do about it, when not available. */
+            /** @description If it is not available: why, and what to do about it. */
             unavailableReason: string;
-            /** @description Its weights are here. */
+            /** @description Whether its weights are here. */
             present: boolean;
             /**
              * Format: int64
-             * @description Of its weights on disk; 0 while they are not here, or where they are part of a package's code.
+             * @description Size of its weights on disk; 0 while they are not here, or if they are part of a Python package.
              */
             sizeBytes: string;
         };
-        /** @description What made a result. */
+        /** @description The backend and model that made a result. */
         "stemtube.common.v1.Provenance": {
             /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
             backend: string;
-            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            /** @description The backend's model, such as "tiny.en" or "htdemucs"; empty if the backend has just one. */
             model: string;
-            /** @description Version of code and weights; results of different versions are never mixed up. */
+            /** @description Version of the code and the weights. Results of different versions are never mixed. */
             version: string;
-            /** @description Set when "auto" could not have its first choice: which one, and why, for a person to read. */
+            /** @description Set if "auto" could not use its first choice: names that and says why, for people. */
             substitution: string;
         };
-        /** @description What made a result. */
+        /** @description The backend and model that made a result. */
         "stemtube.common.v1.ProvenanceInput": {
             /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
             backend?: string;
-            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            /** @description The backend's model, such as "tiny.en" or "htdemucs"; empty if the backend has just one. */
             model?: string;
-            /** @description Version of code and weights; results of different versions are never mixed up. */
+            /** @description Version of the code and the weights. Results of different versions are never mixed. */
             version?: string;
-            /** @description Set when "auto" could not have its first choice: which one, and why, for a person to read. */
+            /** @description Set if "auto" could not use its first choice: names that and says why, for people. */
             substitution?: string;
         };
         "stemtube.download.v1.AddPlaylistTracksResponse": {
@@ -515,11 +518,11 @@ export interface components {
             backend?: string;
             /** @description A model of that backend, or "auto" (also when empty). */
             model?: string;
-            /** @description Lyrics: ISO 639-1; empty to detect it. */
+            /** @description Lyrics: an ISO 639-1 code; empty to detect the language. */
             language?: string;
             /**
-             * @description Lyrics: the known words, line by line, at most 20000 characters. Their times are found in the audio; no other words
-             *     are recognised.
+             * @description Lyrics: the known words, line by line, at most 20000 characters. They are aligned with the audio, and no other
+             *     words are recognised.
              */
             text?: string;
         };
@@ -535,8 +538,8 @@ export interface components {
         "stemtube.download.v1.CleanupReport": {
             /**
              * Format: int64
-             * @description Objects that no record needs and that are too old to belong to running work. Those that cannot be made again are
-             *     moved to the trash of the store for some weeks.
+             * @description Objects that no record needs, and that are too old to belong to running work. Objects that cannot be made again are
+             *     moved to the store's trash for some weeks.
              */
             objectCount: string;
             /** Format: int64 */
@@ -545,43 +548,42 @@ export interface components {
             objects: string[];
             /**
              * Format: int64
-             * @description Records whose object has been missing for a long time: stems, which are dropped, so that they can be made again,
-             *     and tracks without their original, which keep everything else; a link's original is fetched again on the next
-             *     request.
+             * @description Records whose object has been missing for a long time. Stems are dropped, so that they can be made again. Tracks
+             *     lose only their original; that of a link is fetched again on the next request.
              */
             recordCount: string;
             /** @description Some of them: track id, and the key of the missing object. */
             records: string[];
             /**
              * Format: int64
-             * @description Tracks that no user has any more after their grace period.
+             * @description Tracks that no user has any more, because their grace period has ended.
              */
             expiredTrackCount: string;
             /**
              * Format: int64
-             * @description Records whose object is missing and that are kept for now. Nothing is lost if the object comes back.
+             * @description Records that are kept for now although their object is missing. Nothing is lost if the object comes back.
              */
             missingCount: string;
-            /** @description Some of them: track id, the key of the missing object, and since when it is missing. */
+            /** @description Some of them: track id, the key of the missing object, and the time since when it has been missing. */
             missing: string[];
             /**
              * Format: int64
-             * @description Objects that have been without a record for too short a time to be removed.
+             * @description Objects that no record needs, but not for long enough to be removed.
              */
             waitingCount: string;
             /**
              * Format: int64
-             * @description Objects of object_count that were moved to the trash.
+             * @description How many objects of object_count were moved to the trash.
              */
             trashedCount: string;
             /**
              * Format: int64
-             * @description Objects that a record needed and that were taken out of the trash.
+             * @description Objects that were taken out of the trash because a record needed them.
              */
             restoredCount: string;
             /**
              * Format: int64
-             * @description Originals whose bytes differ from those that arrived, and keys of some of them. They are not removed.
+             * @description Originals whose bytes have changed since they arrived, and keys of some of them. They are not removed.
              */
             damagedCount: string;
             damaged: string[];
@@ -600,7 +602,7 @@ export interface components {
             playlist: components["schemas"]["stemtube.download.v1.Playlist"];
         };
         "stemtube.download.v1.CreateTrackRequest": {
-            /** @description Chosen by the caller, a UUID; the same request again gives the same track and job. Optional. */
+            /** @description A UUID that the caller chooses; the same request again gives the same track and job. Optional. */
             requestId?: string;
             url?: string;
             options?: components["schemas"]["stemtube.download.v1.ProcessingOptions"];
@@ -618,9 +620,9 @@ export interface components {
             cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
         };
         "stemtube.download.v1.GetFetchingResponse": {
-            /** @description Of yt-dlp. */
+            /** @description Version of yt-dlp. */
             version: string;
-            /** @description The runtime for YouTube's JavaScript challenges. */
+            /** @description Whether the JavaScript runtime that solves YouTube's challenges is here. */
             javascript: components["schemas"]["stemtube.common.v1.Availability"];
         };
         "stemtube.download.v1.GetJobResponse": {
@@ -646,7 +648,7 @@ export interface components {
             stemCount: string;
             /** Format: int64 */
             playlistCount: string;
-            /** @description The objects in the store, by kind, as they were last counted; empty before the first count. */
+            /** @description The objects in the store by kind, when they were last counted; empty before the first count. */
             storage: components["schemas"]["stemtube.download.v1.StoredKind"][];
             /**
              * Format: date-time
@@ -665,8 +667,8 @@ export interface components {
             usedBytes: string;
             /**
              * Format: int64
-             * @description 0: no limit. Room is reserved before bytes are stored, so uploads and jobs of the caller stay below the quota. What
-             *     an admin imports, and what other users make of a track that the caller has too, can exceed it.
+             * @description 0: no limit. Room is reserved before bytes are stored, so uploads and jobs of the caller stay below the quota.
+             *     Imports by an admin, and results that other users make for a shared track, can exceed it.
              */
             quotaBytes: string;
             /** Format: int64 */
@@ -700,15 +702,15 @@ export interface components {
             nextPageToken: string;
         };
         "stemtube.download.v1.ListUserStorageResponse": {
-            /** @description One entry for each user who has tracks, or a quota of their own. */
+            /** @description One entry for each user who has tracks or an individual quota. */
             users: components["schemas"]["stemtube.download.v1.UserStorage"][];
         };
-        /** @description Stems whose beginning can be heard while the rest is computed. */
+        /** @description Stems whose beginning can be played while the rest is computed. */
         "stemtube.download.v1.LiveSeparation": {
             stems: components["schemas"]["stemtube.download.v1.LiveStem"][];
             /**
              * Format: double
-             * @description How many seconds of them are there.
+             * @description How many seconds of each can be played.
              */
             readySeconds: number;
         };
@@ -716,8 +718,8 @@ export interface components {
         "stemtube.download.v1.LiveStem": {
             name: string;
             /**
-             * @description Path below the gateway's address of an HLS-like playlist (m3u8) of FLAC files that join without a gap. It grows;
-             *     once the stems are complete it is gone (404), and they are among the track's.
+             * @description Path below the gateway's address of an HLS-like playlist (m3u8) of FLAC files, to be played without a gap. It
+             *     grows. When the stems are complete, it no longer exists (404), and the track has the stems.
              */
             playlist: string;
         };
@@ -730,13 +732,13 @@ export interface components {
         /** @description A fault of a file in the object store. */
         "stemtube.download.v1.ObjectFault": {
             /**
-             * @description OBJECT_MISSING: the file is not in the store. The fault goes when the file comes back. If it does not for some
-             *     weeks, the track keeps everything else, and an upload of the same file repairs it.
-             *     OBJECT_DAMAGED: the bytes differ from those that arrived. The file is not given out (reason ORIGINAL_DAMAGED); an
-             *     upload of the same file repairs it.
+             * @description OBJECT_MISSING: the file is not in the store. The fault ends when the file comes back. If it stays missing for some
+             *     weeks, the track loses its original and keeps everything else; uploading the same file repairs it.
+             *     OBJECT_DAMAGED: the bytes have changed since they arrived. The file is not served (reason ORIGINAL_DAMAGED);
+             *     uploading the same file repairs it.
              */
             reason: string;
-            /** @description For a person. */
+            /** @description A message for people. */
             message: string;
             /** Format: date-time */
             since?: string;
@@ -746,10 +748,10 @@ export interface components {
             part: components["schemas"]["stemtube.analysis.v1.Part"];
             /** Format: date-time */
             editTime: string;
-            /** @description The part was computed again after the edit. */
+            /** @description Whether the part was computed again after the edit. */
             computedSince: boolean;
         };
-        /** @description Tracks of one user in an order, each of them once. */
+        /** @description Ordered tracks of one user, each at most once. */
         "stemtube.download.v1.Playlist": {
             id: string;
             name: string;
@@ -760,7 +762,7 @@ export interface components {
             changeTime: string;
             /**
              * Format: int64
-             * @description Another number after every change of the playlist.
+             * @description A number that differs after every change of the playlist.
              */
             revision: string;
             /** Format: int32 */
@@ -772,7 +774,7 @@ export interface components {
             job: components["schemas"]["stemtube.download.v1.TrackJob"];
         };
         /**
-         * @description The parts to make of a track. Without this message, or without separations and analyses in it, everything is made,
+         * @description The parts to make for a track. If this message is absent, or has neither separations nor analyses, everything is made
          *     with "auto" choices.
          */
         "stemtube.download.v1.ProcessingOptions": {
@@ -780,7 +782,7 @@ export interface components {
             separations?: components["schemas"]["stemtube.download.v1.SeparationChoice"][];
             /** @description Each part at most once. */
             analyses?: components["schemas"]["stemtube.download.v1.AnalysisChoice"][];
-            /** @description Batch for a whole folder or playlist that nobody waits for: it lets interactive work of all users go first. */
+            /** @description Batch is for many tracks at once that nobody waits for. Interactive work of all users goes first. */
             priority?: components["schemas"]["stemtube.job.v1.Priority"];
         };
         "stemtube.download.v1.RestoreTrackResponse": {
@@ -802,27 +804,27 @@ export interface components {
             /** @description A name from ListModels, or "auto" (also when empty). */
             model?: string;
             /**
-             * @description Stems wanted; empty means all that the model gives. "no_vocals" (and so for every stem) is everything but that
-             *     stem: two stems are vocals and no_vocals, karaoke is no_vocals alone.
+             * @description The wanted stems; empty for all stems of the model. "no_NAME" is the mix without that stem: "vocals" and
+             *     "no_vocals" split a song in two, "no_vocals" alone is for karaoke.
              */
             stems?: string[];
             quality?: components["schemas"]["stemtube.separation.v1.Quality"];
-            /** @description How the no_ stems are made. */
+            /** @description How "no_NAME" stems are made. */
             rest?: components["schemas"]["stemtube.separation.v1.Rest"];
             /**
              * Format: int32
-             * @description In place of the values that belong to the quality, see CreateSeparationRequest.
+             * @description Replace the values of the quality, see CreateSeparationRequest.
              */
             shifts?: number;
             /** Format: double */
             overlap?: number;
         };
         "stemtube.download.v1.SetUserQuotaResponse": Record<string, never>;
-        /** @description The end of the unfinished jobs with which a stream of events begins. */
+        /** @description Follows the unfinished jobs at the beginning of a stream of events. */
         "stemtube.download.v1.SnapshotEnd": Record<string, never>;
-        /** @description A song or list on the web. Fields that its site does not tell are empty. */
+        /** @description A song or a list of songs on the web. Facts that the site does not give are empty. */
         "stemtube.download.v1.Song": {
-            /** @description For CreateTrack. */
+            /** @description The link, for CreateTrack. */
             url: string;
             title: string;
             artist: string;
@@ -843,7 +845,7 @@ export interface components {
         };
         /** @description All objects of one kind. */
         "stemtube.download.v1.StoredKind": {
-            /** @description originals, stems, peaks, derived (stems and originals in other formats), uploads (unfinished). */
+            /** @description originals, stems, peaks, covers, derived (stems and originals in other formats), uploads (unfinished), trash. */
             kind: string;
             /** Format: int64 */
             objectCount: string;
@@ -883,13 +885,13 @@ export interface components {
             sections: components["schemas"]["stemtube.analysis.v1.Section"][];
             lyrics?: components["schemas"]["stemtube.analysis.v1.Lyrics"];
             stems: components["schemas"]["stemtube.download.v1.TrackStem"][];
-            /** @description By part, the backend and model that made it: beats, chords, structure. Key, lyrics and stems have it in themselves. */
+            /** @description By part, the backend and model that made it: beats, chords, structure. Key, lyrics and stems have their own field. */
             madeBy: {
                 [key: string]: components["schemas"]["stemtube.common.v1.Provenance"];
             };
             /** @description Path below the gateway's address of a picture (JPEG, PNG or WebP); empty if there is none. */
             cover: string;
-            /** @description The site of the link, and the licence that it states; empty if unknown. */
+            /** @description The site of the link, and the licence that the site states; empty if unknown. */
             source: string;
             license: string;
             /** @description The title and artist before the caller's changes. */
@@ -901,7 +903,7 @@ export interface components {
             edits: components["schemas"]["stemtube.download.v1.PartEdit"][];
             /**
              * Format: date-time
-             * @description When the caller deleted it; absent unless so.
+             * @description When the caller deleted it; absent if it is not deleted.
              */
             deleteTime?: string;
             /**
@@ -909,7 +911,7 @@ export interface components {
              * @description Time in seconds at which the first whole bar begins; 0 if bars were not found.
              */
             firstDownbeat: number;
-            /** @description The parts that the caller has an own version of, in place of the shared one (see TrackService). */
+            /** @description The parts of which the caller has an own version instead of the shared one (see TrackService). */
             ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
             /** @description A fault of the original's file; absent if there is none. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
@@ -917,14 +919,14 @@ export interface components {
         /** @description A track has a new result. */
         "stemtube.download.v1.TrackChanged": {
             trackId: string;
-            /** @description Name of the part that is new, as in TrackJobPart. */
+            /** @description Name of the new part, as in TrackJobPart. */
             part: string;
         };
         /** @description A list of tracks, which may be empty. */
         "stemtube.download.v1.TrackIds": {
             trackIds?: string[];
         };
-        /** @description The job of one track: fetching or reading its audio, and each part that is made of it. */
+        /** @description The job of one track: it fetches or reads the audio, and makes parts. */
         "stemtube.download.v1.TrackJob": {
             job: components["schemas"]["stemtube.job.v1.Job"];
             trackId: string;
@@ -933,8 +935,8 @@ export interface components {
         /** @description The state of one part of a job. */
         "stemtube.download.v1.TrackJobPart": {
             /**
-             * @description acquire, separation, or a part of the analysis (PART_BEATS is beats); if a job has several separations, the later
-             *     ones are separation:2 and so on.
+             * @description acquire, separation, or a part of the analysis (PART_BEATS is beats). Further separations of the same job are
+             *     separation:2 and so on.
              */
             name: string;
             state: components["schemas"]["stemtube.job.v1.JobState"];
@@ -943,22 +945,22 @@ export interface components {
              * @description In [0, 1].
              */
             progress: number;
-            /** @description A stable name of the present step, such as "separating"; empty unless the part waits or runs. */
+            /** @description A stable name of the current step, such as "separating"; empty unless the part waits or runs. */
             stage: string;
             /** @description Expected time to the end; absent while unknown. */
             eta?: string;
             /**
              * Format: int32
-             * @description Place in the queue of the service that makes the part, 1 for the next to start; 0 unless it waits there.
+             * @description Position in the queue of the service that makes the part, 1 for the next to start; 0 unless it waits there.
              */
             queuePosition: number;
             /** @description Set when the part has failed. */
             error?: components["schemas"]["stemtube.job.v1.JobError"];
-            /** @description Stems of a running separation that can be heard already. */
+            /** @description The stems of a running separation that can be played already. */
             live?: components["schemas"]["stemtube.download.v1.LiveSeparation"];
             /**
              * Format: double
-             * @description Speed of a link that is being fetched; 0 if unknown.
+             * @description Speed at which a link is fetched; 0 if unknown.
              */
             bytesPerSecond: number;
         };
@@ -975,7 +977,7 @@ export interface components {
             durationSeconds: number;
             /** Format: int32 */
             sampleRateHz: number;
-            /** @description There is nothing to be heard in it. */
+            /** @description Whether nothing can be heard in it. */
             silent: boolean;
             /** @description Paths below the gateway's address: the stem (add ?format=wav, mp3, m4a, opus or flac), and its waveform peaks. */
             audio: string;
@@ -983,10 +985,10 @@ export interface components {
             madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
             /**
              * Format: double
-             * @description All stems of a separation were multiplied by this one factor so that none clips; 1 unless one would.
+             * @description All stems of a separation are multiplied by this factor, so that none clips; 1 if none would.
              */
             gain: number;
-            /** @description The caller's own version: other users who have the track do not see it. */
+            /** @description Whether it is the caller's own version, which other users of the track do not see. */
             own: boolean;
             /** @description A fault of its file; absent if there is none. A stem whose file is missing can be made again. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
@@ -1012,10 +1014,10 @@ export interface components {
             metadata: string;
             /**
              * Format: date-time
-             * @description When the upload is removed, unless more bytes arrive.
+             * @description When the upload is removed if no more bytes arrive.
              */
             expireTime?: string;
-            /** @description The track and job of a complete upload; empty before. */
+            /** @description The track and job of a complete upload; empty until then. */
             trackId: string;
             jobId: string;
         };
@@ -1034,9 +1036,9 @@ export interface components {
             trackCount: string;
         };
         "stemtube.download.v1.WatchEventsResponse": {
-            /** @description A job as it is now. */
+            /** @description The current state of a job. */
             job?: components["schemas"]["stemtube.download.v1.TrackJob"];
-            /** @description Something of this track is new: fetch it again. */
+            /** @description This track has a new result: fetch the track again. */
             trackChanged?: components["schemas"]["stemtube.download.v1.TrackChanged"];
             /** @description All unfinished jobs have been sent. Changes follow. */
             snapshotEnd?: components["schemas"]["stemtube.download.v1.SnapshotEnd"];
@@ -1044,7 +1046,7 @@ export interface components {
         "stemtube.download.v1.WatchJobResponse": {
             job: components["schemas"]["stemtube.download.v1.TrackJob"];
         };
-        /** @description A piece of durable work, of the same shape in every service. */
+        /** @description A job. It survives restarts of its service, and has the same fields in every service. */
         "stemtube.job.v1.Job": {
             id: string;
             /** @description "separation", "analysis", "track". */
@@ -1052,22 +1054,22 @@ export interface components {
             state: components["schemas"]["stemtube.job.v1.JobState"];
             /**
              * Format: double
-             * @description In [0, 1], never falls while the job runs.
+             * @description In [0, 1]; it never falls while the job runs.
              */
             progress: number;
-            /** @description What it does now, a stable name such as "separating". */
+            /** @description A stable name of the current step, such as "separating". */
             stage: string;
-            /** @description Expected time to the end, from the speed measured so far; absent while unknown. */
+            /** @description Expected time to the end, from the speed so far; absent while unknown. */
             eta?: string;
             /**
              * Format: int32
-             * @description Place in the queue, 1 for the next to start; 0 unless queued, and while it waits for its next attempt. Of jobs that
-             *     wait because their user has enough running, the user's own alone are before it.
+             * @description Position in the queue, 1 for the next to start; 0 unless queued, and while it waits for its next attempt. If it
+             *     waits because its user has enough jobs running, only jobs of this user are counted before it.
              */
             queuePosition: number;
             /**
              * Format: int32
-             * @description How often the work was started, 1 for the first run.
+             * @description How often the job was started, 1 for the first run.
              */
             attempts: number;
             /** @description Set when state is FAILED. */
@@ -1080,54 +1082,54 @@ export interface components {
             endTime?: string;
             /**
              * Format: date-time
-             * @description When it is tried again, set while it is queued after an attempt that failed for a while.
+             * @description Time of the next attempt; set while the job is queued after an attempt with a temporary error.
              */
             nextAttemptTime?: string;
             /** @description Why that attempt failed; set with next_attempt_time. */
             lastError?: components["schemas"]["stemtube.job.v1.JobError"];
         };
-        /** @description Why the work failed. Errors of the submission are gRPC statuses instead. */
+        /** @description Why a job failed. Errors of its submission are gRPC statuses instead. */
         "stemtube.job.v1.JobError": {
             /**
              * Format: int32
              * @description A google.rpc.Code.
              */
             code: number;
-            /** @description Stable, for programs: NOT_AUDIO, TOO_LONG, WEIGHTS_MISSING … */
+            /** @description A stable name, for programs: NOT_AUDIO, TOO_LONG, WEIGHTS_MISSING … */
             reason: string;
-            /** @description For a person. */
+            /** @description A message for people. */
             message: string;
-            /** @description The same request may succeed later. */
+            /** @description Whether the same request may succeed later. */
             retryable: boolean;
         };
         /** @enum {string} */
         "stemtube.job.v1.JobState": "JOB_STATE_UNSPECIFIED" | "JOB_STATE_QUEUED" | "JOB_STATE_RUNNING" | "JOB_STATE_SUCCEEDED" | "JOB_STATE_FAILED" | "JOB_STATE_CANCELLED";
         /**
-         * @description Which work goes first.
+         * @description Which jobs start first.
          * @enum {string}
          */
         "stemtube.job.v1.Priority": "PRIORITY_UNSPECIFIED" | "PRIORITY_INTERACTIVE" | "PRIORITY_BATCH";
         "stemtube.operations.v1.GetWorkResponse": {
             /**
              * Format: int32
-             * @description Jobs of all processes that wait, and that run.
+             * @description The number of queued and running jobs of all processes.
              */
-            waiting: number;
+            queued: number;
             /** Format: int32 */
             running: number;
             /**
              * Format: double
-             * @description For how long the oldest has waited.
+             * @description How long the oldest queued job has waited.
              */
             oldestSeconds: number;
             /**
              * Format: int32
-             * @description Jobs that this process can do at a time, 0 if others do the work; and those that it is at.
+             * @description Jobs that this process can run at a time (0 if only others run jobs), and those that it runs now.
              */
             slots: number;
             /** Format: int32 */
             busy: number;
-            /** @description Unfinished jobs, those that run first; 200 at most. */
+            /** @description The unfinished jobs, running ones first; 200 at most. */
             jobs: components["schemas"]["stemtube.operations.v1.WorkItem"][];
         };
         "stemtube.operations.v1.ListLogRecordsResponse": {
@@ -1137,9 +1139,8 @@ export interface components {
             /** Format: date-time */
             time: string;
             level: string;
-            /** @description What happened. */
             event: string;
-            /** @description What else is known, secrets left out. */
+            /** @description The record's other fields, without secrets. */
             fields: {
                 [key: string]: string;
             };
@@ -1153,7 +1154,7 @@ export interface components {
         };
         "stemtube.operations.v1.WorkItem": {
             job: components["schemas"]["stemtube.job.v1.Job"];
-            /** @description Whom it is for; empty for the library's own. */
+            /** @description The job's user; empty for the library's own jobs. */
             userId: string;
         };
         "stemtube.separation.v1.ListModelsResponse": {
@@ -1165,12 +1166,15 @@ export interface components {
             license: string;
             version: string;
             availability: components["schemas"]["stemtube.common.v1.Availability"];
-            /** @description What "auto" means here at present. */
+            /** @description Whether "auto" means this one now. */
             default: boolean;
         };
         /** @enum {string} */
         "stemtube.separation.v1.Quality": "QUALITY_UNSPECIFIED" | "QUALITY_FAST" | "QUALITY_BALANCED" | "QUALITY_BEST";
-        /** @enum {string} */
+        /**
+         * @description How a "no_NAME" stem is made.
+         * @enum {string}
+         */
         "stemtube.separation.v1.Rest": "REST_UNSPECIFIED" | "REST_SUM" | "REST_MINUS";
     };
     responses: {

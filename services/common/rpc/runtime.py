@@ -83,7 +83,7 @@ async def work_of(jobs: JobQueue) -> operations_pb2.GetWorkResponse:
     backlog = await asyncio.to_thread(jobs.look)
     records = sorted(await jobs.unfinished(), key=lambda record: (record.state != "running", record.queue_position))
     return operations_pb2.GetWorkResponse(
-        waiting=backlog.queued,
+        queued=backlog.queued,
         running=backlog.running,
         oldest_seconds=backlog.oldest_seconds,
         slots=jobs.slots,

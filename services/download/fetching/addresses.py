@@ -1,4 +1,4 @@
-"""Which links may be fetched."""
+"""Checks which links may be fetched."""
 
 import asyncio
 import ipaddress
@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from services.common.errors import InvalidInputError
 
 MAX_URL, MAX_HOST = 2000, 253
-# As names are looked up; the underscore is not a host's by RFC 1123, but there are such sites.
+# RFC 1123 does not allow an underscore in a host, but such sites exist.
 HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -21,13 +21,17 @@ YOUTUBE = re.compile(
 
 
 async def check_link(url: str, allowed_hosts: Collection[str]) -> str:
-    """A link in its normal form, if it may be fetched: http(s) on the usual ports of a public host.
+    """Normalises a link that may be fetched: http(s) on the usual ports of a public host.
 
-    All addresses of one video on YouTube have one form. What a link leads to is checked again when it is fetched.
+    All addresses of a YouTube video give the same link. The addresses that a link leads to are checked again when it is
+    fetched.
 
     Args:
-        url: as the user gave it.
+        url: the link as the user gave it.
         allowed_hosts: host names for which only the scheme is checked.
+
+    Returns:
+        The link in its normal form.
 
     Raises:
         InvalidInputError: reason BAD_URL.
@@ -50,7 +54,7 @@ async def check_link(url: str, allowed_hosts: Collection[str]) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of an http(s) address without a user; ValueError if it is something else."""
+    """Splits an http(s) address without a user name; raises ValueError for anything else."""
     if len(url) > MAX_URL or not url.isprintable():
         raise ValueError("too long, or with control characters")
     parts = urlsplit(url)
@@ -60,19 +64,19 @@ def _split(url: str) -> SplitResult:
 
 
 def _host(parts: SplitResult) -> str:
-    """A host in lower case without the root's dot; ValueError if it is no name or address of one."""
+    """Returns the host in lower case without a final dot; raises ValueError if it is neither a name nor an address."""
     host = (parts.hostname or "").lower().removesuffix(".")
     if parts.netloc.startswith("[") and "%" not in host:
         return ipaddress.IPv6Address(host).compressed
-    # UnicodeError, of an empty or too long label, is a ValueError.
+    # A label that is empty or too long raises UnicodeError, which is a ValueError.
     name = host.encode("idna").decode()
     if len(name) > MAX_HOST or not HOST.fullmatch(name):
-        raise ValueError("no name of a host")
+        raise ValueError("not a host name")
     return host
 
 
 async def _is_public(host: str) -> bool:
-    """Whether no address of a host is private; a name that cannot be looked up is left to the fetching to report."""
+    """Whether all addresses of a host are public. An unknown name passes: fetching it reports the error."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -81,9 +85,9 @@ async def _is_public(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as a number, leads to the internet and to one host there.
+    """Whether a numeric IP address is a public unicast address.
 
-    An IPv6 address that stands for an IPv4 one, for a translator or a tunnel on the way, is as public as that.
+    An IPv6 address that embeds an IPv4 address, for a translator or a tunnel, is public if that one is.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):

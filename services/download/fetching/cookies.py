@@ -1,8 +1,8 @@
-"""The operator's cookies: for whom they are used, and for which sites.
+"""The operator's cookies: which users' requests use them, and for which sites.
 
-A user whom they serve can reach what the operator can. So by default they serve nobody; a setting names who may fetch,
-and another who may search and look up, with them. They go to hosts that are named, and nowhere else. What they bring is
-the requester's own: neither a link's shared track nor the shared answers of look-ups hold any of it.
+With the cookies a user can access everything that the operator can. So by default they are not used. One setting says
+whose links are fetched with them, another whose searches and look-ups use them. They are sent only to hosts that the
+settings name. The results belong to the requester alone, and never become part of a shared track or a shared answer.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ Use = Literal["fetches", "lookups"]
 
 
 class CookieRules:
-    """Says when the operator's cookies are used."""
+    """Decides when the operator's cookies are used."""
 
     def __init__(self, section: DownloadSection) -> None:
         self._has_file = section.cookies_file is not None
@@ -32,32 +32,32 @@ class CookieRules:
         self._users = {"fetches": section.cookies_fetches, "lookups": section.cookies_lookups}
 
     def serve(self, caller: Identity, use: Use, url: str = f"https://{SEARCHED_HOST}") -> bool:
-        """Whether a caller's use of a link is with cookies."""
+        """Whether cookies are used when this caller fetches or looks up this link."""
         users = self._users[use]
         may = users == "everybody" or (users == "admins" and caller.admin)
         return self.allow(use, url) and may
 
     def allow(self, use: Use, url: str) -> bool:
-        """Whether the cookies are used for a link at all."""
+        """Whether cookies are used for this link for any user."""
         host = urlsplit(url).hostname or ""
         return self._has_file and self._users[use] != "nobody" and is_of(host, self._hosts)
 
     def warn(self) -> None:
-        """Tells the operator of cookies that serve nobody."""
+        """Logs a warning if the settings name a cookies file but never use it."""
         if self._has_file and not (self._hosts and set(self._users.values()) != {"nobody"}):
             log.warning("cookies are not used: set DOWNLOAD__COOKIES_HOSTS and DOWNLOAD__COOKIES_FETCHES")
 
 
 def is_of(host: str, hosts: tuple[str, ...]) -> bool:
-    """Whether a host is one of some, or below one of them."""
+    """Whether a host is one of `hosts`, or a subdomain of one."""
     host = host.lower().rstrip(".")
     return any(host == known or host.endswith(f".{known}") for known in (name.lower().strip(".") for name in hosts))
 
 
 def copy_cookies(source: Path, hosts: tuple[str, ...], to: Path) -> str:
-    """Copies the cookies of some hosts, in Netscape's format; the path of the copy.
+    """Copies the cookies of some hosts to a file in Netscape's format, and returns its path.
 
-    A site may set further ones, which yt-dlp writes there.
+    yt-dlp adds the cookies that sites set to the copy.
     """
     kept = []
     for line in source.read_text().splitlines(keepends=True):

@@ -1,4 +1,4 @@
-"""Fetching what a link leads to, in a child process of its own: a hang or crash costs that one job."""
+"""Fetches the audio of a link in a child process, so that a hang or crash affects only one job."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +16,25 @@ log = structlog.get_logger(__name__)
 
 
 class FetchWork:
-    """Fetches the best audio of a link, as it is, into a folder, and goes on with what lies there already."""
+    """Fetches the best audio of a link, unchanged, into a folder, and resumes a partial download that is there."""
 
     def __init__(self, settings: DownloadSettings) -> None:
         self._sites = Sites(settings)
         self._limits = settings.limits
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Fetches `{"url", "folder", "use_cookies"}`.
+        """Fetches a link.
+
+        Args:
+            task: `url`, `folder` and `use_cookies`.
+            report: called with the progress.
 
         Returns:
             `path` of the file, `title`, `artist`, `source`, `license`, and `cover`, the path of a picture or empty.
 
         Raises:
-            StemTubeError: see `Sites.downloader` and `Sites.check`, or larger than allowed (reason TOO_LARGE).
-            StoppedError: out of `report`.
+            StemTubeError: see `Sites.downloader` and `Sites.check`, or the file is too large (reason TOO_LARGE).
+            StoppedError: raised by `report`.
         """
         folder = Path(task["folder"])
 
@@ -54,7 +58,7 @@ class FetchWork:
             report("fetching", 0.0)
             found = downloader.process_ie_result(found, download=True)
             song = song_of(found)
-            if song.source == "Generic":  # a file somewhere; its site is in the link
+            if song.source == "Generic":  # yt-dlp's name for any site that it does not know
                 song = replace(song, source="")
             cover = self._picture(downloader, song, folder)
         return {
@@ -67,7 +71,7 @@ class FetchWork:
         }
 
     def _picture(self, downloader: Any, song: Song, folder: Path) -> str:
-        """Fetches a song's picture; whatever is wrong with it, the song is worth having without."""
+        """Fetches a song's picture and returns its path; empty if there is none or it cannot be used."""
         if not song.thumbnail:
             return ""
         from yt_dlp.utils import YoutubeDLError
@@ -76,7 +80,7 @@ class FetchWork:
             with downloader.urlopen(song.thumbnail) as answer:
                 data = answer.read(MAX_PICTURE_BYTES + 1)
         except (YoutubeDLError, OSError) as error:
-            log.info("no picture", detail=str(error))
+            log.info("the picture of a link cannot be fetched", detail=str(error))
             return ""
         if len(data) > MAX_PICTURE_BYTES or not picture_suffix(data):
             return ""

@@ -1,7 +1,7 @@
-"""Keeps this process from connecting to anything but public addresses, whatever a library in it is led to.
+"""Limits the connections of this process to public addresses, in every library that it uses.
 
-What is checked is the address that a socket connects to: after every redirect, and after a name was looked up, so that
-a name which leads elsewhere the second time (DNS rebinding) gains nothing.
+The guard checks the address that a socket connects to. So it also checks redirects, and names that resolve to another
+address the second time (DNS rebinding).
 """
 
 import socket
@@ -12,14 +12,17 @@ from services.download.fetching.addresses import PORTS, is_public
 
 
 class NotPublicError(OSError):
-    """A connection that was refused."""
+    """A connection was refused because its address is not public, or its port is not 80 or 443."""
 
 
 class Guard:
-    """Watches over all connections of this process, once it is installed.
+    """Checks all connections of this process once it is installed.
 
     Args:
-        allowed_hosts: names or addresses that may be reached although they are not public, on any port.
+        allowed_hosts: names or addresses that are allowed although they are not public, on any port.
+
+    Attributes:
+        refused: whether a connection was refused since this was last set to False.
     """
 
     def __init__(self, allowed_hosts: Collection[str]) -> None:
@@ -28,7 +31,7 @@ class Guard:
         self.refused = False
 
     def install(self) -> None:
-        """Begins; there is no end to it."""
+        """Replaces the functions of `socket` for the rest of this process."""
         look_up, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
 
         def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -48,7 +51,7 @@ class Guard:
         socket.socket.connect_ex = guarded_connect_ex  # type: ignore[method-assign, assignment]
 
     def _checked(self, connecting: socket.socket, address: Any) -> Any:
-        """The address to connect to, a name looked up, if it may be connected to."""
+        """Resolves the address and returns it with a numeric host; raises NotPublicError if it is not allowed."""
         if connecting.family not in (socket.AF_INET, socket.AF_INET6):
             return address
         host, port, *rest = address
@@ -56,7 +59,7 @@ class Guard:
         number = str(found[0][4][0])
         if number not in self._addresses and not (port in PORTS.values() and is_public(number)):
             self.refused = True
-            raise NotPublicError("the address is not public, or its port is not one of the web's")
+            raise NotPublicError("the address is not public, or its port is not 80 or 443")
         return (number, port, *rest)
 
 

@@ -1,4 +1,4 @@
-"""How a link becomes a track of a user's."""
+"""Makes tracks from links."""
 
 from collections.abc import Collection
 
@@ -18,7 +18,7 @@ class LinkAdder:
         library: the tracks.
         usage: the users' storage.
         admission: checks quotas and waiting jobs.
-        cookies: says whose links are fetched with the operator's cookies.
+        cookies: decides which links are fetched with the operator's cookies.
         allowed_hosts: hosts that links may lead to although they are not public.
     """
 
@@ -37,15 +37,18 @@ class LinkAdder:
         self._allowed_hosts = allowed_hosts
 
     async def checked(self, url: str) -> str:
-        """A link in its normal form.
+        """Normalises a link.
 
         Raises:
-            InvalidInputError: it may not be fetched (reason BAD_URL).
+            InvalidInputError: the link may not be fetched (reason BAD_URL).
         """
         return await check_link(url, self._allowed_hosts)
 
     async def add(self, caller: Identity, url: str) -> tuple[Track, bool]:
-        """Adds a checked link's track to the caller's, and tells whether it is fetched with the operator's cookies.
+        """Adds the track of a checked link to the caller's tracks.
+
+        Returns:
+            The track, and whether its link is fetched with the operator's cookies.
 
         Raises:
             LimitExceededError: the caller may not add more (reason QUOTA_EXCEEDED, TOO_MANY_JOBS).
@@ -54,7 +57,7 @@ class LinkAdder:
         use_cookies = self._cookies.serve(caller, "fetches", url)
         async with self._admission.room(user) as room:
             if not use_cookies:
-                # The audio of a link that others have is there already.
-                await room.settle(await self._usage.of_link(user, url))
+                # If other users have this link, its audio is there already and counts at once.
+                await room.set_size(await self._usage.of_link(user, url))
             track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
             return track, use_cookies

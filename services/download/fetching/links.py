@@ -1,4 +1,4 @@
-"""Fetches the audio of links, in turns, and goes on where an attempt broke off."""
+"""Fetches the audio of links. Users take turns, and an interrupted fetch is resumed."""
 
 import asyncio
 import shutil
@@ -17,7 +17,7 @@ from services.common.storage.pieces import pieces_of_file
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.fetcher import FetchWork
-from services.download.fetching.pace import moving
+from services.download.fetching.pace import fetch_time_limits
 from services.download.fetching.turns import FetchTurns, Turn
 from services.download.locks import Locks
 from services.download.tables import Track
@@ -28,19 +28,20 @@ from services.download.uploads.originals import Originals, copies_of
 
 ExpectRoom = Callable[[int], Awaitable[None]]
 OnWait = Callable[[], None]
-FETCHED = 0.8
-# A fetch that is tried again finds what was there; after this time nobody comes for it, or another process has.
+# The share of fetching in the progress; checking has the rest.
+FETCH_SHARE = 0.8
+# A retry resumes a partial download. After this time no retry comes, or another process has fetched the link.
 PARTIAL_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who wants a link fetched.
+    """The user who asks for a link.
 
     Args:
-        user: the id.
-        lane: 0 where somebody waits for it, 1 for batch work.
-        use_cookies: with the operator's cookies; see `services.download.fetching.cookies`.
+        user: the user's id.
+        lane: 0 for interactive work, 1 for batch work.
+        use_cookies: whether to use the operator's cookies; see `services.download.fetching.cookies`.
     """
 
     user: str
@@ -49,14 +50,14 @@ class Requester:
 
 
 class LinkFetcher:
-    """Takes links to checked originals in the object store.
+    """Fetches links, checks their audio, and stores it as originals.
 
     Args:
-        settings: of the process.
-        drafts: writes what was fetched into the object store.
+        settings: the process's settings.
+        drafts: writes fetched files into the object store.
         library: the tracks.
-        inspector: checks what was fetched.
-        originals: keeps it.
+        inspector: checks fetched files.
+        originals: stores checked files.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class LinkFetcher:
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
-        """Removes what was fetched in part."""
+        """Removes partial downloads."""
         await asyncio.to_thread(self._partial.cleanup)
 
     async def acquire(
@@ -91,29 +92,29 @@ class LinkFetcher:
         expect_room: ExpectRoom,
         reservation_id: str = "",
     ) -> str:
-        """A track's audio; a link's is fetched if it has not arrived yet, or is faulty, once for all who wait for it.
+        """Returns the key of a track's original, and fetches the link first if necessary.
+
+        A link is fetched if its audio has not arrived yet, or is missing or damaged. It is fetched once for all who
+        wait for it.
 
         Args:
-            track_id: whose it is.
-            requester: in whose turn it is fetched.
-            on_stage: called with what is being done and how much of it is done.
-            on_wait: called if others are fetched first.
-            expect_room: called with the bytes of what was fetched; raises if there is no room for them.
-            reservation_id: of the room, which the track takes.
-
-        Returns:
-            The key of the original.
+            track_id: the track's id.
+            requester: the user whose turn is used.
+            on_stage: called with the name of the current step and the fraction done, in [0, 1].
+            on_wait: called if other links are fetched first.
+            expect_room: called with the size of the fetched file in bytes; raises if there is no room for it.
+            reservation_id: the reservation of this room; it is released when the track has its audio.
 
         Raises:
-            StemTubeError: it cannot be fetched, or is not usable as a song.
+            StemTubeError: the link cannot be fetched, or is not usable as a song.
             LimitExceededError: there is no room for it (reason QUOTA_EXCEEDED).
-            UnavailableError: it took too long, or brought next to nothing (reason FETCH_TIMEOUT, FETCH_STALLED).
+            UnavailableError: fetching took too long, or stalled (reason FETCH_TIMEOUT, FETCH_STALLED).
             NotFoundError: the track was deleted (reason NO_SUCH_TRACK).
         """
         track, is_sound = await self._look(track_id)
         if is_sound:
             return track.audio_key
-        # The turn first: who waits for one must not keep others from fetching the same link in theirs.
+        # The turn comes before the lock: a user who waits for a turn must not block others who want the same link.
         async with self._turns.turn(requester.user, requester.lane, on_wait) as turn:
             on_stage("fetching", 0.0)
             async with self._fetching.of(track_id):
@@ -123,7 +124,7 @@ class LinkFetcher:
                 return await self._fetch(track, requester, turn, on_stage, expect_room, reservation_id)
 
     async def _look(self, track_id: str) -> tuple[Track, bool]:
-        """A track, and whether its audio is there. A link's is not if it is known to be missing or damaged."""
+        """Returns a track, and whether its audio can be used. That of a link cannot if it is missing or damaged."""
         data = await self._library.track(track_id)
         if data is None:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
@@ -140,26 +141,26 @@ class LinkFetcher:
         reservation_id: str,
     ) -> str:
         track_id, url = track.id, track.url
-        # Not for a track that others have, too.
+        # Cookies are never used for a shared track.
         use_cookies = requester.use_cookies and track.private_url is not None and self._cookies.allow("fetches", url)
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
-        # Where a transient error breaks off, the next attempt goes on.
+        # The next attempt resumes here after a transient error.
         folder = Path(self._partial.name) / track_id
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
         try:
             section = self._settings.download
-            async with moving(section.fetch_seconds, section.fetch_stall_seconds) as bytes_are_there:
+            async with fetch_time_limits(section.fetch_seconds, section.fetch_stall_seconds) as on_bytes:
 
                 def tell(stage: str, fraction: float, *, bytes_done: int = 0, **detail: Any) -> None:
-                    bytes_are_there(bytes_done)
-                    on_stage(stage, FETCHED * fraction, **detail)
+                    on_bytes(bytes_done)
+                    on_stage(stage, FETCH_SHARE * fraction, **detail)
 
                 found = await engine.run({"url": url, "folder": str(folder), "use_cookies": use_cookies}, tell)
             await engine.close()
             turn.end()
             path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
-            # A link does not tell how much there is behind it. What replaces a faulty object is counted already.
+            # The size is known only now. The replacement of a faulty original is counted already.
             if not track.audio_key:
                 await expect_room((await asyncio.to_thread(path.stat)).st_size)
             digest, _size = await self._drafts.put(draft, pieces_of_file(path), stored=True)
@@ -167,7 +168,7 @@ class LinkFetcher:
                 requester.user,
                 draft,
                 digest,
-                lambda stage, done: on_stage(stage, FETCHED + (1 - FETCHED) * done),
+                lambda stage, done: on_stage(stage, FETCH_SHARE + (1 - FETCH_SHARE) * done),
                 cover,
                 patient=True,
                 path=path,
@@ -193,22 +194,22 @@ class LinkFetcher:
             await asyncio.shield(engine.close())
             await asyncio.shield(self._originals.forget_draft(draft))
         await self.forget_partial(track_id)
-        # Not so if another process has fetched it too and was faster, or if the track was deleted.
+        # It is not the first if another process was faster, or if the track was deleted.
         return facts.audio_key if is_first else (await self._look(track_id))[0].audio_key
 
     async def forget_partial(self, track_id: str) -> None:
-        """Removes what has been fetched of a track so far."""
+        """Removes the partial download of a track."""
         await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
 
     async def forget_idle_partial(self, track_id: str) -> None:
-        """Removes what has been fetched of a track so far, unless it is being fetched now."""
+        """Removes the partial download of a track, unless the track is being fetched now."""
         lock = self._fetching.of(track_id)
         if not lock.locked():
             async with lock:
                 await self.forget_partial(track_id)
 
     async def forget_old_partials(self) -> None:
-        """Removes what has been fetched of tracks to which nobody has come back."""
+        """Removes partial downloads that no retry has resumed for `PARTIAL_SECONDS`."""
         old = time.time() - PARTIAL_SECONDS
         for folder in await asyncio.to_thread(lambda: list(Path(self._partial.name).iterdir())):
             if (await asyncio.to_thread(folder.stat)).st_mtime < old:

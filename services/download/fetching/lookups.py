@@ -1,4 +1,4 @@
-"""Searches and the details of links: asked of sites in child processes, and kept, so that sites are asked little."""
+"""Searches sites and looks up the details of links, in child processes. Answers are kept, to spare the sites."""
 
 import asyncio
 import hashlib
@@ -22,23 +22,28 @@ from services.download.tables import Lookup
 
 IDLE_SECONDS = 120.0
 WAITING, WAITING_PER_USER = 64, 4
-# The caller should hear of a site that hangs before it gives up by itself.
+# The answer that a site hangs must reach the caller before its deadline.
 SPARE_SECONDS = 3.0
 
 Answer = dict[str, Any]
 
 
 class LookupWork:
-    """Asks the sites, in a child process."""
+    """Searches and looks up links in a child process."""
 
     def __init__(self, settings: DownloadSettings) -> None:
         self._sites = Sites(settings)
 
     def __call__(self, task: dict[str, Any], report: Report) -> Answer:
-        """Answers `{"query", "count", "folder"}` or `{"url", "folder"}`; with `"cookies_of"`, with the cookies.
+        """Searches, or looks up a link.
+
+        Args:
+            task: `query`, `count` and `folder` for a search, `url` and `folder` for a link; with `cookies_of`, the
+                operator's cookies are used.
+            report: called once, at the start.
 
         Returns:
-            `song` (of a link) and `entries`, each a `Song` as JSON.
+            `entries`, and `song` for a link; each song is a `Song` as JSON.
 
         Raises:
             StemTubeError: see `Sites.downloader`.
@@ -53,7 +58,7 @@ class LookupWork:
 
 
 class Lookups:
-    """Answers questions from what is kept, or has them asked: several at a time, few of them one user's."""
+    """Answers searches and look-ups from the database or from the sites, within limits for all and for each user."""
 
     def __init__(self, settings: DownloadSettings, database: Database) -> None:
         self._database = database
@@ -75,18 +80,18 @@ class Lookups:
     async def search(
         self, user_id: str, query: str, count: int, seconds: float | None = None, *, use_cookies: bool = False
     ) -> Answer:
-        """Songs that match some words; see `LookupWork`.
+        """Searches for songs; see `LookupWork`.
 
         Args:
-            user_id: who asks.
-            query: the words.
-            count: of songs.
-            seconds: after which the caller gives up; None: it does not.
-            use_cookies: with the operator's cookies; the answer is kept for this user alone.
+            user_id: the user who searches.
+            query: the words to search for.
+            count: the number of songs.
+            seconds: the time until the caller's deadline; None for no deadline.
+            use_cookies: whether to use the operator's cookies; the answer is then kept for this user alone.
 
         Raises:
             StemTubeError: see `Sites.downloader`.
-            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+            LimitExceededError: too many of the user's look-ups wait, or one waits too long (reason TOO_MANY_WAITING).
             UnavailableError: the site takes too long (reason LOOKUP_TIMEOUT).
         """
         return await self._answer(user_id, {"query": query, "count": count}, seconds, use_cookies)
@@ -94,11 +99,11 @@ class Lookups:
     async def look_up(
         self, user_id: str, url: str, seconds: float | None = None, *, use_cookies: bool = False
     ) -> Answer:
-        """What a checked link leads to; like `search`."""
+        """Looks up where a checked link leads; arguments and errors as for `search`."""
         return await self._answer(user_id, {"url": url}, seconds, use_cookies)
 
     async def forget_old(self) -> None:
-        """Removes answers that count no more."""
+        """Removes answers that have expired."""
         async with self._database.write() as session:
             await session.execute(delete(Lookup).where(Lookup.create_time < datetime.now(UTC) - self._age))
 
@@ -112,9 +117,9 @@ class Lookups:
 
     async def _answer(self, user_id: str, task: dict[str, Any], seconds: float | None, use_cookies: bool) -> Answer:
         task |= {"cookies_of": user_id} if use_cookies else {}
-        # Earlier versions asked with cookies for everybody: their answers, under other names, do not count.
+        # Earlier versions used cookies for all users. Their answers have other hashes, so they are not used.
         question = hashlib.sha256(repr(("without cookies", *sorted(task.items()))).encode()).hexdigest()
-        # A lock for each user: nobody waits for another one's turn.
+        # Each user has a lock, so that nobody waits for the turn of another user.
         async with self._asking.of(f"{user_id} {question}"):
             async with self._database.read() as session:
                 kept = await session.get(Lookup, question)
@@ -127,7 +132,7 @@ class Lookups:
 
     async def _ask(self, user_id: str, task: dict[str, Any], seconds: float | None) -> Answer:
         most = min(self._seconds, max(seconds - SPARE_SECONDS, 0.0)) if seconds is not None else self._seconds
-        # A task of its own: the answer does not wait until a child that hangs has ended.
+        # In its own task, so that the answer does not wait for the end of a child that hangs.
         asking = asyncio.create_task(self._ask_child(user_id, task, most / 2))
         self._running.add(asking)
         asking.add_done_callback(self._forget_running)
@@ -146,4 +151,4 @@ class Lookups:
 
     def _forget_running(self, asking: asyncio.Task[Answer]) -> None:
         self._running.discard(asking)
-        _ = asking.cancelled() or asking.exception()  # where nobody waits for it any more, nobody wants to know
+        _ = asking.cancelled() or asking.exception()  # marks the exception as seen: nobody may wait for it any more

@@ -1,4 +1,4 @@
-"""Pictures that belong to songs: covers in files, thumbnails of videos. They are never decoded here."""
+"""Pictures of songs: covers in files, and thumbnails of videos. They are never decoded here."""
 
 import hashlib
 
@@ -7,12 +7,12 @@ CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 def picture_name(data: bytes) -> str:
-    """A name for a picture: the SHA-256 of its bytes, and its kind as suffix."""
+    """The name of a picture: the SHA-256 of its bytes, and its format as suffix."""
     return f"{hashlib.sha256(data).hexdigest()}.{picture_suffix(data)}"
 
 
 def picture_suffix(data: bytes) -> str:
-    """The kind of a picture that a browser can show: jpg, png, webp; empty for anything else."""
+    """The format of a picture that a browser can show (jpg, png or webp); empty for anything else."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

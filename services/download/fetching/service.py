@@ -1,4 +1,4 @@
-"""The RPCs on links: searches, look-ups, and how links are fetched."""
+"""The RPCs on links: searches, look-ups, and the programs that fetch links."""
 
 import asyncio
 from collections.abc import Collection
@@ -17,11 +17,11 @@ from stemtube.download.v1 import link_pb2_grpc
 
 
 class LinkService(link_pb2_grpc.LinkServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        lookups: asks the sites.
-        cookies: says whose look-ups are with the operator's cookies.
+        lookups: searches and looks up links.
+        cookies: decides which look-ups use the operator's cookies.
         allowed_hosts: hosts that links may lead to although they are not public.
     """
 
@@ -35,7 +35,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         query, count = " ".join(request.query.split()), request.count or DEFAULT_FOUND
         if not query or len(query) > MAX_QUERY or not 1 <= count <= MAX_FOUND:
             raise InvalidInputError(
-                f"query must have 1 to {MAX_QUERY} characters, count be 1 to {MAX_FOUND}", "BAD_REQUEST"
+                f"query must have 1 to {MAX_QUERY} characters, count must be 1 to {MAX_FOUND}", "BAD_REQUEST"
             )
         answer = await self._lookups.search(
             caller.subject,

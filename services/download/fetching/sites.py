@@ -1,6 +1,6 @@
-"""What yt-dlp knows of the web: songs, lists and searches, as facts. For child processes, which it may hang or crash.
+"""Songs, lists and searches on the web, by yt-dlp. For child processes only, because yt-dlp may hang or crash.
 
-A process that has made `Sites` can connect to public addresses alone (see `guard`), and take only so much memory.
+Once a process has made a `Sites`, it can connect to public addresses only (see `guard`), and its memory is limited.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ log = structlog.get_logger(__name__)
 SOCKET_SECONDS = 20
 TRIES = 5
 LONGEST_PAUSE_SECONDS = 20
-# Pages and lists unpack to any size. yt-dlp takes 45 MB, its JavaScript runtime 230 MB with three million objects.
+# A compressed page can expand to any size. yt-dlp takes 45 MB, its JavaScript runtime 230 MB for three million objects.
 MEMORY_BYTES = 1024**3
-# What yt-dlp fetches itself; for others it would start programs that know nothing of the guard.
+# The protocols that yt-dlp fetches itself. For others it would start programs that are not guarded.
 PROTOCOLS = "https?|m3u8(_native)?|http_dash_segments(_generator)?"
 BEST_AUDIO = f"bestaudio[protocol~='^({PROTOCOLS})$']/best[protocol~='^({PROTOCOLS})$']"
 
@@ -48,16 +48,16 @@ class FetchFailedError(StemTubeError):
 
 
 _REFUSALS = {
-    "BLOCKED": "The site wants to see a person signed in: the operator can set DOWNLOAD__COOKIES_FILE.",
-    "AGE_RESTRICTED": "It is for adults who have signed in.",
-    "MEMBERS_ONLY": "It is for members only.",
-    "PRIVATE": "It is private.",
-    "GEO_BLOCKED": "The site does not give it to the country that this server is in.",
-    "DRM": "It is protected against copying.",
-    "NOT_YET": "It has not been published yet.",
-    "REMOVED": "It is not there any more.",
+    "BLOCKED": "The site requires a signed-in user: the operator can set DOWNLOAD__COOKIES_FILE.",
+    "AGE_RESTRICTED": "The link is for adults who have signed in.",
+    "MEMBERS_ONLY": "The link is for members only.",
+    "PRIVATE": "The link is private.",
+    "GEO_BLOCKED": "The link is blocked in the country of this server.",
+    "DRM": "The link is protected against copying.",
+    "NOT_YET": "The link has not been published yet.",
+    "REMOVED": "The link does not exist any more.",
 }
-# What sites answer, as yt-dlp passes it on, in lower case; the first that is found counts.
+# Parts of sites' error messages, as yt-dlp passes them on, in lower case. The first match counts.
 _SIGNS = (
     ("not a bot", "BLOCKED"),
     ("confirm your age", "AGE_RESTRICTED"),
@@ -83,17 +83,17 @@ _SIGNS = (
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """What a site tells of one song or one entry of a list; what it does not tell is empty.
+    """The facts that a site gives about a song or an entry of a list; unknown ones are empty.
 
     Args:
-        url: the link to fetch it by.
-        title: of the song or the video.
-        artist: or the channel.
+        url: the link.
+        title: title of the song or the video.
+        artist: the artist or the channel.
         duration_seconds: 0 if unknown.
         thumbnail: URL of a picture.
-        source: the site's name, as yt-dlp has it.
-        source_id: the site's id of it.
-        license: as the site words it.
+        source: yt-dlp's name of the site.
+        source_id: the site's id of the song.
+        license: the licence, in the site's words.
     """
 
     url: str
@@ -107,7 +107,7 @@ class Song:
 
 
 def song_of(found: dict[str, Any]) -> Song:
-    """What yt-dlp found out, as a song."""
+    """Makes a song of yt-dlp's information."""
     thumbnails = [entry.get("url") for entry in found.get("thumbnails") or []]
     return Song(
         url=str(found.get("webpage_url") or found.get("url") or ""),
@@ -122,10 +122,10 @@ def song_of(found: dict[str, Any]) -> Song:
 
 
 class Sites:
-    """yt-dlp, confined to public addresses and to what it does itself.
+    """Runs yt-dlp with public addresses only, and without external programs.
 
     Args:
-        settings: allowed hosts, proxy, cookies.
+        settings: have the allowed hosts, the proxy and the cookies.
     """
 
     def __init__(self, settings: DownloadSettings) -> None:
@@ -135,25 +135,25 @@ class Sites:
         proxy_host = urlsplit(self._proxy).hostname
         self._guard = Guard([*section.allowed_hosts, *([proxy_host] if proxy_host else [])])
         self._guard.install()
-        # It connects without Python's sockets, past the guard.
+        # curl_cffi does not use Python's sockets, so the guard cannot check its connections.
         sys.modules["curl_cffi"] = None  # type: ignore[assignment]
         self._cookies, self._cookie_hosts = section.cookies_file, section.cookies_hosts
         self._limits = settings.limits
 
     @contextlib.contextmanager
     def downloader(self, folder: Path, *, use_cookies: bool = False, **options: Any) -> Iterator[Any]:
-        """A `yt_dlp.YoutubeDL` with these options beside our own.
+        """Yields a `yt_dlp.YoutubeDL` with these options in addition to the common ones.
 
         Args:
-            folder: for what it needs to write beside its output; our parent removes it, however this process ends.
-            use_cookies: sends the operator's cookies; see `services.download.fetching.cookies`.
-            options: yt-dlp's.
+            folder: for temporary files; the parent process removes it, however this process ends.
+            use_cookies: whether to send the operator's cookies; see `services.download.fetching.cookies`.
+            options: options of yt-dlp.
 
         Raises:
-            FetchFailedError: the site refuses it (reason PRIVATE, REMOVED, AGE_RESTRICTED, GEO_BLOCKED, BLOCKED …).
-            InvalidInputError: something on the way leads to an address that is not public (reason BAD_URL).
-            LimitExceededError: the site answers with more than fits into memory (reason TOO_LARGE).
-            NotFoundError: there is nothing at this address (reason NO_SUCH_PAGE).
+            FetchFailedError: the site refuses (reason PRIVATE, REMOVED, AGE_RESTRICTED, GEO_BLOCKED, BLOCKED …).
+            InvalidInputError: a redirect or a page leads to an address that is not public (reason BAD_URL).
+            LimitExceededError: the answer does not fit into memory (reason TOO_LARGE).
+            NotFoundError: the page does not exist (reason NO_SUCH_PAGE).
             UnavailableError: the site does not answer, or is busy (reason SITE_UNAVAILABLE).
         """
         import yt_dlp
@@ -174,7 +174,7 @@ class Sites:
             "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor"), self._pause),
             "skip_unavailable_fragments": False,
             "fixup": "never",
-            "ffmpeg_location": str(folder),  # where it is not: FFmpeg would read whatever a list names
+            "ffmpeg_location": str(folder),  # no FFmpeg is there: it would read any file that a playlist names
             "js_runtimes": {"deno": {"path": deno_path()}},
             "proxy": self._proxy,
             "logger": _Log(),
@@ -185,10 +185,13 @@ class Sites:
         except (yt_dlp.utils.YoutubeDLError, OSError) as error:
             raise self._reason(error) from None
         except MemoryError:
-            raise LimitExceededError("What the site answers takes too much memory.", "TOO_LARGE") from None
+            raise LimitExceededError("The site's answer takes too much memory.", "TOO_LARGE") from None
 
     def look_up(self, url: str, folder: Path, *, use_cookies: bool = False) -> tuple[Song, list[Song]]:
-        """What a link leads to, without fetching it: a song, or a list (with its title) and its first 200 entries.
+        """Looks up where a link leads, without fetching it.
+
+        Returns:
+            A song and no entries, or a list (its title is the song's) and its first 200 entries.
 
         Raises:
             StemTubeError: see `downloader`.
@@ -205,7 +208,7 @@ class Sites:
             return song_of(found), [] if entries is None else [song_of(entry) for entry in entries if entry]
 
     def search(self, query: str, count: int, folder: Path, *, use_cookies: bool = False) -> list[Song]:
-        """Songs on YouTube, the best match first.
+        """Searches YouTube for songs, and returns the best match first.
 
         Raises:
             StemTubeError: see `downloader`.
@@ -215,14 +218,14 @@ class Sites:
             return [song_of(entry) for entry in found.get("entries") or [] if entry]
 
     def check(self, found: dict[str, Any]) -> None:
-        """Refuses what is no song.
+        """Checks that a link leads to a song.
 
         Args:
-            found: yt-dlp's facts.
+            found: yt-dlp's information.
 
         Raises:
-            InvalidInputError: it is live, or a list (reason IS_LIVE, IS_PLAYLIST).
-            LimitExceededError: longer than allowed (reason TOO_LONG).
+            InvalidInputError: it is a live stream or a list (reason IS_LIVE, IS_PLAYLIST).
+            LimitExceededError: it is longer than allowed (reason TOO_LONG).
         """
         if found.get("entries") is not None:
             raise InvalidInputError("The link leads to a list; choose one of its entries.", "IS_PLAYLIST")
@@ -232,7 +235,7 @@ class Sites:
             raise LimitExceededError(f"The song is longer than {self._limits.max_seconds:.0f} s.", "TOO_LONG")
 
     def _pause(self, n: int) -> float:
-        """Seconds to wait before the attempt after the n-th one (from 0); what the guard refused stays refused."""
+        """Seconds to wait after the n-th attempt (from 0); none after a refusal by the guard, which is final."""
         return 0.0 if self._guard.refused else float(min(2**n, LONGEST_PAUSE_SECONDS))
 
     def _reason(self, error: BaseException) -> StemTubeError:
@@ -250,24 +253,24 @@ class Sites:
             if isinstance(cause, GeoRestrictedError):
                 return FetchFailedError(_REFUSALS["GEO_BLOCKED"], "GEO_BLOCKED")
             if isinstance(cause, UnsupportedError):
-                return FetchFailedError("There is no song at this address that can be fetched.", "UNSUPPORTED_SITE")
+                return FetchFailedError("No song was found at this address.", "UNSUPPORTED_SITE")
         for sign, reason in _SIGNS:
             if sign in text.lower():
                 return FetchFailedError(_REFUSALS[reason], reason)
         for cause in causes:
             if isinstance(cause, HTTPError):
                 if cause.status in (404, 410):
-                    return NotFoundError("There is nothing at this address.", "NO_SUCH_PAGE")
+                    return NotFoundError("There is no page at this address.", "NO_SUCH_PAGE")
                 if cause.status == 429 or cause.status >= 500:
                     return UnavailableError(f"The site is busy or broken (HTTP {cause.status}).", "SITE_UNAVAILABLE")
-                return FetchFailedError(f"The site refuses it (HTTP {cause.status}).")
+                return FetchFailedError(f"The site refuses the request (HTTP {cause.status}).")
         if any(isinstance(cause, TransportError) for cause in causes):
             return UnavailableError("The site does not answer.", "SITE_UNAVAILABLE")
         return FetchFailedError(text)
 
 
 def deno_path() -> str | None:
-    """The JavaScript runtime that yt-dlp solves YouTube's challenges with; None if there is none."""
+    """Path of the JavaScript runtime, with which yt-dlp solves YouTube's challenges; None if there is none."""
     try:
         from deno import find_deno_bin
     except ImportError:
@@ -279,7 +282,7 @@ def deno_path() -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it; yt-dlp keeps that in several places."""
+    """Yields an error and its causes, which yt-dlp keeps in several attributes."""
     waiting, seen = [error], set()
     while waiting:
         cause = waiting.pop(0)
@@ -293,7 +296,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _readable(message: str) -> str:
-    """yt-dlp's message without its mark and its advice on how to report bugs."""
+    """yt-dlp's message without the prefix and the advice on how to report bugs."""
     return message.removeprefix("ERROR: ").partition("; please report this issue")[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""Who may fetch next: few links at a time, few of one user, and always room for somebody who has none."""
+"""Decides whose link is fetched next: a limited number in all and of each user, with room for users who have none."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Turn:
-    """One link that is fetched, or waits for that; `end` may be called early."""
+    """A link that is fetched or waits for its turn. `end` may be called before the end of the block."""
 
     user: str
     lane: int
@@ -21,14 +21,14 @@ class Turn:
 
 
 class FetchTurns:
-    """Turns at fetching, in this process.
+    """The turns for fetching in this process.
 
-    A user's second turn is given only while at least half of all turns stay free for others. Of those who wait, the one
-    who has the fewest turns is next, interactive work before batch; then it goes by who was served longest ago.
+    A user gets a second turn only while more than half of all turns are free. Interactive work goes before batch work,
+    then users with fewer turns before others, then the user whose last turn began longest ago.
 
     Args:
-        total: links that are fetched at a time.
-        per_user: of one user.
+        total: links fetched at a time.
+        per_user: links of one user fetched at a time.
     """
 
     def __init__(self, total: int, per_user: int) -> None:
@@ -41,12 +41,12 @@ class FetchTurns:
 
     @contextlib.asynccontextmanager
     async def turn(self, user: str, lane: int, on_wait: Callable[[], None]) -> AsyncIterator[Turn]:
-        """Holds a turn as long as the context lasts, or until its `end`.
+        """Waits for a turn, and holds it until the end of the block or the call of its `end`.
 
         Args:
-            user: whose link it is.
-            lane: 0 before 1.
-            on_wait: called if there is none at once.
+            user: the user who wants the link.
+            lane: 0 for interactive work, 1 for batch work.
+            on_wait: called if no turn is free.
         """
         turn = Turn(user, lane, next(self._numbers))
         turn.end = lambda: self._end(turn)

@@ -1,4 +1,4 @@
-"""Tracks of another installation, taken over by an admin: what is here already stays as it is."""
+"""Adds tracks of another installation, and changes nothing that exists already."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from services.common.errors import InvalidInputError
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, Stem, Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
-from services.download.tracks.results import no_such_track, relist, summary_of
+from services.download.tracks.results import no_such_track, summary_of, update_list_columns
 
 BACKEND = "stemtube-import"
-# Decoders of MP3 add up to 0.1 s; half a second off, a stem belongs to another song or another version of it.
+# MP3 decoders add up to 0.1 s. With a larger difference, a stem belongs to another song or recording.
 STEM_TOLERANCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A user's track, and what it has of stems (MODEL/NAME) and analyses (parts)."""
+class ExistingTrack:
+    """A user's track, and the names of its stems (MODEL/NAME) and parts."""
 
     user_id: str
     track: Track
@@ -29,19 +29,19 @@ class Taken:
 
 
 class Importer:
-    """Adds what is not there."""
+    """Adds missing tracks, stems and parts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._library = TrackRepository(database)
 
     async def has_audio(self, url: str) -> bool:
-        """Whether the audio of a link is there."""
+        """Whether the audio of a link has arrived."""
         async with self._database.read() as session:
             return bool(await session.scalar(select(Track.audio_key).where(Track.source_url == url)))
 
-    async def taken(self, user_ids: Collection[str], *, url: str = "", sha256: str = "") -> list[Taken]:
-        """The tracks that users have, or have removed and can restore, of a link or of a file with such bytes."""
+    async def existing(self, user_ids: Collection[str], *, url: str = "", sha256: str = "") -> list[ExistingTrack]:
+        """The users' tracks of a link, or of a file with this hash, including removed ones that can be restored."""
         query = select(Access.user_id, Track).join(Track).where(Access.user_id.in_(user_ids))
         own = (Track.owner_id == Access.user_id, Track.audio_key == f"originals/{sha256}")
         query = query.where(Track.source_url == url, Track.audio_key != "") if url else query.where(*own)
@@ -50,32 +50,39 @@ class Importer:
         return [await self._describe(row.user_id, row.Track) for row in rows]
 
     async def add_link(self, user_ids: Sequence[str], url: str, song: SongFacts, facts: AudioFacts | None) -> None:
-        """Gives users the track of a link; its audio counts unless there is one (None: there is)."""
-        taken = {found.user_id for found in await self.taken(user_ids, url=url)}
+        """Gives users the track of a link.
+
+        Args:
+            user_ids: the users.
+            url: the link.
+            song: title and artist of the song.
+            facts: describe the audio, which is used unless the track has some; None if it has.
+        """
+        existing = {found.user_id for found in await self.existing(user_ids, url=url)}
         for user_id in user_ids:
-            if user_id not in taken:
+            if user_id not in existing:
                 track = await self._library.add_link(user_id, url)
                 if facts is not None:
                     await self._library.set_audio(track.id, song, facts)
 
-    async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[Taken]:
-        """Gives users a track each."""
+    async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[ExistingTrack]:
+        """Gives each user a track of their own with this audio."""
         return [
             await self._describe(user_id, (await self._library.add_upload(user_id, song, facts))[0])
             for user_id in user_ids
         ]
 
-    async def _describe(self, user_id: str, track: Track) -> Taken:
+    async def _describe(self, user_id: str, track: Track) -> ExistingTrack:
         async with self._database.read() as session:
             stems = await session.execute(select(Stem.model, Stem.name).where(Stem.track_id == track.id))
             parts = await session.scalars(select(Analysis.part).where(Analysis.track_id == track.id))
-            return Taken(user_id, track, [f"{row.model}/{row.name}" for row in stems], list(parts))
+            return ExistingTrack(user_id, track, [f"{row.model}/{row.name}" for row in stems], list(parts))
 
     async def duration_of(self, track_ids: Collection[str]) -> float:
         """The duration of tracks with the same audio, in seconds.
 
         Raises:
-            NotFoundError: not all of them are there, with their audio (reason NO_SUCH_TRACK).
+            NotFoundError: one of them does not exist or has no audio (reason NO_SUCH_TRACK).
         """
         async with self._database.read() as session:
             query = select(Track.duration_seconds).where(Track.id.in_(track_ids), Track.audio_key != "")
@@ -87,10 +94,10 @@ class Importer:
     async def add_stem(
         self, track_ids: Collection[str], model: str, name: str, position: int, keys: dict[str, str], facts: AudioFacts
     ) -> None:
-        """Adds a stem to tracks that have none of its name.
+        """Adds a stem to those tracks that have no stem of this model and name.
 
         Raises:
-            InvalidInputError: it has another length than a track (reason BAD_STEM).
+            InvalidInputError: the stem is not as long as a track (reason BAD_STEM).
         """
         for track_id in track_ids:
             async with self._database.write() as session:
@@ -119,7 +126,7 @@ class Importer:
                 )
 
     async def add_part(self, track_ids: Collection[str], part: str, content: dict[str, Any]) -> None:
-        """Adds a part (ProtoJSON) to tracks that have none."""
+        """Adds a part (ProtoJSON) to those tracks that do not have it."""
         content = content | {"madeBy": {"backend": BACKEND}}
         for track_id in track_ids:
             async with self._database.write() as session:
@@ -136,4 +143,4 @@ class Importer:
                     )
                 )
                 await session.flush()
-                await relist(session, track)
+                await update_list_columns(session, track)

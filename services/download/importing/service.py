@@ -1,4 +1,4 @@
-"""The RPCs that take over another installation's tracks."""
+"""The RPCs that import tracks of another installation."""
 
 import re
 from collections.abc import AsyncIterator, Collection, Iterable
@@ -7,7 +7,7 @@ from typing import Any
 from services.common.errors import InvalidInputError
 from services.common.rpc.auth import require_admin
 from services.download.fetching.addresses import check_link
-from services.download.importing.importing import Importer, Taken
+from services.download.importing.importing import ExistingTrack, Importer
 from services.download.tracks.edits import checked_part
 from services.download.tracks.repository import SongFacts
 from services.download.tracks.text import checked_text
@@ -23,12 +23,12 @@ MAX_IMPORTED_TITLE = 1000
 
 
 class ImportService(import_pb2_grpc.ImportServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        importer: adds what is missing.
+        importer: adds missing tracks, stems and parts.
         acquirer: checks and stores files.
-        client_streams: limits the streams that bring files.
+        client_streams: limits the streams that send files.
         allowed_hosts: hosts that links may lead to although they are not public.
     """
 
@@ -45,12 +45,12 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
         _check_users(request.user_ids)
         if request.source_url:
             url = await self._link(request.source_url)
-            taken = await self._importer.taken(request.user_ids, url=url)
-            return pb.LookUpImportResponse(tracks=_tracks(taken), has_audio=await self._importer.has_audio(url))
+            existing = await self._importer.existing(request.user_ids, url=url)
+            return pb.LookUpImportResponse(tracks=_tracks(existing), has_audio=await self._importer.has_audio(url))
         if not SHA256.fullmatch(request.audio_sha256):
             raise InvalidInputError("name a link, or the SHA-256 of a file", "BAD_REQUEST")
-        taken = await self._importer.taken(request.user_ids, sha256=request.audio_sha256)
-        return pb.LookUpImportResponse(tracks=_tracks(taken))
+        existing = await self._importer.existing(request.user_ids, sha256=request.audio_sha256)
+        return pb.LookUpImportResponse(tracks=_tracks(existing))
 
     async def ImportTrack(
         self, requests: AsyncIterator[pb.ImportTrackRequest], _context: Any
@@ -61,8 +61,8 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
             _check_users(header.user_ids)
             checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
             url = await self._link(header.source_url) if header.source_url else ""
-            taken = await self._import_track(admin, header, url, chunks_of(messages))
-        return pb.ImportTrackResponse(tracks=_tracks(taken))
+            existing = await self._import_track(admin, header, url, chunks_of(messages))
+        return pb.ImportTrackResponse(tracks=_tracks(existing))
 
     async def ImportStem(self, requests: AsyncIterator[pb.ImportStemRequest], _context: Any) -> pb.ImportStemResponse:
         admin = require_admin().subject
@@ -84,20 +84,20 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
 
     async def _import_track(
         self, admin: str, header: pb.ImportTrackHeader, url: str, chunks: AsyncIterator[bytes]
-    ) -> list[Taken]:
-        async def room(_size: int) -> None:
-            """Quotas do not count: what users had elsewhere they keep."""
+    ) -> list[ExistingTrack]:
+        async def any_size(_size: int) -> None:
+            """Ignores quotas: users keep everything that they had."""
 
         song = SongFacts(header.title, "")
         if url and await self._importer.has_audio(url):
             await self._importer.add_link(header.user_ids, url, song, None)
-            return await self._importer.taken(header.user_ids, url=url)
-        async with self._acquirer.checked(admin, chunks, room) as (facts, tags):
+            return await self._importer.existing(header.user_ids, url=url)
+        async with self._acquirer.checked(admin, chunks, any_size) as (facts, tags):
             song = SongFacts(header.title or tags["title"] or "Untitled", tags["artist"])
             if not url:
                 return await self._importer.add_upload(header.user_ids, song, facts)
             await self._importer.add_link(header.user_ids, url, song, facts)
-        return await self._importer.taken(header.user_ids, url=url)
+        return await self._importer.existing(header.user_ids, url=url)
 
     async def _link(self, url: str) -> str:
         return await check_link(url, self._allowed_hosts)
@@ -115,7 +115,7 @@ def _check_users(user_ids: Iterable[str]) -> None:
         raise InvalidInputError(f"name 1 to {MAX_USERS} users", "BAD_REQUEST")
 
 
-def _tracks(taken: list[Taken]) -> list[pb.ImportedTrack]:
+def _tracks(existing: list[ExistingTrack]) -> list[pb.ImportedTrack]:
     return [
         pb.ImportedTrack(
             user_id=found.user_id,
@@ -124,5 +124,5 @@ def _tracks(taken: list[Taken]) -> list[pb.ImportedTrack]:
             parts=found.parts,
             stems=found.stems,
         )
-        for found in taken
+        for found in existing
     ]

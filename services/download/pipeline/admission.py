@@ -1,4 +1,4 @@
-"""Whether a user may add work: quota, waiting jobs, and a store that can take its results."""
+"""Checks whether a user may add work: the quota, the number of waiting jobs, and the object store."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +14,9 @@ class Admission:
     """Refuses work beyond a user's limits, and reserves room in quotas.
 
     Args:
-        objects: where results are stored.
+        objects: the store of results.
         usage: the users' quotas.
-        queue: the library's.
+        queue: the library's job queue.
         jobs_per_user: how many unfinished jobs a user may have.
     """
 
@@ -27,7 +27,7 @@ class Admission:
         self._jobs_per_user = jobs_per_user
 
     async def expect_room(self, user: str, size_bytes: int = 0) -> None:
-        """Checks that a user may add something.
+        """Checks that a user may add work, and as many bytes.
 
         Raises:
             LimitExceededError: the quota is used up (reason QUOTA_EXCEEDED), or too many of the user's jobs wait
@@ -39,12 +39,14 @@ class Admission:
         most = self._jobs_per_user
         if await self._queue.unfinished_count(user) >= most:
             raise LimitExceededError(
-                f"{most} jobs wait already; come back when some are done.", "TOO_MANY_JOBS", retry_after_seconds="60"
+                f"{most} of your jobs wait already; try again when some are done.",
+                "TOO_MANY_JOBS",
+                retry_after_seconds="60",
             )
 
     @asynccontextmanager
     async def room(self, user: str) -> AsyncIterator[HeldRoom]:
-        """Room in a user's quota for the time of the block, none at first.
+        """Yields a reservation in a user's quota, of 0 bytes at first, that lasts until the end of the block.
 
         Raises:
             LimitExceededError, UnavailableError: as for `expect_room`.
@@ -57,6 +59,6 @@ class Admission:
         """Sets the size of a reservation in a user's quota.
 
         Raises:
-            LimitExceededError: more than the quota leaves (reason QUOTA_EXCEEDED).
+            LimitExceededError: the quota has not enough room (reason QUOTA_EXCEEDED).
         """
         await self._usage.reservations.reserve(user, reservation_id, size_bytes)

@@ -1,4 +1,4 @@
-"""Checks a plan's names against what the separation and analysis services offer."""
+"""Checks a plan's names of models, stems and backends against those of the separation and analysis services."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ KEPT_SECONDS = 60.0
 
 
 class Choices:
-    """What can be chosen, kept for a minute."""
+    """The models and backends that can be chosen, cached for a minute."""
 
     def __init__(self, separation: grpc.aio.Channel, analysis: grpc.aio.Channel, identity: ServiceIdentity) -> None:
         self._separation: Any = separation_pb2_grpc.SeparationServiceStub(separation)
@@ -31,15 +31,15 @@ class Choices:
 
     @property
     def stems(self) -> Mapping[str, Collection[str]]:
-        """Stems that each model gives, as far as known: of the models that `check` found named in a plan at least."""
+        """The stems of each known model, including all models that a checked plan names."""
         return self._models
 
     async def check(self, plan: Plan) -> None:
         """Checks the names in a plan.
 
         Raises:
-            InvalidInputError: reason UNKNOWN_MODEL, UNKNOWN_STEM or UNKNOWN_BACKEND.
-            StemTubeError: the service that knows does not answer.
+            InvalidInputError: a name is unknown (reason UNKNOWN_MODEL, UNKNOWN_STEM or UNKNOWN_BACKEND).
+            StemTubeError: the service with the models or backends does not answer.
         """
         named = [choice for choice in plan["separations"] if choice["model"] != AUTO]
         if named:
@@ -53,7 +53,7 @@ class Choices:
             given = self._models[choice["model"]]
             if given and (unknown := {stem for stem in choice["stems"] if stem.removeprefix("no_") not in given}):
                 raise InvalidInputError(
-                    f"{choice['model']} does not give {', '.join(sorted(unknown))}; it gives {', '.join(given)}",
+                    f"{choice['model']} has no stem {', '.join(sorted(unknown))}; it has {', '.join(given)}",
                     "UNKNOWN_STEM",
                 )
         if any(choice["backend"] != AUTO or choice["model"] != AUTO for choice in plan["analyses"]):
@@ -78,7 +78,7 @@ class Choices:
             )
 
     async def _refresh_models(self, wanted: set[str]) -> None:
-        """Asks again when the answer is old, or lacks a name: somebody may just have put a model there."""
+        """Asks again if the answer is old, or lacks a wanted name: a model may have been added just now."""
         if not wanted <= set(self._models) or time.monotonic() - self._asked_at["models"] > KEPT_SECONDS:
             answer = await self._ask(self._separation.ListModels, separation_pb2.ListModelsRequest())
             self._models = {model.name: list(model.stems) for model in answer.models}

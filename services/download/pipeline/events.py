@@ -1,4 +1,4 @@
-"""The events of a user: jobs as they change, and tracks with new results."""
+"""The events of a user: changes of jobs, and new results of tracks."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ from stemtube.job.v1 import job_pb2
 
 
 async def user_events(queue: JobQueue, user: str) -> AsyncGenerator[pb.WatchEventsResponse, None]:
-    """The unfinished jobs of a user as they are, the end of this snapshot, then every change."""
+    """Yields the unfinished jobs of a user, the end of this snapshot, then every change."""
     finished: dict[str, set[str]] = {}
 
     def news(record: JobRecord) -> list[pb.WatchEventsResponse]:
@@ -22,7 +22,7 @@ async def user_events(queue: JobQueue, user: str) -> AsyncGenerator[pb.WatchEven
         if record.finished:
             del finished[record.id]
         changed = [pb.TrackChanged(track_id=record.subject, part=part) for part in sorted(fresh)]
-        # New results come first: a client that sees a job end has been told everything.
+        # New results come first, so that a client has all of them when it sees the end of a job.
         return [
             *(pb.WatchEventsResponse(track_changed=change) for change in changed),
             pb.WatchEventsResponse(job=job),
@@ -31,7 +31,7 @@ async def user_events(queue: JobQueue, user: str) -> AsyncGenerator[pb.WatchEven
     changes = queue.changes(lambda record: record.user == user)
     first = asyncio.ensure_future(anext(changes))
     try:
-        await asyncio.sleep(0)  # the changes are being gathered from here on
+        await asyncio.sleep(0)  # starts collecting changes before the snapshot is read
         for record in await queue.unfinished(user):
             finished[record.id] = set()
             for event in news(record):

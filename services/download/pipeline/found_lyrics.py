@@ -1,6 +1,6 @@
-"""Lyrics that others have written down, asked of a site with LRCLIB's API (https://lrclib.net/docs) by name.
+"""Looks up lyrics by title and artist on a site with LRCLIB's API (https://lrclib.net/docs).
 
-What is found is a guess: the analysis compares it with what is sung.
+They may belong to another song: the analysis compares them with the singing.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 4_000_000
-# Recordings of one song differ by more than this, files of one recording by less.
+# Different recordings of a song differ by more than this, files of one recording by less.
 SAME_SECONDS = 5.0
-# What names of videos have beside the song's: "(Official Video)", "[HD]", "| Lyrics".
+# Additions to a song's name in titles of videos: "(Official Video)", "[HD]", "| Lyrics".
 _BESIDE = re.compile(
     r"[(\[|][^()\[\]|]*\b(?:official|video|audio|lyrics?|visuali[sz]er|hd|hq|4k|remaster(?:ed)?|karaoke)\b[^()\[\]|]*[)\]]?",
     re.IGNORECASE,
@@ -31,24 +31,24 @@ _WORD_TIME = re.compile(r"<[0-9:.]+>\s*")
 
 
 class FoundLyrics:
-    """Asks one site.
+    """Looks up lyrics on one site.
 
     Args:
-        url: its base, such as `https://lrclib.net`; empty: none is asked.
+        url: the site's base URL, such as `https://lrclib.net`; empty for no look-ups.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        # LRCLIB wants to know who asks.
+        # LRCLIB asks its clients to name themselves.
         self._agent = f"StemTube/{importlib.metadata.version('stemtube')}"
 
     async def find(self, title: str, artist: str, seconds: float) -> str:
-        """Words for a song, line by line; empty if none are known, or the site cannot be asked.
+        """Returns the words of a song, line by line; empty if none are known, or the site does not answer.
 
         Args:
-            title: of the song, or of its video.
-            artist: may be empty, or who has put it on the web.
-            seconds: the song's length: other recordings have other words, or none.
+            title: title of the song or of its video.
+            artist: the artist, or the channel that published the video; may be empty.
+            seconds: duration of the song, which identifies the recording.
         """
         if not self._url:
             return ""
@@ -61,7 +61,7 @@ class FoundLyrics:
                     if text := _best(await self._ask(session, question), seconds):
                         return text
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            log.warning("no lyrics could be looked up", site=self._url, error=str(error) or type(error).__name__)
+            log.warning("lyrics cannot be looked up", site=self._url, error=str(error) or type(error).__name__)
         return ""
 
     async def _ask(self, session: aiohttp.ClientSession, question: dict[str, str]) -> Any:
@@ -77,7 +77,10 @@ class FoundLyrics:
 
 
 def _questions(title: str, artist: str) -> Iterator[dict[str, str]]:
-    """What to ask, the surest first. A video's title often names the artist, and its artist is who put it there."""
+    """Yields queries, the most reliable first.
+
+    A video's title often contains the artist's name, while its `artist` is the channel that published it.
+    """
     plain = " ".join(_BESIDE.sub(" ", title).split()) or title
     if artist:
         yield {"track_name": plain, "artist_name": artist}
@@ -88,7 +91,7 @@ def _questions(title: str, artist: str) -> Iterator[dict[str, str]]:
 
 
 def _best(answer: Any, seconds: float) -> str:
-    """The words of the recording that is nearest in length."""
+    """The words of the recording whose duration is nearest; empty if none is near."""
     if not isinstance(answer, list):
         raise ValueError("the answer is not a list")
     near: list[tuple[float, str]] = []

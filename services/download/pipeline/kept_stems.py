@@ -1,4 +1,4 @@
-"""Stems of a finished separation become a track's, or their user's own, if there is room for them."""
+"""Adds the stems of a finished separation to a track, or to the user's own stems, if there is room for them."""
 
 from google.protobuf.json_format import MessageToDict
 
@@ -18,21 +18,22 @@ async def keep_stems(
     by_hand: bool,
     again: bool,
 ) -> KeptStems:
-    """Keeps stems in place of the same model's earlier ones of the same names.
+    """Stores stems, and replaces earlier ones of the same model and names.
 
     Args:
-        versions: decides whose they are.
-        usage: of quotas.
-        user_id: whose quota they need.
-        track_id: of the track.
-        separation: that has succeeded.
-        by_hand: something about the separation was chosen.
-        again: the user asked for it although there were stems.
+        versions: decides whether the stems are shared or the user's own.
+        usage: the users' quotas.
+        user_id: the user whose quota counts them.
+        track_id: the track's id.
+        separation: a separation that has succeeded.
+        by_hand: whether the user chose anything for the separation.
+        again: whether the user asked for new stems in place of existing ones.
 
     Raises:
-        LimitExceededError: there is no room (reason QUOTA_EXCEEDED); the sweep removes them, unless others need them.
+        LimitExceededError: there is no room (reason QUOTA_EXCEEDED). A sweep then removes the stems' objects, unless
+            others need them.
     """
-    # The names of the fields are those of the columns.
+    # The fields of the message have the names of the table's columns.
     stems = [message_json(stem) for stem in separation.stems]
     made_by = MessageToDict(separation.made_by)
     model = separation.model
@@ -41,7 +42,7 @@ async def keep_stems(
     added = await usage.added_by(user_id, track_id, model, sizes, place)
     async with usage.held(user_id) as room:
         if added > 0:
-            await room.settle(added)
+            await room.set_size(added)
         return await versions.keep_stems(
             user_id,
             track_id,

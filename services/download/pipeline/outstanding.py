@@ -1,8 +1,8 @@
-"""Requests of tracks' jobs at other services that nobody has withdrawn yet.
+"""Withdraws requests to other services when the job that made them ends early.
 
-A job is noted before its first request and forgotten when all of them have ended or were withdrawn. So a job that is
-cancelled while a service is away, or that dies with its process, leaves no work behind that goes on for nobody, and no
-objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them.
+A job is noted in the database before its first request, and the note is removed when all requests have ended or were
+withdrawn. So no work continues for a job that was cancelled while a service was unavailable, or that died with its
+process. The results of such work are removed by the withdrawal or by the end of the work, by the later of the two.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Outstanding:
-    """Keeps the ids of jobs that may have requests, and withdraws these."""
+    """Notes the ids of jobs that may have requests, and withdraws these requests."""
 
     def __init__(self, library: TrackRepository, remover: Remover, remote: RemoteJobs) -> None:
         self._database = library.database
@@ -33,38 +33,38 @@ class Outstanding:
         self._remote = remote
 
     async def note(self, job_id: str) -> None:
-        """A job is about to make requests."""
+        """Notes a job that is about to make requests."""
         async with self._database.write(lock=f"outstanding {job_id}") as session:
             if await session.get(OutstandingRequests, job_id) is None:
                 session.add(OutstandingRequests(job_id=job_id))
 
     async def forget(self, job_id: str) -> None:
-        """A job has no requests any more."""
+        """Removes the note of a job that has no requests any more."""
         async with self._database.write() as session:
             await session.execute(delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id))
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
-        """Withdraws an ended job's requests, and removes what came of them and nobody wants.
+        """Withdraws an ended job's requests, and removes their results unless others need them.
 
-        A service that does not answer is asked again by `withdraw_all`.
+        If a service does not answer, `withdraw_all` tries again later.
         """
         record = await jobs.get(job_id)
         ended = parts_in(record, SUCCEEDED, FAILED)
-        # Several parts may be one request. What has not been asked for yet is refused when it comes.
+        # Several parts may share a request. A request that was not sent yet is refused when it arrives.
         requests = {
             request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}
         }
         if names_sections(record.payload["plan"]):
             requests.add("names")
-        answered = await asyncio.gather(*(self.give_up(job_id, name) for name in requests))
+        answered = await asyncio.gather(*(self.withdraw_request(job_id, name) for name in requests))
         if all(answered):
             await self.forget(job_id)
         elif record.attempts:
-            log.info("a service does not answer; requests are withdrawn later", job=job_id)
+            log.info("a service does not answer; requests will be withdrawn later", job=job_id)
             await self.note(job_id)
 
     async def withdraw_all(self, jobs: JobQueue) -> None:
-        """Withdraws the requests of jobs that have ended without their results: cancelled, given up, or forgotten."""
+        """Withdraws the requests of noted jobs that were cancelled, failed, or are no longer kept."""
         async with self._database.read() as session:
             noted = list(await session.scalars(select(OutstandingRequests.job_id)))
         for job_id in noted:
@@ -75,26 +75,30 @@ class Outstanding:
                 await self.forget(job_id)
 
     @asynccontextmanager
-    async def given_up_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
-        """Withdraws a request that the block fails to make or to follow: the service may be at work all the same."""
+    async def withdrawn_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
+        """Withdraws a request if the block fails to send or to follow it, because the service may still work on it."""
         try:
             yield
         except StemTubeError:
-            await self.give_up(job_id, name)
+            await self.withdraw_request(job_id, name)
             raise
 
-    async def give_up(self, job_id: str, name: str) -> bool:
-        """Withdraws one request, and removes what came of it and nobody wants; False if the service is away."""
+    async def withdraw_request(self, job_id: str, name: str) -> bool:
+        """Withdraws one request, and removes its results unless others need them.
+
+        Returns:
+            False if the service does not answer.
+        """
         keys = await self._remote.cancel(name, f"{job_id}.{name}")
         await self._remover.remove(keys or ())
         return keys is not None
 
 
 def request_name(part: str) -> str:
-    """Name of the request to another service by which a part is made: the mix's analyses are one."""
+    """Name of the request that makes a part. All analyses of the mix share one request."""
     return part if part.startswith("separation") or part == "lyrics" else "mix"
 
 
 def names_sections(plan: Plan) -> bool:
-    """Whether a plan makes what the names of sections go by."""
+    """Whether a plan makes sections or lyrics, after which sections are named."""
     return any(choice["part"] in ("structure", "lyrics") for choice in plan["analyses"])

@@ -1,9 +1,9 @@
-"""A track's way: its audio is acquired, then separated and analysed side by side, lyrics as soon as vocals exist.
+"""Processes a track: acquires its audio, then separates and analyses it in parallel.
 
-At the end the sections are named again, by the words that are sung in them.
+Lyrics begin when the vocals exist. At the end the sections get new names from the lyrics.
 
-One job a request. Each part is a durable step that follows the job of another service and keeps the result the moment
-it exists; a part that fails leaves the others alone.
+Each request is one job. Each part is a durable step, which follows a job of another service and stores the result as
+soon as it exists. A part that fails does not affect the others.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ from stemtube.job.v1 import job_pb2
 log = structlog.get_logger(__name__)
 
 KIND = "track"
-# A link's job is submitted within this time of its track.
+# The job of a link is submitted within this time after its track was added.
 SUBMITTING_SECONDS = 600.0
 
 
 class Pipeline:
-    """Handles the jobs of tracks."""
+    """Runs the jobs of tracks."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Pipeline:
         self.withdraw_outstanding = outstanding.withdraw_all
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
-        """Runs one job to its end; the queue calls again with the same job after a transient error."""
+        """Runs one job to its end. After a transient error, the queue calls this again with the same job."""
         structlog.contextvars.bind_contextvars(track_id=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         job_progress = JobProgress(job, part_names(plan))
@@ -92,7 +92,7 @@ class Pipeline:
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise
         run.audio_key = acquired["audio_key"]
-        run.progress.settle({"acquire": None})
+        run.progress.show_ended({"acquire": None})
         await self._outstanding.note(job.job_id)
         separations = [
             asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
@@ -113,7 +113,7 @@ class Pipeline:
             for task in tasks:
                 task.cancel()
         for outcome in outcomes:
-            run.progress.settle(outcome["parts"])
+            run.progress.show_ended(outcome["parts"])
         await self._outstanding.forget(job.job_id)
         errors = run.progress.errors()
         if errors and not run.progress.any_succeeded():
@@ -121,17 +121,17 @@ class Pipeline:
         return {}
 
     async def discard_unfetched(self, jobs: JobQueue, job_id: str, user: str, track_id: str) -> None:
-        """Takes a track whose audio will not arrive from the user of a job that has ended without it.
+        """Removes a track whose audio has not arrived from the tracks of a user, after a job of this user has ended.
 
-        Another user keeps it, and so does this one if another job of theirs still waits for the audio.
+        Other users keep the track. So does this user, if another job of theirs still waits for the audio.
         """
         waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
         if all(record.id == job_id for record in waiting):
             await self._library.discard_unfetched(user, track_id)
             await self._links.forget_idle_partial(track_id)
 
-    async def discard_given_up(self, jobs: JobQueue) -> None:
-        """Discards tracks that wait for audio which no job is about to bring: its worker died, again and again."""
+    async def discard_abandoned(self, jobs: JobQueue) -> None:
+        """Discards tracks without audio that have no unfinished job, because its worker died too often."""
         unfetched = dict.fromkeys(await self._library.unfetched(), "")
         for track_id in self._unfetched.since(unfetched, SUBMITTING_SECONDS):
             for user in await self._library.users_of(track_id):
@@ -140,7 +140,7 @@ class Pipeline:
     async def _acquire(self, run: Run) -> Outcome:
         payload = run.job.payload
         lane = BATCH if payload["priority"] == job_pb2.PRIORITY_BATCH else INTERACTIVE
-        # Earlier versions asked for no cookies.
+        # Jobs of earlier versions have no `use_cookies`.
         requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
         async with self._usage.held(run.job.user) as room:
             audio_key = await self._links.acquire(
@@ -148,7 +148,7 @@ class Pipeline:
                 requester,
                 lambda stage, done, **news: run.progress.update("acquire", RUNNING, progress=done, stage=stage, **news),
                 lambda: run.progress.update("acquire", QUEUED, stage="waiting for other links"),
-                room.settle,
+                room.set_size,
                 room.id,
             )
         run.progress.succeed("acquire")
@@ -156,10 +156,10 @@ class Pipeline:
 
 
 class _NothingMadeError(KeptError):
-    """The error of a part as the end of a job that made nothing.
+    """The error of a job that made nothing, from one of its parts.
 
-    The other services have tried as often as they do, and would answer the same requests with the same failed jobs:
-    an error that is transient of the part is final of the job.
+    A transient error of a part is final for the job: the other service has retried already, and would answer the same
+    request with the same failed job.
     """
 
     def __init__(self, detail: dict[str, Any]) -> None:
@@ -169,7 +169,7 @@ class _NothingMadeError(KeptError):
 
 
 def _later(call: Any, *arguments: Any) -> Any:
-    """A step's work: a coroutine function without arguments."""
+    """Makes a coroutine function without arguments, as steps need it."""
 
     async def work() -> Outcome:
         outcome: Outcome = await call(*arguments)

@@ -1,4 +1,4 @@
-"""What shall be made of a track: the request's options, checked and complete, as a plan that a job keeps."""
+"""Plans: the separations and analyses that a job makes, from the checked options of a request."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,18 +12,18 @@ from stemtube.separation.v1 import separation_pb2
 
 AUTO = "auto"
 MAX_SEPARATIONS = 4
-# That any model gives.
+# Every model has at least this many.
 FEWEST_STEMS = 2
 
 Plan = dict[str, list[dict[str, Any]]]
 
 
 def make_plan(options: pb.ProcessingOptions | None) -> Plan:
-    """A plan of separations and analyses, JSON; everything with automatic choices if nothing was asked for.
+    """Makes a plan (JSON) of a request's options. Without options, it makes everything with automatic choices.
 
     Raises:
-        InvalidInputError: a part twice, unknown, or more separations than allowed (reason BAD_REQUEST);
-            shifts or overlap out of range (INVALID_OPTION); a text of lyrics that is too long or has no words
+        InvalidInputError: a part is unknown or named twice, or there are too many separations (reason BAD_REQUEST);
+            shifts or overlap are out of range (INVALID_OPTION); a text of lyrics is too long or has no words
             (INVALID_TEXT).
     """
     if options is None or not (options.separations or options.analyses):
@@ -36,14 +36,14 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
     if not set(asked) <= set(PART_NAMES):
         raise InvalidInputError("analyses need a known part: " + ", ".join(PARTS), "BAD_REQUEST")
     if len(set(asked)) < len(asked):
-        raise InvalidInputError("each part can be asked for once", "BAD_REQUEST")
+        raise InvalidInputError("analyses must name each part at most once", "BAD_REQUEST")
     for analysis in options.analyses:
         if analysis.text and analysis.part != analysis_pb2.PART_LYRICS:
-            raise InvalidInputError("text is for lyrics", "BAD_REQUEST")
+            raise InvalidInputError("only lyrics can have a text", "BAD_REQUEST")
         if len(analysis.text) > MAX_LYRICS_TEXT:
-            raise InvalidInputError(f"text of lyrics has at most {MAX_LYRICS_TEXT} characters", "INVALID_TEXT")
+            raise InvalidInputError(f"the text of lyrics has at most {MAX_LYRICS_TEXT} characters", "INVALID_TEXT")
         if analysis.text and not any(character.isalnum() for character in analysis.text):
-            raise InvalidInputError("text of lyrics has no words", "INVALID_TEXT")
+            raise InvalidInputError("the text of lyrics has no words", "INVALID_TEXT")
     if any(choice.quality not in separation_pb2.Quality.values() for choice in options.separations):
         raise InvalidInputError("unknown quality", "BAD_REQUEST")
     for choice in options.separations:
@@ -78,43 +78,45 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
 
 
 def separation_part(number: int) -> str:
-    """Name of the part that the separation at this place of a plan is."""
+    """Name of the part that a separation of a plan makes, by its index."""
     return "separation" if number == 0 else f"separation:{number + 1}"
 
 
 def part_names(plan: Plan) -> list[str]:
-    """The parts of a plan in the order in which people read them."""
+    """Names of the parts of a plan, in the order in which they are shown."""
     asked = {choice["part"] for choice in plan["analyses"]}
     separations = [separation_part(number) for number in range(len(plan["separations"]))]
     return ["acquire", *separations, *(name for name in PARTS if name in asked)]
 
 
 def is_separated_by_hand(choice: dict[str, Any]) -> bool:
-    """Whether anything of a plan's separation was chosen."""
+    """Whether the user chose anything for a separation of a plan."""
     return choice["model"] != AUTO or bool(choice["stems"]) or has_named_quality(choice)
 
 
 def has_named_quality(choice: dict[str, Any]) -> bool:
-    """Whether it was chosen how a separation is made."""
+    """Whether the user chose a quality or another option for a separation."""
     return bool(choice["quality"] or choice["rest"] or choice["shifts"] is not None or choice["overlap"] is not None)
 
 
 def is_analysed_by_hand(choice: dict[str, Any]) -> bool:
-    """Whether anything of a plan's analysis was chosen or given. Plans of earlier versions have no text."""
+    """Whether the user chose or gave anything for an analysis of a plan. Plans of earlier versions have no text."""
     return choice["backend"] != AUTO or choice["model"] != AUTO or bool(choice["language"] or choice.get("text"))
 
 
-def without(
+def missing_work(
     plan: Plan, stems: Mapping[str, Collection[str]], parts: Collection[str], known: Mapping[str, Collection[str]]
 ) -> Plan:
-    """What a plan still lacks of a track. What is there was made with whatever was chosen then: explicit choices of a
-    quality, a backend, an analysis' model, a language or a text are made again.
+    """The part of a plan that still has to be made for a track.
+
+    A choice with an explicit quality, backend, analysis model, language or text is always made again, because existing
+    results do not tell how they were made.
 
     Args:
-        plan: what is wanted.
-        stems: that are there for the user, by model.
-        parts: analyses that are there for the user.
-        known: stems that each model gives, as far as known.
+        plan: the wanted separations and analyses.
+        stems: names of the stems that the user has, by model.
+        parts: analyses that the user has.
+        known: the stems of each known model.
     """
     return {
         "separations": [choice for choice in plan["separations"] if not _is_separated(choice, stems, known)],
@@ -122,8 +124,8 @@ def without(
     }
 
 
-def unmade(plan: Plan, made: Collection[str]) -> Plan:
-    """The separations and analyses of a plan whose parts are not among those that were made, as they were chosen."""
+def remaining_work(plan: Plan, made: Collection[str]) -> Plan:
+    """The separations and analyses of a plan whose parts are not in `made`."""
     return {
         "separations": [
             choice for number, choice in enumerate(plan["separations"]) if separation_part(number) not in made
@@ -140,7 +142,7 @@ def _is_separated(
     models = stems if choice["model"] == AUTO else {choice["model"]} & set(stems)
     if choice["stems"]:
         return any(set(choice["stems"]) <= set(stems[model]) for model in models)
-    # A track can have some of a model's stems only.
+    # A track may have only some of a model's stems.
     return any(len(stems[model]) >= FEWEST_STEMS and set(known.get(model, ())) <= set(stems[model]) for model in models)
 
 

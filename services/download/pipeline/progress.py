@@ -1,4 +1,4 @@
-"""Where each part of a track's job is: kept in the job's row as the contract's JSON, which watchers get as it is."""
+"""The progress of each part of a track's job, kept in the job's row as the contract's JSON for watchers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
 
 
 class JobProgress:
-    """The parts of one job. What a former attempt has shown stays until there is news."""
+    """The parts of one job. The state from an earlier attempt stays until a part changes."""
 
     def __init__(self, job: JobContext, names: list[str]) -> None:
         self._job = job
@@ -39,7 +39,7 @@ class JobProgress:
         queue_position: int = 0,
         bytes_per_second: float | None = None,
     ) -> None:
-        """Shows news of a part, see `TrackJobPart`; its progress never falls."""
+        """Shows a change of a part, see `TrackJobPart`. Its progress never falls."""
         self._show(
             pb.TrackJobPart(
                 name=name,
@@ -60,8 +60,12 @@ class JobProgress:
         """Shows that a part failed."""
         self._show(pb.TrackJobPart(name=name, state=FAILED, error=error_message(error)))
 
-    def settle(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
-        """Shows how parts ended, as their step kept it (None, or the error), perhaps in an earlier attempt."""
+    def show_ended(self, ended: Mapping[str, dict[str, Any] | None]) -> None:
+        """Shows how parts ended, perhaps in an earlier attempt.
+
+        Args:
+            ended: by part, the error, or None if it succeeded.
+        """
         for name, error in ended.items():
             if error:
                 self.fail(name, error)
@@ -69,9 +73,9 @@ class JobProgress:
                 self.succeed(name)
 
     def show_remote(self, name: str, job: job_pb2.Job, live: separation_pb2.LiveStems | None = None) -> None:
-        """Shows where the other service's job is that does this part, and what of it can be heard already.
+        """Shows the progress of the other service's job that makes a part, and the stems that can be played already.
 
-        Its end is shown once the result is kept.
+        The end of that job is shown when the result is stored.
         """
         if job.state in FINISHED_NUMBERS:
             return
@@ -91,7 +95,7 @@ class JobProgress:
         return [message_json(part.error) for part in self._parts.values() if part.HasField("error")]
 
     def any_succeeded(self) -> bool:
-        """Whether anything was made."""
+        """Whether any part except `acquire` succeeded."""
         return any(part.state == SUCCEEDED for name, part in self._parts.items() if name != "acquire")
 
     def _show(self, part: pb.TrackJobPart, live: separation_pb2.LiveStems | None = None) -> None:
@@ -119,7 +123,7 @@ class JobProgress:
 
 
 def job_parts(record: JobRecord) -> list[pb.TrackJobPart]:
-    """The parts of a track's job. When a job has ended, no part of it is left waiting."""
+    """The parts of a track's job. Unfinished parts of an ended job count as cancelled."""
     parts = list(_known_parts(record.detail, part_names(record.payload["plan"])).values())
     for part in parts:
         if record.finished and part.state not in FINISHED_NUMBERS:
@@ -133,7 +137,7 @@ def parts_in(record: JobRecord, *states: "job_pb2.JobState.ValueType") -> set[st
 
 
 def _known_parts(detail: Mapping[str, Any], names: list[str]) -> dict[str, pb.TrackJobPart]:
-    """What was shown of these parts, by name; others have not begun."""
+    """The last shown state of these parts, by name. Parts that were never shown are queued."""
     shown = ParseDict({"parts": detail.get("parts", [])}, pb.TrackJob(), ignore_unknown_fields=True).parts
     known = {part.name: part for part in shown}
     return {name: known.get(name, pb.TrackJobPart(name=name, state=QUEUED)) for name in names}
@@ -145,5 +149,5 @@ def _live_message(job_id: str, part: str, live: separation_pb2.LiveStems) -> pb.
             pb.LiveStem(name=stem, playlist=f"/api/v1/jobs/{job_id}/live/{part}/{stem}/playlist.m3u8")
             for stem in live.stems
         ],
-        ready_seconds=live.count * live.stretch_samples / live.sample_rate_hz,
+        ready_seconds=live.count * live.file_samples / live.sample_rate_hz,
     )

@@ -1,4 +1,4 @@
-"""Jobs of the separation and analysis services, followed to their end through any restart of theirs."""
+"""Runs jobs of the separation and analysis services, and follows them to their end through restarts of the services."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
-AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.UNAUTHENTICATED)
+UNAVAILABLE_CODES = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.UNAUTHENTICATED)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 CANCEL_SECONDS = 5.0
 
@@ -42,9 +42,9 @@ class RemoteJobs:
         """Has a mix separated.
 
         Args:
-            request: whose `request_id` is the same after a restart of ours.
-            on_update: called with each news, the last one included.
-            on_away: called when the service does not answer and is waited for.
+            request: must have the same `request_id` after a restart of this process.
+            on_update: called with each change, including the last one.
+            on_away: called when the service does not answer, before each retry.
 
         Returns:
             The separation in its final state.
@@ -52,7 +52,7 @@ class RemoteJobs:
         Raises:
             StemTubeError: the service refuses the request.
         """
-        created = await self._insist(self._separation.CreateSeparation, request, on_away)
+        created = await self._call_with_retries(self._separation.CreateSeparation, request, on_away)
         separation_id = created.separation.job.id
         watch = separation_pb2.WatchSeparationRequest(separation_id=separation_id)
         latest: separation_pb2.Separation = created.separation
@@ -69,8 +69,8 @@ class RemoteJobs:
         on_update: Callable[[analysis_pb2.Analysis], Awaitable[None]],
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
-        """Has audio analysed; like `separate`. Of each part, one news carries the result."""
-        created = await self._insist(self._analysis.CreateAnalysis, request, on_away)
+        """Has audio analysed; arguments and errors as for `separate`. One change of each part has its result."""
+        created = await self._call_with_retries(self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
         async for answer in self._follow(self._analysis.WatchAnalysis, watch, on_away):
@@ -81,14 +81,14 @@ class RemoteJobs:
         return latest
 
     async def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Who calls, and for which request and track: logs over there name them, too."""
+        """The caller's token, and the ids of request and track, which the other service logs."""
         return (*await self._identity.metadata(), *request_context.metadata())
 
     async def cancel(self, part: str, request_id: str) -> list[str] | None:
         """Withdraws a request.
 
         Returns:
-            Keys of objects that came of it and that no other request wants; None if the service does not answer.
+            Keys of result objects that no other request needs; None if the service does not answer.
         """
         with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
             metadata = await self._metadata()
@@ -98,10 +98,10 @@ class RemoteJobs:
                 return []
             cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
             answer = await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
-            return [key for stem in answer.given_up for key in (stem.audio_key, stem.peaks_key)]
+            return [key for stem in answer.unneeded for key in (stem.audio_key, stem.peaks_key)]
         return None
 
-    async def _insist(self, call: Any, request: Any, on_away: OnAway) -> Any:
+    async def _call_with_retries(self, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
@@ -121,9 +121,9 @@ class RemoteJobs:
 
     async def _pause(self, cause: grpc.aio.AioRpcError | StemTubeError, wait: float, on_away: OnAway) -> float:
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
-        if error.code not in AWAY:
+        if error.code not in UNAVAILABLE_CODES:
             raise error from cause
-        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
+        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # a thousand jobs may wait: each logs once
         tell("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)
         on_away()
         await asyncio.sleep(wait)

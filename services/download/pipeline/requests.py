@@ -1,4 +1,4 @@
-"""Requests with an id of the caller's: the same request again gets the same job."""
+"""Request ids that callers choose: the same request again gets the same job."""
 
 import re
 import uuid
@@ -14,14 +14,14 @@ from services.common.jobs.requests import request_digest
 ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
-def own_request(user: str, request: Any) -> str:
-    """The id under which the queue keeps a request: users do not share ids. A random one if the request has none."""
+def queue_request_id(user: str, request: Any) -> str:
+    """The queue's id of a request: the user and the request's id, or a random id if the request has none."""
     return f"{user}:{request.request_id or uuid.uuid4().hex}"
 
 
 @asynccontextmanager
 async def claimed(queue: JobQueue, user: str, request: Any) -> AsyncIterator[JobRecord | None]:
-    """Claims a request's id, if it has one, for the block that makes its job; the job, if it is there already.
+    """Claims a request's id, if it has one, for the block that submits its job. Yields the job if it exists already.
 
     Raises:
         InvalidInputError: the id is malformed (reason BAD_REQUEST).
@@ -31,16 +31,16 @@ async def claimed(queue: JobQueue, user: str, request: Any) -> AsyncIterator[Job
         yield None
         return
     if not ID.fullmatch(request.request_id):
-        raise InvalidInputError("request_id must be 1 to 64 letters, digits or -", "BAD_REQUEST")
-    async with queue.claimed(own_request(user, request), request_digest(request), user) as known:
+        raise InvalidInputError("request_id must have 1 to 64 letters, digits or -", "BAD_REQUEST")
+    async with queue.claimed(queue_request_id(user, request), request_digest(request), user) as known:
         yield known
 
 
 async def note_content(queue: JobQueue, user: str, request: Any, content_digest: str) -> None:
-    """Notes the digest of the bytes that came with a request, if the request has an id.
+    """Stores the digest of the bytes that came with a request, if the request has an id.
 
     Raises:
         AlreadyExistsError: other bytes came with this id before (reason REQUEST_ID_REUSED).
     """
     if request.request_id:
-        await queue.add_content(own_request(user, request), request_digest(request), content_digest)
+        await queue.add_content(queue_request_id(user, request), request_digest(request), content_digest)

@@ -1,4 +1,4 @@
-"""One attempt at a track's job: each step asks another service for something and keeps the result."""
+"""One attempt at a track's job: each step asks another service to make parts, and stores the results."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ from services.download.pipeline.plan import (
 )
 from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
-from services.download.pipeline.sent_requests import as_first_made
+from services.download.pipeline.sent_requests import first_request
 from services.download.tables import OwnStem
 from services.download.tracks.repository import TrackRepository
 from services.download.tracks.versions import Kept, Versions
@@ -33,8 +33,8 @@ from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 
 Outcome = dict[str, Any]
-# Parts that are made by the beats.
-BY_BEATS = ("chords", "structure")
+# Parts whose analysis uses beats.
+USES_BEATS = ("chords", "structure")
 
 
 class Run:
@@ -64,12 +64,12 @@ class Run:
         self._remote = remote
         self._found_lyrics = found_lyrics
         self._versions = versions
-        # Jobs of earlier versions do not tell.
+        # Jobs of earlier versions have no `again`.
         self._again: bool = job.payload.get("again", True)
         self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
-        """Has the mix separated and keeps the stems."""
+        """Has the mix separated and stores the stems."""
         part = separation_part(number)
         request = separation_pb2.CreateSeparationRequest(
             request_id=f"{self.job.job_id}.{request_name(part)}",
@@ -89,10 +89,10 @@ class Run:
             self.progress.show_remote(part, separation.job, live)
 
         try:
-            # A full quota is told before anything is computed.
+            # A full quota is reported before anything is computed.
             await self._usage.expect_room(self.job.user)
             try:
-                async with self._outstanding.given_up_on_error(self.job.job_id, request_name(part)):
+                async with self._outstanding.withdrawn_on_error(self.job.job_id, request_name(part)):
                     separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
                 _expect_success(separation.job)
             except StemTubeError as error:
@@ -109,13 +109,13 @@ class Run:
         except LimitExceededError as error:
             return {"stems": {}, "parts": self._failed([part], error)}
         if gone := await self._remover.missing(stem.audio_key for stem in separation.stems):
-            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            # Another process withdrew the request meanwhile, before the track had the stems.
             await self._library.drop_stems(self.track_id, gone)
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
             return {"stems": {}, "parts": self._failed([part], missing)}
         if await self._library.track(self.track_id) is None:
-            await self._outstanding.give_up(self.job.job_id, request_name(part))
-        # Another job may be listening to the former vocals: the sweep removes them then.
+            await self._outstanding.withdraw_request(self.job.job_id, request_name(part))
+        # If another job may still read the replaced stems, a sweep removes them later.
         if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)
         self.progress.succeed(part)
@@ -123,13 +123,13 @@ class Run:
         return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}}
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool = False) -> Outcome:
-        """Has audio analysed and keeps each part the moment it is there."""
+        """Has audio analysed and stores each part as soon as it exists."""
         names = [choice["part"] for choice in choices]
 
         async def make() -> dict[str, Any]:
             return await self._analysis(audio_key, choices, is_own_audio)
 
-        asked = await as_first_made(self.job, request_name(names[0]), make) or {}
+        asked = await first_request(self.job, request_name(names[0]), make) or {}
         request = ParseDict(asked["request"], analysis_pb2.CreateAnalysisRequest())
         kept: dict[str, Kept] = {}
         ended: dict[str, dict[str, Any] | None] = {}
@@ -166,14 +166,14 @@ class Run:
         return {"parts": ended, "kept": kept}
 
     async def _analysis(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool) -> dict[str, Any]:
-        """The request for parts, and the names of those that are the user's own whatever comes out (`versions`)."""
+        """The request for parts, and the names of the parts whose results are the user's own (see `versions`)."""
         by_hand = {choice["part"] for choice in choices if is_own_audio or is_analysed_by_hand(choice)}
         own = set(by_hand)
         parts = []
         for choice in choices:
             name = choice["part"]
             beats, are_own_beats = await self._known_beats(choice, {choice["part"] for choice in choices})
-            if name in BY_BEATS and (are_own_beats or "beats" in by_hand):
+            if name in USES_BEATS and (are_own_beats or "beats" in by_hand):
                 own.add(name)
             parts.append(
                 analysis_pb2.PartRequest(
@@ -198,27 +198,27 @@ class Run:
         return {"request": message_json(request), "own": sorted(own)}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
-        """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
+        """Has the lyrics made from the vocals of this job's separations, else from the vocals that the user has."""
         for separation in separations:
             outcome = await asyncio.shield(separation)
             if vocals := outcome["stems"].get("vocals"):
                 return await self.analyse(vocals, choices, Kept.OWN in outcome.get("kept", {}).values())
         data = await self._library.track(self.track_id, self.job.user)
         if data is None or data.vocals is None:
-            error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
+            error = PreconditionError("Lyrics need a vocals stem, and the track has none.", "NO_VOCALS_STEM")
             return {"parts": self._failed(["lyrics"], error)}
         return await self.analyse(data.vocals.audio_key, choices, isinstance(data.vocals, OwnStem))
 
     async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
-        """The beats that the user has, for a part that goes by them and is made without them; whether they are own."""
-        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in BY_BEATS else None
+        """The user's beats for a part that uses them, unless the request makes beats; and whether they are own."""
+        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in USES_BEATS else None
         if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
             return None, False
         beats = ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
         return beats, "beats" in data.own or "beats" in data.edits
 
     async def _found_text(self, choice: dict[str, Any]) -> str:
-        """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""
+        """Words from a lyrics site for lyrics without a given text; empty for other parts."""
         data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
         if data is None or choice.get("text"):
             return ""

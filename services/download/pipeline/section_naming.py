@@ -1,4 +1,4 @@
-"""A track's sections are named once more by the singing, once all else of a job has ended."""
+"""Names a track's sections again by the lyrics, after the other steps of a job."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from services.common.jobs.context import JobContext
 from services.common.jobs.messages import message_json
 from services.download.pipeline.progress import RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
-from services.download.pipeline.sent_requests import as_first_made
+from services.download.pipeline.sent_requests import first_request
 from services.download.tables import OwnStem
 from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import TrackData
@@ -24,14 +24,14 @@ Outcome = dict[str, Any]
 
 
 class SectionNaming:
-    """Names the sections that a job's user has of a track.
+    """Names the sections of a track that the job's user sees.
 
     Args:
         job: the job.
-        job_progress: shows that the structure is at work once more.
-        library: has sections, vocals and lyrics.
-        versions: keeps the names.
-        remote: the analysis service.
+        job_progress: shows the structure as running again.
+        library: has the sections, vocals and lyrics.
+        versions: stores the names.
+        remote: calls the analysis service.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class SectionNaming:
         self._track_id: str = job.payload["track_id"]
 
     async def run(self, others: list[asyncio.Task[Outcome]]) -> Outcome:
-        """Names the sections after the job's other steps. They are what they were if that fails, or if vocals or
-        sections are not there.
+        """Names the sections after the job's other steps.
+
+        The names stay as they are if this fails, or if there are no vocals or no sections.
         """
         ended = [await asyncio.shield(task) for task in others]
 
@@ -60,29 +61,29 @@ class SectionNaming:
             computed = await self._library.track(self._track_id, self._job.user, computed=True)
             return self._question(data, computed, ended) if data and computed else None
 
-        asked = await as_first_made(self._job, "names", make)
+        asked = await first_request(self._job, "names", make)
         if asked is None:
             return {"parts": {}}
         is_part = any("structure" in outcome["parts"] and not outcome["parts"]["structure"] for outcome in ended)
         if is_part:
-            # Not done any more, so that its end is news once more.
+            # The structure runs again, so that its end is a change that watchers see.
             self._progress.update("structure", RUNNING, stage="naming")
         try:
             await self._ask(asked)
         except StemTubeError as error:
-            log.warning("sections keep their names", track_id=self._track_id, reason=error.reason)
+            log.warning("sections cannot be named again", track_id=self._track_id, reason=error.reason)
         if is_part:
             self._progress.succeed("structure")
         return {"parts": {}}
 
     def _question(self, data: TrackData, computed: TrackData, ended: list[Outcome]) -> dict[str, Any] | None:
-        """The request, the sections, and whether their names are the user's own; None: there is nothing to name.
+        """The request, the sections, and whether the new names are the user's own; None if there is nothing to name.
 
-        Names go by what the user sees. Only those that go by shared results alone are shared, and only when one of
-        these is new: nobody names everybody's sections again.
+        The names depend on the vocals and lyrics that the user sees. They are shared only if all of these are shared.
+        Shared sections are named again only if this job made a new shared result.
         """
         structure, vocals = computed.analyses.get("structure"), data.vocals
-        # Earlier versions did not keep what the names go by.
+        # Sections of earlier versions have no `level`, which naming needs.
         if not structure or not vocals or not any("level" in found for found in structure["sections"]):
             return None
         is_own = (
@@ -90,7 +91,7 @@ class SectionNaming:
             or isinstance(vocals, OwnStem)
             or bool({"lyrics"} & (data.own | data.edits.keys()))
         )
-        # Outcomes of earlier versions, which shared everything, do not tell.
+        # Outcomes of earlier versions have no `kept`: these versions shared everything.
         is_new = any(Kept.SHARED in outcome.get("kept", {"": Kept.SHARED}).values() for outcome in ended)
         if not is_own and self._job.payload.get("again", True) and not is_new:
             return None
@@ -117,7 +118,7 @@ class SectionNaming:
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
             for status in analysis.parts:
-                # An analysis of an earlier version would divide the vocals instead.
+                # An analysis service of an earlier version would look for sections in the vocals.
                 if _starts(status.structure) == _starts(request.parts[0].structure):
                     renamed = music_pb2.Structure(sections=status.structure.sections, made_by=known.made_by)
                     await self._keep(known, MessageToDict(renamed), is_own=asked["is_own"])

@@ -1,7 +1,7 @@
-"""Requests of a job to other services, which are the same in each of its attempts.
+"""Keeps the requests of a job to other services, so that all its attempts send the same ones.
 
-What goes into a request can change between two attempts (the track's beats, words that a site knows). The services
-refuse another request with an id that they know, so the first attempt keeps what it is about to send.
+The inputs of a request can change between two attempts (the track's beats, words from a lyrics site). The services
+refuse a different request with an id that they know. So the first attempt stores each request before it sends it.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from services.common.errors import StoppedError
 from services.common.jobs.context import JobContext
 
 
-async def as_first_made(
+async def first_request(
     job: JobContext, name: str, make: Callable[[], Awaitable[dict[str, Any] | None]]
 ) -> dict[str, Any] | None:
-    """What the first attempt of a job made under a name (JSON); made and kept now if this is the first.
+    """Returns a request as the first attempt of a job made it. The first attempt makes and stores it.
 
     Args:
-        job: this attempt.
-        name: of the request; at most 30 characters.
-        make: makes it; None: there is nothing to ask, which is not kept.
+        job: the current attempt.
+        name: name of the request, at most 30 characters.
+        make: makes the request as JSON, or returns None if there is nothing to ask; None is not stored.
 
     Raises:
-        StoppedError: the job is another worker's by now.
+        StoppedError: another worker has the job by now.
     """
     output = f"request {name}"
     kept: dict[str, Any] | None = (await asyncio.to_thread(job.outputs)).get(output)

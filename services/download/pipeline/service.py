@@ -1,4 +1,4 @@
-"""The RPCs on jobs of tracks, and on the events of a user."""
+"""The RPCs on jobs of tracks, and on a user's events."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from services.common.rpc.draining import Draining
 from services.download.fetching.link_tracks import LinkAdder
 from services.download.pipeline.admission import Admission
 from services.download.pipeline.events import user_events
-from services.download.pipeline.plan import unmade
+from services.download.pipeline.plan import remaining_work
 from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.submitting import track_work
 from services.download.pipeline.track_jobs import TrackJobs
@@ -25,13 +25,13 @@ from stemtube.download.v1 import track_job_pb2_grpc
 
 
 class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        queue: the library's.
+        queue: the library's job queue.
         jobs: starts, finds and cancels users' jobs.
         library: the tracks.
-        links: adds a link again whose track is gone.
+        links: adds a link again if its track is gone.
         admission: checks quotas and waiting jobs.
         draining: ends the streams when the server stops.
     """
@@ -94,14 +94,14 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
             raise PreconditionError("The job has not ended yet.", "JOB_NOT_FINISHED")
         made = parts_in(record, SUCCEEDED)
         work = track_work(record.payload)
-        plan = unmade(work.plan, made)
+        plan = remaining_work(work.plan, made)
         if "acquire" in made and not (plan["separations"] or plan["analyses"]):
-            raise PreconditionError("The job has made everything.", "NOTHING_TO_RETRY")
-        # A model may have gone since.
+            raise PreconditionError("The job has no failed parts.", "NOTHING_TO_RETRY")
+        # A chosen model may have been removed since.
         await self._jobs.check(plan)
         work = replace(work, plan=plan)
         if work.url and "acquire" not in made:
-            # A link that could not be fetched left no track.
+            # The track of a link that could not be fetched was removed.
             track, use_cookies = await self._links.add(caller, work.url)
             work = replace(work, track_id=track.id, use_cookies=use_cookies)
         else:

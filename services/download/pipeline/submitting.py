@@ -1,4 +1,4 @@
-"""What a track's job is to do, as it is kept with the job, and its way into the queue."""
+"""The work of a track's job, which is stored with the job, and how the job is submitted."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,21 +12,21 @@ from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import Plan
-from services.download.pipeline.requests import own_request
+from services.download.pipeline.requests import queue_request_id
 from stemtube.job.v1 import job_pb2
 
 
 @dataclass(frozen=True)
 class TrackWork:
-    """What a job does to a track.
+    """The work of a job.
 
     Attributes:
-        track_id: the track.
-        plan: what is made of it.
-        priority: of the request.
-        again: results that are there are made again, as versions of the user's own.
-        use_cookies: the link is fetched with the operator's cookies.
-        url: the link that is fetched; empty for what is in the library already.
+        track_id: the track's id.
+        plan: the separations and analyses to make.
+        priority: priority of the request.
+        again: whether to make existing results again, as the user's own versions.
+        use_cookies: whether to fetch the link with the operator's cookies.
+        url: the link to fetch; empty if the audio is in the library already.
     """
 
     track_id: str
@@ -38,7 +38,7 @@ class TrackWork:
 
 
 def track_work(payload: Mapping[str, Any]) -> TrackWork:
-    """The work of a job, from what is kept with it. Jobs of earlier versions keep less."""
+    """The work of a job, from the job's payload. Payloads of earlier versions have fewer fields."""
     return TrackWork(**{"again": True, **payload})
 
 
@@ -46,13 +46,13 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
     """Submits a track's job, or joins an unfinished one that does the same.
 
     Args:
-        jobs: the library's queue.
-        user: whose job it is.
-        work: what it does.
-        request: the RPC's request; the job keeps its id and a digest.
-        content_digest: of the bytes that came with the request.
+        jobs: the library's job queue.
+        user: the job's user.
+        work: the job's work.
+        request: the RPC's request; its id and a digest are stored with the job.
+        content_digest: digest of the bytes that came with the request.
     """
-    structlog.contextvars.bind_contextvars(track_id=work.track_id)  # for the lines of its job, too
+    structlog.contextvars.bind_contextvars(track_id=work.track_id)  # the log lines of the job have it, too
 
     async def never(_record: JobRecord) -> bool:
         return False
@@ -63,7 +63,7 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         key=job_key(KIND, user, work.track_id, work.plan, *(["again"] if work.again else [])),
         user=user,
         subject=work.track_id,
-        request_id=own_request(user, request),
+        request_id=queue_request_id(user, request),
         digest=with_content(request_digest(request), content_digest),
         priority=queue_priority(work.priority),
         reusable=never,

@@ -1,4 +1,4 @@
-"""Users' jobs of tracks: how requests become jobs, and how a user finds and cancels them."""
+"""Makes jobs of users' requests, and finds and cancels jobs for their users."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -11,7 +11,7 @@ from services.common.jobs.records import JobRecord
 from services.download.pipeline import requests
 from services.download.pipeline.choices import Choices
 from services.download.pipeline.pipeline import Pipeline
-from services.download.pipeline.plan import Plan, make_plan, without
+from services.download.pipeline.plan import Plan, make_plan, missing_work
 from services.download.pipeline.submitting import TrackWork, submit
 from services.download.tracks.repository import TrackRepository
 
@@ -20,7 +20,7 @@ class TrackJobs:
     """Starts, finds and cancels jobs for the RPCs.
 
     Args:
-        queue: the library's.
+        queue: the library's job queue.
         pipeline: runs the jobs.
         library: the tracks.
         choices: checks the names of models and backends.
@@ -33,10 +33,11 @@ class TrackJobs:
         self._choices = choices
 
     async def plan(self, request: Any) -> Plan:
-        """The plan for a request's options.
+        """Makes a plan of a request's options.
 
         Raises:
-            InvalidInputError: options that make no sense, or unknown names (reason BAD_REQUEST, UNKNOWN_MODEL, …).
+            InvalidInputError: the options are invalid, or name something unknown (reason BAD_REQUEST, UNKNOWN_MODEL,
+                …).
         """
         queue_priority(request.options.priority)
         plan = make_plan(request.options if request.HasField("options") else None)
@@ -47,7 +48,7 @@ class TrackJobs:
         """Checks the names of models, stems and backends in a plan.
 
         Raises:
-            InvalidInputError: one is unknown (reason UNKNOWN_MODEL, UNKNOWN_STEM, UNKNOWN_BACKEND).
+            InvalidInputError: a name is unknown (reason UNKNOWN_MODEL, UNKNOWN_STEM, UNKNOWN_BACKEND).
         """
         await self._choices.check(plan)
 
@@ -56,7 +57,7 @@ class TrackJobs:
         return requests.claimed(self._queue, user, request)
 
     async def note_content(self, user: str, request: Any, content_digest: str) -> None:
-        """Notes the digest of the bytes that came with a request; see `requests.note_content`."""
+        """Stores the digest of the bytes that came with a request; see `requests.note_content`."""
         await requests.note_content(self._queue, user, request, content_digest)
 
     async def submit(self, user: str, work: TrackWork, request: Any) -> JobRecord:
@@ -64,7 +65,7 @@ class TrackJobs:
         return await submit(self._queue, user, work, request)
 
     async def submit_missing(self, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
-        """Submits a job for the parts of some work that the user's track does not have yet.
+        """Submits a job for those parts of the work that the user's track does not have yet.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -73,14 +74,14 @@ class TrackJobs:
         stems: dict[str, set[str]] = {}
         for stem in data.stems:
             stems.setdefault(stem.model, set()).add(stem.name)
-        plan = without(work.plan, stems, data.analyses, self._choices.stems)
+        plan = missing_work(work.plan, stems, data.analyses, self._choices.stems)
         return await submit(self._queue, user, replace(work, plan=plan), request, content_digest)
 
     async def get(self, user: str, job_id: str) -> JobRecord:
-        """A job of a user.
+        """Returns a job of a user.
 
         Raises:
-            NotFoundError: there is none (reason NO_SUCH_JOB).
+            NotFoundError: the user has no such job (reason NO_SUCH_JOB).
         """
         record = await self._queue.get(job_id)
         if record.user != user:
@@ -88,7 +89,7 @@ class TrackJobs:
         return record
 
     async def cancel(self, job_id: str) -> None:
-        """Cancels a job. A track whose audio it was to fetch is removed."""
+        """Cancels a job. If it has not fetched the track's audio yet, the track is removed."""
         await self._queue.cancel(job_id)
         await self._pipeline.withdraw(self._queue, job_id)
         record = await self._queue.get(job_id)

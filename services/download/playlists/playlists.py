@@ -1,4 +1,4 @@
-"""Playlists: tracks of a user in an order."""
+"""Playlists: ordered tracks of a user."""
 
 import uuid
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SHOWN = and_(
 
 @dataclass(frozen=True, slots=True)
 class PlaylistData:
-    """A playlist with the number of its tracks, and their ids in order where they were asked for."""
+    """A playlist with the number of its tracks, and their ids in order; pages have no ids."""
 
     playlist: Playlist
     track_count: int
@@ -31,7 +31,7 @@ class PlaylistData:
 
 
 class Playlists:
-    """Reads and changes playlists. Removed tracks keep their place, out of sight, until the order is changed."""
+    """Reads and changes playlists. Removed tracks are hidden, and keep their position until the order is changed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,14 +40,14 @@ class Playlists:
         """Makes a playlist.
 
         Raises:
-            InvalidInputError: a track twice (reason BAD_REQUEST).
-            NotFoundError: a track that the user does not have (reason NO_SUCH_TRACK).
+            InvalidInputError: a track occurs twice (reason BAD_REQUEST).
+            NotFoundError: the user does not have one of the tracks (reason NO_SUCH_TRACK).
             LimitExceededError: too many playlists or tracks (reason TOO_MANY_PLAYLISTS, TOO_MANY_TRACKS).
         """
         async with self._database.write(lock=f"playlists {user_id}") as session:
             count = await session.scalar(select(func.count()).select_from(Playlist).where(Playlist.user_id == user_id))
             if (count or 0) >= MAX_PLAYLISTS:
-                raise LimitExceededError(f"There are {MAX_PLAYLISTS} playlists already.", "TOO_MANY_PLAYLISTS")
+                raise LimitExceededError(f"You have {MAX_PLAYLISTS} playlists already.", "TOO_MANY_PLAYLISTS")
             now = datetime.now(UTC)
             playlist = Playlist(
                 id=uuid.uuid4().hex,
@@ -64,7 +64,7 @@ class Playlists:
             return PlaylistData(playlist, len(track_ids), list(track_ids))
 
     async def page(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> list[PlaylistData]:
-        """A user's playlists, newest first, those before (time, id) if given."""
+        """A page of a user's playlists, newest first; only those before (time, id), if given."""
         counts = (
             select(func.count())
             .select_from(PlaylistTrack)
@@ -80,7 +80,7 @@ class Playlists:
             return [PlaylistData(playlist, count) for playlist, count in await session.execute(query)]
 
     async def get(self, user_id: str, playlist_id: str) -> PlaylistData:
-        """A playlist.
+        """Returns a playlist with the ids of its tracks.
 
         Raises:
             NotFoundError: the user has no such playlist (reason NO_SUCH_PLAYLIST).
@@ -98,18 +98,18 @@ class Playlists:
         track_ids: Sequence[str] | None = None,
         revision: int = 0,
     ) -> PlaylistData:
-        """Changes what is given of a playlist.
+        """Changes the given fields of a playlist.
 
         Raises:
-            InvalidInputError: a track twice (reason BAD_REQUEST).
-            NotFoundError: no such playlist or track of the user (reason NO_SUCH_PLAYLIST, NO_SUCH_TRACK).
-            AbortedError: it has another revision than this one, unless that is 0 (reason REVISION_CHANGED).
+            InvalidInputError: a track occurs twice (reason BAD_REQUEST).
+            NotFoundError: the user has no such playlist or track (reason NO_SUCH_PLAYLIST, NO_SUCH_TRACK).
+            AbortedError: `revision` is not 0, and the playlist has another one (reason REVISION_CHANGED).
             LimitExceededError: too many tracks (reason TOO_MANY_TRACKS).
         """
         async with self._database.write(lock=f"playlist {playlist_id}") as session:
             playlist = await _owned(session, user_id, playlist_id)
             if revision and revision != playlist.revision:
-                raise AbortedError("The playlist was changed meanwhile: read it again.", "REVISION_CHANGED")
+                raise AbortedError("The playlist has been changed: read it again.", "REVISION_CHANGED")
             if name is not None:
                 playlist.name = name
             if notes is not None:
@@ -122,7 +122,7 @@ class Playlists:
             return await _data(session, playlist)
 
     async def add(self, user_id: str, playlist_id: str, track_ids: Sequence[str]) -> PlaylistData:
-        """Appends those tracks that are not in a playlist yet; errors as for `update`."""
+        """Appends tracks that are not in the playlist yet; errors as for `update`."""
         async with self._database.write(lock=f"playlist {playlist_id}") as session:
             playlist = await _owned(session, user_id, playlist_id)
             entries = select(PlaylistTrack).where(PlaylistTrack.playlist_id == playlist_id)
@@ -165,9 +165,9 @@ async def _data(session: AsyncSession, playlist: Playlist) -> PlaylistData:
 
 
 async def _append(session: AsyncSession, playlist: Playlist, track_ids: Sequence[str], position: int) -> None:
-    """Puts tracks of the user at a position and the following ones."""
+    """Adds tracks of the playlist's user, from a position on."""
     if len(set(track_ids)) < len(track_ids):
-        raise InvalidInputError("each track can be in a playlist once", "BAD_REQUEST")
+        raise InvalidInputError("a playlist can have each track only once", "BAD_REQUEST")
     if len(track_ids) > MAX_PLAYLIST_TRACKS:
         raise _too_many_tracks()
     mine = select(Access.track_id).where(

@@ -17,10 +17,10 @@ SCOPE = "playlists"
 
 
 class PlaylistService(playlist_pb2_grpc.PlaylistServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        playlists: of all users.
+        playlists: the playlists of all users.
     """
 
     def __init__(self, playlists: Playlists) -> None:

@@ -1,6 +1,7 @@
-"""Copies of originals and stems in other formats, a cache: nobody's quota has them, and all together have a size.
+"""Limits the cache of originals and stems in other formats.
 
-They can be made again at any time. Beyond the size the oldest are removed, no matter which user asked for them.
+These copies do not count in quotas, because they can be made again at any time. Beyond the size of the cache the oldest
+ones are removed, no matter which user asked for them.
 """
 
 import asyncio
@@ -15,22 +16,22 @@ log = structlog.get_logger(__name__)
 
 
 class Conversions:
-    """Keeps the cache small.
+    """Removes old copies from the cache.
 
     Args:
-        objects: where the copies are.
-        max_bytes: that they may take together. One that is larger stays until the next is made.
+        objects: the store of the copies.
+        max_bytes: size of the cache. A larger copy stays until the next one is made.
     """
 
     def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
         self._objects = objects
         self._max_bytes = max_bytes
-        # As last listed, and what this process has added since; None before the first listing.
+        # Size when last listed, plus the copies of this process since; None before the first listing.
         self._bytes: int | None = None
         self._trimming = asyncio.Lock()
 
     async def note(self, key: str) -> None:
-        """Counts a copy that has just been made, and removes others if there are too many."""
+        """Counts a new copy, and removes the oldest others if the cache is too large."""
         async with self._trimming:
             if self._bytes is not None:
                 self._bytes += (await self._objects.head(key)).size
@@ -38,7 +39,7 @@ class Conversions:
                 await self._trim(key)
 
     async def trim(self) -> None:
-        """Removes the oldest copies beyond the size."""
+        """Removes the oldest copies if the cache is too large."""
         async with self._trimming:
             await self._trim("")
 

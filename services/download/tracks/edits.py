@@ -1,4 +1,4 @@
-"""Parts of a song as a person corrects them: checked, and set right where that is safe."""
+"""Checks parts that a user has corrected or an import sends, and fixes small errors."""
 
 import math
 import re
@@ -29,15 +29,18 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 def checked_part(
     request: pb.EditPartRequest | import_pb2.ImportPartRequest, duration: float
 ) -> tuple[str, dict[str, Any]]:
-    """The part that a request edits, and its content as the library keeps it (ProtoJSON).
+    """Checks the part in a request.
 
     Args:
-        request: has one part.
-        duration: of the song, in seconds.
+        request: a request with one part.
+        duration: the song's duration in seconds.
+
+    Returns:
+        The part's name, and its content as ProtoJSON.
 
     Raises:
-        InvalidInputError: none, or not a part of this song (reason BAD_REQUEST, BAD_SEGMENTS, BAD_CHORD, BAD_BEATS,
-            BAD_KEY, BAD_LYRICS).
+        InvalidInputError: there is no part, or it does not fit the song (reason BAD_REQUEST, BAD_SEGMENTS, BAD_CHORD,
+            BAD_BEATS, BAD_KEY, BAD_LYRICS).
     """
     part = request.WhichOneof("part")
     if part is None:
@@ -62,13 +65,13 @@ def _beats(beats: music_pb2.Beats, duration: float) -> music_pb2.Beats:
         not all(1 <= place <= MAX_BEATS_PER_BAR for place in places)
         or any(other not in (1, one + 1) for one, other in pairwise(places))
     ):
-        _refuse("BAD_BEATS", "positions count up from 1, a downbeat, or are all 0")
+        _refuse("BAD_BEATS", "positions are all 0, or each is 1 or one more than the last")
     if not (0 <= beats.tempo.bpm <= MAX_BPM and _is_share(beats.tempo.confidence)):
         _refuse("BAD_BEATS", f"the tempo is between 0 and {MAX_BPM:.0f} BPM, its confidence in [0, 1]")
     if not beats.tempo.bpm and len(times) > 1:
         found.tempo.bpm = 60 / statistics.median(other - one for one, other in pairwise(times))
         found.tempo.confidence = 1.0
-    # Neither is corrected by hand, and the computed ones may contradict the beats.
+    # Users do not correct these, and the computed values may contradict the corrected beats.
     del found.tempo.curve[:]
     found.first_downbeat = next((beat.time for beat in beats.beats if beat.position == 1), 0.0)
     return found
@@ -110,12 +113,12 @@ def _structure(structure: music_pb2.Structure, duration: float) -> music_pb2.Str
 
 
 def _join(segments: Any, duration: float) -> None:
-    """Has segments cover a song: each begins where the last one ends, the first at 0, the last ends with the song."""
+    """Closes small gaps, so that segments cover the song: from 0 to its end, each from the end of the last one."""
     if not segments or len(segments) > MAX_SEGMENTS:
         _refuse("BAD_SEGMENTS", f"there are 1 to {MAX_SEGMENTS} segments")
     end = 0.0
     for number, segment in enumerate(segments, start=1):
-        # NaN is near nothing.
+        # Written so that NaN is refused.
         if not abs(segment.start - end) <= JOIN_SECONDS:
             _refuse("BAD_SEGMENTS", f"segment {number} does not begin at {end:.3f} s, where the last one ends")
         if not _is_share(segment.confidence):
@@ -152,10 +155,10 @@ def _lyrics(lyrics: music_pb2.Lyrics, duration: float) -> music_pb2.Lyrics:
 
 
 def _expect_order(spans: Sequence[Any], first: float, last: float) -> None:
-    """Lines or words lie within a span, in the order of their starts; they may overlap as voices do."""
+    """Checks that lines or words lie within a span, in the order of their starts. They may overlap, as voices do."""
     for span in spans:
         if not first - JOIN_SECONDS <= span.start <= span.end <= last + JOIN_SECONDS:
-            _refuse("BAD_LYRICS", f"lines lie within the song, words within their line; at {span.start:.3f} s not so")
+            _refuse("BAD_LYRICS", f"lines lie within the song, words within their line; see {span.start:.3f} s")
     if any(one.start > other.start for one, other in pairwise(spans)):
         _refuse("BAD_LYRICS", "lines and words come in the order of their starts")
 

@@ -1,4 +1,4 @@
-"""Which of a user's tracks a list has, in which order, and where a page of it goes on."""
+"""Lists of a user's tracks: filters, orders and pages."""
 
 import hashlib
 import math
@@ -21,18 +21,18 @@ Value = float | str
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a list is sorted by; those that are equal in it by their id."""
+    """The order of a list. Equal values are sorted by track id."""
 
     column: Any
     descending: bool = False
-    # From the value in a row to that in a token, and back.
+    # Convert a row's value to a token's, and back.
     write: Callable[[Any], Value] = field(default=lambda value: value)
     read: Callable[[Any], Any] = field(default=lambda value: value)
     kind: type[float | str] = float
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
+        """A name that differs between orders, for tokens."""
         return f"{self.column.key} {self.descending}"
 
 
@@ -55,17 +55,17 @@ ORDERS: "dict[pb.TrackOrder.ValueType, Callable[[bool], Order]]" = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list as it was asked for.
+    """The filters and the order of a list.
 
     Args:
-        words: folded; title or artist contain each.
-        bpm: lowest and highest tempo.
-        keys: numbers of keys (see `key_number`); None for any.
-        seconds: shortest and longest duration.
-        favourites: only these.
-        playlist_id: only tracks of this one; empty for all.
-        deleted: tracks that can be restored in place of those in the library.
-        order: of the list.
+        words: folded words, each of which the title or the artist contains.
+        bpm: lowest and highest tempo; 0 for no limit.
+        keys: numbers of keys (see `key_number`); None for any key.
+        seconds: shortest and longest duration; 0 for no limit.
+        favourites: only favourites.
+        playlist_id: only tracks of this playlist; empty for all.
+        deleted: deleted tracks that can be restored, instead of those in the library.
+        order: the order of the list.
     """
 
     words: tuple[str, ...] = ()
@@ -79,18 +79,18 @@ class Listing:
 
     @property
     def scope(self) -> str:
-        """What a page's token belongs to."""
+        """A hash of filters and order: a page token is valid for one scope."""
         filters = (self.words, self.bpm, self.keys, self.seconds, self.favourites, self.playlist_id, self.deleted)
         return hashlib.sha256(repr((filters, self.order.name)).encode()).hexdigest()[:12]
 
     def query(self, user_id: str, after: tuple[Any, str] | None, limit: int, removed_after: datetime) -> Select[Any]:
-        """The rows (track, access, value that it is sorted by) of one page.
+        """The query of one page. Its rows have the track, the access, and the value of the order's column.
 
         Args:
-            user_id: whose list.
-            after: value and track id of the last row of the page before.
-            limit: of rows.
-            removed_after: deleted tracks whose time is over are in no list.
+            user_id: the list's user.
+            after: value and track id of the last row of the previous page; None for the first page.
+            limit: number of rows.
+            removed_after: only deleted tracks that were removed after this time can be listed.
         """
         query = select(Track, Access, self.order.column).join(Access, Access.track_id == Track.id)
         if self.playlist_id:
@@ -110,7 +110,7 @@ class Listing:
         found += [Access.search_text.contains(word, autoescape=True) for word in self.words]
         for column, (lowest, highest) in ((Access.tempo_bpm, self.bpm), (Access.duration_seconds, self.seconds)):
             if lowest or highest:
-                # What is not known is 0, and in no range.
+                # Unknown values are 0, and are in no range.
                 found.append(column >= lowest if lowest else column > 0)
             if highest:
                 found.append(column <= highest)
@@ -125,20 +125,20 @@ class Listing:
         return make_token(self.order.write(value), track_id, self.scope)
 
     def read(self, token: str) -> tuple[Any, str] | None:
-        """Value and id in a token of this list; None for the first page.
+        """Reads value and track id from a token of this list; None for the first page.
 
         Raises:
-            InvalidInputError: a token of another list, or none of ours (reason BAD_PAGE_TOKEN).
+            InvalidInputError: the token is invalid, or belongs to another list (reason BAD_PAGE_TOKEN).
         """
         place = read_token(token, self.order.kind, self.scope)
         return (self.order.read(place[0]), place[1]) if place else None
 
 
 def read_listing(request: pb.ListTracksRequest) -> Listing:
-    """The list that a request asks for.
+    """Reads filters and order from a request.
 
     Raises:
-        InvalidInputError: filters that make no sense (reason BAD_REQUEST).
+        InvalidInputError: they are invalid (reason BAD_REQUEST).
     """
     if len(request.query) > MAX_QUERY:
         raise _bad(f"query has at most {MAX_QUERY} characters")
@@ -159,9 +159,9 @@ def read_listing(request: pb.ListTracksRequest) -> Listing:
 
 def _range(name: str, lowest: float, highest: float) -> tuple[float, float]:
     if not (math.isfinite(lowest) and math.isfinite(highest) and lowest >= 0 and highest >= 0):
-        raise _bad(f"min_{name} and max_{name} are numbers from 0 on")
+        raise _bad(f"min_{name} and max_{name} must be 0 or more")
     if highest and lowest > highest:
-        raise _bad(f"min_{name} is above max_{name}")
+        raise _bad(f"min_{name} must not be above max_{name}")
     return lowest, highest
 
 
@@ -169,9 +169,9 @@ def _keys(tonic: str, mode: str) -> tuple[int, ...] | None:
     if not (tonic or mode):
         return None
     if mode and mode not in MODES:
-        raise _bad("key_mode is major or minor")
+        raise _bad("key_mode must be major or minor")
     if tonic and not TONIC.fullmatch(tonic):
-        raise _bad("key_tonic is a note such as C, F# or Bb")
+        raise _bad("key_tonic must be a note such as C, F# or Bb")
     modes = (mode,) if mode else MODES
     if tonic:
         return tuple(key_number(tonic, one) for one in modes)

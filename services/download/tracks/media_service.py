@@ -21,7 +21,7 @@ from stemtube.download.v1 import media_pb2_grpc
 from stemtube.separation.v1 import separation_pb2
 
 PEAKS_TYPE = "application/octet-stream"
-# Half of the time that a gateway gives it: who waits for longer is better told to come back.
+# Half of the gateway's deadline, so that there is time to answer that the client should try again later.
 CONVERSION_WAIT_SECONDS = 60.0
 CONTAINER_TYPES = {
     "mp3": "audio/mpeg",
@@ -35,14 +35,14 @@ CONTAINER_TYPES = {
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
         library: the tracks.
         jobs: finds running separations.
-        objects: where the files are.
-        inspector: converts them.
-        conversions: keeps the copies in other formats.
+        objects: the store of files.
+        inspector: converts files.
+        conversions: limits the cache of converted files.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         record = await self._jobs.get(require_user().subject, request.job_id)
         live = record.detail.get("live", {}).get(request.part)
         if not live:
-            raise NotFoundError("There is nothing to be heard of that yet, or it is complete.", "NO_SUCH_STEM")
+            raise NotFoundError("No stems can be played yet, or they are complete.", "NO_SUCH_STEM")
         await self._objects.expect_right_store()
         return pb.GetLiveStemsResponse(live=ParseDict(live, separation_pb2.LiveStems()))
 
@@ -101,7 +101,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
 
 def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, str]:
-    """Audio key, peaks key, name for a person, and format of a track's original or of a stem."""
+    """Audio key, peaks key, readable name and format of a track's original or of a stem."""
     title = _file_name(data)
     if not stem_name:
         if not data.track.audio_key:

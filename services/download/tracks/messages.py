@@ -1,4 +1,4 @@
-"""The library's data as the contracts tell it."""
+"""Converts the library's data to the contracts' messages."""
 
 import importlib.metadata
 from typing import Any
@@ -18,7 +18,7 @@ from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
 
 
 def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
-    """A track as a message; a summary leaves out beats, regions of keys, chords, sections and lyrics."""
+    """Makes the message of a track. A summary leaves out beats, regions of the key, chords, sections and lyrics."""
     track = data.track
     path = f"/api/v1/tracks/{track.id}"
     message = track_pb2.Track(
@@ -68,14 +68,14 @@ def _fault_message(state: ObjectState | None) -> track_pb2.ObjectFault | None:
         since, reason, text = state.missing_since, "OBJECT_MISSING", "The file is not in the object store."
     elif state.damaged_since is not None:
         since, reason = state.damaged_since, "OBJECT_DAMAGED"
-        text = "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it."
+        text = "The file is damaged: its bytes have changed. Upload the same file again to repair it."
     else:
         return None
     return track_pb2.ObjectFault(reason=reason, message=text, since=timestamp(since.timestamp()))
 
 
 def _add_own(message: track_pb2.Track, data: TrackData, access: Access) -> None:
-    """Adds what a user says of a track."""
+    """Adds a user's own fields of a track: original names, favourite, notes, edits and own parts."""
     message.original_title = data.track.title
     message.original_artist = data.track.artist
     message.favourite = access.favourite
@@ -111,7 +111,7 @@ def _add_analyses(message: track_pb2.Track, analyses: dict[str, dict[str, Any]],
         chords = parse("chords", music_pb2.Chords())
         message.chords.extend(chords.chords)
         for chord in message.chords:
-            # Also of chords from before there were triads, and of those that somebody has corrected.
+            # Set here, because edits and older results have no triads.
             chord.triad = triad(chord.label)
         message.made_by["chords"].CopyFrom(chords.made_by)
     if "structure" in analyses:
@@ -123,15 +123,15 @@ def _add_analyses(message: track_pb2.Track, analyses: dict[str, dict[str, Any]],
 
 
 def song_message(song: dict[str, Any]) -> link_pb2.Song:
-    """A song as a site tells of it (`services.download.fetching.sites.Song` as JSON) as a message."""
+    """Makes the message of a song on a site, from a `services.download.fetching.sites.Song` as JSON."""
     return link_pb2.Song(**{name: song[name] for name in link_pb2.Song.DESCRIPTOR.fields_by_name})
 
 
 def fetching_message(javascript: str | None) -> link_pb2.GetFetchingResponse:
-    """What fetching works with.
+    """Makes the answer of `GetFetching`.
 
     Args:
-        javascript: path of the runtime; None if there is none.
+        javascript: path of the JavaScript runtime; None if there is none.
     """
     reason = "" if javascript else "YouTube's challenges need a JavaScript runtime: pip install deno"
     return link_pb2.GetFetchingResponse(
@@ -141,5 +141,5 @@ def fetching_message(javascript: str | None) -> link_pb2.GetFetchingResponse:
 
 
 def track_job_message(record: JobRecord) -> track_job_pb2.TrackJob:
-    """A track's job as a message."""
+    """Makes the message of a track's job."""
     return track_job_pb2.TrackJob(job=job_message(record), track_id=record.payload["track_id"], parts=job_parts(record))

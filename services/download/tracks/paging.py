@@ -1,4 +1,4 @@
-"""Pages of lists: an opaque token says after which entry the next page begins."""
+"""Pages of lists. An opaque token has the entry after which the next page begins."""
 
 import base64
 import json
@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 from services.common.errors import InvalidInputError
 from services.common.limits import DEFAULT_PAGE, MAX_PAGE
 
-# Seconds from 1970 to the year 5138: what `datetime` can tell on every platform.
+# Seconds from 1970 to the year 5138, which `datetime` can represent on every platform.
 LATEST_TIME = 1e11
 
 
 def page_size(asked: int) -> int:
-    """How many entries a page has.
+    """The number of entries of a page, from the number in a request.
 
     Raises:
-        InvalidInputError: a negative number (reason BAD_REQUEST).
+        InvalidInputError: the number is negative (reason BAD_REQUEST).
     """
     if asked < 0:
         raise InvalidInputError("page_size must not be negative", "BAD_REQUEST")
@@ -26,21 +26,21 @@ Value = TypeVar("Value", bound=float | str)
 
 
 def make_token(value: float | str, entry_id: str, scope: str = "") -> str:
-    """The token of the page after an entry.
+    """Makes the token of the page after an entry.
 
     Args:
-        value: that the list is sorted by: a number (times in seconds since 1970), or a text.
-        entry_id: of the entry; equal values are sorted by it.
-        scope: what the token belongs to, such as the list's filters.
+        value: the entry's value that the list is sorted by: a number (times in seconds since 1970) or a text.
+        entry_id: the entry's id; equal values are sorted by it.
+        scope: identifies the list for which the token is valid, such as a hash of its filters.
     """
     return base64.urlsafe_b64encode(json.dumps([value, entry_id, scope]).encode()).decode()
 
 
 def read_token(token: str, kind: type[Value], scope: str = "") -> tuple[Value, str] | None:
-    """Value and id in a token; None for the first page.
+    """Reads value and id from a token; returns None for the first page.
 
     Raises:
-        InvalidInputError: no token of ours, or of another scope (reason BAD_PAGE_TOKEN).
+        InvalidInputError: the token is invalid, or has another scope (reason BAD_PAGE_TOKEN).
     """
     if not token:
         return None
@@ -55,8 +55,8 @@ def read_token(token: str, kind: type[Value], scope: str = "") -> tuple[Value, s
 
 
 def _is_sound(value: Any, kind: type[Any]) -> bool:
-    """Whether a database can be asked for a value."""
+    """Whether a value can be used in a query."""
     if type(value) is not kind:
         return False
-    # The comparison is false of NaN too. PostgreSQL takes no text with NUL in it.
+    # The comparison is false for NaN. PostgreSQL accepts no text with NUL.
     return "\0" not in value if isinstance(value, str) else 0 <= value < LATEST_TIME

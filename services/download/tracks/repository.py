@@ -1,4 +1,4 @@
-"""What the library keeps: tracks, who has them, their stems, and what is known of their music."""
+"""Reads and writes tracks, users' access to them, and their results."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -21,20 +21,20 @@ from services.download.tracks.results import (
     no_such_track,
     put_part,
     put_stems,
-    relist,
+    update_list_columns,
 )
 from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
 from services.download.upkeep.reservations import release_in
 
 UPLOADS = "uploads"
-# What the loudness meter tells of silence.
+# The loudness meter's value for silence.
 SILENCE_LUFS = -70.0
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """What is known of a track's audio once it has arrived."""
+    """The columns of `Track` that describe its audio."""
 
     audio_key: str
     peaks_key: str
@@ -45,18 +45,18 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     loudness_lufs: float
-    # Of the original, its peaks and its picture.
+    # Size of the original, its peaks and its picture.
     size_bytes: int | None = None
 
     @property
     def is_silent(self) -> bool:
-        """There is nothing to be heard."""
+        """Whether nothing can be heard."""
         return self.loudness_lufs <= SILENCE_LUFS
 
 
 @dataclass(frozen=True, slots=True)
 class SongFacts:
-    """What tags or a site tell of a song; empty where they do not."""
+    """Facts about a song from its tags or its site; unknown ones are empty."""
 
     title: str
     artist: str
@@ -65,27 +65,27 @@ class SongFacts:
 
 
 class TrackRepository:
-    """Reads and changes the library."""
+    """Reads and writes tracks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @property
     def database(self) -> Database:
-        """Where it is kept."""
+        """The library's database."""
         return self._database
 
     async def add_link(self, user_id: str, url: str, *, private: bool = False, reservation_id: str = "") -> Track:
-        """The track of a link, made if it is new; the user gets access.
+        """Gives a user access to the track of a link, and makes the track if it is new.
 
         Args:
-            user_id: who asks for it.
+            user_id: the user.
             url: the link.
-            private: the track is this user's alone, not that of all who ask for the link.
-            reservation_id: of the room for it, which the track takes.
+            private: whether the track belongs to this user alone, instead of being shared by all users of the link.
+            reservation_id: the reservation of room for the track, which is released.
         """
         async with self._database.write(lock=f"link {url}") as session:
-            # Locked, so that nobody removes the track between the look at it and the access to it.
+            # Locked, so that nobody removes the track before the user has access to it.
             shared, own = Track.source_url == url, and_(Track.owner_id == user_id, Track.private_url == url)
             track = await session.scalar(select(Track).where(own if private else shared).with_for_update())
             if track is None:
@@ -100,14 +100,14 @@ class TrackRepository:
     async def add_upload(
         self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
     ) -> tuple[Track, bool]:
-        """The user's track with this content, for which room may be reserved, and whether it is new."""
+        """Returns the user's track with this content, and whether it is new. Releases the reservation, if given."""
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
             new = track is None
             if track is None:
                 track = _new_track(owner_id=user_id)
-                _describe(track, song)
+                _set_song(track, song)
                 session.add(track)
             if not track.audio_key or await faults_of(session, [track.audio_key]):
                 _set_facts(track, facts)
@@ -117,29 +117,32 @@ class TrackRepository:
             return track, new
 
     async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = "") -> bool:
-        """Notes that a link's audio has arrived, for which room may be reserved, or again in place of a faulty object.
+        """Stores the facts about the audio of a link, for the first time or to replace a faulty original.
+
+        Releases the reservation, if given.
 
         Returns:
-            False if it had arrived before, or the track is gone.
+            False if the track has sound audio already, or no longer exists.
         """
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or (track.audio_key and not await faults_of(session, [track.audio_key])):
                 return False
             if not track.content_hash:
-                _describe(track, song)
+                _set_song(track, song)
             _set_facts(track, facts)
-            await relist(session, track)
+            await update_list_columns(session, track)
             await release_in(session, reservation_id)
             return True
 
     async def track(self, track_id: str, user_id: str | None = None, *, computed: bool = False) -> TrackData | None:
-        """A track with everything known of it; None if there is none, or none that this user has.
+        """Returns a track with all its results; None if it does not exist, or the user does not have it.
 
         Args:
-            track_id: of the track.
-            user_id: whose edits and versions count; nobody's, and every track is found, unless given.
-            computed: the user's edits of parts do not count.
+            track_id: the track's id.
+            user_id: the user who must have the track, and whose edits and own versions are used; None to return any
+                track with its shared results.
+            computed: whether to ignore the user's edits of parts.
         """
         async with self._database.read() as session:
             track = await session.get(Track, track_id)
@@ -151,7 +154,7 @@ class TrackRepository:
             return data
 
     async def track_of(self, user_id: str, track_id: str, *, computed: bool = False) -> TrackData:
-        """A track of a user, as `track`.
+        """Returns a track of a user, like `track`.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -162,13 +165,13 @@ class TrackRepository:
         return data
 
     async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a shared part, in place of an earlier one; users' edits and versions of it stay."""
+        """Stores a shared part, and replaces an earlier one. Users' edits and own versions stay."""
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None:
                 return
             await put_part(session, track_id, part, content)
-            await relist(session, track)
+            await update_list_columns(session, track)
 
     async def set_stems(
         self,
@@ -177,16 +180,16 @@ class TrackRepository:
         stems: list[dict[str, Any]],
         made_by: dict[str, Any],
     ) -> list[str]:
-        """Keeps shared stems of a separation, in place of the same model's earlier ones of the same names.
+        """Stores shared stems, and replaces earlier ones of the same model and names.
 
         Args:
-            track_id: of the track.
-            model: that made them.
-            stems: name, keys and description of each.
-            made_by: provenance.
+            track_id: the track's id.
+            model: the model that made them.
+            stems: columns of `Stem`.
+            made_by: their provenance.
 
         Returns:
-            Keys of the earlier ones' objects, which other tracks may need.
+            Keys of the replaced stems' objects, which other tracks may need.
         """
         async with self._database.write() as session:
             if await session.get(Track, track_id, with_for_update=True) is None:
@@ -194,17 +197,17 @@ class TrackRepository:
             return await put_stems(session, track_id, model, stems, made_by)
 
     async def drop_stems(self, track_id: str, keys: list[str]) -> None:
-        """Drops stems of a track whose objects are gone."""
+        """Deletes the stems of a track that have these keys, because their objects do not exist."""
         async with self._database.write() as session:
             for table in STEMS:
                 await session.execute(delete(table).where(table.track_id == track_id, table.audio_key.in_(keys)))
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
-        """Ends the access of a user who removed a track before a time; None if they did not.
+        """Ends the access of a user who removed a track before a time.
 
         Returns:
-            Keys of the objects that nobody needs any more: of the user's own stems, and all others if the user was the
-            last to have the track.
+            Keys of the objects that nobody needs any more: those of the user's own stems and, if the user was the last
+            one, all others. None if the user did not remove the track before that time.
         """
         async with self._database.write(lock=f"track {track_id}") as session:
             track = await session.get(Track, track_id, with_for_update=True)
@@ -220,7 +223,7 @@ class TrackRepository:
             return [key for key in keys if not await _is_used(session, key)]
 
     async def discard_unfetched(self, user_id: str, track_id: str) -> None:
-        """Takes a track whose audio has never arrived from a user, and removes it if nobody else has it."""
+        """Ends a user's access to a track whose audio has never arrived, and removes it if nobody else has it."""
         async with self._database.write(lock=f"track {track_id}") as session:
             track = await session.get(Track, track_id, with_for_update=True)
             if track is None or track.content_hash:
@@ -234,18 +237,18 @@ class TrackRepository:
             return list(await session.scalars(select(Track.id).where(Track.content_hash == "")))
 
     async def users_of(self, track_id: str) -> list[str]:
-        """Who has a track."""
+        """Ids of the users who have a track."""
         async with self._database.read() as session:
             return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
 
     @asynccontextmanager
-    async def deciding_on(self, key: str) -> AsyncIterator[bool]:
-        """Whether a track needs an object; nobody else decides on that object until the block ends."""
+    async def locked_object(self, key: str) -> AsyncIterator[bool]:
+        """Locks an object until the end of the block, and yields whether a track needs it."""
         async with self._database.write(lock=f"object {key}") as session:
             yield await _is_used(session, key)
 
     async def unused(self, keys: list[str]) -> list[str]:
-        """Those of these objects that no track needs."""
+        """The keys of those objects that no track needs."""
         async with self._database.read() as session:
             return [key for key in keys if not await _is_used(session, key)]
 
@@ -273,8 +276,8 @@ def _new_track(*, source_url: str | None = None, private_url: str | None = None,
     )
 
 
-def _describe(track: Track, song: SongFacts) -> None:
-    # Tags and sites tell anything.
+def _set_song(track: Track, song: SongFacts) -> None:
+    # Tags and sites may contain any text.
     texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
     title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
     track.title = title or "Untitled"
@@ -287,13 +290,13 @@ def _set_facts(track: Track, facts: AudioFacts) -> None:
 
 
 async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access | None:
-    """A user's access to a track that is in their library; None if they do not have it, or have removed it."""
+    """A user's access to a track; None if the user does not have the track, or has removed it."""
     access = await session.get(Access, (user_id, track_id))
     return None if access is None or access.remove_time is not None else access
 
 
 async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
-    """Gives a user a track; one that they have removed comes back."""
+    """Gives a user access to a track, or restores it if the user has removed it."""
     access = await session.get(Access, (user_id, track.id))
     if access is not None and access.remove_time is None:
         return
@@ -302,11 +305,11 @@ async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
         session.add(access)
     access.create_time, access.remove_time = datetime.now(UTC), None
     await session.flush()
-    await relist(session, track, user_id)
+    await update_list_columns(session, track, user_id)
 
 
 async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool:
-    """Ends a user's access to a track, and tells whether nobody has it any more."""
+    """Ends a user's access to a track. Returns whether nobody has it any more."""
     await session.execute(delete(Access).where(Access.user_id == user_id, Access.track_id == track_id))
     return not await session.scalar(select(exists(select(Access).where(Access.track_id == track_id))))
 

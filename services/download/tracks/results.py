@@ -1,4 +1,4 @@
-"""What is known of a track's music as one user has it, in the database: edits, own versions, shared results."""
+"""Reads a track's results as one user sees them (edits, own versions, shared results), and writes them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from services.download.tables import Access, Analysis, Edit, ObjectState, OwnAna
 from services.download.tracks.sorting import key_number, search_text, sort_artist, sort_title
 from services.download.upkeep.object_states import faults_of
 
-# Parts whose summaries lists show, and are filtered and sorted by.
+# Parts whose summaries are used in lists, for display, filters and orders.
 SUMMARISED = ("beats", "key")
 STEMS: tuple[type[Stem | OwnStem], ...] = (Stem, OwnStem)
 
 
 @dataclass(frozen=True, slots=True)
 class PartEdit:
-    """When a user corrected a part, and whether it was computed again after that."""
+    """The time of a user's edit, and whether the part was computed again after it."""
 
     edit_time: datetime
     computed_since: bool
@@ -28,10 +28,10 @@ class PartEdit:
 
 @dataclass(frozen=True, slots=True)
 class TrackData:
-    """A track with its stems and analyses; as one user has it, if asked for so.
+    """A track with its stems and analyses, as one user sees it or with its shared results.
 
-    Of each part that is the user's edit, else the user's own version, else the shared one; `own` names the parts of
-    which the user has a version.
+    For each part, a user sees the edit, else the own version, else the shared one. `own` has the names of the parts of
+    which the user has an own version.
     """
 
     track: Track
@@ -40,27 +40,32 @@ class TrackData:
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     edits: dict[str, PartEdit] = field(default_factory=dict)
-    # Of the original and the stems that are missing or damaged, by key.
+    # States of the original and the stems that are missing or damaged, by key.
     faults: dict[str, ObjectState] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """The title, or the user's own."""
+        """The user's own title, else that of the track."""
         return self.track.title if self.access is None or self.access.title is None else self.access.title
 
     @property
     def artist(self) -> str:
-        """The artist, or the user's own."""
+        """The user's own artist, else that of the track."""
         return self.track.artist if self.access is None or self.access.artist is None else self.access.artist
 
     @property
     def vocals(self) -> Stem | OwnStem | None:
-        """The vocals, the user's own before shared ones."""
+        """The vocals stem: the user's own, else a shared one."""
         vocals = [stem for stem in self.stems if stem.name == "vocals"]
         return next((stem for stem in vocals if isinstance(stem, OwnStem)), vocals[0] if vocals else None)
 
     def add_edit(self, row: Row[Any], content: dict[str, Any] | None) -> None:
-        """Puts a user's edit (a row of `EDITS`) over the computed part, or beside it (None)."""
+        """Adds a user's edit.
+
+        Args:
+            row: a row of `EDITS`.
+            content: replaces the computed part; None to keep that.
+        """
         if content is not None:
             self.analyses[row.part] = content
         since = row.create_time is not None and row.create_time > row.edit_time
@@ -86,7 +91,7 @@ EDITS = (
         ),
     )
 )
-"""A user's edits, each with the time of the computed part that the user has."""
+"""Users' edits, each with the time at which the computed part that the user has was made."""
 
 
 def summary_of(content: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def summary_of(content: dict[str, Any]) -> dict[str, Any]:
 async def put_part(
     session: AsyncSession, track_id: str, part: str, content: dict[str, Any], user_id: str | None = None
 ) -> None:
-    """Writes a shared part, or a user's own version of it, in place of an earlier one."""
+    """Writes a shared part, or a user's own version of it, and replaces an earlier one."""
     values = {"content": content, "summary": summary_of(content), "create_time": datetime.now(UTC)}
     if user_id is None:
         await session.merge(Analysis(track_id=track_id, part=part, **values))
@@ -119,9 +124,19 @@ async def put_stems(
     user_id: str | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Writes shared stems, or a user's own, in place of earlier ones; keys of the earlier ones' objects.
+    """Writes shared stems, or a user's own, and replaces earlier ones of the same model and names.
 
-    `sizes` are the bytes of each with its peaks, by name; those of others are measured later.
+    Args:
+        session: a session of the library's database.
+        track_id: the track's id.
+        model: the model that made the stems.
+        stems: columns of `Stem`.
+        made_by: their provenance.
+        user_id: the user whose own stems they are; None for shared stems.
+        sizes: bytes of each stem with its peaks, by name. Missing ones are measured later.
+
+    Returns:
+        Keys of the replaced stems' objects.
     """
     table: type[Stem | OwnStem] = Stem if user_id is None else OwnStem
     place = {"track_id": track_id, "model": model} | ({} if user_id is None else {"user_id": user_id})
@@ -134,7 +149,7 @@ async def put_stems(
 
 
 def keys_of(stems: Iterable[Stem | OwnStem]) -> set[str]:
-    """Keys of the objects of stems."""
+    """Keys of the stems' objects."""
     return {key for stem in stems for key in (stem.audio_key, stem.peaks_key)}
 
 
@@ -146,14 +161,14 @@ async def add_results(
     whole: bool = False,
     computed: bool = False,
 ) -> None:
-    """Adds stems and parts to tracks, by id, as a user has them (None: the shared ones).
+    """Adds stems and parts to tracks.
 
     Args:
-        session: of the library's database.
-        user_id: the user.
-        found: the tracks.
-        whole: with all parts in full; else with the summaries of those that lists show.
-        computed: the user's edits are told, but do not count.
+        session: a session of the library's database.
+        user_id: the user whose edits and own versions are used; None for shared results only.
+        found: the tracks by id.
+        whole: whether to add all parts in full, instead of the summaries for lists.
+        computed: whether the user's edits are listed but not used.
     """
     stems: dict[tuple[str, str, str], Stem | OwnStem] = {}
     for stem_table in STEMS if user_id is not None else STEMS[:1]:
@@ -165,7 +180,7 @@ async def add_results(
     for table in (Analysis, OwnAnalysis) if user_id is not None else (Analysis,):
         query = select(table.track_id, table.part, (table.content if whole else table.summary).label("known"))
         query = query.where(table.track_id.in_(found), *_of_user(table, user_id))
-        # That there is an own version is told of all parts.
+        # `own` must name all own versions, so all of them are read.
         is_all = whole or table is OwnAnalysis
         for row in await session.execute(query if is_all else query.where(table.part.in_(SUMMARISED))):
             found[row.track_id].analyses[row.part] = row.known
@@ -183,16 +198,16 @@ async def _add_faults(session: AsyncSession, found: Collection[TrackData]) -> No
 
 
 def no_such_track() -> NotFoundError:
-    """The error of a track that is not there, or not for this user."""
+    """The error for a track that does not exist, or that the user does not have."""
     return NotFoundError("There is no such track.", "NO_SUCH_TRACK")
 
 
 def expect_audio(data: TrackData) -> None:
-    """Checks that a track's original can be read.
+    """Checks that a track's original can be used. The damaged original of a link can: the job fetches it again.
 
     Raises:
         PreconditionError: it has not arrived, or an uploaded file is damaged (reason TRACK_NOT_READY,
-            ORIGINAL_DAMAGED). A link whose audio is damaged is fetched again by the job.
+            ORIGINAL_DAMAGED).
     """
     if not data.track.audio_key:
         raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
@@ -201,15 +216,15 @@ def expect_audio(data: TrackData) -> None:
 
 
 def expect_undamaged(data: TrackData, key: str) -> None:
-    """Raises if an object of a track is known to be damaged.
+    """Checks that an object of a track is not known to be damaged.
 
     Raises:
-        PreconditionError: reason ORIGINAL_DAMAGED.
+        PreconditionError: it is damaged (reason ORIGINAL_DAMAGED).
     """
     if is_damaged(data, key):
         raise PreconditionError(
-            "The file is damaged: its bytes are not those that arrived. Upload the same file again to repair it; "
-            "that of a link is fetched again when its track is processed, or the link is added, again.",
+            "The file is damaged: its bytes have changed. To repair it, upload the same file again; for a link, add "
+            "the link or process its track again.",
             "ORIGINAL_DAMAGED",
         )
 
@@ -224,12 +239,15 @@ def _of_user(table: Any, user_id: str | None) -> tuple[ColumnElement[bool], ...]
     return (table.user_id == user_id,) if table in (OwnStem, OwnAnalysis) else ()
 
 
-async def relist(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
-    """Renews what lists are sorted and filtered by, of one user or of all who have a track; its row is locked."""
+async def update_list_columns(session: AsyncSession, track: Track, user_id: str | None = None) -> None:
+    """Updates the columns that lists are sorted and filtered by, for one user or for all users of a track.
+
+    The caller must have locked the track's row.
+    """
     parts = select(Analysis.part, Analysis.summary).where(Analysis.track_id == track.id)
     parts = parts.where(Analysis.part.in_(SUMMARISED))
     shared: dict[str, dict[str, Any]] = {row.part: row.summary for row in await session.execute(parts)}
-    # Edits come before own versions.
+    # Edits replace own versions.
     own: dict[tuple[str, str], dict[str, Any]] = {}
     for table in (OwnAnalysis, Edit):
         rows = select(table.user_id, table.part, table.summary).where(table.track_id == track.id)

@@ -28,13 +28,13 @@ from stemtube.download.v1 import track_pb2_grpc
 
 
 class TrackService(track_pb2_grpc.TrackServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
         library: the tracks.
-        user_tracks: what users say of them.
-        playlists: by which lists can be narrowed down.
-        trash: empties deleted tracks.
+        user_tracks: users' lists, names, edits and deleted tracks.
+        playlists: filter lists.
+        trash: removes deleted tracks.
         links: adds links.
         jobs: starts and cancels jobs.
         admission: checks quotas and waiting jobs.
@@ -100,7 +100,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
         user = require_user().subject
         await self._user_tracks.remove(user, request.track_id, for_good=request.permanently)
         await self._jobs.cancel_all(user, request.track_id)
-        with contextlib.suppress(UnavailableError):  # the next cleanup does it, once the store is there
+        with contextlib.suppress(UnavailableError):  # maintenance does it when the store is available
             await self._trash.empty(user, request.track_id)
         audit.record("track deleted", track_id=request.track_id, permanently=request.permanently)
         return pb.DeleteTrackResponse()
@@ -121,7 +121,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
     async def RevertPart(self, request: pb.RevertPartRequest, _context: Any) -> pb.RevertPartResponse:
         user = require_user().subject
         if request.part not in PART_NAMES:
-            raise InvalidInputError("part is one of " + ", ".join(PARTS), "BAD_REQUEST")
+            raise InvalidInputError("part must be one of " + ", ".join(PARTS), "BAD_REQUEST")
         await self._user_tracks.revert(user, request.track_id, PART_NAMES[request.part], to_shared=request.to_shared)
         return pb.RevertPartResponse(track=track_message(await self._library.track_of(user, request.track_id)))
 
@@ -141,7 +141,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
     async def _process_track(self, user: str, request: pb.ProcessTrackRequest) -> JobRecord:
         expect_audio(await self._library.track_of(user, request.track_id))
         if not (request.options.separations or request.options.analyses):
-            raise InvalidInputError("options must name what to make again", "BAD_REQUEST")
+            raise InvalidInputError("options must name the parts to make again", "BAD_REQUEST")
         plan = await self._jobs.plan(request)
         await self._admission.expect_room(user)
         work = TrackWork(request.track_id, plan, request.options.priority, again=True)

@@ -1,4 +1,4 @@
-"""What titles, artists and keys are sorted and found by."""
+"""Keys for sorting and searching titles, artists and musical keys."""
 
 import re
 import unicodedata
@@ -12,29 +12,29 @@ TONIC = re.compile(r"[A-G][#b]?")
 
 
 def fold(text: str) -> str:
-    """Text without differences of case, accents and spaces: Élan and ELAN are one."""
+    """Removes differences of case, accents and spaces: Élan and ELAN become equal."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     plain = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
     return " ".join(plain.replace("\u2019", "'").split())
 
 
 def sort_title(title: str) -> str:
-    """What a title sorts by."""
+    """The sort key of a title."""
     return fold(title)[:SORTED_CHARACTERS]
 
 
 def sort_artist(artist: str, title: str) -> str:
-    """What an artist's title sorts by: the artist, then the title."""
+    """The sort key of an artist, then of the title."""
     return f"{fold(artist)[:SORTED_CHARACTERS]}\x01{sort_title(title)}"
 
 
 def search_text(title: str, artist: str) -> str:
-    """What a search for words looks through."""
+    """The text in which words are searched."""
     return f"{fold(title)}\n{fold(artist)}"
 
 
 def key_number(tonic: str, mode: str) -> int:
-    """A key as a number: the pitch class of its tonic (C = 0), 12 more for minor; `UNKNOWN_KEY` for anything else."""
+    """The number of a key: the pitch class of its tonic (C is 0), plus 12 for minor; `UNKNOWN_KEY` for no key."""
     if not TONIC.fullmatch(tonic) or mode not in MODES:
         return UNKNOWN_KEY
     return pitch_class(tonic) + 12 * MODES.index(mode)

@@ -1,4 +1,4 @@
-"""Text that users give."""
+"""Checks text from users, files and sites."""
 
 import unicodedata
 
@@ -6,25 +6,25 @@ from services.common.errors import InvalidInputError
 from services.common.limits import MAX_NOTES
 
 LINE_BREAKS = "\n\r\t\u2028\u2029"
-# Controls, surrogates, separators of lines and of paragraphs.
+# Unicode categories: controls, surrogates, line separators and paragraph separators.
 CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def has_controls(text: str, allowed: str = "") -> bool:
-    """Whether there are control characters, those `allowed` apart; spaces of any script and joined emoji are none."""
+    """Whether a text has control characters other than those `allowed`. Spaces and joined emoji are not controls."""
     return any(unicodedata.category(character) in CONTROLS and character not in allowed for character in text)
 
 
 def without_controls(text: str) -> str:
-    """Text that a file or a site tells, on one line: what controls it has become spaces."""
+    """Replaces control characters by spaces, so that the text is one line."""
     return " ".join("".join(" " if has_controls(character) else character for character in text).split())
 
 
 def checked_header(name: str, text: str, limit: int) -> str:
-    """Text that becomes an HTTP header: printable ASCII, or empty.
+    """Checks a text for an HTTP header, which must be printable ASCII and may be empty.
 
     Raises:
-        InvalidInputError: too long, or with other characters (reason BAD_REQUEST).
+        InvalidInputError: the text is too long, or has other characters (reason BAD_REQUEST).
     """
     if len(text) > limit:
         raise InvalidInputError(f"{name} has at most {limit} characters", "BAD_REQUEST")
@@ -34,10 +34,10 @@ def checked_header(name: str, text: str, limit: int) -> str:
 
 
 def checked_text(name: str, text: str, limit: int, *, may_be_empty: bool = False, lines: bool = False) -> str:
-    """Text from a user, of one line or of several.
+    """Checks a text from a user, with one line or several.
 
     Raises:
-        InvalidInputError: empty, too long, or with control characters (reason BAD_REQUEST).
+        InvalidInputError: the text is empty, too long, or has control characters (reason BAD_REQUEST).
     """
     if not text and not may_be_empty:
         raise InvalidInputError(f"{name} must not be empty", "BAD_REQUEST")
@@ -49,5 +49,5 @@ def checked_text(name: str, text: str, limit: int, *, may_be_empty: bool = False
 
 
 def checked_notes(text: str) -> str:
-    """Notes from a user; errors as for `checked_text`."""
+    """Checks notes from a user; errors as for `checked_text`."""
     return checked_text("notes", text, MAX_NOTES, may_be_empty=True, lines=True)

@@ -1,4 +1,4 @@
-"""A user's own view of the library: lists, favourites, notes, names, corrected parts, deleted tracks."""
+"""Users' tracks: lists, own names, favourites, notes, edits and deleted tracks."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,17 +11,17 @@ from services.common.storage.database import Database
 from services.download.tables import Access, Edit, OwnAnalysis, Track
 from services.download.tracks.listing import Listing
 from services.download.tracks.repository import visible
-from services.download.tracks.results import TrackData, add_results, no_such_track, relist, summary_of
+from services.download.tracks.results import TrackData, add_results, no_such_track, summary_of, update_list_columns
 
-# A track that is removed for good was so long ago.
+# The time of removal of a track that cannot be restored.
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UserTracks:
-    """Reads and changes what users have.
+    """Reads and changes users' tracks.
 
     Args:
-        database: the library's.
+        database: the library's database.
         grace: how long a removed track can be restored.
     """
 
@@ -32,9 +32,9 @@ class UserTracks:
     async def tracks(
         self, user_id: str, listing: Listing, after: tuple[Any, str] | None, limit: int
     ) -> list[tuple[TrackData, Any]]:
-        """A page of a list: tracks with the values that they are sorted by.
+        """Returns a page of a list: tracks, each with the value that it is sorted by.
 
-        They come with stems and summaries of tempo and key, without the parts that are lists.
+        The tracks have stems and summaries of tempo and key, without beats, chords, sections and lyrics.
         """
         query = listing.query(user_id, after, limit, self.removed_before())
         async with self._database.read() as session:
@@ -55,13 +55,13 @@ class UserTracks:
                 is_own = name in ("title", "artist") and value == getattr(track, name)
                 setattr(access, name, None if is_own else value)
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
             found = {track_id: TrackData(track, access)}
             await add_results(session, user_id, found)
             return found[track_id]
 
     async def remove(self, user_id: str, track_id: str, *, for_good: bool = False) -> None:
-        """Takes a track out of a user's library, where `restore` can bring it back unless it goes for good.
+        """Removes a track from a user's library. `restore` can bring it back, unless it is removed for good.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -74,7 +74,7 @@ class UserTracks:
         """Brings a removed track back.
 
         Raises:
-            NotFoundError: the user had no such track, or too long ago (reason NO_SUCH_TRACK).
+            NotFoundError: the user had no such track, or removed it too long ago (reason NO_SUCH_TRACK).
         """
         async with self._database.write() as session:
             track, access = await _locked(session, user_id, track_id, removed=True)
@@ -82,13 +82,13 @@ class UserTracks:
                 raise no_such_track()
             access.remove_time = None
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
             found = {track_id: TrackData(track, access)}
             await add_results(session, user_id, found)
             return found[track_id]
 
     async def edit(self, user_id: str, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a part as a user has corrected it.
+        """Stores a part that a user has corrected.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -106,10 +106,10 @@ class UserTracks:
                 )
             )
             await session.flush()
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
 
     async def revert(self, user_id: str, track_id: str, part: str, *, to_shared: bool = False) -> None:
-        """Drops a user's edit of a part, if there is one; to get back to the shared one, the own version as well.
+        """Deletes a user's edit of a part, if there is one; with `to_shared`, also the user's own version.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -119,10 +119,10 @@ class UserTracks:
             for table in (Edit, OwnAnalysis) if to_shared else (Edit,):
                 mine = (table.user_id == user_id, table.track_id == track_id, table.part == part)
                 await session.execute(delete(table).where(*mine))
-            await relist(session, track, user_id)
+            await update_list_columns(session, track, user_id)
 
     async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
-        """User and track of all removals that can no longer be undone; of one only, if given."""
+        """User and track of all removed tracks that can no longer be restored; only of one track, if given."""
         query = select(Access.user_id, Access.track_id).where(Access.remove_time <= self.removed_before())
         if user_id:
             query = query.where(Access.user_id == user_id, Access.track_id == track_id)
@@ -130,12 +130,12 @@ class UserTracks:
             return [(row.user_id, row.track_id) for row in await session.execute(query)]
 
     def removed_before(self) -> datetime:
-        """What was removed up to then is gone."""
+        """Tracks that were removed before this time can no longer be restored."""
         return datetime.now(UTC) - self._grace
 
 
 async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed: bool = False) -> tuple[Track, Access]:
-    """A user's track, which nobody else changes meanwhile; also one that is removed, if wanted."""
+    """Locks and returns a user's track; with `removed`, also one that the user has removed."""
     track = await session.get(Track, track_id, with_for_update=True)
     access = await session.get(Access, (user_id, track_id)) if removed else await visible(session, user_id, track_id)
     if track is None or access is None:

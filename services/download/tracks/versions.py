@@ -1,9 +1,9 @@
-"""Whose version of a track's results a job makes: the shared one, or its user's own.
+"""Stores results of jobs as the shared version of a track, or as the user's own version.
 
-A link is one track for all who have it. Shared results come from automatic choices alone, and once one is there no
-user's job changes it. What is chosen or given by hand, what is made of such results, and a part that is made again is
-the version of the user who asked for it, in that user's sight in place of the shared one. An upload has one user: all
-its results are the track's.
+All users of a link share one track. Shared results come from automatic choices only, and no later job changes them. A
+result is the user's own version if the user chose or gave something for it, if it was made from own results, or if the
+user made it again. This user then sees it instead of the shared one. An upload has only one user, so all its results
+are stored as shared ones.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,32 +17,32 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.storage.database import Database
 from services.download.tables import Access, Analysis, OwnAnalysis, OwnStem, Stem, Track
-from services.download.tracks.results import keys_of, put_part, put_stems, relist
+from services.download.tracks.results import keys_of, put_part, put_stems, update_list_columns
 from services.download.upkeep.reservations import release_in
 from stemtube.analysis.v1 import music_pb2
 
 
 class Kept(StrEnum):
-    """What became of a result."""
+    """Where a result was stored."""
 
     SHARED = "shared"
-    """It is the track's now."""
+    """As the track's shared version."""
     OWN = "own"
-    """It is its user's version now."""
+    """As the user's own version."""
     NOT = "not"
-    """The shared one is the same or was there first, or the track is gone."""
+    """Nowhere: the shared version is the same or was there first, or the track no longer exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptStems:
-    """What became of stems, and keys of the objects of those that they replace."""
+    """Where stems were stored, and the keys of the replaced stems' objects."""
 
     kept: Kept
     replaced: list[str] = field(default_factory=list)
 
 
 class Versions:
-    """Keeps results of one user's jobs."""
+    """Stores results of users' jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,15 +50,15 @@ class Versions:
     async def keep_part(
         self, user_id: str, track_id: str, part: str, content: dict[str, Any], *, by_hand: bool, again: bool
     ) -> Kept:
-        """Keeps a part of a track (ProtoJSON).
+        """Stores a part of a track.
 
         Args:
-            user_id: who asked for it.
-            track_id: of the track.
-            part: its name.
-            content: the part.
-            by_hand: it was chosen or given, or made of something that was.
-            again: the user asked for it although there is one.
+            user_id: the job's user.
+            track_id: the track's id.
+            part: name of the part.
+            content: the part as ProtoJSON.
+            by_hand: whether the user chose or gave something for it, or for its inputs.
+            again: whether the user asked to make an existing part again.
         """
         async with self._database.write() as session:
             track = await session.get(Track, track_id, with_for_update=True)
@@ -74,11 +74,11 @@ class Versions:
             if kept is Kept.SHARED or known == content:
                 own = (OwnAnalysis.user_id == user_id, OwnAnalysis.track_id == track_id, OwnAnalysis.part == part)
                 await session.execute(delete(OwnAnalysis).where(*own))
-            await relist(session, track, None if kept is Kept.SHARED else user_id)
+            await update_list_columns(session, track, None if kept is Kept.SHARED else user_id)
             return kept
 
     async def rename_sections(self, track_id: str, before: music_pb2.Structure, content: dict[str, Any]) -> None:
-        """Gives a track's shared sections other names, unless they have changed meanwhile."""
+        """Replaces a track's shared sections with renamed ones, unless they are no longer equal to `before`."""
         async with self._database.write() as session:
             if await session.get(Track, track_id, with_for_update=True) is None:
                 return
@@ -99,18 +99,18 @@ class Versions:
         sizes: Mapping[str, int] | None = None,
         reservation_id: str = "",
     ) -> KeptStems:
-        """Keeps the stems of a separation, in place of the same model's earlier ones of the same names.
+        """Stores the stems of a separation, and replaces earlier ones of the same model and names.
 
         Args:
-            user_id: who asked for them.
-            track_id: of the track.
-            model: that made them.
+            user_id: the job's user.
+            track_id: the track's id.
+            model: the model that made them.
             stems: columns of `Stem`.
             made_by: their provenance.
-            by_hand: something about the separation was chosen.
-            again: the user asked for it although there were stems.
-            sizes: bytes of each with its peaks, by name; those of others are measured later.
-            reservation_id: of the room for them.
+            by_hand: whether the user chose anything for the separation.
+            again: whether the user asked to make existing stems again.
+            sizes: bytes of each stem with its peaks, by name. Missing ones are measured later.
+            reservation_id: the reservation of room for them, which is released.
         """
         names = [stem["name"] for stem in stems]
         async with self._database.write() as session:
@@ -136,7 +136,7 @@ class Versions:
     async def place_of_stems(
         self, user_id: str, track_id: str, model: str, stems: list[dict[str, Any]], *, by_hand: bool, again: bool
     ) -> Kept:
-        """What `keep_stems` would make of these stems now."""
+        """Where `keep_stems` would store these stems now."""
         made = {stem["name"]: stem["audio_key"] for stem in stems}
         async with self._database.read() as session:
             track = await session.get(Track, track_id)
@@ -155,12 +155,12 @@ class Versions:
     async def _place(
         self, session: AsyncSession, user_id: str, track: Track, known: Any, made: Any, *, by_hand: bool, again: bool
     ) -> Kept:
-        """Where a result belongs, given the shared one (None if there is none)."""
+        """Where a result is to be stored, given the shared version (None if there is none)."""
         if track.owner_id is not None or (known is None and not by_hand):
             return Kept.SHARED
         if known == made or not (by_hand or again):
             return Kept.NOT
-        # A track that has been taken from the user meanwhile has no place for it.
+        # Own versions need the user's access, which may have ended meanwhile.
         return Kept.OWN if await session.get(Access, (user_id, track.id)) is not None else Kept.NOT
 
 

@@ -1,4 +1,4 @@
-"""Cleanups that an admin asks for, as jobs of the queue: they survive a restart and can be looked at from anywhere."""
+"""Cleanups that admins start. They are jobs of the queue: they survive a restart, and every process can show them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,12 +14,12 @@ from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import upkeep_pb2
 
 KIND = "cleanup"
-# Nobody's: cleanups are not among the jobs of the admin who asks for one.
+# Not a real user, so that cleanups are not listed among the jobs of an admin.
 USER = "system"
 
 
 class Cleanup:
-    """Handles these jobs."""
+    """Runs cleanup jobs."""
 
     def __init__(self, sweeper: Sweeper, trash: Trash, user_tracks: UserTracks) -> None:
         self._sweeper = sweeper
@@ -27,7 +27,7 @@ class Cleanup:
         self._user_tracks = user_tracks
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
-        """Runs one cleanup; its report."""
+        """Runs one cleanup and returns its report."""
 
         async def work() -> dict[str, Any]:
             job.report("cleaning", 0.0)
@@ -41,7 +41,7 @@ class Cleanup:
 
 
 async def start_cleanup(jobs: JobQueue, *, dry_run: bool) -> JobRecord:
-    """Submits a cleanup, or gives the one of its kind that has not ended."""
+    """Submits a cleanup, or returns an unfinished one of the same kind."""
 
     async def never(_record: JobRecord) -> bool:
         return False
@@ -50,10 +50,10 @@ async def start_cleanup(jobs: JobQueue, *, dry_run: bool) -> JobRecord:
 
 
 async def get_cleanup(jobs: JobQueue, cleanup_id: str) -> JobRecord:
-    """A cleanup as it is now.
+    """Returns a cleanup.
 
     Raises:
-        NotFoundError: no such cleanup (reason NO_SUCH_JOB).
+        NotFoundError: there is no such cleanup (reason NO_SUCH_JOB).
     """
     record = await jobs.get(cleanup_id)
     if record.kind != KIND:
@@ -62,6 +62,6 @@ async def get_cleanup(jobs: JobQueue, cleanup_id: str) -> JobRecord:
 
 
 def cleanup_message(record: JobRecord) -> upkeep_pb2.Cleanup:
-    """A cleanup as a message."""
+    """Makes the message of a cleanup."""
     report = upkeep_pb2.CleanupReport(**record.result) if record.result is not None else None
     return upkeep_pb2.Cleanup(job=job_message(record), dry_run=record.payload["dry_run"], report=report)

@@ -1,4 +1,4 @@
-"""Records of the library whose objects are not in the store."""
+"""Finds records of the library whose objects are not in the store."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A track's record of an original, or of a stem (`model` and `name`), whose object has this key."""
+class LostRecord:
+    """The record of an original, or of a stem (with `model` and `name`), whose object `key` is missing."""
 
     track_id: str
     key: str
@@ -24,40 +24,43 @@ class Lost:
 
 
 class LostRecords:
-    """Finds and drops them.
+    """Finds and deletes records without an object.
 
     Args:
-        objects: the store.
-        database: the library's.
+        objects: the object store.
+        database: the library's database.
     """
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
         self._objects = objects
         self._database = database
 
-    async def find(self, present: Collection[str]) -> tuple[list[Lost], int]:
-        """The lost records, and the number of all that have an object.
+    async def find(self, present: Collection[str]) -> tuple[list[LostRecord], int]:
+        """Finds records without an object.
 
         Args:
-            present: keys that the store is known to have.
+            present: keys of objects that were listed in the store.
+
+        Returns:
+            These records, and the number of all records that should have an object.
         """
         known = 0
-        lost: list[Lost] = []
+        lost: list[LostRecord] = []
         async with self._database.read() as session:
             tracks = select(Track.id, Track.audio_key).where(Track.audio_key != "")
             async for some in (await session.stream(tracks)).partitions(BATCH):
                 known += len(some)
-                lost += [Lost(row.id, row.audio_key) for row in some if row.audio_key not in present]
+                lost += [LostRecord(row.id, row.audio_key) for row in some if row.audio_key not in present]
             for table in STEMS:
                 stems = select(table.track_id, table.audio_key, table.model, table.name)
                 async for several in (await session.stream(stems)).partitions(BATCH):
                     known += len(several)
-                    lost += [Lost(*row) for row in several if row.audio_key not in present]
-        # What was made after the listing is there all the same.
+                    lost += [LostRecord(*row) for row in several if row.audio_key not in present]
+        # Objects that were written after the listing exist, too.
         return [one for one in lost if not await self._objects.exists(one.key)], known
 
-    async def drop(self, lost: Iterable[Lost]) -> None:
-        """Takes records back, unless they have got another object since."""
+    async def drop(self, lost: Iterable[LostRecord]) -> None:
+        """Deletes stems and empties the keys of originals, unless they have another object by now."""
         async with self._database.write() as session:
             for one in lost:
                 if one.name:

@@ -1,4 +1,4 @@
-"""What is known of single objects of the store: missing, damaged, needed by no record, and when they were compared."""
+"""States of objects: since when they are missing, damaged or unneeded, and when their digest was last compared."""
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
@@ -14,32 +14,32 @@ from services.download.tables import ObjectState
 Column = Literal["missing_since", "damaged_since", "unneeded_since", "check_time"]
 BATCH = 500
 
-MISSING = Gauge("stemtube_storage_missing_objects", "Objects that records need and the store does not have.")
+MISSING = Gauge("stemtube_storage_missing_objects", "Objects that records need and that are not in the store.")
 DAMAGED = Gauge("stemtube_storage_damaged_objects", "Originals whose bytes do not have the digest in their key.")
 
 
 class ObjectStates:
-    """Reads and changes the table.
+    """Reads and changes the table of object states.
 
     Args:
-        database: the library's.
+        database: the library's database.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def all(self) -> dict[str, ObjectState]:
-        """Everything that is known, by key."""
+        """All states by key."""
         async with self._database.read() as session:
             return {state.key: state for state in await session.scalars(select(ObjectState))}
 
     async def get(self, key: str) -> ObjectState | None:
-        """What is known of an object."""
+        """The state of an object; None if it has none."""
         async with self._database.read() as session:
             return await session.get(ObjectState, key)
 
     async def note(self, column: Column, keys: Iterable[str], moment: datetime) -> None:
-        """Sets a time of these objects, where none is set."""
+        """Sets a time of these objects, unless it is set already."""
         for some in _batches(keys):
             async with self._database.write(lock="object states") as session:
                 await _add_rows(session, some)
@@ -55,7 +55,7 @@ class ObjectStates:
                 await session.execute(update(ObjectState).where(ObjectState.key.in_(some)).values({column: None}))
 
     async def checked(self, key: str, moment: datetime, *, damaged: bool) -> None:
-        """Notes that an object's digest was compared."""
+        """Stores the result of comparing an object with its digest."""
         async with self._database.write(lock="object states") as session:
             await _add_rows(session, [key])
             since = func.coalesce(ObjectState.damaged_since, moment) if damaged else None
@@ -64,13 +64,13 @@ class ObjectStates:
             )
 
     async def forget(self, keys: Iterable[str]) -> None:
-        """Drops all that is known of these objects."""
+        """Deletes the states of these objects."""
         for some in _batches(keys):
             async with self._database.write(lock="object states") as session:
                 await session.execute(delete(ObjectState).where(ObjectState.key.in_(some)))
 
     async def measure(self) -> None:
-        """Tells the metrics how many objects are missing and damaged."""
+        """Updates the metrics of missing and damaged objects."""
         async with self._database.read() as session:
             counts = select(func.count(ObjectState.missing_since), func.count(ObjectState.damaged_since))
             missing, damaged = (await session.execute(counts)).one()
@@ -79,7 +79,7 @@ class ObjectStates:
 
 
 async def faults_of(session: AsyncSession, keys: Collection[str]) -> dict[str, ObjectState]:
-    """Those of these objects that are missing or damaged, by key."""
+    """The states of those objects that are missing or damaged, by key."""
     faulty = or_(ObjectState.missing_since.is_not(None), ObjectState.damaged_since.is_not(None))
     found: dict[str, ObjectState] = {}
     for some in _batches(keys):

@@ -1,11 +1,11 @@
-"""Room that is reserved in a user's quota for what is on its way, in the database, for all processes together.
+"""Reserves room in users' quotas for uploads, links and results. All processes share the reservations in the database.
 
-Room is taken before bytes are kept, in a transaction that no other one of the same user overlaps. It is given back in
-the transaction that adds the track, which then counts in its place, or when the work ends otherwise. A reservation
-whose process has died is not renewed any more, and is forgotten after a while.
+Room is reserved before bytes are stored, in a transaction that locks the user. The transaction that adds the track
+releases it, because the track counts from then on. If the work ends without a track, the room is released, too. A
+reservation whose process has died is no longer renewed, and is deleted after a while.
 
-The size of a stream is not known before its end. While it arrives, its reservation grows, and yields to older growing
-ones: of many uploads at once, the oldest go on and the youngest are refused, rather than all of them.
+The size of a stream is known only at its end. While it arrives, its reservation grows. Older growing reservations have
+priority: if many uploads exceed the quota together, the youngest are refused, and not all of them.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ log = structlog.get_logger(__name__)
 
 LIFETIME = timedelta(minutes=2)
 RENEWAL_SECONDS = 30.0
-# A growing reservation is written again when it has grown by so much.
+# A growing reservation is written to the database each time it has grown by this much.
 STEP_BYTES = 8 * 1024 * 1024
 
 
 def quota_lock(user_id: str) -> str:
-    """The lock (`Database.write`) under which a user's room is reserved."""
+    """Name of the lock (see `Database.write`) for reserving room of a user."""
     return f"quota {user_id}"
 
 
 class Reservations:
-    """Reserves room.
+    """Reserves room in quotas.
 
     Args:
-        database: the library's.
-        quota_bytes: of users who have no quota of their own; 0 for no limit.
+        database: the library's database.
+        quota_bytes: quota of users without an individual one; 0 for no limit.
     """
 
     def __init__(self, database: Database, quota_bytes: int) -> None:
@@ -53,7 +53,7 @@ class Reservations:
 
     @asynccontextmanager
     async def held(self, user_id: str) -> AsyncIterator["HeldRoom"]:
-        """Room for the time of the block, none at first; it is renewed, and given back at the end."""
+        """Yields a reservation of 0 bytes that is renewed until the end of the block, and released then."""
         held = HeldRoom(self, user_id)
         renewing = asyncio.create_task(held.renew())
         try:
@@ -83,7 +83,7 @@ class Reservations:
         growing: bool = False,
         lifetime: timedelta | None = None,
     ) -> None:
-        """As `reserve`, in a transaction that holds `quota_lock`."""
+        """Like `reserve`, in a transaction that holds `quota_lock`."""
         now = datetime.now(UTC)
         row = await session.get(Reservation, reservation_id)
         if row is None:
@@ -94,10 +94,10 @@ class Reservations:
         session.add(row)
 
     async def expect(self, user_id: str, size_bytes: int) -> None:
-        """Raises if there is no room now; reserves nothing.
+        """Checks that there is room now, and reserves nothing.
 
         Raises:
-            LimitExceededError: reason QUOTA_EXCEEDED.
+            LimitExceededError: there is not enough room (reason QUOTA_EXCEEDED).
         """
         async with self._database.read() as session:
             row = Reservation(id="", user_id=user_id, growing=True, create_time=datetime.now(UTC))
@@ -107,7 +107,7 @@ class Reservations:
         quota = await self.quota_of(session, row.user_id)
         if not quota:
             return
-        # One statement sees a finished upload either as its reservation or as its track, never as neither.
+        # A single statement counts a finished upload once: as its reservation or as its track.
         taken = int(await session.scalar(_taken(row)) or 0)
         if taken + size_bytes > quota:
             raise LimitExceededError(
@@ -118,28 +118,28 @@ class Reservations:
             )
 
     async def quota_of(self, session: AsyncSession, user_id: str) -> int:
-        """What a user may take, in bytes; 0 for no limit."""
+        """A user's quota in bytes; 0 for no limit."""
         own = await session.get(Quota, user_id)
         return own.quota_bytes if own else self._quota_bytes
 
     async def has_limit(self, user_id: str) -> bool:
-        """Whether there is a limit to what a user may take."""
+        """Whether a user's storage is limited."""
         async with self._database.read() as session:
             return await self.quota_of(session, user_id) > 0
 
     async def renew(self, reservation_id: str) -> None:
-        """Has a reservation last for a further `LIFETIME`."""
+        """Extends a reservation by `LIFETIME` from now."""
         until = datetime.now(UTC) + LIFETIME
         async with self._database.write() as session:
             await session.execute(update(Reservation).where(Reservation.id == reservation_id).values(expire_time=until))
 
     async def release(self, reservation_id: str) -> None:
-        """Gives the room back, unless it has been taken."""
+        """Deletes a reservation, if it still exists."""
         async with self._database.write() as session:
             await release_in(session, reservation_id)
 
     async def run(self) -> None:
-        """Forgets, from time to time, reservations whose process has died, until it is cancelled."""
+        """Regularly deletes reservations whose process has died, until it is cancelled."""
         while True:
             try:
                 await self.forget_abandoned()
@@ -148,9 +148,10 @@ class Reservations:
             await asyncio.sleep(RENEWAL_SECONDS)
 
     async def forget_abandoned(self) -> None:
-        """Deletes reservations that nobody has renewed for `LIFETIME` of this process's own time.
+        """Deletes reservations that were not renewed for `LIFETIME`, in monotonic time of this process.
 
-        The time of day may jump, and would expire all at once. Those of unfinished uploads last as long as these.
+        With the time of day, all reservations would expire when the clock jumps. Reservations of unfinished uploads are
+        deleted with their upload.
         """
         async with self._database.read() as session:
             held = select(Reservation.id, Reservation.expire_time).where(Reservation.id.not_in(select(Upload.id)))
@@ -162,11 +163,11 @@ class Reservations:
 
 
 class HeldRoom:
-    """A reservation that lasts as long as its block; for a user without a quota it is not written.
+    """A reservation that lasts until the end of a block. It is not written for a user without a limit.
 
     Attributes:
-        id: of the reservation.
-        is_limited: whether the user has a quota; None before anything was reserved.
+        id: the reservation's id.
+        is_limited: whether the user's storage is limited; None before anything was reserved.
     """
 
     def __init__(self, reservations: Reservations, user_id: str) -> None:
@@ -177,9 +178,9 @@ class HeldRoom:
         self.is_limited: bool | None = None
 
     async def growing(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Passes on what arrives, with room for it.
+        """Yields the chunks, and reserves room for them as they arrive.
 
-        Raises (or the iterator does):
+        Raises:
             LimitExceededError: there is no room for more (reason QUOTA_EXCEEDED).
         """
         size = 0
@@ -190,8 +191,8 @@ class HeldRoom:
                 self._noted_bytes = size
             yield chunk
 
-    async def settle(self, size_bytes: int) -> None:
-        """Reserves what is needed in all, now that this is known.
+    async def set_size(self, size_bytes: int) -> None:
+        """Reserves the final size, once it is known.
 
         Raises:
             LimitExceededError: there is not enough room (reason QUOTA_EXCEEDED).
@@ -199,7 +200,7 @@ class HeldRoom:
         await self._reserve(size_bytes, growing=False)
 
     async def renew(self) -> None:
-        """Keeps the reservation from expiring, until cancelled."""
+        """Renews the reservation regularly, until it is cancelled."""
         while True:
             await asyncio.sleep(RENEWAL_SECONDS)
             if self.is_limited:
@@ -214,15 +215,15 @@ class HeldRoom:
 
 
 async def release_in(session: AsyncSession, reservation_id: str) -> None:
-    """Gives the room of a reservation back, in the transaction that takes it for good."""
+    """Deletes a reservation in the transaction that stores the track or stems for which it was made."""
     await session.execute(delete(Reservation).where(Reservation.id == reservation_id))
 
 
 def _taken(row: Reservation) -> Select[Any]:
-    """Bytes that count when a reservation is made or changed: kept ones, and other reservations.
+    """A query of the bytes that count when a reservation is made or changed: stored ones, and other reservations.
 
-    Of those that grow only older ones count, and none for a reservation that has been settled: others may have been
-    refused because of it.
+    A growing reservation counts older growing ones. A reservation with its final size counts no growing ones, because
+    others may have been refused because of it.
     """
     mine = Access.user_id == row.user_id
     tracks = select(func.coalesce(func.sum(Track.size_bytes), 0)).join(Access).where(mine)

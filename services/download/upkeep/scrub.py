@@ -1,6 +1,6 @@
-"""A slow look at all originals: are their bytes those that arrived? Their keys tell the digest.
+"""Slowly compares all originals with the digests in their keys, because disks can damage files without an error.
 
-Disks and copies damage files without a word. What is damaged is marked and told, never removed.
+Damaged originals are marked and reported, never removed.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ IDLE_SECONDS = 60.0
 
 
 class Scrubber:
-    """Compares originals with their digests, those first that were not compared for longest.
+    """Compares originals with their digests, beginning with those whose last comparison was longest ago.
 
     Args:
-        objects: the store.
-        database: the library's.
-        bytes_per_second: that are read at most; 0: as fast as it goes.
-        again_after: an original is compared again after so long.
+        objects: the object store.
+        database: the library's database.
+        bytes_per_second: highest rate of reading; 0 for no limit.
+        again_after: time after which an original is compared again.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Scrubber:
         self._again_after = again_after
 
     async def run(self) -> None:
-        """Goes on for ever."""
+        """Compares originals until it is cancelled."""
         while True:
             try:
                 found_one = await self.check_next()
@@ -58,33 +58,36 @@ class Scrubber:
                 await asyncio.sleep(IDLE_SECONDS)
 
     async def check_next(self) -> bool:
-        """Compares one original; False if none is due.
+        """Compares the next original.
+
+        Returns:
+            False if none is due.
 
         Raises:
-            UnavailableError: the store is away, or not the library's.
+            UnavailableError: the object store is unavailable, or not the library's.
         """
         key = await self._next()
         if key is None:
             return False
         await self._objects.expect_right_store()
-        # Noted first: another process takes another one, and one that cannot be read does not hold up the others.
+        # Noted first, so that other processes take other originals, and one that cannot be read blocks no others.
         state = await self._states.get(key)
         was_damaged = state is not None and state.damaged_since is not None
         await self._states.checked(key, datetime.now(UTC), damaged=was_damaged)
         with contextlib.suppress(NotFoundError):
-            # Once more, for a fault of the way here is none of the file.
+            # Read a second time, because the first error may be one of the transfer.
             damaged = not await self._is_whole(key) and not await self._is_whole(key)
             await self._objects.expect_right_store()
             await self._states.checked(key, datetime.now(UTC), damaged=damaged)
             if damaged:
                 log.error("an original is damaged", key=key, tracks=await self._tracks_of(key))
             elif was_damaged:
-                log.info("an original is whole again", key=key)
+                log.info("an original is no longer damaged", key=key)
             await self._states.measure()
         return True
 
     async def _next(self) -> str | None:
-        """The original that is due first."""
+        """Key of the original to compare next; None if none is due."""
         due = or_(ObjectState.check_time.is_(None), ObjectState.check_time < datetime.now(UTC) - self._again_after)
         query = (
             select(Track.audio_key)
@@ -107,15 +110,15 @@ class Scrubber:
 
 
 async def is_whole(objects: ObjectStore, key: str, bytes_per_second: int = 0) -> bool:
-    """Whether an original has the digest that its key tells.
+    """Whether an original has the digest in its key.
 
     Args:
-        objects: the store.
-        key: `originals/SHA256`.
-        bytes_per_second: that are read at most; 0: as fast as it goes.
+        objects: the object store.
+        key: the original's key, `originals/SHA256`.
+        bytes_per_second: highest rate of reading; 0 for no limit.
 
     Raises:
-        NotFoundError: it is not there (reason NO_SUCH_OBJECT).
+        NotFoundError: the original does not exist (reason NO_SUCH_OBJECT).
     """
     digest = hashlib.sha256()
     async for piece in objects.stream(key):

@@ -1,4 +1,4 @@
-"""The RPCs on storage: what a user takes of it, and what admins see and clean up."""
+"""The RPCs on storage: its use by users, and statistics, quotas and cleanups for admins."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ MAX_USER_ID = 100
 
 
 class UpkeepService(upkeep_pb2_grpc.UpkeepServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
         usage: the users' storage.
-        queue: the library's.
+        queue: the library's job queue.
     """
 
     def __init__(self, usage: Usage, queue: JobQueue) -> None:
@@ -49,7 +49,7 @@ class UpkeepService(upkeep_pb2_grpc.UpkeepServiceServicer):
     async def SetUserQuota(self, request: pb.SetUserQuotaRequest, _context: Any) -> pb.SetUserQuotaResponse:
         require_admin()
         if not 0 < len(request.user_id) <= MAX_USER_ID or request.quota_bytes < 0:
-            raise InvalidInputError("A quota is of a user, and 0 bytes or more.", "BAD_REQUEST")
+            raise InvalidInputError("A quota needs a user, and must be 0 bytes or more.", "BAD_REQUEST")
         quota = request.quota_bytes if request.HasField("quota_bytes") else None
         await self._usage.set_quota(request.user_id, quota)
         audit.record("quota set", user=request.user_id, quota_bytes=quota)

@@ -1,6 +1,6 @@
-"""Which object store belongs to the library: a marker object in it has the id that the database knows.
+"""Checks that the object store belongs to the library: a marker object in it has the id that the database has.
 
-Without this, a volume that is not mounted or a wrong bucket looks like a library whose files are all gone.
+Without this check, an unmounted volume or a wrong bucket looks like a library that has lost all its files.
 """
 
 import uuid
@@ -17,14 +17,20 @@ from services.download.tables import Stem, StoreIdentity, Track
 
 log = structlog.get_logger(__name__)
 
-# Records that are compared with a store before it is taken for the library's.
+# Number of records whose objects are looked for in an unknown store.
 SAMPLE = 200
 LIBRARY_PREFIXES = ("originals", "stems", "peaks", "covers", "trash")
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A store as it was found: the id in its marker (None: no marker), and how many of some records' objects it has."""
+    """The contents of a store.
+
+    Args:
+        marker: the id in its marker; None if there is no marker.
+        known: number of objects that were looked for.
+        present: how many of them it has.
+    """
 
     marker: str | None
     known: int
@@ -32,16 +38,16 @@ class _Found:
 
     @property
     def holds_the_library(self) -> bool:
-        """Whether two thirds of the objects are there: earlier versions may have lost a few."""
+        """Whether it has two thirds of the objects. Earlier versions may have lost a few."""
         return self.known > 0 and self.present * 3 >= self.known * 2
 
 
 class StoreCheck:
-    """Compares the store's marker with the id in the database.
+    """Compares the store's marker with the id in the database, and writes both for a new library.
 
     Args:
-        objects: the store, which this class writes the marker to.
-        database: the library's.
+        objects: the object store.
+        database: the library's database.
     """
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
@@ -51,27 +57,30 @@ class StoreCheck:
         self._store_id = ""
 
     async def expect(self) -> None:
-        """Raises unless the store is the library's. A store that is fresh, or holds the library, becomes it.
+        """Checks that the store is the library's. If the library has none yet, an empty store, or one with its objects,
+        becomes the library's.
 
         Raises:
-            UnavailableError: there is no marker (reason STORE_AWAY), another library's (STORE_WRONG), the store has
-                objects that this library does not know (STORE_NOT_EMPTY), or it does not answer (STORAGE_UNAVAILABLE).
+            UnavailableError: there is no marker (reason STORE_AWAY) or that of another library (STORE_WRONG), the store
+                has objects that this library does not know (STORE_NOT_EMPTY), or it does not answer
+                (STORAGE_UNAVAILABLE).
         """
         if not self._store_id:
-            await self.settle()
+            await self.identify()
         marker = await self._marked.marker()
         if marker is not None and marker != self._store_id:
             await self._reload()
         _expect_marker(marker, self._store_id)
 
-    async def settle(self, *, adopt: bool = False) -> None:
-        """Finds out which store belongs to the library, and marks it.
+    async def identify(self, *, adopt: bool = False) -> None:
+        """Reads the id of the library's store from the database. If there is none, makes this store the library's.
 
         Args:
-            adopt: take this store, whatever its marker says; not one that has nothing of what the library knows.
+            adopt: whether to make this store the library's even if it has another marker. A store without any of the
+                library's objects is still refused.
 
         Raises:
-            UnavailableError: as `expect`.
+            UnavailableError: as for `expect`.
         """
         await self._reload()
         if self._store_id and not adopt:
@@ -90,13 +99,13 @@ class StoreCheck:
         self._store_id = row.store_id if row and row.confirmed else ""
 
     async def _planned(self) -> str:
-        """The id of a marker that was about to be written, if the process ended there."""
+        """The stored id, even if it is not known whether its marker was written; empty if there is none."""
         async with self._database.read() as session:
             row = await session.get(StoreIdentity, 1)
         return row.store_id if row else ""
 
     async def _compare(self) -> tuple[int, int]:
-        """Some records' objects: how many there are of them, and how many the store has."""
+        """Looks for a sample of the records' objects: the size of the sample, and how many objects the store has."""
         keys = union_all(select(Track.audio_key.label("key")).where(Track.audio_key != ""), select(Stem.audio_key))
         sample = select(keys.subquery().c.key).order_by(func.random()).limit(SAMPLE)
         async with self._database.read() as session:
@@ -108,16 +117,16 @@ class StoreCheck:
         if found.known and not found.holds_the_library:
             reason = "STORE_AWAY" if found.marker is None else "STORE_WRONG"
             raise UnavailableError(
-                f"The object store has {found.present} of {found.known} objects that the library looked for: it is "
-                "another one, or not mounted.",
+                f"The object store has {found.present} of {found.known} objects that the library looked for: it is the "
+                "wrong one, or not mounted.",
                 reason,
             )
         if not found.known and found.marker is not None:
             raise _wrong()
         if not found.known and await self._holds_anything():
             raise UnavailableError(
-                "The object store has objects, and this library's database knows none: one of both is the wrong one. "
-                "STEMTUBE_DOWNLOAD__ADOPT_STORE=true takes the store for this library's.",
+                "The object store has objects, but this library's database knows none of them: one of the two is the "
+                "wrong one. STEMTUBE_DOWNLOAD__ADOPT_STORE=true makes the store this library's.",
                 "STORE_NOT_EMPTY",
             )
 
@@ -128,13 +137,13 @@ class StoreCheck:
         return False
 
     async def _mark(self, marker: str | None, store_id: str) -> None:
-        """Writes id and marker so that a process that ends in between is gone on from."""
+        """Writes id and marker. If the process ends in between, the next one completes this."""
         async with self._database.write(lock="store identity") as session:
             row = await session.get(StoreIdentity, 1)
             if row is None:
                 session.add(StoreIdentity(id=1, store_id=store_id, confirmed=False))
             elif marker is None and not row.confirmed:
-                store_id = row.store_id  # another process is about to write that one
+                store_id = row.store_id  # another process is about to write this id
             else:
                 row.store_id = store_id
         if marker != store_id:
@@ -144,11 +153,11 @@ class StoreCheck:
             if row is not None and row.store_id == store_id:
                 row.confirmed = True
         await self._reload()
-        log.info("the object store belongs to this library", store_id=store_id)
+        log.info("the object store now belongs to this library", store_id=store_id)
 
 
 class GuardedStore(MarkedStore):
-    """The library's store: it is used only while its marker is the one that the database knows."""
+    """The library's object store, which is used only while its marker has the id in the database."""
 
     def __init__(self, objects: ObjectStore, database: Database) -> None:
         super().__init__(objects)
@@ -168,7 +177,7 @@ def _expect_marker(marker: str | None, store_id: str) -> None:
 def _expect_something(found: _Found) -> None:
     if found.known and not found.present:
         raise UnavailableError(
-            f"The object store has none of {found.known} objects that the library looked for: it is not taken.",
+            f"The object store has none of {found.known} objects that the library looked for: it is not adopted.",
             "STORE_AWAY",
         )
 

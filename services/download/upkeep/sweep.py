@@ -1,8 +1,8 @@
-"""Orphans both ways: objects that nothing in the library needs (drafts of broken uploads, originals and stems without a
-track), and records of objects that are gone.
+"""Removes objects without a record (drafts of failed uploads, originals and stems without a track), and records without
+an object.
 
-Nothing is concluded from a store that is not the library's, or has nothing of what the library knows. What cannot be
-made again waits for some days after it was first seen without a record, and then goes into the trash of the store.
+A sweep fails if the store is not the library's, or has none of the library's objects. Objects that cannot be made again
+stay for some days after they were first found without a record, and then go into the trash of the store.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from services.common.storage.objects import ObjectStore
 from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
-from services.download.upkeep.lost_records import Lost, LostRecords
+from services.download.upkeep.lost_records import LostRecord, LostRecords
 from services.download.upkeep.object_states import ObjectStates
 from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
 from services.download.upkeep.usage import Usage
@@ -27,18 +27,18 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 KEPT = ("originals", "peaks", "covers", "stems")
-# Not made again by any service.
+# No service can make these again.
 LASTING = ("originals/", "peaks/", "covers/", "stems/imported/")
 SHOWN = 100
 
 
 @dataclass(slots=True)
 class Report:
-    """What a sweep found: objects without a record, records without an object (track id, key), and some of each.
+    """The findings of a sweep; see `CleanupReport` in the contract.
 
-    `objects` were removed, or put into the trash (`trashed_count` of them); `waiting_count` more are without a record
-    for too short a time. `records` were taken back; those that are `missing` are kept still. `held_back` tells why
-    nothing was removed, if so.
+    The lists have at most `SHOWN` entries. `objects` were removed, or put into the trash (`trashed_count` of them).
+    `waiting_count` further ones have not been without a record for long enough. `records` were deleted, `missing` ones
+    are kept for now. `held_back` says why nothing was removed; otherwise it is empty.
     """
 
     object_count: int = 0
@@ -57,33 +57,38 @@ class Report:
     held_back: str = ""
 
     def add_object(self, info: ObjectInfo) -> None:
-        """Notes an object without a record."""
+        """Adds an object without a record."""
         self.object_count += 1
         self.object_bytes += info.size
         self.objects += [info.key][: SHOWN - len(self.objects)]
 
-    def add_record(self, lost: Lost) -> None:
-        """Notes a record that is taken back."""
+    def add_record(self, lost: LostRecord) -> None:
+        """Adds a record that is deleted."""
         self.record_count += 1
         self.records += [f"{lost.track_id} {lost.key}"][: SHOWN - len(self.records)]
 
-    def add_missing(self, lost: Lost, since: datetime) -> None:
-        """Notes a record that is kept although its object is gone."""
+    def add_missing(self, lost: LostRecord, since: datetime) -> None:
+        """Adds a record that is kept although its object is missing."""
         self.missing_count += 1
         shown = f"{lost.track_id} {lost.key} since {since.isoformat(timespec='seconds')}"
         self.missing += [shown][: SHOWN - len(self.missing)]
 
     def add_damaged(self, state: ObjectState) -> None:
-        """Notes an object whose bytes are not what they were."""
+        """Adds an object whose bytes have changed."""
         self.damaged_count += 1
         self.damaged += [state.key][: SHOWN - len(self.damaged)]
 
 
 @dataclass(slots=True)
 class _Listing:
-    """What the store has: keys, number and bytes by prefix, and what is old enough to go.
+    """The contents of the store.
 
-    That are objects without a record, what writes have left that did not end, and what is in the trash.
+    Args:
+        present: keys of the objects of the library.
+        kinds: number and bytes of objects, by prefix.
+        orphans: objects without a record that are old enough to be removed.
+        partials: unfinished writes that are old enough to be removed.
+        trash: objects in the trash.
     """
 
     present: set[str] = field(default_factory=set)
@@ -94,17 +99,18 @@ class _Listing:
 
 
 class Sweeper:
-    """Looks for orphans and removes them.
+    """Finds and removes objects without a record and records without an object.
 
     Args:
-        objects: the store.
-        database: the library's.
-        older_than: younger objects are left alone: somebody may still be working on them.
-        stems_older_than: younger stems are: the separation service gives those of its kept jobs to equal requests.
-        usage: is told what lies in the store.
-        unneeded_for: originals, peaks, covers and stems stay so long after they were first seen without a record.
-        trashed_for: what cannot be made again stays so long in the trash after that; 0: there is no trash.
-        missing_for: records stay so long after their object was first missed.
+        objects: the object store.
+        database: the library's database.
+        usage: stores the numbers of objects.
+        older_than: age below which objects are not removed, because they may belong to running work.
+        stems_older_than: age below which stems are not removed, because the separation service may give them to equal
+            requests.
+        unneeded_for: how long originals, peaks, covers and stems stay after they were first found without a record.
+        trashed_for: how long objects that cannot be made again then stay in the trash; 0: no trash.
+        missing_for: how long records stay after their object was first found missing.
     """
 
     def __init__(
@@ -133,29 +139,29 @@ class Sweeper:
         self._orphans: Unchanged[str, datetime] = Unchanged()
 
     async def sweep(self, *, dry_run: bool = False) -> Report:
-        """Removes orphans, or only reports them.
+        """Runs a sweep; with `dry_run`, only makes its report.
 
         Raises:
-            UnavailableError: this is not the library's store, or it is away.
-            PreconditionError: all objects that the library knows are missing (reason STORE_SUSPECT).
+            UnavailableError: the object store is unavailable, or not the library's.
+            PreconditionError: all objects of the library are missing (reason STORE_SUSPECT).
         """
         await self._objects.expect_right_store()
         began = datetime.now(UTC)
         found = await self._look(began)
         lost, known = await self._lost.find(found.present)
-        # A store that went away meanwhile looks like an empty one.
+        # A store that has become unavailable meanwhile looks like an empty one.
         await self._objects.expect_right_store()
         report = Report()
         lost = await self._bring_back(lost, found, report, dry_run=dry_run)
         if lost and len(lost) == known:
             raise PreconditionError(
-                f"All {known} objects that the library knows are missing: is this the right object store?",
+                f"All {known} objects of the library are missing: is this the right object store?",
                 "STORE_SUSPECT",
             )
-        report.held_back = _doubt(len(lost), known)
+        report.held_back = _reason_to_hold_back(len(lost), known)
         states = await self._states.all()
-        await self._settle_lost(lost, states, began, report, dry_run=dry_run)
-        await self._settle_orphans(found, states, began, report, dry_run=dry_run)
+        await self._process_lost(lost, states, began, report, dry_run=dry_run)
+        await self._process_orphans(found, states, began, report, dry_run=dry_run)
         for state in states.values():
             if state.damaged_since is not None and state.key in found.present:
                 report.add_damaged(state)
@@ -163,7 +169,7 @@ class Sweeper:
             await self._forget_states(states, found, lost)
             await self._states.measure()
             await self._usage.note_kinds(found.kinds)
-        _tell(report, dry_run=dry_run)
+        _log_report(report, dry_run=dry_run)
         return report
 
     async def _look(self, began: datetime) -> _Listing:
@@ -189,12 +195,14 @@ class Sweeper:
         return found
 
     async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
-        """Those of these objects that no track needs, themselves or what they were made of."""
-        unused = set(await self._library.unused(list({_needed(info.key) for info in objects})))
-        return [info for info in objects if _needed(info.key) in unused]
+        """Those objects that no track needs. Converted copies count with their source."""
+        unused = set(await self._library.unused(list({_recorded_key(info.key) for info in objects})))
+        return [info for info in objects if _recorded_key(info.key) in unused]
 
-    async def _bring_back(self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool) -> list[Lost]:
-        """Takes from the trash what a record needs after all; the records that are lost still."""
+    async def _bring_back(
+        self, lost: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
+    ) -> list[LostRecord]:
+        """Takes objects that a record needs out of the trash. Returns the records that are still without an object."""
         trashed = {info.key for info in found.trash}
         back = {one.key for one in lost if trash_key(one.key) in trashed}
         for key in sorted(back) if not dry_run else ():
@@ -203,11 +211,11 @@ class Sweeper:
         report.restored_count = len(back)
         return [one for one in lost if one.key not in back]
 
-    async def _settle_lost(
-        self, lost: list[Lost], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
+    async def _process_lost(
+        self, lost: list[LostRecord], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
-        """Marks records without an object, and takes those back that have been so for long."""
-        gone: list[Lost] = []
+        """Marks records without an object, and deletes those whose object has been missing for too long."""
+        gone: list[LostRecord] = []
         for one in lost:
             since = (states[one.key].missing_since if one.key in states else None) or began
             if since <= began - self._missing_for and not report.held_back:
@@ -223,10 +231,10 @@ class Sweeper:
         await self._states.clear("missing_since", there)
         await self._lost.drop(gone)
 
-    async def _settle_orphans(
+    async def _process_orphans(
         self, found: _Listing, states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
-        """Removes objects without a record once it is time."""
+        """Removes objects that have been without a record for long enough."""
 
         def unneeded_since(info: ObjectInfo) -> datetime:
             state = states.get(info.key)
@@ -239,7 +247,7 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
-        early |= self._unsettled([*found.orphans, *found.partials])
+        early |= self._seen_too_briefly([*found.orphans, *found.partials])
         report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
         if report.held_back:
@@ -256,51 +264,51 @@ class Sweeper:
                 await self._objects.delete_partial(info)
             report.add_object(info)
 
-    def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
-        """Those of these objects that were not seen for long enough."""
+    def _seen_too_briefly(self, orphans: Iterable[ObjectInfo]) -> set[str]:
+        """Keys of those objects that this process has not seen unchanged for long enough."""
         seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
         ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
         return {key for key, seconds in seen.items() if seconds < min(ages[key], SETTLED_SECONDS)}
 
     async def _remove(self, key: str, *, to_trash: bool) -> bool:
-        """Removes an object unless a track needs it after all."""
+        """Removes an object unless a track needs it by now. Returns whether it was removed."""
         if to_trash:
             if not await self._remover.put_into_trash(key):
                 return False
-            # An earlier stay in the trash does not count.
+            # Forgets an earlier time in the trash.
             await self._states.forget([trash_key(key)])
             return True
-        if _needed(key) == key and not key.startswith(f"{TRASH}/"):
+        if _recorded_key(key) == key and not key.startswith(f"{TRASH}/"):
             return bool(await self._remover.remove([key]))
         await self._objects.delete(key)
         return True
 
-    async def _forget_states(self, states: dict[str, ObjectState], found: _Listing, lost: Iterable[Lost]) -> None:
-        """Drops what is known of objects that neither are there nor are missed."""
+    async def _forget_states(self, states: dict[str, ObjectState], found: _Listing, lost: Iterable[LostRecord]) -> None:
+        """Deletes the states of objects that neither exist nor are missing."""
         kept = found.present | {info.key for info in found.trash} | {one.key for one in lost}
         await self._states.forget(states.keys() - kept)
 
 
-def _needed(key: str) -> str:
-    """The object whose record keeps an object: itself, or what it was made of."""
+def _recorded_key(key: str) -> str:
+    """Key of the object whose record is needed to keep an object: its source if it is a converted copy, else itself."""
     return source_key(key) if key.startswith(f"{DERIVED}/") else key
 
 
-def _doubt(missing: int, known: int) -> str:
-    """Why nothing can be concluded from a store that lacks so many objects; empty if something can."""
+def _reason_to_hold_back(missing: int, known: int) -> str:
+    """Says why nothing is removed if at least half of the objects are missing; else empty."""
     if not missing or missing * 2 < known:
         return ""
-    return f"{missing} of {known} objects that the library knows are missing: nothing is removed until they are back."
+    return f"{missing} of {known} objects of the library are missing: nothing is removed until they are back."
 
 
-def _tell(report: Report, *, dry_run: bool) -> None:
+def _log_report(report: Report, *, dry_run: bool) -> None:
     if report.held_back:
-        log.error("the object store lacks much of the library", detail=report.held_back)
+        log.error("many objects are missing in the object store", detail=report.held_back)
     elif report.missing_count:
         log.warning("objects are missing", count=report.missing_count, some=report.missing[:5])
     if report.object_count or report.record_count or report.restored_count:
         log.info(
-            "orphans",
+            "objects and records swept",
             objects=report.object_count,
             trashed=report.trashed_count,
             records=report.record_count,

@@ -1,4 +1,4 @@
-"""Removing objects that no track needs, with what was derived from them."""
+"""Removes objects that no track needs, with their copies in other formats."""
 
 import contextlib
 from collections.abc import Iterable
@@ -19,36 +19,32 @@ TRASH = "trash"
 
 
 def derived_key(key: str, audio_format: str) -> str:
-    """The key of an object's sound in another format."""
+    """The key of an object's copy in another format."""
     return f"{DERIVED}/{key}.{audio_format}"
 
 
 def source_key(derived: str) -> str:
-    """The key of the object that one in another format was made of."""
+    """The key of the object from which a copy in another format was made."""
     return derived.removeprefix(f"{DERIVED}/").rpartition(".")[0]
 
 
 def trash_key(key: str) -> str:
-    """Where an object lies once it is in the trash."""
+    """The key of an object in the trash."""
     return f"{TRASH}/{key}"
 
 
 class Remover:
-    """Removes objects, unless a track needs them after all by then."""
+    """Removes objects unless a track needs them."""
 
     def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
         self._objects = objects
         self._library = library
 
     async def remove(self, keys: Iterable[str]) -> int:
-        """Removes those of these objects that no track needs.
-
-        Returns:
-            Their number.
-        """
+        """Removes those objects that no track needs, and returns their number."""
         removed = 0
         for key in keys:
-            async with self._library.deciding_on(key) as is_used:
+            async with self._library.locked_object(key) as is_used:
                 if not is_used:
                     await self._objects.delete(key)
             if not is_used:
@@ -57,17 +53,17 @@ class Remover:
         return removed
 
     async def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of these objects that are not there, once nobody is about to remove one of them."""
+        """Keys of those objects that do not exist. Waits until no other process is removing them."""
         gone = []
         for key in keys:
-            async with self._library.deciding_on(key):
+            async with self._library.locked_object(key):
                 if not await self._objects.exists(key):
                     gone.append(key)
         return gone
 
     async def put_into_trash(self, key: str) -> bool:
-        """Moves an object into the trash of the store unless a track needs it; False if so."""
-        async with self._library.deciding_on(key) as is_used:
+        """Moves an object into the trash of the store unless a track needs it. Returns whether it was moved."""
+        async with self._library.locked_object(key) as is_used:
             if not is_used:
                 with contextlib.suppress(NotFoundError):
                     await self._objects.copy(key, trash_key(key))
@@ -78,13 +74,13 @@ class Remover:
 
     async def bring_back(self, key: str) -> None:
         """Moves an object out of the trash."""
-        async with self._library.deciding_on(key):
+        async with self._library.locked_object(key):
             if not await self._objects.exists(key):
                 await self._objects.copy(trash_key(key), key)
             await self._objects.delete(trash_key(key))
 
     async def expect_right_store(self) -> None:
-        """As `ObjectStore.expect_right_store`."""
+        """See `ObjectStore.expect_right_store`."""
         await self._objects.expect_right_store()
 
     async def _remove_derived(self, key: str) -> None:
@@ -93,7 +89,7 @@ class Remover:
 
 
 class Trash:
-    """Ends what users have removed for good, once their grace period is over."""
+    """Removes deleted tracks for good when their grace period is over."""
 
     def __init__(self, library: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
         self._library = library
@@ -102,15 +98,20 @@ class Trash:
         self._jobs = jobs
 
     async def empty(self, user_id: str = "", track_id: str = "") -> int:
-        """Ends the access of users whose grace period is over, and removes tracks that nobody has any more.
+        """Ends the access of users to deleted tracks whose grace period is over, and removes tracks that nobody has.
 
-        What a job is at work on stays for the next time. If given, only this user's removal of this track counts.
+        Tracks with an unfinished job are skipped until the next time.
+
+        Args:
+            user_id: only deleted tracks of this user; empty for all users.
+            track_id: only this track of the user.
 
         Returns:
-            Number of removals that are done with.
+            Number of accesses that were ended.
 
         Raises:
-            UnavailableError: there are such removals, and the store is away or not the library's: all stays.
+            UnavailableError: there are such tracks, and the object store is unavailable or not the library's. Nothing
+                is removed then.
         """
         done = 0
         expired = await self._user_tracks.expired(user_id, track_id)
@@ -125,5 +126,5 @@ class Trash:
                 done += 1
                 await self._remover.remove(keys)
         if done:
-            log.info("removed tracks are gone", count=done)
+            log.info("deleted tracks removed for good", count=done)
         return done

@@ -1,4 +1,4 @@
-"""What tracks take of the object store, by user and by kind, and what users may take."""
+"""Measures the storage of tracks, by user and by kind, and checks quotas."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,16 +18,16 @@ from services.download.tracks.results import STEMS
 from services.download.tracks.versions import Kept
 from services.download.upkeep.reservations import HeldRoom, Reservations
 
-# What one look measures: the rest is measured by the regular maintenance.
+# Number of tracks and stems measured in a call; maintenance measures the rest.
 MEASURED_AT_ONCE = 500
 
 STORED_OBJECTS = Gauge("stemtube_storage_objects", "Objects in the store, as last counted.", ["prefix"])
-STORED_BYTES = Gauge("stemtube_storage_bytes", "What they take, as last counted.", ["prefix"])
+STORED_BYTES = Gauge("stemtube_storage_bytes", "Bytes of the objects in the store, as last counted.", ["prefix"])
 
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """Bytes that a user's tracks take and may take (0: no limit), and the number of these tracks."""
+    """The storage that a user's tracks take, the user's quota (0: no limit), and the number of tracks."""
 
     used_bytes: int
     quota_bytes: int
@@ -36,7 +36,7 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the library holds."""
+    """Numbers of users, tracks, stems, playlists and objects."""
 
     user_count: int
     track_count: int
@@ -47,16 +47,16 @@ class Statistics:
 
 
 class Usage:
-    """Measures and counts.
+    """Measures and limits the storage of users.
 
-    A track counts in full for each user who has it, deleted ones as long as they can be restored: what one user has
-    left does not tell anything of another's. A user's own stems count for that user alone. Originals, peaks, pictures
-    and stems count. Copies in other formats (`derived/`) count for nobody: they are a cache with a size of its own.
+    A track counts in full for each user who has it, so that the numbers of one user reveal nothing about others. A
+    deleted track counts as long as it can be restored. A user's own stems count for that user alone. Originals, peaks,
+    pictures and stems count. Copies in other formats (`derived/`) do not: they are a cache with a size of its own.
 
     Args:
-        database: the library's.
-        objects: where the objects are.
-        quota_bytes: that each user may take for whom nothing else is set; 0 for no limit.
+        database: the library's database.
+        objects: the object store.
+        quota_bytes: quota of users without an individual one; 0 for no limit.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, quota_bytes: int) -> None:
@@ -67,14 +67,14 @@ class Usage:
 
     @asynccontextmanager
     async def held(self, user_id: str) -> AsyncIterator[HeldRoom]:
-        """Room in a user's quota for the time of the block, none at first."""
-        # What is not measured yet would not count.
+        """Yields a reservation in a user's quota, of 0 bytes at first, that lasts until the end of the block."""
+        # Tracks that are not measured would not count.
         await self.measure(user_id)
         async with self.reservations.held(user_id) as held:
             yield held
 
     async def of_link(self, user_id: str, url: str) -> int:
-        """Bytes that the track of a link adds to what a user has; 0 if its audio is still to be fetched."""
+        """Bytes that the track of a link adds to a user's storage; 0 if its audio has not been fetched."""
         track = select(Track.id, Track.size_bytes).where(Track.source_url == url)
         async with self._database.read() as session:
             row = (await session.execute(track)).first()
@@ -90,14 +90,14 @@ class Usage:
         }
 
     async def added_by(self, user_id: str, track_id: str, model: str, sizes: Mapping[str, int], kept: Kept) -> int:
-        """Bytes that new stems add to what a user has, those that they replace taken off.
+        """Bytes that new stems add to a user's storage, less those of the stems that they replace.
 
         Args:
-            user_id: whose quota counts them.
-            track_id: of the track.
-            model: that made them.
-            sizes: of each, by name.
-            kept: whose version they are.
+            user_id: the user.
+            track_id: the track's id.
+            model: the model that made them.
+            sizes: bytes of each stem, by name.
+            kept: where the stems are stored.
         """
         if kept is Kept.NOT:
             return 0
@@ -111,7 +111,7 @@ class Usage:
             return sum(sizes.values()) - int(await session.scalar(replaced) or 0)
 
     async def of(self, user_id: str) -> StorageUse:
-        """What a user's tracks take now."""
+        """The storage of a user."""
         await self.measure(user_id)
         tracks = select(func.coalesce(func.sum(Track.size_bytes), 0), func.count()).join(Access)
         stems = select(func.coalesce(func.sum(Stem.size_bytes), 0)).join(Access, Access.track_id == Stem.track_id)
@@ -125,7 +125,7 @@ class Usage:
         return StorageUse(int(originals or 0) + int(separated or 0) + int(separated_by_hand or 0), quota, count)
 
     async def of_all(self) -> dict[str, StorageUse]:
-        """What is taken by each user who has tracks or a quota of their own, as far as it has been measured."""
+        """The storage of each user who has tracks or an individual quota. Tracks that are not measured do not count."""
         tracks = select(Access.user_id, func.sum(Track.size_bytes), func.count()).join(Track).group_by(Access.user_id)
         stems = select(Access.user_id, func.sum(Stem.size_bytes)).join(Stem, Access.track_id == Stem.track_id)
         own_stems = select(OwnStem.user_id, func.sum(OwnStem.size_bytes)).group_by(OwnStem.user_id)
@@ -143,28 +143,28 @@ class Usage:
         return uses
 
     async def set_quota(self, user_id: str, quota_bytes: int | None) -> None:
-        """Sets what a user may take, 0 for no limit; None: what the settings say."""
+        """Sets a user's quota: 0 for no limit, None for the quota in the settings."""
         async with self._database.write() as session:
             await session.execute(delete(Quota).where(Quota.user_id == user_id))
             if quota_bytes is not None:
                 session.add(Quota(user_id=user_id, quota_bytes=quota_bytes))
 
     async def has_limit(self, user_id: str) -> bool:
-        """Whether there is a limit to what a user may take."""
+        """Whether a user's storage is limited."""
         return await self.reservations.has_limit(user_id)
 
     async def expect_room(self, user_id: str, size_bytes: int = 1) -> None:
-        """Raises if a user's tracks cannot take so much more, besides what is on its way; reserves nothing.
+        """Checks that a user's quota has room besides all reservations, and reserves nothing.
 
         Raises:
-            LimitExceededError: reason QUOTA_EXCEEDED.
+            LimitExceededError: there is not enough room (reason QUOTA_EXCEEDED).
         """
         if await self.has_limit(user_id):
             await self.measure(user_id)
             await self.reservations.expect(user_id, size_bytes)
 
     async def measure(self, user_id: str | None = None) -> int:
-        """Measures objects (of one user) that have not been measured yet, some at a time; their number."""
+        """Measures tracks and stems (of one user) that have not been measured, up to a limit. Returns their number."""
         tracks = select(Track.id, Track.audio_key, Track.peaks_key, Track.cover_key).where(
             Track.audio_key != "", Track.size_bytes.is_(None)
         )
@@ -193,16 +193,16 @@ class Usage:
         size = await self._size(row.audio_key) + await self._size(row.peaks_key)
         size += await self._size(row.cover_key) if table is Track else 0
         async with self._database.write() as session:
-            # Not if another object has taken its place meanwhile.
+            # The condition on the key excludes a row that has another object by now.
             await session.execute(update(table).where(*same, table.audio_key == row.audio_key).values(size_bytes=size))
 
     async def measure_all(self) -> None:
-        """Measures all objects that have not been measured yet."""
+        """Measures all tracks and stems that have not been measured."""
         while await self.measure():
             pass
 
     async def note_kinds(self, kinds: Mapping[str, tuple[int, int]]) -> None:
-        """Keeps number and bytes of the objects by prefix, as counted now."""
+        """Stores the number and bytes of objects by prefix, as counted now."""
         now = datetime.now(UTC)
         async with self._database.write(lock="stored kinds") as session:
             await session.execute(delete(StoredKind))
@@ -215,7 +215,7 @@ class Usage:
             STORED_BYTES.labels(prefix).set(size)
 
     async def statistics(self) -> Statistics:
-        """The library in numbers."""
+        """Counts the library."""
 
         shown = exists().where(Access.track_id == Track.id, Access.remove_time.is_(None))
         async with self._database.read() as session:

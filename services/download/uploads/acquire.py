@@ -1,4 +1,4 @@
-"""How audio gets into the library: checked by a full decode before a track counts as there."""
+"""Adds audio to the library. A file is decoded in full before it becomes a track."""
 
 import asyncio
 import uuid
@@ -12,23 +12,23 @@ from services.download.fetching.links import LinkFetcher
 from services.download.tables import Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.uploads.drafts import Drafts
-from services.download.uploads.inspection import Inspector, tell_nobody
+from services.download.uploads.inspection import Inspector, ignore_progress
 from services.download.uploads.originals import Originals, copies_of, flac_of, peaks_of
 
 ExpectRoom = Callable[[int], Awaitable[None]]
 
 
 class Acquirer:
-    """Takes files to checked originals in the object store.
+    """Checks files, and stores them as originals.
 
     Args:
-        settings: of the process.
-        objects: where the originals are kept.
+        settings: the process's settings.
+        objects: the object store.
         library: the tracks.
 
     Attributes:
         inspector: checks and converts files.
-        links: takes links to originals.
+        links: fetches links.
     """
 
     def __init__(self, settings: DownloadSettings, objects: ObjectStore, library: TrackRepository) -> None:
@@ -53,39 +53,44 @@ class Acquirer:
         *,
         stored: bool = False,
     ) -> tuple[Track, bool]:
-        """Keeps an uploaded file, and tells whether its track is new to the user.
+        """Makes a track of an uploaded file.
 
         Args:
-            user_id: whose it is.
-            filename: gives the title if the file has no tags.
+            user_id: the user who uploads it.
+            filename: name of the file; the title if the file has no tags.
             chunks: the file's bytes.
-            expect_room: called with what is to be kept, in bytes, twice: when the file is there, and when its peaks and
-                picture are; raises if there is no room for that.
-            reservation_id: of the room, which the track takes.
-            stored: the bytes come from the store, not from a client, who may be slow.
+            expect_room: called with the size in bytes, first of the file, then with its peaks and picture; raises if
+                there is no room.
+            reservation_id: the reservation of this room, which is released.
+            stored: whether the bytes come from the object store, and not from a client, which may be slow.
+
+        Returns:
+            The track, and whether it is new.
 
         Raises:
-            InvalidInputError: not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
-            LimitExceededError: too large or too long (reason TOO_LARGE, TOO_LONG), no room, or too much of the user's
-                waits to be checked (reason TOO_MANY_WAITING).
+            InvalidInputError: the file is not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).
+            LimitExceededError: the file is too large or too long (reason TOO_LARGE, TOO_LONG), there is no room, or too
+                many of the user's files wait to be checked (reason TOO_MANY_WAITING).
         """
         async with self.checked(user_id, chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
-            # Of the same sound in another file, a track keeps the file that it has.
+            # If the user has a track with the same sound from another file, it keeps its file.
             return await self._library.add_upload(user_id, song, facts, reservation_id=reservation_id)
 
     @asynccontextmanager
     async def checked(
         self, user_id: str, chunks: AsyncIterator[bytes], expect_room: ExpectRoom, *, stored: bool = False
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
-        """What a file that a user brings holds, and its tags; it is kept for the tracks that the block gives it to.
+        """Checks a file, and yields facts about its audio, and its tags.
+
+        The file is stored as an original. After the block it is removed, unless the block has added a track with it.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks, stored=stored) as (draft, digest, size):
             await expect_room(size)
-            facts, tags = await self.inspector.check(user_id, draft, digest, tell_nobody)
+            facts, tags = await self.inspector.check(user_id, draft, digest, ignore_progress)
             await expect_room(facts.size_bytes or size)
             async with self._originals.keeping(copies_of(draft, facts)):
                 yield facts, tags
@@ -94,14 +99,14 @@ class Acquirer:
     async def checked_stem(
         self, user_id: str, chunks: AsyncIterator[bytes]
     ) -> AsyncIterator[tuple[AudioFacts, dict[str, str]]]:
-        """What a stem's file holds, and the keys of its FLAC and peaks (`audio_key`, `peaks_key`), as `checked`.
+        """Checks the file of a stem like `checked`, and yields facts and the keys `audio_key` and `peaks_key`.
 
         Raises:
             InvalidInputError, LimitExceededError: as for `upload`.
         """
         async with self._drafted(chunks) as (draft, digest, _size):
-            facts, _tags = await self.inspector.check(user_id, draft, digest, tell_nobody)
-            # A FLAC too is written again: all that lies below stems/ was made here, and its readers may trust it.
+            facts, _tags = await self.inspector.check(user_id, draft, digest, ignore_progress)
+            # FLAC files are converted, too: readers trust objects below stems/, so all of them are made here.
             flac = flac_of(draft)
             await self.inspector.convert(user_id, draft, "flac", flac)
             key = f"stems/imported/{digest}.flac"
@@ -113,7 +118,7 @@ class Acquirer:
     async def _drafted(
         self, chunks: AsyncIterator[bytes], *, stored: bool = False
     ) -> AsyncIterator[tuple[str, str, int]]:
-        """An object with these bytes for the time of the block, their SHA-256 in hex, and their number."""
+        """Writes a draft that exists until the end of the block. Yields its key, SHA-256 in hex, and size in bytes."""
         draft = f"uploads/{uuid.uuid4().hex}"
         try:
             digest, size = await self._drafts.put(draft, chunks, stored=stored)

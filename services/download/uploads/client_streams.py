@@ -1,7 +1,7 @@
-"""Streams in which clients send files: how many there are at once, and how slow one may be.
+"""Limits the number and the slowness of streams in which clients send files.
 
-Each holds little memory (`spool`, and the message that gRPC is receiving) and one part of a file on disk. So their
-number bounds what all take together.
+Each stream takes little memory (`spool`, and the message that gRPC is receiving) and one part of a file on disk. So the
+limit of their number also limits the memory and disk space of all.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from services.common.limits import MAX_CHUNK_BYTES
 from services.common.rpc.limits import Slots
 from services.download.config import DownloadSection
 
-# Of one message.
+# Size of one message.
 MAX_REQUEST_BYTES = 2 * MAX_CHUNK_BYTES
-READ_ON_BYTES, READ_ON_SECONDS = 8 * 1024 * 1024, 2.0
+DRAIN_BYTES, DRAIN_SECONDS = 8 * 1024 * 1024, 2.0
 
 
 class ClientStreams:
-    """Lets streams begin, and ends those that trickle.
+    """Limits the number of streams, and ends those that are too slow.
 
     Args:
-        section: has the limits.
+        section: the settings with the limits.
     """
 
     def __init__(self, section: DownloadSection) -> None:
@@ -35,32 +35,34 @@ class ClientStreams:
 
     @asynccontextmanager
     async def reading(self, user_id: str, requests: AsyncIterator[Any]) -> AsyncIterator[AsyncGenerator[Any, None]]:
-        """The requests of a user's stream, for the time of the block.
+        """Yields an iterator of the requests of a user's stream.
 
-        Raises (or the iterator does):
-            LimitExceededError: too many are open (reason TOO_MANY_STREAMS).
-            TooSlowError: too little came for too long.
+        Raises:
+            LimitExceededError: too many streams are open (reason TOO_MANY_STREAMS).
+            TooSlowError: the stream is too slow; raised by the iterator.
         """
         with self._slots.slot(user_id):
             async with (
-                _reading_on(requests),
-                contextlib.aclosing(at_least(requests, self._rate, self._seconds)) as paced,
+                _drained_after_error(requests),
+                contextlib.aclosing(at_minimum_rate(requests, self._rate, self._seconds)) as paced,
             ):
                 yield paced
 
 
-async def at_least(requests: AsyncIterator[Any], bytes_per_second: float, seconds: float) -> AsyncGenerator[Any, None]:
-    """Passes requests on while their chunks come at a least rate.
+async def at_minimum_rate(
+    requests: AsyncIterator[Any], bytes_per_second: float, seconds: float
+) -> AsyncGenerator[Any, None]:
+    """Yields requests while their chunks arrive at a minimum rate.
 
-    Only the time counts in which the client is waited for, not that in which its bytes are being stored.
+    Only the time spent waiting for the client counts, not the time in which its bytes are stored.
 
     Args:
         requests: messages with a field `chunk`.
-        bytes_per_second: the rate; 0 for none.
-        seconds: over which it is measured.
+        bytes_per_second: the minimum rate; 0 for none.
+        seconds: time over which the rate is measured.
 
     Raises:
-        TooSlowError: less came.
+        TooSlowError: the rate is lower.
     """
     waited, arrived = 0.0, 0
     while True:
@@ -70,7 +72,7 @@ async def at_least(requests: AsyncIterator[Any], bytes_per_second: float, second
                 request = await anext(requests, None)
         except TimeoutError:
             least = f"{bytes_per_second:.0f} bytes a second, over {seconds:.0f} s"
-            raise TooSlowError(f"Too little arrives: an upload needs {least}.") from None
+            raise TooSlowError(f"The upload is too slow: it needs at least {least}.") from None
         if request is None:
             return
         waited += time.monotonic() - began
@@ -84,25 +86,26 @@ async def chunks_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
     """The bytes that follow the header of a stream of requests.
 
     Raises:
-        InvalidInputError: something else follows (reason BAD_REQUEST).
+        InvalidInputError: a message has no chunk (reason BAD_REQUEST).
     """
     async for request in requests:
         if request.WhichOneof("content") != "chunk":
-            raise InvalidInputError("After its header an upload has chunks only.", "BAD_REQUEST")
+            raise InvalidInputError("After its header, an upload has only chunks.", "BAD_REQUEST")
         yield request.chunk
 
 
 @asynccontextmanager
-async def _reading_on(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
-    """Takes what a client is still sending when it is refused, within reason: one that writes to an RPC that has ended
-    is told "Internal error from Core" by its own gRPC at times, in place of the refusal.
+async def _drained_after_error(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Reads on for a while after an error, because a client that is still sending may otherwise not see the error.
+
+    If it writes to an RPC that has ended, its gRPC library sometimes reports "Internal error from Core" instead.
     """
     try:
         yield
     except StemTubeError:
-        left = READ_ON_BYTES
+        left = DRAIN_BYTES
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READ_ON_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 async for request in requests:
                     left -= len(request.chunk)
                     if left < 0:

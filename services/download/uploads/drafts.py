@@ -1,4 +1,4 @@
-"""A file on its way into the object store: a client's bytes are written there once, and hashed meanwhile."""
+"""Writes incoming files into the object store once, and hashes them meanwhile."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ from services.download.uploads.uploads import PUTS_AT_ONCE
 
 
 class Drafts:
-    """Writes drafts; no slow client holds the memory that an object takes while it is written.
+    """Writes incoming files as drafts. A slow client does not hold the memory that writing an object takes.
 
     Args:
-        objects: where they are written.
-        max_bytes: largest file.
+        objects: the object store.
+        max_bytes: size of the largest file.
     """
 
     def __init__(self, objects: ObjectStore, max_bytes: int) -> None:
@@ -26,32 +26,32 @@ class Drafts:
         self._puts = asyncio.Semaphore(PUTS_AT_ONCE)
 
     async def put(self, draft: str, chunks: AsyncIterator[bytes], *, stored: bool) -> tuple[str, int]:
-        """Writes an object.
+        """Writes a draft.
 
         Args:
-            draft: its key.
-            chunks: its bytes.
-            stored: they come from the store or a file, so that nobody keeps them waiting.
+            draft: key of the object.
+            chunks: the bytes.
+            stored: whether the bytes come from the store or a file, and not from a client, which may be slow.
 
         Returns:
-            Their SHA-256 in hex, and their number.
+            The SHA-256 of the bytes in hex, and their number.
 
         Raises:
-            InvalidInputError: there are none (reason EMPTY_FILE).
-            LimitExceededError: there are too many (reason TOO_LARGE).
+            InvalidInputError: there are no bytes (reason EMPTY_FILE).
+            LimitExceededError: there are too many bytes (reason TOO_LARGE).
         """
-        measured = _Measured(chunks, self._max_bytes)
+        hashed = _HashedChunks(chunks, self._max_bytes)
         if stored:
             async with self._puts:
-                await self._objects.put(draft, measured.chunks())
+                await self._objects.put(draft, hashed.chunks())
         else:
-            await self._put_slowly(draft, measured.chunks())
-        if not measured.size:
+            await self._put_slowly(draft, hashed.chunks())
+        if not hashed.size:
             raise InvalidInputError("The file is empty.", "EMPTY_FILE")
-        return measured.digest.hexdigest(), measured.size
+        return hashed.digest.hexdigest(), hashed.size
 
     async def _put_slowly(self, draft: str, chunks: AsyncIterator[bytes]) -> None:
-        """Takes bytes to a file that becomes the object, or to the store part by part if it cannot."""
+        """Collects bytes in a file that becomes the object, or writes them in parts if a file cannot become one."""
         await self._objects.expect_right_store()
         arrived = self._objects.spool()
         try:
@@ -66,7 +66,7 @@ class Drafts:
             await asyncio.shield(arrived.clear())
 
     async def _put_in_parts(self, draft: str, arrived: Spool, chunks: AsyncIterator[bytes]) -> None:
-        """Writes bytes whenever they make a part; in between none of them are in memory."""
+        """Writes bytes each time there are enough for a part. In between, they are not in memory."""
         async with contextlib.AsyncExitStack() as end, self._objects.writer(draft, parts_in_flight=1) as writer:
 
             async def write() -> None:
@@ -88,8 +88,8 @@ class Drafts:
             await write()
 
 
-class _Measured:
-    """Counts bytes as they pass."""
+class _HashedChunks:
+    """Counts and hashes bytes while they are read, and limits their number."""
 
     def __init__(self, chunks: AsyncIterator[bytes], max_bytes: int) -> None:
         self._chunks = chunks

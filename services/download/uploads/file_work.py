@@ -1,4 +1,4 @@
-"""The library's work on files, in a child process: what a file holds, its waveform peaks, other formats of it."""
+"""Inspects and converts files in a child process."""
 
 import asyncio
 import tempfile
@@ -15,7 +15,7 @@ PEAKS_TYPE = "application/octet-stream"
 
 
 class FileWork:
-    """Tasks on objects of the store: `inspect` and `transcode`."""
+    """Runs the tasks `inspect` and `transcode` on objects of the store."""
 
     def __init__(self, settings: DownloadSettings) -> None:
         self._objects = open_marked_store(settings)
@@ -23,14 +23,16 @@ class FileWork:
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Does a task, `{"do": "inspect" | "transcode", …}`."""
+        """Runs a task, `{"do": "inspect" | "transcode", …}`."""
         return self._inspect(task, report) if task["do"] == "inspect" else self._transcode(task, report)
 
     def _inspect(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Decodes the whole object `key`, or a copy of it in the file `path`, refuses what is no song, and stores its
-        peaks as `peaks_key`.
+        """Decodes the whole object `key` (or the file `path` with the same bytes), and stores its peaks as `peaks_key`.
 
-        A picture in it is stored as `cover_key`; the answer has its name, empty if there is none, as `cover`.
+        A picture in the file is stored as `cover_key`. The result has its name as `cover`, empty if there is none.
+
+        Raises:
+            StemTubeError: the file is not usable as a song; see `audio.inspect`.
         """
         with Path(task["path"]).open("rb") if task["path"] else self._objects.open(task["key"]) as source:
             found = audio.inspect(source, self._limits, lambda done: report("checking", done), self._sandbox)
@@ -54,7 +56,7 @@ class FileWork:
         }
 
     def _transcode(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Makes the object `key` in `format` as the object `to`."""
+        """Converts the object `key` to `format`, and stores the result as the object `to`."""
         with tempfile.TemporaryDirectory() as folder, self._objects.open(task["key"]) as source:
             path = Path(folder) / "audio"
             audio.transcode(

@@ -1,4 +1,4 @@
-"""Checks files by a full decode, and converts them, in child processes that many users share fairly."""
+"""Checks files by decoding them in full, and converts them, in child processes that users share fairly."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,8 +24,8 @@ class Inspector:
     """Checks and converts objects of the store.
 
     Args:
-        settings: of the process.
-        objects: where the files are.
+        settings: the process's settings.
+        objects: the object store.
     """
 
     def __init__(self, settings: DownloadSettings, objects: ObjectStore) -> None:
@@ -48,10 +48,24 @@ class Inspector:
         patient: bool = False,
         path: Path | None = None,
     ) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and makes its peaks and its cover, unless there is one already.
+        """Checks a draft by decoding all of it, and stores its peaks and its cover.
 
-        Stages are `checking`, and `waiting` while other files are checked. A `patient` check is never refused. With the
-        `path` of a file with the same bytes, it does not read the store.
+        Args:
+            user_id: the user whose turn is used.
+            draft: key of the draft.
+            digest: SHA-256 of its bytes, in hex.
+            on_stage: called with the stage (`checking`, or `waiting` while other files are checked) and the fraction
+                done, in [0, 1].
+            cover: file of a cover to store instead of the one in the draft.
+            patient: whether to wait for a turn even if too many files wait.
+            path: a file with the same bytes, to be read instead of the draft.
+
+        Returns:
+            Facts about the audio, and the tags `title` and `artist`.
+
+        Raises:
+            StemTubeError: the file is not usable as a song.
+            LimitExceededError: too many of the user's files wait (reason TOO_MANY_WAITING).
         """
         task = {
             "do": "inspect",
@@ -85,18 +99,18 @@ class Inspector:
     async def convert(
         self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
     ) -> None:
-        """Makes an object in another format, as another object, unless that is there already; once for all who ask.
+        """Converts an object to another format, unless the result exists already. Equal calls share one conversion.
 
         Args:
-            user_id: for whom.
-            key: of the object.
-            audio_format: which one.
-            to: the other object's key.
-            wait_seconds: longest time to wait for a turn; None: as long as it takes.
+            user_id: the user whose turn is used.
+            key: key of the object.
+            audio_format: the wanted format.
+            to: key of the result.
+            wait_seconds: longest time to wait for a turn; None for no limit.
 
         Raises:
-            StemTubeError: it cannot be read.
-            LimitExceededError: too much of the user's waits already, or for too long (reason TOO_MANY_WAITING).
+            StemTubeError: the object cannot be read.
+            LimitExceededError: too many of the user's files wait, or one waits too long (reason TOO_MANY_WAITING).
         """
         if await self._objects.exists(to):
             return
@@ -104,21 +118,21 @@ class Inspector:
 
         async def make(engine: Engine) -> None:
             if not await self._objects.exists(to):
-                await engine.run(task, tell_nobody)
+                await engine.run(task, ignore_progress)
 
         async with self._converting.result(to, lambda: self._files.engine(user_id, wait_seconds=wait_seconds), make):
             pass
 
 
 def files_pool(settings: DownloadSettings) -> EnginePool:
-    """The children that check and convert files."""
+    """Makes the pool of child processes that check and convert files."""
     section = settings.download
     limiter = FairLimiter("files", section.file_children or default_children(), section.file_children_per_user)
     return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
 
 
-def tell_nobody(*_arguments: Any, **_detail: Any) -> None:
-    """For work whose progress is not shown."""
+def ignore_progress(*_arguments: Any, **_detail: Any) -> None:
+    """Ignores the progress of work."""
 
 
 def _picture_name(path: Path) -> str:

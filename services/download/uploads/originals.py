@@ -1,6 +1,6 @@
-"""Drafts become originals, peaks and covers under names that tell their content.
+"""Stores drafts as originals, peaks and covers under keys with the hash of their content.
 
-Equal files are one object, and equal work is recognised.
+So equal files are one object, and equal work is recognised.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ log = structlog.get_logger(__name__)
 
 
 class Originals:
-    """Keeps drafts under their names while a track needs them.
+    """Copies drafts to their final keys, if a track needs them.
 
     Args:
-        objects: where both lie.
+        objects: the object store.
         library: knows which objects tracks need.
     """
 
@@ -32,7 +32,11 @@ class Originals:
 
     @asynccontextmanager
     async def keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
-        """Keeps drafts under their names (name to draft) for the track that the block gives them to."""
+        """Copies drafts to their final keys. After the block they are removed, unless it has added a track with them.
+
+        Args:
+            copies: drafts by final key.
+        """
         made: set[str] = set()
         try:
             for key, source in copies.items():
@@ -41,10 +45,10 @@ class Originals:
                     made.add(key)
             yield
         finally:
-            await asyncio.shield(self._settle(copies, made))
+            await asyncio.shield(self._keep_needed(copies, made))
 
     async def _is_good(self, key: str) -> bool:
-        """Whether an object is there, an original with the bytes that it should have."""
+        """Whether an object exists and, if it is an original, is not damaged."""
         if not await self._objects.exists(key):
             return False
         if not ORIGINAL.fullmatch(key) or await is_whole(self._objects, key):
@@ -52,29 +56,29 @@ class Originals:
         log.warning("a damaged original is repaired", key=key)
         return False
 
-    async def _settle(self, copies: dict[str, str], made: set[str]) -> None:
-        """Sees to it that objects are there if a track needs them, and that none of `made` is if not.
+    async def _keep_needed(self, copies: dict[str, str], made: set[str]) -> None:
+        """Copies objects again that a track needs and that do not exist, and removes those of `made` that none needs.
 
-        The end of another track with the same file may have removed them since they were found to be there.
+        An object that existed before may be missing now, because another track with the same file was removed.
         """
         await self._states.forget(made)
         for key, source in copies.items():
-            async with self._library.deciding_on(key) as is_used:
+            async with self._library.locked_object(key) as is_used:
                 if not is_used:
-                    # What was there before waits for the sweep: it may have lost its record by a fault.
+                    # An object from before is left to the sweep: it may have lost its record by an error.
                     if key in made:
                         await self._objects.delete(key)
                 elif not await self._objects.exists(key):
                     await self._objects.copy(source, key)
 
     async def forget_draft(self, draft: str) -> None:
-        """Deletes a draft and what was made of it."""
+        """Deletes a draft with its peaks, its cover and its FLAC."""
         for key in (draft, peaks_of(draft), cover_of(draft), flac_of(draft)):
             await self._objects.delete(key)
 
 
 def copies_of(draft: str, facts: AudioFacts) -> dict[str, str]:
-    """Where an original, its peaks and its cover belong, and their drafts."""
+    """The drafts of an original, its peaks and its cover, by their final keys."""
     copies = {facts.audio_key: draft, facts.peaks_key: peaks_of(draft)}
     return copies | {facts.cover_key: cover_of(draft)} if facts.cover_key else copies
 

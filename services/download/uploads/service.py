@@ -1,4 +1,4 @@
-"""The RPCs that bring files: in one call, or in pieces that survive broken connections."""
+"""The RPCs that receive files: in one call, or in pieces over several connections."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -28,16 +28,16 @@ MAX_FILENAME = 1000
 
 
 class UploadService(upload_pb2_grpc.UploadServiceServicer):
-    """The servicer; the contract tells what each RPC does and how it can end.
+    """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        uploads: unfinished ones.
+        uploads: keeps unfinished uploads.
         acquirer: checks and stores files.
         library: the tracks.
         jobs: starts jobs.
         admission: checks quotas and waiting jobs.
-        client_streams: limits the streams that bring files.
-        max_bytes: of a file.
+        client_streams: limits the streams that send files.
+        max_bytes: size of the largest file.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
 
         async with self._admission.room(user) as room:
             arriving = room.growing(noted())
-            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.settle, room.id)
+            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.set_size, room.id)
         work = TrackWork(track.id, plan, header.options.priority, again=False)
         return await self._jobs.submit_missing(user, work, header, content.digest)
 
     async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
-        """Reads a file that has come before with the same header, and keeps nothing of it."""
+        """Reads a file that was sent before with the same header, and checks that its bytes are the same."""
         limit = self._max_bytes
         async for _ in content.chunks():
             if content.size > limit:
@@ -121,7 +121,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         async with self._client_streams.reading(user, requests) as messages:
             first = await anext(messages, None)
             if first is None or first.WhichOneof("content") != "header":
-                raise InvalidInputError("What is added to an upload begins with its header.", "BAD_REQUEST")
+                raise InvalidInputError("A stream of bytes for an upload begins with a header.", "BAD_REQUEST")
             upload = await self._uploads.append(
                 user, first.header.upload_id, first.header.offset, chunks_of(messages), self._finish
             )
@@ -135,8 +135,8 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         return pb.DeleteUploadResponse()
 
     async def _finish(self, upload: Upload, content: AsyncIterator[bytes]) -> tuple[str, str]:
-        """Makes a track of an upload that is whole; the ids of track and job."""
-        # The upload's id as the request's: a piece that is sent again gives the same job.
+        """Makes a track of a complete upload. Returns the ids of track and job."""
+        # The upload's id is used as the request's id, so that sending the last piece again gives the same job.
         header = _header(upload.filename, upload.options, upload.id)
         async with self._jobs.claimed(upload.user_id, header) as known:
             if known:
@@ -155,7 +155,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
 
 
 class _Content:
-    """The bytes of a file as they come, with their number and their SHA-256 in hex so far."""
+    """The bytes of a file, with their number and their SHA-256 in hex so far."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks

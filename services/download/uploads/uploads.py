@@ -1,4 +1,4 @@
-"""Uploads that may take several connections: what has arrived waits in the object store until all is there."""
+"""Uploads over several connections. Pieces that have arrived wait in the object store until the file is complete."""
 
 import asyncio
 import uuid
@@ -19,26 +19,26 @@ from services.download.tables import Reservation, Upload
 from services.download.tracks.repository import UPLOADS
 from services.download.upkeep.reservations import Reservations, quota_lock, release_in
 
-# What a dying process loses at most, and has of each upload in a temporary file.
+# Most bytes of an upload that wait in a temporary file, and that are lost if the process dies.
 PART_BYTES = 8 * 1024 * 1024
-# Each takes some memory, two or three times the part of an S3 upload.
+# Each takes two or three times the memory of a part of an S3 upload.
 PUTS_AT_ONCE = 2
 
-# Takes a whole file; the ids of its track and job.
+# Takes a complete file, and returns the ids of its track and job.
 Finish = Callable[[Upload, AsyncIterator[bytes]], Awaitable[tuple[str, str]]]
 
 
 class Uploads:
-    """Keeps uploads, each for its own user.
+    """Keeps users' uploads.
 
-    Any process may take the next piece: that the offset is still the one it began at decides who was first.
+    Any process may receive the next piece. If two receive one at the same time, only the first can change the offset.
 
     Args:
-        database: the library's.
-        objects: where the pieces wait.
-        lifetime: an upload to which nothing was added for so long is forgotten.
-        reservations: where room for them is reserved.
-        most_unfinished: that a user may have.
+        database: the library's database.
+        objects: the store of the pieces.
+        lifetime: how long an upload is kept after the last piece.
+        reservations: reserve room for uploads.
+        most_unfinished: how many unfinished uploads a user may have.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Uploads:
     async def create(
         self, user_id: str, filename: str, size_bytes: int, options: dict[str, Any] | None, client_metadata: str
     ) -> Upload:
-        """Begins an upload, and reserves the room that it will take.
+        """Begins an upload, and reserves room for it.
 
         Raises:
-            LimitExceededError: the user has too many unfinished ones (reason TOO_MANY_UPLOADS), or no room (reason
+            LimitExceededError: the user has too many unfinished uploads (reason TOO_MANY_UPLOADS), or no room (reason
                 QUOTA_EXCEEDED).
         """
         async with self._database.write(lock=quota_lock(user_id)) as session:
             unfinished = select(func.count()).select_from(Upload).where(*_unfinished(user_id))
             if int(await session.scalar(unfinished) or 0) >= self._most_unfinished:
                 raise LimitExceededError(
-                    f"There are {self._most_unfinished} unfinished uploads already: end some of them.",
+                    f"You have {self._most_unfinished} unfinished uploads already: complete or delete some of them.",
                     "TOO_MANY_UPLOADS",
                 )
             upload = Upload(
@@ -91,10 +91,10 @@ class Uploads:
         return upload
 
     async def get(self, user_id: str, upload_id: str) -> Upload:
-        """An upload of a user.
+        """Returns an upload of a user.
 
         Raises:
-            NotFoundError: there is none, or it was forgotten (reason NO_SUCH_UPLOAD).
+            NotFoundError: the user has no such upload, or it has expired (reason NO_SUCH_UPLOAD).
         """
         async with self._database.read() as session:
             upload = await session.get(Upload, upload_id)
@@ -105,22 +105,22 @@ class Uploads:
     async def append(
         self, user_id: str, upload_id: str, offset: int, chunks: AsyncIterator[bytes], finish: Finish
     ) -> Upload:
-        """Takes further bytes; what has arrived stays, however `chunks` end.
+        """Adds bytes to an upload. Bytes that have arrived are kept, even if `chunks` raises an error.
 
         Args:
-            user_id: whose upload it is.
-            upload_id: which one.
-            offset: of the first byte.
+            user_id: the upload's user.
+            upload_id: the upload's id.
+            offset: position of the first byte.
             chunks: the bytes.
-            finish: is given the file once it is whole. What it refuses for good is forgotten; after another error the
-                last byte counts as not arrived.
+            finish: called with the complete file. If it refuses the file, the upload is deleted. After a temporary
+                error, the last byte is dropped, so that the client can send it again.
 
         Raises:
-            NotFoundError: no such upload (reason NO_SUCH_UPLOAD).
-            AbortedError: it has another offset, or another call was faster (reason OFFSET_MISMATCH).
-            InvalidInputError: more bytes than announced (reason TOO_MANY_BYTES).
-            UnavailableError: the store is away or not the library's; what has arrived waits for it.
-            StemTubeError: whatever `finish` raises.
+            NotFoundError: the user has no such upload (reason NO_SUCH_UPLOAD).
+            AbortedError: the upload has another offset, or another call was faster (reason OFFSET_MISMATCH).
+            InvalidInputError: there are more bytes than announced (reason TOO_MANY_BYTES).
+            UnavailableError: the object store is unavailable, or not the library's. The upload is kept.
+            StemTubeError: raised by `finish`.
         """
         upload = await self.get(user_id, upload_id)
         _expect_offset(upload, offset)
@@ -130,7 +130,7 @@ class Uploads:
             async for chunk in chunks:
                 if upload.offset_bytes + arrived.size + len(chunk) > upload.size_bytes:
                     raise InvalidInputError(
-                        f"More bytes come than the {upload.size_bytes} that were announced.", "TOO_MANY_BYTES"
+                        f"There are more bytes than the {upload.size_bytes} that were announced.", "TOO_MANY_BYTES"
                     )
                 await arrived.add(chunk)
                 if arrived.size >= PART_BYTES and upload.offset_bytes + arrived.size < upload.size_bytes:
@@ -144,21 +144,22 @@ class Uploads:
         return upload if upload.track_id else await self._finish(upload, arrived, finish)
 
     async def delete(self, user_id: str, upload_id: str) -> None:
-        """Forgets an upload with all that has arrived.
+        """Deletes an upload with its pieces.
 
         Raises:
-            NotFoundError: there is none (reason NO_SUCH_UPLOAD).
+            NotFoundError: the user has no such upload (reason NO_SUCH_UPLOAD).
         """
         upload = await self.get(user_id, upload_id)
         await self._discard(upload, Upload.id == upload.id)
 
     async def forget_expired(self) -> None:
-        """Forgets uploads to which nothing was added for long; a sweep takes their objects.
+        """Deletes expired uploads. A sweep removes their objects.
 
-        They are given the time to go on after a clock has jumped, see `SETTLED_SECONDS`.
+        They are deleted only after `SETTLED_SECONDS`, so that clients can continue them after the clock has jumped.
 
         Raises:
-            UnavailableError: the store is away or not the library's: nothing could be added.
+            UnavailableError: the object store is unavailable, or not the library's. Clients cannot add bytes then, so
+                no upload is deleted.
         """
         await self._objects.expect_right_store()
         async with self._database.read() as session:
@@ -172,11 +173,11 @@ class Uploads:
         try:
             track_id, job_id = await finish(upload, self._whole(upload, last))
         except BaseException as error:
-            if isinstance(error, StemTubeError) and not _may_pass(error):
-                # In a store that went away no file can be read; that is not the file's fault.
+            if isinstance(error, StemTubeError) and not _is_temporary(error):
+                # If the store became unavailable, the file could not be read, and must not be refused.
                 await self._objects.expect_right_store()
                 await last.clear()
-                await self._discard(upload, *_as_it_was(upload))
+                await self._discard(upload, *_at_same_offset(upload))
             else:
                 await self._keep_rest(upload, last)
             raise
@@ -193,19 +194,23 @@ class Uploads:
             yield piece
 
     async def _keep_rest(self, upload: Upload, arrived: Spool) -> None:
-        """Keeps what has arrived when it does not go on.
+        """Keeps the bytes that have arrived before an error, except the last byte of the file.
 
-        Never the last byte: clients take an upload with all bytes for a track, and it is the last one that makes it so.
+        Clients take an upload with all its bytes for complete, but only `finish` completes it.
         """
         size = max(0, min(arrived.size, upload.size_bytes - 1 - upload.offset_bytes))
         await asyncio.shield(self._keep(upload, arrived, size))
 
     async def _keep(self, upload: Upload, part: Spool, size: int) -> Upload:
-        """Adds the first `size` bytes of what has arrived, unless another call did so first; clears the spool."""
+        """Adds the first `size` bytes in the spool to the upload, and clears the spool.
+
+        Raises:
+            AbortedError: another call was faster (reason OFFSET_MISMATCH).
+        """
         if not size:
             await part.clear()
             return upload
-        # Not named after the offset: of two calls that race, the slower one must not replace what the faster one kept.
+        # The name is random, so that of two calls at the same offset the slower one does not overwrite the piece.
         name = uuid.uuid4().hex
         try:
             async with self._puts:
@@ -223,13 +228,13 @@ class Uploads:
         async with self._database.write() as session:
             changed = await session.execute(
                 update(Upload)
-                .where(*_as_it_was(upload))
+                .where(*_at_same_offset(upload))
                 .values(expire_time=datetime.now(UTC) + self._lifetime, **values)
                 .returning(Upload.id)
             )
             if changed.first() is None:
-                raise _offset_mismatch("Another connection was faster, or the upload has been ended.")
-            # Its room lasts as long as it does.
+                raise _offset_mismatch("Another connection was faster, or the upload was deleted.")
+            # The reservation lasts as long as the upload.
             until = datetime.now(UTC) + self._lifetime
             await session.execute(update(Reservation).where(Reservation.id == upload.id).values(expire_time=until))
         return await self.get(upload.user_id, upload.id)
@@ -246,8 +251,8 @@ class Uploads:
         return gone is not None
 
 
-def _may_pass(error: StemTubeError) -> bool:
-    """Whether the same bytes may be taken later."""
+def _is_temporary(error: StemTubeError) -> bool:
+    """Whether the same bytes may be accepted later."""
     return error.code in TRANSIENT or error.reason == TOO_MANY_WAITING
 
 
@@ -255,7 +260,7 @@ def _unfinished(user_id: str) -> tuple[Any, ...]:
     return Upload.user_id == user_id, Upload.track_id == ""
 
 
-def _as_it_was(upload: Upload) -> tuple[Any, ...]:
+def _at_same_offset(upload: Upload) -> tuple[Any, ...]:
     return Upload.id == upload.id, Upload.offset_bytes == upload.offset_bytes
 
 
@@ -266,7 +271,7 @@ def _prefix(upload: Upload) -> str:
 def _expect_offset(upload: Upload, offset: int) -> None:
     if offset != upload.offset_bytes:
         raise _offset_mismatch(
-            f"The upload goes on at byte {upload.offset_bytes}, not at {offset}.", offset=str(upload.offset_bytes)
+            f"The upload continues at byte {upload.offset_bytes}, not at {offset}.", offset=str(upload.offset_bytes)
         )
 
 

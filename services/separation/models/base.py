@@ -19,10 +19,10 @@ class Options:
     """How to run a model, with demucs' meaning.
 
     Args:
-        shifts: average over this many random time shifts (0: none); models that cannot do it ignore it.
+        shifts: number of random time shifts to average over; 0 for none. Models without shifts ignore it.
         overlap: overlap of neighbouring segments as a fraction of a segment, in [0, 1).
-        batch: segments computed at once, fewer where memory does not suffice; changes nothing but the speed.
-        stems: the stems that are needed; others may be left out where that saves work. Empty: all.
+        batch: segments computed at once, or fewer if memory is short. It changes only the speed.
+        stems: the stems that are needed; empty for all. Others may be left out if that saves work.
     """
 
     shifts: int = 0
@@ -44,10 +44,11 @@ class Hardware:
     """The hardware that a model runs on.
 
     Args:
-        device: of torch, such as `cpu` or `cuda`.
-        precision: float32, bfloat16, float16, or `auto`: bfloat16 where the device multiplies in it.
-        memory_gib: of a GPU, that a separation may use; 0: three quarters of what is free when the model is loaded.
-        cache: folder where networks that were converted for this machine are kept; None: they are not.
+        device: torch device, such as `cpu` or `cuda`.
+        precision: float32, bfloat16, float16, or `auto`: bfloat16 if the device supports it.
+        memory_gib: GPU memory that a separation may use, in GiB; 0: three quarters of the memory that is free when the
+            model is loaded.
+        cache: folder for networks that were converted for this machine; None not to keep them.
     """
 
     device: str = "cpu"
@@ -73,7 +74,7 @@ class Chunk:
 
     @property
     def samples(self) -> int:
-        """Its length."""
+        """Number of samples of each stem."""
         return int(next(iter(self.stems.values())).shape[1])
 
 
@@ -83,8 +84,8 @@ class ModelEntry(Entry):
 
     Args:
         family: the folder of this package whose module `separator` has `load(entry, paths, hardware)`.
-        stems: names of its stems; empty where only loading can tell.
-        sample_rate_hz: rate of the mix that it takes and of the stems that it gives.
+        stems: names of its stems; empty if they are known only after loading.
+        sample_rate_hz: sample rate of the mix and of the stems.
     """
 
     family: str
@@ -93,34 +94,34 @@ class ModelEntry(Entry):
 
 
 class Separator(Protocol):
-    """A loaded model: weights in memory, ready for many calls from one thread at a time."""
+    """A loaded model, ready for many calls from one thread at a time."""
 
     stems: tuple[str, ...]
     sample_rate_hz: int
 
     def separate(self, mix: Samples, options: Options, progress: Progress) -> Iterator[Chunk]:
-        """Splits a mix, piece by piece: nothing is computed before the next piece is asked for.
+        """Splits a mix lazily: each chunk is computed when the caller asks for it.
 
         Args:
             mix: float32 [2, samples] at `sample_rate_hz`.
             options: see `Options`.
-            progress: called with the fraction computed, in [0, 1], never falling, 0.0 first, 1.0 last (before the
-                last chunk is handed on); it raises `services.common.errors.StoppedError` to stop the work.
+            progress: called with the fraction computed, in [0, 1]: first 0.0, never less than before, and 1.0 before
+                the last chunk is yielded. It raises `services.common.errors.StoppedError` to stop the work.
 
         Returns:
             Finished chunks of all `stems` (see `Options.stems`), in order and without gaps, together as long as the
-            mix; none for an empty one. Beyond them, memory does not grow with the song's length.
+            mix; none for an empty mix. No other memory grows with the length of the song.
 
         Raises:
-            InvalidInputError: the mix has another shape or type; raised at once.
-            StoppedError: out of `progress`, when the next chunk is asked for.
-            NoMemoryError: not even one segment fits into memory (reason OUT_OF_MEMORY).
+            InvalidInputError: the mix has another shape or type; raised by the call, not by the iterator.
+            StoppedError: raised by `progress`, and passed on by the iterator.
+            NoMemoryError: a single segment does not fit into memory (reason OUT_OF_MEMORY).
         """
         ...
 
 
 def join(chunks: Iterable[Chunk], stems: Sequence[str]) -> dict[str, Samples]:
-    """Whole stems, float32 [2, samples] each, of all chunks of a mix; for callers that do not mind to hold them."""
+    """Joins all chunks of a mix to whole stems, float32 [2, samples] each, which then take memory."""
     pieces = [chunk.stems for chunk in chunks]
     nothing = np.zeros((2, 0), np.float32)
     return {stem: np.concatenate([nothing, *(piece[stem] for piece in pieces)], axis=1) for stem in stems}

@@ -1,7 +1,8 @@
-"""The separation models that can be chosen here, found in the `entries` module of each family's folder.
+"""The separation models that can be chosen, from the `entries` module of each family's folder.
 
-A family's `entries` has a function `entries()` that gives its published models, and may have `own(root)`, which gives
-those that a user has put into the models directory. Importing this module loads no network.
+A family's `entries` module has a function `entries()`, which returns its published models. It may also have
+`own(root)`, which returns the models that a user has put into the models directory. Importing this module loads no
+network.
 """
 
 import importlib
@@ -21,11 +22,11 @@ OWN_ORDER = ("htdemucs", "spleeter_2stems")
 """The order of `auto`, best first."""
 
 CONVERTED = "converted"
-"""Folder of the models directory for networks that were converted for this machine."""
+"""The folder for networks that were converted for this machine, in the models directory."""
 
 
 def names(store: WeightStore | None = None) -> list[str]:
-    """All models that can be asked for: the published ones, then the user's own in the models directory."""
+    """Names of all models: the published ones, then the user's own in the models directory."""
     return _catalogue(store).names()
 
 
@@ -48,21 +49,21 @@ def weights(name: str, store: WeightStore) -> Weights:
 
 
 def availability(name: str, store: WeightStore) -> Availability:
-    """Whether a model can be used now, and why (not). Loads nothing; may ask a hub (see `WeightStore.availability`)."""
+    """Whether a model can be used now, and why not. Loads nothing; may ask a hub (see `WeightStore.availability`)."""
     return _catalogue(store).availability(name, store)
 
 
 def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> Choice[ModelEntry]:
-    """The model to use for a user's choice, a name or `auto`. Only `auto` ever leads to a substitute.
+    """Chooses the model for a user's choice. Only `auto` may choose a substitute.
 
     Args:
-        name: of a model, or `auto`.
-        store: where weights are found.
+        name: name of a model, or `auto`.
+        store: the store of weights.
         order: the order of `auto`, best first.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
-        WeightsMissingError: the model, or with `auto` any, is not available; the message says how to get it.
+        WeightsMissingError: the model is not available, or with `auto` no model is; the message says how to get it.
     """
     return _catalogue(store, order or OWN_ORDER).choose(name, store)
 
@@ -71,19 +72,19 @@ def check_order(order: Sequence[str]) -> None:
     """Checks an order of `auto`.
 
     Raises:
-        ValueError: a name is not that of a published model.
+        ValueError: a name in it is not the name of a published model.
     """
     if order:
         _catalogue(None, order).check_order()
 
 
 def load(name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware = CPU) -> Separator:
-    """Fetches a model's weights if need be and loads it.
+    """Loads a model, and fetches its weights first if necessary.
 
     Args:
         name: a model's name, not `auto`.
-        store: where weights are found.
-        progress: called with the fraction fetched, in [0, 1]; an exception from it stops the download.
+        store: the store of weights.
+        progress: called with the fraction fetched, in [0, 1]. It raises an exception to stop the download.
         hardware: the hardware to run on.
 
     Raises:

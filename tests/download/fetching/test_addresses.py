@@ -1,4 +1,4 @@
-"""Which links may be fetched, and that whatever is no link is refused as such."""
+"""Links that may be fetched are normalised, all others are refused."""
 
 import pytest
 
@@ -21,7 +21,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("url", GOOD)
-async def test_a_link_is_brought_into_its_normal_form(url: str) -> None:
+async def test_a_link_is_normalised(url: str) -> None:
     assert await check_link(url, ("site.test",)) == GOOD[url]
 
 
@@ -66,7 +66,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("url", BAD, ids=lambda url: ascii(url[:30]))
-async def test_whatever_else_is_refused(url: str) -> None:
+async def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         await check_link(url, ())
     assert refused.value.reason == "BAD_URL"

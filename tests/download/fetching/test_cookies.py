@@ -1,4 +1,4 @@
-"""The operator's cookies: whom they serve, where they go, and who gets what they bring. On a site that asks for one."""
+"""The operator's cookies: who uses them, where they are sent, and who gets the results. The site requires a cookie."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from services.download.servicers import Servicers
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.pipeline.test_known_beats import Analysis
 from tests.download.rpcs import running_servicers
 from tests.download.site import Site
@@ -40,16 +40,16 @@ def section(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 class Rpcs:
     """The library's RPCs, as a user or an admin calls them."""
 
-    def __init__(self, servicers: Servicers, acquiring: Acquiring) -> None:
+    def __init__(self, servicers: Servicers, library: RunningLibrary) -> None:
         self._servicers = servicers
-        self._acquiring = acquiring
+        self._library = library
 
     async def create(self, caller: Identity, url: str) -> tuple[str, str]:
-        """Adds a link; its track and the state of its audio: a failure's reason, or "fetched"."""
+        """Adds a link. Returns its track id, and "fetched" or the reason of the error."""
         set_caller(caller)
         made = await self._servicers.tracks.CreateTrack(track_pb2.CreateTrackRequest(url=url, options=KEY), None)
-        record = await self._acquiring.end_of(made.job.job.id)
-        data = await self._acquiring.library.track(made.track.id)
+        record = await self._library.end_of(made.job.job.id)
+        data = await self._library.tracks.track(made.track.id)
         reason = record.error["reason"] if record.error else ""
         return made.track.id, "fetched" if data and data.track.audio_key else reason
 
@@ -65,10 +65,10 @@ class Rpcs:
 
 
 @pytest.fixture
-async def rpcs(acquiring: Acquiring, settings: DownloadSettings) -> AsyncIterator[Rpcs]:
-    acquiring.use(Analysis())
-    async with running_servicers(acquiring, settings) as servicers:
-        yield Rpcs(servicers, acquiring)
+async def rpcs(library: RunningLibrary, settings: DownloadSettings) -> AsyncIterator[Rpcs]:
+    library.use(Analysis())
+    async with running_servicers(library, settings) as servicers:
+        yield Rpcs(servicers, library)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def sent(site: Site) -> list[dict[str, str]]:
     return [cookies for _, cookies in site.cookies if cookies]
 
 
-async def test_without_a_setting_the_cookies_serve_nobody(rpcs: Rpcs, site: Site, private: str) -> None:
+async def test_cookies_are_not_used_without_a_setting(rpcs: Rpcs, site: Site, private: str) -> None:
     for caller in (ADMIN, USER):
         assert (await rpcs.create(caller, private))[1] == "FETCH_FAILED"
         assert await rpcs.look_up(caller, private) == "FETCH_FAILED"
@@ -88,13 +88,13 @@ async def test_without_a_setting_the_cookies_serve_nobody(rpcs: Rpcs, site: Site
 
 
 @pytest.mark.parametrize("section", [FOR_ADMINS], indirect=True)
-async def test_what_the_cookies_bring_is_the_admins_alone(rpcs: Rpcs, site: Site, private: str) -> None:
+async def test_results_with_cookies_belong_to_the_admin_alone(rpcs: Rpcs, site: Site, private: str) -> None:
     assert await rpcs.look_up(ADMIN, private) == "private"
     track, state = await rpcs.create(ADMIN, private)
     assert state == "fetched"
     assert sent(site)
     assert (await rpcs.create(ADMIN, private))[0] == track
-    # The admin's answer, and the admin's track, are there: neither is a user's.
+    # The admin's answer and track exist now, but users do not get them.
     site.cookies.clear()
     assert await rpcs.look_up(USER, private) == "FETCH_FAILED"
     other, state = await rpcs.create(USER, private)
@@ -104,7 +104,7 @@ async def test_what_the_cookies_bring_is_the_admins_alone(rpcs: Rpcs, site: Site
 
 
 @pytest.mark.parametrize("section", [{"cookies_fetches": "everybody"}], indirect=True)
-async def test_users_who_may_fetch_with_cookies_have_tracks_of_their_own(rpcs: Rpcs, site: Site, private: str) -> None:
+async def test_users_who_fetch_with_cookies_have_their_own_tracks(rpcs: Rpcs, site: Site, private: str) -> None:
     tracks = [await rpcs.create(caller, private) for caller in (ADMIN, USER)]
     assert [state for _, state in tracks] == ["fetched", "fetched"]
     assert tracks[0][0] != tracks[1][0]
@@ -114,7 +114,7 @@ async def test_users_who_may_fetch_with_cookies_have_tracks_of_their_own(rpcs: R
 
 
 @pytest.mark.parametrize("section", [FOR_ADMINS], indirect=True)
-async def test_cookies_go_to_no_other_host(rpcs: Rpcs, site: Site, private: str) -> None:
+async def test_cookies_are_sent_to_no_other_host(rpcs: Rpcs, site: Site, private: str) -> None:
     elsewhere = private.replace("127.0.0.1", "localhost")
     assert (await rpcs.create(ADMIN, elsewhere))[1] == "FETCH_FAILED"
     site.redirects["moved.flac"] = elsewhere
@@ -144,7 +144,7 @@ def test_only_the_cookies_of_named_hosts_are_copied(tmp_path: Path) -> None:
         ("", False),
     ],
 )
-def test_hosts_below_a_named_one_count(host: str, is_one: bool) -> None:
+def test_subdomains_of_a_named_host_count(host: str, is_one: bool) -> None:
     assert is_of(host, (".youtube.com",)) == is_one
 
 
@@ -152,7 +152,7 @@ def test_hosts_below_a_named_one_count(host: str, is_one: bool) -> None:
 @pytest.mark.parametrize(
     ("users", "served"), [("nobody", set()), ("admins", {"admin"}), ("everybody", {"admin", "anna"})]
 )
-def test_a_setting_says_whom_the_cookies_serve(use: Any, users: str, served: set[str], tmp_path: Path) -> None:
+def test_a_setting_says_who_uses_the_cookies(use: Any, users: str, served: set[str], tmp_path: Path) -> None:
     common: Any = {"cookies_hosts": ("youtube.com",), f"cookies_{use}": users}
     rules = CookieRules(DownloadSection(cookies_file=tmp_path / "cookies.txt", **common))
     assert {caller.subject for caller in (ADMIN, USER) if rules.serve(caller, use)} == served

@@ -1,4 +1,4 @@
-"""Links whose fetching fails, is tried again, or is waited for by several users."""
+"""Links that cannot be fetched, are tried again, or are wanted by several users."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
 from tests.common.jobs.test_waiting import retry_by
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.site import Site
 
 
@@ -33,20 +33,20 @@ def song(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def soon(acquiring: Acquiring, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are tried again at once, and once only."""
-    retry_by(acquiring.jobs, monkeypatch, retries=1, first_delay_seconds=0.01)
+def soon(library: RunningLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are tried again once, without a delay."""
+    retry_by(library.jobs, monkeypatch, retries=1, first_delay_seconds=0.01)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("fetch_seconds", [20.0])
 @pytest.mark.usefixtures("soon")
-async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site: Site, song: Path) -> None:
+async def test_a_site_that_hangs_once_is_asked_again(library: RunningLibrary, site: Site, song: Path) -> None:
     site.hanging = 1
-    track_id, job_id = await acquiring.add_link("anna", site.put(song))
-    ended = await acquiring.end_of(job_id)
+    track_id, job_id = await library.add_link("anna", site.put(song))
+    ended = await library.end_of(job_id)
     assert (ended.state, ended.error) == ("succeeded", None)
-    data = await acquiring.library.track(track_id, "anna")
+    data = await library.tracks.track(track_id, "anna")
     assert data
     assert data.track.duration_seconds == pytest.approx(3, abs=0.01)
 
@@ -54,45 +54,45 @@ async def test_a_site_that_hangs_once_is_asked_again(acquiring: Acquiring, site:
 @pytest.mark.long
 @pytest.mark.parametrize("fetch_seconds", [4.0])
 @pytest.mark.usefixtures("soon")
-async def test_a_site_that_never_answers_ends_as_that_and_leaves_no_track(
-    acquiring: Acquiring, site: Site, song: Path
+async def test_a_site_that_never_answers_fails_the_job_and_leaves_no_track(
+    library: RunningLibrary, site: Site, song: Path
 ) -> None:
     site.hanging = 100
-    track_id, job_id = await acquiring.add_link("anna", site.put(song))
-    ended = await acquiring.end_of(job_id)
+    track_id, job_id = await library.add_link("anna", site.put(song))
+    ended = await library.end_of(job_id)
     assert ended.error
     assert (ended.state, ended.error["reason"]) == ("failed", "FETCH_TIMEOUT")
-    assert await acquiring.library.track(track_id) is None
-    assert not await acquiring.keys()
+    assert await library.tracks.track(track_id) is None
+    assert not await library.keys()
 
 
-async def test_one_users_failed_fetch_leaves_the_track_of_another(acquiring: Acquiring, site: Site) -> None:
+async def test_a_failed_fetch_of_one_user_keeps_the_track_of_another(library: RunningLibrary, site: Site) -> None:
     url = f"{site.url}/missing.flac"
-    track_id, job_id = await acquiring.add_link("anna", url)
-    await acquiring.library.add_link("ben", url)
-    assert (await acquiring.end_of(job_id)).state == "failed"
-    assert await acquiring.library.track(track_id, "anna") is None
-    assert await acquiring.library.track(track_id, "ben")
+    track_id, job_id = await library.add_link("anna", url)
+    await library.tracks.add_link("ben", url)
+    assert (await library.end_of(job_id)).state == "failed"
+    assert await library.tracks.track(track_id, "anna") is None
+    assert await library.tracks.track(track_id, "ben")
 
 
-async def test_a_link_that_two_users_want_is_fetched_once(acquiring: Acquiring, site: Site, song: Path) -> None:
+async def test_a_link_that_two_users_want_is_fetched_once(library: RunningLibrary, site: Site, song: Path) -> None:
     site.slow_seconds = 2.0
     url = site.put(song)
-    added = [await acquiring.add_link(user, url) for user in ("anna", "ben")]
+    added = [await library.add_link(user, url) for user in ("anna", "ben")]
     assert added[0][0] == added[1][0]
     for _, job_id in added:
-        assert (await acquiring.end_of(job_id)).state == "succeeded"
+        assert (await library.end_of(job_id)).state == "succeeded"
     assert site.sent == {"song.flac": 1}
 
 
-async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
-    acquiring: Acquiring, settings: DownloadSettings, site: Site, song: Path, tmp_path: Path
+async def test_the_first_of_two_processes_that_fetch_a_link_decides(
+    library: RunningLibrary, settings: DownloadSettings, site: Site, song: Path, tmp_path: Path
 ) -> None:
-    faster = Acquirer(settings, acquiring.objects, acquiring.library)
+    faster = Acquirer(settings, library.objects, library.tracks)
     taken: list[str] = []
 
     class SlowRepository(TrackRepository):
-        """That of a process which notes its audio when the other one has done so."""
+        """The repository of a slow process: the other one stores the track's audio first."""
 
         async def set_audio(
             self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
@@ -102,10 +102,10 @@ async def test_of_two_processes_that_fetch_a_link_the_first_one_decides(
             return await super().set_audio(track_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slower = Acquirer(settings, acquiring.objects, SlowRepository(database))
-        track = await acquiring.library.add_link("anna", site.put(song))
+        slower = Acquirer(settings, library.objects, SlowRepository(database))
+        track = await library.tracks.add_link("anna", site.put(song))
         assert [await slower.links.acquire(track.id, Requester("anna"), ignore, ignore, any_size)] == taken
-        assert await acquiring.keys() == [taken[0], taken[0].replace("originals", "peaks")]
+        assert await library.keys() == [taken[0], taken[0].replace("originals", "peaks")]
     await faster.close()
     await slower.close()
 
@@ -118,10 +118,10 @@ def ignore(*_arguments: Any, **_detail: Any) -> None:
     pass
 
 
-async def test_a_part_that_failed_for_a_while_ends_a_job_that_made_nothing_for_good(
-    acquiring: Acquiring, tmp_path: Path
+async def test_a_temporary_error_of_a_part_is_final_for_a_job_that_made_nothing(
+    library: RunningLibrary, tmp_path: Path
 ) -> None:
-    """Asking again with the same request ids would only get the other service's same failed job."""
+    """The other service would answer a repeated request with the same failed job."""
 
     class Analysis:
         asked = 0
@@ -132,45 +132,45 @@ async def test_a_part_that_failed_for_a_while_ends_a_job_that_made_nothing_for_g
             return analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_FAILED, error=error))
 
     service = Analysis()
-    acquiring.use(service)
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    library.use(service)
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
-    ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))
+    ended = await library.end_of(await library.start("anna", track.id, plan))
     assert ended.error
     assert (ended.state, ended.error["reason"], ended.error["retryable"]) == ("failed", "WORKER_DIED", False)
     assert service.asked == 1
 
 
-async def test_a_track_whose_fetching_was_given_up_is_discarded(
-    acquiring: Acquiring, site: Site, song: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_track_without_audio_and_job_is_discarded(
+    library: RunningLibrary, site: Site, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "SUBMITTING_SECONDS", 0.0)
-    given_up = await acquiring.library.add_link("anna", f"{site.url}/elsewhere.flac")
+    given_up = await library.tracks.add_link("anna", f"{site.url}/elsewhere.flac")
     site.slow_seconds = 2.0
-    fetched, job_id = await acquiring.add_link("anna", site.put(song))
-    await acquiring.pipeline.discard_given_up(acquiring.jobs)
-    assert await acquiring.library.track(given_up.id) is None
-    assert (await acquiring.end_of(job_id)).state == "succeeded"
-    assert await acquiring.library.track(fetched)
+    fetched, job_id = await library.add_link("anna", site.put(song))
+    await library.pipeline.discard_abandoned(library.jobs)
+    assert await library.tracks.track(given_up.id) is None
+    assert (await library.end_of(job_id)).state == "succeeded"
+    assert await library.tracks.track(fetched)
 
 
-async def test_a_track_waits_for_its_job_whatever_the_clock_says(acquiring: Acquiring, site: Site) -> None:
-    track = await acquiring.library.add_link("anna", f"{site.url}/elsewhere.flac")
-    async with acquiring.library.database.write() as session:  # as added before the clock went forward
+async def test_a_track_waits_for_its_job_after_the_clock_has_jumped(library: RunningLibrary, site: Site) -> None:
+    track = await library.tracks.add_link("anna", f"{site.url}/elsewhere.flac")
+    async with library.tracks.database.write() as session:  # as if added before the clock jumped forward
         await session.execute(update(Track).values(create_time=datetime.now(UTC) - timedelta(days=1)))
-    await acquiring.pipeline.discard_given_up(acquiring.jobs)
-    assert await acquiring.library.track(track.id)
+    await library.pipeline.discard_abandoned(library.jobs)
+    assert await library.tracks.track(track.id)
 
 
-async def test_what_is_too_large_for_the_quota_is_not_kept_once_it_is_fetched(
-    acquiring: Acquiring, site: Site, song: Path
+async def test_a_fetched_file_that_exceeds_the_quota_is_not_kept(
+    library: RunningLibrary, site: Site, song: Path
 ) -> None:
     quota = len(await asyncio.to_thread(song.read_bytes)) - 1
-    acquiring.usage = Usage(acquiring.library._database, acquiring.objects, quota)
-    acquiring.use(None)
-    track_id, job_id = await acquiring.add_link("anna", site.put(song))
-    ended = await acquiring.end_of(job_id)
+    library.usage = Usage(library.tracks._database, library.objects, quota)
+    library.use(None)
+    track_id, job_id = await library.add_link("anna", site.put(song))
+    ended = await library.end_of(job_id)
     assert ended.error
     assert (ended.state, ended.error["reason"]) == ("failed", "QUOTA_EXCEEDED")
-    assert await acquiring.library.track(track_id) is None
-    assert await acquiring.keys() == []
+    assert await library.tracks.track(track_id) is None
+    assert await library.keys() == []

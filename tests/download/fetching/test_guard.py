@@ -1,4 +1,4 @@
-"""Connections of a guarded process, tried out in a process of its own."""
+"""Connections of a guarded process. Each test starts a process."""
 
 import asyncio
 import subprocess
@@ -12,7 +12,7 @@ from tests.download.site import Site
 PROGRAM = """
 import socket, sys, urllib.request
 look_up = socket.getaddrinfo
-# A name server that tells the world's addresses first and those of this machine afterwards.
+# Stands for a name server that first gives a public address, then one of this machine.
 rebound = []
 def rebinding(host, port, *arguments, **options):
     if host == "rebound.example":
@@ -54,7 +54,7 @@ async def test_an_allowed_host_is_reached_by_its_name(page: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "rebound.example", "[::ffff:127.0.0.1]", "0.0.0.0"])
-async def test_other_addresses_of_this_machine_are_not(host: str, page: str, site: Site) -> None:
+async def test_other_addresses_of_this_machine_are_refused(host: str, page: str, site: Site) -> None:
     answer = await asyncio.to_thread(attempt, page.replace("127.0.0.1", host), "elsewhere.example")
     assert answer == "NotPublicError True"
     assert not site.asked

@@ -1,4 +1,4 @@
-"""What is told of a link or a search before anything is fetched: once, soon, and to each user."""
+"""Searches and look-ups of links: kept answers, time limits, and fairness between users."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def test_the_details_of_a_link_are_asked_for_once(lookups: Lookups, site: 
     assert len(site.asked) == asked
 
 
-async def test_answers_count_for_some_time_only(site: Site, song: Path, tmp_path: Path) -> None:
+async def test_answers_expire(site: Site, song: Path, tmp_path: Path) -> None:
     section = DownloadSection(allowed_hosts=("127.0.0.1",), lookup_days=0)
     settings = DownloadSettings(data_dir=tmp_path / "data", download=section)
     await migrate(settings.database_url, "services.download")
@@ -50,7 +50,7 @@ async def test_answers_count_for_some_time_only(site: Site, song: Path, tmp_path
         await lookups.close()
 
 
-async def test_a_list_is_told_with_its_songs(lookups: Lookups, site: Site, song: Path) -> None:
+async def test_a_list_is_looked_up_with_its_songs(lookups: Lookups, site: Site, song: Path) -> None:
     site.files["feed.rss"] = song.with_name("feed.rss")
     items = "".join(f"<item><title>Song {number}</title><link>{site.url}/{number}</link></item>" for number in range(3))
     site.files["feed.rss"].write_text(
@@ -65,7 +65,7 @@ async def test_a_list_is_told_with_its_songs(lookups: Lookups, site: Site, song:
 
 
 @pytest.mark.long
-async def test_a_site_that_hangs_holds_up_a_lookup_for_a_limited_time(site: Site, song: Path, tmp_path: Path) -> None:
+async def test_a_lookup_of_a_hanging_site_has_a_time_limit(site: Site, song: Path, tmp_path: Path) -> None:
     section = DownloadSection(allowed_hosts=("127.0.0.1",), lookup_seconds=6)
     settings = DownloadSettings(data_dir=tmp_path / "data", download=section)
     await migrate(settings.database_url, "services.download")
@@ -80,10 +80,10 @@ async def test_a_site_that_hangs_holds_up_a_lookup_for_a_limited_time(site: Site
         await lookups.close()
 
 
-async def test_another_users_lookup_ends_while_the_first_ones_hang(
+async def test_hanging_lookups_of_a_user_do_not_delay_others(
     lookups: Lookups, site: Site, song: Path, tmp_path: Path
 ) -> None:
-    """Nine links that hung held all children for a minute each; now those beyond a few are told to come back."""
+    """Nine hanging links once occupied all children for a minute each. Now further ones are refused for a while."""
     site.hanging = 100
     url = site.put(song)
     annas = [asyncio.create_task(lookups.look_up("anna", f"{url}?{number}")) for number in range(9)]
@@ -91,7 +91,7 @@ async def test_another_users_lookup_ends_while_the_first_ones_hang(
     await quick.start()
     async with asyncio.timeout(120):
         refused, _ = await asyncio.wait(annas, return_when=asyncio.FIRST_COMPLETED)
-        while site.hanging > 98:  # two of Anna's ask, and get no answer
+        while site.hanging > 98:  # until two of Anna's look-ups wait for the site
             await asyncio.sleep(0.02)
         assert (await lookups.look_up("ben", quick.put(song)))["song"]["title"] == "song"
         assert (await lookups.look_up("eve", quick.put(song)))["song"]["title"] == "song"
@@ -108,7 +108,7 @@ async def test_another_users_lookup_ends_while_the_first_ones_hang(
     await quick.stop()
 
 
-async def test_a_lookup_ends_before_its_caller_gives_up(lookups: Lookups, site: Site, song: Path) -> None:
+async def test_a_lookup_ends_before_the_deadline_of_its_caller(lookups: Lookups, site: Site, song: Path) -> None:
     site.hanging = 100
     async with asyncio.timeout(120):
         with pytest.raises(StemTubeError) as refused:
@@ -116,7 +116,7 @@ async def test_a_lookup_ends_before_its_caller_gives_up(lookups: Lookups, site: 
     assert (refused.value.code, refused.value.reason) == (Code.UNAVAILABLE, "LOOKUP_TIMEOUT")
 
 
-def test_an_entry_of_a_search_as_youtube_answers_it() -> None:
+def test_an_entry_of_a_youtube_search_becomes_a_song() -> None:
     """The shape that yt-dlp 2026.10 gives for `ytsearch` with flat entries."""
     entry = {
         "_type": "url",

@@ -1,4 +1,4 @@
-"""What yt-dlp makes of links, through the child processes that run it, from a real web site on this machine."""
+"""Fetches links with yt-dlp in child processes, from a local web site."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
 
 
 class Fetching:
-    """Fetches links in a child process, into a folder that stays."""
+    """Fetches links in a child process, always into the same folder."""
 
     def __init__(self, settings: DownloadSettings, folder: Path) -> None:
         self._engine = Engine("test-fetch", FetchWork, settings, settings.log)
@@ -65,7 +65,9 @@ async def refusal(fetching: Fetching, url: str) -> tuple[Code, str]:
     return refused.value.code, refused.value.reason
 
 
-async def test_a_file_is_fetched_as_it_is_with_its_speed(fetching: Fetching, site: Site, song: Path) -> None:
+async def test_a_file_is_fetched_unchanged_and_its_speed_is_reported(
+    fetching: Fetching, site: Site, song: Path
+) -> None:
     site.slow_seconds = 1.0
     found = await fetching(site.put(song))
     assert content(found["path"]) == content(song)
@@ -81,7 +83,7 @@ async def test_redirects_are_followed(fetching: Fetching, site: Site, song: Path
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.2:{port}/song.flac", "http://[::1]:{port}/"])
-async def test_a_redirect_to_what_is_not_public_is_refused(
+async def test_a_redirect_to_a_private_address_is_refused(
     target: str, fetching: Fetching, site: Site, song: Path
 ) -> None:
     inside = Site()
@@ -101,7 +103,7 @@ async def test_a_redirect_to_another_scheme_is_refused(target: str, fetching: Fe
     assert await refusal(fetching, f"{site.url}/song.flac") == (Code.FAILED_PRECONDITION, "FETCH_FAILED")
 
 
-async def test_what_a_page_names_must_be_public_too(fetching: Fetching, site: Site, song: Path) -> None:
+async def test_a_private_address_in_a_page_is_refused(fetching: Fetching, site: Site, song: Path) -> None:
     inside = Site()
     await inside.start("127.0.0.2")
     try:
@@ -112,7 +114,7 @@ async def test_what_a_page_names_must_be_public_too(fetching: Fetching, site: Si
         await inside.stop()
 
 
-async def test_a_list_that_names_local_files_gets_none_of_them(fetching: Fetching, site: Site, tmp_path: Path) -> None:
+async def test_a_playlist_cannot_read_local_files(fetching: Fetching, site: Site, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     site.files["list.m3u8"] = tmp_path / "list.m3u8"
@@ -123,14 +125,14 @@ async def test_a_list_that_names_local_files_gets_none_of_them(fetching: Fetchin
     assert not any(b"secret" in path.read_bytes() for path in fetching.folder.iterdir())
 
 
-async def test_a_connection_that_breaks_off_is_resumed(fetching: Fetching, site: Site, song: Path) -> None:
-    site.resets = 2  # the first may hit the look at what is there, which reads little
+async def test_a_broken_connection_is_resumed(fetching: Fetching, site: Site, song: Path) -> None:
+    site.resets = 2  # the first may hit the request for information, which reads little
     found = await fetching(site.put(song))
     assert content(found["path"]) == content(song)
     assert any(ranges.startswith("bytes=") and ranges != "bytes=0-" for _, ranges in site.asked), site.asked
 
 
-async def test_a_second_attempt_goes_on_where_the_first_one_ended(
+async def test_a_second_attempt_resumes_the_first(
     settings: DownloadSettings, fetching: Fetching, site: Site, song: Path
 ) -> None:
     site.slow_seconds = 8.0
@@ -149,7 +151,7 @@ async def test_a_second_attempt_goes_on_where_the_first_one_ended(
     assert any(ranges.startswith("bytes=") and ranges != "bytes=0-" for _, ranges in site.asked), site.asked
 
 
-async def test_a_wrong_content_type_does_no_harm(fetching: Fetching, site: Site, song: Path) -> None:
+async def test_a_wrong_content_type_is_ignored(fetching: Fetching, site: Site, song: Path) -> None:
     site.headers["Content-Type"] = "application/octet-stream"
     assert content((await fetching(site.put(song)))["path"]) == content(song)
 
@@ -165,14 +167,16 @@ async def test_a_hostile_file_name_ends_up_in_the_folder(name: str, fetching: Fe
     assert content(path) == content(song)
 
 
-async def test_where_nothing_is_or_no_song_is_told(fetching: Fetching, site: Site) -> None:
+async def test_a_missing_page_and_a_page_without_a_song_have_reasons(fetching: Fetching, site: Site) -> None:
     site.pages["page"] = "<html><body>Nothing to hear here.</body></html>"
     assert await refusal(fetching, f"{site.url}/missing.mp3") == (Code.NOT_FOUND, "NO_SUCH_PAGE")
     assert await refusal(fetching, f"{site.url}/page") == (Code.FAILED_PRECONDITION, "UNSUPPORTED_SITE")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets another process' limit")
-async def test_a_page_that_unpacks_to_more_than_there_is_memory(fetching: Fetching, site: Site, tmp_path: Path) -> None:
+async def test_a_page_that_expands_beyond_the_memory_limit_is_refused(
+    fetching: Fetching, site: Site, tmp_path: Path
+) -> None:
     assert await refusal(fetching, f"{site.url}/missing.mp3") == (Code.NOT_FOUND, "NO_SUCH_PAGE")
     (child,) = (process for process in psutil.Process().children() if "spawn_main" in process.cmdline()[-2])
     assert child.rlimit(psutil.RLIMIT_DATA) == (MEMORY_BYTES, MEMORY_BYTES)
@@ -184,7 +188,7 @@ async def test_a_page_that_unpacks_to_more_than_there_is_memory(fetching: Fetchi
     assert await refusal(fetching, f"{site.url}/page.html") == (Code.RESOURCE_EXHAUSTED, "TOO_LARGE")
 
 
-async def test_a_site_that_is_not_there_may_be_tried_again(fetching: Fetching, site: Site) -> None:
+async def test_an_unreachable_site_can_be_tried_again(fetching: Fetching, site: Site) -> None:
     await site.stop()
     assert await refusal(fetching, f"{site.url}/song.flac") == (Code.UNAVAILABLE, "SITE_UNAVAILABLE")
 
@@ -253,7 +257,7 @@ def test_each_refusal_of_a_site_has_its_reason(
         ({"duration": 1e6}, "TOO_LONG"),
     ],
 )
-def test_what_is_no_song_is_refused(
+def test_lists_live_streams_and_long_songs_are_refused(
     found: dict[str, Any], reason: str, settings: DownloadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.download.fetching.sites.Guard.install", lambda _guard: None)

@@ -1,4 +1,4 @@
-"""Turns at fetching."""
+"""The order in which users' links are fetched."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -9,7 +9,7 @@ from services.download.fetching.turns import FetchTurns, Turn
 
 
 class Users:
-    """Asks for turns and sees who gets them, in order."""
+    """Asks for turns, and notes in which order users get them."""
 
     def __init__(self, turns: FetchTurns) -> None:
         self._turns = turns
@@ -67,7 +67,7 @@ async def test_several_users_with_many_links_leave_turns_to_those_who_have_none(
     await users.close()
 
 
-async def test_who_waits_takes_turns_with_others_and_interactive_work_is_first() -> None:
+async def test_waiting_users_alternate_and_interactive_work_is_first() -> None:
     users = Users(FetchTurns(2, 1))
     for user in ("anna", "ben"):
         await users.ask(user)
@@ -81,7 +81,7 @@ async def test_who_waits_takes_turns_with_others_and_interactive_work_is_first()
     await users.close()
 
 
-async def test_who_goes_while_waiting_or_fetching_leaves_the_turn_to_others() -> None:
+async def test_a_cancelled_user_leaves_the_turn_to_others() -> None:
     users = Users(FetchTurns(1, 1))
     first, second = await users.ask("anna"), await users.ask("ben")
     await users.ask("cleo")
@@ -93,7 +93,7 @@ async def test_who_goes_while_waiting_or_fetching_leaves_the_turn_to_others() ->
     await users.close()
 
 
-async def test_a_turn_that_has_ended_early_is_not_given_back_twice() -> None:
+async def test_a_turn_that_ended_early_is_released_once() -> None:
     turns = FetchTurns(1, 1)
     async with AsyncExitStack() as stack:
         async with turns.turn("anna", 0, lambda: None) as turn:

@@ -1,4 +1,4 @@
-"""Words of songs, asked of a local site that answers as LRCLIB does (https://lrclib.net/docs)."""
+"""Lyrics from a local site with LRCLIB's API (https://lrclib.net/docs)."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.pipeline.test_section_naming import STEMS
 
 RECORDING = {
@@ -29,7 +29,7 @@ RECORDING = {
 
 
 class LyricSite:
-    """Answers searches with `found`, if the question is `known` (or any is, without)."""
+    """Answers the search `known` with `found`, or every search if `known` is empty."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
@@ -59,7 +59,7 @@ async def lyric_site() -> AsyncIterator[tuple[LyricSite, FoundLyrics]]:
 Found = tuple[LyricSite, FoundLyrics]
 
 
-async def test_words_of_the_recording_that_is_as_long_are_found(lyric_site: Found) -> None:
+async def test_words_of_a_recording_of_equal_length_are_found(lyric_site: Found) -> None:
     site, lyrics = lyric_site
     other = RECORDING | {"duration": 240, "plainLyrics": "Another recording"}
     nearer = RECORDING | {
@@ -86,7 +86,7 @@ async def test_words_of_the_recording_that_is_as_long_are_found(lyric_site: Foun
         ("[Official Video]", "", {"q": "[Official Video]"}),
     ],
 )
-async def test_names_of_videos_are_understood(
+async def test_additions_in_titles_of_videos_are_ignored(
     lyric_site: Found, title: str, artist: str, known: dict[str, str]
 ) -> None:
     site, lyrics = lyric_site
@@ -105,20 +105,20 @@ async def test_names_of_videos_are_understood(
         (302, [RECORDING]),
     ],
 )
-async def test_what_is_no_answer_gives_no_words(lyric_site: Found, status: int, found: Any) -> None:
+async def test_a_malformed_answer_gives_no_words(lyric_site: Found, status: int, found: Any) -> None:
     site, lyrics = lyric_site
     site.status, site.found = status, found
     assert await lyrics.find("Harbour", "The Tides", 201.0) == ""
 
 
-async def test_a_site_that_is_away_or_not_set_gives_no_words() -> None:
+async def test_an_unreachable_or_unset_site_gives_no_words() -> None:
     assert await FoundLyrics("http://127.0.0.1:9").find("Harbour", "The Tides", 201.0) == ""
     assert await FoundLyrics("").find("Harbour", "The Tides", 201.0) == ""
 
 
 @pytest.mark.parametrize(("text", "passed_on"), [("", "Boats come in\nand boats go out"), ("my own words", "")])
-async def test_the_analysis_is_given_what_was_found(
-    lyric_site: Found, acquiring: Acquiring, tmp_path: Path, text: str, passed_on: str
+async def test_the_analysis_gets_the_found_words(
+    lyric_site: Found, library: RunningLibrary, tmp_path: Path, text: str, passed_on: str
 ) -> None:
     site, lyrics = lyric_site
     site.found = [RECORDING | {"duration": 2.0}]
@@ -129,11 +129,11 @@ async def test_the_analysis_is_given_what_was_found(
             requests.append(request)
             return analysis_pb2.Analysis(job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED))
 
-    acquiring.use(Analysis(), lyrics)
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "Harbour.wav", music(2)))
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", STEMS, {})
+    library.use(Analysis(), lyrics)
+    track = await library.upload("anna", with_soundfile(tmp_path / "Harbour.wav", music(2)))
+    await library.tracks.set_stems(track.id, "spleeter_2stems", STEMS, {})
     choice = pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS, text=text)
-    await acquiring.end_of(await acquiring.start("anna", track.id, make_plan(pb.ProcessingOptions(analyses=[choice]))))
+    await library.end_of(await library.start("anna", track.id, make_plan(pb.ProcessingOptions(analyses=[choice]))))
     (part,) = requests[0].parts
     assert (part.text, part.found_text) == (text, passed_on)
     assert bool(site.asked) == (not text)

@@ -1,4 +1,4 @@
-"""A part that goes by the beats and is made again without them is given those that the track has."""
+"""The track's beats are passed to a part that uses beats, unless the job makes beats, too."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 BEATS = {
     "tempo": {"bpm": 120.0, "confidence": 0.9},
@@ -22,7 +22,7 @@ BEATS = {
 
 
 class Analysis:
-    """Keeps what it is asked for, and makes nothing of it."""
+    """Keeps the requests, and fails all parts."""
 
     def __init__(self) -> None:
         self.requests: list[analysis_pb2.CreateAnalysisRequest] = []
@@ -50,16 +50,16 @@ class Analysis:
     ],
     ids=["chords", "beside the key", "beside new beats", "without a pulse", "never found"],
 )
-async def test_known_beats_are_given_to_what_goes_by_them(
-    acquiring: Acquiring, tmp_path: Path, found: dict[str, Any] | None, wanted: list[str], given: set[str]
+async def test_known_beats_are_passed_to_parts_that_use_them(
+    library: RunningLibrary, tmp_path: Path, found: dict[str, Any] | None, wanted: list[str], given: set[str]
 ) -> None:
     service = Analysis()
-    acquiring.use(service)
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    library.use(service)
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     if found:
-        await acquiring.library.set_analysis(track.id, "beats", found)
+        await library.tracks.set_analysis(track.id, "beats", found)
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PART_NUMBERS[part]) for part in wanted]))
-    await acquiring.end_of(await acquiring.start("anna", track.id, plan))
+    await library.end_of(await library.start("anna", track.id, plan))
     (request,) = service.requests
     assert {part.part for part in request.parts if part.HasField("beats")} == {PART_NUMBERS[part] for part in given}
     for part in request.parts:

@@ -1,11 +1,11 @@
-"""What is made of a track that is in the library already: what it lacks, and what was chosen explicitly."""
+"""Plans for a track with results: only missing parts and explicit choices are made."""
 
 import pytest
 from google.protobuf.json_format import ParseDict
 
 from services.common.errors import InvalidInputError
 from services.common.parts import PARTS
-from services.download.pipeline.plan import make_plan, without
+from services.download.pipeline.plan import make_plan, missing_work
 from stemtube.download.v1 import track_job_pb2 as pb
 
 KNOWN = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums", "bass", "other"]}
@@ -13,8 +13,8 @@ STEMS = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", 
 
 
 def lacking(options: dict[str, object]) -> int:
-    """How many of the choices are made; the track has `STEMS` and all analyses."""
-    plan = without(make_plan(ParseDict(options, pb.ProcessingOptions())), STEMS, PARTS, KNOWN)
+    """How many of the choices are made for a track that has `STEMS` and all analyses."""
+    plan = missing_work(make_plan(ParseDict(options, pb.ProcessingOptions())), STEMS, PARTS, KNOWN)
     return len(plan["separations"]) + len(plan["analyses"])
 
 
@@ -28,7 +28,7 @@ def lacking(options: dict[str, object]) -> int:
         {"model": "htdemucs", "stems": ["drums", "vocals"]},
     ],
 )
-def test_stems_that_are_there_are_not_made_again(choice: dict[str, object]) -> None:
+def test_existing_stems_are_not_made_again(choice: dict[str, object]) -> None:
     assert lacking({"separations": [choice]}) == 0
 
 
@@ -44,12 +44,12 @@ def test_stems_that_are_there_are_not_made_again(choice: dict[str, object]) -> N
         {"stems": ["piano"]},
     ],
 )
-def test_stems_that_are_missing_or_wanted_in_a_quality_are_made(choice: dict[str, object]) -> None:
+def test_missing_stems_and_those_with_a_quality_are_made(choice: dict[str, object]) -> None:
     assert lacking({"separations": [choice]}) == 1
 
 
 @pytest.mark.parametrize("choice", [{}, {"backend": "auto", "model": "auto"}])
-def test_an_analysis_that_is_there_is_not_made_again(choice: dict[str, object]) -> None:
+def test_an_existing_analysis_is_not_made_again(choice: dict[str, object]) -> None:
     assert lacking({"analyses": [{"part": "PART_LYRICS", **choice}]}) == 0
 
 
@@ -58,18 +58,18 @@ def test_an_analysis_with_an_explicit_choice_is_made_again(choice: dict[str, obj
     assert lacking({"analyses": [{"part": "PART_LYRICS", **choice}]}) == 1
 
 
-def test_everything_with_automatic_choices_lacks_nothing() -> None:
+def test_nothing_is_missing_with_automatic_choices() -> None:
     assert lacking({}) == 0
 
 
-def test_a_track_without_results_lacks_everything() -> None:
+def test_everything_is_missing_without_results() -> None:
     plan = make_plan(None)
-    assert without(plan, {}, [], {}) == plan
-    one_stem = without(plan, {"spleeter_2stems": ["vocals"]}, PARTS, {})
+    assert missing_work(plan, {}, [], {}) == plan
+    one_stem = missing_work(plan, {"spleeter_2stems": ["vocals"]}, PARTS, {})
     assert (len(one_stem["separations"]), one_stem["analyses"]) == (1, [])
 
 
-def test_a_text_is_for_lyrics_and_is_aligned_anew() -> None:
+def test_only_lyrics_take_a_text_and_are_then_made_again() -> None:
     assert lacking({"analyses": [{"part": "PART_LYRICS", "text": "la la"}]}) == 1
     refused = {"BAD_REQUEST": ("PART_KEY", "la"), "INVALID_TEXT": ("PART_LYRICS", "-")}
     for reason, (part, text) in refused.items():

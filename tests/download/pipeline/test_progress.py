@@ -1,4 +1,4 @@
-"""What watchers see of a track's parts, also when an attempt goes on where a dead one was."""
+"""The progress of a track's parts as watchers see it, also after a dead attempt."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from stemtube.separation.v1 import separation_pb2
 
 
 class Job:
-    """The job as `JobProgress` uses it: the last detail, and somewhere to report to."""
+    """Stands for the `JobContext` of `JobProgress`: it has the last detail, and keeps reports."""
 
     job_id = "j"
 
@@ -49,7 +49,7 @@ def states(job: Job) -> dict[str, str]:
     return {part["name"]: part["state"] for part in job.detail["parts"]}
 
 
-def test_the_whole_goes_on_as_its_parts_do_and_ends_at_one() -> None:
+def test_the_progress_of_a_job_follows_its_parts_and_ends_at_one() -> None:
     job = Job({})
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     job_progress.succeed("acquire")
@@ -64,15 +64,15 @@ def test_the_whole_goes_on_as_its_parts_do_and_ends_at_one() -> None:
     assert states(job) == dict.fromkeys(NAMES, "JOB_STATE_SUCCEEDED")
 
 
-def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
-    """Chaos found it: the report of a dead attempt may be older than the steps that it finished."""
+def test_an_attempt_shows_the_parts_of_finished_steps_as_ended() -> None:
+    """The last report of a dead attempt may be older than its last finished step, as a chaos test showed."""
     dead = Job({})
     JobProgress(dead, NAMES).show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5))  # type: ignore[arg-type]
     job = Job(dead.detail)
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     error = {"code": 9, "reason": "WEIGHTS_MISSING", "message": "not here", "retryable": False}
     for ended in ({"acquire": None}, {"separation": error}, {"beats": None}):
-        job_progress.settle(ended)
+        job_progress.show_ended(ended)
     assert states(job) == {
         "acquire": "JOB_STATE_SUCCEEDED",
         "separation": "JOB_STATE_FAILED",
@@ -82,10 +82,10 @@ def test_an_attempt_that_finds_steps_done_shows_their_parts_as_ended() -> None:
     assert job_progress.any_succeeded()
 
 
-def test_the_row_has_the_contracts_json_and_the_job_is_told_as_it_is_there() -> None:
+def test_the_jobs_row_has_the_json_of_the_contract() -> None:
     job = Job({})
     live = separation_pb2.LiveStems(
-        stems=["vocals"], sample_rate_hz=44_100, stretch_samples=220_500, count=2, key_prefix="stems/s/live"
+        stems=["vocals"], sample_rate_hz=44_100, file_samples=220_500, count=2, key_prefix="stems/s/live"
     )
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     job_progress.show_remote("separation", remote(job_pb2.JOB_STATE_RUNNING, 0.25, eta=9), live)
@@ -100,7 +100,7 @@ def test_the_row_has_the_contracts_json_and_the_job_is_told_as_it_is_there() -> 
     assert job.detail["live"] == {}
 
 
-def test_a_job_that_has_ended_leaves_no_part_waiting() -> None:
+def test_an_ended_job_has_no_unfinished_parts() -> None:
     job = Job({})
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     job_progress.succeed("acquire")
@@ -111,7 +111,7 @@ def test_a_job_that_has_ended_leaves_no_part_waiting() -> None:
     assert (separation.progress, separation.stage, separation.HasField("eta")) == (0.5, "", False)
 
 
-def test_the_time_left_is_that_of_the_slowest_part_and_unknown_while_one_is() -> None:
+def test_the_eta_is_that_of_the_slowest_part_or_unknown() -> None:
     job = Job({})
     job_progress = JobProgress(job, NAMES)  # type: ignore[arg-type]
     job_progress.succeed("acquire")

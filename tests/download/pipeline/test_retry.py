@@ -1,4 +1,4 @@
-"""What a job could not make is tried again: these parts alone, as they were chosen."""
+"""Retrying a job makes only its failed parts, with the same choices."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from services.common.jobs.records import JobRecord
 from services.common.parts import PART_NAMES
 from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSettings
-from services.download.pipeline.plan import make_plan, unmade
+from services.download.pipeline.plan import make_plan, remaining_work
 from services.download.pipeline.submitting import track_work
 from services.download.servicers import Servicers
 from stemtube.analysis.v1 import analysis_pb2
@@ -19,7 +19,7 @@ from stemtube.download.v1 import track_job_pb2, track_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.rpcs import running_servicers
 from tests.download.site import Site
 
@@ -41,7 +41,7 @@ OPTIONS = track_job_pb2.ProcessingOptions(
 
 
 class Services:
-    """Separation and analysis. They make the parts in `works`, fail at the others, and keep what they are asked for."""
+    """Stands for separation and analysis. Makes the parts in `works`, fails the others, and keeps the requests."""
 
     def __init__(self) -> None:
         self.works = {"key"}
@@ -72,55 +72,55 @@ class Services:
 
 
 class Rpcs:
-    """The library's RPCs, and the job that each of them makes, when it has ended."""
+    """Calls RPCs of the library, and returns the job of each after its end."""
 
-    def __init__(self, servicers: Servicers, acquiring: Acquiring) -> None:
+    def __init__(self, servicers: Servicers, library: RunningLibrary) -> None:
         self._servicers = servicers
-        self._acquiring = acquiring
+        self._library = library
         set_caller(ANNA)
 
     async def process(self, track_id: str) -> JobRecord:
         answer = await self._servicers.tracks.ProcessTrack(
             track_pb2.ProcessTrackRequest(track_id=track_id, options=OPTIONS), None
         )
-        return await self._acquiring.end_of(answer.job.job.id)
+        return await self._library.end_of(answer.job.job.id)
 
     async def create(self, url: str) -> JobRecord:
         answer = await self._servicers.tracks.CreateTrack(track_pb2.CreateTrackRequest(url=url, options=OPTIONS), None)
-        return await self._acquiring.end_of(answer.job.job.id)
+        return await self._library.end_of(answer.job.job.id)
 
     async def retry(self, job_id: str, request_id: str = "") -> JobRecord:
         answer = await self._servicers.track_jobs.RetryJob(
             track_job_pb2.RetryJobRequest(job_id=job_id, request_id=request_id), None
         )
-        return await self._acquiring.end_of(answer.job.job.id)
+        return await self._library.end_of(answer.job.job.id)
 
 
 @pytest.fixture
-def services(acquiring: Acquiring) -> Services:
+def services(library: RunningLibrary) -> Services:
     services = Services()
-    acquiring.use(services)
+    library.use(services)
     return services
 
 
 @pytest.fixture
-async def rpcs(acquiring: Acquiring, settings: DownloadSettings, services: Services) -> AsyncIterator[Rpcs]:
-    async with running_servicers(acquiring, settings) as servicers:
-        yield Rpcs(servicers, acquiring)
+async def rpcs(library: RunningLibrary, settings: DownloadSettings, services: Services) -> AsyncIterator[Rpcs]:
+    async with running_servicers(library, settings) as servicers:
+        yield Rpcs(servicers, library)
 
 
 def shown(record: JobRecord) -> dict[str, str]:
     return {part["name"]: part["state"].removeprefix("JOB_STATE_").lower() for part in record.detail["parts"]}
 
 
-async def test_parts_that_failed_are_made_again_as_they_were_chosen(
-    acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
+async def test_failed_parts_are_made_again_with_the_same_choices(
+    library: RunningLibrary, services: Services, rpcs: Rpcs, tmp_path: Path
 ) -> None:
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await acquiring.library.set_analysis(track.id, "lyrics", {"lines": []})
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    await library.tracks.set_analysis(track.id, "lyrics", {"lines": []})
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
     facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    await library.tracks.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
     first = await rpcs.process(track.id)
     assert shown(first) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded", "lyrics": "failed"}
     asked, heard = services.separations[0], next(one for one in services.analyses if one.parts[0].text)
@@ -134,33 +134,33 @@ async def test_parts_that_failed_are_made_again_as_they_were_chosen(
         assert request.request_id != former.request_id
         request.request_id = former.request_id
     assert (separation, analysis) == (asked, heard)
-    # By now the separation alone is left.
+    # Only the separation is left.
     last = await rpcs.retry(again.id)
     assert shown(last) == {"acquire": "succeeded", "separation": "failed"}
     assert last.payload["again"] is first.payload["again"] is True
 
 
-async def test_what_was_made_or_goes_on_is_not_tried_again(
-    acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
+async def test_successful_and_running_jobs_are_not_tried_again(
+    library: RunningLibrary, services: Services, rpcs: Rpcs, tmp_path: Path
 ) -> None:
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     plan = make_plan(
         track_job_pb2.ProcessingOptions(analyses=[track_job_pb2.AnalysisChoice(part=analysis_pb2.PART_KEY)])
     )
-    job_id = await acquiring.start("anna", track.id, plan)
+    job_id = await library.start("anna", track.id, plan)
     with pytest.raises(PreconditionError) as refused:
         await rpcs.retry(job_id)
     assert refused.value.reason == "JOB_NOT_FINISHED"
-    assert (await acquiring.end_of(job_id)).state == "succeeded"
+    assert (await library.end_of(job_id)).state == "succeeded"
     with pytest.raises(PreconditionError) as refused:
         await rpcs.retry(job_id)
     assert refused.value.reason == "NOTHING_TO_RETRY"
 
 
-async def test_the_same_request_again_gives_the_same_job_and_others_jobs_are_not_found(
-    acquiring: Acquiring, rpcs: Rpcs, tmp_path: Path
+async def test_a_repeated_request_gives_the_same_job_and_jobs_of_others_are_not_found(
+    library: RunningLibrary, rpcs: Rpcs, tmp_path: Path
 ) -> None:
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     first = await rpcs.process(track.id)
     again = await rpcs.retry(first.id, "again-1")
     assert again.id != first.id
@@ -173,27 +173,27 @@ async def test_the_same_request_again_gives_the_same_job_and_others_jobs_are_not
     assert refused.value.reason == "NO_SUCH_JOB"
 
 
-async def test_a_link_that_could_not_be_fetched_is_fetched_again_with_all_that_was_chosen(
-    acquiring: Acquiring, services: Services, rpcs: Rpcs, site: Site, tmp_path: Path
+async def test_a_link_that_could_not_be_fetched_is_fetched_again_with_the_same_choices(
+    library: RunningLibrary, services: Services, rpcs: Rpcs, site: Site, tmp_path: Path
 ) -> None:
     first = await rpcs.create(f"{site.url}/late.flac")
     assert shown(first)["acquire"] == "failed"
-    assert await acquiring.library.track(first.subject) is None
+    assert await library.tracks.track(first.subject) is None
     site.put(with_soundfile(tmp_path / "late.flac", music(2)))
     again = await rpcs.retry(first.id)
     assert shown(again)["acquire"] == "succeeded"
     assert again.payload["plan"] == first.payload["plan"]
     assert again.payload["priority"] == job_pb2.PRIORITY_BATCH
-    assert await acquiring.library.track(again.subject, "anna") is not None
+    assert await library.tracks.track(again.subject, "anna") is not None
 
 
-def test_the_second_of_two_separations_is_tried_again_by_itself() -> None:
+def test_the_second_of_two_separations_is_tried_again_alone() -> None:
     plan = make_plan(
         track_job_pb2.ProcessingOptions(
             separations=[track_job_pb2.SeparationChoice(model=model) for model in ("a", "b")]
         )
     )
-    left = unmade(plan, {"acquire", "separation"})
+    left = remaining_work(plan, {"acquire", "separation"})
     assert [choice["model"] for choice in left["separations"]] == ["b"]
 
 

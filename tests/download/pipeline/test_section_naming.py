@@ -1,4 +1,4 @@
-"""Sections are named again at the end of a job; whatever goes wrong leaves them as they were."""
+"""Sections get new names at the end of a job. After an error they keep their names."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 FOUND = {
     "sections": [{"end": 9.0, "label": "A", "level": -9.0}, {"start": 9.0, "end": 20.0, "label": "B", "level": -6.0}]
@@ -26,7 +26,7 @@ STEMS = [
 
 
 class Analysis:
-    """Names sections as it is told to, or refuses."""
+    """Answers with the given sections, or refuses."""
 
     def __init__(self, answer: music_pb2.Structure | None) -> None:
         self.answer = answer
@@ -60,24 +60,24 @@ def named(*labels: str, start: float = 9.0) -> music_pb2.Structure:
     )
 
 
-async def end(acquiring: Acquiring, path: Path, service: Analysis, structure: Any, stems: Any = STEMS) -> Any:
-    """The structure of a track after its lyrics were made."""
-    acquiring.use(service)
-    track = await acquiring.upload("anna", with_soundfile(path, music(2)))
+async def end(library: RunningLibrary, path: Path, service: Analysis, structure: Any, stems: Any = STEMS) -> Any:
+    """Runs a job for lyrics, and returns the track's structure after it."""
+    library.use(service)
+    track = await library.upload("anna", with_soundfile(path, music(2)))
     if structure:
-        await acquiring.library.set_analysis(track.id, "structure", structure)
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", stems, {})
+        await library.tracks.set_analysis(track.id, "structure", structure)
+    await library.tracks.set_stems(track.id, "spleeter_2stems", stems, {})
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)]))
-    ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))
+    ended = await library.end_of(await library.start("anna", track.id, plan))
     assert ended.state == "succeeded" or not stems
-    data = await acquiring.library.track(track.id)
+    data = await library.tracks.track(track.id)
     assert data
     return data.analyses.get("structure")
 
 
-async def test_new_lyrics_give_new_names(acquiring: Acquiring, tmp_path: Path) -> None:
+async def test_new_lyrics_give_new_names(library: RunningLibrary, tmp_path: Path) -> None:
     service = Analysis(named("verse", "chorus"))
-    structure = await end(acquiring, tmp_path / "song.wav", service, {**FOUND, "madeBy": MADE_BY})
+    structure = await end(library, tmp_path / "song.wav", service, {**FOUND, "madeBy": MADE_BY})
     assert [section["label"] for section in structure["sections"]] == ["verse", "chorus"]
     assert structure["madeBy"] == MADE_BY
     (request,) = service.requests
@@ -89,22 +89,20 @@ async def test_new_lyrics_give_new_names(acquiring: Acquiring, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("answer", [None, named("verse", "chorus", start=4.0)], ids=["refused", "other boundaries"])
-async def test_what_fails_leaves_the_names(
-    acquiring: Acquiring, tmp_path: Path, answer: music_pb2.Structure | None
+async def test_names_stay_if_naming_fails(
+    library: RunningLibrary, tmp_path: Path, answer: music_pb2.Structure | None
 ) -> None:
     found = {**FOUND, "madeBy": MADE_BY}
     service = Analysis(answer)
-    assert await end(acquiring, tmp_path / "song.wav", service, found) == found
+    assert await end(library, tmp_path / "song.wav", service, found) == found
     assert len(service.requests) == 1
 
 
-async def test_nothing_is_asked_without_sections_vocals_or_what_names_go_by(
-    acquiring: Acquiring, tmp_path: Path
-) -> None:
+async def test_sections_are_not_named_without_vocals_or_levels(library: RunningLibrary, tmp_path: Path) -> None:
     service = Analysis(named("verse", "chorus"))
-    assert await end(acquiring, tmp_path / "one.wav", service, None) is None
+    assert await end(library, tmp_path / "one.wav", service, None) is None
     old = {"sections": [{"end": 20.0, "label": "A"}], "madeBy": MADE_BY}
-    assert await end(acquiring, tmp_path / "two.wav", service, old) == old
+    assert await end(library, tmp_path / "two.wav", service, old) == old
     found = {**FOUND, "madeBy": MADE_BY}
-    assert await end(acquiring, tmp_path / "three.wav", service, found, stems=[]) == found
+    assert await end(library, tmp_path / "three.wav", service, found, stems=[]) == found
     assert service.requests == []

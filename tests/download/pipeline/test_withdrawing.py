@@ -1,4 +1,4 @@
-"""What a separation makes for nobody is removed, whichever is first: its end or the withdrawal, however late."""
+"""Stems that nobody needs are removed, whether the separation ends before or after the withdrawal of its request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 PLAN = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice()]))
 
@@ -25,14 +25,14 @@ async def nothing() -> None:
 
 
 class Separation:
-    """The separation service without its network: a real queue, and a worker that the test is."""
+    """The separation service without its model: a real queue, and the test as its worker."""
 
-    def __init__(self, queue: JobQueue, acquiring: Acquiring) -> None:
+    def __init__(self, queue: JobQueue, library: RunningLibrary) -> None:
         self.queue = queue
         self.is_away = False
         self.before_answer: Callable[[], Awaitable[object]] = nothing
         self.asked = asyncio.Event()
-        self._acquiring = acquiring
+        self._library = library
         self._leases = queue._leases
 
     async def separate(self, request: Any, _on_update: Any, _on_away: Any) -> separation_pb2.Separation:
@@ -55,7 +55,7 @@ class Separation:
         return [key for stem in stems for key in (stem["audio_key"], stem["peaks_key"])]
 
     async def finish(self) -> bool:
-        """Does the job at its second attempt; whether that counted."""
+        """Ends the job at its second attempt. Returns whether the attempt counted."""
         (job,) = await self.queue.unfinished()
         self._leases.claim("first")
         self._leases.release(job.id, "first")
@@ -64,72 +64,72 @@ class Separation:
         facts: dict[str, Any] = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
         stem = {"name": "vocals", "audio_key": key, "peaks_key": f"{key}.peaks", **facts}
         for name in (key, f"{key}.peaks"):
-            await self._acquiring.objects.put(name, b"sound")
+            await self._library.objects.put(name, b"sound")
         return self._leases.finish(job.id, "second", "succeeded", {"stems": [stem]}, None)
 
 
 @pytest.fixture
-async def service(acquiring: Acquiring, tmp_path: Path) -> AsyncIterator[Separation]:
+async def service(library: RunningLibrary, tmp_path: Path) -> AsyncIterator[Separation]:
     queue = JobQueue(f"sqlite:///{tmp_path}/separation.sqlite", "separation-test")
     await queue.start()
-    service = Separation(queue, acquiring)
-    acquiring.use(service)
+    service = Separation(queue, library)
+    library.use(service)
     yield service
     await queue.close()
 
 
 @pytest.fixture
-async def track(acquiring: Acquiring, tmp_path: Path) -> Track:
-    return await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+async def track(library: RunningLibrary, tmp_path: Path) -> Track:
+    return await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
 
 
-async def begin(acquiring: Acquiring, service: Separation, user: str, track: Track) -> str:
+async def begin(library: RunningLibrary, service: Separation, user: str, track: Track) -> str:
     service.asked.clear()
-    job = await acquiring.start(user, track.id, PLAN)
+    job = await library.start(user, track.id, PLAN)
     async with asyncio.timeout(60):
         await service.asked.wait()
     return job
 
 
-async def cancel(acquiring: Acquiring, job: str) -> None:
-    await acquiring.jobs.cancel(job)
-    await acquiring.pipeline.withdraw(acquiring.jobs, job)
+async def cancel(library: RunningLibrary, job: str) -> None:
+    await library.jobs.cancel(job)
+    await library.pipeline.withdraw(library.jobs, job)
 
 
-async def stems_of(acquiring: Acquiring, track: Track) -> tuple[int, int]:
-    """Stems that the track has, and objects of stems in the store."""
-    data = await acquiring.library.track(track.id)
+async def stems_of(library: RunningLibrary, track: Track) -> tuple[int, int]:
+    """The number of the track's stems, and of objects of stems in the store."""
+    data = await library.tracks.track(track.id)
     assert data is not None
-    return len(data.stems), len([key for key in await acquiring.keys() if key.startswith("stems/")])
+    return len(data.stems), len([key for key in await library.keys() if key.startswith("stems/")])
 
 
-async def test_the_withdrawal_that_does_not_arrive_is_repeated_after_the_end(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_a_withdrawal_that_does_not_arrive_is_repeated(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
-    job = await begin(acquiring, service, "anna", track)
+    job = await begin(library, service, "anna", track)
     service.is_away = True
-    await cancel(acquiring, job)
-    assert await service.finish(), "the service knows nothing of it"
-    await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
-    assert await stems_of(acquiring, track) == (0, 2)
+    await cancel(library, job)
+    assert await service.finish(), "the service does not know of the withdrawal"
+    await library.pipeline.withdraw_outstanding(library.jobs)
+    assert await stems_of(library, track) == (0, 2)
     service.is_away = False
-    await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
-    assert await stems_of(acquiring, track) == (0, 0)
+    await library.pipeline.withdraw_outstanding(library.jobs)
+    assert await stems_of(library, track) == (0, 0)
     assert await service.queue.counts() == {"cancelled": 1}
 
 
-async def test_the_withdrawal_that_arrives_before_the_end_stops_the_work(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_a_withdrawal_before_the_end_stops_the_work(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
-    job = await begin(acquiring, service, "anna", track)
-    await cancel(acquiring, job)
+    job = await begin(library, service, "anna", track)
+    await cancel(library, job)
     assert await service.queue.unfinished() == []
-    await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
-    assert await stems_of(acquiring, track) == (0, 0)
+    await library.pipeline.withdraw_outstanding(library.jobs)
+    assert await stems_of(library, track) == (0, 0)
 
 
-async def test_the_withdrawal_that_arrives_just_after_the_end_removes_what_came_of_it(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_a_withdrawal_just_after_the_end_removes_the_stems(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
     answered, going_on = asyncio.Event(), asyncio.Event()
 
@@ -138,64 +138,64 @@ async def test_the_withdrawal_that_arrives_just_after_the_end_removes_what_came_
         await going_on.wait()
 
     service.before_answer = hold
-    job = await begin(acquiring, service, "anna", track)
+    job = await begin(library, service, "anna", track)
     assert await service.finish()
     async with asyncio.timeout(60):
         await answered.wait()
-    await cancel(acquiring, job)
-    assert await stems_of(acquiring, track) == (0, 0)
+    await cancel(library, job)
+    assert await stems_of(library, track) == (0, 0)
 
 
-async def test_a_pipeline_that_does_not_know_of_the_withdrawal_keeps_no_stems_without_objects(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_a_job_keeps_no_stems_whose_objects_were_removed(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
     job = ""
 
     async def withdraw() -> None:
-        await acquiring.pipeline.withdraw(acquiring.jobs, job)
+        await library.pipeline.withdraw(library.jobs, job)
 
     service.before_answer = withdraw
-    job = await begin(acquiring, service, "anna", track)
+    job = await begin(library, service, "anna", track)
     assert await service.finish()
-    ended = await acquiring.end_of(job)
+    ended = await library.end_of(job)
     assert ended.error is not None
     assert ended.error["reason"] == "STEMS_MISSING"
-    assert await stems_of(acquiring, track) == (0, 0)
+    assert await stems_of(library, track) == (0, 0)
 
 
-async def test_what_the_track_has_already_stays_when_the_withdrawal_comes(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_stems_of_a_track_stay_after_a_late_withdrawal(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
-    job = await begin(acquiring, service, "anna", track)
+    job = await begin(library, service, "anna", track)
     assert await service.finish()
-    assert (await acquiring.end_of(job)).state == "succeeded"
+    assert (await library.end_of(job)).state == "succeeded"
     await service.cancel("separation", f"{job}.separation")
-    await acquiring.remover.remove([key for key in await acquiring.keys() if key.startswith("stems/")])
-    assert await stems_of(acquiring, track) == (1, 2)
+    await library.remover.remove([key for key in await library.keys() if key.startswith("stems/")])
+    assert await stems_of(library, track) == (1, 2)
 
 
-async def test_of_several_who_wait_the_last_to_withdraw_removes_what_came_of_it(
-    acquiring: Acquiring, service: Separation, track: Track, tmp_path: Path
+async def test_the_last_of_several_withdrawals_removes_the_stems(
+    library: RunningLibrary, service: Separation, track: Track, tmp_path: Path
 ) -> None:
-    his = await acquiring.upload("ben", with_soundfile(tmp_path / "song.wav", music(2)))
-    service.before_answer = asyncio.Event().wait  # nobody learns of the end
-    mine = await begin(acquiring, service, "anna", track)
-    other = await begin(acquiring, service, "ben", his)
+    his = await library.upload("ben", with_soundfile(tmp_path / "song.wav", music(2)))
+    service.before_answer = asyncio.Event().wait  # no job learns of the end
+    mine = await begin(library, service, "anna", track)
+    other = await begin(library, service, "ben", his)
     assert await service.finish()
-    await cancel(acquiring, mine)
-    assert await stems_of(acquiring, track) == (0, 2)
-    await cancel(acquiring, other)
-    assert await stems_of(acquiring, track) == (0, 0)
+    await cancel(library, mine)
+    assert await stems_of(library, track) == (0, 2)
+    await cancel(library, other)
+    assert await stems_of(library, track) == (0, 0)
 
 
-async def test_a_job_that_was_given_up_leaves_no_work_behind(
-    acquiring: Acquiring, service: Separation, track: Track
+async def test_a_job_whose_worker_died_leaves_no_work_behind(
+    library: RunningLibrary, service: Separation, track: Track
 ) -> None:
     service.before_answer = asyncio.Event().wait
-    job = await begin(acquiring, service, "anna", track)
-    leases = acquiring.jobs._leases
+    job = await begin(library, service, "anna", track)
+    leases = library.jobs._leases
     (given_up,) = leases.take_silent(leases.beats(), 1, worker_died(1))
     assert (given_up.id, given_up.state) == (job, "failed")
     assert await service.finish()
-    await acquiring.pipeline.withdraw_outstanding(acquiring.jobs)
-    assert await stems_of(acquiring, track) == (0, 0)
+    await library.pipeline.withdraw_outstanding(library.jobs)
+    assert await stems_of(library, track) == (0, 0)

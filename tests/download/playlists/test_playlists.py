@@ -1,4 +1,4 @@
-"""Playlists keep their order, their owner and their limits."""
+"""Playlists: their order, their owner and their limits."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,80 +9,80 @@ from services.common.errors import AbortedError, InvalidInputError, LimitExceede
 from services.common.storage.database import Database, migrate
 from services.download.playlists import playlists as playlists_module
 from tests.common.postgres import create_database
-from tests.download.shelves import Shelves
+from tests.download.song_library import SongLibrary
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def shelves(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelves]:
+async def song_library(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SongLibrary]:
     url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
     async with Database(url) as database:
-        yield Shelves(database)
+        yield SongLibrary(database)
 
 
-async def test_a_setlist_is_made_reordered_extended_and_listed(shelves: Shelves) -> None:
-    a, b, c = [await shelves.add("anna", title) for title in "abc"]
-    made = await shelves.playlists.create("anna", "Friday", "bring the capo", [c, a])
+async def test_a_setlist_is_made_reordered_extended_and_listed(song_library: SongLibrary) -> None:
+    a, b, c = [await song_library.add("anna", title) for title in "abc"]
+    made = await song_library.playlists.create("anna", "Friday", "bring the capo", [c, a])
     set_id = made.playlist.id
-    assert await shelves.titles("anna", playlist_id=set_id) == ["c", "a"]
-    added = await shelves.playlists.add("anna", set_id, [a, b])
+    assert await song_library.titles("anna", playlist_id=set_id) == ["c", "a"]
+    added = await song_library.playlists.add("anna", set_id, [a, b])
     assert added.track_ids == [c, a, b]
-    first, token = await shelves.page("anna", size=2, playlist_id=set_id)
-    second, _ = await shelves.page("anna", token, size=2, playlist_id=set_id)
+    first, token = await song_library.page("anna", size=2, playlist_id=set_id)
+    second, _ = await song_library.page("anna", token, size=2, playlist_id=set_id)
     assert [data.title for data in (*first, *second)] == ["c", "a", "b"]
-    changed = await shelves.playlists.update("anna", set_id, track_ids=[b, c], name="Saturday")
+    changed = await song_library.playlists.update("anna", set_id, track_ids=[b, c], name="Saturday")
     assert (changed.track_ids, changed.playlist.name, changed.playlist.notes) == ([b, c], "Saturday", "bring the capo")
     assert changed.playlist.revision > added.playlist.revision > made.playlist.revision
     with pytest.raises(AbortedError) as refused:
-        await shelves.playlists.update("anna", set_id, name="Sunday", revision=added.playlist.revision)
+        await song_library.playlists.update("anna", set_id, name="Sunday", revision=added.playlist.revision)
     assert refused.value.reason == "REVISION_CHANGED"
-    other = await shelves.playlists.create("anna", "Empty", "", [])
-    pages = [await shelves.playlists.page("anna", None, 1)]
+    other = await song_library.playlists.create("anna", "Empty", "", [])
+    pages = [await song_library.playlists.page("anna", None, 1)]
     last = pages[0][-1].playlist
-    pages.append(await shelves.playlists.page("anna", (last.create_time, last.id), 5))
+    pages.append(await song_library.playlists.page("anna", (last.create_time, last.id), 5))
     assert [[(data.playlist.id, data.track_count) for data in page] for page in pages] == [
         [(other.playlist.id, 0)],
         [(set_id, 2)],
     ]
-    await shelves.playlists.remove("anna", set_id)
-    assert await shelves.titles("anna") == ["c", "b", "a"]
+    await song_library.playlists.remove("anna", set_id)
+    assert await song_library.titles("anna") == ["c", "b", "a"]
 
 
-async def test_nobody_elses_playlists_and_tracks_are_found(shelves: Shelves) -> None:
-    mine, his = await shelves.add("anna", "a"), await shelves.add("ben", "b")
-    set_id = (await shelves.playlists.create("anna", "Set", "", [mine])).playlist.id
+async def test_playlists_and_tracks_of_others_are_not_found(song_library: SongLibrary) -> None:
+    mine, his = await song_library.add("anna", "a"), await song_library.add("ben", "b")
+    set_id = (await song_library.playlists.create("anna", "Set", "", [mine])).playlist.id
     refusals: list[tuple[StemTubeError, str]] = []
     for call, reason in (
-        (shelves.playlists.get("ben", set_id), "NO_SUCH_PLAYLIST"),
-        (shelves.playlists.update("ben", set_id, name="x"), "NO_SUCH_PLAYLIST"),
-        (shelves.playlists.add("ben", set_id, [his]), "NO_SUCH_PLAYLIST"),
-        (shelves.playlists.remove("ben", set_id), "NO_SUCH_PLAYLIST"),
-        (shelves.playlists.add("anna", set_id, [his]), "NO_SUCH_TRACK"),
-        (shelves.playlists.update("anna", set_id, track_ids=[mine, his]), "NO_SUCH_TRACK"),
-        (shelves.playlists.create("ben", "Set", "", [mine]), "NO_SUCH_TRACK"),
+        (song_library.playlists.get("ben", set_id), "NO_SUCH_PLAYLIST"),
+        (song_library.playlists.update("ben", set_id, name="x"), "NO_SUCH_PLAYLIST"),
+        (song_library.playlists.add("ben", set_id, [his]), "NO_SUCH_PLAYLIST"),
+        (song_library.playlists.remove("ben", set_id), "NO_SUCH_PLAYLIST"),
+        (song_library.playlists.add("anna", set_id, [his]), "NO_SUCH_TRACK"),
+        (song_library.playlists.update("anna", set_id, track_ids=[mine, his]), "NO_SUCH_TRACK"),
+        (song_library.playlists.create("ben", "Set", "", [mine]), "NO_SUCH_TRACK"),
     ):
         with pytest.raises(NotFoundError) as refused:
             await call
         refusals.append((refused.value, reason))
     assert [error.reason for error, _ in refusals] == [reason for _, reason in refusals]
-    assert await shelves.titles("anna", playlist_id=set_id) == ["a"]
-    assert await shelves.playlists.page("ben", None, 5) == []
+    assert await song_library.titles("anna", playlist_id=set_id) == ["a"]
+    assert await song_library.playlists.page("ben", None, 5) == []
 
 
-async def test_there_are_limits(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = await shelves.add("anna", "a"), await shelves.add("anna", "b")
-    set_id = (await shelves.playlists.create("anna", "Set", "", [a])).playlist.id
+async def test_playlists_have_limits(song_library: SongLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = await song_library.add("anna", "a"), await song_library.add("anna", "b")
+    set_id = (await song_library.playlists.create("anna", "Set", "", [a])).playlist.id
     with pytest.raises(InvalidInputError):
-        await shelves.playlists.add("anna", set_id, [b, b])
+        await song_library.playlists.add("anna", set_id, [b, b])
     monkeypatch.setattr(playlists_module, "MAX_PLAYLIST_TRACKS", 1)
     for call in (
-        shelves.playlists.add("anna", set_id, [b]),
-        shelves.playlists.update("anna", set_id, track_ids=[a, b]),
+        song_library.playlists.add("anna", set_id, [b]),
+        song_library.playlists.update("anna", set_id, track_ids=[a, b]),
     ):
         with pytest.raises(LimitExceededError) as full:
             await call
         assert full.value.reason == "TOO_MANY_TRACKS"
     monkeypatch.setattr(playlists_module, "MAX_PLAYLISTS", 1)
     with pytest.raises(LimitExceededError) as too_many:
-        await shelves.playlists.create("anna", "Set", "", [])
+        await song_library.playlists.create("anna", "Set", "", [])
     assert too_many.value.reason == "TOO_MANY_PLAYLISTS"

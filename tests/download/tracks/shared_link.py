@@ -1,4 +1,4 @@
-"""A link that two users have, and services that tell what they were asked for."""
+"""A link of two users, and stand-ins for services whose results depend on the request."""
 
 import hashlib
 import uuid
@@ -18,22 +18,22 @@ from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 Options = dict[str, Any]
 
 
 class Services:
-    """Separation and analysis whose results tell all that they were asked for, and which version made them."""
+    """Stands for separation and analysis. Results differ for different requests and for different `version`s."""
 
-    def __init__(self, acquiring: Acquiring) -> None:
-        self._objects = acquiring.objects
+    def __init__(self, library: RunningLibrary) -> None:
+        self._objects = library.objects
         self.version = 1
         self.analyses: list[analysis_pb2.CreateAnalysisRequest] = []
 
     async def separate(self, request: Any, _on_update: Any, _on_away: Any) -> separation_pb2.Separation:
         names = request.stems or ["vocals", "accompaniment"]
-        folder = f"stems/{self._print(request)}"
+        folder = f"stems/{self._fingerprint(request)}"
         for name in names:
             await self._objects.put(f"{folder}/{name}", name.encode() * 100)
             await self._objects.put(f"{folder}/{name}.peaks", b"peaks")
@@ -57,7 +57,7 @@ class Services:
 
     def _part(self, request: Any, part: analysis_pb2.PartRequest) -> analysis_pb2.PartStatus:
         status = analysis_pb2.PartStatus(part=part.part, state=job_pb2.JOB_STATE_SUCCEEDED)
-        mark = self._print(part, request.audio_key)
+        mark = self._fingerprint(part, request.audio_key)
         maker = provenance_pb2.Provenance(backend=part.backend, version=mark)
         name = PART_NAMES[part.part]
         getattr(status, name).made_by.CopyFrom(maker)
@@ -75,7 +75,7 @@ class Services:
                 status.lyrics.lines.add(start=0.5, end=1.0, text=part.text or f"heard {part.language} {part.model}")
         return status
 
-    def _print(self, message: Any, *others: Any) -> str:
+    def _fingerprint(self, message: Any, *others: Any) -> str:
         asked = MessageToDict(message)
         for name in ("requestId", "onBehalfOf"):
             asked.pop(name, None)
@@ -84,9 +84,9 @@ class Services:
 
 @dataclass
 class Link:
-    """A link that anna and ben have."""
+    """A link of anna and ben."""
 
-    acquiring: Acquiring
+    library: RunningLibrary
     services: Services
     id: str
 
@@ -94,17 +94,17 @@ class Link:
         plan = make_plan(ParseDict(options, pb.ProcessingOptions()))
         payload = {"track_id": self.id, "plan": plan, "priority": 0, "again": again}
         key = job_key(user, self.id, options, self.services.version)
-        record = await self.acquiring.jobs.submit("track", payload, key=key, user=user, subject=self.id)
-        ended = await self.acquiring.end_of(record.id)
+        record = await self.library.jobs.submit("track", payload, key=key, user=user, subject=self.id)
+        ended = await self.library.end_of(record.id)
         assert ended.state == "succeeded", ended.error
 
     async def seen(self, user: str, **options: Any) -> TrackData:
-        data = await self.acquiring.library.track(self.id, user, **options)
+        data = await self.library.tracks.track(self.id, user, **options)
         assert data is not None
         return data
 
     async def message(self, user: str) -> dict[str, Any]:
-        """All that a user is told, but for what is said of the user."""
+        """The track's message for a user, as JSON."""
         message: dict[str, Any] = MessageToDict(track_message(await self.seen(user)))
         return message
 
@@ -112,17 +112,17 @@ class Link:
         return {f"{stem.model}/{stem.name}": stem.audio_key for stem in (await self.seen(user)).stems}
 
 
-async def add_link(acquiring: Acquiring, services: Services) -> Link:
-    """A link whose audio has arrived."""
+async def add_link(library: RunningLibrary, services: Services) -> Link:
+    """Adds a link whose audio has arrived."""
     name = uuid.uuid4().hex
     url = f"https://a.example/{name}"
     facts = AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", 2.0, 44_100, 2, -12.0)
     for key in (facts.audio_key, facts.peaks_key):
-        await acquiring.objects.put(key, b"sound")
-    track = await acquiring.library.add_link("anna", url)
-    await acquiring.library.set_audio(track.id, SongFacts("Song", "Band"), facts)
-    assert (await acquiring.library.add_link("ben", url)).id == track.id
-    return Link(acquiring, services, track.id)
+        await library.objects.put(key, b"sound")
+    track = await library.tracks.add_link("anna", url)
+    await library.tracks.set_audio(track.id, SongFacts("Song", "Band"), facts)
+    assert (await library.tracks.add_link("ben", url)).id == track.id
+    return Link(library, services, track.id)
 
 
 def analysis(part: str, **choice: str) -> Options:

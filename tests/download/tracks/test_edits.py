@@ -1,4 +1,4 @@
-"""Parts corrected by hand: what is taken, what is set right, and what is refused."""
+"""Parts corrected by hand are accepted, fixed or refused."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def chords(*spans: tuple[float, float, str]) -> dict[str, Any]:
     return {"chords": [{"start": start, "end": end, "label": label} for start, end, label in spans]}
 
 
-def test_chords_that_cover_the_song_are_taken_and_joined() -> None:
+def test_chords_that_cover_the_song_are_accepted_and_joined() -> None:
     part, content = check("chords", chords((0.02, 4.0, "C:maj7/3"), (3.97, 9.98, "N")))
     assert part == "chords"
     assert [(chord.get("start", 0.0), chord["end"]) for chord in content["chords"]] == [(0.0, 4.0), (4.0, 10.0)]
@@ -32,7 +32,7 @@ def beats(*pairs: tuple[float, int], **others: Any) -> dict[str, Any]:
     return {"beats": [{"time": time, "position": position} for time, position in pairs], **others}
 
 
-def test_a_beat_grid_gives_its_tempo_unless_told() -> None:
+def test_the_tempo_is_computed_from_beats_unless_given() -> None:
     grid = ((0.5, 3), (1.0, 4), (1.5, 1), (2.0, 2), (2.5, 1))
     _, content = check("beats", beats(*grid, beatsPerBar=4))
     assert content["tempo"] == {"bpm": 120.0, "confidence": 1.0}
@@ -41,7 +41,7 @@ def test_a_beat_grid_gives_its_tempo_unless_told() -> None:
     assert "beats" not in check("beats", {})[1]
 
 
-def test_what_follows_from_beats_follows_from_the_corrected_ones() -> None:
+def test_the_first_downbeat_comes_from_corrected_beats() -> None:
     computed = {"tempo": {"bpm": 120, "curve": [{"time": 0.5, "bpm": 118}]}, "firstDownbeat": 0.5}
     _, content = check("beats", beats((0.5, 3), (1.0, 4), (1.5, 1), **computed))
     assert content["firstDownbeat"] == 1.5
@@ -63,12 +63,12 @@ def test_a_line_gets_the_text_of_its_words() -> None:
     assert [one["text"] for one in content["lines"]] == ["hello you", "夜の\u3000川\u00a0\u200d"]
 
 
-def test_a_key_or_none_is_taken() -> None:
+def test_a_key_or_no_key_is_accepted() -> None:
     assert check("key", {"tonic": "F#", "mode": "minor", "confidence": 1})[1]["tonic"] == "F#"
     assert check("key", {})[1] == {"madeBy": {"backend": "edit"}}
 
 
-def test_a_key_lasts_the_whole_song_unless_it_is_said_to_change() -> None:
+def test_a_key_covers_the_song_unless_regions_are_given() -> None:
     key = {"tonic": "C", "mode": "major", "confidence": 1.0}
     assert check("key", key)[1]["regions"] == [{"end": SECONDS, **key}]
     changes = [{"end": 6.02, "tonic": "C", "mode": "major"}, {"start": 6, "end": 10, "tonic": "Db", "mode": "major"}]
@@ -129,13 +129,13 @@ def test_a_key_lasts_the_whole_song_unless_it_is_said_to_change() -> None:
         ("lyrics", {"lines": [line(NAN, 1, text="a")]}, "BAD_LYRICS"),
     ],
 )
-def test_what_is_not_a_part_of_this_song_is_refused(part: str, content: dict[str, Any], reason: str) -> None:
+def test_a_part_that_does_not_fit_the_song_is_refused(part: str, content: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         check(part, content)
     assert refused.value.reason == reason
 
 
-def test_an_edit_of_no_part_is_refused() -> None:
+def test_an_edit_without_a_part_is_refused() -> None:
     with pytest.raises(InvalidInputError) as refused:
         checked_part(pb.EditPartRequest(), SECONDS)
     assert refused.value.reason == "BAD_REQUEST"

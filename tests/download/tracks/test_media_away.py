@@ -1,4 +1,4 @@
-"""Media of a library whose store is away: the answer is to come back, not that there is no such thing."""
+"""While the store is unavailable, requests for media get UNAVAILABLE, not NOT_FOUND."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSettings
 from stemtube.download.v1 import media_pb2 as pb
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.rpcs import running_servicers
 
 AUDIO, PEAKS, COVER = pb.MEDIA_KIND_AUDIO, pb.MEDIA_KIND_PEAKS, pb.MEDIA_KIND_COVER
 
 
-async def test_media_are_away_with_their_store_and_come_back_with_it(
-    acquiring: Acquiring, settings: DownloadSettings, tmp_path: Path
+async def test_media_are_unavailable_while_the_store_is(
+    library: RunningLibrary, settings: DownloadSettings, tmp_path: Path
 ) -> None:
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
     facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    await library.tracks.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
     stem = {"model": "spleeter_2stems", "stem": "vocals"}
     requests = [
         pb.GetMediaRequest(track_id=track.id, kind=AUDIO),
@@ -31,7 +31,7 @@ async def test_media_are_away_with_their_store_and_come_back_with_it(
         pb.GetMediaRequest(track_id=track.id, kind=PEAKS, **stem),
     ]
     set_caller(Identity("anna", "anna", "user"))
-    async with running_servicers(acquiring, settings) as servicers:
+    async with running_servicers(library, settings) as servicers:
         root = settings.data_dir / "objects"
         root.rename(tmp_path / "away")
         root.mkdir()  # the mount point

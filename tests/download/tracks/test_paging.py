@@ -1,4 +1,4 @@
-"""Tokens of pages: ours come back, whatever else is sent is refused."""
+"""Page tokens are read back, and all other text is refused."""
 
 import base64
 
@@ -8,7 +8,7 @@ from services.common.errors import InvalidInputError
 from services.download.tracks.paging import make_token, read_token
 
 
-def test_a_token_gives_back_what_it_was_made_of() -> None:
+def test_a_token_has_its_value_and_id() -> None:
     assert read_token(make_token(1_790_000_000.125, "abc"), float) == (1_790_000_000.125, "abc")
     assert read_token("", float) is None
 
@@ -33,14 +33,14 @@ CONTENTS = [
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: content[:20])
-def test_a_token_with_anything_else_is_refused(content: str) -> None:
+def test_a_token_with_other_content_is_refused(content: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read_token(base64.urlsafe_b64encode(content.encode()).decode(), float)
     assert refused.value.reason == "BAD_PAGE_TOKEN"
 
 
 @pytest.mark.parametrize("token", ["nonsense", "é", "====", "\0", "gA=="])
-def test_what_is_no_token_is_refused(token: str) -> None:
+def test_other_text_is_refused_as_a_token(token: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read_token(token, float)
     assert refused.value.reason == "BAD_PAGE_TOKEN"

@@ -1,4 +1,4 @@
-"""Objects are there as long as a track needs them, and no longer."""
+"""Objects are kept as long as a track needs them, and then removed."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepo
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -36,38 +36,36 @@ def other(song: Path, tmp_path: Path) -> Path:
     return path
 
 
-async def test_an_upload_keeps_its_file_though_the_last_track_with_it_goes_just_then(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path
+async def test_an_upload_keeps_a_file_that_another_track_removes_meanwhile(
+    library: RunningLibrary, settings: DownloadSettings, song: Path
 ) -> None:
-    first = await acquiring.upload("anna", song)
-    kept = await acquiring.keys()
+    first = await library.upload("anna", song)
+    kept = await library.keys()
     assert kept == [first.audio_key, first.peaks_key]
 
     class SlowRepository(TrackRepository):
-        """Another user deletes the track between the look for its objects and the commit of this one."""
+        """Has another user delete the track after its objects were found and before this track is stored."""
 
         async def add_upload(
             self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
         ) -> tuple[Track, bool]:
-            await acquiring.user_tracks.remove("anna", first.id, for_good=True)
-            assert await acquiring.trash.empty() == 1
-            assert facts.audio_key not in await acquiring.keys()
+            await library.user_tracks.remove("anna", first.id, for_good=True)
+            assert await library.trash.empty() == 1
+            assert facts.audio_key not in await library.keys()
             return await super().add_upload(user_id, song, facts)
 
     async with Database(settings.database_url) as database:
-        slow = Acquirer(settings, acquiring.objects, SlowRepository(database))
-        await acquiring.upload("ben", song, slow)
+        slow = Acquirer(settings, library.objects, SlowRepository(database))
+        await library.upload("ben", song, slow)
         await slow.close()
-    assert await acquiring.keys() == kept
+    assert await library.keys() == kept
 
 
-async def test_the_same_sound_in_another_file_leaves_no_second_one(
-    acquiring: Acquiring, song: Path, other: Path
-) -> None:
-    track = await acquiring.upload("anna", song)
-    before = await acquiring.keys()
-    assert (await acquiring.upload("anna", other)).id == track.id
-    assert await acquiring.keys() == before
+async def test_the_same_sound_in_another_file_is_stored_once(library: RunningLibrary, song: Path, other: Path) -> None:
+    track = await library.upload("anna", song)
+    before = await library.keys()
+    assert (await library.upload("anna", other)).id == track.id
+    assert await library.keys() == before
 
 
 def stems(place: str) -> list[dict[str, Any]]:
@@ -78,49 +76,49 @@ def stems(place: str) -> list[dict[str, Any]]:
     ]
 
 
-async def keep_stems(acquiring: Acquiring, track: Track, place: str) -> None:
+async def keep_stems(library: RunningLibrary, track: Track, place: str) -> None:
     made = stems(place)
     for stem in made:
-        await acquiring.objects.put(stem["audio_key"], b"sound")
-        await acquiring.objects.put(stem["peaks_key"], b"peaks")
-    await acquiring.remover.remove(await acquiring.library.set_stems(track.id, "spleeter_2stems", made, {}))
+        await library.objects.put(stem["audio_key"], b"sound")
+        await library.objects.put(stem["peaks_key"], b"peaks")
+    await library.remover.remove(await library.tracks.set_stems(track.id, "spleeter_2stems", made, {}))
 
 
-async def test_replaced_stems_go_when_the_last_track_has_replaced_them(acquiring: Acquiring, song: Path) -> None:
-    mine, his = [await acquiring.upload(user, song) for user in ("anna", "ben")]
+async def test_replaced_stems_are_removed_with_their_last_track(library: RunningLibrary, song: Path) -> None:
+    mine, his = [await library.upload(user, song) for user in ("anna", "ben")]
     for track in (mine, his):
-        await keep_stems(acquiring, track, "job-1/a")
+        await keep_stems(library, track, "job-1/a")
     old = stems("job-1/a")
-    await acquiring.objects.put(derived_key(old[0]["audio_key"], audio.FORMATS[0]), b"other")
-    everything = set(await acquiring.keys())
-    await keep_stems(acquiring, mine, "job-2/b")
-    assert everything < set(await acquiring.keys()), "the other track still needs them"
-    await keep_stems(acquiring, his, "job-2/b")
-    await keep_stems(acquiring, his, "job-2/b")
+    await library.objects.put(derived_key(old[0]["audio_key"], audio.FORMATS[0]), b"other")
+    everything = set(await library.keys())
+    await keep_stems(library, mine, "job-2/b")
+    assert everything < set(await library.keys()), "the other track still needs them"
+    await keep_stems(library, his, "job-2/b")
+    await keep_stems(library, his, "job-2/b")
     new = {key for stem in stems("job-2/b") for key in (stem["audio_key"], stem["peaks_key"])}
-    assert set(await acquiring.keys()) == {mine.audio_key, mine.peaks_key} | new
+    assert set(await library.keys()) == {mine.audio_key, mine.peaks_key} | new
 
 
-async def test_the_picture_in_a_file_is_kept_with_its_track_and_no_longer(acquiring: Acquiring, tmp_path: Path) -> None:
+async def test_the_picture_in_a_file_is_kept_as_long_as_its_track(library: RunningLibrary, tmp_path: Path) -> None:
     path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)))
-    track = await acquiring.upload("anna", path)
+    track = await library.upload("anna", path)
     assert track.cover_key.endswith(".png")
-    assert await acquiring.objects.get(track.cover_key) == PNG
-    assert track.cover_key in await acquiring.keys()
-    assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
-    same = await acquiring.upload("ben", path)
+    assert await library.objects.get(track.cover_key) == PNG
+    assert track.cover_key in await library.keys()
+    assert not [key for key in await library.keys() if key.startswith("uploads/")]
+    same = await library.upload("ben", path)
     assert same.cover_key == track.cover_key
-    await acquiring.user_tracks.remove("anna", track.id, for_good=True)
-    assert await acquiring.trash.empty() == 1
-    assert track.cover_key in await acquiring.keys()
-    await acquiring.user_tracks.remove("ben", same.id, for_good=True)
-    assert await acquiring.trash.empty() == 1
-    assert not await acquiring.keys()
+    await library.user_tracks.remove("anna", track.id, for_good=True)
+    assert await library.trash.empty() == 1
+    assert track.cover_key in await library.keys()
+    await library.user_tracks.remove("ben", same.id, for_good=True)
+    assert await library.trash.empty() == 1
+    assert not await library.keys()
 
 
-async def test_a_picture_that_no_browser_shows_is_left_out(acquiring: Acquiring, tmp_path: Path) -> None:
+async def test_a_picture_that_no_browser_shows_is_left_out(library: RunningLibrary, tmp_path: Path) -> None:
     path = with_picture(with_soundfile(tmp_path / "song.flac", music(2)), b"<svg onload='alert(1)'/>")
-    assert (await acquiring.upload("anna", path)).cover_key == ""
+    assert (await library.upload("anna", path)).cover_key == ""
 
 
 def with_picture(path: Path, data: bytes = PNG) -> Path:

@@ -1,4 +1,4 @@
-"""Quotas hold however many uploads, links and stems come at once, and from however many processes."""
+"""Quotas are not exceeded by concurrent uploads, links and stems, also from several processes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ SIZE, PEAKS = 1000, 20
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
-    """One database as two processes have it."""
+    """One database, opened by two processes."""
     url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
     async with Database(url) as first, Database(url) as second:
@@ -52,7 +52,7 @@ async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
 
 
 async def outcomes(calls: list[asyncio.Task[None]]) -> tuple[int, int]:
-    """How many calls succeeded, and how many were refused for the quota."""
+    """The number of calls that succeeded, and of those that the quota refused."""
     ended = await asyncio.gather(*calls, return_exceptions=True)
     refused = [error for error in ended if isinstance(error, LimitExceededError) and error.reason == "QUOTA_EXCEEDED"]
     assert all(error is None or error in refused for error in ended), ended
@@ -60,7 +60,7 @@ async def outcomes(calls: list[asyncio.Task[None]]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("room", "count"), [(2, 8), (5, 13)])
-async def test_of_many_uploads_at_once_exactly_those_succeed_for_which_there_is_room(
+async def test_concurrent_uploads_succeed_as_far_as_there_is_room(
     databases: list[Database], objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, room: int, count: int
 ) -> None:
     monkeypatch.setattr(reservations, "STEP_BYTES", SIZE // 5)
@@ -70,21 +70,21 @@ async def test_of_many_uploads_at_once_exactly_those_succeed_for_which_there_is_
         usage, library = usages[number % 2], TrackRepository(databases[number % 2])
         async with usage.held("ann") as held:
             size = sum([len(chunk) async for chunk in held.growing(chunks(10, SIZE // 10))])
-            await held.settle(size)
+            await held.set_size(size)
             await asyncio.sleep(0.01)
-            await held.settle(size + PEAKS)
+            await held.set_size(size + PEAKS)
             song = SongFacts(f"{number}", "")
             await library.add_upload("ann", song, facts(f"{number}", size + PEAKS), reservation_id=held.id)
 
     assert await outcomes([asyncio.create_task(upload(number)) for number in range(count)]) == (room, count - room)
     use = await usages[0].of("ann")
     assert (use.used_bytes, use.track_count) == (room * (SIZE + PEAKS), room)
-    # Those that were refused hold no room.
+    # Refused uploads hold no room.
     await usages[1].expect_room("ann", SIZE // 2)
     await usages[1].expect_room("ben", room * SIZE)
 
 
-async def test_of_many_announced_uploads_exactly_those_are_taken_for_which_there_is_room(
+async def test_concurrent_announced_uploads_are_accepted_as_far_as_there_is_room(
     databases: list[Database], objects: ObjectStore
 ) -> None:
     kept = [Uploads(database, objects, DAY, Reservations(database, 3 * SIZE)) for database in databases]
@@ -98,7 +98,7 @@ async def test_of_many_announced_uploads_exactly_those_are_taken_for_which_there
     await kept[0].create("ben", "a.wav", 3 * SIZE, None, "")
 
 
-async def test_an_upload_that_ends_gives_its_room_back(databases: list[Database], objects: ObjectStore) -> None:
+async def test_a_deleted_upload_releases_its_room(databases: list[Database], objects: ObjectStore) -> None:
     kept = Uploads(databases[0], objects, DAY, Reservations(databases[0], SIZE))
     upload = await kept.create("ann", "a.wav", SIZE, None, "")
     await kept.delete("ann", upload.id)
@@ -115,14 +115,14 @@ async def test_a_finished_upload_counts_once(databases: list[Database], objects:
         await usage.expect_room("ann", SIZE + 1)
 
 
-async def test_a_reservation_whose_process_died_expires_and_one_that_is_held_does_not(
+async def test_only_reservations_of_dead_processes_expire(
     databases: list[Database], objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reservations, "LIFETIME", timedelta(seconds=0.5))
     monkeypatch.setattr(reservations, "RENEWAL_SECONDS", 0.1)
     usage = Usage(databases[0], objects, SIZE)
     async with usage.held("ann") as held:
-        await held.settle(SIZE)
+        await held.set_size(SIZE)
         await usage.reservations.reserve("ben", "left-behind", SIZE)
         forgetting = asyncio.create_task(usage.reservations.run())
         async with asyncio.timeout(30):
@@ -138,11 +138,11 @@ async def test_a_reservation_whose_process_died_expires_and_one_that_is_held_doe
     await usage.expect_room("ann", SIZE)
 
 
-async def test_no_reservation_expires_because_a_clock_jumps(databases: list[Database], objects: ObjectStore) -> None:
+async def test_reservations_do_not_expire_when_the_clock_jumps(databases: list[Database], objects: ObjectStore) -> None:
     usage = Usage(databases[0], objects, SIZE)
     async with usage.held("ann") as held:
-        await held.settle(SIZE)
-        async with databases[0].write() as session:  # as made before the clock went forward
+        await held.set_size(SIZE)
+        async with databases[0].write() as session:  # as if made before the clock jumped forward
             long_ago = datetime.now(UTC) - DAY
             await session.execute(update(Reservation).values(create_time=long_ago, expire_time=long_ago))
         await usage.reservations.forget_abandoned()
@@ -160,14 +160,14 @@ async def test_a_link_that_others_have_needs_room_too(databases: list[Database],
 
     async def add(number: int) -> None:
         async with usages[number % 2].held("ann") as room:
-            await room.settle(await usages[number % 2].of_link("ann", urls[number]))
+            await room.set_size(await usages[number % 2].of_link("ann", urls[number]))
             await TrackRepository(databases[number % 2]).add_link("ann", urls[number], reservation_id=room.id)
 
     assert await outcomes([asyncio.create_task(add(number)) for number in range(6)]) == (2, 4)
     assert (await usages[0].of("ann")).used_bytes == 2 * SIZE
 
 
-async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStore) -> None:
+async def test_the_cache_of_other_formats_has_a_limited_size(objects: ObjectStore) -> None:
     conversions = Conversions(objects, 30)
 
     async def make(name: str, size: int = 10) -> None:
@@ -182,10 +182,10 @@ async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStor
         await make(name)
     assert await left() == "bcd"
     await make("e", 100)
-    assert await left() == "e", "one that is larger than the cache is there for whoever asked for it"
+    assert await left() == "e", "a copy that is larger than the cache stays until the next one is made"
     await make("f")
     assert await left() == "f"
-    # Another process makes some too: the maintenance sees them.
+    # Copies of another process are found by maintenance.
     for name in "ghij":
         await objects.put(f"derived/originals/{name}.mp3", bytes(10))
         await asyncio.sleep(0.02)
@@ -195,20 +195,20 @@ async def test_copies_in_other_formats_are_a_cache_of_a_size(objects: ObjectStor
     assert await objects.exists("originals/a")
 
 
-async def test_a_settled_reservation_does_not_yield_to_one_that_grows(
+async def test_a_final_reservation_has_priority_over_a_growing_one(
     databases: list[Database], objects: ObjectStore
 ) -> None:
     usage = Usage(databases[0], objects, 2 * SIZE)
     async with usage.held("ann") as older, usage.held("ann") as younger:
         arriving = older.growing(chunks(1, SIZE // 2))
         assert await anext(arriving)
-        await younger.settle(SIZE + SIZE // 2)
-        await younger.settle(SIZE + SIZE // 2 + PEAKS)
+        await younger.set_size(SIZE + SIZE // 2)
+        await younger.set_size(SIZE + SIZE // 2 + PEAKS)
         with pytest.raises(LimitExceededError):
-            await older.settle(SIZE)
+            await older.set_size(SIZE)
 
 
-async def test_of_many_separations_at_once_those_keep_their_stems_for_which_there_is_room(
+async def test_concurrent_separations_keep_stems_as_far_as_there_is_room(
     databases: list[Database], objects: ObjectStore
 ) -> None:
     usages = [Usage(database, objects, 5 + 2 * (SIZE + PEAKS) + PEAKS) for database in databases]
@@ -233,7 +233,7 @@ async def test_of_many_separations_at_once_those_keep_their_stems_for_which_ther
 
     assert await outcomes([asyncio.create_task(keep(number)) for number in range(5)]) == (2, 3)
     assert (await usages[0].of("ann")).used_bytes == 5 + 2 * (SIZE + PEAKS)
-    # The same stems once more take nothing.
+    # The same stems again take no more room.
     data = [await TrackRepository(databases[0]).track(track.id) for track in tracks]
     kept = next(number for number, found in enumerate(data) if found is not None and found.stems)
     await keep(kept)

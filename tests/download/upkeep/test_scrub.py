@@ -1,4 +1,4 @@
-"""Originals that change on the disk are found, told, kept, not given out, and repaired by the same file."""
+"""Originals that change on the disk are found, reported, kept, not served, and repaired by the same file."""
 
 import shutil
 from datetime import timedelta
@@ -15,7 +15,7 @@ from services.download.tracks.messages import track_message
 from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.pipeline.test_retry import Rpcs, rpcs, services
 from tests.download.site import Site
 from tests.download.upkeep.test_upkeep import sweeper
@@ -33,8 +33,8 @@ def other(tmp_path: Path) -> Path:
     return with_soundfile(tmp_path / "other.wav", music(2, seed=5))
 
 
-def scrubber(acquiring: Acquiring, database: Database, again: timedelta = timedelta(0)) -> Scrubber:
-    return Scrubber(acquiring.objects, database, bytes_per_second=0, again_after=again)
+def scrubber(library: RunningLibrary, database: Database, again: timedelta = timedelta(0)) -> Scrubber:
+    return Scrubber(library.objects, database, bytes_per_second=0, again_after=again)
 
 
 def path_of(settings: DownloadSettings, track: Track) -> Path:
@@ -46,88 +46,88 @@ def content_of(path: Path) -> bytes:
 
 
 def damage(path: Path) -> bytes:
-    """Turns one bit of a file; what the file has then."""
+    """Flips one bit of a file, and returns its new content."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     return bytes(content)
 
 
-async def fault_of(acquiring: Acquiring, track: Track) -> str:
-    data = await acquiring.library.track(track.id, "anna")
+async def fault_of(library: RunningLibrary, track: Track) -> str:
+    data = await library.tracks.track(track.id, "anna")
     assert data is not None
     return track_message(data).fault.reason
 
 
-async def test_a_damaged_original_is_told_and_repaired_by_the_same_file(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path, other: Path
+async def test_a_damaged_original_is_reported_and_repaired_by_the_same_file(
+    library: RunningLibrary, settings: DownloadSettings, song: Path, other: Path
 ) -> None:
-    track, sound = await acquiring.upload("anna", song), await acquiring.upload("anna", other)
+    track, sound = await library.upload("anna", song), await library.upload("anna", other)
     damaged = damage(path_of(settings, track))
     async with Database(settings.database_url) as database:
-        scrub = scrubber(acquiring, database, timedelta(days=1))
+        scrub = scrubber(library, database, timedelta(days=1))
         with structlog.testing.capture_logs() as lines:
             assert await scrub.check_next()
             assert await scrub.check_next()
             assert not await scrub.check_next(), "all have been compared"
         told = [line for line in lines if line["log_level"] == "error"]
         assert [(line["key"], line["tracks"]) for line in told] == [(track.audio_key, [track.id])]
-        assert (await fault_of(acquiring, track), await fault_of(acquiring, sound)) == ("OBJECT_DAMAGED", "")
-        report = await sweeper(acquiring, database).sweep()
+        assert (await fault_of(library, track), await fault_of(library, sound)) == ("OBJECT_DAMAGED", "")
+        report = await sweeper(library, database).sweep()
         assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
-        assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
-        data = await acquiring.library.track(track.id, "anna")
+        assert content_of(path_of(settings, track)) == damaged, "it is kept unchanged"
+        data = await library.tracks.track(track.id, "anna")
         assert data is not None
         with pytest.raises(PreconditionError) as refused:
             expect_undamaged(data, track.audio_key)
         assert refused.value.reason == "ORIGINAL_DAMAGED"
-        assert (await acquiring.upload("anna", song)).id == track.id
+        assert (await library.upload("anna", song)).id == track.id
         assert content_of(path_of(settings, track)) == content_of(song)
-        assert await fault_of(acquiring, track) == ""
-        assert (await sweeper(acquiring, database).sweep()).damaged_count == 0
+        assert await fault_of(library, track) == ""
+        assert (await sweeper(library, database).sweep()).damaged_count == 0
 
 
-async def test_a_damage_that_nobody_has_found_yet_is_repaired_as_well(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path
+async def test_undetected_damage_is_repaired_too(
+    library: RunningLibrary, settings: DownloadSettings, song: Path
 ) -> None:
-    track = await acquiring.upload("anna", song)
+    track = await library.upload("anna", song)
     damage(path_of(settings, track))
-    await acquiring.upload("ben", song)
+    await library.upload("ben", song)
     assert content_of(path_of(settings, track)) == content_of(song)
 
 
-async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path
+async def test_a_restored_original_is_no_longer_damaged(
+    library: RunningLibrary, settings: DownloadSettings, song: Path
 ) -> None:
-    track = await acquiring.upload("anna", song)
+    track = await library.upload("anna", song)
     damage(path_of(settings, track))
     async with Database(settings.database_url) as database:
-        scrub = scrubber(acquiring, database)
+        scrub = scrubber(library, database)
         await scrub.check_next()
-        assert await fault_of(acquiring, track) == "OBJECT_DAMAGED"
+        assert await fault_of(library, track) == "OBJECT_DAMAGED"
         path_of(settings, track).write_bytes(content_of(song))
         await scrub.check_next()
-        assert await fault_of(acquiring, track) == ""
+        assert await fault_of(library, track) == ""
 
 
-async def test_nothing_is_compared_while_the_store_is_away(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path, tmp_path: Path
+async def test_nothing_is_compared_while_the_store_is_unavailable(
+    library: RunningLibrary, settings: DownloadSettings, song: Path, tmp_path: Path
 ) -> None:
-    track = await acquiring.upload("anna", song)
+    track = await library.upload("anna", song)
     root = settings.data_dir / "objects"
     root.rename(tmp_path / "away")
     async with Database(settings.database_url) as database:
-        scrub = scrubber(acquiring, database)
+        scrub = scrubber(library, database)
         with pytest.raises(UnavailableError):
             await scrub.check_next()
         (tmp_path / "away").rename(root)
         assert await scrub.check_next()
-    assert await fault_of(acquiring, track) == ""
+    assert await fault_of(library, track) == ""
 
 
 @pytest.mark.parametrize(("way", "changed"), [("process", False), ("create", True)])
 async def test_a_damaged_original_of_a_link_is_fetched_again(
-    acquiring: Acquiring,
+    library: RunningLibrary,
     settings: DownloadSettings,
     site: Site,
     rpcs: Rpcs,
@@ -137,18 +137,18 @@ async def test_a_damaged_original_of_a_link_is_fetched_again(
     changed: bool,
 ) -> None:
     url = site.put(song)
-    track_id, job_id = await acquiring.add_link("anna", url)
-    assert (await acquiring.end_of(job_id)).state == "succeeded"
-    data = await acquiring.library.track(track_id)
+    track_id, job_id = await library.add_link("anna", url)
+    assert (await library.end_of(job_id)).state == "succeeded"
+    data = await library.tracks.track(track_id)
     assert data is not None
     damage(path_of(settings, data.track))
     async with Database(settings.database_url) as database:
-        await scrubber(acquiring, database).check_next()
-    assert await fault_of(acquiring, data.track) == "OBJECT_DAMAGED"
+        await scrubber(library, database).check_next()
+    assert await fault_of(library, data.track) == "OBJECT_DAMAGED"
     if changed:
         shutil.copy(other, song)
     await (rpcs.process(track_id) if way == "process" else rpcs.create(url))
-    assert await fault_of(acquiring, data.track) == ""
-    data = await acquiring.library.track(track_id)
+    assert await fault_of(library, data.track) == ""
+    data = await library.tracks.track(track_id)
     assert data is not None
     assert content_of(path_of(settings, data.track)) == content_of(song)

@@ -1,4 +1,4 @@
-"""The library keeps its files when the store is away, or is another library's, and when it comes back."""
+"""The library loses no data while its store is unavailable or replaced by that of another library."""
 
 import shutil
 import uuid
@@ -20,127 +20,130 @@ from services.download.upkeep.store_identity import GuardedStore
 from services.download.uploads.uploads import Uploads
 from tests.common.audio_files import music, with_soundfile
 from tests.common.s3_server import S3Server
-from tests.download.conftest import Acquiring
-from tests.download.upkeep.shop import DAY, Shop, write
+from tests.download.conftest import RunningLibrary
+from tests.download.upkeep.disk_library import DAY, DiskLibrary, write
 
 SIZES = pytest.mark.parametrize("count", [1, 3, 12, 1000])
 
 
 @SIZES
-async def test_a_volume_that_is_not_mounted_costs_nothing(shop: Shop, count: int, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(count)
-    there, elsewhere = shop.files(), tmp_path / "elsewhere"
-    shop.root.rename(elsewhere)
-    assert await shop.refusal() == "STORE_AWAY"
-    shop.root.mkdir()  # the mount point
+async def test_an_unmounted_volume_loses_no_data(disk_library: DiskLibrary, count: int, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(count)
+    there, elsewhere = disk_library.files(), tmp_path / "elsewhere"
+    disk_library.root.rename(elsewhere)
+    assert await disk_library.refusal() == "STORE_AWAY"
+    disk_library.root.mkdir()  # the mount point
     for _start in range(2):
-        assert await shop.refusal() == "STORE_AWAY"
+        assert await disk_library.refusal() == "STORE_AWAY"
     with pytest.raises(UnavailableError):
-        await shop.store.put("originals/new", b"a song that would lie in the mount point")
-    assert "STORE_AWAY" in await shop.store.problem()
-    assert shop.files() == set()
-    assert await shop.records() == (count, count)
-    shop.root.rmdir()
-    elsewhere.rename(shop.root)
-    assert await shop.store.problem() == ""
-    report = await shop.sweep()
+        await disk_library.store.put("originals/new", b"a song for the mount point")
+    assert "STORE_AWAY" in await disk_library.store.problem()
+    assert disk_library.files() == set()
+    assert await disk_library.records() == (count, count)
+    disk_library.root.rmdir()
+    elsewhere.rename(disk_library.root)
+    assert await disk_library.store.problem() == ""
+    report = await disk_library.sweep()
     assert (report.object_count, report.missing_count, report.record_count) == (0, 0, 0)
-    assert (shop.files(), await shop.records()) == (there, (count, count))
+    assert (disk_library.files(), await disk_library.records()) == (there, (count, count))
 
 
 @SIZES
-async def test_a_store_of_another_library_is_left_alone(shop: Shop, count: int, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(count)
+async def test_a_store_of_another_library_is_not_changed(disk_library: DiskLibrary, count: int, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(count)
     own = tmp_path / "own"
-    shop.root.rename(own)
-    write(shop.root / MARKER, uuid.uuid4().hex.encode())
-    write(shop.root / "originals" / ("0" * 64), b"theirs")
-    theirs = shop.files()
-    assert await shop.refusal() == "STORE_WRONG"
-    for change in (shop.store.delete(f"originals/{'0' * 64}"), shop.store.put("originals/x", b"ours")):
+    disk_library.root.rename(own)
+    write(disk_library.root / MARKER, uuid.uuid4().hex.encode())
+    write(disk_library.root / "originals" / ("0" * 64), b"theirs")
+    theirs = disk_library.files()
+    assert await disk_library.refusal() == "STORE_WRONG"
+    for change in (disk_library.store.delete(f"originals/{'0' * 64}"), disk_library.store.put("originals/x", b"ours")):
         with pytest.raises(UnavailableError):
             await change
-    assert (shop.files(), await shop.records()) == (theirs, (count, count))
-    shutil.rmtree(shop.root)
-    own.rename(shop.root)
-    assert (await shop.sweep()).object_count == 0
+    assert (disk_library.files(), await disk_library.records()) == (theirs, (count, count))
+    shutil.rmtree(disk_library.root)
+    own.rename(disk_library.root)
+    assert (await disk_library.sweep()).object_count == 0
 
 
-async def test_a_fresh_library_marks_its_store_and_takes_no_other(shop: Shop, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    marker = (shop.root / MARKER).read_text()
-    async with shop.database.read() as session:
+async def test_a_new_library_marks_its_store_and_accepts_no_other(disk_library: DiskLibrary, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    marker = (disk_library.root / MARKER).read_text()
+    async with disk_library.database.read() as session:
         row = await session.get(StoreIdentity, 1)
         assert row is not None
         assert (row.store_id, row.confirmed) == (marker, True)
     url = f"sqlite:///{tmp_path}/second.sqlite"
     await migrate(url, "services.download")
     async with Database(url) as database:
-        second = GuardedStore(ObjectStore.from_url(str(shop.root)), database)
+        second = GuardedStore(ObjectStore.from_url(str(disk_library.root)), database)
         assert "STORE_WRONG" in await second.problem()
-        (shop.root / MARKER).unlink()
-        await shop.add(1)
+        (disk_library.root / MARKER).unlink()
+        await disk_library.add(1)
         assert "STORE_NOT_EMPTY" in await second.problem(), "a lost database does not make a store fresh"
-        assert not (shop.root / MARKER).exists()
-        await second.check.settle(adopt=True)
+        assert not (disk_library.root / MARKER).exists()
+        await second.check.identify(adopt=True)
         assert await second.problem() == ""
 
 
 @pytest.mark.parametrize(("count", "lost", "is_taken"), [(1, 0, True), (1, 1, False), (3, 1, True), (12, 6, False)])
-async def test_a_library_from_before_takes_a_store_that_holds_its_objects(
-    shop: Shop, count: int, lost: int, is_taken: bool, tmp_path: Path
+async def test_an_unmarked_library_adopts_a_store_with_its_objects(
+    disk_library: DiskLibrary, count: int, lost: int, is_taken: bool, tmp_path: Path
 ) -> None:
-    keys = await shop.add(count)
-    shutil.copytree(shop.root, tmp_path / "whole")
-    for path in (*(shop.root / key for key in keys[:lost]), *sorted(shop.root.rglob("vocals.flac"))[:lost]):
+    keys = await disk_library.add(count)
+    shutil.copytree(disk_library.root, tmp_path / "whole")
+    for path in (
+        *(disk_library.root / key for key in keys[:lost]),
+        *sorted(disk_library.root.rglob("vocals.flac"))[:lost],
+    ):
         path.unlink()
-    there = shop.files()
-    problem = await shop.store.problem()
+    there = disk_library.files()
+    problem = await disk_library.store.problem()
     assert (problem == "") == is_taken
-    assert shop.files() - there == ({MARKER} if is_taken else set())
+    assert disk_library.files() - there == ({MARKER} if is_taken else set())
     if not is_taken:
-        assert await shop.refusal() == "STORE_AWAY"
-        shutil.copytree(tmp_path / "whole", shop.root, dirs_exist_ok=True)
-        assert await shop.store.problem() == "", "it recovers by itself"
+        assert await disk_library.refusal() == "STORE_AWAY"
+        shutil.copytree(tmp_path / "whole", disk_library.root, dirs_exist_ok=True)
+        assert await disk_library.store.problem() == "", "it recovers by itself"
 
 
-async def test_a_library_whose_database_was_replaced_by_one_from_before_finds_its_store(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(3)
-    async with shop.database.write() as session:
+async def test_a_library_with_an_older_database_finds_its_store(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(3)
+    async with disk_library.database.write() as session:
         await session.delete(await session.get(StoreIdentity, 1))
-    again = GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database)
-    marker = (shop.root / MARKER).read_text()
+    again = GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database)
+    marker = (disk_library.root / MARKER).read_text()
     assert await again.problem() == ""
-    assert (shop.root / MARKER).read_text() == marker
+    assert (disk_library.root / MARKER).read_text() == marker
 
 
-async def test_a_process_that_ends_while_it_marks_the_store_is_gone_on_from(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    marker = (shop.root / MARKER).read_text()
+async def test_an_interrupted_marking_of_the_store_is_completed(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    marker = (disk_library.root / MARKER).read_text()
     for is_written in (True, False):
-        async with shop.database.write() as session:
+        async with disk_library.database.write() as session:
             await session.execute(update(StoreIdentity).values(confirmed=False))
         if not is_written:
-            (shop.root / MARKER).unlink()
-        again = GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database)
+            (disk_library.root / MARKER).unlink()
+        again = GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database)
         assert await again.problem() == ""
-        assert (shop.root / MARKER).read_text() == marker
+        assert (disk_library.root / MARKER).read_text() == marker
 
 
-async def test_a_store_without_anything_is_not_taken_even_if_told_so(shop: Shop, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(2)
-    shop.root.rename(tmp_path / "away")
-    shop.root.mkdir()
+async def test_an_empty_store_is_never_adopted(disk_library: DiskLibrary, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(2)
+    disk_library.root.rename(tmp_path / "away")
+    disk_library.root.mkdir()
     with pytest.raises(UnavailableError):
-        await shop.store.check.settle(adopt=True)
-    assert shop.files() == set()
+        await disk_library.store.check.identify(adopt=True)
+    assert disk_library.files() == set()
 
 
-async def test_a_wrong_or_emptied_bucket_is_left_alone(tmp_path: Path) -> None:
+async def test_a_wrong_or_emptied_bucket_is_not_changed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
     server = S3Server()
@@ -153,68 +156,68 @@ async def test_a_wrong_or_emptied_bucket_is_left_alone(tmp_path: Path) -> None:
         return ObjectStore.from_url("s3://songs/here", endpoint=endpoint, access_key_id="a", secret_access_key="b")
 
     async with Database(url) as database:
-        shop = Shop(database, GuardedStore(bucket(), database), tmp_path / "unused")
-        await shop.store.expect_right_store()
-        await shop.add(3)
+        disk_library = DiskLibrary(database, GuardedStore(bucket(), database), tmp_path / "unused")
+        await disk_library.store.expect_right_store()
+        await disk_library.add(3)
         own = dict(server.objects)
-        for path in shop.root.rglob("*"):
+        for path in disk_library.root.rglob("*"):
             if path.is_file():
-                own[f"here/{path.relative_to(shop.root)}"] = path.read_bytes()
+                own[f"here/{path.relative_to(disk_library.root)}"] = path.read_bytes()
         server.objects.clear()
         server.objects.update(own)
-        assert (await shop.sweep()).missing_count == 0
+        assert (await disk_library.sweep()).missing_count == 0
         for others, reason in (
             ({}, "STORE_AWAY"),
             ({f"here/{MARKER}": b"2" * 32, "here/stems/x/y/z": b"t"}, "STORE_WRONG"),
         ):
             server.objects.clear()
             server.objects.update(others)
-            shop.store = GuardedStore(bucket(), database)
-            assert await shop.refusal() == reason
+            disk_library.store = GuardedStore(bucket(), database)
+            assert await disk_library.refusal() == reason
             with pytest.raises(UnavailableError):
-                await shop.store.put("originals/new", b"ours")
+                await disk_library.store.put("originals/new", b"ours")
             assert server.objects == others
-            assert await shop.records() == (3, 3)
+            assert await disk_library.records() == (3, 3)
         half = {key: content for key, content in own.items() if "originals" not in key}
         server.objects.clear()
         server.objects.update(half)
-        shop.store = GuardedStore(bucket(), database)
-        report = await shop.sweep()
+        disk_library.store = GuardedStore(bucket(), database)
+        report = await disk_library.sweep()
         assert (bool(report.held_back), report.missing_count) == (True, 3)
         assert server.objects == half
         server.objects.update(own)
-        assert (await shop.sweep()).missing_count == 0
+        assert (await disk_library.sweep()).missing_count == 0
         assert server.objects == own
     await runner.cleanup()
 
 
-async def test_what_a_user_removes_for_good_stays_while_the_store_is_away(
-    acquiring: Acquiring, tmp_path: Path, song: Path
+async def test_removed_tracks_stay_while_the_store_is_unavailable(
+    library: RunningLibrary, tmp_path: Path, song: Path
 ) -> None:
-    track = await acquiring.upload("anna", song)
-    kept = await acquiring.keys()
-    root = acquiring.objects._root
+    track = await library.upload("anna", song)
+    kept = await library.keys()
+    root = library.objects._root
     assert root is not None
-    await acquiring.user_tracks.remove("anna", track.id, for_good=True)
+    await library.user_tracks.remove("anna", track.id, for_good=True)
     root.rename(tmp_path / "away")
     root.mkdir()
     with pytest.raises(UnavailableError) as refused:
-        await acquiring.trash.empty()
+        await library.trash.empty()
     assert refused.value.reason == "STORE_AWAY"
-    assert await acquiring.library.track(track.id) is not None
+    assert await library.tracks.track(track.id) is not None
     with pytest.raises(UnavailableError):
-        await acquiring.upload("anna", song)
+        await library.upload("anna", song)
     assert list(root.iterdir()) == [], "nothing is written into the mount point"
     root.rmdir()
     (tmp_path / "away").rename(root)
-    assert await acquiring.keys() == kept
-    assert await acquiring.trash.empty() == 1
-    assert await acquiring.keys() == []
+    assert await library.keys() == kept
+    assert await library.trash.empty() == 1
+    assert await library.keys() == []
 
 
-async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    uploads = Uploads(shop.database, shop.store, DAY, Reservations(shop.database, 0))
+async def test_an_upload_waits_for_an_unavailable_store(disk_library: DiskLibrary, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    uploads = Uploads(disk_library.database, disk_library.store, DAY, Reservations(disk_library.database, 0))
     upload = await uploads.create("anna", "song.wav", 9, None, "")
     finished: list[bytes] = []
 
@@ -226,8 +229,8 @@ async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Pa
     assert upload.offset_bytes == 5
 
     def go_away() -> None:
-        shop.root.rename(tmp_path / "away")
-        shop.root.mkdir()
+        disk_library.root.rename(tmp_path / "away")
+        disk_library.root.mkdir()
 
     async def while_it_goes() -> AsyncIterator[bytes]:
         go_away()
@@ -239,26 +242,26 @@ async def test_an_upload_waits_for_a_store_that_is_away(shop: Shop, tmp_path: Pa
         await uploads.append("anna", upload.id, 5, chunks(b"6789"), finish)
     with pytest.raises(UnavailableError):
         await uploads.forget_expired()
-    shop.root.rmdir()
-    (tmp_path / "away").rename(shop.root)
+    disk_library.root.rmdir()
+    (tmp_path / "away").rename(disk_library.root)
     upload = await uploads.append("anna", upload.id, 5, chunks(b"6789"), finish)
     assert (finished, upload.track_id) == ([b"123456789"], "track")
 
 
-async def test_readiness_says_why(shop: Shop) -> None:
+async def test_readiness_names_the_problem_of_the_store(disk_library: DiskLibrary) -> None:
     health = await HealthServer.start("127.0.0.1:0")
-    health.ready, health.problem = True, shop.store.problem
+    health.ready, health.problem = True, disk_library.store.problem
 
     async def ask() -> tuple[int, str]:
         async with ClientSession() as client, client.get(f"http://127.0.0.1:{health.port}/readyz") as answer:
             return answer.status, await answer.text()
 
     assert await ask() == (200, "ready\n")
-    marker = (shop.root / MARKER).read_bytes()
-    (shop.root / MARKER).unlink()
+    marker = (disk_library.root / MARKER).read_bytes()
+    (disk_library.root / MARKER).unlink()
     status, text = await ask()
     assert (status, "STORE_AWAY" in text) == (503, True)
-    write(shop.root / MARKER, marker)
+    write(disk_library.root / MARKER, marker)
     assert await ask() == (200, "ready\n")
     await health.stop()
 

@@ -1,4 +1,4 @@
-"""A sweep removes what no record needs, late, and nothing while much is missing."""
+"""A sweep removes unneeded objects after a delay, and nothing while many objects are missing."""
 
 import asyncio
 import os
@@ -13,143 +13,143 @@ from services.download.tables import Track
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
 from services.download.upkeep.usage import Usage
-from tests.download.upkeep.shop import DAY, NOW, Shop, write
+from tests.download.upkeep.disk_library import DAY, NOW, DiskLibrary, write
 from tests.download.upkeep.test_store_identity import SIZES
 
 
 @SIZES
-async def test_when_all_objects_are_missing_nothing_is_concluded(shop: Shop, count: int, tmp_path: Path) -> None:
-    await shop.store.expect_right_store()
-    keys = await shop.add(count)
+async def test_a_sweep_fails_if_all_objects_are_missing(disk_library: DiskLibrary, count: int, tmp_path: Path) -> None:
+    await disk_library.store.expect_right_store()
+    keys = await disk_library.add(count)
     for name in ("originals", "stems"):
-        (shop.root / name).rename(tmp_path / name)
-    write(shop.root / "originals" / "orphan", b"stays, too")
+        (disk_library.root / name).rename(tmp_path / name)
+    write(disk_library.root / "originals" / "orphan", b"stays, too")
     for _start in range(2):
-        assert await shop.refusal() == "STORE_SUSPECT"
-    assert await shop.records() == (count, count)
-    assert "originals/orphan" in shop.files()
-    shutil.rmtree(shop.root / "originals")
+        assert await disk_library.refusal() == "STORE_SUSPECT"
+    assert await disk_library.records() == (count, count)
+    assert "originals/orphan" in disk_library.files()
+    shutil.rmtree(disk_library.root / "originals")
     for name in ("originals", "stems"):
-        (tmp_path / name).rename(shop.root / name)
-    assert (await shop.sweep()).missing_count == 0
-    assert await shop.fault(keys[0]) == ("", None)
+        (tmp_path / name).rename(disk_library.root / name)
+    assert (await disk_library.sweep()).missing_count == 0
+    assert await disk_library.fault(keys[0]) == ("", None)
 
 
 @pytest.mark.parametrize("count", [2, 3, 12, 1000])
-async def test_while_half_is_missing_it_is_marked_and_nothing_is_removed(
-    shop: Shop, count: int, tmp_path: Path
+async def test_nothing_is_removed_while_half_of_the_objects_are_missing(
+    disk_library: DiskLibrary, count: int, tmp_path: Path
 ) -> None:
-    await shop.store.expect_right_store()
-    keys = await shop.add(count)
+    await disk_library.store.expect_right_store()
+    keys = await disk_library.add(count)
     gone = keys[: (count + 1) // 2]
-    stems = sorted((shop.root / "stems").iterdir())[: len(gone)]
-    for path in (*(shop.root / key for key in gone), *stems):
-        (tmp_path / "away" / path.relative_to(shop.root)).parent.mkdir(parents=True, exist_ok=True)
-        path.rename(tmp_path / "away" / path.relative_to(shop.root))
-    write(shop.root / "originals" / "orphan", b"stays")
-    report = await shop.sweep()
+    stems = sorted((disk_library.root / "stems").iterdir())[: len(gone)]
+    for path in (*(disk_library.root / key for key in gone), *stems):
+        (tmp_path / "away" / path.relative_to(disk_library.root)).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "away" / path.relative_to(disk_library.root))
+    write(disk_library.root / "originals" / "orphan", b"stays")
+    report = await disk_library.sweep()
     assert report.held_back
     assert (report.missing_count, report.record_count, report.object_count) == (2 * len(gone), 0, 0)
-    assert (await shop.fault(gone[0]))[0] == "OBJECT_MISSING"
-    assert await shop.fault(keys[-1]) == ("", None)
-    assert "originals/orphan" in shop.files()
-    shutil.copytree(tmp_path / "away", shop.root, dirs_exist_ok=True)
-    report = await shop.sweep()
+    assert (await disk_library.fault(gone[0]))[0] == "OBJECT_MISSING"
+    assert await disk_library.fault(keys[-1]) == ("", None)
+    assert "originals/orphan" in disk_library.files()
+    shutil.copytree(tmp_path / "away", disk_library.root, dirs_exist_ok=True)
+    report = await disk_library.sweep()
     assert (report.held_back, report.missing_count, report.objects) == ("", 0, ["originals/orphan"])
-    assert await shop.fault(gone[0]) == ("", None)
-    assert await shop.records() == (count, count)
+    assert await disk_library.fault(gone[0]) == ("", None)
+    assert await disk_library.records() == (count, count)
 
 
-async def test_a_missing_file_is_told_and_its_record_kept_for_a_while(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    lost, *others = await shop.add(3)
-    content = (shop.root / lost).read_bytes()
-    (shop.root / lost).unlink()
+async def test_a_missing_file_is_reported_and_its_record_kept_for_a_while(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    lost, *others = await disk_library.add(3)
+    content = (disk_library.root / lost).read_bytes()
+    (disk_library.root / lost).unlink()
     before = datetime.now(UTC)
-    assert (await shop.sweep(dry_run=True, missing=DAY)).missing_count == 1
-    assert await shop.fault(lost) == ("", None), "a dry run changes nothing"
-    assert (await shop.sweep(missing=DAY)).missing_count == 1
-    reason, since = await shop.fault(lost)
+    assert (await disk_library.sweep(dry_run=True, missing=DAY)).missing_count == 1
+    assert await disk_library.fault(lost) == ("", None), "a dry run changes nothing"
+    assert (await disk_library.sweep(missing=DAY)).missing_count == 1
+    reason, since = await disk_library.fault(lost)
     assert reason == "OBJECT_MISSING"
     assert since is not None
     assert since >= before.replace(microsecond=0)
-    assert (await shop.sweep(missing=DAY)).missing_count == 1
-    assert await shop.fault(lost) == (reason, since), "the time is the first one"
-    write(shop.root / lost, content)
-    assert (await shop.sweep(missing=DAY)).missing_count == 0
-    assert await shop.fault(lost) == ("", None)
-    (shop.root / lost).unlink()
-    assert (await shop.sweep(missing=DAY)).record_count == 0, "it is missed from now on, not from the first time on"
-    assert (await shop.sweep(missing=NOW)).record_count == 1
-    assert await shop.records() == (2, 3)
-    assert {f"{key}" for key in others} <= shop.files()
+    assert (await disk_library.sweep(missing=DAY)).missing_count == 1
+    assert await disk_library.fault(lost) == (reason, since), "the time is the first one"
+    write(disk_library.root / lost, content)
+    assert (await disk_library.sweep(missing=DAY)).missing_count == 0
+    assert await disk_library.fault(lost) == ("", None)
+    (disk_library.root / lost).unlink()
+    assert (await disk_library.sweep(missing=DAY)).record_count == 0, "the time counts from the second loss"
+    assert (await disk_library.sweep(missing=NOW)).record_count == 1
+    assert await disk_library.records() == (2, 3)
+    assert {f"{key}" for key in others} <= disk_library.files()
 
 
-async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    kept, lost = await shop.add(2)
-    content = (shop.root / lost).read_bytes()
-    write(shop.root / derived_key(lost, "mp3"), b"made of it")
-    async with shop.database.write() as session:
+async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    kept, lost = await disk_library.add(2)
+    content = (disk_library.root / lost).read_bytes()
+    write(disk_library.root / derived_key(lost, "mp3"), b"made of it")
+    async with disk_library.database.write() as session:
         track = await session.scalar(select(Track).where(Track.audio_key == lost))
         assert track is not None
         record = {column.name: getattr(track, column.name) for column in Track.__table__.columns}
         await session.delete(track)
-    for _sweep in range(3):  # the file is as old as a sweep asks for, and its loss is not
-        assert (await shop.sweep(unneeded=DAY)).waiting_count == 2
-        assert lost in shop.files()
-    report = await shop.sweep(unneeded=NOW)
+    for _sweep in range(3):  # the file is old enough, but has not been without a record for long enough
+        assert (await disk_library.sweep(unneeded=DAY)).waiting_count == 2
+        assert lost in disk_library.files()
+    report = await disk_library.sweep(unneeded=NOW)
     assert (report.trashed_count, lost in report.objects) == (1, True)
-    assert (shop.root / trash_key(lost)).read_bytes() == content
-    assert lost not in shop.files()
-    assert derived_key(lost, "mp3") not in shop.files()
-    async with shop.database.write() as session:  # an older copy of the database is restored
+    assert (disk_library.root / trash_key(lost)).read_bytes() == content
+    assert lost not in disk_library.files()
+    assert derived_key(lost, "mp3") not in disk_library.files()
+    async with disk_library.database.write() as session:  # an older copy of the database is restored
         session.add(Track(**record))
-    assert (await shop.sweep(dry_run=True)).restored_count == 1
-    report = await shop.sweep()
+    assert (await disk_library.sweep(dry_run=True)).restored_count == 1
+    report = await disk_library.sweep()
     assert (report.restored_count, report.missing_count) == (1, 0)
-    assert (shop.root / lost).read_bytes() == content
-    assert trash_key(lost) not in shop.files()
-    async with shop.database.write() as session:
+    assert (disk_library.root / lost).read_bytes() == content
+    assert trash_key(lost) not in disk_library.files()
+    async with disk_library.database.write() as session:
         await session.delete(await session.get(Track, record["id"]))
-    await shop.sweep(unneeded=NOW)
-    assert (await shop.sweep(trashed=DAY)).object_count == 0
-    assert (await shop.sweep(trashed=NOW)).objects == [trash_key(lost)]
-    assert {key for key in shop.files() if key.startswith(("originals", "trash"))} == {kept}
+    await disk_library.sweep(unneeded=NOW)
+    assert (await disk_library.sweep(trashed=DAY)).object_count == 0
+    assert (await disk_library.sweep(trashed=NOW)).objects == [trash_key(lost)]
+    assert {key for key in disk_library.files() if key.startswith(("originals", "trash"))} == {kept}
 
 
-async def test_an_earlier_stay_in_the_trash_does_not_count(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(1)
+async def test_time_in_the_trash_counts_from_the_last_removal(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(1)
     key = f"originals/{'1' * 64}"
-    write(shop.root / key, b"first")
-    await shop.sweep()
-    await shop.sweep()
-    write(shop.root / key, b"again")
-    await shop.sweep()
-    assert (await shop.sweep(trashed=DAY)).object_count == 0
-    assert trash_key(key) in shop.files()
+    write(disk_library.root / key, b"first")
+    await disk_library.sweep()
+    await disk_library.sweep()
+    write(disk_library.root / key, b"again")
+    await disk_library.sweep()
+    assert (await disk_library.sweep(trashed=DAY)).object_count == 0
+    assert trash_key(key) in disk_library.files()
 
 
-async def test_stems_of_a_restored_database_are_not_taken_for_old_ones(shop: Shop) -> None:
-    await shop.store.expect_right_store()
-    await shop.add(1)
-    write(shop.root / "stems/job/lease/vocals.flac", b"of a track that a restored database does not know")
-    assert (await shop.sweep(unneeded=DAY)).object_count == 0
-    assert (await shop.sweep(unneeded=NOW)).objects == ["stems/job/lease/vocals.flac"]
-    write(shop.root / "stems/imported/0.flac", b"from another installation: nobody makes it again")
-    await shop.sweep()
-    assert "trash/stems/imported/0.flac" in shop.files()
+async def test_stems_unknown_to_a_restored_database_are_kept_for_a_while(disk_library: DiskLibrary) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(1)
+    write(disk_library.root / "stems/job/lease/vocals.flac", b"of a track that a restored database does not know")
+    assert (await disk_library.sweep(unneeded=DAY)).object_count == 0
+    assert (await disk_library.sweep(unneeded=NOW)).objects == ["stems/job/lease/vocals.flac"]
+    write(disk_library.root / "stems/imported/0.flac", b"from another installation: nobody makes it again")
+    await disk_library.sweep()
+    assert "trash/stems/imported/0.flac" in disk_library.files()
 
 
 async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    disk_library: DiskLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that went forward made drafts old that somebody was at work on, and the next sweep removed them."""
-    await shop.store.expect_right_store()
-    usage = Usage(shop.database, shop.store, 0)
-    sweeper = Sweeper(shop.store, shop.database, usage, older_than=DAY, stems_older_than=DAY)
-    draft = shop.root / "uploads" / "draft"
+    """After a clock had jumped forward, drafts of running work counted as old, and the next sweep removed them."""
+    await disk_library.store.expect_right_store()
+    usage = Usage(disk_library.database, disk_library.store, 0)
+    sweeper = Sweeper(disk_library.store, disk_library.database, usage, older_than=DAY, stems_older_than=DAY)
+    draft = disk_library.root / "uploads" / "draft"
     write(draft, b"la")
     two_days_ago = (datetime.now(UTC) - 2 * DAY).timestamp()
     os.utime(draft, (two_days_ago, two_days_ago))
@@ -164,14 +164,14 @@ async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
     assert (await sweeper.sweep()).objects == ["uploads/draft"]
 
 
-async def test_what_a_killed_process_left_of_a_write_is_removed(shop: Shop) -> None:
-    """It is no object, so no listing showed it, and it stayed for ever."""
-    await shop.store.expect_right_store()
+async def test_partial_writes_of_a_killed_process_are_removed(disk_library: DiskLibrary) -> None:
+    """Listings do not show partial writes, so they once stayed for ever."""
+    await disk_library.store.expect_right_store()
     left = {"uploads/draft#1", "stems/job/lease/live/vocals/00000.flac#12"}
     for key in left:
-        write(shop.root / key, b"half of it")
-    assert set((await shop.sweep(dry_run=True)).objects) == left
-    assert left <= shop.files()
-    report = await shop.sweep()
+        write(disk_library.root / key, b"half of it")
+    assert set((await disk_library.sweep(dry_run=True)).objects) == left
+    assert left <= disk_library.files()
+    report = await disk_library.sweep()
     assert (set(report.objects), report.object_bytes) == (left, 20)
-    assert not left & shop.files()
+    assert not left & disk_library.files()

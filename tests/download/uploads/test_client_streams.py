@@ -1,4 +1,4 @@
-"""The least rate of uploads, and the shares of users."""
+"""The minimum rate of uploads, and the limits of their number."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 
 from services.common.errors import LimitExceededError, TooSlowError
 from services.download.config import DownloadSection
-from services.download.uploads.client_streams import ClientStreams, at_least
+from services.download.uploads.client_streams import ClientStreams, at_minimum_rate
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Message:
 
 
 async def messages(*given: bytes | float) -> AsyncIterator[Message]:
-    """Chunks, and pauses in seconds."""
+    """Yields chunks, with pauses in seconds between them."""
     for item in given:
         if isinstance(item, float):
             await asyncio.sleep(item)
@@ -34,30 +34,30 @@ async def taken(given: AsyncIterator[Message]) -> bytes:
 async def test_a_stream_that_stops_is_ended(given: tuple[bytes | float, ...]) -> None:
     async with asyncio.timeout(30):
         with pytest.raises(TooSlowError):
-            await taken(at_least(messages(*given), 100, 0.2))
+            await taken(at_minimum_rate(messages(*given), 100, 0.2))
 
 
-async def test_a_stream_that_trickles_is_ended() -> None:
+async def test_a_slow_stream_is_ended() -> None:
     async with asyncio.timeout(30):
         with pytest.raises(TooSlowError):
-            await taken(at_least(messages(*(b"x", 0.02) * 1000), 1000, 0.2))
+            await taken(at_minimum_rate(messages(*(b"x", 0.02) * 1000), 1000, 0.2))
 
 
-async def test_a_stream_at_the_least_rate_goes_on() -> None:
+async def test_a_stream_at_the_minimum_rate_continues() -> None:
     given = (b"x" * 400, 0.05) * 8
-    assert len(await taken(at_least(messages(*given), 1000, 0.3))) == 3200
+    assert len(await taken(at_minimum_rate(messages(*given), 1000, 0.3))) == 3200
 
 
-async def test_the_time_in_which_bytes_are_stored_does_not_count() -> None:
+async def test_time_for_storing_bytes_does_not_count() -> None:
     count = 0
-    async for _message in at_least(messages(*[b"x"] * 4), 100, 0.1):
+    async for _message in at_minimum_rate(messages(*[b"x"] * 4), 100, 0.1):
         await asyncio.sleep(0.1)
         count += 1
     assert count == 4
 
 
-async def test_without_a_rate_nothing_is_ended() -> None:
-    assert await taken(at_least(messages(b"a", 0.2, b"b"), 0, 0.05)) == b"ab"
+async def test_streams_are_not_ended_without_a_minimum_rate() -> None:
+    assert await taken(at_minimum_rate(messages(b"a", 0.2, b"b"), 0, 0.05)) == b"ab"
 
 
 async def test_one_user_never_has_all_streams() -> None:

@@ -1,4 +1,4 @@
-"""Files are checked and converted by several children: no user waits for another one's files."""
+"""Several children check and convert files, so that no user waits for the files of another."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
 from tests.common.audio_files import music, with_soundfile
 from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.site import Site
 
 FILES = "download-files"
@@ -25,16 +25,16 @@ MAY_WAIT = 16
 
 
 class Uploading:
-    """Uploads of small files, each of its own content."""
+    """Uploads small files, each with different content."""
 
-    def __init__(self, acquiring: Acquiring, folder: Path) -> None:
-        self._acquiring = acquiring
+    def __init__(self, library: RunningLibrary, folder: Path) -> None:
+        self._library = library
         self._folder = folder
         self._count = 0
         self.kept: list[asyncio.Task[None]] = []
 
     def start(self, user: str) -> asyncio.Task[Track]:
-        return asyncio.create_task(self._acquiring.upload(user, self.file()))
+        return asyncio.create_task(self._library.upload(user, self.file()))
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
         self.kept.append(asyncio.create_task(work))
@@ -45,34 +45,32 @@ class Uploading:
 
 
 @pytest.fixture
-def uploading(acquiring: Acquiring, tmp_path: Path) -> Uploading:
-    return Uploading(acquiring, tmp_path)
+def uploading(library: RunningLibrary, tmp_path: Path) -> Uploading:
+    return Uploading(library, tmp_path)
 
 
-async def test_another_users_files_are_done_while_the_first_ones_are_held_up(
-    acquiring: Acquiring, uploading: Uploading
-) -> None:
-    """A file of 3 s waited for 123 s behind four of 30 minutes."""
+async def test_files_of_one_user_do_not_delay_those_of_another(library: RunningLibrary, uploading: Uploading) -> None:
+    """A file of 3 s once waited for 123 s behind four files of 30 minutes."""
     annas = [uploading.start("anna") for _ in range(4)]
     held = await hold_children(FILES, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
         track = await uploading.start("ben")
         assert track.duration_seconds == pytest.approx(0.5, abs=0.01)
         key = track.audio_key or ""
-        await acquiring.acquirer.inspector.convert("ben", key, "mp3", derived_key(key, "mp3"))
-        assert await acquiring.objects.exists(derived_key(key, "mp3"))
+        await library.acquirer.inspector.convert("ben", key, "mp3", derived_key(key, "mp3"))
+        assert await library.objects.exists(derived_key(key, "mp3"))
         assert len(children(FILES)) == PER_USER + 1
         assert not any(task.done() for task in annas)
         release(*held)
         assert len({track.id for track in await asyncio.gather(*annas)}) == 4
 
 
-async def test_a_conversion_that_is_held_up_holds_up_no_other_owner_of_the_track(
-    acquiring: Acquiring, uploading: Uploading
+async def test_a_delayed_conversion_does_not_delay_another_user_of_the_track(
+    library: RunningLibrary, uploading: Uploading
 ) -> None:
     key = (await uploading.start("ben")).audio_key or ""
-    await acquiring.acquirer.close()
-    acquirer: Acquirer = acquiring.acquirer
+    await library.acquirer.close()
+    acquirer: Acquirer = library.acquirer
     to = derived_key(key, "flac")
     others = [derived_key(key, name) for name in ("mp3", "wav")]
     for name, other in zip(("mp3", "wav"), others, strict=True):
@@ -81,19 +79,19 @@ async def test_a_conversion_that_is_held_up_holds_up_no_other_owner_of_the_track
     annas = [asyncio.create_task(acquirer.inspector.convert("anna", key, "flac", to)) for _ in range(3)]
     async with asyncio.timeout(PATIENCE_SECONDS):
         await acquirer.inspector.convert("ben", key, "flac", to)
-        assert await acquiring.objects.exists(to)
+        assert await library.objects.exists(to)
         await asyncio.gather(*annas)
-        assert not await acquiring.objects.exists(others[0])
+        assert not await library.objects.exists(others[0])
         release(*held)
         await asyncio.gather(*uploading.kept)
 
 
-async def test_equal_conversions_are_one_and_the_first_caller_may_leave(
-    acquiring: Acquiring, uploading: Uploading
+async def test_equal_conversions_are_shared_and_the_first_caller_may_leave(
+    library: RunningLibrary, uploading: Uploading
 ) -> None:
     key = (await uploading.start("ben")).audio_key or ""
-    await acquiring.acquirer.close()
-    convert, to = acquiring.acquirer.inspector.convert, derived_key(key, "flac")
+    await library.acquirer.close()
+    convert, to = library.acquirer.inspector.convert, derived_key(key, "flac")
     first = asyncio.create_task(convert("anna", key, "flac", to))
     held = await hold_children(FILES, 1)
     others = [asyncio.create_task(convert(user, key, "flac", to)) for user in ("anna", "ben", "eve")]
@@ -106,10 +104,10 @@ async def test_equal_conversions_are_one_and_the_first_caller_may_leave(
         release(*held)
         await asyncio.gather(*others)
     assert children(FILES) == held
-    assert await acquiring.objects.exists(to)
+    assert await library.objects.exists(to)
 
 
-async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None:
+async def test_each_user_has_a_limited_number_of_waiting_files(uploading: Uploading) -> None:
     annas = [uploading.start("anna") for _ in range(PER_USER + MAY_WAIT + 1)]
     held = await hold_children(FILES, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -126,7 +124,7 @@ async def test_what_waits_is_bounded_for_each_user(uploading: Uploading) -> None
     await asyncio.gather(*annas, return_exceptions=True)
 
 
-async def test_a_client_that_goes_away_frees_its_place(acquiring: Acquiring, uploading: Uploading) -> None:
+async def test_a_cancelled_upload_frees_its_turn(library: RunningLibrary, uploading: Uploading) -> None:
     running = [uploading.start("anna") for _ in range(PER_USER)]
     held = await hold_children(FILES, PER_USER)
     waiting = uploading.start("anna")
@@ -138,10 +136,10 @@ async def test_a_client_that_goes_away_frees_its_place(acquiring: Acquiring, upl
     running[1].cancel()
     release(*held)
     await asyncio.gather(*running, return_exceptions=True)
-    assert not [key for key in await acquiring.keys() if key.startswith("uploads/")]
+    assert not [key for key in await library.keys() if key.startswith("uploads/")]
 
 
-async def test_a_killed_child_costs_one_file(uploading: Uploading) -> None:
+async def test_a_killed_child_fails_one_file(uploading: Uploading) -> None:
     annas = [uploading.start("anna") for _ in range(4)]
     held = await hold_children(FILES, PER_USER)
     send(held[0], signal.SIGKILL)
@@ -152,15 +150,15 @@ async def test_a_killed_child_costs_one_file(uploading: Uploading) -> None:
     assert sum(isinstance(end, Track) for end in ends) == 3
 
 
-async def test_a_fetched_file_waits_for_its_check_and_says_so(
-    acquiring: Acquiring, uploading: Uploading, site: Site
+async def test_a_fetched_file_waits_for_its_check_and_shows_it(
+    library: RunningLibrary, uploading: Uploading, site: Site
 ) -> None:
     annas = [uploading.start("anna") for _ in range(PER_USER + MAY_WAIT)]
     held = await hold_children(FILES, PER_USER)
-    _, job_id = await acquiring.add_link("anna", site.put(uploading.file()))
+    _, job_id = await library.add_link("anna", site.put(uploading.file()))
     stages: list[str] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async for record in acquiring.jobs.watch(job_id):
+        async for record in library.jobs.watch(job_id):
             stages.append(job_parts(record)[0].stage)
             if stages[-1] == "waiting":
                 for task in annas:

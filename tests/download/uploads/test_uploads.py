@@ -1,4 +1,4 @@
-"""Uploads in pieces, where a client of HTTP cannot show it: what breaks off, what fails at the end, what expires."""
+"""Uploads in pieces: interruptions, errors at the end and expiry, which an HTTP client cannot test."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ async def database(place: str, tmp_path: Path) -> AsyncIterator[Database]:
 @pytest.fixture
 async def objects(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ObjectStore]:
     if not place.endswith("s3"):
-        monkeypatch.setattr(spool, "BUFFER_BYTES", 1)  # each byte waits in a file, as it would if there were many
+        monkeypatch.setattr(spool, "BUFFER_BYTES", 1)  # all bytes wait in a file, as those of large uploads do
         yield ObjectStore.from_url(str(tmp_path / "objects"))
         return
     async with TestServer(S3Server().app()) as http:
@@ -65,7 +65,7 @@ async def objects(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Finishing:
-    """Takes whole files; raises `error` if there is one."""
+    """Keeps complete files, or raises `error` if it is set."""
 
     def __init__(self) -> None:
         self.files: list[bytes] = []
@@ -88,7 +88,7 @@ async def keys_of(objects: ObjectStore) -> list[str]:
     return [info.key async for info in objects.list("uploads")]
 
 
-async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
+async def test_a_cancelled_call_keeps_the_bytes_that_have_arrived(
     database: Database, objects: ObjectStore, finishing: Finishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "PART_BYTES", 4)
@@ -114,7 +114,7 @@ async def test_a_call_that_is_cancelled_keeps_what_has_arrived(
 
 
 @pytest.mark.parametrize("error", [UnavailableError("not now"), LimitExceededError("a queue", TOO_MANY_WAITING)])
-async def test_where_the_end_fails_for_now_it_can_be_sent_again(
+async def test_the_last_byte_can_be_sent_again_after_a_temporary_error(
     database: Database, objects: ObjectStore, finishing: Finishing, error: StemTubeError
 ) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
@@ -123,16 +123,16 @@ async def test_where_the_end_fails_for_now_it_can_be_sent_again(
     finishing.error = error
     with pytest.raises(type(error)):
         await kept.append("ann", upload.id, 3, pieces(b"def"), finishing)
-    # Not all of it is there: a client that is told so sends the rest, and would not ask for a track otherwise.
+    # The last byte is dropped: a client takes an upload with all its bytes for complete, and would not try again.
     assert (await kept.get("ann", upload.id)).offset_bytes == 5
     finishing.error = None
     assert (await kept.append("ann", upload.id, 5, pieces(b"f"), finishing)).track_id == "track"
-    # Somebody whose answer got lost: nothing is done again.
+    # A client whose answer was lost sends no bytes, and nothing is done again.
     assert (await kept.append("ann", upload.id, 6, pieces(), finishing)).track_id == "track"
     assert finishing.files == [b"abcdef"]
 
 
-async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sent(
+async def test_a_call_cancelled_at_the_last_byte_does_not_keep_it(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
@@ -149,9 +149,7 @@ async def test_a_call_that_is_cancelled_with_the_last_byte_leaves_that_to_be_sen
     assert finishing.files == [b"abc"]
 
 
-async def test_what_is_refused_at_the_end_is_gone(
-    database: Database, objects: ObjectStore, finishing: Finishing
-) -> None:
+async def test_a_refused_upload_is_removed(database: Database, objects: ObjectStore, finishing: Finishing) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
@@ -163,7 +161,7 @@ async def test_what_is_refused_at_the_end_is_gone(
     assert await keys_of(objects) == []
 
 
-async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
+async def test_only_one_of_two_concurrent_pieces_is_kept(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
@@ -180,7 +178,7 @@ async def test_of_two_pieces_at_once_one_counts_and_the_other_leaves_nothing(
     assert finishing.files == [b"abcdef"]
 
 
-async def test_a_sweep_takes_what_has_expired_and_nothing_else(
+async def test_a_sweep_removes_only_expired_uploads(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept, short = (
@@ -192,7 +190,7 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
     await short.append("ann", left.id, 0, pieces(b"abc"), finishing)
     await asyncio.sleep(0.05)
     await short.forget_expired()
-    assert (await kept.get("ann", left.id)).offset_bytes == 3, "until it was seen for a while to have expired"
+    assert (await kept.get("ann", left.id)).offset_bytes == 3, "it must have been seen as expired for a while"
     await asyncio.sleep(0.05)
     await short.forget_expired()
     with pytest.raises(NotFoundError):
@@ -208,13 +206,13 @@ async def test_a_sweep_takes_what_has_expired_and_nothing_else(
         assert await session.get(Upload, left.id) is None
 
 
-async def test_an_upload_goes_on_after_the_clock_has_jumped(
+async def test_an_upload_can_continue_after_the_clock_has_jumped(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
-    async with database.write() as session:  # as seen two days later
+    async with database.write() as session:  # as if two days had passed
         await session.execute(update(Upload).values(expire_time=datetime.now(UTC) - DAY))
     two_days_ago = timedelta(days=-2)
     sweeper = Sweeper(
@@ -226,10 +224,10 @@ async def test_an_upload_goes_on_after_the_clock_has_jumped(
     assert (done.track_id, finishing.files) == ("track", [b"abcdef"])
 
 
-async def test_a_piece_that_an_upload_does_not_name_is_swept(
+async def test_an_unnamed_piece_of_an_upload_is_swept(
     database: Database, objects: ObjectStore, finishing: Finishing
 ) -> None:
-    """As a process leaves it that dies between storing and naming it; it stayed as long as its upload was known."""
+    """A process that dies between storing and naming a piece leaves an unnamed one, which once was never swept."""
     kept = Uploads(database, objects, DAY, Reservations(database, 0))
     upload = await kept.create("ann", "a.wav", 6, None, "")
     await kept.append("ann", upload.id, 0, pieces(b"abc"), finishing)
@@ -241,7 +239,7 @@ async def test_a_piece_that_an_upload_does_not_name_is_swept(
     assert await keys_of(objects) == named
 
 
-async def test_no_user_has_uploads_without_end(database: Database, objects: ObjectStore) -> None:
+async def test_a_user_has_a_limited_number_of_uploads(database: Database, objects: ObjectStore) -> None:
     kept = Uploads(database, objects, DAY, Reservations(database, 0), most_unfinished=2)
     first = await kept.create("ann", "a.wav", 5, None, "")
     await kept.create("ann", "a.wav", 7, None, "")

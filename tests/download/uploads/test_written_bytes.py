@@ -1,4 +1,4 @@
-"""How often an upload's bytes are written and read, for each way in."""
+"""How often the bytes of a file are written and read, for uploads in one request, uploads in pieces, and links."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from tests.common.audio_files import with_soundfile
 from tests.common.s3_server import S3Server
 from tests.common.storage.test_objects import s3_store
 from tests.common.storage.test_spool import linkable
-from tests.download.conftest import Acquiring
+from tests.download.conftest import RunningLibrary
 from tests.download.site import Site
 
 SECONDS = 100
@@ -50,34 +50,32 @@ async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + CHUNK_BYTES]
 
 
-async def send_in_one_request(acquiring: Acquiring, path: Path, content: bytes) -> None:
-    async def room(_size: int) -> None:
-        """There is."""
-
-    await acquiring.acquirer.upload("anna", path.name, chunks_of(content), room)
+async def any_size(_size: int) -> None:
+    """Stands for a quota without a limit."""
 
 
-async def send_in_pieces(acquiring: Acquiring, path: Path, content: bytes) -> None:
-    async def room(_size: int) -> None:
-        """There is."""
+async def send_in_one_request(library: RunningLibrary, path: Path, content: bytes) -> None:
+    await library.acquirer.upload("anna", path.name, chunks_of(content), any_size)
 
+
+async def send_in_pieces(library: RunningLibrary, path: Path, content: bytes) -> None:
     async def finish(upload: Upload, pieces: AsyncIterator[bytes]) -> tuple[str, str]:
-        track, _new = await acquiring.acquirer.upload("anna", upload.filename, pieces, room, stored=True)
+        track, _new = await library.acquirer.upload("anna", upload.filename, pieces, any_size, stored=True)
         return track.id, "job"
 
-    database, reservations = acquiring.library.database, acquiring.usage.reservations
-    uploads = Uploads(database, acquiring.objects, timedelta(days=1), reservations)
+    database, reservations = library.tracks.database, library.usage.reservations
+    uploads = Uploads(database, library.objects, timedelta(days=1), reservations)
     upload = await uploads.create("anna", path.name, len(content), None, "")
     for start in range(0, len(content), PIECE_BYTES):
         await uploads.append("anna", upload.id, start, chunks_of(content[start : start + PIECE_BYTES]), finish)
 
 
-async def fetch(acquiring: Acquiring, path: Path, _content: bytes) -> None:
+async def fetch(library: RunningLibrary, path: Path, _content: bytes) -> None:
     site = Site()
     await site.start()
     try:
-        _track, job = await acquiring.add_link("anna", site.put(path))
-        assert (await acquiring.end_of(job)).state == "succeeded"
+        _track, job = await library.add_link("anna", site.put(path))
+        assert (await library.end_of(job)).state == "succeeded"
     finally:
         await site.stop()
 
@@ -86,7 +84,7 @@ WAYS = {"one request": send_in_one_request, "pieces": send_in_pieces, "link": fe
 
 
 def written_bytes() -> int:
-    """Bytes that this process and its ended children gave to write; to sockets it sends."""
+    """Bytes that this process and its ended children have written. Bytes sent to sockets do not count."""
     try:
         lines = Path("/proc/self/io").read_text().splitlines()
     except OSError:
@@ -95,16 +93,16 @@ def written_bytes() -> int:
 
 
 @pytest.mark.parametrize(("way", "times"), [("one request", 1), ("pieces", 2), ("link", 2)])
-async def test_a_directory_gets_the_bytes_once_and_its_pieces(
-    acquiring: Acquiring, song: Path, content: bytes, tmp_path: Path, way: str, times: int
+async def test_a_directory_stores_the_bytes_once_and_pieces_in_addition(
+    library: RunningLibrary, song: Path, content: bytes, tmp_path: Path, way: str, times: int
 ) -> None:
     if way == "one request" and not linkable(tmp_path):
         times = 2  # first to a temporary file
     before = written_bytes()
-    await WAYS[way](acquiring, song, content)
+    await WAYS[way](library, song, content)
     assert (written_bytes() - before) / len(content) == pytest.approx(times, abs=0.2)
-    [original] = [key for key in await acquiring.keys() if key.startswith("originals/")]
-    assert await acquiring.objects.get(original) == content
+    [original] = [key for key in await library.keys() if key.startswith("originals/")]
+    assert await library.objects.get(original) == content
 
 
 class TestBucket:
@@ -122,19 +120,19 @@ class TestBucket:
         return settings.model_copy(update={"storage": storage})
 
     @pytest.mark.parametrize(("way", "put", "got"), [("one request", 1, 1), ("pieces", 2, 2), ("link", 1, 0)])
-    async def test_a_bucket_gets_the_bytes_once_and_their_pieces(
-        self, acquiring: Acquiring, server: S3Server, song: Path, content: bytes, way: str, put: int, got: int
+    async def test_a_bucket_receives_the_bytes_once_and_pieces_in_addition(
+        self, library: RunningLibrary, server: S3Server, song: Path, content: bytes, way: str, put: int, got: int
     ) -> None:
-        await WAYS[way](acquiring, song, content)
+        await WAYS[way](library, song, content)
         size = len(content)
         assert server.received_bytes / size == pytest.approx(put, abs=0.2)
         assert server.sent_bytes / size == pytest.approx(got, abs=0.2)
         assert not server.uploads
-        [original] = [key for key in await acquiring.keys() if key.startswith("originals/")]
-        assert await acquiring.objects.get(original) == content
+        [original] = [key for key in await library.keys() if key.startswith("originals/")]
+        assert await library.objects.get(original) == content
 
 
-async def test_clients_together_hold_the_memory_of_a_few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_clients_take_the_memory_of_a_few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (objects_module, drafts_module):
         monkeypatch.setattr(module, "PART_BYTES", 64 * KIB)
     monkeypatch.setattr(spool, "BUFFER_BYTES", 8 * KIB)
@@ -159,7 +157,7 @@ async def test_clients_together_hold_the_memory_of_a_few_parts(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("place", ["directory", "s3"])
-async def test_a_file_that_is_refused_on_the_way_leaves_nothing(place: str, tmp_path: Path) -> None:
+async def test_a_file_refused_while_it_arrives_leaves_nothing(place: str, tmp_path: Path) -> None:
     async def refused(store: ObjectStore) -> None:
         with pytest.raises(LimitExceededError):
             await Drafts(store, 10_000_000).put("uploads/x", chunks_of(bytes(12_000_000)), stored=False)

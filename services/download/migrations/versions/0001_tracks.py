@@ -1,4 +1,4 @@
-"""Tracks, access, stems, analyses."""
+"""Creates tracks, access, stems and analyses."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Covers, sources and licences of tracks; answers of sites."""
+"""Adds covers, sources and licences of tracks, and answers of sites."""
 
 import sqlalchemy as sa
 from alembic import op

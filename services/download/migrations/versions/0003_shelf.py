@@ -1,6 +1,6 @@
-"""What users say of their tracks and correct in them; playlists; sizes; what lists are sorted and filtered by.
+"""Adds users' own titles, notes and edits, playlists, sizes, and columns for sorting and filtering lists.
 
-The sorting and folding is spelled out here as it was at this version: migrations do not change with the code.
+The functions for sorting are copied here as they were at this version, because migrations do not change with the code.
 """
 
 import re
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("create_time", moment),
     )
     if op.get_bind().dialect.name == "sqlite":
-        # Before the content: SQLite reads a row from its start, and the content can be hundreds of pages.
+        # Put before the content, because SQLite reads a row from its start, and the content can have hundreds of pages.
         with op.batch_alter_table("analyses", recreate="always") as analyses:
             for new, place in zip(added, ("part", "summary"), strict=True):
                 analyses.add_column(new, insert_after=place)
@@ -50,8 +50,8 @@ def upgrade() -> None:
         sa.Column("key_number", sa.SmallInteger, nullable=False, server_default="-1"),
         sa.Column("duration_seconds", sa.Float, nullable=False, server_default="0"),
     )
-    _summarise()
-    _describe()
+    _fill_summaries()
+    _fill_list_columns()
     op.create_index("ix_access_remove_time", "access", ["remove_time"])
     for name, sorted_by in (
         ("title", "sort_title"),
@@ -127,8 +127,8 @@ def _sorted_text(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
-def _summarise() -> None:
-    """Fills the summaries of the analyses that are there."""
+def _fill_summaries() -> None:
+    """Fills in the summaries of existing analyses."""
     analyses = sa.table(
         "analyses",
         sa.column("track_id", sa.String),
@@ -156,8 +156,8 @@ def _summarise() -> None:
         )
 
 
-def _describe() -> None:
-    """Fills what the lists are sorted and filtered by."""
+def _fill_list_columns() -> None:
+    """Fills in the columns by which lists are sorted and filtered."""
     tracks = sa.table("tracks", *map(sa.column, ("id", "title", "artist", "duration_seconds")))
     access = sa.table(
         "access",
@@ -211,7 +211,7 @@ def _describe() -> None:
 
 
 def _batches(query: sa.Select[Any], *key: sa.ColumnElement[Any]) -> Iterator[Sequence[sa.Row[Any]]]:
-    """The rows of a query, some at a time; the first columns are its key, which does not change meanwhile."""
+    """Yields the rows of a query in batches. Its first columns are the key, which the caller must not change."""
     page = query.order_by(*key).limit(BATCH)
     rows = op.get_bind().execute(page).all()
     while rows:

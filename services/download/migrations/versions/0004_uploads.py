@@ -1,4 +1,4 @@
-"""Uploads that arrive in pieces."""
+"""Creates uploads that arrive in pieces."""
 
 import sqlalchemy as sa
 from alembic import op

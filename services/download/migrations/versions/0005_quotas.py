@@ -1,4 +1,4 @@
-"""Quotas of single users."""
+"""Creates quotas of individual users."""
 
 import sqlalchemy as sa
 from alembic import op

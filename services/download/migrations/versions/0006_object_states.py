@@ -1,4 +1,4 @@
-"""The store that belongs to the library, and what is known of single objects in it."""
+"""Creates the identity of the object store, states of objects, and outstanding requests."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Stems and parts that one owner of a shared track has for themselves; what is there already stays shared."""
+"""Creates users' own stems and parts of shared tracks. Existing ones stay shared."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Room in quotas that is reserved for what is on its way; pictures count as well."""
+"""Creates reservations of room in quotas, and counts pictures in quotas."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,10 +20,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_reservations_user_id", "reservations", ["user_id"])
     op.create_index("ix_reservations_expire_time", "reservations", ["expire_time"])
-    # Uploads that have begun keep their room.
+    # Unfinished uploads get a reservation.
     op.execute(
         "INSERT INTO reservations (id, user_id, size_bytes, growing, create_time, expire_time) "
         "SELECT id, user_id, size_bytes, false, expire_time, expire_time FROM uploads WHERE track_id = ''"
     )
-    # Measured again, with their pictures.
+    # Tracks with a picture are measured again.
     op.execute("UPDATE tracks SET size_bytes = NULL WHERE cover_key != ''")

@@ -1,4 +1,4 @@
-"""Tracks of links that were fetched with the operator's cookies: each belongs to one user."""
+"""Adds links that are fetched with the operator's cookies: each such track belongs to one user."""
 
 import sqlalchemy as sa
 from alembic import op

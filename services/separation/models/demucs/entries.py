@@ -1,7 +1,8 @@
-"""The Demucs models and the files that each needs, without loading torch.
+"""The Demucs models and their files, without loading torch.
 
-The published models are listed by the package `demucs` itself (`demucs/remote`); a user's own lie in `demucs/` of the
-models directory, in the form that demucs calls a repository: `SIGNATURE[-CHECKSUM].th` packages and `NAME.yaml` bags.
+The package `demucs` itself lists the published models (`demucs/remote`). A user's own models are in the folder
+`demucs/` of the models directory, which has the form of a demucs repository: `SIGNATURE[-CHECKSUM].th` packages and
+`NAME.yaml` bags.
 """
 
 import hashlib
@@ -39,11 +40,11 @@ def published(
     stems: tuple[str, ...] = FOUR_STEMS,
     packages: tuple[tuple[str, str], ...] = (),
 ) -> ModelEntry:
-    """The registry line of one of the models that the package `demucs` lists.
+    """Makes the entry of a model that the package `demucs` lists.
 
     Args:
-        name: of the bag, as in `demucs/remote/NAME.yaml`.
-        cost: compute time in units of `htdemucs`.
+        name: name of the bag, as in `demucs/remote/NAME.yaml`.
+        cost: computing time in units of `htdemucs`.
         stems: names of its stems, in the network's order.
         packages: Python packages that only this model needs, as (module, distribution).
     """
@@ -63,7 +64,7 @@ def published(
 
 
 def published_file(signature: str) -> WeightFile:
-    """The location and checksum of the published package with this signature.
+    """The address and checksum of the published package with this signature.
 
     Raises:
         KeyError: demucs lists no such signature.
@@ -76,7 +77,7 @@ def published_file(signature: str) -> WeightFile:
 
 @cache
 def _published_urls() -> dict[str, str]:
-    """Signature to address, from demucs' own list: lines `root: FOLDER/`, then file names in it."""
+    """Addresses by signature, from demucs' own list: lines `root: FOLDER/`, each followed by the folder's files."""
     urls, folder = {}, ""
     for line in (importlib.resources.files("demucs") / "remote" / "files.txt").read_text().splitlines():
         line = line.split("#")[0].strip()
@@ -89,7 +90,7 @@ def _published_urls() -> dict[str, str]:
 
 @cache
 def entries() -> tuple[ModelEntry, ...]:
-    """The published models. Costs were measured on one CPU core: htdemucs takes 1.5 s per second of music."""
+    """The published models. Costs were measured on one CPU core, where htdemucs takes 1.5 s per second of music."""
     six_stems = (*FOUR_STEMS, "guitar", "piano")
     return (
         published("htdemucs", cost=1.0),
@@ -104,9 +105,9 @@ def entries() -> tuple[ModelEntry, ...]:
 
 
 def own(root: Path) -> dict[str, ModelEntry]:
-    """A user's own bags and single models below the models directory `root`, by name.
+    """A user's own bags and single models in the models directory `root`, by name.
 
-    Packages that belong to a bag are not listed by themselves.
+    Packages that belong to a bag are not listed separately.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -175,7 +176,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Reads the description out of a demucs package, neither loading torch nor running code that it may carry.
+    """Reads the description in a demucs package without loading torch, and without running code in the package.
 
     Raises:
         ValueError: the file is not a demucs package.
@@ -199,7 +200,7 @@ def read_header(path: Path) -> Header:
 
 
 class _Inert:
-    """Stands for every object of a package that is not needed to describe it: takes all, does nothing."""
+    """Stands for objects of a package that its description does not need. It accepts all calls and does nothing."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         pass
@@ -212,7 +213,7 @@ class _Inert:
 
 
 class _HeaderUnpickler(pickle.Unpickler):
-    """Builds plain containers and fractions only; tensors and classes become inert."""
+    """Builds only plain containers and fractions; all other objects become `_Inert`."""
 
     REAL: ClassVar = {("collections", "OrderedDict"): OrderedDict, ("fractions", "Fraction"): Fraction}
 

@@ -1,9 +1,9 @@
-"""HTDemucs in the form that compilers for CPUs optimise best: the same weights, the same results to rounding.
+"""HTDemucs in a form that compilers for CPUs optimise well: the same weights, and the same results up to rounding.
 
 All tensors are [batch, channels, bins, frames]; the branch of the waveform has one bin. So the convolutions of both
-branches are two-dimensional, nothing is moved around for the residual layers, which see each bin on its own, and the
-transformer reads tokens as they lie in memory. In OpenVINO on a CPU it takes 0.80 (bfloat16) and 0.88 (float32) of the
-time of demucs' own code (`demucs.htdemucs.HTDemucs.forward`), which it follows.
+branches are two-dimensional, the residual layers, which process each bin separately, need no transposition, and the
+transformer reads tokens in their order in memory. In OpenVINO on a CPU, this code takes 0.80 (bfloat16) and 0.88
+(float32) of the time of `demucs.htdemucs.HTDemucs.forward`, which it follows.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ from torch.nn.functional import (
 )
 
 SMALLEST = 1e-5
-"""The constant that demucs adds to a deviation before it divides by it."""
+"""The constant that demucs adds to a deviation before dividing by it."""
 
 
 def suits(model: Any) -> bool:
-    """Whether a model is made of the layers that are known here, as the published ones are."""
+    """Whether a model has only layers that this module supports. The published ones do."""
     from demucs.hdemucs import HDecLayer, HEncLayer
     from demucs.transformer import CrossTransformerEncoderLayer, MyGroupNorm, MyTransformerEncoderLayer
 
@@ -57,11 +57,11 @@ def levels_of(wave: Tensor, spectrum: Tensor) -> Tensor:
 
 
 class Core(nn.Module):
-    """`htdemucs_network.Core` for models that `suits` says yes to; the weights stay the model's.
+    """`htdemucs_network.Core` for models that `suits`. It shares the model's weights.
 
-    `forward(wave [batch, 2, samples], spectrum [batch, 4, bins, frames], levels [4, batch])` gives the spectrum
-    [batch, bins, frames, stems * 4] and the waveform [batch, 1, samples, stems * 2], channels last. `levels` are what
-    `levels_of` gives: OpenVINO sums up so many numbers to -90 dB alone.
+    `forward(wave [batch, 2, samples], spectrum [batch, 4, bins, frames], levels [4, batch])` returns the spectrum
+    [batch, bins, frames, stems * 4] and the waveform [batch, 1, samples, stems * 2], channels last. `levels` come from
+    `levels_of`, because sums of so many numbers are exact only to -90 dB in OpenVINO.
     """
 
     def __init__(self, model: Any) -> None:
@@ -116,7 +116,7 @@ class Encoder(nn.Module):
         self.rewrite_norm = layer.norm2
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames] to fewer bins, or fewer frames."""
+        """Maps [batch, channels, bins, frames] to fewer bins, or to fewer frames."""
         y = self.conv(pad(x, (0, -x.shape[-1] % self.stride)))
         return glu(self.rewrite_norm(self.rewrite(self.residual(gelu(self.norm(y))))), 1)
 
@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         self.stride = layer.conv_tr.stride if layer.freq else (1, *layer.conv_tr.stride)
 
     def forward(self, x: Tensor, skip: Tensor, length: int) -> Tensor:
-        """[batch, channels, bins, frames] to more bins, or to `length` frames."""
+        """Maps [batch, channels, bins, frames] to more bins, or to `length` frames."""
         y = self.residual(glu(self.rewrite_norm(self.rewrite(x + skip)), 1))
         z = self.norm(conv_transpose2d(y, self.weight, self.bias, self.stride))
         z = z[:, :, self.pad : -self.pad] if self.freq else z[..., self.pad : self.pad + length]
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A `Conv1d` along the frames, or a `Conv2d` as it is."""
+    """A `Conv1d` along the frames, or a `Conv2d`."""
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d) -> None:
         super().__init__()
@@ -154,12 +154,12 @@ class Convolution(nn.Module):
         self.dilation = conv.dilation if plane else (1, *conv.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
 
 
 class Residual(nn.Module):
-    """One layer of `DConv`, which sees each bin on its own."""
+    """One layer of `DConv`, which processes each bin separately."""
 
     def __init__(self, layer: nn.Sequential, bins: bool) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Residual(nn.Module):
         self.scale: Tensor = scale.scale[:, None, None]  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         y = self.activation(self.first_norm(self.first(x)))
         content, gate = self.second_norm(self.second(y)).chunk(2, 1)
         total: Tensor = x + self.scale * (content * torch.sigmoid(gate))
@@ -178,14 +178,14 @@ class Residual(nn.Module):
 
 
 class BinNorm(nn.Module):
-    """A `GroupNorm` with one group, of each bin on its own."""
+    """A `GroupNorm` with one group, for each bin separately."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight[:, None, None], norm.bias[:, None, None], norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames]."""
         x = x - x.mean(dim=(1, 3), keepdim=True)
         scale = torch.rsqrt(x.square().mean(dim=(1, 3), keepdim=True) + self.eps)
         normed: Tensor = x * scale * self.weight + self.bias
@@ -216,7 +216,7 @@ class Transformer(nn.Module):
         self.layers_t = nn.ModuleList(TransformerLayer(layer) for layer in transformer.layers_t)
 
     def forward(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
-        """Both branches' [batch, channels, bins, frames]."""
+        """Takes and returns [batch, channels, bins, frames] of both branches."""
         from demucs.transformer import create_2d_sin_embedding
 
         own = self.transformer
@@ -241,7 +241,7 @@ class Transformer(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """`MyTransformerEncoderLayer`, or `CrossTransformerEncoderLayer`, in which one branch listens to the other."""
+    """`MyTransformerEncoderLayer`, or `CrossTransformerEncoderLayer`, in which one branch attends to the other."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -255,7 +255,7 @@ class TransformerLayer(nn.Module):
         self.linear1, self.activation, self.linear2 = layer.linear1, layer.activation, layer.linear2
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """Tokens of one branch, and those that they listen to."""
+        """Takes the tokens of one branch, and those that they attend to."""
         queries = self.norm(x)
         x = x + self.gamma_1(self.attention(queries, self.other_norm(other) if self.other_norm else queries))
         x = x + self.gamma_2(self.linear2(self.activation(self.linear1(self.forward_norm(x)))))
@@ -264,7 +264,7 @@ class TransformerLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """`nn.MultiheadAttention` with its queries, keys and values from products of their own."""
+    """`nn.MultiheadAttention` with separate products for queries, keys and values."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ class Attention(nn.Module):
         self.biases = attention.in_proj_bias.chunk(3)
 
     def forward(self, queries: Tensor, others: Tensor) -> Tensor:
-        """[batch, tokens, channels] of each."""
+        """Takes [batch, tokens, channels] of each."""
         q, k, v = (
             linear(tokens, weight, bias).view(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
             for tokens, weight, bias in zip((queries, others, others), self.weights, self.biases, strict=True)
@@ -283,14 +283,14 @@ class Attention(nn.Module):
 
 
 class TokenNorm(nn.Module):
-    """demucs' `MyGroupNorm` with one group: over all tokens and channels together."""
+    """The `MyGroupNorm` of demucs with one group: over all tokens and channels together."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, tokens, channels]."""
+        """Takes and returns [batch, tokens, channels]."""
         normed: Tensor = group_norm(x.flatten(1)[:, None], 1, eps=self.eps).view_as(x) * self.weight + self.bias
         return normed
 

@@ -1,6 +1,6 @@
-"""HTDemucs with its spectrogram outside the network, so that the rest has real numbers only, which compilers support.
+"""HTDemucs with its spectrogram outside the network. The rest has only real numbers, which compilers support.
 
-The network's own code is demucs' (`HTDemucs.forward`); only its four transforms are replaced while it runs.
+The network runs the code of demucs (`HTDemucs.forward`); only its four transforms are replaced.
 """
 
 import copy
@@ -15,9 +15,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Core(nn.Module):
-    """From waveform and spectrogram of the mix to both branches' stems.
+    """Computes the stems of both branches from the waveform and the spectrogram of a mix.
 
-    `forward(wave [batch, 2, samples], spectrum [batch, 4, bins, frames])` gives the frequency branch's spectrum
+    `forward(wave [batch, 2, samples], spectrum [batch, 4, bins, frames])` returns the frequency branch's spectrum
     [batch, stems, 4, bins, frames] (real and imaginary parts as channels) and the time branch's waveform
     [batch, stems, 2, samples].
     """
@@ -39,11 +39,11 @@ class Core(nn.Module):
 
     def _keep(self, stems: Tensor, _length: int) -> float:
         self._stems = stems
-        return 0.0  # what demucs adds to the time branch; `Transforms.join` does it later
+        return 0.0  # demucs adds this to the time branch; `Transforms.join` adds the stems later
 
 
 class Transforms:
-    """The spectrogram of a model and its inverse; always in float32."""
+    """The spectrogram of a model, and its inverse, always in float32."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -59,7 +59,7 @@ class Transforms:
         return stems.add_(waves)
 
     def join_channels_last(self, spectrum: Tensor, waves: Tensor) -> Tensor:
-        """The stems of one segment whose channels come last: `join` on a CPU in a quarter of its time.
+        """The stems of one segment whose channels come last. On a CPU this takes a quarter of the time of `join`.
 
         Args:
             spectrum: [bins, frames, stems * 4].
@@ -72,7 +72,7 @@ class Transforms:
         samples, channels = waves.shape
         frames = torch.from_numpy(irfft(spectrum.numpy().view(np.complex64), n=size, axis=0, workers=-1))
         overlapping = size // hop
-        # This many windows cover each sample. Their squares have the same sum everywhere.
+        # `overlapping` windows cover each sample. Their squares have the same sum everywhere.
         window = torch.hann_window(size)
         window *= size**0.5 / window.square().view(overlapping, hop).sum(dim=0)[0]
         pieces = (frames * window[:, None, None]).view(overlapping, hop, -1, channels)
@@ -85,10 +85,10 @@ class Transforms:
 
 
 class HTDemucsTorchNetwork:
-    """HTDemucs in torch, with half precision inside the network where that is asked for.
+    """HTDemucs in torch, with half precision inside the network if `precision` asks for it.
 
-    On a GPU, segments are copied from pinned memory while the one before is still computed. No GPU was at hand when
-    this was written: the tests run it on a CPU, where the copies fall away.
+    On a GPU, segments are copied from pinned memory while the previous one is computed. The tests run on a CPU, without
+    these copies.
     """
 
     def __init__(self, model: Any, device: torch.device, precision: Precision) -> None:
@@ -105,12 +105,12 @@ class HTDemucsTorchNetwork:
         """See `Network.prepare`. Does nothing."""
 
     def valid_length(self, _samples: int) -> int:
-        """See `Network`: always the length it was trained on."""
+        """See `Network`. It is always the length of the segments in training."""
         return self.segment_samples
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
-        """See `Network`; the sources stay on the device."""
+        """See `Network`. The sources stay on the device."""
         if self._device.type == "cuda":
             batch = batch.pin_memory().to(self._device, non_blocking=True)
         spectrum = self._transforms.split(batch)

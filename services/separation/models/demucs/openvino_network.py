@@ -1,7 +1,7 @@
 """HTDemucs on a CPU by OpenVINO (Intel, Apache 2): 2.2 times as fast as torch in float32, 2.6 times in bfloat16.
 
-The network is traced and converted once (2 s for the full size) and kept in a folder; later starts compile what lies
-there (under 1 s). Songs too short to earn the conversion back run in torch.
+The network is traced and converted once (2 s for the full size) and kept in a folder. Later starts compile the kept
+network (under 1 s). Songs for which the conversion takes longer than it saves run in torch.
 """
 
 import hashlib
@@ -24,12 +24,13 @@ from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetw
 log = structlog.get_logger(__name__)
 
 WORTH_SEGMENTS = 6
-"""Segments that earn the conversion back (a song of 35 s): with saving and compiling it takes 3 s, or 5 s of a busy
-machine, and saves 0.6 (bfloat16) to 1.2 s (float32) of each."""
+"""Number of segments from which on a conversion pays (a song of 35 s). With saving and compiling it takes 3 s, or 5 s
+on a busy machine, and saves 0.6 s (bfloat16) to 1.2 s (float32) for each segment."""
 TRACED_FRAMES = 8
-"""Of a segment when the network is traced: the same graph as of all 336, which took twice the time and 0.9 GB more."""
+"""Frames of the segment with which the network is traced. All 336 give the same graph, in twice the time and with 0.9
+GB more memory."""
 FORM = 2
-"""Counts changes of what is converted; networks of another form are made again."""
+"""Version of the converted form. Kept networks of another version are converted again."""
 
 
 def why_not() -> str:
@@ -38,13 +39,13 @@ def why_not() -> str:
 
 
 def import_openvino() -> Any:
-    """The package, without the part that reports its use to Intel, because users did not agree to it."""
+    """Imports OpenVINO without its telemetry, because users did not agree to it."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it fails; a stub serves
     return importlib.import_module("openvino")
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this machine multiplies in bfloat16."""
+    """Whether the CPU supports bfloat16."""
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -52,10 +53,10 @@ class OpenVinoNetwork:
     """A `Network` around one HTDemucs.
 
     Args:
-        model: demucs' `HTDemucs`, on the CPU, that `htdemucs_layers.suits`.
+        model: an `HTDemucs` of demucs on the CPU, for which `htdemucs_layers.suits` is true.
         precision: float32 or bfloat16.
-        folder: where converted networks are kept; None: nowhere.
-        version: of the weights; another version is converted again.
+        folder: folder for converted networks; None not to keep them.
+        version: version of the weights; another version is converted again.
     """
 
     def __init__(self, model: Any, precision: Precision, folder: Path | None, version: str) -> None:
@@ -71,19 +72,19 @@ class OpenVinoNetwork:
         self.segment_samples = int(model.samplerate * model.segment)
 
     def prepare(self, segments: int) -> None:
-        """Compiles the network if that is quick, or if there is so much to do that it earns a conversion back."""
+        """Compiles the network if it is converted already, or if there are enough segments for a conversion to pay."""
         kept = self._path is not None and self._path.with_suffix(".bin").exists()
         self._asked += segments
         if self._compiled is None and (kept or self._asked >= WORTH_SEGMENTS):
             self._compiled = self._compile()
 
     def valid_length(self, _samples: int) -> int:
-        """See `Network`: always the length it was trained on."""
+        """See `Network`. It is always the length of the segments in training."""
         return self.segment_samples
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
-        """See `Network`: one segment after another, for more at once are no faster on a CPU."""
+        """See `Network`. Computes segments one by one, because batches are not faster on a CPU."""
         if self._compiled is None:
             return self._eager(batch)
         return torch.cat([self._separate(wave[None]) for wave in batch])
@@ -106,15 +107,15 @@ class OpenVinoNetwork:
             try:
                 return core.compile_model(core.read_model(self._path), "CPU", settings)
             except RuntimeError:
-                log.warning("the converted network is damaged; it is made again")
+                log.warning("the converted network is damaged and will be converted again")
         return core.compile_model(self._convert(openvino), "CPU", settings)
 
     def _convert(self, openvino: Any) -> Any:
         log.info("converting the network; this is done once")
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             inputs = self._inputs(torch.zeros(1, 2, self.segment_samples))
-            # A few frames tell the form as well as a whole segment does, in a fraction of the time; a whole number of
-            # frames less leaves what is padded as it is.
+            # A few frames give the same graph as a whole segment, in a fraction of the time. The segment is shortened
+            # by a whole number of frames, so that the padding stays the same.
             surplus = max(0, inputs[1].shape[-1] - TRACED_FRAMES)
             short = self._inputs(torch.zeros(1, 2, self.segment_samples - surplus * self._model.hop_length))
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
@@ -130,11 +131,11 @@ class OpenVinoNetwork:
             if self._path is not None:
                 self._save(openvino, converted, self._path)
         except OSError as error:
-            log.warning("the converted network cannot be kept; it is converted again next time", error=str(error))
+            log.warning("the converted network cannot be kept and will be converted again", error=str(error))
         return converted
 
     def _save(self, openvino: Any, converted: Any, path: Path) -> None:
-        """Writes both files whole or not at all; the weights come last, because `prepare` checks them."""
+        """Writes both files atomically. The weights come last, because `prepare` looks for them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             written = Path(folder) / path.name

@@ -29,12 +29,12 @@ NETWORK_GIB, SEGMENT_GIB = 1.0, 1.5
 
 
 def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> SegmentedSeparator:
-    """A separator of a model as demucs loads it.
+    """Makes a separator of a model that demucs has loaded.
 
     Args:
-        model: one of demucs' modules, or a `BagOfModels`.
+        model: a module of demucs, or a `BagOfModels`.
         hardware: the hardware to run on.
-        version: of its weights, by which converted networks are kept.
+        version: version of the weights, which identifies converted networks.
 
     Raises:
         PreconditionError: the model cannot be used.
@@ -48,12 +48,12 @@ def separator_of(model: Any, hardware: Hardware = CPU, version: str = "") -> Seg
 
 
 def network_of(model: Any, hardware: Hardware, version: str) -> Network:
-    """The fastest network of a module here.
+    """Makes the fastest network of a module on this hardware.
 
     Args:
-        model: one of demucs' modules.
+        model: a module of demucs.
         hardware: the hardware to run on.
-        version: of its weights, by which a converted network is kept.
+        version: version of the weights, which identifies a converted network.
     """
     device = torch.device(hardware.device)
     if not (isinstance(model, HTDemucs) and model.use_train_segment and model.cac):
@@ -62,7 +62,7 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
     precision = _precision(device, hardware.precision)
     why_not = openvino_network.why_not() if device.type == "cpu" else "it is for CPUs"
     if not (why_not or htdemucs_layers.suits(model)):
-        why_not = "the model has layers that the published ones have not"
+        why_not = "the model has layers that the published ones do not have"
     if why_not:
         log.info("network runs in torch", device=hardware.device, precision=precision, why_not_openvino=why_not)
         return HTDemucsTorchNetwork(model, device, precision)
@@ -71,7 +71,7 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
 
 
 def _precision(device: torch.device, asked: str) -> Precision:
-    """bfloat16 where the processor multiplies in it (see docs/performance.md for its error), on older GPUs float16."""
+    """bfloat16 if the device supports it (see docs/performance.md for its error), float16 on older GPUs."""
     if asked == "float32":
         return "float32"
     if asked == "bfloat16":
@@ -84,7 +84,7 @@ def _precision(device: torch.device, asked: str) -> Precision:
 
 
 def _batch(hardware: Hardware) -> int:
-    """Segments at once: one on a CPU, where more are no faster; on a GPU as many as should fit."""
+    """Segments in a batch: one on a CPU, where larger batches are not faster; on a GPU as many as should fit."""
     device = torch.device(hardware.device)
     if device.type != "cuda":
         return 1
@@ -93,10 +93,10 @@ def _batch(hardware: Hardware) -> int:
 
 
 def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> SegmentedSeparator:
-    """Loads a published model, or one of the user's own, from the folder that holds `paths`.
+    """Loads a published model, or a user's own, from the folder of `paths`.
 
-    Demucs packages are pickles, which may run code when loaded: those of the hub are pinned by their checksums, and the
-    user's own are the operator's to trust.
+    Demucs packages are pickles, which may run code when they are loaded. Published ones are pinned by their checksums;
+    the operator must trust users' own ones.
 
     Raises:
         PreconditionError: demucs cannot make a model of the files.

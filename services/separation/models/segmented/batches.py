@@ -1,4 +1,4 @@
-"""Computes several segments with a network at once, as many as fit into memory."""
+"""Computes several segments at once, as many as fit into memory."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from services.separation.models.segmented.network import Network
 
 
 class Batches:
-    """A network that is given segments in batches; where one does not fit into memory, batches become smaller."""
+    """Passes segments to a network in batches. If a batch does not fit into memory, later ones are smaller."""
 
     def __init__(self, network: Network, size: int = 1) -> None:
-        """Wraps a network, for one song: the next one may find more memory free.
+        """Wraps a network for one song. For the next song, more memory may be free.
 
         Args:
             network: computes the segments.
-            size: segments at once, to begin with.
+            size: segments in a batch, at first.
         """
         self.network = network
         self.size = size
@@ -26,10 +26,10 @@ class Batches:
         """Separates segments of one length.
 
         Args:
-            batch: [segments, 2, samples], see `Network.__call__`.
+            batch: float32 [segments, 2, samples], see `Network.__call__`.
 
         Returns:
-            Each segment's [sources, 2, samples].
+            The sources of each segment, float32 [sources, 2, samples].
 
         Raises:
             NoMemoryError: a single segment does not fit into memory (reason OUT_OF_MEMORY).
@@ -45,7 +45,7 @@ class Batches:
         return outputs
 
     def _attempt(self, part: Tensor) -> Tensor | None:
-        """None for a batch that is too large: what the failed attempt held is free once its error is out of sight."""
+        """Computes a batch; returns None if it is too large. Its memory is free only after the return."""
         try:
             return self.network(part)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -58,4 +58,4 @@ class Batches:
     def _shrink(self, failed: int) -> None:
         self.size = failed // 2
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what torch keeps in pieces of the larger batch's sizes
+            torch.cuda.empty_cache()  # torch caches memory in blocks of the larger batch's sizes

@@ -1,4 +1,4 @@
-"""The interface of networks: segments in, sources out. A network chooses how and on which device it computes."""
+"""The interface of networks: segments in, sources out. A network decides how and on which device it computes."""
 
 from typing import Any, Protocol
 
@@ -11,38 +11,39 @@ class Network(Protocol):
 
     @property
     def segment_samples(self) -> int:
-        """Length of the segments that a song is cut into for it."""
+        """Length of the segments that it takes."""
         ...
 
     def prepare(self, segments: int) -> None:
-        """Called before a song with the number of its segments."""
+        """Prepares for a song with this number of segments."""
         ...
 
     def valid_length(self, samples: int) -> int:
-        """The length, at least `samples`, that a segment of `samples` must be widened to before it is passed in."""
+        """The length, at least `samples`, to which a segment of `samples` must be widened before it is passed in."""
         ...
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Separates segments.
 
         Args:
-            batch: float32 [segments, 2, samples] on the CPU, normalised, `samples` being a valid length.
+            batch: float32 [segments, 2, samples] on the CPU, normalised. `samples` is a valid length.
 
         Returns:
-            float32 [segments, sources, 2, at least as many samples, the surplus shared by both ends] on any device.
+            float32 [segments, sources, 2, samples] on any device. It may have more samples than the batch, equally many
+            at both ends.
         """
         ...
 
 
 class TorchNetwork:
-    """A `Network` around one of demucs' modules, run by torch in float32 as it is."""
+    """A `Network` around an unchanged module of demucs, run by torch in float32."""
 
     def __init__(self, model: Any, device: str | torch.device = "cpu") -> None:
-        """Takes over the module.
+        """Puts the module into evaluation mode and moves it to the device.
 
         Args:
-            model: `HTDemucs`, `HDemucs` or `Demucs`; put into evaluation mode and moved to the device.
-            device: where it computes.
+            model: an `HTDemucs`, `HDemucs` or `Demucs`.
+            device: the torch device.
         """
         self._device = torch.device(device)
         self._model = model.eval().to(self._device)
@@ -58,6 +59,6 @@ class TorchNetwork:
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
-        """See `Network.__call__`; the sources stay on the device."""
+        """See `Network.__call__`. The sources stay on the device."""
         sources: Tensor = self._model(batch.to(self._device))
         return sources

@@ -1,4 +1,4 @@
-"""A network's pass over a song, segment after segment; yields finished pieces."""
+"""Passes of a network over a song, segment by segment."""
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -24,21 +24,21 @@ from services.separation.models.segmented.segments import (
 
 
 class Tally:
-    """The progress of several passes. Each counts the same, with any number of segments."""
+    """The progress of several passes, which have equal shares regardless of their numbers of segments."""
 
     def __init__(self, progress: Progress, segments: Sequence[int]) -> None:
-        """Starts at nothing.
+        """Starts at 0.
 
         Args:
-            progress: called with the fraction done.
-            segments: how many each pass has.
+            progress: called with the fraction done, in [0, 1].
+            segments: number of segments of each pass.
         """
         self._progress = progress
         self._segments = tuple(segments)
         self._done = [0] * len(segments)
 
     def add(self, number: int, segments: int) -> None:
-        """Tells that the pass of that number has computed so many segments more."""
+        """Counts further segments that a pass has computed, and reports the progress."""
         self._done[number] += segments
         parts = [done / all_ for done, all_ in zip(self._done, self._segments, strict=True)]
         self._progress(sum(parts) / len(parts))
@@ -48,14 +48,14 @@ class Pass:
     """One run of a network over a song, possibly shifted in time."""
 
     def __init__(self, batches: Batches, mix: Samples, level: Level, overlap: float, lead: int = 0) -> None:
-        """Lays the song out in segments.
+        """Divides the song into segments.
 
         Args:
             batches: the network.
             mix: float32 [2, samples].
-            level: of the mix.
-            overlap: of neighbouring segments, as a fraction of a segment.
-            lead: how many samples before the mix the first segment starts.
+            level: the mix's level.
+            overlap: overlap of neighbouring segments, as a fraction of a segment.
+            lead: number of samples by which the first segment starts before the mix.
         """
         network = batches.network
         self._batches = batches
@@ -66,14 +66,14 @@ class Pass:
         self.segments = segments_of(-lead, mix.shape[1], network.segment_samples, self._stride)
 
     def run(self, tally: Tally, number: int) -> Iterator[Tensor]:
-        """Computes.
+        """Computes the stems.
 
         Args:
-            tally: called after every batch of segments.
-            number: of this pass in the tally.
+            tally: counts each batch of segments.
+            number: index of this pass in the tally.
 
         Returns:
-            Consecutive blocks [sources, 2, samples] of the normalised stems, together as long as the mix.
+            Consecutive blocks float32 [sources, 2, samples] of the normalised stems, together as long as the mix.
         """
         return skip(self._blocks(tally, number), self._lead)
 
@@ -82,7 +82,7 @@ class Pass:
         for group in self._groups():
             outputs = self._compute(group)
             tally.add(number, len(group))
-            while outputs:  # they are let go one by one, before the next pass computes
+            while outputs:  # each is freed before another pass computes
                 yield overlap_add.add(outputs.pop(0))
 
     def _compute(self, group: Sequence[Segment]) -> list[Tensor]:
@@ -91,7 +91,7 @@ class Pass:
         return [centre(output, segment.samples) for segment, output in zip(group, self._batches(batch), strict=True)]
 
     def _groups(self) -> Iterator[list[Segment]]:
-        """As many neighbouring segments as a batch takes; only the last ones of a song differ in length."""
+        """Yields batches of neighbouring segments with equal valid lengths. Only the end of a song is shorter."""
         valid_length, first = self._batches.network.valid_length, 0
         while first < len(self.segments):
             samples = valid_length(self.segments[first].samples)
@@ -104,15 +104,15 @@ class Pass:
 def passes_of(
     network: Network, mix: Samples, level: Level, options: Options, sample_rate_hz: int, random: Random
 ) -> list[Pass]:
-    """A network's passes over a song: one, or one for each of the time shifts.
+    """Makes the passes of a network over a song: one, or one for each time shift.
 
-    Each shift starts the song up to half a second earlier, which moves the borders of all segments; demucs draws how
-    much less than half a second.
+    Each shift starts the song up to half a second earlier, which moves the borders of all segments. Like demucs, this
+    draws the difference to half a second.
 
     Args:
         network: computes the segments.
         mix: float32 [2, samples].
-        level: of the mix.
+        level: the mix's level.
         options: see `Options`.
         sample_rate_hz: rate of the mix.
         random: draws the shifts.

@@ -1,9 +1,9 @@
-"""Cuts a song into overlapping segments and joins them, as `demucs.apply.apply_model` does, but along the song.
+"""Cuts a song into overlapping segments and joins them, as `demucs.apply.apply_model` does, but block by block.
 
-They give the same numbers as the package `demucs` (A. Défossez and others): segments are widened by the samples
-that really surround them, networks' outputs are faded into each other by triangles, models and time shifts are
-averaged. Demucs holds whole songs for each of these steps; here every function hands on what is finished, so that
-nothing grows with the song. All positions are samples of the mix; what lies outside of it is silence.
+The results equal those of the package `demucs` (A. Défossez and others): segments are widened by the samples around
+them, outputs of networks are cross-faded with triangular windows, models and time shifts are averaged. Demucs holds
+whole songs in memory for each of these steps. Here every function yields finished blocks, so that memory does not grow
+with the song. All positions are in samples of the mix. Outside of the mix there is silence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ BLOCK = 2**20  # samples: 8 MB in float64
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The place of a segment: `samples` of the mix from `start` on, which may lie before the mix."""
+    """The position of a segment: `samples` of the mix from `start` on. `start` may be before the mix."""
 
     start: int
     samples: int
@@ -29,18 +29,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The mean and the deviation of a mix. Networks get the mix normalised to 0 and 1."""
+    """The mean and the standard deviation of a mix. Networks get the mix normalised to mean 0 and deviation 1."""
 
     mean: float
     deviation: float
 
     def restore(self, stems: Tensor) -> Tensor:
-        """Brings stems of the normalised mix, of any shape, to the mix's level."""
+        """Scales stems of the normalised mix, of any shape, to the mix's level."""
         return stems * self.deviation + self.mean
 
 
 def level_of(mix: Samples) -> Level:
-    """Mean and deviation of the mean of both channels, as demucs' own `Separator` takes them, block by block.
+    """Mean and deviation of the mean of both channels, as in the `Separator` of demucs, computed block by block.
 
     Args:
         mix: float32 [2, samples], at least one sample.
@@ -57,26 +57,26 @@ def _mono_blocks(mix: Samples) -> Iterator[npt.NDArray[np.float64]]:
 
 
 def stride_of(segment_samples: int, overlap: float) -> int:
-    """Samples from one segment's start to the next one's."""
+    """Number of samples between the starts of neighbouring segments."""
     return max(1, int((1 - overlap) * segment_samples))
 
 
 def segments_of(begin: int, end: int, segment_samples: int, stride: int) -> list[Segment]:
-    """The segments of the samples from `begin` to before `end`: one every `stride`, cut off at `end`."""
+    """The segments from `begin` to `end`: one every `stride` samples, cut off at `end`."""
     return [Segment(start, min(segment_samples, end - start)) for start in range(begin, end, stride)]
 
 
 def window(mix: Samples, segment: Segment, samples: int, level: Level) -> Tensor:
-    """A segment as a network takes it: normalised, and widened on both sides by what surrounds it in the mix.
+    """The input of a network for a segment: normalised, and widened on both sides by the surrounding samples.
 
     Args:
         mix: float32 [2, samples].
         segment: the segment.
         samples: the wanted length, at least the segment's.
-        level: of the mix.
+        level: the mix's level.
 
     Returns:
-        float32 [2, samples]; beyond the mix zeros, which is the mix's mean.
+        float32 [2, samples]; outside of the mix zeros, the mean of the normalised mix.
     """
     start = segment.start - (samples - segment.samples) // 2
     first, last = max(0, start), max(0, min(mix.shape[1], start + samples))
@@ -89,27 +89,30 @@ def window(mix: Samples, segment: Segment, samples: int, level: Level) -> Tensor
 
 
 def centre(output: Tensor, samples: int) -> Tensor:
-    """The middle `samples` of a network's output, an odd one dropped on the right; undoes the widening of `window`."""
+    """The middle `samples` of a network's output, which undoes the widening of `window`.
+
+    If the surplus is odd, one more sample is dropped at the end.
+    """
     left = (output.shape[-1] - samples) // 2
     return output[..., left : left + samples]
 
 
 def triangle(segment_samples: int) -> Tensor:
-    """The weight [segment_samples] of a segment's samples among those that overlap: highest in its middle, never 0."""
+    """The weights [segment_samples] for cross-fading segments: highest in the middle, never 0."""
     half = segment_samples // 2
     weight = torch.cat([torch.arange(1, half + 1), torch.arange(segment_samples - half, 0, -1)])
     return weight / weight.max()
 
 
 class OverlapAdd:
-    """Fades segments into each other; between two of them it holds only the part that they share."""
+    """Cross-fades segments. Between two calls it holds only the overlap of neighbouring segments."""
 
     def __init__(self, segment_samples: int, stride: int) -> None:
         """Starts before the first segment.
 
         Args:
             segment_samples: length of a full segment.
-            stride: samples from one segment's start to the next one's.
+            stride: number of samples between the starts of neighbouring segments.
         """
         self._stride = stride
         self._triangle = triangle(segment_samples)
@@ -120,10 +123,10 @@ class OverlapAdd:
         """Adds the next segment.
 
         Args:
-            output: a segment's [sources, 2, samples], full but at the song's end.
+            output: a segment's output [sources, 2, samples]; only at the end of the song it may be shorter.
 
         Returns:
-            [sources, 2, samples] that no later segment touches: one stride, or what is left at the song's end.
+            [sources, 2, samples] that no later segment overlaps: one stride, or the rest at the end of the song.
         """
         samples = output.shape[-1]
         self._triangle = self._triangle.to(output.device)
@@ -145,15 +148,16 @@ def skip(blocks: Iterator[Tensor], samples: int) -> Iterator[Tensor]:
         samples -= dropped
         if dropped < block.shape[-1]:
             yield block[..., dropped:]
-        del block  # while the next one is computed, this one is not needed
+        del block  # frees the block while the next one is computed
 
 
 def mean_of(passes: Sequence[Iterator[Tensor]], weights: Sequence[Sequence[float]]) -> Iterator[Tensor]:
-    """Averages several passes over one song, position by position: none runs ahead of the others by more than it must.
+    """Averages several passes over one song in step, so that few blocks wait for others.
 
     Args:
-        passes: each gives consecutive blocks [sources, 2, samples]; their blocks may differ in length, not their sum.
-        weights: [passes][sources], of any scale, no source without a weight.
+        passes: each yields consecutive blocks [sources, 2, samples]. Blocks may differ in length; the total length of
+            all passes is equal.
+        weights: [passes][sources], of any scale; each source needs a weight above 0.
 
     Returns:
         Consecutive blocks [sources, 2, samples].

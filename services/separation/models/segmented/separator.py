@@ -1,4 +1,4 @@
-"""A separator for networks of any architecture that compute a song segment by segment."""
+"""A separator for networks of any architecture that process a song segment by segment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ from services.separation.models.segmented.network import Network
 from services.separation.models.segmented.passes import Pass, Tally, passes_of
 from services.separation.models.segmented.segments import level_of, mean_of
 
-SEED = 0  # of the time shifts: the same mix gives the same stems
+SEED = 0  # seed of the time shifts, so that the same mix gives the same stems
 
 
 class SegmentedSeparator:
-    """A `Separator` around one or several networks, whose stems are averaged with weights of their own."""
+    """A `Separator` around one or several networks. Their stems are averaged with weights."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class SegmentedSeparator:
         weights: Sequence[Sequence[float]] | None = None,
         batch: int = 1,
     ) -> None:
-        """Takes networks that are ready.
+        """Combines networks.
 
         Args:
             stems: names of the networks' sources, in order.
-            sample_rate_hz: rate of mix and stems.
-            networks: at least one; their segments may differ in length.
-            weights: [networks][stems] of each network's say in each stem; None: all equal.
-            batch: segments that the device computes at once, if a caller's options do not ask for more.
+            sample_rate_hz: sample rate of mix and stems.
+            networks: at least one network; their segments may differ in length.
+            weights: [networks][stems], the weight of each network for each stem; None for equal weights.
+            batch: segments in a batch, if the options do not ask for more.
 
         Raises:
             PreconditionError: the weights leave a stem without a network.
@@ -53,18 +53,18 @@ class SegmentedSeparator:
     def separate(
         self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
     ) -> Iterator[Chunk]:
-        """See `Separator.separate`. Scales the mix as demucs' own `Separator` does.
+        """See `Separator.separate`. The mix is scaled as in the `Separator` of demucs.
 
         Args:
-            mix: see there.
-            options: see there.
-            progress: see there.
-            random: draws the time shifts, network by network, as demucs draws them; None: the same for every call.
+            mix: see `Separator.separate`.
+            options: see `Separator.separate`.
+            progress: see `Separator.separate`.
+            random: draws the time shifts, network by network, as demucs does; None for the same shifts in every call.
         """
         check_mix(mix)
         return self._chunks(mix, options, progress, random or Random(SEED))
 
-    @torch.inference_mode()  # which torch leaves at every yield
+    @torch.inference_mode()  # torch leaves this mode at every yield
     def _chunks(self, mix: Samples, options: Options, progress: Progress, random: Random) -> Iterator[Chunk]:
         progress(0.0)
         if not mix.size:
@@ -78,7 +78,7 @@ class SegmentedSeparator:
             self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))
         weights = torch.tensor([self._weights[number] for number in used])
         had = weights.sum(dim=0) > 0
-        weights[:, ~had] = 1.0  # of stems that are not wanted: their output is ignored
+        weights[:, ~had] = 1.0  # `mean_of` needs weights for unwanted stems, too; their output is ignored
         for block in self._average([passes[number] for number in used], weights.tolist(), progress):
             sources = level.restore(block).cpu().numpy()
             stems = {stem: source for stem, source, is_had in zip(self.stems, sources, had, strict=True) if is_had}
@@ -86,14 +86,14 @@ class SegmentedSeparator:
             start += sources.shape[-1]
 
     def _used(self, wanted: Sequence[str]) -> list[int]:
-        """The networks that have a say in a wanted stem."""
+        """Indices of the networks that have a weight for a wanted stem."""
         columns = [number for number, stem in enumerate(self.stems) if not wanted or stem in wanted]
         return [number for number, weights in enumerate(self._weights) if any(weights[column] for column in columns)]
 
     def _average(
         self, passes: Sequence[Sequence[Pass]], weights: Sequence[Sequence[float]], progress: Progress
     ) -> Iterator[Tensor]:
-        """Averages each network's shifts, then the networks, all of them step by step along the song."""
+        """Averages the shifts of each network, then the networks, all of them in step."""
         tally = Tally(progress, [len(shift.segments) for shifts in passes for shift in shifts])
         numbers, alike = count(), [1.0] * len(self.stems)
         networks = [

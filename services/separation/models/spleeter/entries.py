@@ -3,7 +3,7 @@
 from services.common.weights.store import WeightFile, Weights
 from services.separation.models.base import ModelEntry
 
-# Of vocals, then of accompaniment.
+# File and SHA-256 of the vocals, then of the accompaniment.
 CHECKPOINTS = (
     ("testcheckpoint0.ckpt", "385ea3372c6a3ceee01f6ded5504bb7ee1e9f0101950ae58869dc18382deb75c"),
     ("testcheckpoint1.ckpt", "3e4d6ede1ecad091468550773e77934aac3f1e039c0697fc9039aba9b935e344"),

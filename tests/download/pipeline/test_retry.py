@@ -117,10 +117,10 @@ async def test_parts_that_failed_are_made_again_as_they_were_chosen(
     acquiring: Acquiring, services: Services, rpcs: Rpcs, tmp_path: Path
 ) -> None:
     track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await acquiring.library.set_analysis(track.id, "lyrics", {"lines": []})
+    await acquiring.keep_part(track.id, "lyrics", {"lines": []})
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
     facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    await acquiring.keep_stems(track.id, [vocals | facts])
     first = await rpcs.process(track.id)
     assert shown(first) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded", "lyrics": "failed"}
     asked, heard = services.separations[0], next(one for one in services.analyses if one.parts[0].text)

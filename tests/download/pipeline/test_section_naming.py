@@ -65,8 +65,8 @@ async def end(acquiring: Acquiring, path: Path, service: Analysis, structure: An
     acquiring.use(service)
     track = await acquiring.upload("anna", with_soundfile(path, music(2)))
     if structure:
-        await acquiring.library.set_analysis(track.id, "structure", structure)
-    await acquiring.library.set_stems(track.id, "spleeter_2stems", stems, {})
+        await acquiring.keep_part(track.id, "structure", structure)
+    await acquiring.keep_stems(track.id, stems)
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)]))
     ended = await acquiring.end_of(await acquiring.start("anna", track.id, plan))
     assert ended.state == "succeeded" or not stems

@@ -128,7 +128,7 @@ async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelve
     track = await shelves.library.add_link("anna", "https://a.example/song")
     await shelves.library.add_link("ben", "https://a.example/song")
     await shelves.library.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
-    await shelves.library.set_analysis(track.id, "beats", beats(60.0))
+    await shelves.keep_part("anna", track.id, "beats", beats(60.0))
     await shelves.user_tracks.edit("anna", track.id, "beats", beats(120.0))
 
     async def tempo(user: str, computed: bool = False) -> tuple[float, list[bool]]:
@@ -141,7 +141,7 @@ async def test_an_edit_stays_before_what_is_computed_until_it_is_reverted(shelve
     assert await tempo("anna", computed=True) == (60.0, [False])
     assert await tempo("ben") == (60.0, [])
     assert await shelves.titles("anna", min_bpm=119) == await shelves.titles("ben", max_bpm=61) == ["Song"]
-    await shelves.library.set_analysis(track.id, "beats", beats(61.0))
+    await shelves.keep_part("anna", track.id, "beats", beats(61.0), own=True)
     assert await tempo("anna") == (120.0, [True])
     listed, _ = await shelves.page("anna")
     assert [edit.computed_since for edit in track_message(listed[0], summary=True).edits] == [True]
@@ -161,7 +161,7 @@ async def test_lists_leave_out_beats_and_the_curve_of_the_tempo(shelves: Shelves
     track = await shelves.library.add_link("anna", "https://a.example/song")
     tempo = {"bpm": 98.5, "confidence": 0.5, "curve": [{"time": 1.0, "bpm": 97.0}]}
     content = {**beats(98.5), "tempo": tempo, "firstDownbeat": 1.25}
-    await shelves.library.set_analysis(track.id, "beats", content)
+    await shelves.keep_part("anna", track.id, "beats", content)
     listed, _ = await shelves.page("anna")
     summary = track_message(listed[0], summary=True)
     assert (summary.tempo.bpm, summary.first_downbeat, len(summary.tempo.curve)) == (98.5, 1.25, 0)

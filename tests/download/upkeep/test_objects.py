@@ -83,7 +83,7 @@ async def keep_stems(acquiring: Acquiring, track: Track, place: str) -> None:
     for stem in made:
         await acquiring.objects.put(stem["audio_key"], b"sound")
         await acquiring.objects.put(stem["peaks_key"], b"peaks")
-    await acquiring.remover.remove(await acquiring.library.set_stems(track.id, "spleeter_2stems", made, {}))
+    await acquiring.remover.remove(await acquiring.keep_stems(track.id, made))
 
 
 async def test_replaced_stems_go_when_the_last_track_has_replaced_them(acquiring: Acquiring, song: Path) -> None:

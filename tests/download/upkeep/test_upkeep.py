@@ -42,7 +42,7 @@ async def keep_stem(acquiring: Acquiring, track_id: str, content: bytes = b"1234
     await acquiring.objects.put(f"{key}.peaks", b"123")
     facts: dict[str, Any] = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
     stem = {"name": "vocals", "audio_key": key, "peaks_key": f"{key}.peaks", **facts}
-    await acquiring.library.set_stems(track_id, "m", [stem], {})
+    await acquiring.keep_stems(track_id, [stem])
     return key
 
 

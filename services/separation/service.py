@@ -49,7 +49,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         objects: ObjectStore,
         weights: WeightStore,
         draining: Draining,
-        order: Sequence[str] = registry.OWN_ORDER,
+        order: Sequence[str] = (),
     ) -> None:
         self._jobs = jobs
         self._objects = objects

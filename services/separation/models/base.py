@@ -85,11 +85,13 @@ class ModelEntry(Entry):
         family: the folder of this package whose module `separator` has `load(entry, paths, hardware)`.
         stems: names of its stems; empty where only loading can tell.
         sample_rate_hz: rate of the mix that it takes and of the stems that it gives.
+        rank: `auto` tries the lowest first; None: it does not try this model, unless an operator says so.
     """
 
     family: str
     stems: tuple[str, ...]
     sample_rate_hz: int
+    rank: int | None = None
 
 
 class Separator(Protocol):

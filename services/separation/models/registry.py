@@ -7,7 +7,7 @@ those that a user has put into the models directory. Importing this module loads
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import cast
 
@@ -16,9 +16,6 @@ from services.common.weights.catalogue import AUTO, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
-
-OWN_ORDER = ("htdemucs", "spleeter_2stems")
-"""The order of `auto`, best first."""
 
 CONVERTED = "converted"
 """Folder of the models directory for networks that were converted for this machine."""
@@ -52,19 +49,19 @@ def availability(name: str, store: WeightStore) -> Availability:
     return _catalogue(store).availability(name, store)
 
 
-def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> Choice[ModelEntry]:
+def choose(name: str, store: WeightStore, order: Sequence[str] = ()) -> Choice[ModelEntry]:
     """The model to use for a user's choice, a name or `auto`. Only `auto` ever leads to a substitute.
 
     Args:
         name: of a model, or `auto`.
         store: where weights are found.
-        order: the order of `auto`, best first.
+        order: the order of `auto`, best first; empty: by the models' ranks.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
         WeightsMissingError: the model, or with `auto` any, is not available; the message says how to get it.
     """
-    return _catalogue(store, order or OWN_ORDER).choose(name, store)
+    return _catalogue(store, order).choose(name, store)
 
 
 def check_order(order: Sequence[str]) -> None:
@@ -73,8 +70,7 @@ def check_order(order: Sequence[str]) -> None:
     Raises:
         ValueError: a name is not that of a published model.
     """
-    if order:
-        _catalogue(None, order).check_order()
+    _catalogue(None, order).check_order()
 
 
 def load(name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware = CPU) -> Separator:
@@ -101,7 +97,7 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
     return cast(Separator, family.load(model, paths, hardware))
 
 
-def _catalogue(store: WeightStore | None, order: Sequence[str] = OWN_ORDER) -> Catalogue[ModelEntry]:
+def _catalogue(store: WeightStore | None, order: Sequence[str] = ()) -> Catalogue[ModelEntry]:
     families = list(_families())
     published = {model.name: model for family in families for model in family.entries()}
     own: dict[str, ModelEntry] = {}
@@ -110,7 +106,13 @@ def _catalogue(store: WeightStore | None, order: Sequence[str] = OWN_ORDER) -> C
             own |= family.own(store.root)
     # A user's model cannot take the name of a published one.
     every = published | {name: model for name, model in own.items() if name not in published}
-    return Catalogue("separation model", list(every.values()), order)
+    return Catalogue("separation model", list(every.values()), order or _order(every.values()))
+
+
+def _order(entries: Iterable[ModelEntry]) -> list[str]:
+    """The order of `auto` by the entries' ranks."""
+    ranks = {entry.name: entry.rank for entry in entries if entry.rank is not None}
+    return sorted(ranks, key=ranks.__getitem__)
 
 
 def _families() -> Iterator[ModuleType]:

@@ -38,6 +38,7 @@ def published(
     cost: float,
     stems: tuple[str, ...] = FOUR_STEMS,
     packages: tuple[tuple[str, str], ...] = (),
+    rank: int | None = None,
 ) -> ModelEntry:
     """The registry line of one of the models that the package `demucs` lists.
 
@@ -46,6 +47,7 @@ def published(
         cost: compute time in units of `htdemucs`.
         stems: names of its stems, in the network's order.
         packages: Python packages that only this model needs, as (module, distribution).
+        rank: see `ModelEntry`.
     """
     bag = (importlib.resources.files("demucs") / "remote" / f"{name}.yaml").read_text()
     files = tuple(published_file(signature) for signature in dict.fromkeys(yaml.safe_load(bag)["models"]))
@@ -59,6 +61,7 @@ def published(
         cost=cost,
         weights=Weights(name, files),
         packages=packages,
+        rank=rank,
     )
 
 
@@ -92,7 +95,7 @@ def entries() -> tuple[ModelEntry, ...]:
     """The published models. Costs were measured on one CPU core: htdemucs takes 1.5 s per second of music."""
     six_stems = (*FOUR_STEMS, "guitar", "piano")
     return (
-        published("htdemucs", cost=1.0),
+        published("htdemucs", cost=1.0, rank=10),
         published("htdemucs_ft", cost=4.0),
         published("htdemucs_6s", cost=0.6, stems=six_stems),
         published("hdemucs_mmi", cost=0.4),

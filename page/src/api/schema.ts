@@ -485,9 +485,9 @@ export interface components {
         };
         /** @description What made a result. */
         "stemtube.common.v1.Provenance": {
-            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            /** @description The backend, as ListBackends names it, or the family of a separation model. */
             backend: string;
-            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            /** @description The model within it, as ListBackends or ListModels names it; empty where the backend has just one. */
             model: string;
             /** @description Version of code and weights; results of different versions are never mixed up. */
             version: string;
@@ -496,9 +496,9 @@ export interface components {
         };
         /** @description What made a result. */
         "stemtube.common.v1.ProvenanceInput": {
-            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            /** @description The backend, as ListBackends names it, or the family of a separation model. */
             backend?: string;
-            /** @description The model within it, e.g. "tiny.en" or "htdemucs"; empty where the backend has just one. */
+            /** @description The model within it, as ListBackends or ListModels names it; empty where the backend has just one. */
             model?: string;
             /** @description Version of code and weights; results of different versions are never mixed up. */
             version?: string;

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.common.errors import InvalidInputError
 from services.common.samples import Samples
-from services.common.weights.catalogue import Entry
+from services.common.weights.catalogue import Entry, Model
 
 Progress = Callable[[float], None]
 
@@ -92,6 +92,10 @@ class ModelEntry(Entry):
     stems: tuple[str, ...]
     sample_rate_hz: int
     rank: int | None = None
+
+    def made_by(self, model: Model) -> dict[str, str]:
+        """The provenance of its stems, in which a family has models."""
+        return {"backend": self.family, "model": self.name, "version": self.version}
 
 
 class Separator(Protocol):

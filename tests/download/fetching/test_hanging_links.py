@@ -64,7 +64,7 @@ async def test_40_hanging_links_of_a_user_hold_up_nobody_else(acquiring: Acquiri
     await cancel_all(acquiring)
 
 
-@pytest.mark.long  # `test_fetch_turns.py` has the rule alone
+@pytest.mark.long  # `test_turns.py` has the rule alone
 @pytest.mark.parametrize("section", [{"fetches": 6}])
 async def test_links_of_several_users_that_hang_leave_room_for_one_who_has_none(
     acquiring: Acquiring, site: Site, song: Path

@@ -13,7 +13,7 @@ SONG ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Lists the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
 venv: $(VENV)/.installed ## A virtual environment with everything
 $(VENV)/.installed: pyproject.toml constraints.txt setup.py

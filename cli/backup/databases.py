@@ -7,22 +7,21 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from cli.backup.sign_ins import EXPIRE_ONE_TIME_PASSWORDS, HAS_ONE_TIME_PASSWORDS, end_in_sqlite, without_emptied
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
+from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_faults import (
     check_file,
     damage,
     expect_content,
     has_log,
     sqlite_fault,
-    sqlite_uri,
     system_fault,
 )
 
-BUSY_SECONDS = 30.0
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
 
 
@@ -183,8 +182,8 @@ class SqliteFile:
             draft.unlink(missing_ok=True)
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(sqlite_uri(path, mode), uri=True, timeout=BUSY_SECONDS)
+def _open(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    return open_sqlite(path, mode, isolation_level="DEFERRED")
 
 
 class PostgresDatabase:

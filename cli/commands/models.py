@@ -47,9 +47,6 @@ def _add_row(table: Table, part: str, choice: dict[str, Any], licence: str) -> N
     table.add_row(part, name, "yes" if usable["available"] else "no", licence, usable["unavailableReason"])
 
 
-def pull_command(
-    name: Annotated[str, typer.Argument(help="A name that `stemtube models list` shows.")],
-    model: Annotated[str, typer.Argument(help="Of a backend with several models.")] = "",
-) -> None:
+def pull_command(name: Annotated[str, typer.Argument(help="A name that `stemtube models list` shows.")]) -> None:
     """Fetches the weights of a model into the models directory."""
-    raise typer.Exit(pull(f"{name}/{model}" if model else name))
+    raise typer.Exit(pull(name))

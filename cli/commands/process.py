@@ -142,7 +142,7 @@ def process_command(
     model: Annotated[list[str] | None, typer.Option(help="Separation model; can be given several times.")] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="PART=BACKEND or PART=BACKEND/MODEL, such as chords=madmom or lyrics=whisper/small."),
+        typer.Option(help="PART=BACKEND or PART=BACKEND/MODEL, with a name that `stemtube models list` shows."),
     ] = None,
     language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
     as_json: Annotated[

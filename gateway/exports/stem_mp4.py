@@ -57,7 +57,7 @@ def make(track: Track, options: Options) -> Rendering:
     if missing := [part for part, stems in parts.items() if not stems]:
         raise NotFoundError(
             f"A Stem file has {', '.join(PARTS)}; here is no {' and no '.join(missing)}. Separate the track with a "
-            "model that has these, such as htdemucs.",
+            "model that has these.",
             "NO_SUCH_STEM",
         )
     stems = [stem for part in parts.values() for stem in part]

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.analysis.backends import registry
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.base import Endpoint
 from services.common.config import ListenAddress, Section, Settings
 from services.common.parts import PARTS
 from services.common.storage.database import DatabaseUrl

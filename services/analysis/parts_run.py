@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Backend, Beats, Context
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.base import Backend, BackendEntry, Beats, Context, Endpoint
 from services.analysis.contents import beats_of, content, lyrics_of, structure_of
 from services.common.compute.engine import Report
 from services.common.jobs.errors import KeptError
@@ -15,6 +14,7 @@ from services.common.jobs.messages import error_message, message_json
 from services.common.jobs.states import FINISHED_NUMBERS
 from services.common.parts import PART_NAMES, PART_NUMBERS, Part
 from services.common.samples import Audio
+from services.common.weights.catalogue import Choice
 from stemtube.analysis.v1 import analysis_pb2 as pb
 from stemtube.job.v1 import job_pb2
 
@@ -57,7 +57,7 @@ class PartsRun:
         sound: Audio,
         mix: Callable[[], Audio] | None,
         backend: Backend,
-        chosen: registry.Chosen,
+        chosen: Choice[BackendEntry],
     ) -> None:
         """Runs one part and hands its result over."""
         part = choice["part"]
@@ -126,6 +126,6 @@ def _status(
     )
 
 
-def model_name(chosen: registry.Chosen) -> str:
-    """The backend and model of a part, as metrics and traces name them: madmom, whisper/small."""
-    return f"{chosen.backend}/{chosen.model}" if chosen.model else chosen.backend
+def model_name(chosen: Choice[BackendEntry]) -> str:
+    """The backend and model of a part, as metrics and traces name them: NAME or NAME/MODEL."""
+    return "/".join(filter(None, (chosen.entry.name, chosen.model.name)))

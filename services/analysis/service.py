@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from services.analysis.backends import registry
+from services.analysis.backends.base import Endpoint
 from services.analysis.backends.lyrics.text import check_text
-from services.analysis.backends.structure.language_model import Endpoint
 from services.common.errors import InvalidInputError, NotFoundError
 from services.common.jobs.messages import (
     availability_message,
@@ -25,7 +25,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest
 from services.common.jobs.states import FINISHED_NUMBERS
-from services.common.parts import PART_NAMES, PART_NUMBERS, PARTS
+from services.common.parts import PART_NAMES, PART_NUMBERS, PARTS, USES_BEATS
 from services.common.rpc.auth import require_service
 from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
@@ -61,7 +61,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         device: str,
         draining: Draining,
         language_model: Endpoint | None = None,
-        order: registry.Order = registry.OWN_ORDER,
+        order: registry.Order = registry.NO_ORDER,
     ) -> None:
         self._jobs = jobs
         self._objects = objects
@@ -162,8 +162,8 @@ def _choice(
     return {
         "part": part,
         "asked": asked,
-        "backend": chosen.backend,
-        "model": chosen.model,
+        "backend": chosen.entry.name,
+        "model": chosen.model.name,
         "language": request.language,
         "made_by": chosen.made_by,
         **_given(request),
@@ -187,8 +187,8 @@ def _beats(request: pb.PartRequest) -> dict[str, Any]:
     if not request.HasField("beats"):
         return {}
     times = [beat.time for beat in request.beats.beats]
-    if request.part not in (pb.PART_CHORDS, pb.PART_STRUCTURE) or not request.beats.HasField("tempo"):
-        raise InvalidInputError("beats are for chords and structure, and have a tempo", "BAD_REQUEST")
+    if PART_NAMES[request.part] not in USES_BEATS or not request.beats.HasField("tempo"):
+        raise InvalidInputError(f"beats are for {' and '.join(USES_BEATS)}, and have a tempo", "BAD_REQUEST")
     if not all(map(math.isfinite, times)) or any(later <= time for time, later in pairwise(times)):
         raise InvalidInputError("beats must come one after another", "BAD_REQUEST")
     return {"beats": message_json(request.beats)}
@@ -242,7 +242,7 @@ def _backends(
         )
         for name in registry.names(part):
             entry = registry.entry(part, name)
-            is_default = name == default.backend
+            is_default = name == default.entry.name
             messages.append(
                 pb.Backend(
                     part=PART_NUMBERS[part],
@@ -254,7 +254,7 @@ def _backends(
                         pb.BackendModel(
                             name=model.name,
                             availability=availability_message(registry.availability(part, name, weights, model.name)),
-                            default=is_default and model.name == default.model,
+                            default=is_default and model == default.model,
                             languages=model.languages,
                         )
                         for model in entry.models

@@ -13,8 +13,7 @@ import numpy as np
 import structlog
 
 from services.analysis.backends import registry
-from services.analysis.backends.base import Backend, Context, Progress
-from services.analysis.backends.structure.language_model import LanguageModelError
+from services.analysis.backends.base import Backend, BackendEntry, Context, Progress, UnusableError
 from services.analysis.config import AnalysisSettings
 from services.analysis.parts_run import DECODED, QUEUE, PartsRun, model_name
 from services.common import audio
@@ -23,7 +22,6 @@ from services.common.compute.engine import Engine, Report, Work
 from services.common.compute.engines import Engines
 from services.common.errors import (
     DeviceError,
-    DeviceNotReadyError,
     StemTubeError,
     StoppedError,
     WeightsMissingError,
@@ -36,6 +34,7 @@ from services.common.observe import tracing
 from services.common.parts import PARTS, Part
 from services.common.samples import Audio
 from services.common.storage.marked_store import AWAY_REASONS, open_marked_store
+from services.common.weights.catalogue import Choice
 from services.common.weights.store import WeightStore
 
 log = structlog.get_logger(__name__)
@@ -99,15 +98,10 @@ class AnalysisWorker:
 
 
 def prove_device(settings: AnalysisSettings) -> str:
-    """Proves the device of the settings, see `torch_devices.prove`; the library of Whisper has to see it, too."""
+    """Proves the device of the settings, see `torch_devices.prove`; backends' own libraries have to see it, too."""
     device = torch_devices.prove(settings.analysis.device)
     if device.startswith("cuda"):
-        import ctranslate2
-
-        if not ctranslate2.get_cuda_device_count():
-            raise DeviceNotReadyError(
-                f"The device {device} cannot be used: CTranslate2, which Whisper needs, finds none."
-            )
+        registry.prove_device(device)
     return device
 
 
@@ -243,10 +237,10 @@ class AnalysisWork:
                 try:
                     with tracing.span("analyse", part=part, model=model_name(chosen)):
                         return run.analyse(choice, sound, mix, backend, chosen)
-                except LanguageModelError as error:
+                except UnusableError as error:
                     if choice["asked"][0] != registry.AUTO:
                         raise
-                    failed[chosen.backend, chosen.model] = error.message
+                    failed[chosen.entry.name, chosen.model.name] = error.message
         except (StoppedError, DeviceError):
             raise
         except StemTubeError as error:
@@ -261,7 +255,7 @@ class AnalysisWork:
 
     def _choose(
         self, choice: dict[str, Any], progress: Progress, failed: dict[tuple[str, str], str], report: Report
-    ) -> tuple[registry.Chosen, Backend]:
+    ) -> tuple[Choice[BackendEntry], Backend]:
         """The backend of a part: the named one, or the best that can be used on this device.
 
         Backends that cannot be used are added to `failed`.
@@ -274,10 +268,10 @@ class AnalysisWork:
             try:
                 return chosen, self._backend(part, chosen, progress, report)
             except WeightsMissingError as error:
-                failed[chosen.backend, chosen.model] = error.message
+                failed[chosen.entry.name, chosen.model.name] = error.message
 
-    def _backend(self, part: Part, chosen: registry.Chosen, progress: Progress, report: Report) -> Backend:
-        key = (part, chosen.backend, chosen.model)
+    def _backend(self, part: Part, chosen: Choice[BackendEntry], progress: Progress, report: Report) -> Backend:
+        key = (part, chosen.entry.name, chosen.model.name)
         # One at a time: some libraries can only be imported while something is put in their way (see `compat`).
         with self._loading:
             if key not in self._backends:
@@ -285,12 +279,16 @@ class AnalysisWork:
                 began = time.perf_counter()
                 with tracing.span("load model", part=part, model=model_name(chosen)):
                     self._backends[key] = registry.load(
-                        part, chosen.backend, self._weights, chosen.model, self._device, progress
+                        part, chosen.entry.name, self._weights, chosen.model.name, self._device, progress
                     )
                 seconds = time.perf_counter() - began
                 report.measure("load_seconds", seconds, queue=QUEUE, part=part, model=model_name(chosen))
                 log.info(
-                    "backend loaded", part=part, backend=chosen.backend, model=chosen.model, seconds=round(seconds, 1)
+                    "backend loaded",
+                    part=part,
+                    backend=chosen.entry.name,
+                    model=chosen.model.name,
+                    seconds=round(seconds, 1),
                 )
             return self._backends[key]
 

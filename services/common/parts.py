@@ -14,6 +14,8 @@ PART_NUMBERS: "dict[Part, analysis_pb2.Part.ValueType]" = {
 
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 PARTS = tuple(PART_NUMBERS)
+USES_BEATS: tuple[Part, ...] = ("chords", "structure")
+"""The parts that beats help to find, as the entries of their backends declare (`needs`)."""
 
 
 def part_json_name(part: Part) -> str:

@@ -17,7 +17,6 @@ from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
 from services.separation.presets import PRESETS
-from services.separation.provenance import made_by
 from services.separation.stems import REST, Rest, wanted_stems
 from stemtube.common.v1 import provenance_pb2
 from stemtube.separation.v1 import separation_pb2 as pb
@@ -49,7 +48,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         objects: ObjectStore,
         weights: WeightStore,
         draining: Draining,
-        order: Sequence[str] = registry.OWN_ORDER,
+        order: Sequence[str] = (),
     ) -> None:
         self._jobs = jobs
         self._objects = objects
@@ -69,14 +68,13 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
-        maker = made_by(choice)
         digest = request_digest(request)
         record = await self._jobs.submit(
             KIND,
             {
                 "audio_key": request.audio_key,
                 "auto": auto,
-                "made_by": maker,
+                "made_by": choice.made_by,
                 "stems": stems,
                 **options,
             },

@@ -29,7 +29,6 @@ from services.common.weights.store import WeightStore
 from services.separation.config import SeparationSettings
 from services.separation.models import registry
 from services.separation.models.base import Chunk, Hardware, Options, Separator
-from services.separation.provenance import made_by
 from services.separation.stems import (
     LiveStem,
     StemFile,
@@ -181,7 +180,7 @@ class SeparationWork:
             if not task["auto"]:
                 raise
         choice = registry.choose(registry.AUTO, self._weights, self._order)
-        return made_by(choice), self._model(choice.entry.name, report)
+        return choice.made_by, self._model(choice.entry.name, report)
 
     def _model(self, name: str, report: Report) -> Separator:
         if name not in self._models:

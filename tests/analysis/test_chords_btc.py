@@ -102,7 +102,7 @@ def test_without_weights_it_says_how_to_get_them_and_auto_does_without(tmp_path:
     found = registry.availability("chords", "btc", store)
     assert not found.available
     assert "put btc_model_large_voca.pt into btc/" in found.reason
-    assert registry.choose("chords", registry.AUTO, registry.AUTO, store).backend != "btc"
+    assert registry.choose("chords", registry.AUTO, registry.AUTO, store).entry.name != "btc"
     with pytest.raises(WeightsMissingError, match=r"btc_model_large_voca\.pt"):
         registry.load("chords", "btc", store)
 

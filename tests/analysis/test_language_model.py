@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.analysis.backends.base import Context, Lyrics, Section, Structure, Word
+from services.analysis.backends.base import Context, Endpoint, Lyrics, Section, Structure, Word
 from services.analysis.backends.base import Line as LyricsLine
-from services.analysis.backends.structure.language_model import Endpoint, LanguageModelAwayError, LanguageModelError
+from services.analysis.backends.structure.language_model import LanguageModelAwayError, LanguageModelError
 from services.analysis.backends.structure.llm import LlmStructure
 from services.analysis.config import AnalysisSettings
 from services.common.config import load

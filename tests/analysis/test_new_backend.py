@@ -11,11 +11,16 @@ import pytest
 from services.analysis.backends import chords, registry
 from services.analysis.backends.base import BackendEntry, Chord, Chords, Context
 from services.analysis.backends.chords import entries
+from services.analysis.config import AnalysisSettings
+from services.analysis.worker import prove_device
+from services.common.compute import torch_devices
+from services.common.errors import DeviceNotReadyError
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 MODULE = """
 from services.analysis.backends.base import Chord, Chords
+from services.common.errors import DeviceNotReadyError
 
 class Drone:
     def analyze(self, audio, context, progress):
@@ -24,9 +29,18 @@ class Drone:
 
 def load(store, model, device):
     return Drone()
+
+def prove(device):
+    raise DeviceNotReadyError(f"{device} does not drone")
 """
 ENTRY = BackendEntry(
-    name="drone", module="drone", version="drone-1", licence="MIT", description="One chord throughout", cost=0.01
+    name="drone",
+    module="drone",
+    version="drone-1",
+    licence="MIT",
+    description="One chord throughout",
+    cost=0.01,
+    proves_device=True,
 )
 
 
@@ -44,12 +58,22 @@ def _backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_backend_with_one_module_and_one_entry_is_listed_chosen_and_run(tmp_path: Path) -> None:
     store = WeightStore(tmp_path / "models", offline=True)
     assert "drone" in registry.names("chords")
-    assert registry.choose("chords", "drone", registry.AUTO, store).version == "drone-1"
+    assert registry.choose("chords", "drone", registry.AUTO, store).made_by["version"] == "drone-1"
     sound = Audio(np.zeros((2, 44_100), np.float32), 44_100)
     found = registry.load("chords", "drone", store).analyze(sound, Context(), lambda _: None)
     assert found == Chords((Chord(0.0, 1.0, "C:maj", 1.0),))
     first = registry.choose("chords", registry.AUTO, registry.AUTO, store, order={"chords": ["drone", "chordia"]})
-    assert first.backend == "drone"
+    assert first.entry.name == "drone"
+
+
+@pytest.mark.usefixtures("_backend")
+def test_a_worker_does_not_start_on_a_device_that_a_backends_library_cannot_use(
+    settings: AnalysisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prove_device(settings) == "cpu"
+    monkeypatch.setattr(torch_devices, "prove", lambda _: "cuda")
+    with pytest.raises(DeviceNotReadyError, match="cuda does not drone"):
+        prove_device(settings)
 
 
 def test_the_page_on_adding_a_backend_lists_the_same_files() -> None:

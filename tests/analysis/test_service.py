@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.analysis.backends.base import Beat, Beats, Line, Section
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.base import Beat, Beats, Endpoint, Line, Section
 from services.analysis.contents import beats_of, lyrics_of, structure_of
 from services.analysis.service import KIND, AnalysisService
 from services.common.errors import AlreadyExistsError, InvalidInputError, StemTubeError, WeightsMissingError

@@ -1,6 +1,8 @@
 """Checks that schemas cannot make: names that must match, times that must fit, settings that processes must know."""
 
+import importlib
 import re
+import sys
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,6 +183,16 @@ def test_workers_have_time_for_the_longest_song(overlay: str, settings_of: Any) 
         settings = settings_of(manifests, manifests.deployments[name])
         grace = getattr(settings, name.removesuffix("-work")).grace_seconds
         assert grace >= settings.limit.max_seconds / 2
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_models_that_pods_fetch_are_known_to_their_service(component: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for deployment in base_with(component).deployments.values():
+        for container in containers(deployment):
+            _, _, module, *arguments = container["args"]
+            if module.endswith(".pull"):
+                monkeypatch.setattr(sys, "argv", [module, "--find", *arguments])
+                importlib.import_module(module).main()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -71,6 +71,16 @@ class RunningLibrary:
         track = await self.tracks.add_link(user, url)
         return track.id, await self.start(user, track.id, NOTHING)
 
+    async def keep_part(self, track_id: str, part: str, content: dict[str, Any]) -> None:
+        """Keeps a result that nothing about was chosen."""
+        await self.versions.keep_part("anna", track_id, part, content, by_hand=False, again=False)
+
+    async def keep_stems(self, track_id: str, stems: list[dict[str, Any]]) -> list[str]:
+        """Keeps stems that nothing about was chosen; keys of the objects of those that they replace."""
+        model = "spleeter_2stems"
+        kept = await self.versions.keep_stems("anna", track_id, model, stems, {}, by_hand=False, again=False)
+        return kept.replaced
+
     async def upload(self, user: str, path: Path, acquirer: Acquirer | None = None) -> Track:
         async def content() -> AsyncIterator[bytes]:
             yield await asyncio.to_thread(path.read_bytes)

@@ -11,6 +11,7 @@ from services.download.tracks.listing import read_listing
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.tracks.results import TrackData
 from services.download.tracks.user_tracks import UserTracks
+from services.download.tracks.versions import Versions
 from stemtube.download.v1 import track_pb2 as pb
 
 
@@ -39,11 +40,17 @@ class SongLibrary:
         facts = AudioFacts(f"originals/{name}", f"peaks/{name}", "", name, "flac", seconds, 44_100, 2, -12.0)
         track, _ = await self.tracks.add_upload(user, SongFacts(title, artist), facts)
         if bpm:
-            await self.tracks.set_analysis(track.id, "beats", beats(bpm))
+            await self.keep_part(user, track.id, "beats", beats(bpm))
         if key:
             tonic, mode = key.split()
-            await self.tracks.set_analysis(track.id, "key", {"tonic": tonic, "mode": mode})
+            await self.keep_part(user, track.id, "key", {"tonic": tonic, "mode": mode})
         return track.id
+
+    async def keep_part(
+        self, user: str, track_id: str, part: str, content: dict[str, Any], *, own: bool = False
+    ) -> None:
+        """Keeps a result of a user's job: the first one of its kind, or one that the user has chosen."""
+        await Versions(self.database).keep_part(user, track_id, part, content, by_hand=own, again=own)
 
     async def page(self, user: str, token: str = "", size: int = 50, **asked: Any) -> tuple[list[TrackData], str]:
         """A page of a list as the RPC makes it, and the token of the next page."""

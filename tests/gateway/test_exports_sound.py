@@ -257,7 +257,7 @@ def test_a_mix_of_another_rate_and_length_is_brought_to_the_stems(tmp_path: Path
 
 @pytest.mark.parametrize("names", [("vocals", "accompaniment"), ("vocals", "no_vocals"), ("drums", "bass", "vocals")])
 def test_other_stems_make_no_stem_file(names: tuple[str, ...]) -> None:
-    with pytest.raises(NotFoundError, match=r"here is no .* such as htdemucs") as caught:
+    with pytest.raises(NotFoundError, match=r"here is no .* a model that has these") as caught:
         stem_mp4.make(track_of(*names), {"model": ""})
     assert caught.value.reason == "NO_SUCH_STEM"
 

@@ -220,7 +220,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         url = f"http://127.0.0.1:{server.server_port}/{package.name}"
         monkeypatch.setattr(entries, "_published_urls", lambda: {"955717e8": url})
-        monkeypatch.setattr(entries, "entries", lambda: (entries.published("htdemucs", cost=1.0),))
+        monkeypatch.setattr(entries, "entries", lambda: (entries.published("htdemucs", cost=1.0, rank=10),))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield folder
         server.shutdown()

@@ -20,7 +20,7 @@ def entries():
     return (
         ModelEntry(
             name="halves", family="halves", stems=("left", "right"), sample_rate_hz=44_100,
-            licence="MIT", version="halves-1", cost=0.01,
+            licence="MIT", version="halves-1", cost=0.01, rank=15,
         ),
     )
 """
@@ -64,6 +64,9 @@ def test_a_family_in_a_folder_of_its_own_is_listed_chosen_and_run(tmp_path: Path
     assert all(np.array_equal(stem, 0.5 * mix) for stem in join(chunks, ["left", "right"]).values())
     registry.check_order(["halves", "spleeter_2stems"])
     assert registry.choose("auto", store, ["halves"]).entry.name == "halves"
+    # Its rank is between those of the others, and the weights of the first of them are not here.
+    choice = registry.choose("auto", store)
+    assert (choice.entry.name, "halves is used in place of htdemucs" in choice.substitution) == ("halves", True)
 
 
 def test_the_page_on_adding_a_model_lists_the_same_files() -> None:

@@ -488,9 +488,9 @@ export interface components {
         };
         /** @description The backend and model that made a result. */
         "stemtube.common.v1.Provenance": {
-            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            /** @description The backend, as ListBackends names it, or the family of a separation model. */
             backend: string;
-            /** @description The backend's model, such as "tiny.en" or "htdemucs"; empty if the backend has just one. */
+            /** @description The model within it, as ListBackends or ListModels names it; empty where the backend has just one. */
             model: string;
             /** @description Version of the code and the weights. Results of different versions are never mixed. */
             version: string;
@@ -499,9 +499,9 @@ export interface components {
         };
         /** @description The backend and model that made a result. */
         "stemtube.common.v1.ProvenanceInput": {
-            /** @description The backend or model family: madmom, librosa, chordia, msaf, whisper, demucs, spleeter … */
+            /** @description The backend, as ListBackends names it, or the family of a separation model. */
             backend?: string;
-            /** @description The backend's model, such as "tiny.en" or "htdemucs"; empty if the backend has just one. */
+            /** @description The model within it, as ListBackends or ListModels names it; empty where the backend has just one. */
             model?: string;
             /** @description Version of the code and the weights. Results of different versions are never mixed. */
             version?: string;

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from services.common.errors import PreconditionError
 from services.common.parts import Part
 from services.common.samples import Audio
 from services.common.weights.catalogue import Entry
@@ -27,6 +28,8 @@ class BackendEntry(Entry):
             section names.
         needs: parts whose results it uses if they are there (see `Context`).
         asks_language_model: whether it needs an endpoint that the operator names.
+        proves_device: whether its module has `prove(device)`, which raises a DeviceNotReadyError if the library by
+            which it uses a GPU, other than torch, cannot use this one.
     """
 
     module: str
@@ -34,6 +37,28 @@ class BackendEntry(Entry):
     vocabulary: tuple[str, ...] = ()
     needs: tuple[Part, ...] = ()
     asks_language_model: bool = False
+    proves_device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The address of a language model.
+
+    Args:
+        url: base URL, e.g. `http://127.0.0.1:11434/v1`; `/chat/completions` follows it.
+        model: the name that the endpoint knows it by.
+        key: sent as a bearer token; empty: none is needed.
+        timeout_seconds: longest wait for an answer, all tries together.
+    """
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    timeout_seconds: float = 60.0
+
+
+class UnusableError(PreconditionError):
+    """A backend cannot be used for this track, now or at all; `auto` uses another."""
 
 
 @dataclass(frozen=True, slots=True)

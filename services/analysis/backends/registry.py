@@ -4,44 +4,23 @@ Importing this module loads no models and none of the libraries behind them.
 """
 
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from types import ModuleType
 from typing import cast
 
-from services.analysis.backends.base import Backend, BackendEntry, Loader, Progress
-from services.analysis.backends.structure.language_model import Endpoint
+from services.analysis.backends.base import Backend, BackendEntry, Endpoint, Loader, Progress
 from services.common.compute.devices import has_gpu
 from services.common.errors import InvalidInputError, WeightsMissingError
 from services.common.parts import PARTS, Part
-from services.common.weights.catalogue import AUTO, NO_FAULTS, Catalogue, Model, check_language
+from services.common.weights.catalogue import AUTO, NO_FAULTS, Catalogue, Choice, Model, check_language
 from services.common.weights.store import Availability, Weights, WeightStore
 
 Order = Mapping[Part, Sequence[str]]
 """The order of `auto` for each part, best first, as `catalogue.Preference` is written; empty: the part's own order."""
 
-OWN_ORDER: Order = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The choice for a request.
-
-    Args:
-        backend: its name.
-        model: of the backend, empty where it has just one.
-        version: of backend and model; results of different versions differ.
-        substitution: why `auto` could not have its first choice, for a person; empty if it could.
-    """
-
-    backend: str
-    model: str
-    version: str
-    substitution: str = ""
-
-    @property
-    def made_by(self) -> dict[str, str]:
-        """The fields of `stemtube.common.v1.Provenance`."""
-        return asdict(self)
+NO_ORDER: Order = {}
 
 
 def names(part: Part) -> list[str]:
@@ -81,9 +60,9 @@ def choose(
     device: str = "auto",
     failed: Mapping[tuple[str, str], str] = NO_FAULTS,
     language_model: Endpoint | None = None,
-    order: Order = OWN_ORDER,
+    order: Order = NO_ORDER,
     language: str = "",
-) -> Chosen:
+) -> Choice[BackendEntry]:
     """Resolves a user's choice of backend and model, names or `auto`. Only `auto` ever leads to a substitute.
 
     Args:
@@ -114,8 +93,7 @@ def choose(
         failed=failed,
     )
     check_language(" ".join((choice.entry.name, choice.model.name)), choice.model.languages, language)
-    version = choice.entry.version + (f"; {choice.model.name}" if choice.model.name else "")
-    return Chosen(choice.entry.name, choice.model.name, version, choice.substitution)
+    return choice
 
 
 def load(
@@ -149,8 +127,22 @@ def load(
         raise WeightsMissingError(found.reason, backend=name, part=part)
     if weights := catalogue.model(known, own_model).weights or known.weights:
         store.fetch(weights, progress)
-    module = importlib.import_module(f"{__package__}.{part}.{known.module}")
-    return cast(Loader, module.load)(store, model, device)
+    return cast(Loader, _module(part, known).load)(store, model, device)
+
+
+def prove_device(device: str) -> None:
+    """Has backends that use a GPU by other libraries than torch prove that these can.
+
+    Args:
+        device: that torch can use, such as "cuda".
+
+    Raises:
+        DeviceNotReadyError: one cannot.
+    """
+    for part in PARTS:
+        for known in _entries(part):
+            if known.proves_device and all(importlib.util.find_spec(name) for name, _ in known.packages):
+                _module(part, known).prove(device)
 
 
 def check_order(order: Order) -> None:
@@ -180,12 +172,35 @@ def weights(name: str) -> Weights:
 def _catalogue(
     part: Part, order: Sequence[str] = (), language_model: Endpoint | None = None
 ) -> Catalogue[BackendEntry]:
-    module = importlib.import_module(f"{__package__}.{part}.entries")
-    entries: Sequence[BackendEntry] = module.ENTRIES
+    entries = _entries(part)
     if language_model:
         chosen = (Model(language_model.model),)
         entries = [replace(entry, models=chosen) if entry.asks_language_model else entry for entry in entries]
-    return Catalogue(f"backend for {part}", entries, order or getattr(module, "AUTO", ()), "UNKNOWN_BACKEND")
+    return Catalogue(f"backend for {part}", entries, order or getattr(_listing(part), "AUTO", ()), "UNKNOWN_BACKEND")
 
 
-__all__ = ["AUTO", "Chosen", "Order", "availability", "check_order", "choose", "entry", "load", "names", "weights"]
+def _entries(part: Part) -> Sequence[BackendEntry]:
+    entries: Sequence[BackendEntry] = _listing(part).ENTRIES
+    return entries
+
+
+def _listing(part: Part) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{part}.entries")
+
+
+def _module(part: Part, known: BackendEntry) -> ModuleType:
+    return importlib.import_module(f"{__package__}.{part}.{known.module}")
+
+
+__all__ = [
+    "AUTO",
+    "Order",
+    "availability",
+    "check_order",
+    "choose",
+    "entry",
+    "load",
+    "names",
+    "prove_device",
+    "weights",
+]

@@ -49,7 +49,7 @@ def stft(
 
 
 def _frames(frames: Any) -> npt.NDArray[Any]:
-    """[frames, frame size], zeros beyond the signal; they lie as `madmom.audio.signal_frame` lays them."""
+    """[frames, frame size], zeros beyond the signal; they lie as `madmom.audio.signal.signal_frame` lays them."""
     signal, size = np.asarray(frames.signal), int(frames.frame_size)
     starts = (np.arange(frames.num_frames) * frames.hop_size).astype(int) - size // 2 - int(frames.origin)
     if not len(starts):

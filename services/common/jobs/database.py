@@ -17,7 +17,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from services.common.jobs.records import COLUMNS, JobRecord
 from services.common.jobs.tables import job_table
-from services.common.storage.sqlite_files import open_sqlite, set_up_sqlite
+from services.common.storage.sqlite_connection import open_sqlite
+from services.common.storage.sqlite_files import set_up_sqlite
 
 CONNECT_SECONDS = 5
 READING_CONNECTIONS = WRITING_CONNECTIONS = 5

@@ -51,8 +51,9 @@ from services.common.errors import (
 )
 from services.common.storage import damaged_files
 from services.common.storage.database_faults import fault_of
+from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_faults import without_path
-from services.common.storage.sqlite_files import checked_file, connect, open_sqlite, prepare_file, set_up_sqlite
+from services.common.storage.sqlite_files import checked_file, connect, prepare_file, set_up_sqlite
 
 log = structlog.get_logger(__name__)
 

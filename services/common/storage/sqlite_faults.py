@@ -8,14 +8,13 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from services.common.errors import DataLossError, StemTubeError, UnavailableError
+from services.common.storage.sqlite_connection import open_sqlite
 
 DAMAGED, LOCKED, DISK_FULL = "DATABASE_DAMAGED", "DATABASE_LOCKED", "DATABASE_DISK_FULL"
 READ_ONLY, NO_PERMISSION, AWAY = "DATABASE_READ_ONLY", "DATABASE_NO_PERMISSION", "DATABASE_UNAVAILABLE"
 RESTORE = "`stemtube admin restore FOLDER --force` puts a backup back"
-CHECK_BUSY_SECONDS = 15.0
 
 _WORDS = {
     LOCKED: "is locked by another process",
@@ -125,7 +124,7 @@ def check_file(path: Path, *, thorough: bool = False) -> None:
     expect_content(path)
     try:
         check = "integrity_check" if thorough or has_log(path) else "quick_check"
-        with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=CHECK_BUSY_SECONDS)) as connection:
+        with closing(open_sqlite(path, "ro")) as connection:
             (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     except OSError as error:
         raise system_fault(error, path) from error
@@ -133,11 +132,6 @@ def check_file(path: Path, *, thorough: bool = False) -> None:
         raise sqlite_fault(error, path) or outage(AWAY, path) from error
     if found != "ok":
         raise damage(path, " ".join(str(found).split()))
-
-
-def sqlite_uri(path: Path, mode: str) -> str:
-    """The URI that opens a SQLite file; `ro` and `rw` never make one."""
-    return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
 def sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Creates, opens and sets up files of SQLite databases."""
+"""Creates and sets up files of SQLite databases."""
 
 import asyncio
 import os
@@ -14,31 +14,21 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from services.common.errors import DataLossError, StemTubeError
 from services.common.storage import damaged_files
+from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_faults import (
     check_file,
     damage,
     expect_access,
     has_log,
     sqlite_fault,
-    sqlite_uri,
     system_fault,
 )
-
-SQLITE_BUSY_MS = 15_000
 
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a database's URL; None if it is PostgreSQL's."""
     parsed = make_url(url)
     return Path(parsed.database or "").absolute() if parsed.get_backend_name() == "sqlite" else None
-
-
-def open_sqlite(path: Path, **options: Any) -> sqlite3.Connection:
-    """A connection to a SQLite file that is there; transactions begin where `set_up_sqlite` says so."""
-    connection: sqlite3.Connection = sqlite3.connect(
-        sqlite_uri(path, "rw"), uri=True, **{"isolation_level": None, **options}
-    )
-    return connection
 
 
 def checked_file(url: URL) -> Path:
@@ -107,7 +97,6 @@ def set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _entry: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")

@@ -61,6 +61,11 @@ class Entry:
     models: tuple[Model, ...] = ()
     fault: str = ""
 
+    def made_by(self, model: Model) -> dict[str, str]:
+        """The provenance of what one of its models makes; `NO_MODEL` where it has just one."""
+        version = f"{self.version}; {model.name}" if model.name else self.version
+        return {"backend": self.name, "model": model.name, "version": version}
+
 
 E = TypeVar("E", bound=Entry)
 
@@ -78,6 +83,11 @@ class Choice(Generic[E]):
     entry: E
     model: Model = NO_MODEL
     substitution: str = ""
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        """The fields of `stemtube.common.v1.Provenance`."""
+        return {**self.entry.made_by(self.model), "substitution": self.substitution}
 
 
 @dataclass(frozen=True, slots=True)

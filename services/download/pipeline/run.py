@@ -11,7 +11,7 @@ from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.messages import message_json
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.states import FINISHED_NUMBERS
-from services.common.parts import PART_NAMES, PART_NUMBERS
+from services.common.parts import PART_NAMES, PART_NUMBERS, USES_BEATS
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
 from services.download.pipeline.outstanding import Outstanding, request_name
@@ -33,8 +33,6 @@ from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 
 Outcome = dict[str, Any]
-# Parts whose analysis uses beats.
-USES_BEATS = ("chords", "structure")
 
 
 class Run:

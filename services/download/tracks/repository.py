@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,8 +18,6 @@ from services.download.tracks.results import (
     add_results,
     keys_of,
     no_such_track,
-    put_part,
-    put_stems,
     update_list_columns,
 )
 from services.download.tracks.text import without_controls
@@ -163,38 +160,6 @@ class TrackRepository:
         if data is None:
             raise no_such_track()
         return data
-
-    async def set_analysis(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Stores a shared part, and replaces an earlier one. Users' edits and own versions stay."""
-        async with self._database.write() as session:
-            track = await session.get(Track, track_id, with_for_update=True)
-            if track is None:
-                return
-            await put_part(session, track_id, part, content)
-            await update_list_columns(session, track)
-
-    async def set_stems(
-        self,
-        track_id: str,
-        model: str,
-        stems: list[dict[str, Any]],
-        made_by: dict[str, Any],
-    ) -> list[str]:
-        """Stores shared stems, and replaces earlier ones of the same model and names.
-
-        Args:
-            track_id: the track's id.
-            model: the model that made them.
-            stems: columns of `Stem`.
-            made_by: their provenance.
-
-        Returns:
-            Keys of the replaced stems' objects, which other tracks may need.
-        """
-        async with self._database.write() as session:
-            if await session.get(Track, track_id, with_for_update=True) is None:
-                return []
-            return await put_stems(session, track_id, model, stems, made_by)
 
     async def drop_stems(self, track_id: str, keys: list[str]) -> None:
         """Deletes the stems of a track that have these keys, because their objects do not exist."""

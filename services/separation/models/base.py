@@ -9,7 +9,7 @@ import numpy as np
 
 from services.common.errors import InvalidInputError
 from services.common.samples import Samples
-from services.common.weights.catalogue import Entry
+from services.common.weights.catalogue import Entry, Model
 
 Progress = Callable[[float], None]
 
@@ -86,11 +86,17 @@ class ModelEntry(Entry):
         family: the folder of this package whose module `separator` has `load(entry, paths, hardware)`.
         stems: names of its stems; empty if they are known only after loading.
         sample_rate_hz: sample rate of the mix and of the stems.
+        rank: `auto` tries the lowest first; None: `auto` tries this model only if an operator lists it.
     """
 
     family: str
     stems: tuple[str, ...]
     sample_rate_hz: int
+    rank: int | None = None
+
+    def made_by(self, model: Model) -> dict[str, str]:
+        """The provenance of its stems, in which a family has models."""
+        return {"backend": self.family, "model": self.name, "version": self.version}
 
 
 class Separator(Protocol):

@@ -8,7 +8,7 @@ network.
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import cast
 
@@ -17,9 +17,6 @@ from services.common.weights.catalogue import AUTO, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
-
-OWN_ORDER = ("htdemucs", "spleeter_2stems")
-"""The order of `auto`, best first."""
 
 CONVERTED = "converted"
 """The folder for networks that were converted for this machine, in the models directory."""
@@ -53,19 +50,19 @@ def availability(name: str, store: WeightStore) -> Availability:
     return _catalogue(store).availability(name, store)
 
 
-def choose(name: str, store: WeightStore, order: Sequence[str] = OWN_ORDER) -> Choice[ModelEntry]:
+def choose(name: str, store: WeightStore, order: Sequence[str] = ()) -> Choice[ModelEntry]:
     """Chooses the model for a user's choice. Only `auto` may choose a substitute.
 
     Args:
         name: name of a model, or `auto`.
         store: the store of weights.
-        order: the order of `auto`, best first.
+        order: the order of `auto`, best first; empty: by the models' ranks.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
         WeightsMissingError: the model is not available, or with `auto` no model is; the message says how to get it.
     """
-    return _catalogue(store, order or OWN_ORDER).choose(name, store)
+    return _catalogue(store, order).choose(name, store)
 
 
 def check_order(order: Sequence[str]) -> None:
@@ -74,8 +71,7 @@ def check_order(order: Sequence[str]) -> None:
     Raises:
         ValueError: a name in it is not the name of a published model.
     """
-    if order:
-        _catalogue(None, order).check_order()
+    _catalogue(None, order).check_order()
 
 
 def load(name: str, store: WeightStore, progress: Progress = lambda _: None, hardware: Hardware = CPU) -> Separator:
@@ -102,7 +98,7 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
     return cast(Separator, family.load(model, paths, hardware))
 
 
-def _catalogue(store: WeightStore | None, order: Sequence[str] = OWN_ORDER) -> Catalogue[ModelEntry]:
+def _catalogue(store: WeightStore | None, order: Sequence[str] = ()) -> Catalogue[ModelEntry]:
     families = list(_families())
     published = {model.name: model for family in families for model in family.entries()}
     own: dict[str, ModelEntry] = {}
@@ -111,7 +107,13 @@ def _catalogue(store: WeightStore | None, order: Sequence[str] = OWN_ORDER) -> C
             own |= family.own(store.root)
     # A user's model cannot take the name of a published one.
     every = published | {name: model for name, model in own.items() if name not in published}
-    return Catalogue("separation model", list(every.values()), order)
+    return Catalogue("separation model", list(every.values()), order or _order(every.values()))
+
+
+def _order(entries: Iterable[ModelEntry]) -> list[str]:
+    """The order of `auto` by the entries' ranks."""
+    ranks = {entry.name: entry.rank for entry in entries if entry.rank is not None}
+    return sorted(ranks, key=ranks.__getitem__)
 
 
 def _families() -> Iterator[ModuleType]:

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from services.common.errors import Code, DataLossError, StemTubeError, UnavailableError
 from services.common.jobs.queue import JobQueue
-from services.common.storage import sqlite_faults, sqlite_files
+from services.common.storage import sqlite_connection
 from services.common.storage.database import Database, migrate
 from services.common.storage.sqlite_faults import check_file, system_fault
 from tests.common.damage import DAMAGE, overwrite_header, zero_first_page_of
@@ -143,8 +143,7 @@ async def test_a_file_that_is_lost_while_it_is_used_is_not_made_again(path: Path
 
 
 async def test_a_locked_database_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_files, "SQLITE_BUSY_MS", 50)
-    monkeypatch.setattr(sqlite_faults, "CHECK_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_connection, "SQLITE_BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")

@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
-from services.common.storage import sqlite_files
+from services.common.storage import sqlite_connection
 from services.common.storage.database import COLUMN_TYPES, NAMING, Database, DatabaseUrl, migrate, parse_url
 from tests.common.postgres import create_database
 
@@ -131,7 +131,7 @@ async def test_every_sqlite_connection_is_set_up_and_the_file_is_private(sqlite_
                 await session.scalar(text(f"PRAGMA {name}"))
                 for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
             ]
-            assert values == ["wal", 1, 1, sqlite_files.SQLITE_BUSY_MS]
+            assert values == ["wal", 1, 1, sqlite_connection.SQLITE_BUSY_SECONDS * 1000]
     assert (tmp_path / "test.sqlite").stat().st_mode & 0o777 == 0o600
 
 
@@ -197,7 +197,7 @@ async def test_blocks_with_one_lock_follow_one_another(database: Database) -> No
 async def test_a_locked_database_is_an_outage_and_a_wrong_query_is_not(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_files, "SQLITE_BUSY_MS", 50)
+    monkeypatch.setattr(sqlite_connection, "SQLITE_BUSY_SECONDS", 0.05)
     async with Database(sqlite_url) as database:
         async with database.read() as session:
             await session.execute(text("SELECT 1"))

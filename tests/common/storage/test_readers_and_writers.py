@@ -13,7 +13,8 @@ from sqlalchemy import make_url, select, text
 from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
 from services.common.storage.database import READING_POOL, WRITING_POOL, Database
-from services.common.storage.sqlite_files import open_sqlite, prepare_file
+from services.common.storage.sqlite_connection import open_sqlite
+from services.common.storage.sqlite_files import prepare_file
 from tests.common.postgres import create_database
 from tests.common.storage.test_database import Base, Reading
 

@@ -1,5 +1,6 @@
 """A rolling update: the newest migration runs while processes of the version before it are at work, and for a while
-after it they go on. So a migration only adds, and what it adds to a table has a default or may be missing.
+after it they go on. So a migration only adds, and what it adds to a table has a default or may be missing. The
+changelog names exceptions, which rewrite rows: nothing here would notice them.
 """
 
 import asyncio

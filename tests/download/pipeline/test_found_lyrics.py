@@ -131,7 +131,7 @@ async def test_the_analysis_gets_the_found_words(
 
     library.use(Analysis(), lyrics)
     track = await library.upload("anna", with_soundfile(tmp_path / "Harbour.wav", music(2)))
-    await library.tracks.set_stems(track.id, "spleeter_2stems", STEMS, {})
+    await library.keep_stems(track.id, STEMS)
     choice = pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS, text=text)
     await library.end_of(await library.start("anna", track.id, make_plan(pb.ProcessingOptions(analyses=[choice]))))
     (part,) = requests[0].parts

@@ -57,7 +57,7 @@ async def test_known_beats_are_passed_to_parts_that_use_them(
     library.use(service)
     track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     if found:
-        await library.tracks.set_analysis(track.id, "beats", found)
+        await library.keep_part(track.id, "beats", found)
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=PART_NUMBERS[part]) for part in wanted]))
     await library.end_of(await library.start("anna", track.id, plan))
     (request,) = service.requests

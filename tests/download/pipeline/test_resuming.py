@@ -62,8 +62,8 @@ async def test_an_interrupted_job_sends_the_same_requests_again(library: Running
     service, lyrics = Analysis(), Lyrics()
     library.use(service, lyrics)
     track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await library.tracks.set_stems(track.id, "spleeter_2stems", [VOCALS], {})
-    await library.tracks.set_analysis(track.id, "beats", beats(100.0))
+    await library.keep_stems(track.id, [VOCALS])
+    await library.keep_part(track.id, "beats", beats(100.0))
     wanted = [analysis_pb2.PART_CHORDS, analysis_pb2.PART_LYRICS]
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=part) for part in wanted]))
     job_id = await library.start("anna", track.id, plan)

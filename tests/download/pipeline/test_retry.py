@@ -117,10 +117,10 @@ async def test_failed_parts_are_made_again_with_the_same_choices(
     library: RunningLibrary, services: Services, rpcs: Rpcs, tmp_path: Path
 ) -> None:
     track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
-    await library.tracks.set_analysis(track.id, "lyrics", {"lines": []})
+    await library.keep_part(track.id, "lyrics", {"lines": []})
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
     facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
-    await library.tracks.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    await library.keep_stems(track.id, [vocals | facts])
     first = await rpcs.process(track.id)
     assert shown(first) == {"acquire": "succeeded", "separation": "failed", "key": "succeeded", "lyrics": "failed"}
     asked, heard = services.separations[0], next(one for one in services.analyses if one.parts[0].text)

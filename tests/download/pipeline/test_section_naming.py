@@ -65,8 +65,8 @@ async def end(library: RunningLibrary, path: Path, service: Analysis, structure:
     library.use(service)
     track = await library.upload("anna", with_soundfile(path, music(2)))
     if structure:
-        await library.tracks.set_analysis(track.id, "structure", structure)
-    await library.tracks.set_stems(track.id, "spleeter_2stems", stems, {})
+        await library.keep_part(track.id, "structure", structure)
+    await library.keep_stems(track.id, stems)
     plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)]))
     ended = await library.end_of(await library.start("anna", track.id, plan))
     assert ended.state == "succeeded" or not stems

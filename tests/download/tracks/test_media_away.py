@@ -21,7 +21,7 @@ async def test_media_are_unavailable_while_the_store_is(
     track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
     vocals = {"name": "vocals", "audio_key": track.audio_key, "peaks_key": track.peaks_key, "duration_seconds": 2.0}
     facts = {"sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
-    await library.tracks.set_stems(track.id, "spleeter_2stems", [vocals | facts], {})
+    await library.keep_stems(track.id, [vocals | facts])
     stem = {"model": "spleeter_2stems", "stem": "vocals"}
     requests = [
         pb.GetMediaRequest(track_id=track.id, kind=AUDIO),

@@ -128,7 +128,7 @@ async def test_an_edit_hides_the_computed_part_until_it_is_reverted(song_library
     track = await song_library.tracks.add_link("anna", "https://a.example/song")
     await song_library.tracks.add_link("ben", "https://a.example/song")
     await song_library.tracks.set_audio(track.id, SongFacts("Song", ""), _facts("0" * 32))
-    await song_library.tracks.set_analysis(track.id, "beats", beats(60.0))
+    await song_library.keep_part("anna", track.id, "beats", beats(60.0))
     await song_library.user_tracks.edit("anna", track.id, "beats", beats(120.0))
 
     async def tempo(user: str, computed: bool = False) -> tuple[float, list[bool]]:
@@ -141,7 +141,7 @@ async def test_an_edit_hides_the_computed_part_until_it_is_reverted(song_library
     assert await tempo("anna", computed=True) == (60.0, [False])
     assert await tempo("ben") == (60.0, [])
     assert await song_library.titles("anna", min_bpm=119) == await song_library.titles("ben", max_bpm=61) == ["Song"]
-    await song_library.tracks.set_analysis(track.id, "beats", beats(61.0))
+    await song_library.keep_part("anna", track.id, "beats", beats(61.0), own=True)
     assert await tempo("anna") == (120.0, [True])
     listed, _ = await song_library.page("anna")
     assert [edit.computed_since for edit in track_message(listed[0], summary=True).edits] == [True]
@@ -161,7 +161,7 @@ async def test_lists_leave_out_beats_and_the_tempo_curve(song_library: SongLibra
     track = await song_library.tracks.add_link("anna", "https://a.example/song")
     tempo = {"bpm": 98.5, "confidence": 0.5, "curve": [{"time": 1.0, "bpm": 97.0}]}
     content = {**beats(98.5), "tempo": tempo, "firstDownbeat": 1.25}
-    await song_library.tracks.set_analysis(track.id, "beats", content)
+    await song_library.keep_part("anna", track.id, "beats", content)
     listed, _ = await song_library.page("anna")
     summary = track_message(listed[0], summary=True)
     assert (summary.tempo.bpm, summary.first_downbeat, len(summary.tempo.curve)) == (98.5, 1.25, 0)

@@ -81,7 +81,7 @@ async def keep_stems(library: RunningLibrary, track: Track, place: str) -> None:
     for stem in made:
         await library.objects.put(stem["audio_key"], b"sound")
         await library.objects.put(stem["peaks_key"], b"peaks")
-    await library.remover.remove(await library.tracks.set_stems(track.id, "spleeter_2stems", made, {}))
+    await library.remover.remove(await library.keep_stems(track.id, made))
 
 
 async def test_replaced_stems_are_removed_with_their_last_track(library: RunningLibrary, song: Path) -> None:

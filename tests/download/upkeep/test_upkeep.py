@@ -42,7 +42,7 @@ async def keep_stem(library: RunningLibrary, track_id: str, content: bytes = b"1
     await library.objects.put(f"{key}.peaks", b"123")
     facts: dict[str, Any] = {"duration_seconds": 2.0, "sample_rate_hz": 44_100, "silent": False, "gain": 1.0}
     stem = {"name": "vocals", "audio_key": key, "peaks_key": f"{key}.peaks", **facts}
-    await library.tracks.set_stems(track_id, "m", [stem], {})
+    await library.keep_stems(track_id, [stem])
     return key
 
 

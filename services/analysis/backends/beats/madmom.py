@@ -3,7 +3,7 @@
 Böck, Krebs and Widmer, "Joint Beat and Downbeat Tracking with Recurrent Neural Networks", ISMIR 2016: eight
 bidirectional LSTMs give the probability of a beat and a downbeat every 10 ms, a dynamic Bayesian network the most
 probable sequence of bars of three or four pulses. Which of the pulses are beats, and with which of them bars begin, is
-then decided by the harmony too (`beat_levels`, `beat_bars`).
+then decided by the harmony too (`levels`, `bars`).
 """
 
 from typing import Any

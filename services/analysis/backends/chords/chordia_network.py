@@ -53,7 +53,7 @@ class ChordiaNetwork:
         """Probabilities of triad, bass, 7th, 9th, 11th, 13th, each [frames, classes].
 
         Args:
-            spectrum: [frames, 288], see `chords_chordia.constant_q`.
+            spectrum: [frames, 288], see `chordia.constant_q`.
         """
         maps = torch.tensor(spectrum[:, _BINS], device=self._device)[None, None]
         norm = None

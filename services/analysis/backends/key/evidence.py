@@ -37,7 +37,7 @@ SOUNDING = 0.05  # of the loud frames' level: what is softer before the first an
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Keys are numbered as in `key_profiles`.
+    """Keys are numbered as in `profiles`.
 
     Args:
         start: seconds, of the first step.

@@ -1,4 +1,4 @@
-"""The global key from the chroma of the whole song and key profiles (see `key_profiles`).
+"""The global key from the chroma of the whole song and key profiles (see `profiles`).
 
 Light, and free of the licence of madmom's models.
 """

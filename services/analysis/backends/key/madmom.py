@@ -53,7 +53,7 @@ class MadmomKey:
         return probabilities
 
     def scores(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float32]:
-        """The network's output at each moment: [frames, 24], keys as `key_profiles` numbers them.
+        """The network's output at each moment: [frames, 24], keys as `profiles` numbers them.
 
         Frames are even parts of the track, of about 1.6 s, each with some seconds around it heard. The softmax of the
         mean over any stretch are the network's probabilities there.

@@ -16,6 +16,7 @@ ENTRIES = (
         description="Word-timed lyrics from the vocals stem and the mix; times for words that are given",
         cost=20.0,
         models=whisper_models.MODELS,
+        proves_device=True,
     ),
 )
 

@@ -17,7 +17,7 @@ from services.analysis.backends.lyrics.whisper_listener import Listener
 from services.analysis.backends.lyrics.whisper_passes import recognise
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span, SungLevel
 from services.analysis.backends.signal.features import mono
-from services.common.errors import WeightsMissingError
+from services.common.errors import DeviceNotReadyError, WeightsMissingError
 from services.common.samples import Audio, Samples
 from services.common.weights.catalogue import check_language
 from services.common.weights.store import WeightStore
@@ -116,6 +116,14 @@ def load(store: WeightStore, model: str, device: str) -> WhisperLyrics:
         )
     log.info("loading whisper", model=model)
     return WhisperLyrics(str(folders.pop()), model, device)
+
+
+def prove(device: str) -> None:
+    """See `services.analysis.backends.base.BackendEntry.proves_device`."""
+    import ctranslate2
+
+    if not ctranslate2.get_cuda_device_count():
+        raise DeviceNotReadyError(f"The device {device} cannot be used: CTranslate2, which Whisper needs, finds none.")
 
 
 def _known_words(

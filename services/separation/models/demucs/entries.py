@@ -39,6 +39,7 @@ def published(
     cost: float,
     stems: tuple[str, ...] = FOUR_STEMS,
     packages: tuple[tuple[str, str], ...] = (),
+    rank: int | None = None,
 ) -> ModelEntry:
     """Makes the entry of a model that the package `demucs` lists.
 
@@ -47,6 +48,7 @@ def published(
         cost: computing time in units of `htdemucs`.
         stems: names of its stems, in the network's order.
         packages: Python packages that only this model needs, as (module, distribution).
+        rank: see `ModelEntry`.
     """
     bag = (importlib.resources.files("demucs") / "remote" / f"{name}.yaml").read_text()
     files = tuple(published_file(signature) for signature in dict.fromkeys(yaml.safe_load(bag)["models"]))
@@ -60,6 +62,7 @@ def published(
         cost=cost,
         weights=Weights(name, files),
         packages=packages,
+        rank=rank,
     )
 
 
@@ -93,7 +96,7 @@ def entries() -> tuple[ModelEntry, ...]:
     """The published models. Costs were measured on one CPU core, where htdemucs takes 1.5 s per second of music."""
     six_stems = (*FOUR_STEMS, "guitar", "piano")
     return (
-        published("htdemucs", cost=1.0),
+        published("htdemucs", cost=1.0, rank=10),
         published("htdemucs_ft", cost=4.0),
         published("htdemucs_6s", cost=0.6, stems=six_stems),
         published("hdemucs_mmi", cost=0.4),

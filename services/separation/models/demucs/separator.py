@@ -19,7 +19,8 @@ from services.separation.models.base import CPU, Hardware, ModelEntry
 from services.separation.models.demucs import htdemucs_layers, openvino_network
 from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision
 from services.separation.models.demucs.openvino_network import OpenVinoNetwork
-from services.separation.models.segmented.network import Network, TorchNetwork
+from services.separation.models.demucs.torch_network import TorchNetwork
+from services.separation.models.segmented.network import Network
 from services.separation.models.segmented.separator import SegmentedSeparator
 
 log = structlog.get_logger(__name__)

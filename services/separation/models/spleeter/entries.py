@@ -33,5 +33,6 @@ def entries() -> tuple[ModelEntry, ...]:
             version="spleeter-1",
             cost=0.03,
             weights=TWO_STEMS,
+            rank=20,
         ),
     )

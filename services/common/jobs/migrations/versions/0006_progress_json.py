@@ -1,4 +1,7 @@
-"""Progress of the jobs of tracks and analyses as the contracts' JSON: the parts of `TrackJob` and of `Analysis`."""
+"""Progress of the jobs of tracks and analyses as the contracts' JSON: the parts of `TrackJob` and of `Analysis`.
+
+It rewrites rows, so processes of earlier versions must have ended: they cannot read the new form.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 """Steps in a table of our own. Earlier versions kept them, and the order of the queue, in tables of DBOS.
 
 The table of jobs alone tells which jobs wait, and in what order. The steps of unfinished jobs are copied. The tables
-of DBOS stay for processes of the earlier version that are still at work; nothing reads them any more.
+of DBOS stay, and nothing reads them any more.
 """
 
 import json

@@ -97,7 +97,7 @@ async def test_a_job_is_left_to_other_workers_that_are_at_work(
 ) -> None:
     """Their devices may do it; one that fails at each song would have taken it again and again until it failed."""
     others = [True]
-    monkeypatch.setattr(LeaseStore, "others_work", lambda *_: others[0])
+    monkeypatch.setattr(LeaseStore, "are_others_busy", lambda *_: others[0])
     device.errors = [DeviceError("The device failed.")]
     job_id = await submit(queue, "song")
     async with asyncio.timeout(30):
@@ -114,9 +114,9 @@ async def test_others_are_at_work_while_they_keep_a_lease(queue: JobQueue, tmp_p
     queue.limit(0)
     await asyncio.sleep(0.5)
     job_id = await submit(queue, "song")
-    assert not store.others_work([], 10)
+    assert not store.are_others_busy([], 10)
     assert store.claim("lease")
-    assert store.others_work([], 10)
-    assert not store.others_work([job_id], 10)
-    assert not store.others_work([], -10)
+    assert store.are_others_busy([], 10)
+    assert not store.are_others_busy([job_id], 10)
+    assert not store.are_others_busy([], -10)
     store.finish(job_id, "lease", "cancelled", None, None)

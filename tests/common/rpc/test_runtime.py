@@ -80,7 +80,7 @@ async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueu
     kept = 'stemtube_job_submissions_total{kind="count",outcome="kept",queue="jobs-test"}'
     before = {line: await value(line) or 0 for line in (succeeded, refused, worked, kept)}
     assert await value(waiting) is None
-    with metrics.shown(queue.name, queue.look):
+    with metrics.queue_metrics(queue.name, queue.look):
         first = await queue.submit("count", {"seconds": 1}, key="k", user="anna")
         other = await queue.submit("refuse", {}, key="r", user="anna")
         async with asyncio.timeout(10):

@@ -1,7 +1,7 @@
 """Steps in a table of our own. Earlier versions kept them, and the order of the queue, in tables of DBOS.
 
-The table of jobs alone tells which jobs wait, and in what order. The steps of unfinished jobs are copied. The tables
-of DBOS stay for processes of the earlier version that are still at work; nothing reads them any more.
+The order of the queue is in the table of jobs already. The steps of unfinished jobs are copied. The tables of DBOS stay
+for processes of the earlier version that still run; this version does not read them.
 """
 
 import json
@@ -14,7 +14,7 @@ revision = "0007"
 down_revision = "0006"
 
 TRANSIENT = (4, 10, 14)
-"""Codes of errors that the earliest versions kept, and that were not the last word."""
+"""Codes of transient errors. The earliest versions kept them as outcomes; such steps must run again."""
 
 
 def upgrade() -> None:

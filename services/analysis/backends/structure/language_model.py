@@ -1,4 +1,4 @@
-"""A language model behind an endpoint of OpenAI's chat-completions shape: OpenAI's service, or one on this machine."""
+"""A client of language models with OpenAI's chat-completions API: OpenAI's service, or a server on this machine."""
 
 import asyncio
 import json
@@ -11,22 +11,22 @@ import aiohttp
 
 from services.common.errors import Code, PreconditionError
 
-# Between one try and the next.
+# Waits between tries.
 _WAITS_SECONDS = (0.5, 1.0)
 _MOST_BYTES = 1_000_000
-# Answers that the same request may not get again.
+# HTTP statuses that a second try may avoid.
 _PASSING = (408, 409, 429, 500, 502, 503, 504)
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
 
 class LanguageModelError(PreconditionError):
-    """The endpoint is not set, refuses the request, or answers what it was not asked for."""
+    """The endpoint is not set, refuses the request, or gives an unusable answer."""
 
     reason = "LANGUAGE_MODEL_REFUSED"
 
 
 class LanguageModelAwayError(LanguageModelError):
-    """The endpoint does not answer now; later it may."""
+    """The endpoint does not answer now; it may answer later."""
 
     code = Code.UNAVAILABLE
     reason = "LANGUAGE_MODEL_AWAY"
@@ -38,9 +38,9 @@ class Endpoint:
 
     Args:
         url: base URL, e.g. `http://127.0.0.1:11434/v1`; `/chat/completions` follows it.
-        model: the name that the endpoint knows it by.
+        model: its name at the endpoint.
         key: sent as a bearer token; empty: none is needed.
-        timeout_seconds: longest wait for an answer, all tries together.
+        timeout_seconds: longest wait for an answer, with all tries.
     """
 
     url: str
@@ -58,11 +58,11 @@ class Message:
 
 
 def ask(endpoint: Endpoint, messages: list[Message]) -> str:
-    """The model's answer. Tries again, within the time, when the endpoint is away or busy.
+    """The model's answer. Tries again, within the time limit, if the endpoint is away or busy.
 
     Raises:
-        LanguageModelAwayError: no answer in time.
-        LanguageModelError: the endpoint refuses (wrong key, model or address), or it speaks another language.
+        LanguageModelAwayError: there was no answer in time.
+        LanguageModelError: the endpoint refuses (wrong key, model or address), or has another API.
     """
     deadline = time.monotonic() + endpoint.timeout_seconds
     waits = iter(_WAITS_SECONDS)
@@ -77,10 +77,10 @@ def ask(endpoint: Endpoint, messages: list[Message]) -> str:
 
 
 def parse_json(answer: str) -> Any:
-    """An answer as JSON; a Markdown fence around it, which many models put there unasked, is taken off.
+    """Parses an answer as JSON; removes a Markdown fence, which many models add.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     fenced = _FENCE.match(answer.strip())
     return json.loads(fenced[1] if fenced else answer)
@@ -97,7 +97,7 @@ async def _post(endpoint: Endpoint, messages: list[Message], seconds: float) -> 
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            # Not to another address: the key is meant for this one.
+            # No redirects: the key is meant only for this address.
             session.post(_address(endpoint), json=body, headers=headers, allow_redirects=False) as response,
         ):
             if response.status != 200:
@@ -105,7 +105,7 @@ async def _post(endpoint: Endpoint, messages: list[Message], seconds: float) -> 
             return await _body(response)
     except TimeoutError as error:
         raise LanguageModelAwayError("The language model did not answer in time.") from error
-    # From here on causes are not chained: what they say could hold the key.
+    # Below, causes are not chained, because their texts could contain the key.
     except (aiohttp.InvalidURL, ValueError):
         raise LanguageModelError("The language model's address or key is malformed.") from None
     except aiohttp.ClientError:

@@ -29,8 +29,8 @@ _WEIGHTS = np.array([1.9, 0.75, 4.1, 1.45, 1.0])
 _INTERCEPT = 1.1
 
 # Log-probabilities of a section's length: preferably a multiple of 8 bars, else of 4, else of 2; and about 16 s, with
-# a standard deviation of a factor of 1.6. At the song's ends less is known. Halving or doubling the weights changes the score on the
-# synthesised songs by at most 0.01.
+# a standard deviation of a factor of 1.6. At the song's ends less is known. Halving or doubling the weights changes the
+# score on the synthesised songs by at most 0.01.
 _UNEVEN = {8: 0.0, 4: -0.2, 2: -0.6, 1: -1.0}
 _USUAL_SECONDS = 16.0
 _SECONDS_WEIGHT = 2.0

@@ -22,10 +22,10 @@ NAME_WIDTH = 12
 
 
 class Bars:
-    """One bar a part; plain lines where there is no terminal. An ordinary context.
+    """A progress bar for each part; plain lines without a terminal. A context manager.
 
     Attributes:
-        seconds: how long each part ran, as far as it was seen running.
+        seconds: how long each part was seen running.
     """
 
     def __init__(self, console: Console) -> None:
@@ -54,7 +54,14 @@ class Bars:
             self._progress.stop()
 
     def show(self, name: str, fraction: float, state: str = "running", note: str = "") -> None:
-        """Shows where a part is: fraction in [0, 1], state (queued, running, succeeded, failed, cancelled), a note."""
+        """Shows a part's progress.
+
+        Args:
+            name: of the part.
+            fraction: in [0, 1].
+            state: queued, running, succeeded, failed or cancelled.
+            note: further text.
+        """
         now = time.monotonic()
         if state != "queued":
             self._began.setdefault(name, now)
@@ -104,9 +111,9 @@ def print_summary(console: Console, track: Json, seconds: dict[str, float], stem
 
     Args:
         console: for people.
-        track: as the gateway gives it.
+        track: the gateway's JSON.
         seconds: how long each part took.
-        stems: files that were saved.
+        stems: the saved files.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=NAME_WIDTH - 2, no_wrap=True, style="bold")
@@ -121,7 +128,7 @@ def print_summary(console: Console, track: Json, seconds: dict[str, float], stem
     with console.capture() as printed:
         console.print(table)
     console.print()
-    # A table is as wide as its console, which does not help in a file or a pipe.
+    # A table is padded to the width of its console, which is not wanted in a file or a pipe.
     console.out("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
 
 
@@ -152,7 +159,7 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
 
 
 def _range(tempo: Json) -> str:
-    """Between which tempi a song drifts."""
+    """The lowest and highest tempo of a song that drifts."""
     bpm = [point["bpm"] for point in tempo.get("curve", [])]
     return f" ({min(bpm):.0f} to {max(bpm):.0f})" if bpm else ""
 
@@ -162,7 +169,7 @@ def _confidence(found: Json) -> str:
 
 
 def _makers(track: Json, seconds: dict[str, float]) -> Table:
-    """The model of each part, and the seconds it took."""
+    """The model of each part, and how many seconds it took."""
     table = Table.grid(padding=(0, 2))
     makers = makers_of(track)
     for name in [*makers, *(name for name in seconds if name not in makers)]:
@@ -187,7 +194,7 @@ def makers_of(track: Json) -> dict[str, Json]:
 
 
 def substitutions(track: Json) -> list[str]:
-    """Why a bundled model was used in place of the preferred one, where that happened."""
+    """Reasons why other models than the preferred ones were used."""
     notes = (maker.get("substitution") for maker in makers_of(track).values())
     return list(dict.fromkeys(note for note in notes if note))
 

@@ -111,7 +111,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs an internal error with its traceback, but malformed input (as the rest of an unread body) in one line."""
+        """Logs an internal error with its traceback, but malformed input, as the rest of a body, in one line."""
         error = kw.get("exc_info")
         if isinstance(error, web.RequestPayloadError):
             log.info("not http", error=type(error).__name__)

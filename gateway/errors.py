@@ -102,7 +102,7 @@ def from_http(error: web.HTTPException) -> HttpError:
 
 
 def http_status(error: StemTubeError) -> int:
-    """The HTTP status of an error: google.rpc's mapping, but 413 for a file that is too large and 408 for a slow one."""
+    """The HTTP status of an error: google.rpc's mapping, but 413 for a file that is too large, 408 for a slow one."""
     if isinstance(error, HttpError):
         return error.status
     if error.reason == TOO_SLOW:

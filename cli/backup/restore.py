@@ -1,6 +1,6 @@
 """`stemtube admin restore`: restores a backup, after checking all of it.
 
-Objects come first and databases last, so that what is broken off in between leaves no record without its object.
+Objects are restored first and databases last, so that an interrupted restore leaves no record without its object.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from cli.backup.backup import (
     Tell,
     databases,
     entry_of,
-    side_by_side,
+    in_parallel,
     summary_of,
 )
 from cli.backup.databases import ServiceDatabase
@@ -43,7 +43,7 @@ AUTH = "auth"
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup as its list describes it: when it was made, its databases, the kind of each, and its objects."""
+    """The contents of a backup: its time, its databases with their kinds, and its objects."""
 
     made: str
     databases: list[tuple[Entry, str]]
@@ -53,20 +53,20 @@ class Backup:
 async def restore(
     settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool, keep_sign_ins: bool = False
 ) -> Summary:
-    """Puts a backup back.
+    """Restores a backup.
 
     Args:
-        settings: the settings of the suite to restore to.
-        folder: the backup's.
-        tell: hears how far it is.
-        force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
-            there is not replaced by a damaged one.
-        keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
-            those that were ended since; otherwise none of them is good any more (see `sign_ins`).
+        settings: of the suite to restore to.
+        folder: of the backup.
+        tell: called with the progress.
+        force: replace existing data. Objects that the backup does not have are left to the sweep, and an existing
+            original is not replaced by a damaged one.
+        keep_sign_ins: keep sessions, tokens, invitations, one-time passwords and signing keys of the backup, including
+            those that were ended since; otherwise all of them end (see `sign_ins`).
 
     Raises:
-        StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
-            there already (NOT_EMPTY), or something cannot be read or written.
+        StemTubeError: the backup is missing or damaged (reason BAD_BACKUP), the suite is running (RUNNING), there is
+            data already (NOT_EMPTY), or something cannot be read or written.
     """
     targets = databases(settings)
     found = read(folder)
@@ -100,10 +100,10 @@ async def restore(
 
 
 def read(folder: Path) -> Backup:
-    """The list of a backup.
+    """Reads the contents of a backup.
 
     Raises:
-        InvalidInputError: it is no backup, an unfinished one, or its list is damaged (reason BAD_BACKUP).
+        InvalidInputError: the folder is not a backup, or an unfinished or damaged one (reason BAD_BACKUP).
     """
     try:
         about = json.loads((folder / ABOUT).read_text())
@@ -138,7 +138,7 @@ async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
 
 
 async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
-    """A copy with the right checksum is still damaged if the database was."""
+    """Checks a copy of a database, which can be damaged, in spite of a correct checksum, if the database was."""
     try:
         await target.check_copy(path)
     except (DataLossError, UnavailableError) as error:
@@ -155,7 +155,7 @@ async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], t
         done += entry.size
         tell("objects", done, total)
 
-    await side_by_side(entries, put)
+    await in_parallel(entries, put)
 
 
 async def _expect_nobody(settings: SuiteSettings) -> None:

@@ -24,7 +24,7 @@ POLL_SECONDS = 0.5
 
 
 async def cleanup(api: Api, *, dry_run: bool) -> Json:
-    """Has a cleanup done and waits for its report.
+    """Starts a cleanup and waits for its report.
 
     Raises:
         ApiError: the suite refuses or does not answer, or the cleanup failed.
@@ -65,7 +65,7 @@ def show_cleanup(found: Json, console: Console) -> None:
 
 @contextlib.contextmanager
 def copying(console: Console) -> Iterator[Tell]:
-    """Shows how far a backup or its return is; where there is no terminal, a line when something else is begun."""
+    """Shows the progress of a backup or restore; without a terminal, a line at the beginning of each item."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
@@ -84,7 +84,7 @@ def copying(console: Console) -> Iterator[Tell]:
 
 
 def show_backup(summary: Summary, folder: Path, console: Console) -> None:
-    """Prints the contents of a backup, and its faults."""
+    """Prints the contents of a backup and its faults."""
     names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
     line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
     if summary.gone:
@@ -97,18 +97,18 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
 
 
 def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
-    """Prints the contents of the restored backup, and what users must do to sign in."""
+    """Prints the contents of the restored backup and how users can sign in."""
     show_backup(summary, folder, console)
     _show(
         console,
-        f"Accounts are as they were at {summary.made}: disable, demote or delete again who was since then, and have "
-        "passwords chosen again that were changed because somebody knew them.",
+        f"Accounts are as they were at {summary.made}: disable, demote or delete accounts again that were disabled, "
+        "demoted or deleted since then, and reset passwords that were changed because somebody else knew them.",
     )
     if keep_sign_ins:
         _show(
             console,
             "WARNING: sign-ins were kept. Sessions, API tokens, invitations, one-time passwords and signing keys that "
-            "were ended since the backup are good again, for thieves too. `stemtube admin rotate-key --leaked` ends "
+            "were ended since the backup are valid again, even stolen ones. `stemtube admin rotate-key --leaked` ends "
             "access tokens; users end their sessions and API tokens.",
         )
     else:
@@ -138,7 +138,7 @@ def cleanup_command(
     run(signed_in(url, user, password, work))
 
 
-def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
+def backup_command(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
     """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
     with copying(console) as tell:
         made = run(backup(load(SuiteSettings), folder, tell))
@@ -154,12 +154,12 @@ def restore_command(
         bool,
         typer.Option(
             "--keep-sign-ins",
-            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys as they were then. What "
-            "was ended since the backup is good again; otherwise all of them end.",
+            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys of the backup. Those "
+            "that were ended since are valid again; otherwise all of them end.",
         ),
     ] = False,
 ) -> None:
-    """Puts a backup back, once its checksums are found right. The suite must be stopped."""
+    """Restores a backup after checking its checksums. The suite must be stopped."""
     with copying(console) as tell:
         work = restore(load(SuiteSettings), folder, tell, force=force, keep_sign_ins=keep_sign_ins)
         restored = run(work)
@@ -174,7 +174,7 @@ def rotate_key_command(
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Makes a new key for access tokens; once every service knows it, it signs."""
+    """Makes a new key for access tokens, which is used as soon as all services know it."""
 
     async def work(api: Api) -> None:
         await api.post("/api/v1/admin/signing-keys", {"withdrawOlder": leaked})

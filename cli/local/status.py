@@ -26,7 +26,7 @@ class Process:
 
     Args:
         name: of the service, or the gateway.
-        state: ready, not ready (and why, where the process knows), or away.
+        state: ready, not ready (with the reason, if the process gives one), or away.
         values: its metrics by name and labels.
         errors: its last errors.
     """
@@ -50,10 +50,10 @@ class Process:
 
 
 async def ask(places: Mapping[str, str]) -> list[Process]:
-    """Asks all processes side by side.
+    """Asks all processes at the same time.
 
     Args:
-        places: base URL of each one's health address, by name.
+        places: base URL of each process's health address, by name.
     """
     timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -66,7 +66,7 @@ async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
             state = "ready" if answer.ok else (await answer.text()).strip()
         async with session.get(f"{url}/metrics") as answer:
             families = list(text_string_to_metric_families(await answer.text())) if answer.ok else []
-        async with session.get(f"{url}/errors") as answer:  # a gateway without an address for operators has none
+        async with session.get(f"{url}/errors") as answer:  # missing if a gateway has no address for operators
             errors = (await answer.json())["errors"] if answer.ok else []
     except (aiohttp.ClientError, TimeoutError):
         return Process(name, "away")

@@ -1,8 +1,9 @@
 """Measures separation: `python -m bench.separation [--seconds 60] [--device cpu] [--model NAME]`.
 
-The same music, the same full-size HTDemucs with random weights, one run: demucs' command line, its `apply_model` with a
-warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses. Figures
-go to docs/performance.md. `--model` measures that model alone, warm, beside ours in float32, and gives its `cost`.
+In one run, with the same music and the same full-size HTDemucs with random weights, it measures demucs' command line,
+its `apply_model` with a warm model, and our separator: cold (a process that starts, loads, separates) and warm, in
+float32 and in the precision of `auto`. The figures are in docs/performance.md. `--model` measures only that model,
+warm, beside our HTDemucs in float32, and computes its `cost`.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def write_model(folder: Path) -> None:
         bottom_channels=512,
         t_layers=5,
     )
-    for module in model.modules():  # fresh scales of 1e-4 would leave the transformer out, and flatter half precision
+    for module in model.modules():  # the initial 1e-4 would disable the transformer and hide half precision's errors
         if isinstance(module, LayerScale):
             module.scale.data.uniform_(0.1, 0.5)
     args, kwargs = model._init_args_kwargs
@@ -56,7 +57,7 @@ def write_model(folder: Path) -> None:
 
 
 def write_song(path: Path, seconds: float) -> Samples:
-    """A minute of the reference song, or noise with the fall of music's spectrum."""
+    """Writes a minute of the reference song, or noise with a spectrum like music."""
     samples = int(seconds * RATE)
     if SONG.exists():
         with SONG.open("rb") as file:
@@ -85,14 +86,14 @@ def matrix_peak(device: str, kind: str) -> float:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds."""
+    """Seconds that `work` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def command(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of a process and its children."""
+    """Runs a command; returns seconds and peak memory (MB) of the process and its children."""
     began = time.perf_counter()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -102,7 +103,7 @@ def command(arguments: list[str]) -> tuple[float, float]:
 
 
 def ours(models: Path, song: Path, device: str, precision: str, repeats: int, name: str) -> dict[str, Any]:
-    """Runs in a process of its own: loads a model, separates `repeats` times; returns seconds and memory."""
+    """Loads a model and separates `repeats` times; returns seconds and memory. Runs in its own process."""
     from services.common.weights.store import WeightStore
     from services.separation.models import registry
 
@@ -131,7 +132,7 @@ def ours(models: Path, song: Path, device: str, precision: str, repeats: int, na
 def run_ours(
     models: Path, song: Path, device: str, precision: str, repeats: int, name: str = SIGNATURE
 ) -> tuple[float, dict[str, Any]]:
-    """The above as a process: its seconds from start to end, and what it tells."""
+    """Runs `ours` as a process; returns its seconds from start to end, and its result."""
     arguments = [sys.executable, "-m", "bench.separation", "--child", str(models), str(song), device, precision]
     began = time.perf_counter()
     done = subprocess.run([*arguments, str(repeats), name], check=True, capture_output=True, text=True)
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", help="one that can be chosen, instead of everything")
+    parser.add_argument("--model", help="measure only this model")
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -183,7 +184,7 @@ def main() -> None:
 
 
 def compare(models: Path, name: str, seconds: float, device: str, repeats: int) -> None:
-    """Measures one model, warm, beside `htdemucs`' network in float32, in whose time `ModelEntry.cost` counts."""
+    """Measures one model, warm, beside `htdemucs` in float32, whose time is the unit of `ModelEntry.cost`."""
     (models / "demucs").mkdir()
     write_model(models / "demucs")
     song = models / "song.wav"
@@ -198,7 +199,7 @@ def compare(models: Path, name: str, seconds: float, device: str, repeats: int) 
 
 
 def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
-    """One run of everything."""
+    """Measures everything once."""
     (models / "demucs").mkdir()
     write_model(models / "demucs")
     song = models / "song.wav"

@@ -61,7 +61,7 @@ async def fill_first_version(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-async def test_migrations_lead_to_the_tables_of_the_code(url: str) -> None:
+async def test_migrations_create_the_tables_of_the_code(url: str) -> None:
     await migrate(url, "services.download")
     async with Database(url) as database:
         assert await differences(database, Base.metadata) == []

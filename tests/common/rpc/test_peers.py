@@ -18,7 +18,7 @@ from services.common.rpc.peers import PRIVATE, Client, TrustedProxies, grpc_peer
         ("", ["203.0.113.7"], ""),
     ],
 )
-def test_the_last_address_that_no_proxy_has_is_the_clients(peer: str, forwarded: list[str], client: str) -> None:
+def test_the_client_has_the_last_address_that_is_not_a_proxys(peer: str, forwarded: list[str], client: str) -> None:
     assert TrustedProxies(PRIVATE).client_address(peer, forwarded) == client
 
 

@@ -387,9 +387,9 @@ def main() -> None:
             "# Accuracy",
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
-            "on the project's reference songs, which are not in the repository. No code knows a song by name, but",
-            "parameters were chosen with these songs, so the scores are not of unseen data. `as it comes` is the",
-            "library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
+            "on the project's reference songs, which are not in the repository. No code depends on a single song,",
+            "but parameters were chosen with these songs, so these are not scores on unseen data. `as it comes` is",
+            "the library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
             "",
         ]
         REPORT.write_text("\n".join([*head, *lines]).rstrip() + "\n")

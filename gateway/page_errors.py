@@ -39,7 +39,7 @@ class PageError(BaseModel):
     page: str = Field(max_length=1000, description="Path of the page's address.")
 
 
-async def tell(request: web.Request) -> web.Response:
+async def receive(request: web.Request) -> web.Response:
     """POST /api/v1/page/errors: {kind, message, stack, page} → 204.
 
     Raises:
@@ -51,9 +51,9 @@ async def tell(request: web.Request) -> web.Response:
     level = request.app[SETTINGS].page_errors
     if level == "off":
         raise NotFoundError("Errors of the page are not collected here.", "PAGE_ERRORS_OFF")
-    own, everybodys = request.app[BUCKETS]
-    own.take(Client(request[ADDRESS]).network)
-    everybodys.take("")
+    per_network, in_total = request.app[BUCKETS]
+    per_network.take(Client(request[ADDRESS]).network)
+    in_total.take("")
     if (request.content_length or 0) > MAX_BYTES:
         raise _too_large()
     content = await read_json(request)
@@ -85,7 +85,7 @@ def _too_large() -> HttpError:
 def add_page_errors(app: web.Application) -> None:
     """Adds the route and its limits."""
     app[BUCKETS] = (TokenBuckets(**OF_ADDRESS), TokenBuckets(**OF_ALL))
-    app.add_routes([web.post(PATH, tell)])
+    app.add_routes([web.post(PATH, receive)])
 
 
 TAG = {"name": "Page", "description": "For the page itself."}

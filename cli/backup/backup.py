@@ -41,7 +41,7 @@ CHUNK_BYTES = 1024 * 1024
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
-Tell = Callable[[str, int, int], None]
+ShowProgress = Callable[[str, int, int], None]
 """Called with the current item, the bytes done, and their total (0: unknown)."""
 
 
@@ -111,13 +111,13 @@ async def database_faults(settings: SuiteSettings, names: Iterable[str]) -> dict
     return found
 
 
-async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
+async def backup(settings: SuiteSettings, folder: Path, show_progress: ShowProgress) -> Summary:
     """Makes a backup.
 
     Args:
         settings: of the suite.
         folder: created; if it exists, it must be empty.
-        tell: called with the progress.
+        show_progress: called with the progress.
 
     Raises:
         StemTubeError: the folder is not empty (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
@@ -129,7 +129,7 @@ async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
     if any(folder.iterdir()):
         raise PreconditionError(f"{folder} is not empty: a backup needs a folder of its own.", "NOT_EMPTY")
     try:
-        return await _fill(settings, folder, sources, tell)
+        return await _fill(settings, folder, sources, show_progress)
     except BaseException:
         await asyncio.to_thread(_clear, folder, is_new)
         raise
@@ -141,16 +141,18 @@ def _clear(folder: Path, is_new: bool) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], tell: Tell) -> Summary:
+async def _fill(
+    settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], show_progress: ShowProgress
+) -> Summary:
     (folder / DATABASES).mkdir()
     copied = []
     for name, source in sources.items():
-        tell(f"database of {name}", 0, 0)
+        show_progress(f"database of {name}", 0, 0)
         path = folder / DATABASES / name
         await source.copy(path)
         entry = await asyncio.to_thread(entry_of, path, name)
         copied.append({**asdict(entry), "kind": source.kind})
-    objects, gone = await _copy_objects(open_store(settings), folder, tell)
+    objects, gone = await _copy_objects(open_store(settings), folder, show_progress)
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in objects)
     (folder / OBJECT_LIST).write_text(lines)
     about = {
@@ -172,10 +174,10 @@ def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: in
     return Summary(names, len(objects), sum(entry.size for entry in objects), gone, damaged, made)
 
 
-async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[list[Entry], int]:
+async def _copy_objects(store: ObjectStore, folder: Path, show_progress: ShowProgress) -> tuple[list[Entry], int]:
     """Copies all objects; returns their entries, and the number of objects that were deleted meanwhile."""
     target = ObjectStore.from_url(str((folder / OBJECTS).absolute()))
-    tell("objects are counted", 0, 0)
+    show_progress("objects are counted", 0, 0)
     known = sorted([info async for info in store.list()], key=lambda info: info.key)
     total, done = sum(info.size for info in known), 0
     entries: list[Entry] = []
@@ -186,7 +188,7 @@ async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[l
         if entry:
             entries.append(entry)
         done += info.size
-        tell("objects", done, total)
+        show_progress("objects", done, total)
 
     await in_parallel(known, copy)
     return sorted(entries, key=lambda entry: entry.name), len(known) - len(entries)

@@ -17,8 +17,8 @@ from cli.backup.backup import (
     OBJECT_LIST,
     OBJECTS,
     Entry,
+    ShowProgress,
     Summary,
-    Tell,
     databases,
     entry_of,
     in_parallel,
@@ -51,14 +51,14 @@ class Backup:
 
 
 async def restore(
-    settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool, keep_sign_ins: bool = False
+    settings: SuiteSettings, folder: Path, show_progress: ShowProgress, *, force: bool, keep_sign_ins: bool = False
 ) -> Summary:
     """Restores a backup.
 
     Args:
         settings: of the suite to restore to.
         folder: of the backup.
-        tell: called with the progress.
+        show_progress: called with the progress.
         force: replace existing data. Objects that the backup does not have are left to the sweep, and an existing
             original is not replaced by a damaged one.
         keep_sign_ins: keep sessions, tokens, invitations, one-time passwords and signing keys of the backup, including
@@ -85,13 +85,13 @@ async def restore(
                 for name, target in targets.items():
                     _expect_empty(await target.is_empty(), f"the database of {name}")
                 _expect_empty(await anext(store.list(), None) is None, "the object store")
-            await _verify(folder, found, tell)
+            await _verify(folder, found, show_progress)
             for entry, _kind in found.databases:
-                tell(f"checking the database of {entry.name}", 0, 0)
+                show_progress(f"checking the database of {entry.name}", 0, 0)
                 await _expect_whole(targets[entry.name], folder / DATABASES / entry.name)
-            await _put_objects(store, folder, found.objects, tell)
+            await _put_objects(store, folder, found.objects, show_progress)
             for entry, _kind in found.databases:
-                tell(f"database of {entry.name}", 0, 0)
+                show_progress(f"database of {entry.name}", 0, 0)
                 path, end_sign_ins = folder / DATABASES / entry.name, entry.name == AUTH and not keep_sign_ins
                 await targets[entry.name].put_back(path, end_sign_ins=end_sign_ins)
     except Timeout:
@@ -122,7 +122,7 @@ def read(folder: Path) -> Backup:
     return Backup(str(about.get("made", "")), copies, objects)
 
 
-async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
+async def _verify(folder: Path, found: Backup, show_progress: ShowProgress) -> None:
     files = [(folder / DATABASES / entry.name, entry) for entry, _kind in found.databases]
     files += [(folder / OBJECTS / entry.name, entry) for entry in found.objects]
     total, done = sum(entry.size for _path, entry in files), 0
@@ -134,7 +134,7 @@ async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
         if not whole:
             raise InvalidInputError(f"{path} is missing or damaged; nothing was changed.", "BAD_BACKUP")
         done += entry.size
-        tell("checking", done, total)
+        show_progress("checking", done, total)
 
 
 async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
@@ -145,7 +145,7 @@ async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
         raise InvalidInputError(f"{error.message} Nothing was changed.", "BAD_BACKUP") from error
 
 
-async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], tell: Tell) -> None:
+async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], show_progress: ShowProgress) -> None:
     total, done = sum(entry.size for entry in entries), 0
 
     async def put(entry: Entry) -> None:
@@ -153,7 +153,7 @@ async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], t
         if not (entry.damaged and await store.exists(entry.name)):
             await store.put(entry.name, folder / OBJECTS / entry.name)
         done += entry.size
-        tell("objects", done, total)
+        show_progress("objects", done, total)
 
     await in_parallel(entries, put)
 

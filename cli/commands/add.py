@@ -53,14 +53,14 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
         options = {**(options or {}), "priority": "PRIORITY_BATCH"}
     summary = Added()
 
-    def tell(word: str, song: Path | str, why: str = "") -> None:
+    def print_outcome(word: str, song: Path | str, why: str = "") -> None:
         detail = f": {why}" if why else ""
         console.print(f"{word:<8} {song}{detail}", highlight=False, markup=False, soft_wrap=True)
 
     for number, song in enumerate(found, start=1):
         if isinstance(song, Path) and (why := await asyncio.to_thread(_why_no_song, song)):
             summary.skipped += 1
-            tell("skipped", song, why)
+            print_outcome("skipped", song, why)
             continue
         try:
             await _add(api, song, console, f"{number} of {len(found)}", options)
@@ -70,10 +70,10 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
             if error.status in (SIGNED_OUT, FORBIDDEN):
                 raise
             summary.failed += 1
-            tell("failed", song, str(error))
+            print_outcome("failed", song, str(error))
         else:
             summary.added += 1
-            tell("added", song)
+            print_outcome("added", song)
     console.print(
         f"{summary.added} added, {summary.skipped} skipped, {summary.failed} failed", highlight=False, markup=False
     )

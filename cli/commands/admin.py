@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.api import Api, ApiError, Json
-from cli.backup.backup import Summary, Tell, backup
+from cli.backup.backup import ShowProgress, Summary, backup
 from cli.backup.restore import restore
 from cli.local.suite import SuiteSettings
 from cli.options import DEFAULT_URL, Password, Url, User
@@ -64,14 +64,14 @@ def show_cleanup(found: Json, console: Console) -> None:
 
 
 @contextlib.contextmanager
-def copying(console: Console) -> Iterator[Tell]:
+def copying(console: Console) -> Iterator[ShowProgress]:
     """Shows the progress of a backup or restore; without a terminal, a line at the beginning of each item."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         shown = ""
 
-        def tell(what: str, done: int, total: int) -> None:
+        def show_progress(what: str, done: int, total: int) -> None:
             nonlocal shown
             if what != shown:
                 shown = what
@@ -80,7 +80,7 @@ def copying(console: Console) -> Iterator[Tell]:
                     console.print(what, markup=False, highlight=False)
             progress.update(task, description=what, completed=done, total=total or None)
 
-        yield tell
+        yield show_progress
 
 
 def show_backup(summary: Summary, folder: Path, console: Console) -> None:
@@ -140,8 +140,8 @@ def cleanup_command(
 
 def backup_command(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
     """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
-    with copying(console) as tell:
-        made = run(backup(load(SuiteSettings), folder, tell))
+    with copying(console) as show_progress:
+        made = run(backup(load(SuiteSettings), folder, show_progress))
     show_backup(made, folder, console)
     if made.damaged:
         raise typer.Exit(1)
@@ -160,8 +160,8 @@ def restore_command(
     ] = False,
 ) -> None:
     """Restores a backup after checking its checksums. The suite must be stopped."""
-    with copying(console) as tell:
-        work = restore(load(SuiteSettings), folder, tell, force=force, keep_sign_ins=keep_sign_ins)
+    with copying(console) as show_progress:
+        work = restore(load(SuiteSettings), folder, show_progress, force=force, keep_sign_ins=keep_sign_ins)
         restored = run(work)
     show_restored(restored, folder, console, keep_sign_ins=keep_sign_ins)
     if restored.damaged:

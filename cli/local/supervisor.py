@@ -167,7 +167,7 @@ class Supervisor:
             if not all(other.was_ready for other in self._children):
                 # The part has never worked; another start would only repeat the same message.
                 if not self._ended_early.done():
-                    self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_words}")
+                    self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_line}")
                 return
             if time.monotonic() - began >= self._timings.steady:
                 backoff = self._timings.first_backoff
@@ -197,7 +197,7 @@ class _Child:
     """A part and its process, if that is running."""
 
     part: Part
-    tell: Show
+    show_line: Show
     cwd: Path | None
     was_ready: bool = False
     why_not: str = ""
@@ -205,7 +205,7 @@ class _Child:
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
     @property
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """The last line of its output."""
         return next((line for line in reversed(self._lines) if line.strip()), "it did not say why")
 
@@ -215,7 +215,7 @@ class _Child:
 
     def show(self, line: str) -> None:
         """Shows a line about the process."""
-        self.tell(self.part.name, line)
+        self.show_line(self.part.name, line)
 
     async def run(self, stopping: asyncio.Event) -> str:
         """Starts the process and waits for its end; returns in words how it ended."""

@@ -50,7 +50,7 @@ _ERROR = {"$ref": "#/components/responses/Error"}
 _SENT_SUFFIX = "Input"
 """Suffix for the input schema of messages that occur both in requests and in answers."""
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
-_FOR_STRANGERS = frozenset({f"{ACCOUNTS}.GetRegistration"})
+_PUBLIC_METHODS = frozenset({f"{ACCOUNTS}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
@@ -157,8 +157,8 @@ class _Document:
         }
         if body := self._body(binding):
             operation["requestBody"] = body
-        stranger: dict[str, Any] = {"security": []} if binding.method.full_name in _FOR_STRANGERS else {}
-        return {name: value for name, value in operation.items() if value} | stranger
+        security: dict[str, Any] = {"security": []} if binding.method.full_name in _PUBLIC_METHODS else {}
+        return {name: value for name, value in operation.items() if value} | security
 
     def _parameters(self, binding: Binding) -> list[dict[str, Any]]:
         bound = list(binding.template.fields.values())
@@ -200,13 +200,15 @@ class _Document:
             responses["426"] = _ERROR
         else:
             responses["200"] = {"description": "OK", "content": {"application/json": {"schema": schema}}}
-        stranger = binding.method.full_name in _FOR_STRANGERS
-        told: dict[str, list[str]] = {} if stranger else {"401": ["No valid access token."]}
+        is_public = binding.method.full_name in _PUBLIC_METHODS
+        errors: dict[str, list[str]] = {} if is_public else {"401": ["No valid access token."]}
         for code, text in comment.errors.items():
-            told.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
+            errors.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
         if binding.template.fields or binding.body or binding.method.input_type.fields:
-            told.setdefault(str(HTTP_STATUS[Code.INVALID_ARGUMENT]), ["The request is malformed (reason BAD_REQUEST)."])
-        for status, texts in sorted(told.items()):
+            errors.setdefault(
+                str(HTTP_STATUS[Code.INVALID_ARGUMENT]), ["The request is malformed (reason BAD_REQUEST)."]
+            )
+        for status, texts in sorted(errors.items()):
             content = {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}}
             responses[status] = {"description": "\n\n".join(texts), "content": content}
         responses["default"] = _ERROR

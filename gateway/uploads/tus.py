@@ -71,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
     return _response(201, upload, Location=f"{PATH}/{upload.id}")
 
 
-async def tell(request: web.Request) -> web.Response:
+async def show_offset(request: web.Request) -> web.Response:
     """HEAD: how much has arrived.
 
     Raises:
@@ -125,7 +125,7 @@ async def overridden(request: web.Request) -> web.Response:
         web.HTTPMethodNotAllowed: it names none.
     """
     method = request.headers.get("X-HTTP-Method-Override", "")
-    handlers = {hdrs.METH_PATCH: append, hdrs.METH_DELETE: terminate, hdrs.METH_HEAD: tell}
+    handlers = {hdrs.METH_PATCH: append, hdrs.METH_DELETE: terminate, hdrs.METH_HEAD: show_offset}
     if method not in handlers:
         raise web.HTTPMethodNotAllowed(method or hdrs.METH_POST, (hdrs.METH_GET, *handlers))
     return await handlers[method](request)
@@ -228,7 +228,7 @@ routes = [
     web.options(PATH, capabilities),
     web.post(PATH, create, expect_handler=expect),
     web.options(PATH + "/{upload_id}", capabilities),
-    web.head(PATH + "/{upload_id}", tell),
+    web.head(PATH + "/{upload_id}", show_offset),
     web.patch(PATH + "/{upload_id}", append, expect_handler=expect),
     web.delete(PATH + "/{upload_id}", terminate),
     web.post(PATH + "/{upload_id}", overridden, expect_handler=expect),

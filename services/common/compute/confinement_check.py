@@ -36,7 +36,7 @@ async def expect_confinement(settings: DecoderSettings) -> None:
     if missing and settings.require_confinement:
         raise PreconditionError(
             f"Decoders cannot be confined here ({missing}). STEMTUBE_DECODER__REQUIRE_CONFINEMENT=false decodes "
-            "strangers' files all the same.",
+            "untrusted files without these limits.",
             "DECODER_UNCONFINED",
         )
     if missing:

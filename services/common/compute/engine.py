@@ -36,7 +36,7 @@ PROOF_SECONDS = 180.0
 """Longest time until a child has started and its device has computed something."""
 DEVICE_ERRORS = {kind.reason: kind for kind in (DeviceError, DeviceNotReadyError, NoMemoryError)}
 
-Tell = Callable[..., None]
+OnReport = Callable[..., None]
 Keep = Callable[[str, Any], None]
 
 
@@ -93,22 +93,22 @@ class Engine:
         self._connection: Connection
         self._stop: Event
 
-    async def run(self, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+    async def run(self, task: dict[str, Any], on_report: OnReport, keep: Keep | None = None) -> dict[str, Any]:
         """Runs a task when the child is free.
 
         Args:
             task: JSON.
-            tell: called with the task's reports, in a thread of this process; if it raises, the task is stopped.
+            on_report: called with the task's reports, in a thread of this process; if it raises, the task is stopped.
             keep: called in the same way with each part of the result that is ready early.
 
         Raises:
             StemTubeError: raised by the task.
-            StoppedError: raised by `tell`.
+            StoppedError: raised by `on_report`.
             WorkerDiedError: the child died.
             DeviceError: the device failed; the child has ended.
             DeviceNotReadyError: the device failed its check, and the task was not begun.
         """
-        return await self._give(task, tell, keep)
+        return await self._give(task, on_report, keep)
 
     async def prove(self) -> str:
         """Checks the device in the child, when that is free.
@@ -128,11 +128,11 @@ class Engine:
             await asyncio.to_thread(self._kill)
             self._settings = settings
 
-    async def _give(self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+    async def _give(self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None = None) -> dict[str, Any]:
         async with self._busy:
             self._has_worked |= task is not None
             stop = threading.Event()
-            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, tell, keep, stop))
+            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, on_report, keep, stop))
             try:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
@@ -184,10 +184,10 @@ class Engine:
             self._process = None
 
     def _exchange(
-        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+        self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None, stop: threading.Event
     ) -> dict[str, Any]:
         try:
-            return self._converse(task, tell, keep, stop)
+            return self._converse(task, on_report, keep, stop)
         except StemTubeError:
             raise
         except BaseException:
@@ -195,7 +195,7 @@ class Engine:
             raise
 
     def _converse(
-        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+        self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None, stop: threading.Event
     ) -> dict[str, Any]:
         self._send(task)
         stopped: StoppedError | None = None
@@ -227,7 +227,7 @@ class Engine:
                 self._send_to_new_child(task)
             elif kind == "progress":
                 try:
-                    tell(content.pop("stage"), content.pop("fraction"), **content)
+                    on_report(content.pop("stage"), content.pop("fraction"), **content)
                 except StoppedError as error:
                     stopped = stopped or error
             elif kind == "measure":

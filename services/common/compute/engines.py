@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from services.common.compute.devices import AUTO, CPU, gpu_files, one_line
-from services.common.compute.engine import Engine, Keep, Tell, WorkerDiedError
+from services.common.compute.engine import Engine, Keep, OnReport, WorkerDiedError
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,9 @@ class Engines:
             return ""
         return "no jobs are taken: " + "; ".join(dict.fromkeys(place.why_not for place in self._places))
 
-    async def run(self, job_id: str, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+    async def run(
+        self, job_id: str, task: dict[str, Any], on_report: OnReport, keep: Keep | None = None
+    ) -> dict[str, Any]:
         """Runs a task on the first free engine, if possible on one whose device has not failed at this job.
 
         Raises:
@@ -103,7 +105,7 @@ class Engines:
         """
         place = await self._take(job_id)
         try:
-            result = await place.engine.run(task, tell, keep)
+            result = await place.engine.run(task, on_report, keep)
         except DeviceError as error:
             self._set_aside(place, job_id, error)
             raise

@@ -71,7 +71,7 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
 
 
 def _is_song(sections: Sequence[Traits]) -> bool:
-    """Whether it is known that somebody sings."""
+    """Whether the song has singing, as far as known."""
     return any(section.voice is not None and section.voice >= _SUNG for section in sections)
 
 

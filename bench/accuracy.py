@@ -312,7 +312,7 @@ def table(
             continue
         ways[name] = lambda song, full=full: systems.ours(full, song)  # type: ignore[misc]
         if originals and full in ORIGINALS:
-            ways[f"{name}, as it comes"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
+            ways[f"{name}, unmodified"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
     songs_ = [song for song in references if has_truth(part, song.truth)]
     rows = {way: {song.name: SCORES[part](song.truth, run(song)) for song in songs_} for way, run in ways.items()}
     measures = list(dict.fromkeys(measure for row in rows.values() for one in row.values() for measure in one))
@@ -388,7 +388,7 @@ def main() -> None:
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
             "on the project's reference songs, which are not in the repository. No code depends on a single song,",
-            "but parameters were chosen with these songs, so these are not scores on unseen data. `as it comes` is",
+            "but parameters were chosen with these songs, so these are not scores on unseen data. `unmodified` is",
             "the library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
             "",
         ]

@@ -124,7 +124,7 @@ def peak_mb() -> float:
 
 def compare(part: str, name: str, folder: Path, repeats: int) -> None:
     """Prints one backend's row."""
-    told: dict[str, list[list[float]]] = {"original": [], "ours": []}
+    measured: dict[str, list[list[float]]] = {"original": [], "ours": []}
     processes = {
         who: subprocess.Popen(
             [sys.executable, "-m", "bench.analysis", "--serve", who, part, name, str(folder)],
@@ -136,7 +136,7 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
             env=os.environ | {"NUMBA_CACHE_DIR": str(folder / f"compiled {who}")},
             text=True,
         )
-        for who in told
+        for who in measured
     }
     for _ in range(repeats):
         for who, process in processes.items():
@@ -149,11 +149,11 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
                 line = process.stdout.readline()
             if not line:
                 raise RuntimeError(f"{who} of {part} {name} ended")
-            told[who].append(json.loads(line))
+            measured[who].append(json.loads(line))
     for process in processes.values():
         process.communicate()
-    theirs, their_cpu, their_mb = np.median(told["original"], axis=0)
-    mine, cpu, mb = np.median(told["ours"], axis=0)
+    theirs, their_cpu, their_mb = np.median(measured["original"], axis=0)
+    mine, cpu, mb = np.median(measured["ours"], axis=0)
     outputs = [np.load(folder / f"{who}.npy") for who in ("ours", "original")]
     print(
         f"{part + ' ' + name:20}{theirs:9.1f}{mine:7.1f}{mine / theirs:7.2f}{their_cpu:10.1f}{cpu:7.1f}"

@@ -251,8 +251,9 @@ def _cpu(process: psutil.Process) -> float:
 def table(counts: tuple[int, ...] = WORKERS) -> list[str]:
     """Lines of Markdown: a row for each number of workers."""
     lines = [
-        "| workers | jobs a second | of what is possible | wait at half load, p50 | p95 | a worker's time besides"
-        " | of it within the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, idle | connections |",
+        "| workers | jobs a second | of the ideal | wait at half load, p50 | p95 | time outside of the model"
+        " | of this within the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, for an idle worker"
+        " | connections |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for count in counts:

@@ -191,11 +191,11 @@ def compare(models: Path, name: str, seconds: float, device: str, repeats: int) 
     write_song(song, seconds)
     took: dict[str, float] = {}
     for model in (SIGNATURE, name):
-        _, told = run_ours(models, song, device, "float32", repeats + 1, model)
-        took[model] = statistics.median(told["seconds"][1:])
+        _, figures = run_ours(models, song, device, "float32", repeats + 1, model)
+        took[model] = statistics.median(figures["seconds"][1:])
         label = "htdemucs" if model == SIGNATURE else model
         speed, cost = seconds / took[model], took[model] / took[SIGNATURE]
-        print(f"{label}: {took[model]:.2f} s, {speed:.1f} x real time, {told['memory']:.0f} MB, cost {cost:.2f}")
+        print(f"{label}: {took[model]:.2f} s, {speed:.1f} x real time, {figures['memory']:.0f} MB, cost {cost:.2f}")
 
 
 def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
@@ -225,15 +225,15 @@ def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
     warm, expected = apply_model_warm(models, mix, device, repeats)
     row("demucs, apply_model, warm", warm, None)
     for precision in ("float32", "auto"):
-        first, told = run_ours(models, song, device, precision, 1)
-        row(f"ours, {precision}, first song ever", first, told["memory"])
-        _, told = run_ours(models, song, device, precision, 2)  # by its second song the network has been converted
-        row(f"ours, {precision}, song with conversion", told["seconds"][1], told["memory"])
-        cold, told = run_ours(models, song, device, precision, 1)
-        row(f"ours, {precision}, cold", cold, told["memory"])
-        _, told = run_ours(models, song, device, precision, repeats + 1)
+        first, figures = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, first song ever", first, figures["memory"])
+        _, figures = run_ours(models, song, device, precision, 2)  # by its second song the network has been converted
+        row(f"ours, {precision}, song with conversion", figures["seconds"][1], figures["memory"])
+        cold, figures = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, cold", cold, figures["memory"])
+        _, figures = run_ours(models, song, device, precision, repeats + 1)
         error = f"{decibel(np.load(models / f'{precision}.npy'), expected):.0f} dB"
-        row(f"ours, {precision}, warm", statistics.median(told["seconds"][1:]), told["memory"], error)
+        row(f"ours, {precision}, warm", statistics.median(figures["seconds"][1:]), figures["memory"], error)
 
 
 if __name__ == "__main__":

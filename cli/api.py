@@ -250,9 +250,9 @@ class Api:
             ApiError: as for `download`.
         """
         async with self._answer("GET", path) as answer:
-            told = answer.content_disposition.filename if answer.content_disposition else None
+            name = answer.content_disposition.filename if answer.content_disposition else None
             # Only a name, on every system.
-            to = folder / (PureWindowsPath(told or "").name.strip(". ") or "export")
+            to = folder / (PureWindowsPath(name or "").name.strip(". ") or "export")
             await _write(answer, to)
         return to
 

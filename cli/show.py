@@ -41,7 +41,7 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
-        self._told: dict[str, tuple[str, int]] = {}
+        self._printed: dict[str, tuple[str, int]] = {}
         self.seconds: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Bars:
         if state in ("succeeded", "failed", "cancelled") and name not in self.seconds:
             self.seconds[name] = now - self._began.get(name, now)
         if not self._live:
-            self._tell(name, fraction, state, note)
+            self._print_change(name, fraction, state, note)
             return
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=1.0, start=False, note="")
@@ -85,11 +85,11 @@ class Bars:
             state = part["state"].removeprefix("JOB_STATE_").lower()
             self.show(part["name"], part["progress"], state, _note(part, state))
 
-    def _tell(self, name: str, fraction: float, state: str, note: str) -> None:
+    def _print_change(self, name: str, fraction: float, state: str, note: str) -> None:
         tenth = int(fraction * 10)
-        told = self._told.get(name)
-        if told is None or told[0] != state or (state == "running" and tenth > told[1]):
-            self._told[name] = (state, tenth)
+        last = self._printed.get(name)
+        if last is None or last[0] != state or (state == "running" and tenth > last[1]):
+            self._printed[name] = (state, tenth)
             detail = f" ({note})" if note and note != state else ""
             shown = f"{100 if state == 'succeeded' else fraction * 100:3.0f} %"
             self._console.print(f"{name:<{NAME_WIDTH}} {shown} {state}{detail}", highlight=False, markup=False)

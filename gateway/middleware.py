@@ -115,8 +115,8 @@ async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
         LimitExceededError: there are too many requests from this address (reason TOO_MANY_REQUESTS).
     """
     forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
-    told = [address for address in forwarded if address.strip()]
-    client = peers.Client(request.app[PROXIES].client_address(request.remote or "", told))
+    addresses = [address for address in forwarded if address.strip()]
+    client = peers.Client(request.app[PROXIES].client_address(request.remote or "", addresses))
     request[ADDRESS] = client.address
     if client.network:
         request.app[REQUEST_BUCKETS].take(client.network)

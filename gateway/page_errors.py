@@ -68,8 +68,8 @@ async def receive(request: web.Request) -> web.Response:
     page = error.page.partition("?")[0].partition("#")[0]
     # Not "stack", which the console's renderer would print without escaping.
     texts = {"message": error.message, "thrown_at": error.stack, "page": page}
-    told = {name: _harmless(text) for name, text in texts.items()}
-    getattr(log, level)("page error", kind=error.kind, **told, agent=user_agent(request))
+    harmless = {name: _harmless(text) for name, text in texts.items()}
+    getattr(log, level)("page error", kind=error.kind, **harmless, agent=user_agent(request))
     return web.Response(status=204)
 
 

@@ -256,6 +256,6 @@ class PostgresDatabase:
             ) from None
         output, errors = await process.communicate()
         if process.returncode:
-            told = errors.decode(errors="replace").strip()
-            raise UnavailableError(f"{program} failed: {told}", "DATABASE_UNAVAILABLE")
+            detail = errors.decode(errors="replace").strip()
+            raise UnavailableError(f"{program} failed: {detail}", "DATABASE_UNAVAILABLE")
         return output.decode()

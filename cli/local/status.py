@@ -132,15 +132,15 @@ def _queues(processes: list[Process]) -> Table:
 def _workers(processes: list[Process]) -> Table:
     table = Table("worker", "busy", "last sign of life", "memory of its children", "GPU memory", "models loaded")
     for process in processes:
-        told = _worker(process)
-        if told:
+        worker = _worker(process)
+        if worker:
             table.add_row(
                 process.name,
-                f"{told['busy']} of {told['slots']}",
-                f"{_duration(told['silentSeconds'])} ago" if told["silentSeconds"] is not None else "",
-                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["memoryBytes"].items()),
-                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["gpuBytes"].items()),
-                ", ".join(told["models"]),
+                f"{worker['busy']} of {worker['slots']}",
+                f"{_duration(worker['silentSeconds'])} ago" if worker["silentSeconds"] is not None else "",
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in worker["memoryBytes"].items()),
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in worker["gpuBytes"].items()),
+                ", ".join(worker["models"]),
             )
     return table
 
@@ -177,13 +177,13 @@ def _duration(seconds: float) -> str:
 
 def as_json(processes: list[Process]) -> dict[str, Any]:
     """The same for programs; more numbers are on each process's /metrics."""
-    told: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for process in processes:
-        told[process.name] = {"state": process.state, "errors": list(process.errors)}
+        states[process.name] = {"state": process.state, "errors": list(process.errors)}
         if (queued := process.value("stemtube_queue_jobs", state="queued")) is not None:
             running = process.value("stemtube_queue_jobs", state="running") or 0
             oldest = process.value("stemtube_queue_oldest_seconds") or 0.0
-            told[process.name]["queue"] = {"queued": int(queued), "running": int(running), "oldestSeconds": oldest}
+            states[process.name]["queue"] = {"queued": int(queued), "running": int(running), "oldestSeconds": oldest}
         if worker := _worker(process):
-            told[process.name]["worker"] = worker
-    return {"processes": told, "gpus": [asdict(gpu) for gpu in find_gpus()]}
+            states[process.name]["worker"] = worker
+    return {"processes": states, "gpus": [asdict(gpu) for gpu in find_gpus()]}

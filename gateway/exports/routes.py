@@ -83,8 +83,8 @@ def _options(request: web.Request, export: Export) -> Options:
     return options
 
 
-def _content_type(told: str) -> str:
-    return f"{told}; charset=utf-8" if told.startswith("text/") else told
+def _content_type(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 class _Library:

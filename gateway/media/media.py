@@ -178,9 +178,10 @@ def _entity_tag(info: ObjectInfo) -> str:
     return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
 
 
-def _content_type(told: str) -> str:
+def _content_type(media_type: str) -> str:
     """The media type from the library, unless a browser might render it as a page."""
-    return told if told.startswith(("audio/", "video/")) or told in PICTURES else "application/octet-stream"
+    is_harmless = media_type.startswith(("audio/", "video/")) or media_type in PICTURES
+    return media_type if is_harmless else "application/octet-stream"
 
 
 def disposition(filename: str, attachment: bool) -> str:

@@ -182,12 +182,12 @@ class SandboxedReader:
             if left < 0:
                 raise _untrue()
             yield block.reshape(rows, -1)
-            self._tell(fraction)
-        facts, _, self.picture = bytes(content).partition(b"\n")
-        told = _facts(facts)
-        self.info = _info(told.get("info"))
-        self.content_hash = _text(told.get("content_hash"))
-        self._tell(1.0)
+            self._report_progress(fraction)
+        header, _, self.picture = bytes(content).partition(b"\n")
+        facts = _facts(header)
+        self.info = _info(facts.get("info"))
+        self.content_hash = _text(facts.get("content_hash"))
+        self._report_progress(1.0)
 
     def _start(self, resources: ExitStack) -> None:
         ours, theirs = socket.socketpair()
@@ -268,13 +268,13 @@ class SandboxedReader:
             try:
                 return exchange(data)
             except TimeoutError:
-                self._tell(self._progress)
+                self._report_progress(self._progress)
             except (BrokenPipeError, ConnectionResetError):
                 raise self._death() from None
             finally:
                 self._waited += time.monotonic() - began
 
-    def _tell(self, fraction: float) -> None:
+    def _report_progress(self, fraction: float) -> None:
         self._progress = max(self._progress, min(fraction, 1.0))
         if self._on_progress is not None:
             self._on_progress(self._progress)
@@ -302,22 +302,22 @@ def _untrue() -> InvalidInputError:
     return InvalidInputError("the file makes its decoder say nonsense", "DECODER_CRASHED")
 
 
-def _refusal(told: dict[str, Any]) -> StemTubeError:
-    kind = LimitExceededError if told.get("code") == Code.RESOURCE_EXHAUSTED else InvalidInputError
-    metadata = told.get("metadata")
+def _refusal(facts: dict[str, Any]) -> StemTubeError:
+    kind = LimitExceededError if facts.get("code") == Code.RESOURCE_EXHAUSTED else InvalidInputError
+    metadata = facts.get("metadata")
     if not isinstance(metadata, dict) or len(metadata) > _MAX_FACTS:
         raise _untrue()
-    refusal = kind(_text(told.get("message")), _text(told.get("reason")))
+    refusal = kind(_text(facts.get("message")), _text(facts.get("reason")))
     refusal.metadata = {_text(name): _text(value) for name, value in metadata.items()}
     return refusal
 
 
-def _failure(told: dict[str, Any]) -> StemTubeError:
-    if told.get("memory") is True:
+def _failure(facts: dict[str, Any]) -> StemTubeError:
+    if facts.get("memory") is True:
         return InvalidInputError("the file needs more memory than a decoder has", "DECODER_LIMIT")
     import structlog  # takes half a second, and the process in the sandbox imports this module too
 
-    structlog.get_logger(__name__).warning("decoder failed", error=_text(told.get("error")))
+    structlog.get_logger(__name__).warning("decoder failed", error=_text(facts.get("error")))
     return InvalidInputError("the file makes its decoder fail", "DECODER_CRASHED")
 
 
@@ -350,18 +350,18 @@ def _facts(content: bytes | memoryview) -> dict[str, Any]:
     return facts
 
 
-def _info(told: Any) -> AudioInfo:
-    if not isinstance(told, dict) or not isinstance(told.get("tags"), dict) or len(told["tags"]) > _MAX_FACTS:
+def _info(facts: Any) -> AudioInfo:
+    if not isinstance(facts, dict) or not isinstance(facts.get("tags"), dict) or len(facts["tags"]) > _MAX_FACTS:
         raise _untrue()
     return AudioInfo(
-        duration_seconds=_number(told, "duration_seconds", 0.0, math.inf),
-        samples=_number(told, "samples", 0, _MAX_COUNT),
-        sample_rate_hz=_number(told, "sample_rate_hz", 0, _MAX_COUNT),
-        channels=_number(told, "channels", 1, _MAX_COUNT),
-        codec=_text(told.get("codec")),
-        container=_text(told.get("container")),
-        bit_rate=_number(told, "bit_rate", 0, _MAX_COUNT),
-        tags={_text(name): _text(text) for name, text in told["tags"].items()},
+        duration_seconds=_number(facts, "duration_seconds", 0.0, math.inf),
+        samples=_number(facts, "samples", 0, _MAX_COUNT),
+        sample_rate_hz=_number(facts, "sample_rate_hz", 0, _MAX_COUNT),
+        channels=_number(facts, "channels", 1, _MAX_COUNT),
+        codec=_text(facts.get("codec")),
+        container=_text(facts.get("container")),
+        bit_rate=_number(facts, "bit_rate", 0, _MAX_COUNT),
+        tags={_text(name): _text(text) for name, text in facts["tags"].items()},
     )
 
 

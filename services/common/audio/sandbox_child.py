@@ -110,13 +110,13 @@ def read_sound(wire: Wire, size: int, limits: Limits) -> None:
         read = done
 
     with Reader(io.BufferedReader(_RemoteFile(wire, size), CHUNK_BYTES), limits, note) as reader:
-        _tell(wire, HEADER, dataclasses.asdict(reader.info))
+        _send(wire, HEADER, dataclasses.asdict(reader.info))
         sample_rate_hz, channels = WISH.unpack(wire.receive(WISH.size))
         heard = False
         for block in reader.blocks(sample_rate_hz or None, channels or None):
             if not heard:
                 heard = True
-                _tell(wire, HEARD, {"rate": reader.sample_rate_hz, "channel_names": reader.channel_names})
+                _send(wire, HEARD, {"rate": reader.sample_rate_hz, "channel_names": reader.channel_names})
             samples = np.ascontiguousarray(block, np.float32)
             wire.send(BLOCK, BLOCK_HEAD.pack(read, len(samples)), samples.data if samples.size else b"")
         facts = {"info": dataclasses.asdict(reader.info), "content_hash": reader.content_hash}
@@ -124,7 +124,7 @@ def read_sound(wire: Wire, size: int, limits: Limits) -> None:
     wire.send(DONE, json.dumps(facts).encode(), b"\n", picture if len(picture) <= MAX_PICTURE_BYTES else b"")
 
 
-def _tell(wire: Wire, kind: bytes, facts: dict[str, Any], **more: Any) -> None:
+def _send(wire: Wire, kind: bytes, facts: dict[str, Any], **more: Any) -> None:
     wire.send(kind, json.dumps(facts | more).encode())
 
 
@@ -144,7 +144,7 @@ def main(socket_number: int, parent: int) -> None:
             task(wire, size, limits)
         except StemTubeError as error:
             facts = {"code": int(error.code), "message": error.message, "reason": error.reason}
-            _tell(wire, REFUSED, facts, metadata=error.metadata)
+            _send(wire, REFUSED, facts, metadata=error.metadata)
         except Exception as error:
-            _tell(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": repr(error)[:MAX_ERROR]})
+            _send(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": repr(error)[:MAX_ERROR]})
     os._exit(0)

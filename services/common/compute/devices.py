@@ -51,14 +51,14 @@ def device_error(error: BaseException) -> DeviceError | None:
         return None
     if is_out_of_memory(error):
         return NoMemoryError("There is not enough memory for this on the device that computes.")
-    if isinstance(error, _kinds("AcceleratorError")) or _tells(error, _SIGNS_OF_A_DEVICE):
+    if isinstance(error, _kinds("AcceleratorError")) or _has_sign(error, _SIGNS_OF_A_DEVICE):
         return DeviceError(f"The device that computes failed: {one_line(error)}")
     return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device has not enough memory."""
-    return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _tells(error, _SIGNS_OF_NO_MEMORY)
+    return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _has_sign(error, _SIGNS_OF_NO_MEMORY)
 
 
 def one_line(error: BaseException) -> str:
@@ -66,7 +66,7 @@ def one_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _tells(error: BaseException, signs: tuple[str, ...]) -> bool:
+def _has_sign(error: BaseException, signs: tuple[str, ...]) -> bool:
     # torch without CUDA raises AssertionError.
     text = str(error).lower()
     return isinstance(error, RuntimeError | AssertionError) and any(sign in text for sign in signs)

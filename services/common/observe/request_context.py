@@ -36,8 +36,8 @@ def metadata() -> tuple[tuple[str, str], ...]:
 
 def bind(metadata: Mapping[str, str]) -> None:
     """Takes the ids in an RPC's metadata into the present context."""
-    told = {name: metadata.get(key, "") for name, key in KEYS.items()}
-    structlog.contextvars.bind_contextvars(**{name: text for name, text in told.items() if is_decent(text)})
+    values = {name: metadata.get(key, "") for name, key in KEYS.items()}
+    structlog.contextvars.bind_contextvars(**{name: text for name, text in values.items() if is_decent(text)})
 
 
 def origin() -> dict[str, str]:

@@ -139,9 +139,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def _client(self, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]) -> peers.Client:
         peer = peers.grpc_peer(context.peer())
         # A gateway reports the address of its client; the peer of the connection is only the gateway.
-        told = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
+        reported = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
         name = metadata.get(peers.CLIENT_KEY) or metadata.get("user-agent", "")
-        return peers.Client(told if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
+        return peers.Client(reported if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
 
     def _slot(self, identity: Identity) -> contextlib.AbstractContextManager[None]:
         return self._streams.slot(identity.subject) if identity.kind == "user" else contextlib.nullcontext()

@@ -20,7 +20,7 @@ from stemtube.operations.v1 import operations_pb2_grpc
 
 NAME = "stemtube.operations.v1.OperationsService"
 MAX_RECORDS = 300
-TELL_SECONDS = 0.3
+REPORT_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +80,17 @@ class _Fetching:
         Raises:
             WeightsMissingError: the model is not available.
         """
-        work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._tell))
+        work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._set_fraction))
         try:
             while not work.done():
                 yield self._fraction
-                await asyncio.wait({work}, timeout=TELL_SECONDS)
+                await asyncio.wait({work}, timeout=REPORT_SECONDS)
             await work
             yield 1.0
         finally:
             self._stopped = True
 
-    def _tell(self, fraction: float) -> None:
+    def _set_fraction(self, fraction: float) -> None:
         if self._stopped:
             raise StoppedError("Nobody waits for this model any more.")
         self._fraction = fraction

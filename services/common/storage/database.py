@@ -314,14 +314,14 @@ def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator
     except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
         if isinstance(getattr(error, "orig", None), psycopg.DataError) and "NUL" in str(error):
             raise InvalidInputError("A text must not have NUL characters.", "BAD_REQUEST") from None
-        told = fault_of(error, file)
-        if told is None:
+        fault = fault_of(error, file)
+        if fault is None:
             raise
         detail = str(getattr(error, "orig", None) or error)
-        if isinstance(told, DataLossError) and file:
-            damaged_files.note(file, told)
-        elif isinstance(told, DataLossError):
-            log.error("database damaged", reason=told.reason, detail=told.message)
+        if isinstance(fault, DataLossError) and file:
+            damaged_files.note(file, fault)
+        elif isinstance(fault, DataLossError):
+            log.error("database damaged", reason=fault.reason, detail=fault.message)
         else:
-            log.warning("database outage", reason=told.reason, detail=detail, file=str(file or ""))
-        raise told if for_operator else without_path(told) from error
+            log.warning("database outage", reason=fault.reason, detail=detail, file=str(file or ""))
+        raise fault if for_operator else without_path(fault) from error

@@ -111,14 +111,16 @@ class Listener:
             Words in the track's time, without unreliable ones.
         """
         tokenizer = self._tokenizer(language)
-        told = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
+        prompt_tokens = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
         transcripts = [Transcript()] * len(sounds)
         rests: dict[int, tuple[Samples, float]] = {}
 
         def decode(batch: Sequence[int]) -> list[tuple[Transcript, float | None]]:
-            return self._decode([sounds[index] for index in batch], [told[index] for index in batch], tokenizer)
+            return self._decode(
+                [sounds[index] for index in batch], [prompt_tokens[index] for index in batch], tokenizer
+            )
 
-        for batch in batches_by_length([len(prompt) for prompt in told], self._decoded_at_once):
+        for batch in batches_by_length([len(prompt) for prompt in prompt_tokens], self._decoded_at_once):
             found = halved_until_it_fits(decode, batch)
             for index, (transcript, until) in zip(batch, found, strict=True):
                 sound = sounds[index]

@@ -87,7 +87,7 @@ def _block(
         report,
     )
     best = [Transcript()] * len(windows)
-    told: list[str | None] = [None] * len(windows)
+    last_prompts: list[str | None] = [None] * len(windows)
     settled = [False] * len(windows)
     for _ in range(PASSES):
         texts = [
@@ -95,7 +95,7 @@ def _block(
             for transcript, (start, end) in zip(best, windows, strict=True)
         ]
         prompts = [_around(before, texts, index, language) for index in range(len(windows))]
-        again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != told[index]]
+        again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != last_prompts[index]]
         report((len(windows) - len(again)) * len(sources))
         heard = listener.transcribe(
             [sounds[index * len(sources) + number] for index in again for number in range(len(sources))],
@@ -106,8 +106,8 @@ def _block(
         for index, place in zip(again, range(0, len(heard), len(sources)), strict=True):
             transcripts = heard[place : place + len(sources)]
             surest = max(transcripts, key=lambda transcript: transcript.log_probability)
-            settled[index] = _agree(transcripts) or (told[index] is not None and _agree([surest, best[index]]))
-            told[index] = prompts[index]
+            settled[index] = _agree(transcripts) or (last_prompts[index] is not None and _agree([surest, best[index]]))
+            last_prompts[index] = prompts[index]
             best[index] = surest if surest.words else best[index]
     return best
 

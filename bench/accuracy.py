@@ -1,10 +1,10 @@
 """Measures the accuracy of the analysis: `python -m bench.accuracy [--parts beats,key …] [--synthetic] [--write]`.
 
-Runs every backend, and the library that it comes from as it comes, over the reference songs beside the project
-(../shared/eval; `--songs` names another folder of the same form), and scores both with mir_eval. Prints tables.
-`--backends` runs only those named; `--synthetic` adds beats and chords of the songs of `songs.beat_songs` and chords of
-those of `songs.chord_songs`; `--write` puts all into docs/accuracy.md. Results are kept in a folder of
-the system's temporary ones by song and version, so that a second run only does what has changed.
+Runs every backend, and its library's own method, on the reference songs beside the project (../shared/eval; `--songs`
+names another folder of the same form), scores both with mir_eval, and prints tables. `--backends` runs only those
+named; `--synthetic` adds beats and chords of the songs of `songs.beat_songs` and chords of those of
+`songs.chord_songs`; `--write` writes everything to docs/accuracy.md. Results are cached by song and version in the
+system's temporary folder, so a second run computes only changes.
 """
 
 import argparse
@@ -42,17 +42,17 @@ SONGS = Path(__file__).parents[2] / "shared" / "eval"
 REPORT = Path(__file__).parents[1] / "docs" / "accuracy.md"
 KEPT = Path(tempfile.gettempdir()) / "stemtube-accuracy"
 RATE = 44_100
-TEMPO_TOLERANCE = 0.04  # of the tempo, as MIREX has it
+TEMPO_TOLERANCE = 0.04  # of the tempo, as in MIREX
 WORD_SECONDS = 0.3
 ROUNDING_SECONDS = 1e-6
-CHORD_SONGS_SEED = 100  # others are for fitting
+CHORD_SONGS_SEED = 100  # parameters were fitted with other seeds
 
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """A reference song: its name, its sound, the truth as its file has it, and what songs it is shown together with."""
+    """A reference song: its name, its audio, the truth in its file, and the group in which it is shown."""
 
     name: str
     file: Path
@@ -72,7 +72,7 @@ def songs(folder: Path) -> list[Song]:
 
 
 def synthetic_songs() -> list[Song]:
-    """The songs that the project makes itself, rendered once for each version of their recipes."""
+    """The songs of `songs.beat_songs`, rendered once for each version of their recipes."""
 
     def sound_and_truth(recipe: styles.Recipe) -> tuple[np.ndarray, int, dict[str, Any]]:
         song = synthesis.render(recipe)
@@ -87,7 +87,7 @@ def synthetic_songs() -> list[Song]:
 
 
 def songs_of_chords(seed: int = CHORD_SONGS_SEED) -> list[Song]:
-    """Those of `songs.chord_songs`, likewise."""
+    """The songs of `songs.chord_songs`, rendered in the same way."""
     version = _version(chord_songs, chord_names, key_songs)
     found = []
     for number, song in enumerate(chord_songs.chord_songs(seed)):
@@ -105,7 +105,7 @@ def _entries(chords: Iterable[chord_songs.TimedChord]) -> list[dict[str, Any]]:
 
 
 def _made(recipe: str, name: str, group: str, make: Callable[[], tuple[np.ndarray, int, dict[str, Any]]]) -> Song:
-    """A song as files, made if they are not there."""
+    """A song as files, which are made if they are missing."""
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     sound, truth = KEPT / f"{digest}.flac", KEPT / f"{digest}.json"
     if not truth.exists():
@@ -147,7 +147,7 @@ def score_chords(truth: dict[str, Any], found: Result) -> Scores:
     """Overlap by time of chords (majmin, sevenths, mirex) and of segments."""
     assert isinstance(found, Chords)
     reference = _intervals(truth["chords"])
-    # mir_eval refuses what is left of a segment that reaches into the reference by a rounding error.
+    # mir_eval refuses a segment that reaches into the reference only by a rounding error.
     chords = [chord for chord in found.chords if chord.start < reference[0][-1, 1] - ROUNDING_SECONDS]
     intervals = np.array([[chord.start, chord.end] for chord in chords])
     scores = mir_eval.chord.evaluate(*reference, intervals, [chord.label for chord in chords])
@@ -155,7 +155,7 @@ def score_chords(truth: dict[str, Any], found: Result) -> Scores:
 
 
 def score_structure(truth: dict[str, Any], found: Result) -> Scores:
-    """F of boundaries within 0.5 s and 3 s, and of pairs of frames that are in alike sections."""
+    """F of boundaries within 0.5 s and 3 s, and of pairs of frames in equal sections."""
     assert isinstance(found, Structure)
     reference = _intervals(truth["sections"])
     estimated = (
@@ -171,7 +171,7 @@ def score_structure(truth: dict[str, Any], found: Result) -> Scores:
 
 
 def score_lyrics(truth: dict[str, Any], found: Result) -> Scores:
-    """Word error rate; of the words that are right, how far off they begin, and how many by less than 0.3 s."""
+    """Word error rate; for correct words the mean error of their onsets, and the share within 0.3 s."""
     assert isinstance(found, Lyrics)
     reference = [(word, entry["start"]) for entry in truth["words"] for word in _plain(entry["word"])]
     estimated = [(text, word.start) for line in found.lines for word in line.words for text in _plain(word.text)]
@@ -194,7 +194,7 @@ def _intervals(entries: list[dict[str, Any]]) -> tuple[np.ndarray, list[str]]:
 
 
 def _plain(text: str) -> list[str]:
-    """Words in small letters without punctuation."""
+    """Words in lower case without punctuation."""
     return re.sub(r"[^\w\s]", "", text.lower().replace("\u2019", "'").replace("'", "").replace("-", " ")).split()
 
 
@@ -228,7 +228,7 @@ SCORES: dict[str, Callable[[dict[str, Any], Result], Scores]] = {
 
 
 class Systems:
-    """Runs backends and originals, each loaded once, and keeps what they found."""
+    """Runs backends and originals, each loaded once, and caches their results."""
 
     def __init__(self) -> None:
         self._store = WeightStore(KEPT / "models", offline=True)
@@ -239,7 +239,7 @@ class Systems:
         return self._kept(f"original {name}", song, lambda: self._load(name, ORIGINALS[name])(_wav(song.file)))
 
     def ours(self, name: str, song: Song) -> Result:
-        """A backend's result. It gets the defaults' results of the parts that it uses; lyrics get vocals and mix."""
+        """A backend's result. For the parts that it needs, it gets those of the defaults; lyrics get vocals and mix."""
         part, backend = name.split(":")
         entry = registry.entry(part, backend)
         needed: dict[str, Any] = {need: self.ours(f"{need}:{registry.names(need)[0]}", song) for need in entry.needs}
@@ -286,7 +286,7 @@ def _digest(file: Path) -> str:
 
 
 def _wav(file: Path) -> Path:
-    """The sound as a file that every library can read."""
+    """The song as a file that every library can read."""
     path = KEPT / f"{_digest(file)}.wav"
     if not path.exists():
         audio.encode(_decode(file).samples, RATE, path, "wav", bits=16)
@@ -300,9 +300,9 @@ def _decode(file: Path) -> Audio:
 def table(
     part: str, systems: Systems, references: Iterable[Song], originals: bool = True, only: Sequence[str] = ()
 ) -> list[str]:
-    """Scores of one part as lines of Markdown: the mean over the songs that count, then by song or group of songs.
+    """Scores of one part as lines of Markdown: the mean over all songs with truth, then by song or group of songs.
 
-    Groups of several songs are shown for the default and its original, songs for the default alone.
+    Groups of several songs are shown for the default and its original, single songs only for the default.
     """
     names = only or [name for name in registry.names(part) if not registry.entry(part, name).asks_language_model]
     ways: dict[str, Callable[[Song], Result]] = {}
@@ -312,7 +312,7 @@ def table(
             continue
         ways[name] = lambda song, full=full: systems.ours(full, song)  # type: ignore[misc]
         if originals and full in ORIGINALS:
-            ways[f"{name}, as it comes"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
+            ways[f"{name}, unmodified"] = lambda song, full=full: systems.original(full, song)  # type: ignore[misc]
     songs_ = [song for song in references if has_truth(part, song.truth)]
     rows = {way: {song.name: SCORES[part](song.truth, run(song)) for song in songs_} for way, run in ways.items()}
     measures = list(dict.fromkeys(measure for row in rows.values() for one in row.values() for measure in one))
@@ -335,7 +335,7 @@ def _groups(songs_: list[Song]) -> list[str]:
 
 
 def has_truth(part: str, truth: dict[str, Any]) -> bool:
-    """Whether a song counts for a part. Whisper's tiny.en knows English alone, and no voices of synthesisers."""
+    """Whether a song has truth for a part. Whisper's tiny.en needs English songs with real voices."""
     if part == "lyrics":
         return "words" in truth and truth.get("language", "").startswith("Engl")
     if part == "key":
@@ -353,7 +353,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--songs", type=Path, default=SONGS)
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--backends", help="of one part, between commas")
+    parser.add_argument("--backends", help="of one part, separated by commas")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
@@ -387,9 +387,9 @@ def main() -> None:
             "# Accuracy",
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, `python -m bench.accuracy --write`, mir_eval {mir_eval.__version__},",
-            "on the project's reference songs, which are not in the repository. No code knows a song by name, but",
-            "parameters were chosen with these songs, so the scores are not of unseen data. `as it comes` is the",
-            "library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
+            "on the project's reference songs, which are not in the repository. No code depends on a single song,",
+            "but parameters were chosen with these songs, so these are not scores on unseen data. `unmodified` is",
+            "the library's own method. Lyrics are recognised by Whisper tiny.en, on English songs.",
             "",
         ]
         REPORT.write_text("\n".join([*head, *lines]).rstrip() + "\n")

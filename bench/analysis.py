@@ -1,8 +1,8 @@
 """Measures the cost of analysis: `python -m bench.analysis [--seconds 197] [--repeats 2]`.
 
-Each backend against the library it comes from, used as that library's own program uses it, on the same file: in turns,
-each in a warm process of its own. Then all parts of one song through the worker, warm, with the peak of its memory.
-Seconds of CPU are printed too, because wall time means little on a machine with other work.
+Compares each backend with its library, used as in that library's own program, on the same file: alternately, each in
+its own warm process. Then it runs all parts of one song in the worker, warm, with the peak of its memory. It prints CPU
+seconds too, because wall time means little on a machine with other work.
 """
 
 import argparse
@@ -50,7 +50,7 @@ Output = npt.NDArray[Any]
 
 
 def write_song(path: Path, seconds: float) -> None:
-    """A reference song, or the synthesised one, as often as it takes."""
+    """Writes a reference song, or the synthesised one, repeated as often as necessary."""
     if SONG.exists():
         with SONG.open("rb") as file:
             mix = audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2)
@@ -63,7 +63,7 @@ def write_song(path: Path, seconds: float) -> None:
 
 
 def ours(part: Any, name: str) -> Way:
-    """The backend, with a decode of its own each time, as the others do it."""
+    """The backend; it decodes the file each time, like the libraries."""
     backend = registry.load(part, name, WeightStore(Path(tempfile.gettempdir()), offline=True))
 
     def run(path: Path) -> Result:
@@ -90,13 +90,13 @@ def output(result: Result) -> Output:
 
 
 def _sound(label: str) -> str:
-    """A chord by what it sounds like: A# is Bb."""
+    """A chord with one spelling for equal notes: A# is Bb."""
     root, notes, bass = mir_eval.chord.encode(label)
     return f"{root} {bass} {''.join(map(str, notes))}"
 
 
 def difference(one: Output, other: Output) -> str:
-    """The largest difference of two outputs, for a person."""
+    """The largest difference of two outputs, as a text."""
     if one.dtype.kind == "U":
         length = min(len(one), len(other))
         return f"{100 * np.mean(one[:length] != other[:length]):.2f} % of labels"
@@ -106,7 +106,7 @@ def difference(one: Output, other: Output) -> str:
 
 
 def serve(who: str, part: str, name: str, folder: Path) -> None:
-    """The process that runs a backend again and again: a line in, a line of JSON out."""
+    """Runs a backend once for each line of input, and prints a line of JSON each time."""
     run = ours(part, name) if who == "ours" else ORIGINALS[f"{part}:{name}"]()
     run(folder / "warm.wav")
     for line in sys.stdin:
@@ -118,13 +118,13 @@ def serve(who: str, part: str, name: str, folder: Path) -> None:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has taken."""
+    """The peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compare(part: str, name: str, folder: Path, repeats: int) -> None:
     """Prints one backend's row."""
-    told: dict[str, list[list[float]]] = {"original": [], "ours": []}
+    measured: dict[str, list[list[float]]] = {"original": [], "ours": []}
     processes = {
         who: subprocess.Popen(
             [sys.executable, "-m", "bench.analysis", "--serve", who, part, name, str(folder)],
@@ -132,11 +132,11 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[1],
-            # Two processes that compile the same functions at once can damage what they keep of them.
+            # Two processes that compile the same functions at once can damage their common cache.
             env=os.environ | {"NUMBA_CACHE_DIR": str(folder / f"compiled {who}")},
             text=True,
         )
-        for who in told
+        for who in measured
     }
     for _ in range(repeats):
         for who, process in processes.items():
@@ -149,11 +149,11 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
                 line = process.stdout.readline()
             if not line:
                 raise RuntimeError(f"{who} of {part} {name} ended")
-            told[who].append(json.loads(line))
+            measured[who].append(json.loads(line))
     for process in processes.values():
         process.communicate()
-    theirs, their_cpu, their_mb = np.median(told["original"], axis=0)
-    mine, cpu, mb = np.median(told["ours"], axis=0)
+    theirs, their_cpu, their_mb = np.median(measured["original"], axis=0)
+    mine, cpu, mb = np.median(measured["ours"], axis=0)
     outputs = [np.load(folder / f"{who}.npy") for who in ("ours", "original")]
     print(
         f"{part + ' ' + name:20}{theirs:9.1f}{mine:7.1f}{mine / theirs:7.2f}{their_cpu:10.1f}{cpu:7.1f}"
@@ -163,7 +163,7 @@ def compare(part: str, name: str, folder: Path, repeats: int) -> None:
 
 
 class _Silent:
-    """A report that nobody reads."""
+    """A report without a reader."""
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
         pass
@@ -179,7 +179,7 @@ class _Silent:
 
 
 def total(folder: Path, repeats: int) -> None:
-    """Prints what all parts of a song take, one decode for each task: the second chords are a task of their own."""
+    """Prints the cost of all parts of a song; the second chords are a separate task with its own decode."""
     settings = AnalysisSettings(data_dir=folder, analysis=AnalysisSection(device="cpu"))
     asyncio.run(open_store(settings).put("originals/song", folder / "song.wav"))
     work = AnalysisWork(settings)

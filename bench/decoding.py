@@ -1,7 +1,7 @@
 """Measures the share of decoding in a job's work: `python -m bench.decoding [--seconds 180] [--repeats 3]`.
 
-Decodes a song as the workers do, and reads the same samples from a file, as a worker could if they were kept for it.
-Then runs the analysis of a mix and its separation with the small bundled model, each by its worker's own code, warm.
+Decodes a song as workers do, and reads the same samples from a file, as a worker could if they were stored. Then runs
+the analysis of a mix and its separation with the small bundled model, each with its worker's own code, warm.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MODEL = "spleeter_2stems"
 
 
 def cost(work: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Medians of seconds and CPU seconds, those of ended children included; the first run does not count."""
+    """Medians of seconds and CPU seconds, including those of ended children; the first run does not count."""
     found = []
     for _ in range(repeats + 1):
         began, cpu = time.perf_counter(), _cpu_seconds()
@@ -51,7 +51,7 @@ def show(name: str, figures: tuple[float, float]) -> None:
 
 
 def decode(path: Path) -> Samples:
-    """As workers do."""
+    """Decodes a file as workers do."""
     with path.open("rb") as file:
         return audio.decode(file, audio.NO_LIMITS, sample_rate_hz=RATE, channels=2, sandbox=audio.Sandbox())
 

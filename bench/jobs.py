@@ -1,7 +1,7 @@
-"""Measures the cost of jobs: `python -m bench.jobs [--postgresql URL]`. Figures go to docs/performance.md.
+"""Measures the cost of jobs, for docs/performance.md: `python -m bench.jobs [--postgresql URL]`.
 
-Measures the queue by itself (submissions per second, time from submit to start, progress from a worker process to a
-watcher in another), and the whole suite (idle cost, a thousand WebSockets on one gateway).
+Measures the queue alone (submissions per second, time from submit to start, progress from a worker process to a watcher
+in another one), and the whole suite (idle cost, a thousand WebSockets on one gateway).
 """
 
 import argparse
@@ -37,7 +37,7 @@ IDLE_SECONDS = 20.0
 
 
 async def tick(job: JobContext) -> dict[str, Any]:
-    """Reports the time, again and again."""
+    """Reports the time repeatedly."""
 
     async def work() -> dict[str, Any]:
         for number in range(job.payload.get("ticks", 1)):
@@ -114,7 +114,7 @@ async def measure_suite() -> None:
 
 
 async def _measure_progress(suite: Suite, client: Client, folder: Path) -> None:
-    """From the moment a worker's progress is in its queue's table to its arrival on a WebSocket of the gateway."""
+    """Measures the time from a worker's progress in its queue's table to its arrival on a WebSocket of the gateway."""
     song = with_soundfile(folder / "song.flac", music(95))
     written: dict[float, float] = {}
     arrived: dict[float, float] = {}
@@ -179,7 +179,7 @@ def _megabytes(pid: int) -> float:
 
 
 async def main() -> None:
-    """Runs all of it."""
+    """Runs all measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--postgresql", default="", help="measure the queue on this database too")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)

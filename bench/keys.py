@@ -1,7 +1,7 @@
-"""Measures accuracy of keys, kind by kind: `python -m bench.keys [--backends blend,madmom,librosa] [--seeds 2]`.
+"""Measures the accuracy of keys for each kind: `python -m bench.keys [--backends blend,madmom,librosa] [--seeds 2]`.
 
-Plays the songs of `songs.key_songs` and prints for each kind the MIREX weighted score of the song's key; for songs that
-change key also the share of the time that is in the right one (where a backend knows no changes, that of its one key).
+Renders the songs of `songs.key_songs` and prints for each kind the MIREX weighted score of the song's key. For songs
+with changes of key it also prints the share of time with the right key; a backend without changes has one key for this.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def score(song: KeySong, found: Key) -> float:
 
 
 def overlap(song: KeySong, found: Key) -> float:
-    """Share of the time in which the key is the right one."""
+    """Share of time with the right key."""
     ends = [start for start, _, _ in song.regions[1:]] + [song.audio.duration]
     right = 0.0
     for (start, tonic, mode), end in zip(song.regions, ends, strict=True):

@@ -1,7 +1,7 @@
 """Measures the cost of a page of the library: `python -m bench.library [--tracks N] [--users N] [--keep FILE]`.
 
-Builds a SQLite library (100,000 tracks of links, 1,000 users, about 300 tracks each and one user with 10,000), and asks
-for first and later pages of 50 tracks as ListTracks does, from the request to the serialised response, in this process.
+Builds a SQLite library (100,000 tracks of links; 1,000 users with about 300 tracks each, and one with 10,000), and
+requests first and later pages of 50 tracks like ListTracks, up to the serialised response, in this process.
 """
 
 import argparse
@@ -40,7 +40,7 @@ WORDS = (
     *("morning", "garden", "mirror", "highway", "ghost", "honey", "desert", "engine", "island", "signal"),
 )
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-# As long as those of a short song: lists must not pay for what they do not show.
+# As many as in a short song, because lists must not become slower by data that they do not show.
 BEATS = [{"time": round(0.5 * n, 3), "position": n % 4 + 1} for n in range(120)]
 MADE_BY = {"backend": "madmom", "version": "1"}
 
@@ -60,7 +60,7 @@ QUERIES: dict[str, dict[str, Any]] = {
 
 
 async def build(database: Database, tracks: int, users: int) -> tuple[str, str]:
-    """Fills a library; the names of its heaviest and of an ordinary user."""
+    """Fills a library; returns the names of the user with the most tracks and of an ordinary user."""
     dice = random.Random(1)
     ids = [uuid.UUID(int=dice.getrandbits(128)).hex for _ in range(tracks)]
     facts = {track_id: _facts(dice) for track_id in ids}
@@ -167,7 +167,7 @@ def _facts(dice: random.Random) -> dict[str, Any]:
 
 
 async def _playlist(database: Database, user_tracks: UserTracks, user: str) -> str:
-    """A playlist of a user's newest 200 tracks; its id."""
+    """Makes a playlist of a user's newest 200 tracks; returns its id."""
     listing = read_listing(pb.ListTracksRequest())
     newest = await user_tracks.tracks(user, listing, None, 200)
     now = datetime.now(UTC)
@@ -185,7 +185,7 @@ async def _playlist(database: Database, user_tracks: UserTracks, user: str) -> s
 
 
 async def measure(user_tracks: UserTracks, user: str, asked: dict[str, Any]) -> tuple[list[float], int]:
-    """Milliseconds of pages, one after another through the list and again from its start, and tracks on the first."""
+    """Requests pages through the list, and again from its start; returns milliseconds, and tracks on the first page."""
     seconds, token, first = [], "", -1
     for _ in range(CALLS):
         began = time.perf_counter()
@@ -200,11 +200,11 @@ async def measure(user_tracks: UserTracks, user: str, asked: dict[str, Any]) -> 
 
 
 async def main() -> None:
-    """Builds the library, or takes one that was kept, and prints a table."""
+    """Builds the library, or uses a kept one, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tracks", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=1_000)
-    parser.add_argument("--keep", type=Path, help="a file to keep the library in, used as it is the next time")
+    parser.add_argument("--keep", type=Path, help="keep the library in this file; use it if it exists")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = arguments.keep.absolute() if arguments.keep else Path(folder) / "library.sqlite"

@@ -1,4 +1,4 @@
-"""The libraries' own methods from a file to a result, unchanged: the backends are measured against them."""
+"""The libraries' own methods, from a file to a result, for comparison with the backends."""
 
 import tempfile
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def whisper_lyrics() -> Way:
 
 
 def _beats(times: np.ndarray, positions: np.ndarray) -> Beats:
-    """Beats with the tempo of their median interval, as madmom's program gives it."""
+    """Beats with the tempo of their median interval, as in madmom's program."""
     bpm = 60 / float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     beats = tuple(Beat(float(time), int(position)) for time, position in zip(times, positions, strict=True))
     return Beats(beats, bpm, 1.0, int(max(positions, default=0)))

@@ -1,8 +1,8 @@
-"""Measures how soon a song is seen and heard in the browser: `python -m bench.page URL PASSWORD TITLE [--runs N]`.
+"""Measures how soon the browser shows and plays a song: `python -m bench.page URL PASSWORD TITLE [--runs N]`.
 
-Asks a running suite, as admin, with the Chromium on the PATH: the time to the first paint and until the song can be
-played (nothing cached, then cached), from pressing play to the first sample that is not silent (once it is loaded, and
-at once after opening), and pictures per second while it plays. The sound card's delay is not measured.
+Uses a running suite as admin, with the Chromium on the PATH. Measures the time to the first paint and until the song
+can be played (without and with a cache), the time from pressing play to the first sample that is not silent (after
+loading, and immediately after opening), and frames per second while it plays. The sound card's delay is not measured.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.page.hearing import RATE_HZ, heard_since, put_tap
 FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PLAYING_SECONDS = 10
 SLOW_MS = 20.0
-# Less than the least of a 16-bit sample at the beginning of a fade-in.
+# Less than the smallest 16-bit sample at the beginning of a fade-in.
 SILENCE = 1e-4
 
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
@@ -38,7 +38,7 @@ PICTURES = """seconds => new Promise(resolve => {
 
 
 def main() -> None:
-    """Prints a line for each figure: the median, the least and the most of all runs."""
+    """Prints a line for each figure: median, minimum and maximum of all runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("password")
@@ -73,7 +73,7 @@ def _measured(context: BrowserContext, title: str) -> Iterator[tuple[str, float]
     listed = context.request.get("/api/v1/tracks", params={"query": title}).json()["tracks"]
     if not listed:
         raise SystemExit(f"There is no song {title!r}.")
-    # Places within the song, as its beginning may be silent.
+    # Positions within the song, because its beginning may be silent.
     path = f"/songs/{listed[0]['id']}?t="
     duration = listed[0]["durationSeconds"]
     for caching in ("nothing cached", "cached"):

@@ -1,6 +1,6 @@
-"""Measures scaling: `python -m bench.scale [workers] [day] [--write]`; --write puts the tables into docs/scaling.md.
+"""Measures scaling: `python -m bench.scale [workers] [day] [--write]`; --write writes the tables to docs/scaling.md.
 
-`workers`: the queue with 1 to 8 worker processes whose work is simulated (`bench.scale_workers`). `day`: a day of songs
+`workers`: the queue with 1 to 8 worker processes and simulated work (`bench.scale_workers`). `day`: a day of songs
 under the autoscaling rule of deploy/k8s (`bench.scale_day`).
 """
 
@@ -19,7 +19,7 @@ TABLES = {"workers": scale_workers.table, "day": scale_day.table, "faster": scal
 
 
 def main() -> None:
-    """Prints the tables that were asked for, all unless told."""
+    """Prints the named tables, by default all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}")
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _write(name: str, lines: list[str], load: float) -> None:
-    """Puts a table between its marks in the page, under a line that says when, how and beside what load it was made."""
+    """Writes a table between its marks in the page, under a line with date, command and load of the machine."""
     machine = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     place = (
         f"{os.cpu_count()} cores of an {machine[1] if machine else 'unknown processor'}, load {load:.0f} of other work"

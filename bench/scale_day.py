@@ -1,7 +1,7 @@
-"""A day of songs, from 10 to 1,000 GPUs: waiting times and hours of nodes by the rule that deploy/k8s uses.
+"""Simulates a day of songs on 10 to 1,000 GPUs: waiting times and node hours under the rule of deploy/k8s.
 
-The time of a job is measured on this project's machines (docs/performance.md). The time to start a node is not, for
-there was no cluster: these are assumptions, named as such in docs/scaling.md.
+The time of a job was measured on this project's machines (docs/performance.md). The time to start a node is an
+assumption, because there was no cluster; docs/scaling.md says so.
 """
 
 import math
@@ -17,23 +17,24 @@ DAY_SECONDS = 86_400.0
 SIZES = (10, 100, 1000)
 TARGETS = (1, 2, 4, 8)
 LARGE = 20
-"""Pods from which on a tenth of them is more than the one that the rule takes at a time."""
+"""From this number of pods on, a tenth of them is more than the one pod that the rule removes at a time."""
 HEAD = (
     "| most pods | jobs | rule | wait p50 | p95 | p99 | node hours | utilisation | pods started |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 
 TIMES_REAL_TIME = 9.1
-"""HTDemucs by a worker of two cores in bfloat16, warm: docs/performance.md, "Separation". No GPU has been measured."""
+"""HTDemucs in a warm worker with two cores, in bfloat16: docs/performance.md, "Separation". No GPU was measured."""
 BESIDE_SECONDS = 3.2
-"""A job's decoding, FLAC, storing: by the same page a 4 min song takes 0.45 s to decode and four stems 4 x 0.55 s to
-encode; half a second for objects and database."""
+"""Decoding, encoding and storing in a job: according to the same page, a song of 4 min takes 0.45 s to decode and four
+stems take 4 x 0.55 s to encode; half a second is for objects and database."""
 SONG_SECONDS, SONG_SPREAD, SONG_LIMITS = 210.0, 0.3, (30.0, 1800.0)
-"""Assumed: median and logarithmic spread of songs; the longest is STEMTUBE_LIMIT__MAX_SECONDS."""
+"""Assumed median and logarithmic spread of song lengths; the longest is STEMTUBE_LIMIT__MAX_SECONDS."""
 
 STARTS = Starts(node=180.0, pod=15.0, kept=600.0)
-"""Assumed: a GPU node three minutes, image included, kept for ten unused (the cluster autoscaler's default); a pod on a
-node that is there 15 s: a worker is up in 5 and loads its model with the first job in another 3 to 10 (measured)."""
+"""Assumed: a GPU node starts in three minutes, with its image, and is kept for ten minutes without use, the cluster
+autoscaler's default. A pod on a running node starts in 15 s: a worker is up in 5 s and loads its model with the first
+job in another 3 to 10 s (measured)."""
 
 BUSIEST_HOUR, QUIETEST = 20.0, 0.1
 BUSY_LOAD = 0.7
@@ -42,12 +43,12 @@ BURSTS, BURST_SECONDS, BURST_TIMES = 6, 300.0, 2.0
 
 @dataclass(frozen=True)
 class Day:
-    """Songs of a day: Poisson arrivals whose rate follows the hour, with bursts.
+    """The songs of a day: Poisson arrivals with a rate that depends on the hour, and bursts.
 
     Args:
-        workers: that the busiest hour keeps busy to `BUSY_LOAD`, bursts apart.
+        workers: number of workers that have the load `BUSY_LOAD` in the busiest hour, without bursts.
         times_real_time: seconds of music that a worker separates in a second.
-        seed: of chance.
+        seed: of random numbers.
     """
 
     workers: int
@@ -56,11 +57,11 @@ class Day:
 
     @property
     def mean_seconds(self) -> float:
-        """Of work that a job is, cut lengths apart."""
+        """Mean seconds of work of a job, without the limits of length."""
         return SONG_SECONDS * math.exp(SONG_SPREAD**2 / 2) / self.times_real_time + BESIDE_SECONDS
 
     def jobs(self) -> Iterator[tuple[float, float]]:
-        """(arrival, seconds of work) of each."""
+        """Yields (arrival, seconds of work) of each job."""
         dice = np.random.default_rng(self.seed)
         highest = BURST_TIMES * BUSY_LOAD * self.workers / self.mean_seconds
         arrivals = np.sort(dice.uniform(0.0, DAY_SECONDS, dice.poisson(highest * DAY_SECONDS)))
@@ -74,13 +75,13 @@ class Day:
 
 
 def faster_down(rule: Rule) -> Rule:
-    """The same rule that may also take a tenth of the pods at a time."""
+    """The same rule, but it may also remove a tenth of the pods at a time."""
     percent = replace(rule.down.policies[0], kind="Percent", value=10)
     return replace(rule, down=Direction((*rule.down.policies, percent), rule.down.window_seconds))
 
 
 def table() -> list[str]:
-    """By number of pods and rule, with jobs as they were measured on CPU workers."""
+    """A table by number of pods and rule, with the job times measured on CPU workers."""
     lines = list(HEAD)
     for size in SIZES:
         lines += _rows(Day(size), _rules(size, TARGETS))
@@ -88,7 +89,7 @@ def table() -> list[str]:
 
 
 def faster_table() -> list[str]:
-    """A hundred pods that are ten times as fast, as a GPU may be: an assumption."""
+    """A table for a hundred pods that are ten times as fast, an assumption for GPUs."""
     day = Day(100, 10 * TIMES_REAL_TIME)
     return [*HEAD, *_rows(day, _rules(day.workers, (1, 4, 16)))]
 

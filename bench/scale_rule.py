@@ -1,6 +1,6 @@
-"""The autoscaling rule of deploy/k8s as it is rendered, and the numbers of pods that KEDA and its HPA choose.
+"""Reads the autoscaling rule of the rendered deploy/k8s, and computes the numbers of pods that KEDA and its HPA choose.
 
-The arithmetic is that of KEDA 2.16 (pkg/scaling/executor) and of Kubernetes 1.33 (pkg/controller/podautoscaler).
+The arithmetic follows KEDA 2.16 (pkg/scaling/executor) and of Kubernetes 1.33 (pkg/controller/podautoscaler).
 """
 
 import math
@@ -14,12 +14,12 @@ from tests.deploy.manifests import main_container, rendered
 HPA_SYNC_SECONDS = 15.0
 """Time between two looks of the HPA: --horizontal-pod-autoscaler-sync-period of kube-controller-manager."""
 TOLERANCE = 0.1
-"""The HPA leaves the number of pods alone within it: --horizontal-pod-autoscaler-tolerance."""
+"""The HPA does not react to smaller deviations: --horizontal-pod-autoscaler-tolerance."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The number of pods that may come or go within `seconds`: `value` of them, or per cent of them."""
+    """How many pods may be added or removed within `seconds`: `value` pods, or per cent of the pods."""
 
     kind: Literal["Pods", "Percent"]
     value: float
@@ -28,7 +28,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Direction:
-    """The rules by which the number of pods rises, or falls: of all policies the most generous one counts."""
+    """The policies for adding or for removing pods; the one that allows most counts."""
 
     policies: tuple[Policy, ...]
     window_seconds: float
@@ -36,17 +36,17 @@ class Direction:
 
 @dataclass(frozen=True)
 class Rule:
-    """A ScaledObject on queued and running jobs, and the grace of the pods that it scales.
+    """A ScaledObject on queued and running jobs, with the grace period of its pods.
 
     Args:
-        polling_seconds: between two looks of KEDA, which brings the first pod and takes the last ones.
-        cooldown_seconds: without a job before KEDA takes all pods.
-        fewest: pods, or 0.
-        most: pods.
+        polling_seconds: time between two looks of KEDA, which starts the first pod and removes the last ones.
+        cooldown_seconds: time without a job before KEDA removes all pods.
+        fewest: smallest number of pods, or 0.
+        most: largest number of pods.
         jobs_per_pod: the target.
-        up: towards more pods.
-        down: towards fewer.
-        grace_seconds: in which a pod that goes ends its job.
+        up: policies for adding pods.
+        down: policies for removing pods.
+        grace_seconds: time in which a pod that is removed can end its job.
     """
 
     polling_seconds: float
@@ -60,10 +60,10 @@ class Rule:
 
 
 def rule_of(name: str, overlay: str = "gpu-cluster") -> Rule:
-    """The rule of a Deployment (`separation-work`) as kustomize renders it.
+    """The rule of a Deployment (`separation-work`), rendered by kustomize.
 
     Raises:
-        ValueError: the manifests have something that is not understood here.
+        ValueError: the manifests use a feature that is not supported here.
     """
     manifests = rendered(f"overlays/{overlay}")
     spec = manifests.of_kind("ScaledObject")[name]["spec"]
@@ -104,14 +104,14 @@ def _direction(found: dict[str, Any]) -> Direction:
 
 @dataclass
 class Hpa:
-    """The HPA that KEDA makes: it decides between one pod and the most, while there is one."""
+    """The HPA that KEDA creates; while there is a pod, it decides between one pod and the most."""
 
     rule: Rule
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
     _changes: deque[tuple[float, int]] = field(default_factory=deque)
 
     def decide(self, now: float, jobs: int, pods: int) -> int:
-        """The wanted number of pods, given the present `pods` and the unfinished jobs. It takes effect at once."""
+        """The wanted number of pods for the present `pods` and unfinished jobs. It takes effect at once."""
         least = max(self.rule.fewest, 1)
         wanted = min(max(self._proposal(jobs, pods), least), self.rule.most)
         stable = self._stabilized(now, wanted, pods)

@@ -1,4 +1,4 @@
-"""The tests' S3 server as a process of its own: `python -m bench.scale_s3 PORT`."""
+"""Runs the tests' S3 server as a process: `python -m bench.scale_s3 PORT`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A day of jobs on pods that come and go, simulated event by event with simpy."""
+"""Simulates a day of jobs on a changing number of pods, event by event with simpy."""
 
 import itertools
 from collections import deque
@@ -17,9 +17,9 @@ class Starts:
     """The delays of a new pod, in seconds.
 
     Args:
-        node: for a node with a GPU that must be started first, its image included.
-        pod: on a node that is there, until the pod takes its first job.
-        kept: how long a node without a pod stays, and is paid for.
+        node: to start a node with a GPU, including its image.
+        pod: on a running node, until the pod takes its first job.
+        kept: how long a node without a pod is kept and paid for.
     """
 
     node: float
@@ -34,10 +34,10 @@ class Outcome:
     Attributes:
         waits: seconds from each job's arrival to its start, in the order of starting.
         pods: (seconds, wanted number of pods) at each change.
-        busy_seconds: of pods, at work.
-        node_seconds: of nodes, paid for.
-        most_nodes: at a time.
-        pods_started: over all.
+        busy_seconds: total time in which pods worked.
+        node_seconds: total paid time of nodes.
+        most_nodes: largest number of nodes at the same time.
+        pods_started: number of pods that were started.
     """
 
     waits: list[float] = field(default_factory=list)
@@ -53,20 +53,20 @@ class Outcome:
 
     @property
     def utilisation(self) -> float:
-        """The part of the paid time that was work."""
+        """The share of work in the paid time."""
         return self.busy_seconds / self.node_seconds
 
 
 def simulate(jobs: Iterable[tuple[float, float]], rule: Rule, starts: Starts) -> Outcome:
-    """Runs jobs in the order of their arrival on the pods that the rule gives them, until all is done and gone.
+    """Runs jobs in the order of arrival on the pods of a rule, until all jobs are done and all pods are gone.
 
     Args:
-        jobs: (arrival, seconds of work) by arrival.
-        rule: with `fewest` above 0 these pods are there from the beginning, and the time ends with the last job.
-        starts: the delay of a pod before its first job.
+        jobs: (arrival, seconds of work), sorted by arrival.
+        rule: if `fewest` is above 0, these pods run from the beginning, and the simulation ends with the last job.
+        starts: the delays of new pods.
 
     Raises:
-        ValueError: a job is longer than the grace of a pod that goes, which is not simulated.
+        ValueError: a job is longer than the grace period of a pod; this is not simulated.
     """
     run = _Run(rule, starts)
     run.env.run(run.env.process(run.arrive(jobs)))
@@ -81,10 +81,10 @@ class _Run:
         self._starts = starts
         self._waiting: deque[tuple[float, float]] = deque()
         self._running = 0
-        self._pods: list[_Pod] = []  # newest last; those that go are not among them
+        self._pods: list[_Pod] = []  # newest last; without those that are being removed
         self._idle: dict[_Pod, None] = {}
-        self._nodes: dict[int, tuple[float, float]] = {}  # paid for since, there since
-        self._free: deque[tuple[int, float]] = deque()  # without a pod, since when
+        self._nodes: dict[int, tuple[float, float]] = {}  # (paid since, running since)
+        self._free: deque[tuple[int, float]] = deque()  # (node without a pod, since when)
         self._names = itertools.count()
         self._done = self.env.event()
         self._all_there = False
@@ -93,7 +93,7 @@ class _Run:
         self.env.process(self._hpa())
 
     def arrive(self, jobs: Iterable[tuple[float, float]]) -> Any:
-        """The process that lasts until the last job has ended."""
+        """The process of arrivals; it lasts until the last job has ended."""
         for at, seconds in jobs:
             if seconds > self._rule.grace_seconds:
                 raise ValueError("a job is longer than the grace of a pod")
@@ -105,7 +105,7 @@ class _Run:
         yield self._done
 
     def close(self) -> Outcome:
-        """The outcome, with the nodes that are still there paid."""
+        """The outcome, including the cost of nodes that still run."""
         for node, since in self._free:
             self._pay(node, min(since + self._starts.kept, self.env.now))
         for node in list(self._nodes):
@@ -139,7 +139,7 @@ class _Run:
             self._pods.append(_Pod(self, 0.0 if warm else self._starts.pod, *self._take_node(warm)))
             self.outcome.pods_started += 1
         while len(self._pods) > number:
-            # As a ReplicaSet does: those that are not ready first, then the youngest.
+            # Like a ReplicaSet: removes pods that are not ready first, then the youngest.
             pod = next((pod for pod in reversed(self._pods) if not pod.ready), self._pods[-1])
             self._pods.remove(pod)
             pod.leave()
@@ -147,7 +147,7 @@ class _Run:
     # ---- nodes
 
     def _take_node(self, warm: bool) -> tuple[int, float]:
-        """A node, and the moment from which it is there."""
+        """A node, and the time from which it runs."""
         while self._free:
             node, since = self._free.pop()
             if self.env.now - since <= self._starts.kept:
@@ -164,7 +164,7 @@ class _Run:
     # ---- pods
 
     def next_job(self) -> float | None:
-        """Seconds of work of the job that a pod begins now."""
+        """Seconds of work of the next job, which a pod begins now."""
         if not self._waiting:
             return None
         at, seconds = self._waiting.popleft()
@@ -174,16 +174,16 @@ class _Run:
         return seconds
 
     def job_ended(self) -> None:
-        """A pod has ended its job."""
+        """Called when a pod has ended its job."""
         self._running -= 1
         self._check_end()
 
     def idle(self, pod: "_Pod") -> None:
-        """The pod waits for a job."""
+        """Called when a pod begins to wait for a job."""
         self._idle[pod] = None
 
     def gone(self, pod: "_Pod", node: int) -> None:
-        """The pod takes no more jobs; one that it was called for is another's."""
+        """Called when a pod has ended; if it had been woken for a job, another pod gets it."""
         self._idle.pop(pod, None)
         self.wake_one()
         while self._free and self.env.now - self._free[0][1] > self._starts.kept:
@@ -192,7 +192,7 @@ class _Run:
         self._free.append((node, self.env.now))
 
     def wake_one(self) -> None:
-        """Calls an idle pod, if there is one and a job for it."""
+        """Wakes an idle pod, if there is one and a job for it."""
         if self._waiting and self._idle:
             pod, _ = self._idle.popitem()
             pod.wake.succeed()
@@ -203,7 +203,7 @@ class _Run:
 
 
 class _Pod:
-    """Starts, takes one job after another, and finishes the current one when it is told to stop."""
+    """A pod: starts, takes one job after another, and finishes the current one when it is told to stop."""
 
     def __init__(self, run: _Run, start_seconds: float, node: int, node_at: float) -> None:
         self._run = run
@@ -215,7 +215,7 @@ class _Pod:
         self._process = run.env.process(self._live())
 
     def leave(self) -> None:
-        """Tells it to stop."""
+        """Tells the pod to stop."""
         self._going = True
         if not self._working:
             self._process.interrupt()

@@ -1,7 +1,7 @@
-"""Measures the cost of the queue itself, for 1 to 8 worker processes of the separation on PostgreSQL and an S3 server.
+"""Measures the cost of the queue for 1 to 8 worker processes of separation, with PostgreSQL and an S3 server.
 
-The worker processes are the real ones (queue, leases, child process, object store) but for the work in the child, which
-is simulated: it reads the mix, sleeps for a fixed time and stores two small stems. No setting leads to it; it is here.
+The worker processes are real (queue, leases, child process, object store), but the work in the child is simulated here:
+it reads the mix, sleeps for a fixed time and stores two small stems.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ STEMS = ("vocals", "accompaniment")
 
 
 class SimulatedWork:
-    """Stands for a model: takes `SERVICE_SECONDS` without computing anything."""
+    """Simulates a model: takes `SERVICE_SECONDS` without computing."""
 
     def __init__(self, settings: SeparationSettings) -> None:
         self._objects = open_store(settings)
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Reads the mix, sleeps, and stores what stands for stems."""
+        """Reads the mix, sleeps, and stores two small objects as stems."""
         began = time.monotonic()
         with self._objects.open(task["audio_key"]) as mix:
             content = mix.read()
@@ -65,7 +65,7 @@ class SimulatedWork:
 
 
 async def work(settings: SeparationSettings) -> None:
-    """A worker process, put together as `services.separation work` is."""
+    """Runs a worker process like `services.separation work`."""
     section = settings.separation
     worker = SeparationWorker(settings, open_store(settings), SimulatedWork)
     jobs = JobQueue(settings.database_url, "separation", handlers={KIND: worker.handle}, slots=worker.slots)
@@ -84,18 +84,18 @@ async def work(settings: SeparationSettings) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """The figures of a number of workers.
+    """The figures for one number of workers.
 
     Args:
-        workers: processes.
-        jobs_per_second: of a backlog.
-        waits: seconds from submission to start, of jobs that come one by one at half of what the workers can do.
-        worker_seconds: of a worker for each job of the backlog, beyond the service time.
-        job_seconds: from start to end of a job of the backlog, beyond the service time.
-        worker_cpu: seconds of CPU of the workers for each job, without their children.
-        database_cpu: seconds of CPU of the database for each job.
-        idle_cpu: seconds of CPU of the database a second for each idle worker.
-        connections: to the database, of each worker.
+        workers: number of processes.
+        jobs_per_second: while there is a backlog.
+        waits: seconds from submission to start of jobs that come one by one, at half of the workers' capacity.
+        worker_seconds: time of a worker per job of the backlog, minus the service time.
+        job_seconds: time from start to end of a job of the backlog, minus the service time.
+        worker_cpu: CPU seconds of the workers per job, without their children.
+        database_cpu: CPU seconds of the database per job.
+        idle_cpu: CPU seconds of the database per second and idle worker.
+        connections: to the database, per worker.
     """
 
     workers: int
@@ -111,7 +111,7 @@ class Cost:
 
 @contextlib.contextmanager
 def place() -> Iterator[dict[str, str]]:
-    """Settings of an installation on PostgreSQL and an S3 server, both started here."""
+    """Starts PostgreSQL and an S3 server, and gives the settings for them."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="stemtube-scale-") as folder:
         server = subprocess.Popen([sys.executable, "-m", "bench.scale_s3", str(port)], env=_environment({}))
@@ -146,7 +146,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 async def measure(count: int) -> Cost:
-    """Runs so many workers on a new database and store."""
+    """Runs `count` workers with a new database and store."""
     with place() as settings:
         os.environ.update(_environment(settings))
         loaded = load(SeparationSettings)
@@ -231,7 +231,7 @@ def _postmaster(database_url: str) -> psutil.Process:
 
 
 def _connections(database_url: str) -> int:
-    """Open ones to a database, this one apart."""
+    """The number of open connections to a database, without this one."""
     with psycopg.connect(database_url) as connection:
         query = "SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()"
         (count,) = connection.execute(query).fetchone() or (0,)
@@ -239,7 +239,7 @@ def _connections(database_url: str) -> int:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Seconds of CPU of a process; of a postmaster with its children, those that have ended too."""
+    """CPU seconds of a process; for a postmaster with its children, including ended ones."""
     times = process.cpu_times()
     own = times.user + times.system
     if process.name() != "postgres":
@@ -251,8 +251,9 @@ def _cpu(process: psutil.Process) -> float:
 def table(counts: tuple[int, ...] = WORKERS) -> list[str]:
     """Lines of Markdown: a row for each number of workers."""
     lines = [
-        "| workers | jobs a second | of what is possible | wait at half load, p50 | p95 | a worker's time besides"
-        " | of it within the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, idle | connections |",
+        "| workers | jobs a second | of the ideal | wait at half load, p50 | p95 | time outside of the model"
+        " | of this within the job | CPU of the worker | CPU of PostgreSQL | of PostgreSQL, for an idle worker"
+        " | connections |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for count in counts:

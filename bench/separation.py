@@ -1,8 +1,9 @@
 """Measures separation: `python -m bench.separation [--seconds 60] [--device cpu] [--model NAME]`.
 
-The same music, the same full-size HTDemucs with random weights, one run: demucs' command line, its `apply_model` with a
-warm model, and ours, cold (a process that starts, loads, separates) and warm, in float32 and as `auto` chooses. Figures
-go to docs/performance.md. `--model` measures that model alone, warm, beside ours in float32, and gives its `cost`.
+In one run, with the same music and the same full-size HTDemucs with random weights, it measures demucs' command line,
+its `apply_model` with a warm model, and our separator: cold (a process that starts, loads, separates) and warm, in
+float32 and in the precision of `auto`. The figures are in docs/performance.md. `--model` measures only that model,
+warm, beside our HTDemucs in float32, and computes its `cost`.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def write_model(folder: Path) -> None:
         bottom_channels=512,
         t_layers=5,
     )
-    for module in model.modules():  # fresh scales of 1e-4 would leave the transformer out, and flatter half precision
+    for module in model.modules():  # the initial 1e-4 would disable the transformer and hide half precision's errors
         if isinstance(module, LayerScale):
             module.scale.data.uniform_(0.1, 0.5)
     args, kwargs = model._init_args_kwargs
@@ -56,7 +57,7 @@ def write_model(folder: Path) -> None:
 
 
 def write_song(path: Path, seconds: float) -> Samples:
-    """A minute of the reference song, or noise with the fall of music's spectrum."""
+    """Writes a minute of the reference song, or noise with a spectrum like music."""
     samples = int(seconds * RATE)
     if SONG.exists():
         with SONG.open("rb") as file:
@@ -85,14 +86,14 @@ def matrix_peak(device: str, kind: str) -> float:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds."""
+    """Seconds that `work` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def command(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of a process and its children."""
+    """Runs a command; returns seconds and peak memory (MB) of the process and its children."""
     began = time.perf_counter()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -102,7 +103,7 @@ def command(arguments: list[str]) -> tuple[float, float]:
 
 
 def ours(models: Path, song: Path, device: str, precision: str, repeats: int, name: str) -> dict[str, Any]:
-    """Runs in a process of its own: loads a model, separates `repeats` times; returns seconds and memory."""
+    """Loads a model and separates `repeats` times; returns seconds and memory. Runs in its own process."""
     from services.common.weights.store import WeightStore
     from services.separation.models import registry
 
@@ -131,7 +132,7 @@ def ours(models: Path, song: Path, device: str, precision: str, repeats: int, na
 def run_ours(
     models: Path, song: Path, device: str, precision: str, repeats: int, name: str = SIGNATURE
 ) -> tuple[float, dict[str, Any]]:
-    """The above as a process: its seconds from start to end, and what it tells."""
+    """Runs `ours` as a process; returns its seconds from start to end, and its result."""
     arguments = [sys.executable, "-m", "bench.separation", "--child", str(models), str(song), device, precision]
     began = time.perf_counter()
     done = subprocess.run([*arguments, str(repeats), name], check=True, capture_output=True, text=True)
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", help="one that can be chosen, instead of everything")
+    parser.add_argument("--model", help="measure only this model")
     parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -183,22 +184,22 @@ def main() -> None:
 
 
 def compare(models: Path, name: str, seconds: float, device: str, repeats: int) -> None:
-    """Measures one model, warm, beside `htdemucs`' network in float32, in whose time `ModelEntry.cost` counts."""
+    """Measures one model, warm, beside `htdemucs` in float32, whose time is the unit of `ModelEntry.cost`."""
     (models / "demucs").mkdir()
     write_model(models / "demucs")
     song = models / "song.wav"
     write_song(song, seconds)
     took: dict[str, float] = {}
     for model in (SIGNATURE, name):
-        _, told = run_ours(models, song, device, "float32", repeats + 1, model)
-        took[model] = statistics.median(told["seconds"][1:])
+        _, figures = run_ours(models, song, device, "float32", repeats + 1, model)
+        took[model] = statistics.median(figures["seconds"][1:])
         label = "htdemucs" if model == SIGNATURE else model
         speed, cost = seconds / took[model], took[model] / took[SIGNATURE]
-        print(f"{label}: {took[model]:.2f} s, {speed:.1f} x real time, {told['memory']:.0f} MB, cost {cost:.2f}")
+        print(f"{label}: {took[model]:.2f} s, {speed:.1f} x real time, {figures['memory']:.0f} MB, cost {cost:.2f}")
 
 
 def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
-    """One run of everything."""
+    """Measures everything once."""
     (models / "demucs").mkdir()
     write_model(models / "demucs")
     song = models / "song.wav"
@@ -224,15 +225,15 @@ def measure(models: Path, seconds: float, device: str, repeats: int) -> None:
     warm, expected = apply_model_warm(models, mix, device, repeats)
     row("demucs, apply_model, warm", warm, None)
     for precision in ("float32", "auto"):
-        first, told = run_ours(models, song, device, precision, 1)
-        row(f"ours, {precision}, first song ever", first, told["memory"])
-        _, told = run_ours(models, song, device, precision, 2)  # by its second song the network has been converted
-        row(f"ours, {precision}, song with conversion", told["seconds"][1], told["memory"])
-        cold, told = run_ours(models, song, device, precision, 1)
-        row(f"ours, {precision}, cold", cold, told["memory"])
-        _, told = run_ours(models, song, device, precision, repeats + 1)
+        first, figures = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, first song ever", first, figures["memory"])
+        _, figures = run_ours(models, song, device, precision, 2)  # by its second song the network has been converted
+        row(f"ours, {precision}, song with conversion", figures["seconds"][1], figures["memory"])
+        cold, figures = run_ours(models, song, device, precision, 1)
+        row(f"ours, {precision}, cold", cold, figures["memory"])
+        _, figures = run_ours(models, song, device, precision, repeats + 1)
         error = f"{decibel(np.load(models / f'{precision}.npy'), expected):.0f} dB"
-        row(f"ours, {precision}, warm", statistics.median(told["seconds"][1:]), told["memory"], error)
+        row(f"ours, {precision}, warm", statistics.median(figures["seconds"][1:]), figures["memory"], error)
 
 
 if __name__ == "__main__":

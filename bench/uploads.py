@@ -1,8 +1,8 @@
 """Measures the cost of an upload's bytes: `python -m bench.uploads [--megabytes 100] [--rounds 3]`.
 
-A file goes through gateway and library into a directory: in one request, and by tus in pieces of 4 MiB, as the page
-sends them. Each is compared with plain writing of the same bytes to the same disk, in turns. A song costs its check,
-too, which decodes all of it; noise is refused before anything is decoded, and shows what the bytes alone cost.
+A file goes through gateway and library into a directory, in one request and by tus in pieces of 4 MiB like those of the
+page. Each is compared with writing the same bytes directly to the same disk, alternately. The figures of a song include
+its check, which decodes all of it. Noise is refused before anything is decoded, and shows the cost of the bytes alone.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SERVERS = ("download", "gateway")
 
 @dataclass
 class Cost:
-    """Of one upload: seconds, CPU seconds of gateway and library with children, bytes that the library wrote."""
+    """The cost of an upload: seconds, CPU seconds of gateway and library with children, bytes the library wrote."""
 
     seconds: float
     cpu: float
@@ -38,18 +38,18 @@ class Cost:
 
 
 def write_song(path: Path, size: int) -> None:
-    """Writes a WAV file with soft noise, of this size and no other, so that no two rounds send the same file."""
+    """Writes a WAV file of exactly this size with soft noise, so that no two rounds send the same file."""
     samples = np.random.default_rng().normal(0, 0.1, (2, size // 4)).astype(np.float32)
     audio.encode(samples, RATE, path, "wav", bits=16)
 
 
 def write_noise(path: Path, size: int) -> None:
-    """Writes a file that is no song."""
+    """Writes a file that is not a song."""
     path.write_bytes(os.urandom(size))
 
 
 def write_plainly(source: Path, folder: Path) -> float:
-    """Writes the file's bytes to a file; seconds."""
+    """Copies a file's bytes to another file; returns the seconds."""
     data = source.read_bytes()
     path = folder / "plain"
     began = time.perf_counter()
@@ -62,12 +62,12 @@ def write_plainly(source: Path, folder: Path) -> float:
 
 
 async def send_in_one_request(client: Client, _url: str, path: Path) -> int:
-    """The answer's status."""
+    """Sends a file in one request; returns the status of the answer."""
     return (await client.upload(path))[0]
 
 
 async def send_by_tus(client: Client, url: str, path: Path) -> int:
-    """The last answer's status."""
+    """Sends a file in pieces; returns the status of the last answer."""
     version = {"Tus-Resumable": "1.0.0"}
     content = await asyncio.to_thread(path.read_bytes)
     upload = await client.begin_upload({**version, "Upload-Length": str(len(content))})
@@ -88,7 +88,7 @@ async def send_by_tus(client: Client, url: str, path: Path) -> int:
 async def measure(
     suite: Suite, send: Callable[[Client, str, Path], Awaitable[int]], client: Client, path: Path, expected: int
 ) -> Cost:
-    """Sends a file."""
+    """Sends a file and measures the cost."""
     pids = [suite.processes[name].pid for name in SERVERS]
     cpu, written = sum(map(_cpu_seconds, pids)), _written(pids[0])
     began = time.perf_counter()
@@ -100,7 +100,7 @@ async def measure(
 
 
 async def run(folder: Path, megabytes: int, rounds: int) -> None:
-    """Prints a row for each way and kind of file."""
+    """Prints a row for each way of sending and kind of file."""
     size = megabytes * 1_000_000
     limits = {
         "LIMIT__MAX_BYTES": 2 * size,
@@ -146,20 +146,20 @@ async def _warm_up(
     write: Callable[[Path, int], None],
     expected: int,
 ) -> None:
-    """Starts the child that checks files, which would cost the first round a second."""
+    """Starts the child that checks files, which would take a second of the first round."""
     write(path, BLOCK_BYTES)
     await measure(suite, send, client, path, expected)
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of a process and its children, those that have ended included."""
+    """CPU seconds of a process and its children, including ended ones."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_seconds, map(int, children)))
 
 
 def _written(pid: int) -> int:
-    """Bytes that a process has given to write, to files for the most part: sockets are sent to."""
+    """Bytes that a process has written, mostly to files; sockets use other system calls."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["wchar"])
 

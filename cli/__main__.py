@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Separation models and analysis backends.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-admin_app = typer.Typer(help="What administrators do.", no_args_is_help=True)
+admin_app = typer.Typer(help="Commands for administrators.", no_args_is_help=True)
 app.add_typer(admin_app, name="admin")
 users_app = typer.Typer(help="Accounts.", no_args_is_help=True)
 admin_app.add_typer(users_app, name="users")

@@ -1,4 +1,4 @@
-"""A client of the gateway: the requests of the command line to a running suite."""
+"""A client of the gateway, for the commands that use a running suite."""
 
 import asyncio
 import contextlib
@@ -26,17 +26,17 @@ FAILED = 4000  # WebSocket close codes from here on mean a permanent error
 
 
 class ApiError(Exception):
-    """The suite refused, or does not answer. The message is for people.
+    """The suite refused a request or does not answer; the message is for people.
 
     Attributes:
-        status: of HTTP, if it was a refusal.
+        status: the HTTP status, if the suite refused.
     """
 
     status = 0
 
 
 class AwayError(ApiError):
-    """The suite does not answer, or not as it should: another try may help."""
+    """The suite does not answer, or gives a wrong answer; another try may help."""
 
 
 class _SignedOutError(ApiError):
@@ -50,7 +50,7 @@ class Api:
         url: of the gateway.
 
     Attributes:
-        must_change_password: the user can do nothing but `change_password`.
+        must_change_password: whether the user can only `change_password`.
 
     Raises:
         ApiError: the address is invalid.
@@ -86,10 +86,10 @@ class Api:
         await self._session.close()
 
     async def sign_in(self, username: str, password: str) -> None:
-        """Signs in; later calls do so again when the token has expired.
+        """Signs in; later calls sign in again when the token has expired.
 
         Raises:
-            ApiError: wrong name or password, or nobody answers.
+            ApiError: wrong name or password, or the suite does not answer.
         """
         self._credentials, self._token = (username, password), ""
         answer = await self._call("POST", "/api/v1/auth/login", json={"username": username, "password": password})
@@ -97,10 +97,10 @@ class Api:
         self.must_change_password = bool(answer["user"]["mustChangePassword"])
 
     async def change_password(self, new_password: str, *, end_tokens: bool = True) -> None:
-        """Changes the password of the signed-in user, and ends the user's API tokens if that is wanted.
+        """Changes the password of the signed-in user and, if wanted, ends the user's API tokens.
 
         Raises:
-            ApiError: it cannot be used, or as for `get`.
+            ApiError: the password cannot be used, or as for `get`.
         """
         username, password = self._credentials
         body = {"oldPassword": password, "newPassword": new_password, "endApiTokens": end_tokens}
@@ -143,7 +143,7 @@ class Api:
         )
 
     async def upload(self, path: Path, on_progress: Callable[[float], None], options: Json | None = None) -> Json:
-        """Adds a track from a file, streamed: {track, job}.
+        """Adds a track from a file, which is streamed: {track, job}.
 
         Raises:
             ApiError: as for `get`, or the file cannot be read.
@@ -178,12 +178,12 @@ class Api:
         """The headers of an answer.
 
         Raises:
-            ApiError: as for `get`; where a body was sent, also once if the access token has expired.
+            ApiError: as for `get`; with a body, also if the access token has expired, because it is not sent again.
         """
         return await self._signed_in(_headers, method, path, **arguments)
 
     async def follow(self, job_id: str) -> AsyncIterator[Json]:
-        """A job as it is, then each change, up to its end; connects again when the connection breaks.
+        """Yields a job now and after each change, until it has ended; connects again when the connection breaks.
 
         Raises:
             ApiError: the suite stays away, or refuses.
@@ -201,14 +201,14 @@ class Api:
             except _SignedOutError:
                 await self.sign_in(*self._credentials)
             except (aiohttp.ClientError, TimeoutError, OSError):
-                pass  # the suite restarts, or the network is away: both may pass
-            if was_there:  # up to now: a job may report nothing for long
+                pass  # the suite restarts, or the network is down for a while
+            if was_there:  # the patience begins now, because a job may report nothing for long
                 away_since = time.monotonic()
             await asyncio.sleep(RECONNECT_SECONDS)
         raise ApiError(f"no StemTube answers at {self._url} any more; the job goes on once it runs again")
 
     async def _watch(self, path: str) -> AsyncGenerator[Json, None]:
-        """The messages of one WebSocket, up to its end."""
+        """Yields the messages of one WebSocket."""
         try:
             socket = await self._session.ws_connect(
                 self._url + path, headers=self._headers, heartbeat=HEARTBEAT_SECONDS, max_msg_size=0
@@ -235,24 +235,24 @@ class Api:
             raise ApiError(refusal)
 
     async def download(self, path: str, to: Path) -> None:
-        """Saves the file at a path below the gateway, whole or not at all.
+        """Saves the file at a path of the gateway, completely or not at all.
 
         Raises:
-            ApiError: as for `get`, or it cannot be saved.
+            ApiError: as for `get`, or the file cannot be saved.
         """
         async with self._answer("GET", path) as answer:
             await _write(answer, to)
 
     async def save(self, path: str, folder: Path) -> Path:
-        """Saves the file at a path below the gateway in a folder, under the name that the gateway gives. Returns it.
+        """Saves the file at a path of the gateway in a folder, with the gateway's name for it; returns its path.
 
         Raises:
             ApiError: as for `download`.
         """
         async with self._answer("GET", path) as answer:
-            told = answer.content_disposition.filename if answer.content_disposition else None
-            # A name only, on any system.
-            to = folder / (PureWindowsPath(told or "").name.strip(". ") or "export")
+            name = answer.content_disposition.filename if answer.content_disposition else None
+            # Only a name, on every system.
+            to = folder / (PureWindowsPath(name or "").name.strip(". ") or "export")
             await _write(answer, to)
         return to
 
@@ -281,7 +281,7 @@ class Api:
     async def _answer(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful answer; everything else is an ApiError."""
+        """Gives a successful answer; all others are raised as ApiError."""
         url, own = self._url + path, self._headers | (headers or {})
         try:
             async with self._session.request(method, url, headers=own, **arguments) as answer:
@@ -308,7 +308,7 @@ async def _headers(answer: aiohttp.ClientResponse) -> Mapping[str, str]:
 
 
 async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
-    """Writes the content of an answer, whole or not at all, and makes the file's folder."""
+    """Writes the content of an answer, completely or not at all; creates the file's folder."""
     draft = to.with_name(to.name + ".part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -317,7 +317,7 @@ async def _write(answer: aiohttp.ClientResponse, to: Path) -> None:
                 await asyncio.to_thread(file.write, chunk)
         draft.replace(to)
     except (aiohttp.ClientError, TimeoutError):
-        raise  # OSErrors some of them, but of the network
+        raise  # some of these are OSErrors of the network
     except OSError as error:
         raise ApiError(f"{to} cannot be written: {error.strerror}") from None
     finally:

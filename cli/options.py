@@ -1,4 +1,4 @@
-"""Options and arguments that several commands take."""
+"""Options and arguments that several commands have."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,14 @@ import typer
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 Url = Annotated[str, typer.Option(envvar="STEMTUBE_URL", help="Address of the gateway.")]
-User = Annotated[str, typer.Option(envvar="STEMTUBE_USER", help="Who signs in; the admin unless given.")]
+User = Annotated[str, typer.Option(envvar="STEMTUBE_USER", help="Name to sign in with; default: the admin.")]
 Password = Annotated[
     str,
     typer.Option(
         envvar="STEMTUBE_PASSWORD",
         show_envvar=True,
-        help="Unless given: STEMTUBE_ADMIN_PASSWORD, or what the first start left in this machine's data directory.",
+        help="Default: STEMTUBE_ADMIN_PASSWORD, or the password of the first start in this machine's data directory.",
     ),
 ]
-Name = Annotated[str, typer.Argument(help="Of the account.")]
+Name = Annotated[str, typer.Argument(help="Name of the account.")]
 Out = Annotated[Path, typer.Option(help="Stems are saved here, in a folder named after the song.")]

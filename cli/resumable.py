@@ -1,4 +1,4 @@
-"""Uploads to the library: a large file in pieces, by the tus protocol, so that it survives a broken connection."""
+"""Uploads to the library: sends a large file in pieces with the tus protocol, so it survives a broken connection."""
 
 import asyncio
 import base64
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from cli.api import CHUNK, PATIENCE_SECONDS, RECONNECT_SECONDS, Api, ApiError, AwayError, Json
 
-# A smaller file is sent again as quickly as it would be asked how much of it has arrived.
+# Sending a smaller file again is as quick as asking how much of it has arrived.
 SMALL_BYTES = 8 * 1024 * 1024
-# Of one request: far less than an access token lasts, even on a slow line.
+# Of one request. Even on a slow line it takes far less time than an access token is valid.
 PIECE_BYTES = 32 * 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
 TRACK, JOB = "Stemtube-Track-Id", "Stemtube-Job-Id"
-# Signed out, timeout, another offset, too many files wait; and what is the server's own trouble.
+# Signed out, timeout, another offset, too many waiting files, and temporary faults of the server.
 PASSING = (401, 408, 409, 429, 502, 503, 504)
 
 OnProgress = Callable[[float], None]
@@ -46,7 +46,7 @@ class _Upload:
         self._on_progress = on_progress
 
     async def run(self, options: Json | None) -> Mapping[str, str]:
-        """Sends all of the file; the headers of the last answer."""
+        """Sends the whole file; returns the headers of the last answer."""
         values = {"filename": self._path.name} | ({"options": json.dumps(options)} if options else {})
         metadata = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
         headers = TUS | {"Upload-Length": str(self._size), "Upload-Metadata": metadata}

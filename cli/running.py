@@ -1,4 +1,4 @@
-"""Runs a command: signed in, to its end or to a signal, with one line for an error."""
+"""Runs a command: signs in, handles signals, and prints errors in one line."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from cli.local.supervisor import CannotStartError
 from services.common.config import load
 from services.common.errors import StemTubeError
 
-# Lines in a file or a pipe are not cut to the width of some terminal.
+# Lines in a file or a pipe are not cut to a terminal's width.
 console = Console() if sys.stdout.isatty() else Console(width=200)
 errors = Console(stderr=True)
 
@@ -23,14 +23,14 @@ ENDED_BY_SIGNAL = 128
 
 
 def run(work: Coroutine[Any, Any, T], *, ends_with_signal: bool = False) -> T:
-    """Runs a command to its end. A signal cancels it, and it cleans up.
+    """Runs a command to its end. A signal cancels it, so that it cleans up.
 
     Args:
-        work: the coroutine function to run.
-        ends_with_signal: that is its regular end.
+        work: the coroutine to run.
+        ends_with_signal: whether a signal is its regular end.
 
     Raises:
-        SystemExit: with status 1 and one line if it fails; as shells expect it if it ends with a signal.
+        SystemExit: status 1 and one line if it fails; 128 plus the number of the signal if a signal ends it.
     """
     received: list[int] = []
 
@@ -70,7 +70,7 @@ async def signed_in(
     *,
     may_have_one_time_password: bool = False,
 ) -> T:
-    """Does `work` with a client that is signed in.
+    """Runs `work` with a client that is signed in.
 
     Raises:
         ApiError: no password is known, the suite refuses it, or it is a one-time password that must be changed first.
@@ -84,10 +84,10 @@ async def signed_in(
 
 
 def admin_password(settings: SuiteSettings, url: str) -> str:
-    """The administrator's password: the one in the settings, or what the first start left on this machine.
+    """The administrator's password, from the settings or from the file of the first start on this machine.
 
     Raises:
-        ApiError: neither is there.
+        ApiError: there is neither.
     """
     if given := settings.admin_password.get_secret_value():
         return given

@@ -22,10 +22,10 @@ NAME_WIDTH = 12
 
 
 class Bars:
-    """One bar a part; plain lines where there is no terminal. An ordinary context.
+    """A progress bar for each part; plain lines without a terminal. A context manager.
 
     Attributes:
-        seconds: how long each part ran, as far as it was seen running.
+        seconds: how long each part was seen running.
     """
 
     def __init__(self, console: Console) -> None:
@@ -41,7 +41,7 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
-        self._told: dict[str, tuple[str, int]] = {}
+        self._printed: dict[str, tuple[str, int]] = {}
         self.seconds: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -54,14 +54,21 @@ class Bars:
             self._progress.stop()
 
     def show(self, name: str, fraction: float, state: str = "running", note: str = "") -> None:
-        """Shows where a part is: fraction in [0, 1], state (queued, running, succeeded, failed, cancelled), a note."""
+        """Shows a part's progress.
+
+        Args:
+            name: of the part.
+            fraction: in [0, 1].
+            state: queued, running, succeeded, failed or cancelled.
+            note: further text.
+        """
         now = time.monotonic()
         if state != "queued":
             self._began.setdefault(name, now)
         if state in ("succeeded", "failed", "cancelled") and name not in self.seconds:
             self.seconds[name] = now - self._began.get(name, now)
         if not self._live:
-            self._tell(name, fraction, state, note)
+            self._print_change(name, fraction, state, note)
             return
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=1.0, start=False, note="")
@@ -78,11 +85,11 @@ class Bars:
             state = part["state"].removeprefix("JOB_STATE_").lower()
             self.show(part["name"], part["progress"], state, _note(part, state))
 
-    def _tell(self, name: str, fraction: float, state: str, note: str) -> None:
+    def _print_change(self, name: str, fraction: float, state: str, note: str) -> None:
         tenth = int(fraction * 10)
-        told = self._told.get(name)
-        if told is None or told[0] != state or (state == "running" and tenth > told[1]):
-            self._told[name] = (state, tenth)
+        last = self._printed.get(name)
+        if last is None or last[0] != state or (state == "running" and tenth > last[1]):
+            self._printed[name] = (state, tenth)
             detail = f" ({note})" if note and note != state else ""
             shown = f"{100 if state == 'succeeded' else fraction * 100:3.0f} %"
             self._console.print(f"{name:<{NAME_WIDTH}} {shown} {state}{detail}", highlight=False, markup=False)
@@ -104,9 +111,9 @@ def print_summary(console: Console, track: Json, seconds: dict[str, float], stem
 
     Args:
         console: for people.
-        track: as the gateway gives it.
+        track: the gateway's JSON.
         seconds: how long each part took.
-        stems: files that were saved.
+        stems: the saved files.
     """
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=NAME_WIDTH - 2, no_wrap=True, style="bold")
@@ -121,7 +128,7 @@ def print_summary(console: Console, track: Json, seconds: dict[str, float], stem
     with console.capture() as printed:
         console.print(table)
     console.print()
-    # A table is as wide as its console, which does not help in a file or a pipe.
+    # A table is padded to the width of its console, which is not wanted in a file or a pipe.
     console.out("\n".join(line.rstrip() for line in printed.get().splitlines()), highlight=False)
 
 
@@ -152,7 +159,7 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
 
 
 def _range(tempo: Json) -> str:
-    """Between which tempi a song drifts."""
+    """The lowest and highest tempo of a song that drifts."""
     bpm = [point["bpm"] for point in tempo.get("curve", [])]
     return f" ({min(bpm):.0f} to {max(bpm):.0f})" if bpm else ""
 
@@ -162,7 +169,7 @@ def _confidence(found: Json) -> str:
 
 
 def _makers(track: Json, seconds: dict[str, float]) -> Table:
-    """The model of each part, and the seconds it took."""
+    """The model of each part, and how many seconds it took."""
     table = Table.grid(padding=(0, 2))
     makers = makers_of(track)
     for name in [*makers, *(name for name in seconds if name not in makers)]:
@@ -187,7 +194,7 @@ def makers_of(track: Json) -> dict[str, Json]:
 
 
 def substitutions(track: Json) -> list[str]:
-    """Why a bundled model was used in place of the preferred one, where that happened."""
+    """Reasons why other models than the preferred ones were used."""
     notes = (maker.get("substitution") for maker in makers_of(track).values())
     return list(dict.fromkeys(note for note in notes if note))
 

@@ -1,4 +1,4 @@
-"""The gateway as an aiohttp application: `init_app` puts it together, `start` and `serve` run it.
+"""The gateway as an aiohttp application: `init_app` makes it, `start` and `serve` run it.
 
 It keeps no state: any replica can serve any request or WebSocket.
 """
@@ -83,17 +83,17 @@ SERVICES: Services = {
 }
 LINGERING_SECONDS = 5.0
 LAST_ANSWERS_SECONDS = 0.5
-"""Of a gateway that stops, in which connections in use get an answer that says that it is their last."""
+"""When the gateway stops, how long used connections can still get an answer, with `Connection: close`."""
 CANCELLED_SECONDS = 1.0
-"""In which requests end that took too long when the gateway stops."""
+"""How long requests that did not end in time, and are cancelled, get to end."""
 
 
 def init_app(config: GatewaySettings, services: Services = SERVICES) -> web.Application:
-    """The application, not yet running.
+    """Makes the application, without running it.
 
     Args:
         config: settings.
-        services: the gRPC services that are served.
+        services: the gRPC services to serve.
 
     Raises:
         gateway.transcoding.bindings.BadAnnotationError: a contract declares a route that cannot be served.
@@ -173,12 +173,12 @@ def _documentation(services: Services, public_url: str) -> list[web.RouteDef]:
 
 
 class RunningGateway:
-    """A gateway that takes requests, as `start` gives it.
+    """A running gateway, returned by `start`.
 
     Attributes:
         app: the application.
         port: where it listens.
-        health_port: where /metrics is; 0 if nowhere.
+        health_port: where /metrics is; 0 if it is off.
     """
 
     def __init__(
@@ -199,9 +199,9 @@ class RunningGateway:
         self.health_port: int = health_runner.addresses[0][1] if health_runner else 0
 
     async def stop(self) -> None:
-        """Has clients of open streams connect elsewhere, answers what is being asked, and takes no more requests.
+        """Sends clients of open streams elsewhere, answers current requests, and takes no more.
 
-        aiohttp's own shutdown comes after that: it drops the rest of a body that is on its way.
+        aiohttp's own shutdown comes last, because it drops the rest of a body that is being received.
         """
         self.app[STOPPING].set()
         server = self._runner.server
@@ -217,13 +217,13 @@ class RunningGateway:
 
 
 async def start(config: GatewaySettings, services: Services = SERVICES) -> RunningGateway:
-    """Starts to serve; the arguments are those of `init_app`.
+    """Starts to serve; the arguments are as for `init_app`.
 
     Raises:
         OSError: the address is taken or is not one of this machine's.
         StemTubeError: the object store cannot be opened.
     """
-    # Python remembers every text that it has warned of, and these texts are the clients'.
+    # Python remembers the text of every warning forever, and these texts come from clients.
     for category in (aiohttp.BadContentDispositionHeader, aiohttp.BadContentDispositionParam):
         warnings.filterwarnings("ignore", category=category)
     runner = web.AppRunner(

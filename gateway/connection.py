@@ -1,4 +1,4 @@
-"""One HTTP connection. Its answer to malformed HTTP has the shape of every other error."""
+"""HTTP connections: limits their number, and answers malformed HTTP like other errors."""
 
 import asyncio
 from collections import Counter
@@ -19,8 +19,8 @@ class ConnectionLimiter:
     """Limits how many connections each address has open.
 
     Args:
-        most: that one address may have open.
-        proxies: are not counted: behind them are many.
+        most: connections that one address may have open.
+        proxies: not counted, because they have many clients.
     """
 
     def __init__(self, most: int, proxies: TrustedProxies) -> None:
@@ -39,7 +39,7 @@ class ConnectionLimiter:
         return True
 
     def release(self, address: str) -> None:
-        """Ends the count of one connection."""
+        """Counts one connection less."""
         if self._proxies.trusts(address):
             return
         network = Client(address).network
@@ -49,14 +49,14 @@ class ConnectionLimiter:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection, but what fails before or outside the application is answered as JSON.
+    """As aiohttp's connection, but failures outside the application are answered as JSON.
 
-    Garbage is everyday life on the internet: it is logged in one line, not with a traceback. A connection whose request
-    has not arrived after the keepalive time is closed by aiohttp, however many of its bytes came.
+    Malformed requests are common on the internet, so they are logged in one line without a traceback. aiohttp closes a
+    connection whose request has not arrived completely after the keepalive time.
 
     Args:
         limiter: decides whether the client may have this connection.
-        manager: as for aiohttp's, with its further arguments.
+        manager: as in aiohttp, with its further arguments.
     """
 
     __slots__ = ("_address", "_limiter")
@@ -77,7 +77,7 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Makes room for the next."""
+        """Frees the place of this connection."""
         if self._address:
             self._limiter.release(self._address)
             self._address = ""
@@ -90,7 +90,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to a request that could not be read or handled; the connection ends with it.
+        """Answers a request that could not be read or handled, and closes the connection.
 
         Raises:
             ConnectionError: part of another answer has been sent, or the client has gone.
@@ -111,7 +111,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs an internal error with its traceback, but not malformed input, such as the rest of an unread body."""
+        """Logs an internal error with its traceback, but malformed input, as the rest of a body, in one line."""
         error = kw.get("exc_info")
         if isinstance(error, web.RequestPayloadError):
             log.info("not http", error=type(error).__name__)
@@ -123,7 +123,7 @@ RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def meeting_expectations(handler: RequestHandler) -> RequestHandler:
-    """Refuses an unknown `Expect`, which aiohttp would answer in its own way before any middleware runs."""
+    """Refuses an unknown `Expect`, which aiohttp would otherwise answer before any middleware runs."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
@@ -138,7 +138,7 @@ def meeting_expectations(handler: RequestHandler) -> RequestHandler:
 
 
 class Requests:
-    """Knows when no request is being answered."""
+    """Counts requests that are being answered."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -146,7 +146,7 @@ class Requests:
         self._quiet.set()
 
     def counting(self, handler: RequestHandler) -> RequestHandler:
-        """Counts the requests that a handler answers."""
+        """Wraps a handler to count its requests."""
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             self._count += 1
@@ -161,5 +161,5 @@ class Requests:
         return handle
 
     async def ended(self) -> None:
-        """Returns once there is none."""
+        """Waits until there is none."""
         await self._quiet.wait()

@@ -1,4 +1,4 @@
-"""Errors as the browser sees them: `google.rpc.Status` as JSON with an `ErrorInfo`, for every failure.
+"""Errors in HTTP responses: every failure is a `google.rpc.Status` as JSON with an `ErrorInfo`.
 
 {"code": 5, "message": "…", "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": …}]}
 """
@@ -39,15 +39,15 @@ HTTP_STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 TOO_LARGE = "TOO_LARGE"
-# Of a file: sending it again later will not help, which is what 429 would say.
+# Reasons for refusing a file. They are not 429, because sending the file again later will not help.
 TOO_MUCH = (TOO_LARGE, "TOO_LONG", "TOO_MANY_CHANNELS")
 TOO_SLOW = "TOO_SLOW"
 RETRY_SECONDS = 10
-"""Retry-After of a 503 that names no time."""
-# Metadata that carries a google.rpc.Status: the service itself speaks, not the transport.
+"""Retry-After of a 503 without a time of its own."""
+# The metadata with a google.rpc.Status, which a service sets and the transport does not.
 DETAILS_KEY = "grpc-status-details-bin"
 
-# Messages for failures of gRPC itself, whose own texts name addresses and sockets.
+# Messages for failures of gRPC itself, because its own texts name addresses and sockets.
 _TRANSPORT_MESSAGES = {
     Code.UNAVAILABLE: "A part of StemTube does not answer now; try again.",
     Code.DEADLINE_EXCEEDED: "This took too long; try again.",
@@ -65,11 +65,11 @@ _HTTP_ERRORS = {
 
 
 class HttpError(StemTubeError):
-    """An error of HTTP itself, whose status says more than the code does.
+    """An error of HTTP, with its own status.
 
     Args:
         status: HTTP status.
-        code: what it means for a caller that knows codes only.
+        code: the nearest code, for callers that use only codes.
         message: for a person.
         reason: for programs.
         headers: further response headers.
@@ -85,7 +85,7 @@ class HttpError(StemTubeError):
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> RemoteError:
-    """The domain error that an RPC ended with; failures of gRPC itself get a message that names no internals."""
+    """The domain error of a failed RPC; failures of gRPC itself get a message without internals."""
     remote = domain_error(error)
     if not any(key == DETAILS_KEY for key, _value in error.trailing_metadata() or ()):
         log.warning("rpc failed", code=remote.code.name, detail=error.details())
@@ -95,14 +95,14 @@ def from_rpc(error: grpc.aio.AioRpcError) -> RemoteError:
 
 
 def from_http(error: web.HTTPException) -> HttpError:
-    """The same error in StemTube's terms."""
+    """Converts an error of aiohttp."""
     code, reason, message = _HTTP_ERRORS.get(error.status, (Code.UNKNOWN, f"HTTP_{error.status}", error.reason))
     allow = error.headers.get("Allow")
     return HttpError(error.status, code, message, reason, {"Allow": allow} if allow else None)
 
 
 def http_status(error: StemTubeError) -> int:
-    """The HTTP status of an error: google.rpc's mapping, but 413 for too large a file, and 408 for a slow one."""
+    """The HTTP status of an error: google.rpc's mapping, but 413 for a file that is too large, 408 for a slow one."""
     if isinstance(error, HttpError):
         return error.status
     if error.reason == TOO_SLOW:
@@ -134,7 +134,7 @@ def error_response(error: StemTubeError) -> web.Response:
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers every error in the one shape."""
+    """Answers every error in the same form."""
     try:
         return await handler(request)
     except StemTubeError as error:

@@ -1,4 +1,4 @@
-"""The page that people use, built from `page/` into `gateway/web`: static files, and one document for all views."""
+"""Serves the page, built from `page/` into `gateway/web`: static files, and one document for all views."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ BUILT = Path(__file__).parent / "web"
 POLICY = "; ".join(
     (
         "default-src 'none'",
-        # WebAssembly stretches time without changing the pitch.
+        # For WebAssembly, which changes the tempo without the pitch.
         "script-src 'self' 'wasm-unsafe-eval'",
         "style-src 'self'",
         "img-src 'self'",
@@ -31,12 +31,12 @@ POLICY = "; ".join(
 ASSET_CACHING = "public, max-age=31536000, immutable"
 # The addresses of the page's views.
 VIEWS = ("/", "/songs/{track_id}", "/account", "/admin", "/admin/{section}", "/register")
-# The service worker fetches for the page, by its own policy; what is said of caching decides when a new one is seen.
+# The service worker fetches for the page under its own policy. Its caching header decides when browsers see a new one.
 WORKER = "sw.js"
 
 
 def routes(folder: Path = BUILT) -> list[web.RouteDef]:
-    """Serves the page built in `folder`, or a notice where it has not been built."""
+    """Routes of the page built in `folder`, or of a notice if it has not been built."""
     if not (folder / "index.html").is_file():
         log.warning("the page is not built: `make page` builds it; the API works without", folder=str(folder))
         return [web.get("/", _notice)]

@@ -1,6 +1,6 @@
 """Liveness, readiness and metrics of the gateway.
 
-Strangers get the first two in one word; reasons, metrics and errors are on an address for operators.
+On the public address, the first two are a single word. Reasons, metrics and errors are on an address for operators.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.keys import CHANNELS, SESSIONS, STOPPING, STORE, TRACKS
 from services.common.observe.telemetry import errors, metrics
 
-# Without auth nobody can sign in, and without the library there is nothing to show. The others may be away.
+# Without auth nobody can sign in, and without the library there is nothing to show; other services may be away.
 NEEDED = (SESSIONS, TRACKS)
 CHECK_SECONDS = 2.0
 READY = "ready"
@@ -26,7 +26,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """GET /readyz: 200 if the services that everything needs answer and the object store is there, else 503."""
+    """GET /readyz: 200 if the needed services answer and the object store is there, else 503."""
     status, _states = await _readiness(request.app)
     return web.json_response({"status": status}, status=200 if status == READY else 503)
 

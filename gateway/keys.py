@@ -1,4 +1,4 @@
-"""Typed keys of the objects that the application and its requests hold."""
+"""Typed keys of the objects in the application and in its requests."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from stemtube.download.v1 import media_pb2, track_pb2, upload_pb2
 
 SETTINGS = web.AppKey("settings", GatewaySection)
 LIMIT = web.AppKey("limit", LimitSettings)
-# Channels by the full name of the gRPC service they lead to. Services of one process share a channel.
+# Channels by the full name of their gRPC service. Services of one process share a channel.
 CHANNELS = web.AppKey("channels", Mapping[str, grpc.aio.Channel])
 STORE = web.AppKey("store", MarkedStore)
-# Set once the gateway begins to stop.
+# Set when the gateway begins to stop.
 STOPPING = web.AppKey("stopping", asyncio.Event)
 
 PROXIES = web.AppKey("proxies", TrustedProxies)
 REQUEST_BUCKETS = web.AppKey("request_buckets", TokenBuckets)
 
 REQUEST_ID = web.RequestKey("request_id", str)
-# Where the client is; empty if that is not known.
+# The client's address; empty if unknown.
 ADDRESS = web.RequestKey("address", str)
-# Sent to services as `authorization`, in place of the request's own.
+# Sent to services as `authorization`, instead of the request's own.
 AUTHORIZATION = web.RequestKey("authorization", str)
 
 SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name

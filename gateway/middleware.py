@@ -1,4 +1,4 @@
-"""Middleware for every request: an id, a log line, metrics, limits, security headers."""
+"""Middleware for every request: id, trace, log line, metrics, limits, security headers."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @web.middleware
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives the request an id, or keeps its own if that is valid. Logs and services get it, and the track's id."""
+    """Gives the request an id, or keeps its own if that is valid. Logs and services get this and the track's id."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
     track = request.match_info.get("track_id", "")
@@ -90,7 +90,7 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
         if not stream:
             REQUEST_SECONDS.labels(method, route).observe(seconds)
         write = log.debug if route in QUIET_ROUTES else log.info
-        # The path as it was sent, for a terminal obeys some characters; not the query, which may be nobody's business.
+        # The path as it was sent, because decoded characters could control a terminal; no query, which may be private.
         write(
             "request",
             method=method,
@@ -109,14 +109,14 @@ def _route(request: web.Request) -> str:
 
 @web.middleware
 async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Finds out where the request comes from, and keeps the limit of that address; services keep users' limits.
+    """Determines the client's address and applies its limit; services apply the limits of users.
 
     Raises:
-        LimitExceededError: too many requests from there (reason TOO_MANY_REQUESTS).
+        LimitExceededError: there are too many requests from this address (reason TOO_MANY_REQUESTS).
     """
     forwarded = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
-    told = [address for address in forwarded if address.strip()]
-    client = peers.Client(request.app[PROXIES].client_address(request.remote or "", told))
+    addresses = [address for address in forwarded if address.strip()]
+    client = peers.Client(request.app[PROXIES].client_address(request.remote or "", addresses))
     request[ADDRESS] = client.address
     if client.network:
         request.app[REQUEST_BUCKETS].take(client.network)
@@ -124,16 +124,16 @@ async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Adds the headers that every response has.
+    """Adds headers to every response.
 
-    A signal, not a middleware: streams send their headers long before their handler returns.
+    It is a signal, not a middleware, because streams send their headers long before their handler returns.
     """
     if request_id := request.get(REQUEST_ID):
         response.headers[REQUEST_ID_HEADER] = request_id
-    response.headers["Server"] = "stemtube"  # aiohttp's own reveals versions
+    response.headers["Server"] = "stemtube"  # aiohttp's own header reveals versions
     if request.app[STOPPING].is_set():
         response.force_close()
-        response.headers.setdefault(hdrs.CONNECTION, "close")  # aiohttp has set what it would by now
+        response.headers.setdefault(hdrs.CONNECTION, "close")  # aiohttp has set its own header by now
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Content-Security-Policy", API_POLICY)

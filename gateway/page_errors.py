@@ -1,7 +1,7 @@
-"""Errors of the page in a browser, as lines of the gateway's log.
+"""Logs errors that the page reports from browsers.
 
-Anybody can send these, also who is not signed in: sizes and numbers are bounded, and the lines say that a browser told
-them (`event` "page error").
+Anybody can send these, even without signing in, so their sizes and numbers are limited. Their log lines have the event
+"page error".
 """
 
 from typing import Any, Literal
@@ -33,27 +33,27 @@ class PageError(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    kind: Literal["error", "rejection"] = Field(description="Thrown, or a promise that nobody waited for.")
+    kind: Literal["error", "rejection"] = Field(description="A thrown error, or an unhandled rejection of a promise.")
     message: str = Field(max_length=1000)
     stack: str = Field("", max_length=8000)
     page: str = Field(max_length=1000, description="Path of the page's address.")
 
 
-async def tell(request: web.Request) -> web.Response:
+async def receive(request: web.Request) -> web.Response:
     """POST /api/v1/page/errors: {kind, message, stack, page} → 204.
 
     Raises:
-        NotFoundError: the operator does not want to hear of them (reason PAGE_ERRORS_OFF).
-        LimitExceededError: there were many (reason TOO_MANY_REQUESTS).
-        InvalidInputError: not such a body (reason BAD_REQUEST).
-        HttpError: too large (reason TOO_LARGE).
+        NotFoundError: the operator has turned these reports off (reason PAGE_ERRORS_OFF).
+        LimitExceededError: there are too many (reason TOO_MANY_REQUESTS).
+        InvalidInputError: the body is malformed (reason BAD_REQUEST).
+        HttpError: the body is too large (reason TOO_LARGE).
     """
     level = request.app[SETTINGS].page_errors
     if level == "off":
         raise NotFoundError("Errors of the page are not collected here.", "PAGE_ERRORS_OFF")
-    own, everybodys = request.app[BUCKETS]
-    own.take(Client(request[ADDRESS]).network)
-    everybodys.take("")
+    per_network, in_total = request.app[BUCKETS]
+    per_network.take(Client(request[ADDRESS]).network)
+    in_total.take("")
     if (request.content_length or 0) > MAX_BYTES:
         raise _too_large()
     content = await read_json(request)
@@ -64,17 +64,17 @@ async def tell(request: web.Request) -> web.Response:
     except ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False)[0]
         raise bad_request(f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}.") from None
-    # The part after the path can hold a person's search text.
+    # The part after the path can contain a user's search text.
     page = error.page.partition("?")[0].partition("#")[0]
-    # Not "stack", which logs for people print as it is.
+    # Not "stack", which the console's renderer would print without escaping.
     texts = {"message": error.message, "thrown_at": error.stack, "page": page}
-    told = {name: _harmless(text) for name, text in texts.items()}
-    getattr(log, level)("page error", kind=error.kind, **told, agent=user_agent(request))
+    harmless = {name: _harmless(text) for name, text in texts.items()}
+    getattr(log, level)("page error", kind=error.kind, **harmless, agent=user_agent(request))
     return web.Response(status=204)
 
 
 def _harmless(text: str) -> str:
-    """Without what a terminal would obey."""
+    """Removes control characters, which a terminal would obey."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
@@ -85,16 +85,16 @@ def _too_large() -> HttpError:
 def add_page_errors(app: web.Application) -> None:
     """Adds the route and its limits."""
     app[BUCKETS] = (TokenBuckets(**OF_ADDRESS), TokenBuckets(**OF_ALL))
-    app.add_routes([web.post(PATH, tell)])
+    app.add_routes([web.post(PATH, receive)])
 
 
-TAG = {"name": "Page", "description": "What the page itself needs of the gateway."}
+TAG = {"name": "Page", "description": "For the page itself."}
 OPENAPI: dict[str, Any] = {
     PATH: {
         "post": {
             "operationId": "TellPageError",
             "tags": [TAG["name"]],
-            "summary": "Tells an error of the page in the browser, for the operator's log.",
+            "summary": "Reports an error of the page in the browser, for the operator's log.",
             "security": [],
             "requestBody": {"content": {"application/json": {"schema": PageError.model_json_schema()}}},
             "responses": {

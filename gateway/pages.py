@@ -1,4 +1,4 @@
-"""Pages that the gateway renders itself: the API's documentation, without scripts or other sites."""
+"""Pages that the gateway renders itself, such as the API's documentation; they need no scripts and no other sites."""
 
 import html
 import json
@@ -28,7 +28,7 @@ td:first-child { white-space: nowrap; }
 
 
 def api_page(document: dict[str, Any]) -> str:
-    """The OpenAPI document as a page."""
+    """Renders the OpenAPI document as a page."""
     info = document["info"]
     parts = [
         f"<h1>{_escape(info['title'])}: the HTTP API</h1>",
@@ -48,7 +48,7 @@ def api_page(document: dict[str, Any]) -> str:
 
 
 def start_page() -> str:
-    """Serves a short page at the gateway's root where the page for people has not been built."""
+    """A short page for the gateway's root if the real page has not been built."""
     return _page(
         "StemTube",
         "<h1>StemTube</h1><p>Stems, beats, tempo, key, chords, words and structure of songs.</p>"
@@ -59,7 +59,7 @@ def start_page() -> str:
 
 
 def page_response(text: str) -> web.Response:
-    """A page, with the policy that lets it load nothing but its style."""
+    """A response with a page that may load only its style."""
     return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
 
 

@@ -1,6 +1,6 @@
-"""Routes for admins to each process: its log, its work, the fetching of its models. One RPC service, at each address.
+"""Routes for admins to each process: its log, its jobs, and fetching of models. Every process has the same RPCs.
 
-The gateway's own log is shown once a service has confirmed that the caller is an admin.
+The gateway's own log is shown after a service has confirmed that the caller is an admin.
 """
 
 from typing import Any
@@ -30,12 +30,12 @@ SERVICES = {
 
 
 async def log(request: web.Request) -> web.Response:
-    """GET …/log: the last records, `?level=` and above, `?text=` in them.
+    """GET …/log: the last records of `?level=` and above that contain `?text=`.
 
     Raises:
         InvalidInputError: an unknown parameter or level (reason BAD_REQUEST).
         NotFoundError: no such service (reason NO_SUCH_SERVICE).
-        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is no admin.
+        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is not an admin.
     """
     query = query_of(request, "level", "text")
     asked = pb.ListLogRecordsRequest(level=query.get("level", ""), text=query.get("text", ""))
@@ -47,12 +47,12 @@ async def log(request: web.Request) -> web.Response:
 
 
 async def work(request: web.Request) -> web.Response:
-    """GET …/work: what waits and what runs, for all users.
+    """GET …/work: waiting and running jobs of all users.
 
     Raises:
         InvalidInputError: an unknown parameter (reason BAD_REQUEST).
         NotFoundError: no such service (reason NO_SUCH_SERVICE).
-        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is no admin; FAILED_PRECONDITION: it has no jobs.
+        grpc.aio.AioRpcError: PERMISSION_DENIED: the caller is not an admin; FAILED_PRECONDITION: there are no jobs.
     """
     query_of(request)
     stub = _stub(request, request.match_info["service"])
@@ -100,7 +100,7 @@ def _operation(
     service = {"name": "service", "in": "path", "required": True, "schema": {"type": "string", "enum": list(services)}}
     schema = {"$ref": f"#/components/schemas/stemtube.operations.v1.{response}"}
     media_type = "text/event-stream" if stream else "application/json"
-    responses: dict[str, Any] = {"200": {"description": "As told.", "content": {media_type: {"schema": schema}}}}
+    responses: dict[str, Any] = {"200": {"description": "The answer.", "content": {media_type: {"schema": schema}}}}
     if stream:
         responses["101"] = {"description": "A WebSocket that sends these messages as JSON texts."}
     return {
@@ -121,11 +121,11 @@ MESSAGES = [
 OPENAPI: dict[str, Any] = {
     f"{PATH}/log": _operation(
         "ListLogRecords",
-        "The last records that a process has logged, the newest first. For admins.",
+        "The last log records of a process, newest first. For admins.",
         "ListLogRecordsResponse",
         (OWN, *SERVICES),
         _parameter("level", "debug, info, warning, error or critical: of that level and above."),
-        _parameter("text", "What occurs in a record, in any case."),
+        _parameter("text", "A text in the record, in upper or lower case."),
     ),
     f"{PATH}/work": _operation(
         "GetWork",
@@ -138,7 +138,7 @@ OPENAPI: dict[str, Any] = {
         "Fetches the weights of a model. The progress is a stream of events. For admins.",
         "PullModelResponse",
         ("separation", "analysis"),
-        _parameter("model", "A separation model, an analysis backend with weights of its own, or BACKEND/MODEL."),
+        _parameter("model", "A separation model, an analysis backend that has weights, or BACKEND/MODEL."),
         stream=True,
     ),
 }

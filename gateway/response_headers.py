@@ -1,17 +1,17 @@
-"""Headers of responses that are safe with any stored text in them."""
+"""Makes headers of responses safe, whatever stored text they contain."""
 
 from aiohttp import web
 
 
 def is_header_text(text: str) -> bool:
-    """Whether it can be a header's value as it is: printable ASCII."""
+    """Whether a text can be a header's value unchanged: printable ASCII."""
     return text.isascii() and text.isprintable()
 
 
 async def make_safe(_request: web.Request, response: web.StreamResponse) -> None:
-    """Replaces in every header what no header may have: a line break there begins another header, or fails.
+    """Replaces characters that are not allowed in headers; a line break would begin another header, or fail.
 
-    The last signal before a response's head is written.
+    It must be the last signal before a response's head is written.
     """
     if all(is_header_text(value) for value in response.headers.values()):
         return

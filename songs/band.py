@@ -1,7 +1,7 @@
-"""The band of the demo song: drums, bass, electric piano, guitar and strings, each a formula in NumPy.
+"""The instruments of the demo song: drums, bass, electric piano, guitar and strings, synthesised with NumPy.
 
-Every function returns one sound as float64 [samples] at 44.1 kHz, about -6 dBFS at its peak; pitches are MIDI numbers.
-Notes are cached, so that a song of repeated figures costs little more than its distinct notes.
+Every function returns one sound as float64 [samples] at 44.1 kHz, with a peak of about -6 dBFS; pitches are MIDI
+numbers. Notes are cached, so a song with repetitions costs little more than its distinct notes.
 """
 
 from functools import lru_cache
@@ -30,7 +30,7 @@ def _noise(seconds: float, seed: int) -> Signal:
 
 
 def _edges(sound: Signal, attack: float, release: float) -> Signal:
-    """Fades the first `attack` and the last `release` seconds, so that nothing clicks."""
+    """Fades the first `attack` and the last `release` seconds to avoid clicks."""
     sound = sound.copy()
     rise = min(len(sound), max(1, round(attack * SAMPLE_RATE_HZ)))
     fall = min(len(sound), max(1, round(release * SAMPLE_RATE_HZ)))
@@ -51,7 +51,7 @@ def _peak(sound: Signal, peak: float = 0.5) -> Signal:
 
 @lru_cache
 def kick() -> Signal:
-    """A bass drum: a sine that falls from 150 to 50 Hz, with the click of the beater."""
+    """A bass drum: a sine that falls from 150 to 50 Hz, and the click of the beater."""
     time = _time(0.32)
     pitch = 50.0 + 100.0 * np.exp(-time / 0.03)
     body = np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE_HZ) * np.exp(-time / 0.11)
@@ -78,7 +78,7 @@ def rim() -> Signal:
 
 @lru_cache
 def hat(seconds: float = 0.06) -> Signal:
-    """A hi-hat; `seconds` is how fast it dies away: 0.03 closed, 0.2 open."""
+    """A hi-hat; `seconds` is its decay time: 0.03 closed, 0.2 open."""
     time = _time(5 * seconds)
     metal = sum(np.sign(np.sin(2 * np.pi * hz * time)) for hz in (3217.0, 4109.0, 5413.0, 6211.0, 7541.0, 8693.0))
     sound = _band(0.4 * metal + _noise(5 * seconds, 4)[: len(time)], 6500.0, 15000.0)
@@ -107,7 +107,7 @@ def _partials(pitch: float, seconds: float, levels: Signal, decays: Signal, stre
 
 
 def _decaying_sine(frequency: float, decay: float, samples: int) -> Signal:
-    # Powers of one complex number, as a product of two short tables: no sine or exponential per sample.
+    # Powers of one complex number, as a product of two short tables, which needs no sine or exponential per sample.
     step = np.exp((2j * np.pi * frequency - 1.0 / decay) / SAMPLE_RATE_HZ)
     block = 512
     inner = step ** np.arange(block)

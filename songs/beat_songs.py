@@ -1,8 +1,8 @@
-"""Songs of about half a minute whose beats are known exactly, for cases that the reference songs have few of.
+"""Songs of about half a minute with exactly known beats, for cases that are rare among the reference songs.
 
-Meters from two to seven beats, beats of two or three parts, upbeats, strong off-beats, swing, music without drums,
-sustained strings, chorales and tempi that drift, played by the band of the demo song. `recipes` lists them; the same
-recipe always sounds the same. A beat of three parts (6/8, 12/8) is a dotted quarter, in 7/8 it is a quaver.
+Meters of two to seven beats, beats of two or three parts, upbeats, strong off-beats, swing, music without drums,
+sustained strings, chorales and drifting tempi, played by the instruments of the demo song. `recipes` lists the songs; a
+recipe always gives the same sound. A beat of three parts (6/8, 12/8) is a dotted crotchet; in 7/8 a beat is a quaver.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SECONDS = 30.0
 _LEAD_IN = 0.4
 _PEAK = 0.89
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
-# Degrees of the scale, a chord each; songs repeat two of these as verse and chorus.
+# Degrees of the scale, one per chord; songs repeat two of these progressions as verse and chorus.
 _PROGRESSIONS = (
     (0, 5, 3, 4), (0, 4, 5, 3), (0, 3, 0, 4), (0, 2, 3, 4), (5, 3, 0, 4), (0, 0, 3, 4), (1, 4, 0, 5), (0, 3, 1, 4),
 )  # fmt: skip
@@ -97,7 +97,7 @@ def render(recipe: Recipe) -> SyntheticSong:
 
 
 def _chords(score: Score) -> tuple[tuple[float, float, str], ...]:
-    """The name of each chord, from one to the next; before the first of them is silence, or an upbeat (X)."""
+    """(start, end, name) of each chord; before the first chord there is silence, or an upbeat (X)."""
     starts = [score.seconds(beat) for beat, _ in score.played]
     ends = [*starts[1:], float(score.times[-1])]
     before = [(0.0, float(score.times[0]), "N"), (float(score.times[0]), starts[0], "X")]

@@ -1,4 +1,4 @@
-"""Chords in Harte syntax, named after the notes that made songs play."""
+"""Names of chords in Harte syntax, from the notes in synthesised songs."""
 
 from collections.abc import Sequence
 
@@ -21,5 +21,11 @@ BASSES = {3: "b3", 4: "3", 6: "b5", 7: "5", 10: "b7", 11: "7"}
 
 
 def harte(root: int, tones: Sequence[int], bass: int = 0) -> str:
-    """A chord: pitch class of the root, its tones in semitones above that, and which of these is the lowest."""
+    """Names a chord.
+
+    Args:
+        root: pitch class of the root.
+        tones: in semitones above the root.
+        bass: the lowest tone, in semitones above the root.
+    """
     return f"{NOTES[root % 12]}:{QUALITIES[tuple(tones)]}" + (f"/{BASSES[bass]}" if bass else "")

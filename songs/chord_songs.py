@@ -1,7 +1,7 @@
-"""Songs whose chords are known exactly, for cases that the reference songs have few of.
+"""Songs with exactly known chords, for cases that are rare among the reference songs.
 
-Those of `songs.key_songs`, which change key, and kinds of their own: single triads with pauses, inversions, sevenths,
-the rarer qualities, and the same held by strings. A chord's name follows from its notes.
+They are the songs of `songs.key_songs`, some of which change key, and further kinds: single triads with pauses,
+inversions, sevenths, rare qualities, and the same held by strings. A chord's name follows from its notes.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ Choice = tuple[int, str, int]  # root, quality, bass above the root
 
 
 def _any(*qualities: str) -> Callable[[np.random.Generator], list[Choice]]:
-    """Chords on any root, neighbours on different ones."""
+    """Chooses chords on any root; neighbours have different roots."""
 
     def choose(rng: np.random.Generator) -> list[Choice]:
         roots = np.cumsum(rng.integers(1, 12, CHORDS_PER_SONG)) % 12
@@ -55,7 +55,7 @@ def _any(*qualities: str) -> Callable[[np.random.Generator], list[Choice]]:
 
 
 def _in_key(sevenths: bool, inverted: bool) -> Callable[[np.random.Generator], list[Choice]]:
-    """Chords of one major key, neighbours on different degrees."""
+    """Chooses chords of one major key; neighbours are on different degrees."""
 
     def choose(rng: np.random.Generator) -> list[Choice]:
         tonic = int(rng.integers(12))
@@ -85,7 +85,7 @@ KINDS: dict[str, Callable[[np.random.Generator], list[Choice]]] = {
 def _play(
     kind: str, chosen: list[Choice], voice: Callable[[int, float], band.Signal], rng: np.random.Generator
 ) -> ChordSong:
-    """Each chord for one to two and a half seconds: struck one to four times, or held; single triads with pauses."""
+    """Plays each chord for 1 to 2.5 s: struck one to four times, or held; single triads have pauses."""
     held, single = kind.startswith("held"), kind.startswith("single")
     seconds = float(rng.uniform(1.0, 2.5))
     mix = np.zeros(round((0.5 + (len(chosen) + 1) * seconds) * RATE_HZ))

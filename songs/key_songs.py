@@ -1,8 +1,8 @@
 """Songs made from chords and scales, so that their keys are known exactly, for `bench.keys`.
 
-Every kind of song is one way in which keys are mistaken for each other: modes, a relative major in the chorus, chords
-borrowed from other keys, changes of key. Chords are written as Roman numerals over the tonic; instruments are those of
-the demo song.
+Each kind of song is a case in which keys are easily confused: modes, a relative major in the chorus, chords borrowed
+from other keys, changes of key. Chords are written as Roman numerals over the tonic; the instruments are those of the
+demo song.
 """
 
 import re
@@ -31,7 +31,7 @@ MAJOR_SCALES = ("ionian", "mixolydian", "lydian")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Chords over a tonic `up` semitones above the song's, a bar each, played `times` times; `mode` names a scale."""
+    """Chords of one bar each, played `times` times; the tonic is `up` semitones above the song's, `mode` is a scale."""
 
     chords: str
     mode: str
@@ -41,10 +41,11 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class KeySong:
-    """A song, and its keys: `regions` are (start in seconds, pitch class of the tonic, "major" or "minor").
+    """A song and its keys: `regions` are (start in seconds, pitch class of the tonic, "major" or "minor").
 
-    The song's own key is the first region's: every song begins and, but for the last change of a pop song, ends in it.
-    `chords` are (start, end, pitch class of the root, semitones of the tones above it); `texture` says who plays them.
+    The song's key is that of the first region: every song begins in it and, except for a last change in pop songs, ends
+    in it. `chords` are (start, end, pitch class of the root, semitones of the tones above it); `texture` names the
+    instruments.
     """
 
     kind: str
@@ -166,8 +167,8 @@ KINDS: dict[str, tuple[Form, ...]] = {
 def chord(numeral: str) -> tuple[int, tuple[int, ...]]:
     """Semitones of the root above the tonic, and of the tones above the root, of a Roman numeral.
 
-    Capitals are major, small letters minor; `b` and `#` alter the degree of the major scale; a suffix of `QUALITIES`
-    replaces the triad, and `7` after a small letter or `min7` is the minor seventh chord.
+    Upper case is major, lower case is minor. `b` and `#` alter the degree of the major scale. A suffix in `QUALITIES`
+    replaces the triad; `7` after a lower-case letter, or `min7`, is the minor seventh chord.
     """
     match = NUMERAL.fullmatch(numeral)
     if not match:
@@ -180,7 +181,7 @@ def chord(numeral: str) -> tuple[int, tuple[int, ...]]:
 
 
 def key_songs(seed: int = 0, per_form: int = 1) -> Iterator[KeySong]:
-    """Every form of every kind, `per_form` times, each with a tonic, tempo, tuning and instruments of its own."""
+    """Every form of every kind, `per_form` times, each with a random tonic, tempo, tuning and instruments."""
     rng = np.random.default_rng(seed)
     for kind, forms in KINDS.items():
         for form in forms:
@@ -212,7 +213,7 @@ def play(kind: str, form: Form, tonic: int, rng: np.random.Generator) -> KeySong
             _drums(mix, at, bar)
     rate = round(RATE_HZ * 2 ** (float(rng.uniform(-30, 30)) / 1200))
     sound = (0.7 * mix / np.abs(mix).max()).astype(np.float32)
-    # Notes that are out of tune are out of time as well.
+    # The tuning is changed by resampling, so times are scaled too.
     scale = RATE_HZ / rate
     return KeySong(
         kind,
@@ -258,10 +259,10 @@ def _melody(
     bar: float,
     rng: np.random.Generator,
 ) -> None:
-    """A tone of the chord on strong beats, of chord or scale on the weak ones; at times a rest."""
+    """Plays tones of the chord on strong beats, of chord or scale on weak ones, and some rests."""
     voice = band.strings if texture == "choir" else band.guitar if texture == "band" else band.piano
     notes = 2 if texture == "choir" else 4
-    # A note of the scale that the chord alters would be a wrong note.
+    # Notes of the scale that the chord alters are left out: they would be wrong notes.
     free = [step for step in scale if all((step - pitch) % 12 not in (1, 11) for pitch in pitches)] or pitches
     for beat in range(notes):
         if rng.random() < 0.2:

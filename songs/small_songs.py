@@ -14,7 +14,7 @@ Wave = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Song:
-    """A song and the truth about it; times in seconds."""
+    """A song and its true beats, chords and so on; times in seconds."""
 
     audio: Audio
     bpm: float
@@ -31,7 +31,7 @@ class Song:
 
 
 def tone(pitch: float, seconds: float, harmonics: int = 6) -> Wave:
-    """A plucked note: `pitch` is a MIDI number; partials fall off as 1/n and die away together."""
+    """A plucked note: `pitch` is a MIDI number; the level of partials is 1/n, and all have the same decay."""
     t = np.arange(round(seconds * RATE)) / RATE
     hz = 440.0 * 2 ** ((pitch - 69) / 12)
     wave = sum(np.sin(2 * np.pi * hz * n * t) / n for n in range(1, harmonics + 1))

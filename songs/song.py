@@ -1,8 +1,8 @@
 """A song that the project makes itself, so that everything about it is known exactly.
 
 About 79 seconds of pop in G major at 112 BPM: intro, verse, chorus, verse, chorus, outro, with drums, bass, electric
-piano, guitar, strings and a sung English line (`songs.voice`). The same arrays come out on every call. The stems sum
-to the mix, and `Truth` holds what an analysis of the mix should find. Words and music are part of StemTube.
+piano, guitar, strings and English singing (`songs.voice`). Every call gives the same arrays. The sum of the stems is
+the mix, and `Truth` has the results that an analysis of the mix should find. Words and music are part of StemTube.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _PEAK = 10.0 ** (-1.0 / 20.0)
 Stereo = npt.NDArray[np.float32]
 Signal = npt.NDArray[np.float64]
 
-# Tones of each chord as MIDI pitches in close position around middle C; the bass takes the root below.
+# Tones of each chord as MIDI pitches in close position around middle C; the bass plays the root below.
 _CHORDS = {
     "G:maj": (55, 59, 62),
     "C:maj": (55, 60, 64),
@@ -84,7 +84,7 @@ _LEXICON = {
 
 @dataclass(frozen=True, slots=True)
 class SungLine:
-    """Two bars of singing: `text`, and a note ("B3:0.5", pitch and beats) for each of its syllables."""
+    """Two bars of singing: `text`, and a note ("B3:0.5": pitch and beats) for each of its syllables."""
 
     text: str
     notes: str
@@ -92,7 +92,7 @@ class SungLine:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A section of the song: one chord per bar and one sung line per two bars, or none."""
+    """A section of the song: one chord per bar, and one sung line per two bars or none."""
 
     label: str
     chords: tuple[str, ...]
@@ -131,7 +131,7 @@ SHORT_FORM: tuple[Passage, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The facts about the song; times in seconds, chords in Harte syntax, covering the song like the sections do.
+    """The true results for the song; times in seconds, chords in Harte syntax. Chords and sections cover the song.
 
     `beats` are (time, position in bar), `chords` and `sections` (start, end, label), `words` (start, end, word), `key`
     (tonic, mode); `lyrics` has one sung line per line.
@@ -161,7 +161,7 @@ class DemoSong:
 
 
 def demo_song(form: Sequence[Passage] = FULL_FORM) -> DemoSong:
-    """Plays the song; `form` says which passages it has (`FULL_FORM` 79 s, `SHORT_FORM` 23 s). Peak at -1 dBFS."""
+    """Renders the song with the passages of `form` (`FULL_FORM` 79 s, `SHORT_FORM` 23 s); its peak is -1 dBFS."""
     bars = sum(len(passage.chords) for passage in form)
     duration = _LEAD_IN + bars * _BAR + _TAIL
     tracks = {name: _Track(duration) for name in STEMS}
@@ -188,7 +188,7 @@ def short_song() -> DemoSong:
 
 
 class _Track:
-    """A stereo track that sounds are added to."""
+    """A stereo track to which sounds are added."""
 
     def __init__(self, seconds: float) -> None:
         self.sound: Signal = np.zeros((2, round(seconds * SAMPLE_RATE_HZ)))
@@ -292,7 +292,7 @@ def _notes_of(line: SungLine, start: float, level: float) -> list[tuple[str, lis
 
 
 def _sing_all(track: _Track, form: Sequence[Passage], duration: float) -> tuple[tuple[float, float, str], ...]:
-    """Sings every line, the choruses doubled left and right; the (start, end, word) of each word."""
+    """Sings every line, with doubled choruses left and right; returns the (start, end, word) of each word."""
     lead: list[tuple[str, list[Note]]] = []
     doubled: list[Note] = []
     start = _LEAD_IN
@@ -318,7 +318,7 @@ def _sing_all(track: _Track, form: Sequence[Passage], duration: float) -> tuple[
 
 
 def _master(stems: dict[str, Signal]) -> tuple[Stereo, dict[str, Stereo]]:
-    """Brings the mix to its peak with one gain for all stems, and sums them in their order."""
+    """Applies one gain to all stems, which sets the peak of the mix, and sums the stems in their order."""
     gain = _PEAK / np.abs(sum(stems.values())).max()
     parts = {name: (gain * sound).astype(np.float32) for name, sound in stems.items()}
     mix = np.zeros_like(parts[STEMS[0]])

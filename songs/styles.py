@@ -1,4 +1,4 @@
-"""Styles of the songs of `songs.beat_songs`: a style is a function that fills a score."""
+"""Styles of the songs in `songs.beat_songs`; a style is a function that fills a score."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ Voice = Callable[[int, float], Signal]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One song to be.
+    """The description of a song.
 
     Args:
-        category: what it is an example of.
+        category: the kind of song in tables.
         style: one of `STYLES`.
         bpm: beats per minute.
         beats_per_bar: of the meter.
         upbeat: beats before the first bar.
-        drift: how far the tempo swings to both sides, as a fraction.
-        seed: of all that is left to chance: key, chords, melody.
+        drift: largest change of the tempo in both directions, as a fraction.
+        seed: of random choices: key, chords, melody.
     """
 
     category: str
@@ -41,15 +41,15 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Unique among `synthetic_songs.recipes`."""
+        """A name that is unique among `beat_songs.recipes`."""
         return f"{self.category} {self.style} {self.beats_per_bar} {self.bpm:.0f} {self.seed}"
 
 
 @dataclass(slots=True)
 class Score:
-    """A song that a style fills with sounds. Their places are beats, counted from the first downbeat.
+    """A song that a style fills with sounds; positions are in beats from the first downbeat.
 
-    `played` has the chords, each from its beat on: those of the bars, unless the style plays others.
+    `played` has the chords with their first beats: those of the bars, unless the style plays others.
     """
 
     recipe: Recipe
@@ -71,7 +71,7 @@ class Score:
         return float(np.interp(beat + self.recipe.upbeat, np.arange(len(self.times)), self.times))
 
     def add(self, sound: Signal, beat: float, level: float) -> None:
-        """Adds a sound, a few milliseconds early or late as people play."""
+        """Adds a sound, a few milliseconds early or late, as when people play."""
         at = max(0, round((self.seconds(beat) + 0.003 * self.rng.standard_normal()) * SAMPLE_RATE_HZ))
         end = min(len(self.sound), at + len(sound))
         self.sound[at:end] += level * self.rng.uniform(0.85, 1.0) * sound[: end - at]
@@ -84,22 +84,22 @@ class Score:
             self.add(voice(pitch, seconds), beat, level)
 
     def pitch(self, degree: int, around: int) -> int:
-        """The note of the scale (degree 0 is the tonic) that is nearest above `around - 6`."""
+        """The first note above `around - 6` with this degree of the scale (degree 0 is the tonic)."""
         number = self.tonic + self.scale[degree % 7]
         return around - 6 + (number - around + 6) % 12
 
     def triad(self, bar: int, around: int = 60) -> list[int]:
-        """The chord of a bar, close to a pitch."""
+        """The pitches of a bar's chord, near the pitch `around`."""
         return [self.pitch(self.chords[bar] + step, around) for step in (0, 2, 4)]
 
     def label(self, degree: int, tones: int = 3, inversion: int = 0) -> str:
-        """The chord of so many tones on a degree of the scale; its bass is `inversion` degrees above the root."""
+        """The name of a chord of `tones` tones on a degree of the scale; the bass is `inversion` degrees above."""
         root = self.scale[degree % 7]
         above = [(self.scale[(degree + step) % 7] - root) % 12 for step in range(0, 2 * tones, 2)]
         return harte(self.tonic + root, above, above[inversion // 2])
 
     def root(self, bar: int) -> int:
-        """The bass of a bar."""
+        """The bass note of a bar."""
         return self.pitch(self.chords[bar], 40)
 
 
@@ -110,7 +110,7 @@ def _bars(score: Score) -> list[tuple[int, int]]:
 
 
 def _tune(score: Score, voice: Voice, level: float, parts: int = 2) -> None:
-    """A melody over verses and choruses: two bars of rhythm each, the notes led by the chords; with an upbeat."""
+    """Plays a melody: verses and choruses repeat a rhythm of two bars each, and the notes follow the chords."""
     size = score.recipe.beats_per_bar
     rhythms = []
     for _ in range(2):
@@ -136,7 +136,7 @@ def _tune(score: Score, voice: Voice, level: float, parts: int = 2) -> None:
 
 
 def _end(score: Score, bar: int, at: int) -> bool:
-    """Plays the last bar of a song: one long chord."""
+    """Plays one long chord in the last bar of a song; returns whether `bar` is the last one."""
     if bar < len(score.chords) - 1:
         return False
     score.play(band.piano, [score.root(bar), *score.triad(bar)], at, score.recipe.beats_per_bar, 0.3)
@@ -212,7 +212,7 @@ def _ska(score: Score) -> None:
 
 
 def _backbeat(score: Score) -> None:
-    """Drums on the second and fourth beat alone, loud; chords that come before the beat."""
+    """Loud drums only on the second and fourth beat; chords before the beat."""
     for bar, at in _bars(score):
         if _end(score, bar, at):
             continue
@@ -276,7 +276,7 @@ def _strings(score: Score) -> None:
 
 
 def _chorale(score: Score) -> None:
-    """Four voices, a chord on each beat, seldom the same from a light beat to a heavy one; phrases of two bars."""
+    """Four voices, a chord on each beat, usually changing from a light beat to a heavy one; phrases of two bars."""
     size, voice = score.recipe.beats_per_bar, (band.strings, band.piano, band.guitar)[score.recipe.seed % 3]
     upbeat, end = score.recipe.upbeat, 6 if size == 4 else 3
     degree = 0

@@ -52,7 +52,7 @@ def same_key(one: tuple[str, str], other: tuple[str, str]) -> bool:
 
 
 def f_measure(found: Sequence[float], true: Sequence[float], tolerance: float) -> float:
-    """Harmonic mean of precision and recall of times in seconds, both ascending; each true one is found once."""
+    """Harmonic mean of precision and recall of times in seconds, both ascending; a true time is matched only once."""
     hits, position = 0, 0
     for time in true:
         while position < len(found) and found[position] < time - tolerance:
@@ -63,7 +63,7 @@ def f_measure(found: Sequence[float], true: Sequence[float], tolerance: float) -
 
 
 def chord_overlap(found: Sequence[Span], true: Sequence[Span]) -> float:
-    """Share of the time in which root and major or minor agree."""
+    """Share of time in which root and mode (major or minor) agree."""
     found_triads, true_triads = [triad(label) for *_, label in found], [triad(label) for *_, label in true]
     agreeing = sum(
         max(0.0, min(end, true_end) - max(start, true_start))

@@ -1,8 +1,8 @@
-"""A singer made of formulas: phonemes on notes become a sung voice, with nothing but NumPy and SciPy.
+"""Synthesises a singing voice from phonemes and notes, with only NumPy and SciPy.
 
-A cascade formant synthesiser after Klatt (JASA 67, 1980): a glottal pulse train and breath noise pass resonators that
-move between the targets of each phoneme; hissing and popping sounds are shaped noise beside them. Formant targets are
-Klatt's for a male voice. Times are seconds, frequencies and bandwidths Hz, pitches MIDI numbers.
+A cascade formant synthesiser after Klatt (JASA 67, 1980): a glottal pulse train and breath noise pass through
+resonators that move between the targets of the phonemes; fricatives and bursts are filtered noise. The formant targets
+are Klatt's for a male voice. Times are seconds, frequencies and bandwidths Hz, pitches MIDI numbers.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ _RATE = 22_050
 _HOP = 64
 _FRAME_RATE = _RATE / _HOP
 
-# Above the three formants that make a phoneme: F4 and F5 stand close together, the "singer's formant" that carries a
-# voice over a band (Sundberg 1974); the rest keep the spectrum from falling too fast at this sampling rate.
+# Formants above the three of each phoneme: F4 and F5 are close together, the "singer's formant" that makes a voice
+# heard over a band (Sundberg 1974); the others keep the spectrum from falling too fast at this sampling rate.
 _UPPER_FORMANTS = (
     (3250.0, 180.0),
     (3700.0, 220.0),
@@ -35,7 +35,7 @@ _NASAL_ZERO_HZ = 450.0
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One phoneme: where the formants stand, what excites them and, for consonants, how long it lasts."""
+    """One phoneme: its formants, their excitation and, for consonants, its duration."""
 
     formants: tuple[float, float, float]
     bandwidths: tuple[float, float, float]
@@ -110,7 +110,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stretch of time with one setting of the voice."""
+    """A period with one setting of the voice."""
 
     start: float
     end: float
@@ -131,7 +131,7 @@ class Sung:
 def sing(notes: Sequence[Note], seconds: float, rng: np.random.Generator) -> Sung:
     """Sings `notes` (in order of time, not overlapping) within a track of `seconds`.
 
-    Consonants before the vowel are sung ahead of the note's start, as singers do, so that the vowel is on the beat.
+    Consonants before the vowel are sung before the note's start, as singers do, so that the vowel is on the beat.
     """
     pieces, syllables = _schedule(notes)
     frames = int(np.ceil(seconds * _FRAME_RATE)) + 1
@@ -143,7 +143,7 @@ def sing(notes: Sequence[Note], seconds: float, rng: np.random.Generator) -> Sun
 
 
 def _schedule(notes: Sequence[Note]) -> tuple[list[_Piece], tuple[tuple[float, float], ...]]:
-    """Lays the phonemes of each syllable out in time; also the (start, end) of each syllable."""
+    """Schedules the phonemes of each syllable; also returns the (start, end) of each syllable."""
     split = [_split(note) for note in notes]
     lead = [sum(PHONES[name].seconds for name in onset) for onset, _, _ in split]
     pieces: list[_Piece] = []
@@ -176,7 +176,7 @@ def _split(note: Note) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
 
 
 def _consonant(phone: Phone, start: float, seconds: float, before_vowel: bool) -> list[_Piece]:
-    """A consonant in time: stops are a closure, a burst and, when voiceless before a vowel, a puff of breath."""
+    """The pieces of a consonant: a stop has a closure, a burst and, if voiceless before a vowel, aspiration."""
     if not phone.stop:
         return [_Piece(start, start + seconds, phone, phone.voicing, phone.breath, phone.hiss_level)]
     voiceless = phone.voicing == 0.0
@@ -198,7 +198,7 @@ def _span(piece: _Piece) -> slice:
 
 
 def _smooth(track: Signal, seconds: float) -> Signal:
-    """A moving Hann average over `seconds`, along the first axis, that keeps the ends."""
+    """A moving average with a Hann window of `seconds` along the first axis; the ends are kept."""
     width = max(3, round(seconds * _FRAME_RATE) | 1)
     kernel = np.hanning(width + 2)[1:-1]
     kernel /= kernel.sum()
@@ -207,7 +207,7 @@ def _smooth(track: Signal, seconds: float) -> Signal:
 
 
 def _stretch(track: Signal) -> Signal:
-    """Frame values to sample values."""
+    """Interpolates values per frame to values per sample."""
     at = np.arange(len(track) * _HOP) / _HOP
     return np.interp(at, np.arange(len(track)) + 0.5, track)
 
@@ -251,7 +251,7 @@ def _glottal_pulses(phase: Signal) -> Signal:
     quotient = 0.6
     inside = at < quotient
     flow = np.where(inside, 2.0 * at / quotient - 3.0 * (at / quotient) ** 2, 0.0)
-    # A gentle tilt, as a relaxed voice has, which also tames what folds back at this sampling rate.
+    # A spectral tilt as in a relaxed voice, which also reduces aliasing at this sampling rate.
     return np.asarray(lfilter([0.55, 0.0], [1.0, -0.45], flow))
 
 
@@ -272,7 +272,7 @@ def _tracks(pieces: Sequence[_Piece], frames: int) -> tuple[Signal, Signal, Sign
         formants[:, span] = targets
         bandwidths[:, span] = np.array(phone.bandwidths, dtype=float)[:, None]
         nasal[span] = float(phone.nasal)
-        # In the pause before a syllable the mouth takes the shape of its first sound.
+        # In the pause before a syllable the formants are those of its first sound.
         formants[:, filled : span.start] = np.array(phone.formants, dtype=float)[:, None]
         bandwidths[:, filled : span.start] = np.array(phone.bandwidths, dtype=float)[:, None]
         filled = span.stop
@@ -291,7 +291,7 @@ def _resonator(frequency: Signal, bandwidth: Signal) -> tuple[Signal, Signal, Si
 
 
 def _even(voice: Signal) -> Signal:
-    """Evens out the loudness of vowels, as a studio's compressor does: 3 dB of every 5 above or below the reference."""
+    """Evens out the loudness of vowels like a compressor: removes 3 of every 5 dB above or below the reference."""
     window = round(0.03 * _RATE)
     power = np.convolve(voice**2, np.hanning(window) / np.hanning(window).sum(), mode="same")
     loud = np.sqrt(power) + 1e-9

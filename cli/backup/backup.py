@@ -1,16 +1,16 @@
-"""`stemtube admin backup`: the databases and the objects of an installation in a folder, while it runs.
+"""`stemtube admin backup`: copies the databases and the objects of a running installation to a folder.
 
     FOLDER/databases/NAME    a copy of each service's database
     FOLDER/objects/KEY       each object
     FOLDER/objects.jsonl     a line per object: key, size, sha256
-    FOLDER/backup.json       what there is, with checksums; written last: a folder without it is no backup
+    FOLDER/backup.json       contents and checksums; written last, so a folder without it is not a backup
 
-A damaged database is no backup: what was copied is removed. A damaged original is kept, as it may be the last one, and
-told; putting it back never replaces a good one.
+If a database is damaged, the copied files are removed and there is no backup. A damaged original is kept, because it
+may be the last copy, and reported; a restore never replaces a good original by it.
 
-Databases come first. Songs added meanwhile then have objects without a record in the backup, which a sweep removes;
-in the other order there would be records without an object. Songs deleted for good meanwhile are the one case in
-which an object is missing; it is told.
+Databases are copied first. So songs that are added meanwhile have objects without a record in the backup, which a sweep
+removes; in the other order there would be records without an object. An object is missing only if its song is deleted
+for good meanwhile; such objects are reported.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ CHUNK_BYTES = 1024 * 1024
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 T = TypeVar("T")
-Tell = Callable[[str, int, int], None]
-"""Called with the current item, the bytes done, and their total (0: not known)."""
+ShowProgress = Callable[[str, int, int], None]
+"""Called with the current item, the bytes done, and their total (0: unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a backup: name (of a service, or an object's key), size in bytes, SHA-256."""
+    """A file of a backup: its name (a service's name or an object's key), size in bytes, SHA-256."""
 
     name: str
     size: int
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def damaged(self) -> bool:
-        """Whether it is a damaged original: originals are named by the SHA-256 of their bytes."""
+        """Whether it is a damaged original; the name of an original is the SHA-256 of its bytes."""
         folder, _, digest = self.name.partition("/")
         return folder == ORIGINALS and bool(_DIGEST.fullmatch(digest)) and digest != self.sha256
 
@@ -65,12 +65,12 @@ class Summary:
     """The contents of a backup.
 
     Args:
-        databases: services whose databases are in it.
-        object_count: objects.
-        object_bytes: their size.
-        gone: number of objects that were deleted meanwhile.
-        damaged: keys of originals that are not what was uploaded: their SHA-256 is not the one that they are named by.
-        made: when it was made.
+        databases: names of the services whose databases are in it.
+        object_count: number of objects.
+        object_bytes: their total size.
+        gone: number of objects that were deleted during the backup.
+        damaged: keys of damaged originals: their SHA-256 differs from their name.
+        made: time of the backup.
     """
 
     databases: tuple[str, ...]
@@ -111,16 +111,16 @@ async def database_faults(settings: SuiteSettings, names: Iterable[str]) -> dict
     return found
 
 
-async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
+async def backup(settings: SuiteSettings, folder: Path, show_progress: ShowProgress) -> Summary:
     """Makes a backup.
 
     Args:
-        settings: where everything is.
-        folder: is made, or is empty.
-        tell: hears how far it is.
+        settings: of the suite.
+        folder: created; if it exists, it must be empty.
+        show_progress: called with the progress.
 
     Raises:
-        StemTubeError: something is in the folder (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
+        StemTubeError: the folder is not empty (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
             something cannot be read or written. The folder is then as it was before.
     """
     sources = databases(settings)
@@ -129,7 +129,7 @@ async def backup(settings: SuiteSettings, folder: Path, tell: Tell) -> Summary:
     if any(folder.iterdir()):
         raise PreconditionError(f"{folder} is not empty: a backup needs a folder of its own.", "NOT_EMPTY")
     try:
-        return await _fill(settings, folder, sources, tell)
+        return await _fill(settings, folder, sources, show_progress)
     except BaseException:
         await asyncio.to_thread(_clear, folder, is_new)
         raise
@@ -141,16 +141,18 @@ def _clear(folder: Path, is_new: bool) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], tell: Tell) -> Summary:
+async def _fill(
+    settings: SuiteSettings, folder: Path, sources: dict[str, ServiceDatabase], show_progress: ShowProgress
+) -> Summary:
     (folder / DATABASES).mkdir()
     copied = []
     for name, source in sources.items():
-        tell(f"database of {name}", 0, 0)
+        show_progress(f"database of {name}", 0, 0)
         path = folder / DATABASES / name
         await source.copy(path)
         entry = await asyncio.to_thread(entry_of, path, name)
         copied.append({**asdict(entry), "kind": source.kind})
-    objects, gone = await _copy_objects(open_store(settings), folder, tell)
+    objects, gone = await _copy_objects(open_store(settings), folder, show_progress)
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in objects)
     (folder / OBJECT_LIST).write_text(lines)
     about = {
@@ -167,15 +169,15 @@ async def _fill(settings: SuiteSettings, folder: Path, sources: dict[str, Servic
 
 
 def summary_of(names: tuple[str, ...], objects: list[Entry], made: str, gone: int = 0) -> Summary:
-    """The contents of a backup, by its list of objects."""
+    """The summary of a backup with these objects."""
     damaged = tuple(entry.name for entry in objects if entry.damaged)
     return Summary(names, len(objects), sum(entry.size for entry in objects), gone, damaged, made)
 
 
-async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[list[Entry], int]:
-    """Copies all objects; returns their entries, and the number of those that had been deleted."""
+async def _copy_objects(store: ObjectStore, folder: Path, show_progress: ShowProgress) -> tuple[list[Entry], int]:
+    """Copies all objects; returns their entries, and the number of objects that were deleted meanwhile."""
     target = ObjectStore.from_url(str((folder / OBJECTS).absolute()))
-    tell("objects are counted", 0, 0)
+    show_progress("objects are counted", 0, 0)
     known = sorted([info async for info in store.list()], key=lambda info: info.key)
     total, done = sum(info.size for info in known), 0
     entries: list[Entry] = []
@@ -186,9 +188,9 @@ async def _copy_objects(store: ObjectStore, folder: Path, tell: Tell) -> tuple[l
         if entry:
             entries.append(entry)
         done += info.size
-        tell("objects", done, total)
+        show_progress("objects", done, total)
 
-    await side_by_side(known, copy)
+    await in_parallel(known, copy)
     return sorted(entries, key=lambda entry: entry.name), len(known) - len(entries)
 
 
@@ -215,14 +217,14 @@ async def _copy_object(store: ObjectStore, target: ObjectStore, key: str) -> Ent
 
 
 def entry_of(path: Path, name: str) -> Entry:
-    """The size and checksum of a file, for the list. Blocks."""
+    """Computes the size and checksum of a file. Blocks."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Entry(name, path.stat().st_size, digest)
 
 
-async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Does something with all items, several at a time; the first error ends it."""
+async def in_parallel(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Calls `work` with each item, for several items at the same time; the first error ends it."""
     left = iter(items)
 
     async def take() -> None:

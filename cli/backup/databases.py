@@ -1,4 +1,4 @@
-"""Copies of a service's database, taken while it is used and restored while it is not: SQLite files, PostgreSQL."""
+"""Copies the databases of running services, SQLite files or PostgreSQL, and restores them to stopped ones."""
 
 import asyncio
 import os
@@ -29,13 +29,13 @@ class ServiceDatabase(Protocol):
     """A database that can be copied.
 
     Attributes:
-        kind: copies of one kind cannot be put back into another.
+        kind: SQLite or PostgreSQL; a copy can only be restored to a database of the same kind.
     """
 
     kind: str
 
     async def copy(self, path: Path) -> None:
-        """Writes a copy, consistent in itself, to a file that does not exist."""
+        """Writes a consistent copy to a new file."""
         ...
 
     async def is_empty(self) -> bool:
@@ -43,7 +43,7 @@ class ServiceDatabase(Protocol):
         ...
 
     async def check(self) -> None:
-        """Looks for damage in what is there.
+        """Checks the database for damage.
 
         Raises:
             DataLossError: it is damaged (reason DATABASE_DAMAGED).
@@ -52,7 +52,7 @@ class ServiceDatabase(Protocol):
         ...
 
     async def check_copy(self, path: Path) -> None:
-        """Looks through a copy before it is put back.
+        """Checks a copy before it is restored.
 
         Raises:
             DataLossError: it is damaged (reason DATABASE_DAMAGED).
@@ -60,11 +60,11 @@ class ServiceDatabase(Protocol):
         ...
 
     async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
-        """Replaces what is there by a copy; all of it or nothing.
+        """Replaces the database by a copy, completely or not at all.
 
         Args:
             path: the copy.
-            end_sign_ins: it is auth's; remove sign-ins, so that everybody needs a password (see `sign_ins`).
+            end_sign_ins: for auth's database: remove sign-ins, so that everybody needs a password (see `sign_ins`).
         """
         ...
 
@@ -91,7 +91,7 @@ def service_database(url: str, default: Path) -> ServiceDatabase:
 
 
 class SqliteFile:
-    """A SQLite file; copied by SQLite's own backup, which waits for nobody's transaction but the last one written."""
+    """A SQLite file, copied with SQLite's own backup; this includes committed transactions and waits for none."""
 
     kind = "sqlite"
 
@@ -113,10 +113,10 @@ class SqliteFile:
             raise PreconditionError(f"There is no database {self._path}.", "NO_DATABASE")
         expect_content(self._path)
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # passwords' hashes and keys are in it
-            # Not for writing: its end would write a log that is beside the file, which may be another file's, into it.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # it contains secrets
+            # Opened read-only: otherwise closing it would write a log beside the file into it, even another file's log.
             with closing(_open(self._path, "ro")) as original, closing(_open(path, "rw")) as copy:
-                # All pages at once: concurrent writes go into the log beside the file and do not wait.
+                # All pages at once: concurrent writes do not wait, because they go into the log beside the file.
                 original.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file
                 (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
@@ -128,7 +128,7 @@ class SqliteFile:
             raise damage(self._path, " ".join(found.split()))
 
     async def check(self) -> None:
-        """See `ServiceDatabase`. A missing file is not damaged: the service makes it at its first start."""
+        """See `ServiceDatabase`. A missing file is not damaged, because the service creates it at its first start."""
         if self._path.exists() or has_log(self._path):
             await asyncio.to_thread(check_file, self._path)
 
@@ -174,7 +174,7 @@ class SqliteFile:
             if end_sign_ins:
                 with closing(_open(draft, "rw")) as connection:
                     end_in_sqlite(connection)
-            # SQLite would take the old file's log for the new one's.
+            # SQLite would apply the log of the old file to the new one.
             for ending in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
             draft.replace(self._path)
@@ -187,10 +187,10 @@ def _open(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
 
 
 class PostgresDatabase:
-    """A PostgreSQL database, copied by its own programs (package postgresql-client of the server's version or later).
+    """A PostgreSQL database, copied with PostgreSQL's programs (postgresql-client of the server's version or later).
 
     Args:
-        place: what follows `://` in its URL.
+        place: the part of its URL after `://`.
     """
 
     kind = "postgresql"
@@ -199,7 +199,7 @@ class PostgresDatabase:
         parts = urlsplit(f"//{place}")
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         host = parts.netloc.rpartition("@")[2]
-        # Other users of the machine see command lines.
+        # The password is not in the URL, because other users of the machine can see command lines.
         self._url = f"postgresql://{user + '@' if user else ''}{host}{place.removeprefix(parts.netloc)}"
         self._password = unquote(password)
 
@@ -209,7 +209,7 @@ class PostgresDatabase:
         await self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={path}")
 
     async def check(self) -> None:
-        """See `ServiceDatabase`. A server looks after its own files."""
+        """See `ServiceDatabase`. Does nothing: the server checks its own files."""
 
     async def is_empty(self) -> bool:
         """See `ServiceDatabase`."""
@@ -255,6 +255,6 @@ class PostgresDatabase:
             ) from None
         output, errors = await process.communicate()
         if process.returncode:
-            told = errors.decode(errors="replace").strip()
-            raise UnavailableError(f"{program} failed: {told}", "DATABASE_UNAVAILABLE")
+            detail = errors.decode(errors="replace").strip()
+            raise UnavailableError(f"{program} failed: {detail}", "DATABASE_UNAVAILABLE")
         return output.decode()

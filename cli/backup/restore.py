@@ -1,6 +1,6 @@
 """`stemtube admin restore`: restores a backup, after checking all of it.
 
-Objects come first and databases last, so that what is broken off in between leaves no record without its object.
+Objects are restored first and databases last, so that an interrupted restore leaves no record without its object.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from cli.backup.backup import (
     OBJECT_LIST,
     OBJECTS,
     Entry,
+    ShowProgress,
     Summary,
-    Tell,
     databases,
     entry_of,
-    side_by_side,
+    in_parallel,
     summary_of,
 )
 from cli.backup.databases import ServiceDatabase
@@ -43,7 +43,7 @@ AUTH = "auth"
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup as its list describes it: when it was made, its databases, the kind of each, and its objects."""
+    """The contents of a backup: its time, its databases with their kinds, and its objects."""
 
     made: str
     databases: list[tuple[Entry, str]]
@@ -51,22 +51,22 @@ class Backup:
 
 
 async def restore(
-    settings: SuiteSettings, folder: Path, tell: Tell, *, force: bool, keep_sign_ins: bool = False
+    settings: SuiteSettings, folder: Path, show_progress: ShowProgress, *, force: bool, keep_sign_ins: bool = False
 ) -> Summary:
-    """Puts a backup back.
+    """Restores a backup.
 
     Args:
-        settings: the settings of the suite to restore to.
-        folder: the backup's.
-        tell: hears how far it is.
-        force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
-            there is not replaced by a damaged one.
-        keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
-            those that were ended since; otherwise none of them is good any more (see `sign_ins`).
+        settings: of the suite to restore to.
+        folder: of the backup.
+        show_progress: called with the progress.
+        force: replace existing data. Objects that the backup does not have are left to the sweep, and an existing
+            original is not replaced by a damaged one.
+        keep_sign_ins: keep sessions, tokens, invitations, one-time passwords and signing keys of the backup, including
+            those that were ended since; otherwise all of them end (see `sign_ins`).
 
     Raises:
-        StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
-            there already (NOT_EMPTY), or something cannot be read or written.
+        StemTubeError: the backup is missing or damaged (reason BAD_BACKUP), the suite is running (RUNNING), there is
+            data already (NOT_EMPTY), or something cannot be read or written.
     """
     targets = databases(settings)
     found = read(folder)
@@ -85,13 +85,13 @@ async def restore(
                 for name, target in targets.items():
                     _expect_empty(await target.is_empty(), f"the database of {name}")
                 _expect_empty(await anext(store.list(), None) is None, "the object store")
-            await _verify(folder, found, tell)
+            await _verify(folder, found, show_progress)
             for entry, _kind in found.databases:
-                tell(f"checking the database of {entry.name}", 0, 0)
+                show_progress(f"checking the database of {entry.name}", 0, 0)
                 await _expect_whole(targets[entry.name], folder / DATABASES / entry.name)
-            await _put_objects(store, folder, found.objects, tell)
+            await _put_objects(store, folder, found.objects, show_progress)
             for entry, _kind in found.databases:
-                tell(f"database of {entry.name}", 0, 0)
+                show_progress(f"database of {entry.name}", 0, 0)
                 path, end_sign_ins = folder / DATABASES / entry.name, entry.name == AUTH and not keep_sign_ins
                 await targets[entry.name].put_back(path, end_sign_ins=end_sign_ins)
     except Timeout:
@@ -100,10 +100,10 @@ async def restore(
 
 
 def read(folder: Path) -> Backup:
-    """The list of a backup.
+    """Reads the contents of a backup.
 
     Raises:
-        InvalidInputError: it is no backup, an unfinished one, or its list is damaged (reason BAD_BACKUP).
+        InvalidInputError: the folder is not a backup, or an unfinished or damaged one (reason BAD_BACKUP).
     """
     try:
         about = json.loads((folder / ABOUT).read_text())
@@ -122,7 +122,7 @@ def read(folder: Path) -> Backup:
     return Backup(str(about.get("made", "")), copies, objects)
 
 
-async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
+async def _verify(folder: Path, found: Backup, show_progress: ShowProgress) -> None:
     files = [(folder / DATABASES / entry.name, entry) for entry, _kind in found.databases]
     files += [(folder / OBJECTS / entry.name, entry) for entry in found.objects]
     total, done = sum(entry.size for _path, entry in files), 0
@@ -134,18 +134,18 @@ async def _verify(folder: Path, found: Backup, tell: Tell) -> None:
         if not whole:
             raise InvalidInputError(f"{path} is missing or damaged; nothing was changed.", "BAD_BACKUP")
         done += entry.size
-        tell("checking", done, total)
+        show_progress("checking", done, total)
 
 
 async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
-    """A copy with the right checksum is still damaged if the database was."""
+    """Checks a copy of a database, which can be damaged, in spite of a correct checksum, if the database was."""
     try:
         await target.check_copy(path)
     except (DataLossError, UnavailableError) as error:
         raise InvalidInputError(f"{error.message} Nothing was changed.", "BAD_BACKUP") from error
 
 
-async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], tell: Tell) -> None:
+async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], show_progress: ShowProgress) -> None:
     total, done = sum(entry.size for entry in entries), 0
 
     async def put(entry: Entry) -> None:
@@ -153,9 +153,9 @@ async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], t
         if not (entry.damaged and await store.exists(entry.name)):
             await store.put(entry.name, folder / OBJECTS / entry.name)
         done += entry.size
-        tell("objects", done, total)
+        show_progress("objects", done, total)
 
-    await side_by_side(entries, put)
+    await in_parallel(entries, put)
 
 
 async def _expect_nobody(settings: SuiteSettings) -> None:

@@ -1,8 +1,8 @@
-"""Removes sign-ins from a restored database of auth: those of the time of the backup must not be valid again.
+"""Removes sign-ins from a restored database of auth, because those in the backup must not become valid again.
 
-A session, token, invitation or key that was ended since the backup is in it as it was before. So none of them returns:
-these tables come back empty, and auth makes a new signing key when it starts, which no access token from before fits.
-One-time passwords have expired; only where no admin has another password do admins keep theirs.
+A session, token, invitation or key that was ended after the backup is still valid in it. So none of them is restored:
+these tables become empty, and auth makes a new signing key when it starts, so earlier access tokens are not valid.
+One-time passwords are set to expired; admins keep theirs only if no admin has another password.
 """
 
 import sqlite3
@@ -21,12 +21,12 @@ HAS_ONE_TIME_PASSWORDS = """
     SELECT count(*) FROM information_schema.columns
     WHERE table_name = 'users' AND column_name = 'must_change_password'
 """
-"""For PostgreSQL; the first version of the tables had none."""
+"""For PostgreSQL; the first version of the tables had no one-time passwords."""
 
 
 def end_in_sqlite(connection: sqlite3.Connection) -> None:
-    """Ends them in a copy of auth's database, of any version."""
-    connection.execute("PRAGMA secure_delete = ON")  # or keys would stay in free pages of the file
+    """Removes sign-ins in a copy of auth's database, of any version."""
+    connection.execute("PRAGMA secure_delete = ON")  # otherwise keys would stay in free pages of the file
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     with connection:
         for table in EMPTIED:
@@ -38,7 +38,7 @@ def end_in_sqlite(connection: sqlite3.Connection) -> None:
 
 
 def without_emptied(contents: str) -> str:
-    """A list of contents, as `pg_restore --list` makes it, without the rows of these tables."""
+    """Removes the rows of these tables from a list of contents, the output of `pg_restore --list`."""
     return "".join(line for line in contents.splitlines(keepends=True) if not _are_rows_of_emptied(line))
 
 

@@ -23,7 +23,7 @@ SIGNED_OUT, FORBIDDEN = 401, 403
 
 @dataclass(slots=True)
 class Added:
-    """The numbers of songs added, of files that are no songs, and of songs refused."""
+    """The numbers of songs that were added, of files that are not songs, and of refused songs."""
 
     added: int = 0
     skipped: int = 0
@@ -31,7 +31,7 @@ class Added:
 
     @property
     def is_complete(self) -> bool:
-        """There were songs, and all were added."""
+        """Whether there were songs and all were added."""
         return self.added > 0 and not self.failed
 
 
@@ -40,27 +40,27 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
 
     Args:
         api: signed in.
-        sources: of a folder all files count that hold audio, hidden ones apart.
-        console: where people read.
-        options: the stems and parts to make, as from `make_options`.
+        sources: paths and links; a folder stands for all files with audio in it, except hidden ones.
+        console: for people.
+        options: the stems and parts to make, see `make_options`.
 
     Raises:
         ApiError: there is no such file or folder, or the suite is away.
     """
     found = [song for source in sources for song in _songs(source)]
     if len(found) > 1:
-        # At batch priority: a single song that another user adds meanwhile goes first.
+        # With batch priority, a single song that another user adds meanwhile goes first.
         options = {**(options or {}), "priority": "PRIORITY_BATCH"}
     summary = Added()
 
-    def tell(word: str, song: Path | str, why: str = "") -> None:
+    def print_outcome(word: str, song: Path | str, why: str = "") -> None:
         detail = f": {why}" if why else ""
         console.print(f"{word:<8} {song}{detail}", highlight=False, markup=False, soft_wrap=True)
 
     for number, song in enumerate(found, start=1):
         if isinstance(song, Path) and (why := await asyncio.to_thread(_why_no_song, song)):
             summary.skipped += 1
-            tell("skipped", song, why)
+            print_outcome("skipped", song, why)
             continue
         try:
             await _add(api, song, console, f"{number} of {len(found)}", options)
@@ -70,10 +70,10 @@ async def add(api: Api, sources: Sequence[str], console: Console, options: Json 
             if error.status in (SIGNED_OUT, FORBIDDEN):
                 raise
             summary.failed += 1
-            tell("failed", song, str(error))
+            print_outcome("failed", song, str(error))
         else:
             summary.added += 1
-            tell("added", song)
+            print_outcome("added", song)
     console.print(
         f"{summary.added} added, {summary.skipped} skipped, {summary.failed} failed", highlight=False, markup=False
     )
@@ -109,7 +109,7 @@ def _songs(source: str) -> Iterator[Path | str]:
 
 
 def _why_no_song(path: Path) -> str:
-    """Why a file is not sent; empty if it holds audio, as far as its header tells."""
+    """Why a file is not sent; empty if it contains audio according to its header."""
     try:
         audio.probe(path, audio.NO_LIMITS)
     except StemTubeError as error:
@@ -128,7 +128,7 @@ def add_command(
     backend: Annotated[list[str] | None, typer.Option(help="As for process.")] = None,
     language: Annotated[str, typer.Option(help="Of the lyrics, such as en; detected unless given.")] = "",
 ) -> None:
-    """Adds songs to the library of a running suite, all that are below a folder; ends with 1 unless all could be."""
+    """Adds songs to the library of a running suite; a folder adds all songs below it. Ends with 1 if any failed."""
 
     async def work(api: Api) -> Added:
         return await add(api, sources, console, make_options(model or (), backend or (), language))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.api import Api, ApiError, Json
-from cli.backup.backup import Summary, Tell, backup
+from cli.backup.backup import ShowProgress, Summary, backup
 from cli.backup.restore import restore
 from cli.local.suite import SuiteSettings
 from cli.options import DEFAULT_URL, Password, Url, User
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.5
 
 
 async def cleanup(api: Api, *, dry_run: bool) -> Json:
-    """Has a cleanup done and waits for its report.
+    """Starts a cleanup and waits for its report.
 
     Raises:
         ApiError: the suite refuses or does not answer, or the cleanup failed.
@@ -64,14 +64,14 @@ def show_cleanup(found: Json, console: Console) -> None:
 
 
 @contextlib.contextmanager
-def copying(console: Console) -> Iterator[Tell]:
-    """Shows how far a backup or its return is; where there is no terminal, a line when something else is begun."""
+def copying(console: Console) -> Iterator[ShowProgress]:
+    """Shows the progress of a backup or restore; without a terminal, a line at the beginning of each item."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         shown = ""
 
-        def tell(what: str, done: int, total: int) -> None:
+        def show_progress(what: str, done: int, total: int) -> None:
             nonlocal shown
             if what != shown:
                 shown = what
@@ -80,11 +80,11 @@ def copying(console: Console) -> Iterator[Tell]:
                     console.print(what, markup=False, highlight=False)
             progress.update(task, description=what, completed=done, total=total or None)
 
-        yield tell
+        yield show_progress
 
 
 def show_backup(summary: Summary, folder: Path, console: Console) -> None:
-    """Prints the contents of a backup, and its faults."""
+    """Prints the contents of a backup and its faults."""
     names, size = ", ".join(summary.databases), filesize.decimal(summary.object_bytes)
     line = f"{folder}: databases of {names}; {summary.object_count} objects, {size}."
     if summary.gone:
@@ -97,18 +97,18 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
 
 
 def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
-    """Prints the contents of the restored backup, and what users must do to sign in."""
+    """Prints the contents of the restored backup and how users can sign in."""
     show_backup(summary, folder, console)
     _show(
         console,
-        f"Accounts are as they were at {summary.made}: disable, demote or delete again who was since then, and have "
-        "passwords chosen again that were changed because somebody knew them.",
+        f"Accounts are as they were at {summary.made}: disable, demote or delete accounts again that were disabled, "
+        "demoted or deleted since then, and reset passwords that were changed because somebody else knew them.",
     )
     if keep_sign_ins:
         _show(
             console,
             "WARNING: sign-ins were kept. Sessions, API tokens, invitations, one-time passwords and signing keys that "
-            "were ended since the backup are good again, for thieves too. `stemtube admin rotate-key --leaked` ends "
+            "were ended since the backup are valid again, even stolen ones. `stemtube admin rotate-key --leaked` ends "
             "access tokens; users end their sessions and API tokens.",
         )
     else:
@@ -138,10 +138,10 @@ def cleanup_command(
     run(signed_in(url, user, password, work))
 
 
-def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
+def backup_command(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
     """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
-    with copying(console) as tell:
-        made = run(backup(load(SuiteSettings), folder, tell))
+    with copying(console) as show_progress:
+        made = run(backup(load(SuiteSettings), folder, show_progress))
     show_backup(made, folder, console)
     if made.damaged:
         raise typer.Exit(1)
@@ -154,14 +154,14 @@ def restore_command(
         bool,
         typer.Option(
             "--keep-sign-ins",
-            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys as they were then. What "
-            "was ended since the backup is good again; otherwise all of them end.",
+            help="Keep sessions, API tokens, invitations, one-time passwords and signing keys of the backup. Those "
+            "that were ended since are valid again; otherwise all of them end.",
         ),
     ] = False,
 ) -> None:
-    """Puts a backup back, once its checksums are found right. The suite must be stopped."""
-    with copying(console) as tell:
-        work = restore(load(SuiteSettings), folder, tell, force=force, keep_sign_ins=keep_sign_ins)
+    """Restores a backup after checking its checksums. The suite must be stopped."""
+    with copying(console) as show_progress:
+        work = restore(load(SuiteSettings), folder, show_progress, force=force, keep_sign_ins=keep_sign_ins)
         restored = run(work)
     show_restored(restored, folder, console, keep_sign_ins=keep_sign_ins)
     if restored.damaged:
@@ -174,7 +174,7 @@ def rotate_key_command(
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Makes a new key for access tokens; once every service knows it, it signs."""
+    """Makes a new key for access tokens, which is used as soon as all services know it."""
 
     async def work(api: Api) -> None:
         await api.post("/api/v1/admin/signing-keys", {"withdrawOlder": leaked})

@@ -26,19 +26,19 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 def make_certificates(folder: Path, names: Sequence[str], hosts: Sequence[str] = ()) -> list[Path]:
     """Makes a folder with `ca.crt`, `tls.crt` and `tls.key` for each process.
 
-    An authority that is there already signs them too, so that certificates can be made again one by one.
+    An existing authority in the folder is used again, so that single certificates can be renewed.
 
     Args:
-        folder: where; the authority's key stays in it and belongs nowhere else.
+        folder: of the authority, whose key must not leave it, and of the new folders.
         names: the processes.
-        hosts: names and addresses by which each of them is reached, besides its own name and this machine's.
+        hosts: further names and addresses of each process, besides its own name and this machine's.
 
     Returns:
         The folders.
 
     Raises:
         OSError: something cannot be written.
-        ValueError: the authority there is not one of ours.
+        ValueError: the authority in the folder was not made by this command.
     """
     authority, authority_key = _authority(folder)
     made = []
@@ -135,7 +135,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> str:
 def make_certs_command(
     out: Annotated[Path | None, typer.Option(help="DATA_DIR/certs unless given.")] = None,
     host: Annotated[
-        list[str] | None, typer.Option(help="Name or address by which the services are reached; several times.")
+        list[str] | None, typer.Option(help="Name or address of the services; can be given several times.")
     ] = None,
 ) -> None:
     """Makes a development authority and certificates for mutual TLS between the five processes."""

@@ -32,17 +32,17 @@ LEFT_BEHIND_SECONDS = 600.0
 async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, console: Console) -> Outcome:
     """Starts a suite, has it process a song, and stops it.
 
-    Models are those of the data directory, where they stay; all else of this suite is in a folder beside them that goes
-    when the suite does.
+    It uses the models of the data directory. Everything else is in a new folder beside them, which is removed at the
+    end.
 
     Args:
-        settings: have the folders of data and models.
-        song: a file; None for a song that is made here, whose chords, beats and words are known.
+        settings: for the folders of data and models.
+        song: a file; None: makes a song with known chords, beats and words.
         out: where stems are saved.
         console: for people.
 
     Raises:
-        ApiError: the song could not be processed at all.
+        ApiError: the song could not be processed.
         CannotStartError: the suite does not start.
     """
     if song is not None and not song.is_file():
@@ -55,7 +55,7 @@ async def run_demo(settings: SuiteSettings, song: Path | None, out: Path, consol
         log = folder / "logs" / "suite.log"
         console.print("Starting the suite: auth, download, separation, analysis, gateway …", highlight=False)
         parts = suite.parts(own_environment())
-        # In the folder lies no stemtube.toml, whose settings are meant for another suite.
+        # This folder has no stemtube.toml, which would have settings for another suite.
         async with Supervisor(parts, folder / LOCK, log_file(log), cwd=folder), Api(suite.url) as api:
             console.print(f"Ready after {time.monotonic() - began:.1f} s at {suite.url}", highlight=False)
             await api.sign_in("admin", password)
@@ -87,7 +87,7 @@ async def _process_own_song(api: Api, out: Path, console: Console) -> Outcome:
 
 @contextlib.asynccontextmanager
 async def _data_folder(data_dir: Path) -> AsyncIterator[Path]:
-    """A new folder in `data_dir`. It goes afterwards; if something went wrong its logs stay until the next demo."""
+    """A new folder in `data_dir`, removed afterwards; after an error its logs stay until the next demo."""
     data_dir.mkdir(parents=True, exist_ok=True)
     _remove_left_behind(data_dir)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=data_dir)).absolute()
@@ -109,7 +109,7 @@ def _remove_left_behind(data_dir: Path) -> None:
     """Removes the folders of demos that failed or were killed."""
     for folder in data_dir.glob(f"{PREFIX}*"):
         if time.time() - folder.stat().st_mtime < LEFT_BEHIND_SECONDS:
-            continue  # it may be starting just now
+            continue  # this demo may be starting just now
         with contextlib.suppress(Timeout):
             with FileLock(folder / LOCK, timeout=0):
                 pass

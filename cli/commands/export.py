@@ -17,12 +17,12 @@ MATCHES_SHOWN = 10
 
 
 async def export(api: Api, track: str, file_format: str, options: Sequence[str], out: Path) -> Path:
-    """Saves an export in a folder, which is made if need be; returns the file, named after the song.
+    """Saves an export in a folder, which is created if necessary; returns the file, named after the song.
 
     Args:
         api: signed in.
-        track: its id, or words of its title and artist that only this track has.
-        file_format: as the gateway names it.
+        track: its id, or words of its title and artist that identify it.
+        file_format: the gateway's name of the format.
         options: of the format, each NAME=VALUE.
         out: the folder.
 

@@ -16,14 +16,14 @@ from services.common.config import load
 
 
 def import_command(
-    folder: Annotated[Path, typer.Argument(help="Where the old StemTube lies; it is only read.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of the old StemTube; it is only read.")],
     apply: Annotated[bool, typer.Option("--apply", help="Import; without this, only report.")] = False,
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Takes over users and tracks of the old StemTube, with their stems and results.
+    """Imports users and tracks of the old StemTube, with their stems and results.
 
-    It talks to the services themselves: STEMTUBE_ADDRESS__AUTH and STEMTUBE_ADDRESS__DOWNLOAD, if not on this machine.
+    It connects to the services: STEMTUBE_ADDRESS__AUTH and STEMTUBE_ADDRESS__DOWNLOAD, if not on this machine.
     """
 
     async def work() -> None:

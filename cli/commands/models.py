@@ -1,4 +1,4 @@
-"""Models on this machine: the service that knows a name fetches its weights, in a process of its own."""
+"""Models on this machine: the service that has a model fetches its weights, in a separate process."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ SERVICES = ("separation", "analysis")
 
 
 def pull(name: str) -> int:
-    """Fetches a model's weights, with progress on standard error; the exit status."""
+    """Fetches a model's weights, with progress on standard error; returns the exit status."""
     commands = [[sys.executable, "-m", f"services.{service}.pull"] for service in SERVICES]
     for command in commands:
         if subprocess.run([*command, "--find", name], stderr=subprocess.DEVNULL, check=False).returncode == 0:
@@ -25,7 +25,7 @@ def pull(name: str) -> int:
 
 
 def list_models_command(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
-    """Lists the models that can be chosen, and those that are missing."""
+    """Lists the available and the missing models."""
 
     async def work(api: Api) -> None:
         table = Table("for", "name", "here", "licence", "what is missing")

@@ -27,15 +27,15 @@ class Outcome:
 
 
 def make_options(models: Sequence[str], backends: Sequence[str], language: str) -> Json | None:
-    """The options of processing, as the gateway takes them; None if none are given, which means everything.
+    """The processing options for the gateway; None if nothing is given, which means everything.
 
     Args:
         models: separation models.
-        backends: PART=BACKEND or PART=BACKEND/MODEL; parts that are not named are made too.
+        backends: PART=BACKEND or PART=BACKEND/MODEL; other parts are made with automatic choices.
         language: of the lyrics, ISO 639-1; empty to detect it.
 
     Raises:
-        ApiError: a wish is not of that form.
+        ApiError: a backend is not of that form.
     """
     if not (models or backends or language):
         return None
@@ -58,14 +58,14 @@ async def process(
     Args:
         api: signed in.
         source: path of a file, or an http(s) link.
-        out: a folder named after the title is made there.
-        console: where people, or programs with `as_json`, read.
-        options: the stems and parts to make, as from `make_options`.
-        as_json: print the track as JSON, with the paths of its saved stems as `files` in the order of its `stems`, and
-            nothing else; progress goes to standard error.
+        out: the folder in which a folder named after the title is created.
+        console: for people, or with `as_json` for programs.
+        options: the stems and parts to make, see `make_options`.
+        as_json: print only the track as JSON, with `files`, the paths of its saved stems in the order of `stems`;
+            progress goes to standard error.
 
     Raises:
-        ApiError: it could not be processed at all.
+        ApiError: the song could not be processed.
     """
     people = Console(stderr=True) if as_json else console
     with Bars(people) as bars:
@@ -92,7 +92,7 @@ def _failures(job: Json) -> dict[str, str]:
     """The messages of the parts that did not succeed.
 
     Raises:
-        ApiError: there is no song to speak of.
+        ApiError: the job was cancelled, or there is no audio.
     """
     state = job["job"]["state"]
     if state == "JOB_STATE_CANCELLED":

@@ -14,7 +14,7 @@ from services.common.config import load
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
 ) -> None:
-    """Processes, queues, workers, GPUs and last errors of this machine's suite; ends with 1 if one is not ready."""
+    """Shows processes, queues, workers, GPUs and last errors of this machine; ends with 1 if a process is not ready."""
     settings = load(SuiteSettings)
     processes = run(status.ask(settings.health_urls))
     faults = run(database_faults(settings, [process.name for process in processes if process.state != "ready"]))

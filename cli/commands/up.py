@@ -19,7 +19,7 @@ def up_command(
     port_base: Annotated[
         int | None,
         typer.Option(
-            help="Port of the gateway; the next nine are taken too. 0: any free ones. Unless given: the settings."
+            help="Port of the gateway; the next nine are also used. 0: free ports. Default: those in the settings."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write logs to DATA_DIR/logs/suite.log only.")] = False,

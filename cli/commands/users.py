@@ -1,4 +1,4 @@
-"""Accounts, as administrators and their owners manage them from the command line."""
+"""Commands for accounts."""
 
 from typing import Annotated
 
@@ -41,7 +41,7 @@ async def user_named(api: Api, name: str) -> Json:
 
 
 async def add_user(api: Api, name: str, email: str, admin: bool) -> str:
-    """Makes an account; returns its one-time password.
+    """Creates an account; returns its one-time password.
 
     Raises:
         ApiError: as for `all_users`.
@@ -51,7 +51,7 @@ async def add_user(api: Api, name: str, email: str, admin: bool) -> str:
 
 
 async def reset_password(api: Api, name: str) -> str:
-    """Ends all that a user has open; returns a one-time password.
+    """Ends a user's sessions and API tokens; returns a one-time password.
 
     Raises:
         ApiError: as for `user_named`.
@@ -80,7 +80,7 @@ def show_users(users: list[Json], console: Console) -> None:
 
 
 def list_users_command(url: Url = DEFAULT_URL, user: User = "", password: Password = "") -> None:
-    """All accounts."""
+    """Lists all accounts."""
 
     async def work(api: Api) -> None:
         show_users(await all_users(api), console)
@@ -96,7 +96,7 @@ def add_user_command(
     user: User = "",
     password: Password = "",
 ) -> None:
-    """Makes an account and prints its one-time password, which must be changed."""
+    """Creates an account and prints its one-time password, which must be changed."""
 
     async def work(api: Api) -> None:
         console.print(await add_user(api, name, email, admin), markup=False, highlight=False)
@@ -115,7 +115,7 @@ def reset_password_command(name: Name, url: Url = DEFAULT_URL, user: User = "", 
 
 def change_user_command(
     name: Name,
-    email: Annotated[str | None, typer.Option(help="Empty to forget it.")] = None,
+    email: Annotated[str | None, typer.Option(help="Empty to remove it.")] = None,
     admin: Annotated[bool | None, typer.Option("--admin/--no-admin", help="An administrator's rights.")] = None,
     disabled: Annotated[bool | None, typer.Option("--disable/--enable", help="Whether they can sign in.")] = None,
     url: Url = DEFAULT_URL,
@@ -134,7 +134,7 @@ def change_user_command(
 
 def invite_command(
     uses: Annotated[int, typer.Option(help="How many people can register with it.")] = 1,
-    days: Annotated[int, typer.Option(help="How long it is good.")] = 7,
+    days: Annotated[int, typer.Option(help="How long it is valid.")] = 7,
     url: Url = DEFAULT_URL,
     user: User = "",
     password: Password = "",

@@ -19,7 +19,7 @@ from services.common.errors import StemTubeError
 from stemtube.auth.v1 import import_pb2 as auth_import
 from stemtube.download.v1 import import_pb2 as pb
 
-# The old StemTube's name for a separation whose model it did not note.
+# The model of separations for which the old StemTube did not store one.
 UNKNOWN_MODEL = "stemtube"
 KINDS = {
     "user": "users",
@@ -48,11 +48,11 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, outcome: str, count: int = 1) -> None:
-        """Counts things that were taken or are present."""
+        """Counts things that were imported or are present."""
         self.counts[kind, outcome] += count
 
     def skip(self, kind: str, what: str, why: str) -> None:
-        """Counts something that was skipped, and notes why."""
+        """Counts something that was skipped, with the reason."""
         self.counts[kind, SKIPPED] += 1
         self.notes.append(f"{what}: {why}")
 
@@ -60,10 +60,10 @@ class Report:
 async def import_stemtube(
     old: OldInstallation, services: ImportServices, on_progress: Callable[[str], None], *, apply: bool
 ) -> Report:
-    """Imports what is missing, or only reports what would be imported.
+    """Imports everything that is missing, or only reports it.
 
     Raises:
-        ApiError: the services are away, or the signed-in user is no admin.
+        ApiError: the services are away, or the signed-in user is not an admin.
     """
     report = Report()
     importer = _Importer(old, services, report, apply)
@@ -100,7 +100,7 @@ class _Importer:
         self._services = services
         self._report = report
         self._apply = apply
-        # Of users who are taken or present; an id is empty before it is given.
+        # Ids of imported or present users; empty in a dry run for a user who would be created.
         self._ids: dict[int, str] = {}
         self._names = {user.id: user.username for user in old.users}
 
@@ -143,7 +143,7 @@ class _Importer:
             await self._part(part, make, track, what, tracks, duration)
 
     async def _tracks(self, track: OldTrack, owners: list[str], file: Path) -> list[pb.ImportedTrack]:
-        """The tracks as they are here; those that are new only if this is no dry run."""
+        """The tracks of the library for an old track; new ones are only imported if this is not a dry run."""
         link = "" if track.is_upload else track.link
         known = [owner for owner in owners if owner]
         found = pb.LookUpImportResponse()
@@ -235,7 +235,7 @@ def _user_message(user: OldUser) -> auth_import.UserToImport:
 
 
 def _unique(track_ids: list[str]) -> list[str]:
-    """A link's track is one for all its users."""
+    """Track ids without repetitions, since all users of a link share one track."""
     return list(dict.fromkeys(track_ids))
 
 

@@ -18,13 +18,13 @@ Row = dict[str, Any]
 TABLES = frozenset({"users", "global_downloads", "user_downloads"})
 DOWNLOADS = "downloads"
 VIDEO_ID = re.compile(r"(?!upload)[A-Za-z0-9_-]{11}")
-# Beside a SQLite file: what was written last may be in them alone.
+# Files of a SQLite database; the last writes may be only in those beside the main one.
 COMPANIONS = ("", "-wal", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
 class OldUser:
-    """An account, with its password's hash as werkzeug writes it."""
+    """An account, with its password's hash in werkzeug's format."""
 
     id: int
     username: str
@@ -36,7 +36,7 @@ class OldUser:
 
 @dataclass(frozen=True, slots=True)
 class OldTrack:
-    """A row of `global_downloads`, and who had it; paths and JSON as they stand there."""
+    """A row of `global_downloads`, with its users; paths and JSON are unchanged."""
 
     video_id: str
     title: str
@@ -45,7 +45,7 @@ class OldTrack:
 
     @property
     def is_upload(self) -> bool:
-        """A file that a user uploaded; otherwise `video_id` is YouTube's."""
+        """Whether a user uploaded the file; otherwise `video_id` is YouTube's."""
         return VIDEO_ID.fullmatch(self.video_id) is None
 
     @property
@@ -58,10 +58,10 @@ class OldInstallation:
     """The contents of an installation.
 
     Args:
-        folder: where it lies; only read.
+        folder: of the installation; only read.
 
     Raises:
-        ApiError: there is no database of the old StemTube in it, or it cannot be read.
+        ApiError: the folder has no database of the old StemTube, or it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class OldInstallation:
         self.tracks, self.strays = _tracks(tables["global_downloads"], tables["user_downloads"])
 
     def find(self, text: object) -> Path | None:
-        """A file by the path that is kept of it; what follows `downloads/` counts, as the folder may have moved."""
+        """Finds a file by its stored path; only the part after `downloads/` counts, as the folder may have moved."""
         if not isinstance(text, str) or not text or "\0" in text:
             return None
         parts = text.replace("\\", "/").split("/")
@@ -92,7 +92,7 @@ class OldInstallation:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """The folder and what lies at most two levels below."""
+    """The folder and everything at most two levels below it."""
     yield folder
     for pattern in ("*", "*/*"):
         yield from sorted(place for place in folder.glob(pattern) if place.is_dir())
@@ -119,7 +119,7 @@ def _is_database(file: Path) -> bool:
 
 @contextmanager
 def _snapshot(file: Path) -> Iterator[sqlite3.Connection]:
-    """A copy of a SQLite file, opened: SQLite itself would write beside the original to recover what was left there."""
+    """Opens a copy of a SQLite file, because SQLite would write beside the original to recover its log."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         for companion in COMPANIONS:
@@ -134,7 +134,7 @@ def _snapshot(file: Path) -> Iterator[sqlite3.Connection]:
 
 def _read(file: Path) -> dict[str, list[Row]]:
     with _snapshot(file) as database:
-        # Older versions of it lack columns: what is not there reads as null.
+        # Older versions have fewer columns; missing ones count as null.
         return {
             table: [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY rowid")]  # nosec B608  # ours
             for table in TABLES
@@ -153,7 +153,7 @@ def _user(row: Row) -> OldUser:
 
 
 def _tracks(rows: list[Row], owned: list[Row]) -> tuple[list[OldTrack], list[Row]]:
-    """The tracks, in the order in which they were made, and rows of `user_downloads` that lead to none."""
+    """The tracks in the order of their creation, and rows of `user_downloads` without a track."""
     tracks = {row["id"]: OldTrack(str(row.get("video_id") or ""), str(row.get("title") or ""), row) for row in rows}
     by_video = {track.video_id: track for track in reversed(tracks.values()) if track.video_id}
     strays = []

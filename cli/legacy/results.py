@@ -1,7 +1,7 @@
-"""Results of the old StemTube in the terms of the contracts. Times and durations are in seconds.
+"""Converts results of the old StemTube to messages of the contracts. Times and durations are in seconds.
 
-Every function takes what stands in a column (JSON parsed), gives None where there is nothing, and raises ValueError,
-with a reason for a person, where it cannot be understood.
+Every function takes the value of a column (parsed JSON). It returns None if the column is empty, and raises ValueError
+with a reason for people if the value is not valid.
 """
 
 import math
@@ -15,7 +15,7 @@ from services.common.limits import MAX_LINE_TEXT, MAX_SECTION_LABEL
 from stemtube.analysis.v1 import music_pb2 as music
 
 MAX_BPM = 1000.0
-# Two starts that differ by less are one.
+# Starts that differ by less count as equal.
 SAME_SECONDS = 0.01
 _KEY = re.compile(r"([A-Ga-g])([#b♯♭]?)[\s:_-]*(major|minor|maj|min|m)?", re.IGNORECASE)
 _ROOT = re.compile(r"([A-G])([#b♯♭]?)(.*)")
@@ -25,7 +25,7 @@ _PITCHES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 _LETTERS = "CDEFGAB"
 _NO_CHORD = ("N", "N.C.", "NC", "none", "None", "")
-# As musicians write qualities, and programs such as Chordino.
+# Qualities as written by musicians and by programs such as Chordino.
 _QUALITIES = {
     name: harte
     for harte, names in {
@@ -65,7 +65,7 @@ _QUALITIES = {
 
 
 def beats(bpm: object, offset: object, confidence: object, duration: float) -> music.Beats | None:
-    """A tempo, and the beats that it makes from the first one on: the old StemTube knew no others. Bars are unknown."""
+    """A tempo and regular beats from the first beat on; the old StemTube stored no others, and no bars."""
     if bpm is None or (tempo := _number(bpm)) == 0:
         return None
     if not 0 < tempo <= MAX_BPM:
@@ -94,7 +94,7 @@ def key(name: object, confidence: object) -> music.Key | None:
 
 
 def chords(content: object, duration: float) -> music.Chords | None:
-    """Chords of `[{timestamp, chord}]`, each up to the next one, in Harte syntax; invalid labels become X."""
+    """Chords from `[{timestamp, chord}]` in Harte syntax, each up to the next one; invalid labels become X."""
     starts = {
         _number(_first(entry, "timestamp", "time", "start")): harte(str(_first(entry, "chord", "label", "name")))
         for entry in _entries(content, "chords")
@@ -130,7 +130,7 @@ def structure(content: object, duration: float) -> music.Structure | None:
 
 
 def lyrics(content: object, duration: float) -> music.Lyrics | None:
-    """Lines with their words, as Whisper gives segments; empty ones are left out."""
+    """Lines with their words, from Whisper's segments; empty ones are left out."""
     entries = _entries(content, "segments", "lyrics", "lines")
     if not entries:
         return None
@@ -155,7 +155,7 @@ def lyrics(content: object, duration: float) -> music.Lyrics | None:
 
 
 def harte(name: str) -> str:
-    """A chord as musicians write it (`F#m7b5/C`), in Harte syntax; X if it is not understood."""
+    """Converts a chord as musicians write it (`F#m7b5/C`) to Harte syntax; X if it is not valid."""
     name = name.strip().translate(_SIGNS)
     if name in _NO_CHORD:
         return "N"
@@ -173,7 +173,7 @@ def harte(name: str) -> str:
 
 
 def _degree(root: str, bass: str) -> str:
-    """The bass note as a degree above the root: Bb above C is b7. Empty if it is no note, or too far off."""
+    """The bass note as a degree above the root: Bb above C is b7. Empty if it is not a note, or too far away."""
     if not _BASS.fullmatch(bass):
         return bass if bass[-1].isdigit() else ""
     step = (_LETTERS.index(bass[0]) - _LETTERS.index(root[0])) % 7
@@ -188,7 +188,7 @@ def _pitch(note: str) -> int:
 
 
 def _spans(starts: Iterable[float], duration: float) -> list[tuple[float, float, float]]:
-    """Start and end of segments that cover a song, and the start that each was given."""
+    """Start and end of segments that cover a song, and the original start of each."""
     ordered = sorted(start for start in starts if start < duration - SAME_SECONDS)
     if not ordered or ordered[0] < 0:
         raise ValueError("it lies outside the song")
@@ -198,7 +198,7 @@ def _spans(starts: Iterable[float], duration: float) -> list[tuple[float, float,
 
 
 def _entries(content: object, *names: str) -> list[dict[str, Any]]:
-    """The list that is meant: itself, or under one of these names."""
+    """The list of entries: the content itself, or a list in it with one of these names."""
     if isinstance(content, dict):
         content = next((content[name] for name in names if name in content), content)
     if content is None:
@@ -226,7 +226,7 @@ def _number(value: object) -> float:
 
 
 def _share(value: object) -> float:
-    """A confidence; 0 where it is unknown."""
+    """A confidence; 0 if unknown."""
     return 0.0 if value is None else min(max(_number(value), 0.0), 1.0)
 
 

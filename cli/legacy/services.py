@@ -1,4 +1,4 @@
-"""The services' RPCs that take over another installation, as an admin calls them."""
+"""A client of the services' RPCs for imports, for admins."""
 
 import asyncio
 import time
@@ -22,23 +22,22 @@ from stemtube.download.v1 import import_pb2_grpc
 
 CHUNK = 512 * 1024
 CALL_SECONDS = 60.0
-# A long song is sent, decoded, and converted.
+# In this time a long song must be sent, decoded and converted.
 FILE_SECONDS = 1800.0
-# Errors that another file or another song would meet too.
+# Errors that would occur for other files and songs as well.
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 _FOR_ALL = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.UNIMPLEMENTED)
 
 
 class ImportServices:
-    """Signed in with auth and download; an asynchronous context.
+    """A client of auth and download that signs in; an asynchronous context.
 
-    Every call raises StemTubeError where the service refuses this one thing, and ApiError where it would be no use to
-    go on.
+    Every call raises StemTubeError if the service refuses only this item, and ApiError if further calls would fail too.
 
     Args:
-        address: where the services are.
-        username: an admin.
-        password: the admin's.
+        address: of the services.
+        username: name of an admin.
+        password: of the admin.
     """
 
     def __init__(self, address: AddressSettings, username: str, password: str) -> None:
@@ -63,27 +62,27 @@ class ImportServices:
     async def import_users(
         self, users: Iterable[auth_import.UserToImport], *, dry_run: bool
     ) -> list[auth_import.ImportedUser]:
-        """Imports users, or only reports the outcome; in their order."""
+        """Imports users, or only reports the outcome; returns it in the order of the users."""
         request = auth_import.ImportUsersRequest(users=users, dry_run=dry_run)
         return list((await self._call(self._user_import.ImportUsers, request)).users)
 
     async def look_up(self, user_ids: Sequence[str], link: str, sha256: str) -> pb.LookUpImportResponse:
-        """The parts of a track that exist."""
+        """Returns the parts of a track that exist already."""
         request = pb.LookUpImportRequest(user_ids=user_ids, source_url=link, audio_sha256=sha256)
         found: pb.LookUpImportResponse = await self._call(self._library.LookUpImport, request)
         return found
 
     async def import_track(self, header: pb.ImportTrackHeader, file: Path | None) -> list[pb.ImportedTrack]:
-        """Takes over a track; without a file where its audio is there."""
+        """Imports a track; the file is not needed if the library has its audio."""
         requests = _stream(pb.ImportTrackRequest, header, file)
         return list((await self._call(self._library.ImportTrack, requests)).tracks)
 
     async def import_stem(self, header: pb.ImportStemHeader, file: Path) -> None:
-        """Takes over a stem."""
+        """Imports a stem."""
         await self._call(self._library.ImportStem, _stream(pb.ImportStemRequest, header, file))
 
     async def import_part(self, request: pb.ImportPartRequest) -> None:
-        """Takes over a part."""
+        """Imports a part."""
         await self._call(self._library.ImportPart, request)
 
     async def _call(self, method: Callable[..., Any], request: Any) -> Any:
@@ -104,7 +103,7 @@ class ImportServices:
         raise refusal
 
     async def _token(self) -> str:
-        """An access token that is valid long enough; an import can take hours."""
+        """An access token that is valid long enough, renewed if necessary, since an import can take hours."""
         if time.monotonic() >= self._renew_at:
             await self._sign_out()
             answer: Awaitable[Any] = self._sessions.Login(self._credentials, timeout=CALL_SECONDS)

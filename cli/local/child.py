@@ -1,7 +1,7 @@
 """Runs a module as a child of the supervisor, and ends with it: `python -m cli.local.child MODULE [ARGUMENTS]`.
 
-Standard input is a pipe whose other end only the supervisor holds. It closes when the supervisor dies, however that
-happens, on every system; the kernel's own notice (PR_SET_PDEATHSIG) exists on Linux only and depends on the thread.
+Standard input is a pipe whose other end only the supervisor has. It closes when the supervisor dies, for whatever
+reason and on every system. The kernel's notice (PR_SET_PDEATHSIG) exists only on Linux and depends on the thread.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def _end_with_supervisor(leash: int) -> None:
     os.read(leash, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
-    # The supervisor made this process the leader of its own group, so what it has started ends too.
+    # The supervisor made this process the leader of its own group, so its children end too.
     with contextlib.suppress(OSError):
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

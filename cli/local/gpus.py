@@ -1,4 +1,4 @@
-"""The GPUs of this machine and the processes that use their memory, from NVIDIA's own tool."""
+"""The GPUs of this machine and the processes that use their memory, from nvidia-smi."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ ASK_SECONDS = 10
 
 @dataclass(frozen=True)
 class User:
-    """A process that holds GPU memory (MiB): one of StemTube's by its service's name, others by their program's."""
+    """A process with GPU memory (MiB): the name is that of StemTube's service, or of another program."""
 
     name: str
     memory_mib: int
@@ -19,7 +19,7 @@ class User:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU; `cuda_version` is the newest that the driver can run."""
+    """One GPU; `cuda_version` is the newest version that the driver supports."""
 
     name: str
     driver_version: str
@@ -30,7 +30,7 @@ class Gpu:
 
 
 def find_gpus() -> list[Gpu]:
-    """The GPUs; none where nvidia-smi is missing or cannot reach the driver. Blocks for as long as that takes."""
+    """The GPUs; empty if nvidia-smi is missing or cannot reach the driver. Blocks while nvidia-smi runs."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -62,7 +62,7 @@ def _output(program: str) -> str:
     try:
         output, _ = process.communicate(timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
-        # Without waiting for its end, as `run` does: nothing ends a process that waits for a driver that hangs.
+        # Does not wait for its end, as `run` would: a process that waits for a hanging driver cannot be ended.
         process.kill()
         raise
     if process.returncode:
@@ -81,7 +81,7 @@ def _mib(text: str) -> int:
 
 
 def _service(pid: str) -> str | None:
-    """The service that a process belongs to: computing processes are children of one started as `-m services.NAME`."""
+    """The service of a process: processes that compute are children of one started as `-m services.NAME`."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))

@@ -26,7 +26,7 @@ class Process:
 
     Args:
         name: of the service, or the gateway.
-        state: ready, not ready (and why, where the process knows), or away.
+        state: ready, not ready (with the reason, if the process gives one), or away.
         values: its metrics by name and labels.
         errors: its last errors.
     """
@@ -50,10 +50,10 @@ class Process:
 
 
 async def ask(places: Mapping[str, str]) -> list[Process]:
-    """Asks all processes side by side.
+    """Asks all processes at the same time.
 
     Args:
-        places: base URL of each one's health address, by name.
+        places: base URL of each process's health address, by name.
     """
     timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -66,7 +66,7 @@ async def _ask(session: aiohttp.ClientSession, name: str, url: str) -> Process:
             state = "ready" if answer.ok else (await answer.text()).strip()
         async with session.get(f"{url}/metrics") as answer:
             families = list(text_string_to_metric_families(await answer.text())) if answer.ok else []
-        async with session.get(f"{url}/errors") as answer:  # a gateway without an address for operators has none
+        async with session.get(f"{url}/errors") as answer:  # missing if a gateway has no address for operators
             errors = (await answer.json())["errors"] if answer.ok else []
     except (aiohttp.ClientError, TimeoutError):
         return Process(name, "away")
@@ -132,15 +132,15 @@ def _queues(processes: list[Process]) -> Table:
 def _workers(processes: list[Process]) -> Table:
     table = Table("worker", "busy", "last sign of life", "memory of its children", "GPU memory", "models loaded")
     for process in processes:
-        told = _worker(process)
-        if told:
+        worker = _worker(process)
+        if worker:
             table.add_row(
                 process.name,
-                f"{told['busy']} of {told['slots']}",
-                f"{_duration(told['silentSeconds'])} ago" if told["silentSeconds"] is not None else "",
-                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["memoryBytes"].items()),
-                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in told["gpuBytes"].items()),
-                ", ".join(told["models"]),
+                f"{worker['busy']} of {worker['slots']}",
+                f"{_duration(worker['silentSeconds'])} ago" if worker["silentSeconds"] is not None else "",
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in worker["memoryBytes"].items()),
+                ", ".join(f"{name} {size / MIB:.0f} MiB" for name, size in worker["gpuBytes"].items()),
+                ", ".join(worker["models"]),
             )
     return table
 
@@ -177,13 +177,13 @@ def _duration(seconds: float) -> str:
 
 def as_json(processes: list[Process]) -> dict[str, Any]:
     """The same for programs; more numbers are on each process's /metrics."""
-    told: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for process in processes:
-        told[process.name] = {"state": process.state, "errors": list(process.errors)}
+        states[process.name] = {"state": process.state, "errors": list(process.errors)}
         if (queued := process.value("stemtube_queue_jobs", state="queued")) is not None:
             running = process.value("stemtube_queue_jobs", state="running") or 0
             oldest = process.value("stemtube_queue_oldest_seconds") or 0.0
-            told[process.name]["queue"] = {"queued": int(queued), "running": int(running), "oldestSeconds": oldest}
+            states[process.name]["queue"] = {"queued": int(queued), "running": int(running), "oldestSeconds": oldest}
         if worker := _worker(process):
-            told[process.name]["worker"] = worker
-    return {"processes": told, "gpus": [asdict(gpu) for gpu in find_gpus()]}
+            states[process.name]["worker"] = worker
+    return {"processes": states, "gpus": [asdict(gpu) for gpu in find_gpus()]}

@@ -1,4 +1,4 @@
-"""The suite on one machine: five processes, their addresses, and how they find each other."""
+"""The suite on one machine: its five processes and their addresses."""
 
 import contextlib
 import logging
@@ -23,14 +23,14 @@ ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Place(Section):
-    """The addresses of one process; it reads the rest of its settings itself."""
+    """The addresses of one process; the process reads its other settings itself."""
 
     model_config = ConfigDict(extra="ignore")
 
     listen: ListenAddress
 
     def moved(self, ports: Iterator[int], only_zeros: bool) -> Self:
-        """The same on other ports, or with ports in place of zeros only."""
+        """The same with other ports, or with ports only instead of zeros."""
         addresses = {}
         for name in type(self).model_fields:
             if name.endswith("listen") and getattr(self, name) is not None:
@@ -50,7 +50,7 @@ class ServicePlace(Place):
 class WorkPlace(ServicePlace):
     """The settings of a service with jobs, for the supervisor."""
 
-    # Less than on a cluster: a person waits at the terminal, and a job that was given back continues at the next start.
+    # Shorter than on a cluster, because a user waits at the terminal; jobs continue at the next start.
     grace_seconds: float = 1.0
 
 
@@ -68,7 +68,7 @@ class GatewayPlace(Place):
 
 
 class SuiteSettings(Settings):
-    """The settings of all processes, as far as they concern running them together."""
+    """The settings needed to run all processes together."""
 
     admin_password: SecretStr = SecretStr("")
     auth: AuthPlace = AuthPlace(listen="127.0.0.1:50051", health_listen="127.0.0.1:9091")
@@ -78,11 +78,11 @@ class SuiteSettings(Settings):
     gateway: GatewayPlace = GatewayPlace(listen="127.0.0.1:8080")
 
     def at_ports(self, base: int | None) -> Self:
-        """The same on ports that are known.
+        """The same with fixed ports.
 
         Args:
-            base: the gateway's port, followed by those of the services; 0 for free ones; None for those that are set,
-                where each 0 becomes a free one.
+            base: the gateway's port, followed by those of the services; 0 for free ports; None for those in the
+                settings, where each 0 becomes a free port.
 
         Raises:
             ValueError: there are no such ports.
@@ -114,7 +114,7 @@ class SuiteSettings(Settings):
 
     @property
     def is_first_start(self) -> bool:
-        """Whether there is no account yet, as far as this process knows."""
+        """Whether there seems to be no account yet."""
         kept_here = not self.auth.database_url.get_secret_value()
         return kept_here and not (self.data_dir / "databases" / "auth.sqlite").exists()
 
@@ -122,7 +122,7 @@ class SuiteSettings(Settings):
         """The five processes, in the order of starting.
 
         Args:
-            environment: further variables, those of this process for example; where they listen is said here.
+            environment: further variables, for example those of this process; addresses are set here.
         """
         common = {**environment, "PYTHONUNBUFFERED": "1", "STEMTUBE_DATA_DIR": str(self.data_dir.absolute())}
         if self.models_dir:
@@ -137,7 +137,7 @@ class SuiteSettings(Settings):
                 common[f"STEMTUBE_ADDRESS__{name.upper()}"] = _host_and_port(_reachable(place.listen))
             if isinstance(place, WorkPlace):
                 common[f"STEMTUBE_{name.upper()}__GRACE_SECONDS"] = str(place.grace_seconds)
-        # Only auth has any business with it.
+        # Only auth needs it.
         common.pop("STEMTUBE_ADMIN_PASSWORD", None)
         common.pop("STEMTUBE_NETWORK__TLS_DIR", None)
         return [self._part(name, common) for name in (*SERVICES, "gateway")]
@@ -150,7 +150,7 @@ class SuiteSettings(Settings):
         password, certificates = self.admin_password.get_secret_value(), self.network.tls_dir
         own = {"STEMTUBE_ADMIN_PASSWORD": password} if name == "auth" and password else {}
         if certificates:
-            # What `stemtube admin make-certs` makes has a folder for each.
+            # `stemtube admin make-certs` makes a folder for each process.
             own["STEMTUBE_NETWORK__TLS_DIR"] = str((certificates / name).absolute())
         return Part(
             name=name,
@@ -163,7 +163,7 @@ class SuiteSettings(Settings):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nobody listens at present, all different."""
+    """Different ports of 127.0.0.1 on which no process listens now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for opened in sockets:
@@ -172,7 +172,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def log_file(path: Path) -> Callable[[str, str], None]:
-    """Something to give a `Supervisor` that writes what the parts print to a file, of bounded size."""
+    """A `show` function for a `Supervisor` that writes the output of the parts to a file of limited size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOGS_KEPT, encoding="utf-8")
 
@@ -183,12 +183,12 @@ def log_file(path: Path) -> Callable[[str, str], None]:
 
 
 def is_this_machine(url: str) -> bool:
-    """Whether a URL leads to the machine that this runs on."""
+    """Whether a URL leads to this machine."""
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment without any of StemTube's settings but those of the machine: models and devices."""
+    """This process's environment without StemTube's settings, except those of the machine: models and devices."""
     kept = ("STEMTUBE_OFFLINE", "STEMTUBE_SEPARATION__DEVICE", "STEMTUBE_ANALYSIS__DEVICE")
     return {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_") or name in kept}
 

@@ -1,4 +1,4 @@
-"""Runs several processes as one: waits until all are ready, restarts those that crash, ends them in order."""
+"""Runs several processes together: waits until all are ready, restarts those that crash, ends them in order."""
 
 import asyncio
 import contextlib
@@ -33,9 +33,9 @@ class Part:
 
     Args:
         name: for people.
-        command: how it is started; its standard input ends when the supervisor does.
-        ready_url: answers 200 once the process can do its work.
-        addresses: (host, port) of each place where it listens.
+        command: starts the process; its standard input closes when the supervisor ends.
+        ready_url: answers 200 when the process is ready.
+        addresses: each (host, port) on which it listens.
         environment: all of its environment variables.
         stop_order: parts with lower numbers are ended first, equal ones together.
     """
@@ -50,15 +50,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds.
+    """Time limits in seconds.
 
     Args:
-        ready: until all parts must be ready.
-        stop: until all parts must have ended; then they are killed. Each stop order gets an equal share before the next
-            one is asked too, and keeps the rest of the time to end.
-        first_backoff: before a crashed part is started again; doubles with each crash.
-        longest_backoff: where doubling ends.
-        steady: a part that ran so long starts afresh with the first back-off.
+        ready: longest time until all parts are ready.
+        stop: longest time until all parts have ended; then they are killed. Each stop order gets an equal share of it
+            before the next one is asked to end, and may use the rest as well.
+        first_backoff: wait before a crashed part is started again; it doubles with each crash.
+        longest_backoff: longest such wait.
+        steady: a part that has run this long begins again with the first wait.
     """
 
     ready: float = 180.0
@@ -69,14 +69,14 @@ class Timings:
 
 
 class Supervisor:
-    """Keeps parts running. An asynchronous context: entered once all are ready, left once all have ended.
+    """Keeps parts running. An asynchronous context: entered when all are ready, left when all have ended.
 
     Args:
         parts: in the order of starting.
-        lock: file that one supervisor at a time can hold.
-        show: called with a part's name and a line of what it prints, or of what happens to it.
+        lock: file that only one supervisor at a time can lock.
+        show: called with a part's name and a line of its output, or about it.
         cwd: working directory of the parts.
-        timings: time limits and backoffs.
+        timings: time limits.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Supervisor:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends all parts in order, by force those that take too long; all at once by force when cancelled."""
+        """Ends all parts in order, and kills those that take too long; when cancelled, kills all at once."""
         self._stopping.set()
         try:
             await self._end_in_order()
@@ -165,9 +165,9 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             if not all(other.was_ready for other in self._children):
-                # Nothing ever worked: starting again would only repeat the same message.
+                # The part has never worked; another start would only repeat the same message.
                 if not self._ended_early.done():
-                    self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_words}")
+                    self._ended_early.set_result(f"{child.part.name} {how} while starting: {child.last_line}")
                 return
             if time.monotonic() - began >= self._timings.steady:
                 backoff = self._timings.first_backoff
@@ -194,10 +194,10 @@ class Supervisor:
 
 @dataclass(slots=True)
 class _Child:
-    """A part as a process that runs, or does not at present."""
+    """A part and its process, if that is running."""
 
     part: Part
-    tell: Show
+    show_line: Show
     cwd: Path | None
     was_ready: bool = False
     why_not: str = ""
@@ -205,20 +205,20 @@ class _Child:
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
     @property
-    def last_words(self) -> str:
-        """The last line that it printed."""
+    def last_line(self) -> str:
+        """The last line of its output."""
         return next((line for line in reversed(self._lines) if line.strip()), "it did not say why")
 
     def not_ready(self) -> str:
-        """Its name, and why it is not ready if it said so."""
+        """Its name and, if it reports one, the reason why it is not ready."""
         return f"{self.part.name} ({self.why_not})" if self.why_not else self.part.name
 
     def show(self, line: str) -> None:
-        """Tells what happens to it."""
-        self.tell(self.part.name, line)
+        """Shows a line about the process."""
+        self.show_line(self.part.name, line)
 
     async def run(self, stopping: asyncio.Event) -> str:
-        """Starts the process and waits for its end; how it ended, in words."""
+        """Starts the process and waits for its end; returns in words how it ended."""
         with contextlib.ExitStack() as pipes:
             theirs, leash = os.pipe()
             pipes.callback(os.close, leash)
@@ -231,7 +231,7 @@ class _Child:
                     stdin=theirs,
                     stdout=printing,
                     stderr=printing,
-                    # A terminal's Ctrl-C must not reach it: it ends in its turn.
+                    # Ctrl-C in the terminal must not reach it, because parts end in order.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -242,10 +242,10 @@ class _Child:
                 os.close(printing)
             if stopping.is_set():
                 self.terminate()
-            # Not the process's own pipes: its end would be noticed only after its children end too.
+            # Not asyncio's own pipes: with them, the end is noticed only after its children have ended too.
             reading = asyncio.create_task(self._read(output))
             status = await self._process.wait()
-            self.kill()  # what it has started
+            self.kill()  # its children
             await asyncio.wait({reading}, timeout=LAST_WORDS_SECONDS)
             reading.cancel()
             await asyncio.wait({reading})
@@ -258,13 +258,13 @@ class _Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Ends the process, and what it has started, by force."""
+        """Kills the process and its children."""
         if self._process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def await_ready(self, session: aiohttp.ClientSession) -> None:
-        """Returns once the process answers that it is ready."""
+        """Waits until the process is ready."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with session.get(self.part.ready_url) as answer:
@@ -289,7 +289,7 @@ class _Child:
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
-    """The next line, in pieces if it is overlong; empty at the end."""
+    """The next line, in pieces if it is too long; empty at the end."""
     try:
         return await stream.readuntil(b"\n")
     except asyncio.IncompleteReadError as end:
@@ -303,7 +303,7 @@ def _expect_free(part: Part) -> None:
     for host, port in part.addresses:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed counts as free
             try:
                 probe.bind((host, port))
             except OSError as error:

@@ -1,4 +1,4 @@
 """Exports of a track's results as files for other programs: lyrics, charts, markers, MIDI, mixes.
 
-An export is one module with an `Export`, and one line in `registry.py`.
+Each export is one module with an `Export`, and one line in `registry.py`.
 """

@@ -1,4 +1,4 @@
-"""Labels for Audacity: start, end and text, with tabs between, one label a line."""
+"""Labels for Audacity: one label per line, with start, end and text separated by tabs."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,7 +1,7 @@
-"""Lyrics with chords above them as ChordPro (https://www.chordpro.org), and grids of bars where nobody sings.
+"""Lyrics with chords as ChordPro (https://www.chordpro.org), and grids of bars for passages without singing.
 
-A chord stands before the word that begins nearest to it. Each line, and each bar of a grid, begins with the chord that
-sounds there, so that it can be played by itself.
+A chord is placed before the word that begins nearest to it. Each line, and each bar of a grid, begins with the chord
+that sounds there, so that it can be played by itself.
 """
 
 import bisect
@@ -22,7 +22,7 @@ _HARMLESS = str.maketrans("[]{}", "()()")
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A sung line and the chords that begin with it, in it or soon after it."""
+    """A sung line and the chords that begin in it or soon after it."""
 
     line: music_pb2.Line
     chords: list[music_pb2.Chord] = field(default_factory=list)
@@ -47,7 +47,7 @@ class _Unsung:
 
 
 def make(track: Track, options: Options) -> Document:
-    """The song from top to bottom: headings, lines, grids."""
+    """Writes the whole song: headings, lines, grids."""
     if options["triads"] == "1":
         track = _simplified(track)
     harmony = _Harmony(chords_of(track))
@@ -95,7 +95,7 @@ def _head(track: Track) -> Iterator[str]:
 
 
 def _blocks(track: Track) -> Iterator[_Block]:
-    """All that is shown, each with its time: of lines and bars the middle, so that a pick-up is in its section."""
+    """All blocks in order of time; for lines and bars that is their middle, so that a pick-up is in its section."""
     yield from (_Heading(section.start, section.label.capitalize()) for section in track.sections)
     lines = [_Line(line) for line in track.lyrics.lines if line.text.strip()]
     margin = beat_seconds(track)
@@ -105,7 +105,7 @@ def _blocks(track: Track) -> Iterator[_Block]:
     for chord in track.chords:
         if any(bar.start - margin / 2 <= chord.start < bar.end - margin / 2 for bar in bars):
             continue
-        # A chord that begins up to a beat before a line leads into it; one up to a bar after it ends it.
+        # A chord belongs to a line if it begins up to a beat before the line, or up to a bar after its end.
         place = bisect.bisect_right(starts, chord.start + margin) - 1
         if place >= 0 and chord.start < lines[place].line.end + margin * metre(track):
             lines[place].chords.append(chord)
@@ -115,7 +115,7 @@ def _blocks(track: Track) -> Iterator[_Block]:
 
 
 def _meet(bar: Bar, line: music_pb2.Line, margin: float) -> bool:
-    """Whether a line is sung in a bar, more than a beat of it at its ends."""
+    """Whether more than a beat of a line is sung in a bar."""
     shared = min(bar.end, line.end) - max(bar.start, line.start)
     return shared > min(margin, (line.end - line.start) / 2)
 
@@ -133,7 +133,7 @@ class _Harmony:
 
 
 def _sung(block: _Line, harmony: _Harmony) -> str:
-    """A line with its chords; without words' times they stand where their share of the line's time is."""
+    """A line with its chords; without word times, they are placed in proportion to the line's time."""
     words = [(word.start, one_line(word.text)) for word in block.line.words] or _spread(block.line)
     starts = [start for start, _ in words]
     before: list[list[str]] = [[] for _ in range(len(words) + 1)]
@@ -164,7 +164,7 @@ def _grid(bars: Sequence[Bar], harmony: _Harmony) -> Iterator[str]:
 
 
 def _cells(bar: Bar, harmony: _Harmony) -> Iterator[str]:
-    """A cell for each beat: the chord that sounds in its middle, a point where that is the same still."""
+    """A cell for each beat: the chord that sounds in its middle, or a point if that has not changed."""
     shown = ""
     for beat, following in zip(bar.beats, [*bar.beats[1:], bar.end], strict=True):
         name = harmony.at((beat + following) / 2)

@@ -20,7 +20,7 @@ DECAY_SECONDS = 0.008
 
 
 def make(track: Track, options: Options) -> Rendering:
-    """As long as the mix."""
+    """Describes a click track as long as the mix."""
     beats = [(beat.time, beat.position == 1) for beat in beats_of(track)]
     parameters = {"encoding": options["encoding"], "beats": beats, "seconds": track.duration_seconds}
     return Rendering(named("click", options["encoding"]), parameters=parameters)
@@ -33,7 +33,7 @@ def render(
     on_progress: Callable[[float], None],
     _sandbox: "Sandbox",
 ) -> None:
-    """Mono; each click begins at its beat's sample."""
+    """Writes mono sound; each click begins at its beat's sample."""
     import numpy as np
 
     from services.common import audio

@@ -1,4 +1,4 @@
-"""The audio formats of exports; `services.common.audio` writes them, in another process."""
+"""The audio formats of exports; `services.common.audio` writes them in another process."""
 
 from gateway.exports.export import FileType, Option
 
@@ -13,6 +13,6 @@ ENCODING = Option("encoding", "FLAC and WAV hold 24 bits; the others are lossy."
 
 
 def named(name: str, encoding: str) -> FileType:
-    """The type of a file in an encoding."""
+    """The type of a file with this encoding."""
     kind = ENCODINGS[encoding]
     return FileType(f".{name}{kind.suffix}", kind.content_type)

@@ -1,4 +1,4 @@
-"""The description of an export: how a track becomes a file."""
+"""Describes exports: how a track becomes a file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Track = track_pb2.Track
 TrackStem = track_pb2.TrackStem
 Options = Mapping[str, str]
-"""Values of an export's options by name; those that were not given have their default."""
+"""Values of an export's options by name, with defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Option:
     Args:
         name: of the parameter.
         description: for people.
-        choices: what it can be, the default first; empty: any text, which is empty unless given.
+        choices: possible values, the default first; empty: any text, empty by default.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A ZIP of stems as they are stored.
+    """A ZIP of stored stems.
 
     Args:
         type: of the file.
-        stems: by their names in the archive.
+        stems: stems by their names in the archive.
     """
 
     type: FileType
@@ -72,12 +72,12 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """Sound that has yet to be made, by the export's `render`.
+    """Sound that the export's `render` will make.
 
     Args:
         type: of the file.
-        stems: the stems that it is made of.
-        with_mix: it is also made of the original, which comes before the stems.
+        stems: the stems that it needs.
+        with_mix: whether it also needs the original, which comes before the stems.
         parameters: for `render`; JSON.
     """
 
@@ -90,23 +90,24 @@ class Rendering:
 Render = Callable[[Sequence[BinaryIO], dict[str, Any], Path, Callable[[float], None], "Sandbox"], None]
 """Makes sound in a child process, block by block in bounded memory.
 
-Its arguments: the objects that the `Rendering` names, opened, in its order; its parameters; the path of the file to
-write; what gets the share that is done, and raises to stop the work; and where the original is decoded, which a
-stranger made, unlike stems. It imports PyAV and NumPy itself, as the gateway's own process has no use for them.
+Its arguments are: the opened objects of the `Rendering`, in its order; the `Rendering`'s parameters; the path of the
+file to write; a function that is called with the fraction done and raises to stop the work; and the sandbox for
+decoding the original, which is untrusted, unlike stems. It imports PyAV and NumPy itself, because the gateway's process
+does not.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """One way to take a track elsewhere.
+    """A format in which tracks can be exported.
 
     Args:
         name: in addresses.
         summary: one sentence for people.
-        make: the file, from all that is known of a track and the options. Raises NotFoundError where a part of the
-            track is missing that it cannot do without, InvalidInputError where an option makes no sense.
-        options: that it has.
-        render: does what a `Rendering` leaves to be done.
+        make: makes the file from a track and the options. Raises NotFoundError if the track has not what the format
+            needs, InvalidInputError if an option makes no sense.
+        options: of the format.
+        render: makes the sound if `make` returns a `Rendering`.
     """
 
     name: str

@@ -20,10 +20,10 @@ Observation = tuple[float, float, Any, float | None]
 
 
 def make(track: Track, _options: Options) -> Document:
-    """An annotation for each part that is known; lyrics as two, of lines and of words.
+    """Writes an annotation for each part that the track has; two for lyrics, of lines and of words.
 
     Raises:
-        NotFoundError: nothing is known of the music (reason NO_RESULTS).
+        NotFoundError: the track has no results (reason NO_RESULTS).
     """
     annotations = _annotations(track)
     if not annotations:
@@ -106,4 +106,4 @@ def _annotation(
     }
 
 
-EXPORT = Export(name="jams", summary="All that is known of the music as JAMS, for researchers.", make=make)
+EXPORT = Export(name="jams", summary="All results of the analysis as JAMS, for researchers.", make=make)

@@ -1,4 +1,4 @@
-"""Chords, beats and sections as `.lab`: columns of text, as mir_eval and most of music research read them."""
+"""Chords, beats and sections as `.lab`: columns of text, which mir_eval and most of music research use."""
 
 from gateway.exports.export import Document, Export, FileType, Option, Options, Track
 from gateway.exports.track import beats_of, chords_of, one_line, sections_of
@@ -17,7 +17,7 @@ def make_sections(track: Track, _options: Options) -> Document:
 
 
 def make_beats(track: Track, options: Options) -> Document:
-    """Time, and if asked for the place in the bar."""
+    """Time and, if asked for, place in the bar."""
     with_places = options["positions"] == "1"
     rows = [f"{beat.time:.6f}" + (f"\t{beat.position}" if with_places else "") for beat in beats_of(track)]
     return Document(FileType(".beats.lab", TEXT), _text(rows))

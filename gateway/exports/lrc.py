@@ -1,4 +1,4 @@
-"""Lyrics as LRC, which players show line by line or, in its enhanced form (A2), word by word."""
+"""Lyrics as LRC. Players show it line by line or, in its enhanced form (A2), word by word."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from stemtube.analysis.v1 import music_pb2
 
 TYPE = FileType(".lrc", "text/plain")
 PAUSE_SECONDS = 5.0
-"""A line has no end in LRC: before a longer pause than this an empty line clears the screen."""
+"""A line has no end in LRC, so before a longer pause than this an empty line clears the screen."""
 
 
 def make(track: Track, options: Options) -> Document:

@@ -1,6 +1,6 @@
 """The song's structure as a Standard MIDI file: a tempo map that follows each beat, metre, chords, and lyrics.
 
-Imported beside the audio into a DAW, its bars and beats are those of the recording.
+In a DAW, its bars and beats match those of the recording.
 """
 
 import bisect
@@ -20,9 +20,9 @@ TYPE = FileType(".mid", "audio/midi")
 TICKS = 480
 """Per beat."""
 SHORTEST_LEAD = 0.1
-"""A first beat that comes sooner, in beats, counts as the start of the song: no program takes ten times the tempo."""
+"""A first beat earlier than this, in beats, is the start of the song: programs do not accept ten times the tempo."""
 LONGEST_BEAT_SECONDS = 16.0
-"""A MIDI tempo has 24 bits of microseconds per beat."""
+"""A MIDI tempo is microseconds per beat in 24 bits."""
 MAX_METRE = 255
 BASS_OCTAVE, CHORD_OCTAVE = 36, 48
 VELOCITY = 80
@@ -33,10 +33,10 @@ KEYS = {
 
 
 def make(track: Track, _options: Options) -> Document:
-    """Three tracks, as long as the song: tempo, metre, key and markers; chords; lyrics.
+    """Writes three tracks, as long as the song: tempo, metre, key and markers; chords; lyrics.
 
     Raises:
-        NotFoundError: neither beats nor chords are known (reason NO_BEATS).
+        NotFoundError: the track has neither beats nor chords (reason NO_BEATS).
     """
     if not (track.beats or track.chords):
         raise NotFoundError("The track has neither beats nor chords.", "NO_BEATS")
@@ -56,11 +56,11 @@ def make(track: Track, _options: Options) -> Document:
 
 
 Events = list[tuple[int, mido.messages.BaseMessage]]
-"""Ticks from the start, and what happens then."""
+"""Times in ticks from the start, and messages."""
 
 
 class _Grid:
-    """Beats from the song's start on, the first one at tick 0; where none were found there are some in between."""
+    """Beats from the song's start on, the first one at tick 0; gaps without beats are filled."""
 
     def __init__(self, track: Track) -> None:
         self._period = min(beat_seconds(track), LONGEST_BEAT_SECONDS)
@@ -75,7 +75,7 @@ class _Grid:
             self._times = [0.0]
 
     def _reach(self, time: float) -> None:
-        """Adds a beat, after as many as are needed to get there."""
+        """Adds a beat at this time, and as many before it as are needed to fill a gap."""
         if not self._times:
             beats = time / self._period
             count = 0 if beats < SHORTEST_LEAD else max(round(beats), math.ceil(time / LONGEST_BEAT_SECONDS), 1)
@@ -115,8 +115,9 @@ class _Grid:
             present = beats
 
     def _bars(self) -> Iterator[tuple[int, int]]:
-        """The beat that each bar begins with, and the bar's beats; before the first downbeat a part of a bar, if need
-        be, and whole ones.
+        """The first beat and the number of beats of each bar.
+
+        Beats before the first downbeat form whole bars and, if necessary, a shorter one.
         """
         if not self._downbeats:
             yield 0, self._metre
@@ -173,7 +174,7 @@ def _lyrics(track: Track, grid: _Grid) -> Events:
 
 
 def _track(name: str, events: Events) -> mido.MidiTrack:
-    """Events in order, with the ticks from one to the next; at one tick notes end before others begin."""
+    """A track of events in order, with times relative to the previous event; notes end before others begin."""
     ordered = sorted(events, key=lambda event: (event[0], event[1].type != "note_off"))
     track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
     reached = 0

@@ -18,11 +18,11 @@ LOWEST_DB, HIGHEST_DB = -60.0, 12.0
 
 
 def make(track: Track, options: Options) -> Rendering:
-    """The stems that are asked for, at their gains and places.
+    """Describes a mix of the requested stems with their gains and pans.
 
     Raises:
-        NotFoundError: no stems, or not these (reason NO_STEMS, NO_SUCH_STEM).
-        InvalidInputError: `stems` cannot be understood (reason BAD_REQUEST).
+        NotFoundError: there are no stems, or not all of these (reason NO_STEMS, NO_SUCH_STEM).
+        InvalidInputError: `stems` is malformed (reason BAD_REQUEST).
     """
     known = {stem.name: stem for stem in stems_of(track, options)}
     stems: list[TrackStem] = []
@@ -30,13 +30,13 @@ def make(track: Track, options: Options) -> Rendering:
     for wish in options["stems"].split(","):
         name, decibels, pan, *more = *wish.strip().split(":"), "", ""
         if not name or any(more):
-            raise _bad_request("stems names what is to be heard, such as stems=vocals:-3,drums.")
+            raise _bad_request("stems lists the stems of the mix, such as stems=vocals:-3,drums.")
         if name not in known:
             raise NotFoundError(f"There is no stem {name!r}, only {', '.join(known)}.", "NO_SUCH_STEM")
         if known[name] in stems:
             raise _bad_request(f"The stem {name} is named twice.")
         stems.append(known[name])
-        # Stems are kept at one gain so that none clips: without it they add up to the mix.
+        # All stems are stored with the same gain, so that none clips; without it their sum is the mix.
         gain_db = _number(decibels, LOWEST_DB, HIGHEST_DB, "A gain is between {} and {} dB.")
         factors.append(10 ** (gain_db / 20) / (known[name].gain or 1.0))
         pans.append(_number(pan, -1, 1, "A pan is between {} (left) and {} (right)."))
@@ -70,7 +70,7 @@ def render(
     on_progress: Callable[[float], None],
     _sandbox: "Sandbox",
 ) -> None:
-    """Stereo. A mix that would exceed full scale is turned down as a whole, so the stems are read twice."""
+    """Writes stereo sound. It reads the stems twice, to turn down a mix that would exceed full scale."""
     from services.common import audio
 
     rate = parameters["sample_rate_hz"]
@@ -87,7 +87,7 @@ def render(
 
 
 def _matrix(factor: float, pan: float) -> "Samples":
-    """The 2 by 2 matrix from a stem's channels to the mix's, for a gain and a pan as in Web Audio's StereoPannerNode.
+    """The 2 x 2 matrix from a stem's channels to the mix's, for a gain and a pan as in Web Audio's StereoPannerNode.
 
     Equal power: at the far left, both channels are heard there (https://www.w3.org/TR/webaudio/#stereopanner-algorithm).
     """
@@ -104,7 +104,7 @@ def _mixed(
     sample_rate_hz: int,
     on_progress: Callable[[float], None],
 ) -> "Iterator[Samples]":
-    """The sum of the stems, block by block; they are equally long, as one separation makes them."""
+    """The sum of the stems, block by block; stems of one separation have equal lengths."""
     import numpy as np
 
     from services.common.audio import NO_LIMITS
@@ -129,7 +129,7 @@ EXPORT = Export(
     options=(
         Option(
             "stems",
-            f"The stems to be heard, each with its gain in dB if that is not 0 ({LOWEST_DB:g} to {HIGHEST_DB:g}), and "
+            f"The stems of the mix, each with its gain in dB if that is not 0 ({LOWEST_DB:g} to {HIGHEST_DB:g}), and "
             "its pan from -1 (left) to 1 (right): `vocals:-3,drums,bass:0:0.5`.",
         ),
         MODEL,

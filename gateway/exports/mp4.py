@@ -1,4 +1,4 @@
-"""Boxes of MP4 files (ISO/IEC 14496-12), as far as an additional one is written into them."""
+"""Adds a box to MP4 files (ISO/IEC 14496-12)."""
 
 import os
 import struct
@@ -6,9 +6,9 @@ from typing import BinaryIO
 
 
 def add_user_data(file: BinaryIO, kind: bytes, content: bytes) -> None:
-    """Adds a box to `moov/udta` of a file whose `moov` comes last, as FFmpeg writes it.
+    """Adds a box to `moov/udta` of a file whose `moov` comes last, as in files of FFmpeg.
 
-    So nothing else moves, and what `moov` says of where the sound lies stays true.
+    Nothing else moves, so the positions of the sound in `moov` stay correct.
 
     Args:
         file: seekable, to read and to write.

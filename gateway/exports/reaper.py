@@ -11,7 +11,7 @@ TYPE = FileType(".reaper.csv", "text/csv")
 
 
 def make(track: Track, _options: Options) -> Document:
-    """Sections as regions and, if they are known, chords as markers."""
+    """Writes sections as regions and, if the track has them, chords as markers."""
     rows = [
         (f"R{number}", one_line(part.label), _time(part.start), _time(part.end), _time(part.end - part.start))
         for number, part in enumerate(sections_of(track), start=1)

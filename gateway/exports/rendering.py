@@ -1,6 +1,6 @@
 """Makes the sound of exports in child processes, one file at a time in each.
 
-So the event loop stays awake, and FFmpeg's decoders see users' files where no token is.
+This keeps the event loop responsive, and FFmpeg decodes users' files in a process without tokens.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from services.common.storage.marked_store import open_marked_store
 
 IDLE_SECONDS = 120.0
 FILES, FILES_PER_USER = 12, 4
-"""Files that are made or being sent, which bounds what they take on the disk: a client may read slowly."""
+"""Most files that are being made or sent, which limits their disk space: a client may read slowly."""
 WAITING_PER_USER = 8
 FILE = "export"
 WAIT_SECONDS = 60.0
-"""Longest time to wait for a turn; after that the client gets 429 and a time to come back."""
+"""Longest time to wait for a turn; after that the client gets 429 with Retry-After."""
 
 
 _Folder = tempfile.TemporaryDirectory[str]
 
 
 class RenderWork:
-    """In the child: makes the file of an export."""
+    """Makes the files of exports in the child."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        from services.common import audio  # with PyAV and NumPy, which the gateway's own process does without
+        from services.common import audio  # imports PyAV and NumPy, which the gateway's process does not need
 
         self._objects = open_marked_store(settings)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Has `export` make the file `path` from the objects `keys` with `parameters`."""
+        """Makes the file `path` of an `export` from the objects `keys` with `parameters`."""
         render = EXPORTS[task["export"]].render
         assert render is not None
         with contextlib.ExitStack() as resources:
@@ -58,7 +58,7 @@ class RenderWork:
 
 
 class Renderer:
-    """Has files made.
+    """Distributes the making of files among child processes.
 
     Args:
         settings: of the gateway.
@@ -78,18 +78,18 @@ class Renderer:
     async def rendered(
         self, user: str, export: str, keys: Sequence[str], parameters: dict[str, Any]
     ) -> AsyncIterator[Path]:
-        """The file of an export, shared by all requests for the same one; it is deleted when the last context ends.
+        """Makes the file of an export; equal requests share it. It is deleted when the last context ends.
 
         Args:
-            user: whose turn it is.
-            export: its name.
-            keys: of the objects that it is made of.
+            user: the user whose turn is used.
+            export: name of the export.
+            keys: of the objects that it needs.
             parameters: of its `Rendering`.
 
         Raises:
-            StemTubeError: it cannot be made.
-            LimitExceededError: too much waits already, or for too long (reason TOO_MANY_WAITING).
-            UnavailableError: it was not made in time (reason EXPORT_TIMEOUT).
+            StemTubeError: the file cannot be made.
+            LimitExceededError: too many requests wait, or this one waited too long (reason TOO_MANY_WAITING).
+            UnavailableError: the file was not made in time (reason EXPORT_TIMEOUT).
         """
         wanted = {"export": export, "keys": list(keys), "parameters": parameters}
         rendering = self._rendering.result(

@@ -29,11 +29,11 @@ RENDERER = web.AppKey("renderer", Renderer)
 PATH = TRACK + "/exports/{format}"
 LEAST_BYTES_PER_SECOND = 64 * 1024
 SLOW_SECONDS = 60.0
-"""A client that takes a file from the disk may be behind the least rate by so much time, in all."""
+"""How far, in all, a client that reads a file from the disk may fall behind the least rate."""
 
 
 def add_exports(app: web.Application, config: GatewaySettings) -> None:
-    """Has the gateway serve exports."""
+    """Adds exports to the gateway."""
     app[RENDERER] = Renderer(config)
     app.on_cleanup.append(_close)
     app.add_routes([web.get(PATH, export_track)])
@@ -44,13 +44,13 @@ async def _close(app: web.Application) -> None:
 
 
 async def export_track(request: web.Request) -> web.StreamResponse:
-    """GET …/exports/{format}: the file, always to be saved.
+    """GET …/exports/{format}: the file, as a download.
 
     Raises:
         NotFoundError: no such format (reason UNKNOWN_FORMAT), or a part of the track is missing (NO_LYRICS, NO_BEATS,
             NO_CHORDS, NO_SECTIONS, NO_RESULTS, NO_STEMS, NO_SUCH_STEM, NO_SUCH_OBJECT).
         InvalidInputError: the query makes no sense (reason BAD_REQUEST).
-        LimitExceededError: too much of the caller's sound waits to be made (reason TOO_MANY_WAITING).
+        LimitExceededError: too many exports of the caller wait to be made (reason TOO_MANY_WAITING).
         UnavailableError: sound could not be made in time (reason EXPORT_TIMEOUT), or the store is away (STORE_AWAY).
         grpc.aio.AioRpcError: NOT_FOUND: no such track, or another user's.
     """
@@ -83,12 +83,12 @@ def _options(request: web.Request, export: Export) -> Options:
     return options
 
 
-def _content_type(told: str) -> str:
-    return f"{told}; charset=utf-8" if told.startswith("text/") else told
+def _content_type(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 class _Library:
-    """The track as the caller's library has it, and its objects."""
+    """The track as in the caller's library, and its objects."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
@@ -129,7 +129,7 @@ class _Library:
 async def _body(
     library: _Library, export: Export, made: Document | Archive | Rendering
 ) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
-    """The number of bytes, None if not known, and the bytes. Refusals are raised before the first byte."""
+    """The number of bytes (None if unknown) and the bytes. Errors of the request are raised before the first byte."""
     match made:
         case Document():
             content = made.content.encode() if isinstance(made.content, str) else made.content
@@ -162,7 +162,7 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
 async def _send(
     request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, holds_file: bool
 ) -> None:
-    """Sends a body; the connection of a client that is too slow for a file that it holds is broken."""
+    """Sends a body. A client that reads a file from the disk too slowly is disconnected."""
     began, sent = asyncio.get_running_loop().time(), 0
     try:
         async for piece in pieces:
@@ -175,7 +175,7 @@ async def _send(
         break_off(request)
         log.warning("export broke off", reason="TOO_SLOW")
     except BaseException as error:
-        # No error's answer may follow what was sent, and what was sent must not look whole.
+        # No error response may follow the sent part, and the sent part must not look complete.
         break_off(request)
         if not isinstance(error, StemTubeError):
             raise
@@ -215,7 +215,7 @@ OPENAPI: dict[str, Any] = {
             "tags": ["DownloadService"],
             "summary": "A track as a file for another program.",
             "description": "\n".join(f"* `{export.name}`: {export.summary}" for export in EXPORTS.values()),
-            # For programs that offer them to people.
+            # For programs that list the formats for users.
             "x-formats": [_format(export) for export in EXPORTS.values()],
             "parameters": [
                 {"name": "track_id", "in": "path", "required": True, "schema": {"type": "string"}},

@@ -8,7 +8,7 @@ SHORTEST_MILLISECONDS = 100
 
 
 def make(track: Track, _options: Options) -> Document:
-    """A subtitle for each line; one ends at the latest where the next one begins."""
+    """Writes a subtitle for each line; each ends before the next one begins."""
     lines = list(lines_of(track))
     starts = [max(round(line.start * 1000), 0) for line in lines]
     blocks = []
@@ -16,7 +16,7 @@ def make(track: Track, _options: Options) -> Document:
         end = round(line.end * 1000)
         if number < len(lines) and starts[number] > start:
             end = min(end, starts[number])
-        # Players drop subtitles that last no time.
+        # Players ignore subtitles without duration.
         end = max(end, start + SHORTEST_MILLISECONDS)
         text = one_line(line.text).replace("-->", "→")
         blocks.append(f"{number}\n{_time(start)} --> {_time(end)}\n{text}\n")

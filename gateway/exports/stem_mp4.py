@@ -1,7 +1,7 @@
 """The stems as one Native Instruments Stem file, which DJ programs (Traktor, Mixxx, djay) play.
 
-An MP4 with five stereo AAC tracks at 44.1 kHz: the mix, which other players play, then drums, bass, other and vocals,
-which add up to it; and the names of these as JSON in the box `moov/udta/stem`.
+It is an MP4 with five stereo AAC tracks at 44.1 kHz: the mix, which other players play, then drums, bass, other and
+vocals, whose sum is the mix. The box `moov/udta/stem` has their names as JSON.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 TYPE = FileType(".stem.mp4", "audio/mp4")
 SAMPLE_RATE_HZ = 44_100
 BITS_PER_SECOND = 256_000
-# In the order and the colours that DJs are used to.
+# In the order and colours that are usual for DJs.
 PARTS = {"drums": "#009E73", "bass": "#D55E00", "other": "#CC79A7", "vocals": "#56B4E9"}
-# Effects that programs apply to the sum: none, because the mix is mastered. The values are those that Native
-# Instruments' own tool writes.
+# Effects that programs apply to the sum: none, because the mix is mastered. The values are those of Native Instruments'
+# own tool.
 MASTERING: dict[str, Any] = {
     "compressor": {
         "enabled": False,
@@ -44,14 +44,14 @@ MASTERING: dict[str, Any] = {
 
 
 def make(track: Track, options: Options) -> Rendering:
-    """Drums, bass and vocals, and everything else as other.
+    """Describes a file of drums, bass, vocals, and all other stems as `other`.
 
     Raises:
-        NotFoundError: no stems (reason NO_STEMS), or none of one of the four parts (reason NO_SUCH_STEM).
+        NotFoundError: there are no stems (reason NO_STEMS), or none for one of the four parts (reason NO_SUCH_STEM).
     """
     parts: dict[str, list[TrackStem]] = {part: [] for part in PARTS}
     for stem in stems_of(track, options):
-        # no_vocals and the like are sums of others.
+        # no_vocals and similar stems are sums of others.
         if not stem.name.startswith("no_"):
             parts[stem.name if stem.name in PARTS else "other"].append(stem)
     if missing := [part for part, stems in parts.items() if not stems]:
@@ -64,7 +64,7 @@ def make(track: Track, options: Options) -> Rendering:
     parameters = {
         "title": one_line(track.title),
         "artist": one_line(track.artist),
-        # For each of the four parts how many stems it is made of, in their order.
+        # The number of stems in each of the four parts, in order.
         "counts": [len(part) for part in parts.values()],
         "factors": [1 / (stem.gain or 1.0) for stem in stems],
     }
@@ -78,7 +78,7 @@ def render(
     on_progress: Callable[[float], None],
     sandbox: "Sandbox",
 ) -> None:
-    """The mix is the original, as long as the stems are."""
+    """Writes the file; the mix is the original, as long as the stems."""
     import av
 
     from services.common.audio import NO_LIMITS
@@ -132,7 +132,7 @@ def _parts(blocks: "Sequence[Samples]", parameters: dict[str, Any]) -> "list[Sam
 
 
 class _Feed:
-    """A file's sound in pieces of the wanted lengths; silence follows its end."""
+    """A file's sound in pieces of any length, with silence after its end."""
 
     def __init__(self, reader: "SoundReader") -> None:
         self._blocks = reader.blocks(SAMPLE_RATE_HZ, 2)

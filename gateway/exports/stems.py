@@ -1,4 +1,4 @@
-"""The stems themselves as one ZIP, streamed while it is made."""
+"""The stems as one ZIP, sent while it is made."""
 
 import io
 import zipfile
@@ -13,14 +13,14 @@ from services.common.storage.objects import ObjectStore
 
 TYPE = FileType(".stems.zip", "application/zip")
 READABLE = 0o644 << 16
-"""Permissions of an entry, where ZIP has them."""
+"""Permissions of an entry, in ZIP's external attributes."""
 
 
 def make(track: Track, options: Options) -> Archive:
-    """All stems as they are stored (FLAC), those of several models in a folder each.
+    """Lists all stored stems (FLAC); if there are several models, each has a folder.
 
     Raises:
-        NotFoundError: there are none, or none of that model (reason NO_STEMS).
+        NotFoundError: there are no stems, or none of that model (reason NO_STEMS).
     """
     folder = named_after(track)
     if options["model"] or len({stem.model for stem in track.stems}) <= 1:
@@ -34,12 +34,12 @@ async def zipped(store: ObjectStore, entries: Mapping[str, ObjectInfo]) -> Async
     """A ZIP of objects, uncompressed, in pieces; each piece is made when it is asked for.
 
     Args:
-        store: that has the objects.
+        store: of the objects.
         entries: objects by their names in the ZIP.
 
     Raises:
         NotFoundError: an object is gone (reason NO_SUCH_OBJECT).
-        UnavailableError: one has changed meanwhile, or the store does not answer.
+        UnavailableError: an object has changed meanwhile, or the store does not answer.
     """
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
@@ -48,25 +48,25 @@ async def zipped(store: ObjectStore, entries: Mapping[str, ObjectInfo]) -> Async
             entry.file_size, entry.external_attr = info.size, READABLE
             with archive.open(entry, "w") as file:
                 async for piece in store.stream(info.key):
-                    # A checksum at 1 GB/s or so: a piece takes a millisecond.
+                    # The checksum runs at about 1 GB/s, so a piece takes a millisecond.
                     file.write(piece)
                     yield sink.take()
     yield sink.take()
 
 
 class _Sink(io.RawIOBase):
-    """A file to write, without positions: what was written is taken away at once."""
+    """A file to write, without positions; written bytes are taken out at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self._pieces: list[bytes] = []
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def write(self, data: Any) -> int:
-        """Keeps a copy."""
+        """Keeps a copy of the data."""
         self._pieces.append(bytes(data))
         return len(data)
 

@@ -10,10 +10,10 @@ TYPE = FileType(".json", "application/json")
 
 
 def make(track: Track, _options: Options) -> Document:
-    """Tempo, beats and sections; what is not known is null or empty.
+    """Writes tempo, beats and sections; missing values are null or empty.
 
     Raises:
-        NotFoundError: neither beats nor sections are known (reason NO_BEATS).
+        NotFoundError: the track has neither beats nor sections (reason NO_BEATS).
     """
     if not (track.beats or track.sections):
         raise NotFoundError("The track has neither beats nor sections.", "NO_BEATS")

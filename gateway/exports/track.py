@@ -1,4 +1,4 @@
-"""Access to a track for exports: its parts, or an error that names the missing one; and names for files."""
+"""Access to a track for exports: its parts, or an error that names the missing part; bars; file names."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,9 +11,7 @@ from services.common.errors import InvalidInputError, NotFoundError
 from services.common.file_names import file_name
 from stemtube.analysis.v1 import music_pb2
 
-MODEL = Option(
-    "model", "The separation model whose stems are meant; to be named if there are several, except for stems."
-)
+MODEL = Option("model", "The separation model of the stems; required if there are several, except for `stems`.")
 USUAL_BPM = 120.0
 USUAL_METRE = 4
 
@@ -49,7 +47,7 @@ def lines_of(track: Track) -> Sequence[music_pb2.Line]:
     """The lines of the lyrics.
 
     Raises:
-        NotFoundError: nothing is sung, or it is not known what (reason NO_LYRICS).
+        NotFoundError: the track has no lyrics (reason NO_LYRICS).
     """
     return track.lyrics.lines or _missing("lyrics")
 
@@ -58,8 +56,8 @@ def stems_of(track: Track, options: Options) -> Sequence[TrackStem]:
     """The stems of one separation: the one that the option `model` names, or the only one.
 
     Raises:
-        NotFoundError: there are none, or none of that model (reason NO_STEMS).
-        InvalidInputError: there are several, and none is named (reason BAD_REQUEST).
+        NotFoundError: there are no stems, or none of that model (reason NO_STEMS).
+        InvalidInputError: there are several models, and none is named (reason BAD_REQUEST).
     """
     wanted = options["model"]
     models = sorted({stem.model for stem in track.stems})
@@ -79,7 +77,7 @@ def _missing(part: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar: where it begins and ends in seconds, and its beats' times."""
+    """A bar: its start and end, and the times of its beats, in seconds."""
 
     start: float
     end: float
@@ -87,9 +85,9 @@ class Bar:
 
 
 def bars_of(track: Track) -> list[Bar]:
-    """The bars, from downbeat to downbeat, the last one as long as its beats let expect; none without downbeats.
+    """The bars, from downbeat to downbeat; none without downbeats.
 
-    Beats before the first downbeat are in none.
+    The end of the last bar follows from its beats. Beats before the first downbeat are in no bar.
     """
     bars: list[list[float]] = []
     for beat in track.beats:
@@ -108,22 +106,22 @@ def bars_of(track: Track) -> list[Bar]:
 
 
 def beat_seconds(track: Track) -> float:
-    """The time from beat to beat, as it is mostly."""
+    """The usual time from beat to beat, in seconds."""
     if len(track.beats) > 1:
         return statistics.median(other.time - one.time for one, other in pairwise(track.beats))
     return 60.0 / (track.tempo.bpm or USUAL_BPM)
 
 
 def metre(track: Track) -> int:
-    """Beats in a bar; four where it is not known."""
+    """Beats in a bar; four if unknown."""
     return track.beats_per_bar or USUAL_METRE
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, tabs and doubled spaces."""
+    """Text without line breaks, tabs and double spaces."""
     return " ".join(text.split())
 
 
 def named_after(track: Track) -> str:
-    """`Artist - Title` as a name for files, without an ending."""
+    """`Artist - Title` as a file name, without an ending."""
     return file_name(f"{track.artist} - {track.title}" if track.artist else track.title)

@@ -1,4 +1,4 @@
-"""A track's audio, stems and peaks: the library checks access and gives the key, the object store gives the bytes."""
+"""A track's audio, stems and peaks: the library checks access and returns the key; the object store has the bytes."""
 
 import hashlib
 import math
@@ -29,12 +29,12 @@ STEM = TRACK + "/stems/{model}/{stem}"
 LIVE = "/api/v1/jobs/{job_id}/live/{part}/{stem}"
 PICTURES = ("image/jpeg", "image/png", "image/webp")
 FORMATS = ("flac", "wav", "mp3", "m4a", "opus")
-# Kept by the browser alone, and shown again only once the library has agreed.
+# Only the browser may cache, and it must ask again each time, so that the library checks access.
 CACHING = "private, no-cache"
 
 
 async def audio(request: web.Request) -> web.StreamResponse:
-    """GET …/audio and …/stems/{model}/{stem}: the original or a stem; `?format=` for another, `?download=1` to save it.
+    """GET …/audio and …/stems/{model}/{stem}: the original or a stem; `?format=` converts it, `?download=1` saves it.
 
     Raises:
         InvalidInputError: unknown parameters (reason BAD_REQUEST) or format (UNKNOWN_FORMAT).
@@ -54,7 +54,7 @@ async def cover(request: web.Request) -> web.StreamResponse:
 
 
 async def playlist(request: web.Request) -> web.Response:
-    """GET …/playlist.m3u8: the files of a stem that is still being made, as far as it is."""
+    """GET …/playlist.m3u8: the files of a stem that is still being made, up to now."""
     query_of(request)
     live = await _live_stems(request)
     seconds = live.file_samples / live.sample_rate_hz
@@ -167,24 +167,25 @@ async def _write(request: web.Request, response: web.StreamResponse, info: Objec
 
 
 def break_off(request: web.Request) -> None:
-    """Breaks the connection: the status has been sent, and the client would take the part for the whole."""
+    """Closes the connection: the status has been sent, and otherwise the part would look complete to the client."""
     if request.transport is not None:
         request.transport.abort()
 
 
 def _entity_tag(info: ObjectInfo) -> str:
-    """A strong tag from what changes with the object; a digest, because stores put inode numbers into theirs."""
+    """A strong tag that changes with the object; it is a digest, because tags of stores contain inode numbers."""
     version = f"{info.key}\0{info.size}\0{info.etag or info.last_modified.isoformat()}"
     return f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
 
 
-def _content_type(told: str) -> str:
-    """The media type that the library gives, unless a browser might render it as a page."""
-    return told if told.startswith(("audio/", "video/")) or told in PICTURES else "application/octet-stream"
+def _content_type(media_type: str) -> str:
+    """The media type from the library, unless a browser might render it as a page."""
+    is_harmless = media_type.startswith(("audio/", "video/")) or media_type in PICTURES
+    return media_type if is_harmless else "application/octet-stream"
 
 
 def disposition(filename: str, attachment: bool) -> str:
-    """A Content-Disposition whose file name survives in every browser (RFC 6266, RFC 5987)."""
+    """A Content-Disposition whose file name works in every browser (RFC 6266, RFC 5987)."""
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%/' else "_" for c in filename)
     encoded = quote(filename.encode("utf-8", "replace"), safe="")
     kind = "attachment" if attachment else "inline"
@@ -212,7 +213,7 @@ def _media_operation(path: str, operation: str, summary: str, with_format: bool,
             {
                 "name": "format",
                 "in": "query",
-                "description": "The file as it is kept when left out; another format is made first if need be.",
+                "description": "Default: the file as it is stored. Another format is made first if necessary.",
                 "schema": {"type": "string", "enum": list(FORMATS)},
             },
             {
@@ -233,8 +234,8 @@ def _media_operation(path: str, operation: str, summary: str, with_format: bool,
             "parameters": parameters,
             "responses": {
                 "200": {"description": "All of it.", "content": content},
-                "206": {"description": "The range asked for.", "content": content},
-                "304": {"description": "The version that the client has (If-None-Match) is the present one."},
+                "206": {"description": "The requested range.", "content": content},
+                "304": {"description": "The client has the current version (If-None-Match)."},
                 "401": error,
                 "404": error,
                 "416": error,
@@ -254,10 +255,10 @@ _OPERATIONS = (
     (
         f"{LIVE}/playlist.m3u8",
         "GetLivePlaylist",
-        "The files of a stem that is still being made, in order; it grows, and goes when the stem is complete.",
+        "The files of a stem that is still being made, in order. It grows, and is removed when the stem is complete.",
         False,
         "application/vnd.apple.mpegurl",
     ),
-    (f"{LIVE}/{{number}}.flac", "GetLiveStretch", "One file of such a playlist.", False, "audio/flac"),
+    (f"{LIVE}/{{number}}.flac", "GetLiveChunk", "One file of such a playlist.", False, "audio/flac"),
 )
 OPENAPI: dict[str, Any] = {operation[0]: _media_operation(*operation) for operation in _OPERATIONS}

@@ -13,20 +13,20 @@ _RANGE = re.compile(r"bytes=\s*(?:(?P<first>\d{1,18})-(?P<last>\d{0,18})|-(?P<su
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of an object's bytes."""
+    """A range of an object's bytes."""
 
     start: int
     length: int
 
 
 class UnsatisfiableError(ValueError):
-    """The object has no byte in the range that is asked for."""
+    """The object has no bytes in the requested range."""
 
 
 def wanted_part(headers: CIMultiDictProxy[str], size: int, etag: str, modified: datetime) -> Part | None:
-    """The part that a GET asks for, None for the whole.
+    """The part that a GET requests; None for the whole object.
 
-    A range that is malformed, in another unit, or one of several is ignored, as the RFC allows; so is one whose
+    As the RFC allows, a range is ignored if it is malformed, in another unit, or one of several. It is also ignored if
     `If-Range` names another version.
 
     Args:
@@ -36,7 +36,7 @@ def wanted_part(headers: CIMultiDictProxy[str], size: int, etag: str, modified: 
         modified: when it was written, with time zone.
 
     Raises:
-        UnsatisfiableError: the range lies beyond the end.
+        UnsatisfiableError: the range is beyond the end.
     """
     match = _RANGE.fullmatch(headers.get(hdrs.RANGE, ""))
     if match is None or not _same_version(headers.get(hdrs.IF_RANGE), etag, modified):
@@ -67,7 +67,7 @@ def _same_version(if_range: str | None, etag: str, modified: datetime) -> bool:
 
 
 def is_unchanged(request: web.Request, etag: str, modified: datetime) -> bool:
-    """The client has this version already: 304."""
+    """Whether the client has this version already (304)."""
     tags = request.if_none_match
     if tags is not None:
         return any(tag.value == "*" or f'"{tag.value}"' == etag for tag in tags)
@@ -76,7 +76,7 @@ def is_unchanged(request: web.Request, etag: str, modified: datetime) -> bool:
 
 
 def is_other_version(request: web.Request, etag: str, modified: datetime) -> bool:
-    """The client wants another version than there is: 412."""
+    """Whether the client wants another version than this one (412)."""
     tags = request.if_match
     if tags is not None:
         return not any(tag.value == "*" or (not tag.is_weak and f'"{tag.value}"' == etag) for tag in tags)

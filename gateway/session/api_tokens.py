@@ -1,4 +1,4 @@
-"""API tokens: scripts send them like access tokens. The gateway has auth exchange them and caches the result."""
+"""API tokens, which scripts send like access tokens. The gateway exchanges them at auth and caches the result."""
 
 import time
 from collections import OrderedDict
@@ -27,16 +27,16 @@ class _Exchanged:
 
 
 class Exchanges:
-    """Access tokens by the digest of the API token that they were got with."""
+    """Cached access tokens by the digest of their API token."""
 
     def __init__(self) -> None:
         self._remembered: OrderedDict[bytes, _Exchanged] = OrderedDict()
 
     async def authorization(self, request: web.Request, api_token: str) -> str:
-        """The `authorization` that services get for the request.
+        """The `authorization` metadata for RPCs of the request.
 
         Raises:
-            grpc.aio.AioRpcError: what auth refuses the token with: UNAUTHENTICATED, reason BAD_API_TOKEN.
+            grpc.aio.AioRpcError: auth refuses the token: UNAUTHENTICATED, reason BAD_API_TOKEN.
         """
         key = sha256(api_token.encode(errors="surrogateescape")).digest()
         known = self._remembered.get(key)
@@ -62,7 +62,7 @@ EXCHANGES = web.AppKey("exchanges", Exchanges)
 
 @web.middleware
 async def api_tokens(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Exchanges the API token of a request that brings one."""
+    """Exchanges the API token of a request, if it has one."""
     authorization = request.headers.get(hdrs.AUTHORIZATION, "")
     if authorization[: len(_SCHEME)].lower() == _SCHEME:
         api_token = authorization.partition(" ")[2]

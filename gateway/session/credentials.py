@@ -1,8 +1,8 @@
-"""Credentials: the access token of a request, the cookies that browsers keep, and the metadata that services get.
+"""Credentials: the access token of a request, the cookies of browsers, and the metadata of RPCs.
 
-Programs send `Authorization: Bearer`. Browsers keep the access token in an HttpOnly cookie that scripts cannot read and
-other sites cannot send (SameSite=Strict), so that a WebSocket needs no token in its address; the refresh token's cookie
-travels only to the routes that need it.
+Programs send `Authorization: Bearer`. Browsers keep the access token in an HttpOnly cookie, which scripts cannot read
+and other sites cannot send (SameSite=Strict). So a WebSocket needs no token in its address. The cookie with the refresh
+token is sent only to the routes that need it.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def call_metadata(request: web.Request) -> Metadata:
-    """The metadata of an RPC on behalf of this request: the caller's token, if any, and what `trace_metadata` gives.
+    """The metadata of an RPC for this request: the caller's token, if any, and `trace_metadata`.
 
     Raises:
-        UnauthenticatedError: the token has characters that no token has.
+        UnauthenticatedError: the token contains invalid characters.
     """
     authorization: Metadata = ()
     if exchanged := request.get(AUTHORIZATION):
@@ -45,9 +45,9 @@ def call_metadata(request: web.Request) -> Metadata:
 
 
 def turn_key(request: web.Request) -> str:
-    """The owner of a turn: the user of the request's access token, or, without one, the client's network.
+    """The key for turns: the user of the request's access token, or without one the client's network.
 
-    The token is not verified here: it identifies the caller only after a service has accepted it.
+    The token is not verified here, so it identifies the caller only after a service has accepted it.
     """
     token = dict(call_metadata(request)).get("authorization", "").partition(" ")[2]
     with contextlib.suppress(jwt.InvalidTokenError):
@@ -58,7 +58,7 @@ def turn_key(request: web.Request) -> str:
 
 
 def trace_metadata(request: web.Request) -> Metadata:
-    """Metadata without a token: for RPCs that need none, so that an expired one does no harm."""
+    """Metadata without a token, for RPCs that need none; an expired token would make them fail."""
     return (
         *request_context.metadata(),
         (peers.ADDRESS_KEY, request[ADDRESS]),
@@ -73,7 +73,7 @@ def user_agent(request: web.Request) -> str:
 
 
 def keep_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str, seconds: float) -> None:
-    """Has the browser keep a token for `seconds`."""
+    """Sets the cookie `name`, which lasts for `seconds`."""
     response.set_cookie(
         name,
         value,
@@ -86,6 +86,6 @@ def keep_cookie(request: web.Request, response: web.StreamResponse, name: str, v
 
 
 def forget_cookies(request: web.Request, response: web.StreamResponse) -> None:
-    """Has the browser forget both tokens."""
+    """Deletes both cookies."""
     for name, path in _PATHS.items():
         response.del_cookie(name, path=path, httponly=True, samesite="Strict", secure=request.app[SETTINGS].secure)

@@ -1,4 +1,4 @@
-"""Origins whose pages may use the gateway from a browser: its own, and those that the settings name (CORS)."""
+"""Checks the origins of pages: only the gateway's own and those in the settings may use it from a browser (CORS)."""
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -10,7 +10,7 @@ from services.common.errors import PermissionDeniedError
 
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 FETCH_SITE = "Sec-Fetch-Site"
-# A request that a person makes in the address bar has no site.
+# A request from the address bar has no site.
 OWN_SITES = frozenset({"same-origin", "none"})
 CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 CORS_HEADERS = "Authorization, Content-Type, Range, If-None-Match, If-Range, X-Request-Id"
@@ -20,13 +20,13 @@ CORS_SECONDS = "600"
 
 @web.middleware
 async def own_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses writes and WebSockets that another site's page makes a browser send, and answers preflights.
+    """Refuses writes and WebSockets from pages of other sites, and answers preflights.
 
-    A browser names the page's origin, or at least its site, with each of them. Programs have no need to, unless they
-    bring cookies: those are a browser's.
+    A browser sends the page's origin, or at least its site, with each of them. Programs need not, unless they send
+    cookies, which are for browsers.
 
     Raises:
-        PermissionDeniedError: the page is not one of ours, or it is not told which it is (reason BAD_ORIGIN).
+        PermissionDeniedError: the page is not one of ours, or its origin is missing (reason BAD_ORIGIN).
     """
     if _is_preflight(request):
         return web.Response(status=204)
@@ -60,7 +60,7 @@ def _is_preflight(request: web.Request) -> bool:
 
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Lets pages of the origins that the settings name read the answer; off unless some are named."""
+    """Lets pages of the origins in the settings read the answer; by default there are none."""
     allowed = request.app[SETTINGS].allowed_origins
     if not allowed:
         return

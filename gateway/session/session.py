@@ -1,4 +1,4 @@
-"""Signing in and out: passwords and refresh tokens in, an access token and two HttpOnly cookies out."""
+"""Signing in and out: takes passwords and refresh tokens, and returns an access token and two HttpOnly cookies."""
 
 import contextlib
 import json
@@ -29,11 +29,11 @@ USER = user_pb2.User.DESCRIPTOR
 async def login(request: web.Request) -> web.Response:
     """POST /api/v1/auth/login: {username, password} → {accessToken, expiresIn, user}, and both cookies.
 
-    The session whose cookie the browser brings ends: the new one takes its place.
+    The new session replaces the one in the browser's cookie, which ends.
 
     Raises:
-        InvalidInputError: not such a body (reason BAD_REQUEST).
-        grpc.aio.AioRpcError: what auth refuses it with: UNAUTHENTICATED, reason BAD_CREDENTIALS.
+        InvalidInputError: the body is malformed (reason BAD_REQUEST).
+        grpc.aio.AioRpcError: auth refuses it: UNAUTHENTICATED, reason BAD_CREDENTIALS.
     """
     message = fill(session_pb2.LoginRequest(), await read_json(request))
     answer = await _sessions(request).Login(
@@ -47,8 +47,8 @@ async def register(request: web.Request) -> web.Response:
     """POST /api/v1/auth/register: {username, password, email, invitation} → as `login`.
 
     Raises:
-        InvalidInputError: not such a body (reason BAD_REQUEST).
-        grpc.aio.AioRpcError: what auth refuses it with.
+        InvalidInputError: the body is malformed (reason BAD_REQUEST).
+        grpc.aio.AioRpcError: auth refuses it.
     """
     message = fill(account_pb2.RegisterRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
@@ -61,8 +61,8 @@ async def change_password(request: web.Request) -> web.Response:
     """POST /api/v1/auth/password: {oldPassword, newPassword, endApiTokens} → as `login`; all earlier sessions end.
 
     Raises:
-        InvalidInputError: not such a body (reason BAD_REQUEST).
-        grpc.aio.AioRpcError: what auth refuses it with.
+        InvalidInputError: the body is malformed (reason BAD_REQUEST).
+        grpc.aio.AioRpcError: auth refuses it.
     """
     message = fill(account_pb2.ChangePasswordRequest(), await read_json(request))
     seconds = request.app[SETTINGS].call_seconds
@@ -71,7 +71,7 @@ async def change_password(request: web.Request) -> web.Response:
 
 
 async def refresh(request: web.Request) -> web.Response:
-    """POST /api/v1/auth/refresh: new tokens for the refresh token's cookie; a cookie that is no good is taken away."""
+    """POST /api/v1/auth/refresh: new tokens for the refresh token in the cookie; deletes an invalid cookie."""
     try:
         token = request.cookies.get(REFRESH_COOKIE)
         if not token:
@@ -90,7 +90,7 @@ async def refresh(request: web.Request) -> web.Response:
 
 
 async def logout(request: web.Request) -> web.Response:
-    """POST /api/v1/auth/logout: ends the session of the refresh token's cookie; the cookies go in any case."""
+    """POST /api/v1/auth/logout: ends the session of the refresh token in the cookie; always deletes the cookies."""
     response = web.json_response({})
     if token := request.cookies.get(REFRESH_COOKIE):
         try:
@@ -102,7 +102,7 @@ async def logout(request: web.Request) -> web.Response:
 
 
 async def _end_replaced(request: web.Request) -> None:
-    """Ends the session that the browser had so far; nobody has its tokens any more, so it may fail."""
+    """Ends the browser's previous session; this may fail, because nobody has its tokens any more."""
     if token := request.cookies.get(REFRESH_COOKIE):
         with contextlib.suppress(grpc.aio.AioRpcError):
             await _end_session_of(request, token)
@@ -170,7 +170,7 @@ OPENAPI: dict[str, Any] = {
         "post": {
             "operationId": "Register",
             "tags": ["AuthService"],
-            "summary": "Makes an account, where the settings allow that, and signs it in.",
+            "summary": "Creates an account, if the settings allow that, and signs in.",
             "security": [],
             "requestBody": _body("Registration"),
             "responses": {"200": _SIGNED_IN, "403": _NOT_SIGNED_IN, "409": _NOT_SIGNED_IN, "default": _NOT_SIGNED_IN},
@@ -198,7 +198,7 @@ OPENAPI: dict[str, Any] = {
         "post": {
             "operationId": "Logout",
             "tags": ["AuthService"],
-            "summary": "Ends the session of the refresh token in the cookie, and takes both cookies away.",
+            "summary": "Ends the session of the refresh token in the cookie, and deletes both cookies.",
             "security": [],
             "responses": {
                 "200": {

@@ -1,18 +1,18 @@
-"""Streams of a service, passed on to browsers as they come: over a WebSocket, or as server-sent events.
+"""Passes streams of a service on to browsers, over a WebSocket or as server-sent events.
 
 WebSocket: each message is one JSON text, the RPC's response; a stream that fails sends `{"error": Status}`
 last. It closes with one of these codes:
 
 1000         the RPC ended: nothing more will come
-1012, 1013   connect again: the service or the gateway restarts, the stream reached its greatest age (1012); a service
-             is unreachable, or this client was too slow to keep up (1013)
+1012, 1013   connect again: the service or the gateway restarts, or the stream reached its longest lifetime (1012); a
+             service is unreachable, or this client was too slow (1013)
 4000 + code  the RPC failed with that `google.rpc.Code`: 4003 bad request, 4005 not found, 4016 not signed in …
 
 Server-sent events: `data:` is the RPC's response; `event: error` with `{"error": Status}` means a failure, `event: end`
-a regular end; a stream that just ends is to be opened again, which EventSource does by itself.
+a regular end. If the stream ends without these, open it again; EventSource does so by itself.
 
-A client that reads too slowly is dropped once the bounded buffer is full. It connects again and gets a snapshot, which
-is better than an ever longer queue of stale changes.
+A client that reads too slowly is dropped when its bounded buffer is full. It connects again and gets a snapshot, which
+is better than a growing queue of old changes.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ OpenCall = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a stream is over.
+    """Why a stream ended.
 
     Args:
         close_code: WebSocket close code.
@@ -95,7 +95,7 @@ class Outbox:
         return True
 
     def end(self, ending: Ending) -> None:
-        """No message follows."""
+        """Puts the ending after the last message."""
         self._ending = ending
         self._news.set()
 
@@ -111,20 +111,20 @@ class Outbox:
         return message
 
     async def overflow(self) -> Ending:
-        """Returns when a message found no room."""
+        """Waits until a message finds no room."""
         await self._overflown.wait()
         return TOO_SLOW
 
 
 async def serve(request: web.Request, open_call: OpenCall) -> web.StreamResponse:
-    """Passes a stream on in the way that the client asks for.
+    """Passes a stream on in the form that the client asks for.
 
     Args:
         request: asks for a WebSocket or accepts `text/event-stream`.
         open_call: reads the request and starts the RPC.
 
     Raises:
-        HttpError: neither is asked for (426).
+        HttpError: the client asks for neither (426).
     """
     if web.WebSocketResponse().can_prepare(request):
         with STREAMS.labels("websocket").track_inprogress():
@@ -185,7 +185,7 @@ def _error_json(error: StemTubeError) -> str:
 
 
 async def _first(*contenders: Awaitable[Ending | None]) -> Ending | None:
-    """The result of the first to finish; the others are cancelled."""
+    """The result of the first one to finish; cancels the others."""
     tasks = [asyncio.ensure_future(contender) for contender in contenders]
     try:
         done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -223,7 +223,7 @@ async def _send_all(socket: web.WebSocketResponse, outbox: Outbox) -> Ending:
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:
-    """Returns when the client closes; what it sends before has no meaning here."""
+    """Waits until the client closes; ignores its messages."""
     async for _message in socket:
         pass
 
@@ -234,7 +234,7 @@ async def _close(request: web.Request, socket: web.WebSocketResponse, ending: En
         async with asyncio.timeout(CLOSE_SECONDS):
             await socket.close(code=ending.close_code, message=reason)
     except TimeoutError:
-        # It does not even read the close frame: what is buffered for it would stay for ever.
+        # The client does not even read the close frame; its buffered data would stay forever.
         if request.transport:
             request.transport.abort()
 
@@ -243,7 +243,7 @@ async def _serve_events(request: web.Request, open_call: OpenCall) -> web.Stream
     heartbeat = request.app[SETTINGS].heartbeat_seconds
     async with _following(request, open_call) as outbox:
         try:
-            # An error that comes at once is an HTTP error: nothing has been sent yet.
+            # An error before the first message is an HTTP error, because nothing has been sent yet.
             async with asyncio.timeout(heartbeat):
                 first: str | Ending | None = await outbox.get()
         except TimeoutError:

@@ -1,6 +1,6 @@
-"""HTTP routes as the contracts declare them: `google.api.http` annotations and their path templates.
+"""The HTTP routes in the contracts: `google.api.http` annotations and their path templates.
 
-The grammar and the meaning are those of https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
+They are defined in https://github.com/googleapis/googleapis/blob/master/google/api/http.proto
 """
 
 import re
@@ -19,7 +19,7 @@ Services = Mapping[str, Sequence[ServiceDescriptor]]
 
 
 class BadAnnotationError(ValueError):
-    """A contract's HTTP annotation cannot be served; found when the gateway starts, not when someone calls."""
+    """A contract's HTTP annotation cannot be served; raised when the gateway starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def bindings(services: Services) -> list[Binding]:
     """All routes of these services.
 
     Raises:
-        BadAnnotationError: an annotation that cannot be served.
+        BadAnnotationError: an annotation cannot be served.
     """
     return [
         _binding(method, rule)
@@ -114,7 +114,7 @@ def resolve(method: MethodDescriptor, path: str) -> FieldDescriptor:
 
 
 def is_text_like(field: FieldDescriptor) -> bool:
-    """One value of it can be written in a path: a single number, name or text."""
+    """Whether a value of the field can be written in a path: a single number, name or text."""
     return field.message_type is None and not field.is_repeated
 
 

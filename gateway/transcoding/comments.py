@@ -1,4 +1,4 @@
-"""The contracts' comments, from the descriptor set that the build leaves beside the generated code."""
+"""Reads the contracts' comments from the descriptor set beside the generated code."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class RpcComment:
     Args:
         summary: its first sentence.
         description: the rest of its prose.
-        errors: when it ends with which code.
+        errors: reasons for each status code.
     """
 
     summary: str = ""
@@ -28,7 +28,7 @@ class RpcComment:
 
 
 def read_comments() -> dict[str, str]:
-    """All comments, by the full name of what they describe (`stemtube.download.v1.Track.title`)."""
+    """All comments, by the full name of the element (`stemtube.download.v1.Track.title`)."""
     content = (files("stemtube") / "stemtube.binpb").read_bytes()
     comments: dict[str, str] = {}
     for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
@@ -54,7 +54,7 @@ def _full_name(file: descriptor_pb2.FileDescriptorProto, path: list[int]) -> str
 
 
 def parse_rpc_comment(text: str) -> RpcComment:
-    """Takes apart an RPC's comment: prose first, then one line per status code, continued by indented lines."""
+    """Parses an RPC's comment: prose, then one line per status code, continued by indented lines."""
     comment = RpcComment()
     prose: list[str] = []
     code: Code | None = None

@@ -1,4 +1,4 @@
-"""ProtoJSON to and from messages: bodies, query parameters and path variables in, JSON text out."""
+"""Converts bodies, query parameters and path variables to messages, and messages to JSON."""
 
 import asyncio
 import json
@@ -19,14 +19,14 @@ MessageType = TypeVar("MessageType", bound=Message)
 
 MAX_DEPTH = 32
 LARGE_MESSAGE_BYTES = 32 * 1024
-# Messages that ProtoJSON writes as one string, so that they fit into a query parameter.
+# Messages that ProtoJSON writes as one string, so they can be query parameters.
 WRITTEN_AS_TEXT = frozenset(
     {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"},
 )
 
 
 def bad_request(message: str) -> InvalidInputError:
-    """The error of a request that is not as the contract says."""
+    """The error of a request that does not follow the contract."""
     return InvalidInputError(message, "BAD_REQUEST")
 
 
@@ -34,7 +34,7 @@ async def read_body(request: web.Request) -> bytes:
     """The whole body, within the limit for JSON.
 
     Raises:
-        HttpError: too large, or it stopped coming.
+        HttpError: it is too large, or stopped arriving.
     """
     try:
         async with asyncio.timeout(request.app[SETTINGS].body_idle_seconds):
@@ -44,7 +44,7 @@ async def read_body(request: web.Request) -> bytes:
 
 
 def body_timeout() -> HttpError:
-    """The error of a body that stopped coming."""
+    """The error of a body that stopped arriving."""
     return HttpError(408, Code.DEADLINE_EXCEEDED, "The body did not arrive in time.", "BODY_TIMEOUT")
 
 
@@ -58,7 +58,7 @@ async def read_json(request: web.Request) -> Any:
     body = await read_body(request)
     if not body:
         return {}
-    # Only what is declared as JSON: pages of other sites cannot declare that without being asked for permission.
+    # The Content-Type is required, because pages of other sites cannot send it without a preflight.
     if request.headers.get("Content-Type") is None or request.content_type != "application/json":
         raise unsupported_media_type("application/json")
     return parse_json(body)
@@ -99,13 +99,13 @@ def _no_constant(name: str) -> Any:
 
 
 def fill(message: MessageType, content: Any) -> MessageType:
-    """Puts ProtoJSON (parsed) into a message, over what is there.
+    """Puts parsed ProtoJSON into a message, in addition to its present content.
 
     Returns:
         The message.
 
     Raises:
-        InvalidInputError: unknown fields, or values of another type (reason BAD_REQUEST).
+        InvalidInputError: unknown fields, or values of a wrong type (reason BAD_REQUEST).
     """
     if not isinstance(content, dict):
         raise bad_request("A JSON object is expected.")
@@ -122,14 +122,14 @@ def fill_request(
     query: Iterable[tuple[str, str]],
     body: Any,
 ) -> MessageType:
-    """Fills the request of an RPC from what an HTTP request brings.
+    """Fills the request of an RPC from an HTTP request.
 
     Args:
         binding: the route.
         message: an empty request.
         path: values of the path's variables, by group name.
         query: names and values of the query.
-        body: the body, parsed; None where the route has none.
+        body: the parsed body; None if the route has none.
 
     Returns:
         The message.
@@ -162,7 +162,7 @@ def _query_content(message: Descriptor, taken: set[str], query: Iterable[tuple[s
 
 
 def _query_fields(message: Descriptor | None, name: str) -> list[FieldDescriptor]:
-    """The fields that a dotted query parameter leads through, none if it leads nowhere."""
+    """The fields on the path of a dotted query parameter; empty if there is no such field."""
     fields: list[FieldDescriptor] = []
     for part in name.split("."):
         field = None
@@ -176,7 +176,7 @@ def _query_fields(message: Descriptor | None, name: str) -> list[FieldDescriptor
 
 
 def is_query_field(field: FieldDescriptor) -> bool:
-    """Its value can be written as a query parameter."""
+    """Whether a value of the field can be a query parameter."""
     return field.message_type is None or field.message_type.full_name in WRITTEN_AS_TEXT
 
 
@@ -204,7 +204,7 @@ def query_of(request: web.Request, *known: str) -> dict[str, str]:
     """The query parameters of a hand-written route.
 
     Raises:
-        InvalidInputError: an unknown one, or one given twice (reason BAD_REQUEST).
+        InvalidInputError: a parameter is unknown, or given twice (reason BAD_REQUEST).
     """
     for name in request.query:
         if name not in known:
@@ -215,14 +215,14 @@ def query_of(request: web.Request, *known: str) -> dict[str, str]:
 
 
 def to_json(message: Message) -> str:
-    """A message as ProtoJSON on one line: lowerCamelCase, zero values shown."""
+    """A message as ProtoJSON on one line, in lowerCamelCase, with zero values."""
     return json_format.MessageToJson(
         message, always_print_fields_with_no_presence=True, indent=None, ensure_ascii=False
     )
 
 
 async def json_response(message: Message) -> web.Response:
-    """A message as a JSON response; a large one (a track's beats and words) is written outside the event loop."""
+    """A message as a JSON response; a large one (a track's beats and words) is converted in a thread."""
     large = message.ByteSize() > LARGE_MESSAGE_BYTES
     text = await asyncio.to_thread(to_json, message) if large else to_json(message)
     return web.Response(text=text, content_type="application/json")

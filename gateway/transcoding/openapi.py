@@ -1,4 +1,4 @@
-"""The HTTP API as OpenAPI 3.1: from the contracts and their comments, plus descriptions of the hand-written routes."""
+"""The HTTP API as OpenAPI 3.1, from the contracts and their comments and from descriptions of hand-written routes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,7 +26,7 @@ _WELL_KNOWN: dict[str, dict[str, Any]] = {
 }
 _INT32 = {"type": "integer", "format": "int32"}
 _UINT32 = {"type": "integer", "format": "uint32", "minimum": 0}
-# ProtoJSON writes 64 bits as text: JavaScript's numbers would lose the last digits.
+# ProtoJSON writes 64-bit numbers as text, because JavaScript's numbers would lose the last digits.
 _INT64 = {"type": "string", "format": "int64"}
 _UINT64 = {"type": "string", "format": "uint64"}
 _SCALARS: dict[int, dict[str, Any]] = {
@@ -48,20 +48,20 @@ _SCALARS: dict[int, dict[str, Any]] = {
 }
 _ERROR = {"$ref": "#/components/responses/Error"}
 _SENT_SUFFIX = "Input"
-"""Of the schemas of messages that are both sent and answered: what is sent of them."""
+"""Suffix for the input schema of messages that occur both in requests and in answers."""
 _SIGNED_IN_BY: list[dict[str, list[str]]] = [{"bearer": []}, {"accessCookie": []}]
-_FOR_STRANGERS = frozenset({f"{ACCOUNTS}.GetRegistration"})
+_PUBLIC_METHODS = frozenset({f"{ACCOUNTS}.GetRegistration"})
 _INTRODUCTION = """\
 Songs in; stems, beats, tempo, key, chords, words and structure out.
 
-Sign in at `/api/v1/auth/login`. Programs send the access token, or an API token, as `Authorization: Bearer …`; browsers
-send their cookies by themselves, and with each write the origin of their page. A client that asks too often gets 429
-with Retry-After. Times and durations in results are seconds. Errors of every kind have the shape of
-`google.rpc.Status` with an `ErrorInfo`, whose `reason` is stable and meant for programs.
+Sign in at `/api/v1/auth/login`. Programs send the access token, or an API token, as `Authorization: Bearer …`. Browsers
+send cookies and, with each write, the origin of their page. A client that sends too many requests gets 429 with
+Retry-After. Times and durations in results are seconds. Every error is a `google.rpc.Status` with an `ErrorInfo`; its
+`reason` is stable and meant for programs.
 
-Routes that answer with events are WebSockets, or `text/event-stream` where Accept asks for it. A WebSocket sends one
-JSON text per event. It closes with 1000 when nothing more will come, with 1012 or 1013 when the client should connect
-again, and otherwise, after a last text `{"error": Status}`, with 4000 plus the error's code.
+Routes that answer with events are WebSockets, or `text/event-stream` if Accept asks for it. A WebSocket sends one JSON
+text per event. It closes with 1000 when nothing more will come, with 1012 or 1013 when the client should connect again,
+and otherwise, after a last text `{"error": Status}`, with 4000 plus the error's code.
 """
 
 
@@ -69,8 +69,8 @@ def document(services: Services, public_url: str = "") -> dict[str, Any]:
     """The OpenAPI document.
 
     Args:
-        services: those whose annotated RPCs are served. The name of the process is in the tag of its routes.
-        public_url: where this gateway is found; empty: where the document was found.
+        services: the served gRPC services. The tag of a route is the name of its process.
+        public_url: address of this gateway; empty: that of the document.
     """
     return _Document(services).build(public_url)
 
@@ -86,7 +86,7 @@ class _Document:
         self._comments = read_comments()
         self._schemas: dict[str, Any] = {}
         self._extra_answers = (form.RESPONSE, session.USER, *processes.MESSAGES)
-        # Messages in answers; what clients send of the same types has schemas of its own.
+        # Messages in answers; the same messages in requests have separate schemas.
         self._answered: set[str] = set()
         for message in (*(binding.method.output_type for binding in self._bindings), *self._extra_answers):
             self._note_answered(message)
@@ -135,7 +135,7 @@ class _Document:
         }
 
     def _tag_description(self, tag: str) -> str:
-        """One tag a process: readers of the HTTP interface need not know how its RPCs are divided into services."""
+        """There is one tag per process, because users of the HTTP API need not know the gRPC services."""
         return "\n\n".join(self._comments.get(name, "") for name, of_service in self._tags.items() if of_service == tag)
 
     def _note_answered(self, message: Descriptor) -> None:
@@ -157,8 +157,8 @@ class _Document:
         }
         if body := self._body(binding):
             operation["requestBody"] = body
-        stranger: dict[str, Any] = {"security": []} if binding.method.full_name in _FOR_STRANGERS else {}
-        return {name: value for name, value in operation.items() if value} | stranger
+        security: dict[str, Any] = {"security": []} if binding.method.full_name in _PUBLIC_METHODS else {}
+        return {name: value for name, value in operation.items() if value} | security
 
     def _parameters(self, binding: Binding) -> list[dict[str, Any]]:
         bound = list(binding.template.fields.values())
@@ -200,13 +200,15 @@ class _Document:
             responses["426"] = _ERROR
         else:
             responses["200"] = {"description": "OK", "content": {"application/json": {"schema": schema}}}
-        stranger = binding.method.full_name in _FOR_STRANGERS
-        told: dict[str, list[str]] = {} if stranger else {"401": ["No valid access token."]}
+        is_public = binding.method.full_name in _PUBLIC_METHODS
+        errors: dict[str, list[str]] = {} if is_public else {"401": ["No valid access token."]}
         for code, text in comment.errors.items():
-            told.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
+            errors.setdefault(str(HTTP_STATUS[code]), []).append(f"{code.name}: {text}")
         if binding.template.fields or binding.body or binding.method.input_type.fields:
-            told.setdefault(str(HTTP_STATUS[Code.INVALID_ARGUMENT]), ["The request is malformed (reason BAD_REQUEST)."])
-        for status, texts in sorted(told.items()):
+            errors.setdefault(
+                str(HTTP_STATUS[Code.INVALID_ARGUMENT]), ["The request is malformed (reason BAD_REQUEST)."]
+            )
+        for status, texts in sorted(errors.items()):
             content = {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}}
             responses[status] = {"description": "\n\n".join(texts), "content": content}
         responses["default"] = _ERROR
@@ -226,7 +228,7 @@ class _Document:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def _message_schema(self, message: Descriptor, sent: bool, without: Iterable[str] = ()) -> dict[str, Any]:
-        """Clients may leave out any field; unknown ones are refused. Answers list the fields that are always there."""
+        """In requests, any field may be left out and unknown ones are refused; in answers, some are always there."""
         fields = [field for field in message.fields if field.name not in without]
         schema: dict[str, Any] = {"type": "object"}
         if comment := self._comments.get(message.full_name):
@@ -264,7 +266,7 @@ class _Document:
 
 
 def query_fields(message: Descriptor, outer: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
-    """The fields of a request that can be query parameters, each with the fields that lead to it."""
+    """The fields of a request that can be query parameters, each with the fields on the path to it."""
     for field in message.fields:
         inner = field.message_type
         if is_query_field(field):
@@ -274,7 +276,7 @@ def query_fields(message: Descriptor, outer: tuple[FieldDescriptor, ...] = ()) -
 
 
 def _is_always_there(field: FieldDescriptor) -> bool:
-    """Whether an answer always has a field: without presence, or marked so in the contract."""
+    """Whether answers always have a field: it has no presence, or the contract says so."""
     behavior = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     return not field.has_presence or field_behavior_pb2.REQUIRED in behavior
 

@@ -1,4 +1,4 @@
-"""Serves every RPC that declares an HTTP route, from the contracts' descriptors alone: a new RPC needs no code here."""
+"""Serves every RPC that declares an HTTP route, by the contracts' descriptors; a new RPC needs no code here."""
 
 from typing import Any, Protocol
 
@@ -16,10 +16,10 @@ from gateway.transcoding.messages import fill_request, json_response, read_json
 
 
 def routes(services: Services) -> list[web.RouteDef]:
-    """HTTP routes of all RPCs that declare some.
+    """The declared HTTP routes of all RPCs.
 
     Raises:
-        gateway.transcoding.bindings.BadAnnotationError: a declaration that cannot be served.
+        gateway.transcoding.bindings.BadAnnotationError: a declaration cannot be served.
     """
     return [_route(binding) for binding in bindings(services)]
 
@@ -50,7 +50,7 @@ def multi_callable(channel: grpc.aio.Channel, method: MethodDescriptor) -> Multi
 
 
 class _Transcoded:
-    """One route and how its RPC is called."""
+    """A route to an RPC."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding

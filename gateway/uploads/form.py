@@ -1,11 +1,11 @@
-"""Uploads: a song's bytes flow from the browser to the library piece by piece and are never held here.
+"""Uploads: passes a song's bytes from the browser to the library piece by piece, without keeping them.
 
-Either `multipart/form-data` with the fields `options` (JSON, optional), `requestId` (optional) and `file`, in which the
-file comes last, because the library gets the options before its first byte; or the bare bytes as the
-body, named by `Content-Disposition: attachment; filename="…"` or `?filename=`. Both take `?options=` and `?requestId=`.
+The body is either `multipart/form-data` with the fields `options` (JSON, optional), `requestId` (optional) and `file`,
+which must be the last one, because the library gets the options before the first byte. Or it is the file itself, named
+by `Content-Disposition: attachment; filename="…"` or `?filename=`. Both accept `?options=` and `?requestId=`.
 
-Reading waits for the library to take each piece. If the library refuses, reading stops; if the client goes away or
-sends less than it announced, the library hears a cancelled call and keeps nothing.
+Reading waits until the library has taken each piece. If the library refuses, reading stops. If the client goes away or
+sends less than it announced, the call to the library is cancelled, and the library keeps nothing.
 """
 
 import asyncio
@@ -70,7 +70,10 @@ async def upload(request: web.Request) -> web.StreamResponse:
 
 
 async def stream_up(call: Any, content: AsyncGenerator[Message, None]) -> Any:
-    """The answer of a client-streaming RPC, just started, that takes `content`; cancels it if `content` raises."""
+    """Sends `content` to a client-streaming RPC that was just started, and returns its answer.
+
+    Cancels the RPC if `content` raises.
+    """
     answer = asyncio.ensure_future(final_answer(call))
     sending = asyncio.create_task(_send(call, content))
     try:
@@ -85,7 +88,7 @@ async def stream_up(call: Any, content: AsyncGenerator[Message, None]) -> Any:
 
 
 async def _send(call: Any, content: AsyncGenerator[Message, None]) -> None:
-    """Sends `content`, each piece once the last was taken."""
+    """Sends `content`; waits until each piece was taken."""
     async with aclosing(content):
         async for message in content:
             try:
@@ -96,12 +99,12 @@ async def _send(call: Any, content: AsyncGenerator[Message, None]) -> None:
 
 
 async def expect(request: web.Request) -> None:
-    """Invites the body of a client that asks first (`Expect: 100-continue`), unless it announces too much."""
+    """Answers `Expect: 100-continue`, unless the client announces too much."""
     announced = request.content_length
     fits = announced is None or announced <= request.app[LIMIT].max_bytes + FORM_OVERHEAD_BYTES
     if fits:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # aiohttp takes bytes on the wire for a response that has begun.
+        # aiohttp takes sent bytes for a response that has begun.
         request.writer.output_size = 0
 
 
@@ -182,7 +185,7 @@ def _first_message(header: upload_pb2.UploadHeader, filename: str) -> upload_pb2
 
 
 class _Limit:
-    """Lets pieces pass up to the greatest size, and only while they keep coming."""
+    """Limits the total size of the pieces, and the time between them."""
 
     def __init__(self, request: web.Request) -> None:
         self._max_bytes = request.app[LIMIT].max_bytes
@@ -199,10 +202,10 @@ class _Limit:
 
 
 async def in_time(reading: Any, seconds: float) -> Any:
-    """Reads from a body. Fails if nothing comes for too long.
+    """Reads from a body; fails if nothing arrives for too long.
 
     Raises:
-        HttpError: nothing came (reason BODY_TIMEOUT).
+        HttpError: nothing arrived (reason BODY_TIMEOUT).
     """
     try:
         async with asyncio.timeout(seconds):
@@ -212,7 +215,7 @@ async def in_time(reading: Any, seconds: float) -> Any:
 
 
 def display_name(name: str) -> str:
-    """A file's name as it is shown to people: without folders, control characters, or more than 200 characters."""
+    """A file's name for display: without folders and control characters, at most 200 characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     shown = "".join(character for character in unicodedata.normalize("NFC", last) if character.isprintable())
     shown = shown.strip()[:MAX_FILENAME]

@@ -17,7 +17,7 @@ _OFFSET = {
     "name": "Upload-Offset",
     "in": "header",
     "required": True,
-    "description": "Where the first byte belongs.",
+    "description": "Position of the first byte.",
     "schema": _DIGITS,
 }
 _LENGTH = {
@@ -52,13 +52,13 @@ def _operation(
 OPENAPI: dict[str, Any] = {
     tus.PATH: {
         "options": _operation(
-            "TellUploadCapabilities", "What of tus is spoken here.", "204", "As headers.", security=[]
+            "TellUploadCapabilities", "The supported versions and extensions of tus.", "204", "As headers.", security=[]
         ),
         "post": _operation(
             "CreateUpload",
             "Begins an upload that may take several connections (tus 1.0).",
             "201",
-            "Its address as Location.",
+            "Created; Location is the upload's address.",
             _VERSION,
             _LENGTH,
             _METADATA,
@@ -67,23 +67,25 @@ OPENAPI: dict[str, Any] = {
         ),
     },
     f"{tus.PATH}/{{upload_id}}": {
-        "options": _operation("TellUploadCapabilities2", "What of tus is spoken here.", "204", "As headers.", _ID),
+        "options": _operation(
+            "TellUploadCapabilities2", "The supported versions and extensions of tus.", "204", "As headers.", _ID
+        ),
         "patch": _operation(
             "AppendUpload",
-            "Brings further bytes of an upload.",
+            "Sends further bytes of an upload.",
             "204",
-            "Where it ends now as Upload-Offset; with the last byte also Stemtube-Track-Id and Stemtube-Job-Id.",
+            "Upload-Offset is the new end; after the last byte there are also Stemtube-Track-Id and Stemtube-Job-Id.",
             _ID,
             _VERSION,
             _OFFSET,
             requestBody=_BYTES | {"required": True},
         ),
-        "delete": _operation("DeleteUpload", "Ends an upload.", "204", "It is gone.", _ID, _VERSION),
+        "delete": _operation("DeleteUpload", "Ends an upload.", "204", "The upload has been removed.", _ID, _VERSION),
         "post": _operation(
             "OverrideUploadMethod",
-            "Does what X-HTTP-Method-Override names: PATCH, DELETE or HEAD.",
+            "Acts like the method in X-HTTP-Method-Override: PATCH, DELETE or HEAD.",
             "204",
-            "As that method answers.",
+            "The answer of that method.",
             _ID,
             _VERSION,
             requestBody=_BYTES,

@@ -1,10 +1,10 @@
 """Resumable uploads: the tus protocol 1.0 (https://tus.io/protocols/resumable-upload), for any of its clients.
 
-A file is announced with its size, then sent by as many requests as the line needs. Each begins where the last
-one ended; HEAD returns that offset. The library keeps the bytes, so that any gateway can take the next ones.
+A client announces a file with its size, then sends it in one or more requests. Each begins where the last one ended;
+HEAD returns that offset. The library keeps the bytes, so any gateway can take the next ones.
 
-`Upload-Metadata` knows `filename` (or `name`) and `options`, what is to be made of the song as JSON; what else it has
-is kept for the client. The request with the last byte is answered when the file has been checked: with the headers
+`Upload-Metadata` can have `filename` (or `name`) and `options` (the processing options as JSON); other keys are kept
+for the client. The request with the last byte is answered when the file has been checked: with the headers
 `Stemtube-Track-Id` and `Stemtube-Job-Id`, or with the library's refusal, which ends the upload.
 """
 
@@ -51,7 +51,7 @@ async def create(request: web.Request) -> web.Response:
 
     Raises:
         HttpError: another version of the protocol.
-        InvalidInputError: no size, or headers that are not as described (reason BAD_REQUEST).
+        InvalidInputError: there is no size, or a header is malformed (reason BAD_REQUEST).
         grpc.aio.AioRpcError: the library's refusal.
     """
     _expect_version(request)
@@ -71,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
     return _response(201, upload, Location=f"{PATH}/{upload.id}")
 
 
-async def tell(request: web.Request) -> web.Response:
+async def show_offset(request: web.Request) -> web.Response:
     """HEAD: how much has arrived.
 
     Raises:
@@ -93,9 +93,9 @@ async def append(request: web.Request) -> web.Response:
 
     Raises:
         HttpError: another version of the protocol, another media type, or the body did not arrive in time.
-        InvalidInputError: no offset (reason BAD_REQUEST).
-        ConnectionError, web.RequestPayloadError: the connection broke; what had arrived is kept.
-        grpc.aio.AioRpcError: the library's refusal: a wrong offset, or a file that is no song.
+        InvalidInputError: there is no offset (reason BAD_REQUEST).
+        ConnectionError, web.RequestPayloadError: the connection broke; the bytes that arrived are kept.
+        grpc.aio.AioRpcError: the library's refusal: a wrong offset, or a file that is not a song.
     """
     _expect_version(request)
     if request.content_type != BODY_TYPE:
@@ -119,13 +119,13 @@ async def terminate(request: web.Request) -> web.Response:
 
 
 async def overridden(request: web.Request) -> web.Response:
-    """POST to an upload: the method that `X-HTTP-Method-Override` names, for clients that know GET and POST only.
+    """POST to an upload: acts like the method in `X-HTTP-Method-Override`, for clients that have only GET and POST.
 
     Raises:
         web.HTTPMethodNotAllowed: it names none.
     """
     method = request.headers.get("X-HTTP-Method-Override", "")
-    handlers = {hdrs.METH_PATCH: append, hdrs.METH_DELETE: terminate, hdrs.METH_HEAD: tell}
+    handlers = {hdrs.METH_PATCH: append, hdrs.METH_DELETE: terminate, hdrs.METH_HEAD: show_offset}
     if method not in handlers:
         raise web.HTTPMethodNotAllowed(method or hdrs.METH_POST, (hdrs.METH_GET, *handlers))
     return await handlers[method](request)
@@ -142,7 +142,7 @@ async def sending(app: web.Application) -> AsyncIterator[None]:
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Names the protocol's version in every answer, errors included."""
+    """Adds the protocol's version to every answer, including errors."""
     if request.path == PATH or request.path.startswith(f"{PATH}/"):
         response.headers["Tus-Resumable"] = VERSION
 
@@ -156,7 +156,7 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
             while chunk := await in_time(request.content.readany(), request.app[SETTINGS].body_idle_seconds):
                 yield pb.AppendUploadRequest(chunk=chunk)
         except (HttpError, web.RequestPayloadError, ConnectionError) as error:
-            # The stream ends without an abort, so that the library keeps everything that has come so far.
+            # The stream ends normally, so that the library keeps all bytes that have arrived.
             broken.append(error)
 
     seconds = request.app[SETTINGS].upload_seconds
@@ -175,7 +175,7 @@ async def _append(request: web.Request, upload_id: str, offset: int) -> pb.Uploa
 def _forget(deliveries: set[asyncio.Task[Any]], delivery: asyncio.Task[Any]) -> None:
     deliveries.discard(delivery)
     if not delivery.cancelled():
-        delivery.exception()  # of a client that has gone nobody else asks for it, and asyncio would log it as a fault
+        delivery.exception()  # if the client has gone nobody else reads it, and asyncio would log it as a fault
 
 
 def _stub(request: web.Request) -> Any:
@@ -211,7 +211,7 @@ def _number(request: web.Request, name: str) -> int:
 
 
 def _parse_metadata(text: str) -> dict[str, str]:
-    """Keys with values in Base64, with commas between."""
+    """Parses keys with values in Base64, separated by commas."""
     if not is_header_text(text):
         raise bad_request("Upload-Metadata has characters that no header has.")
     values: dict[str, str] = {}
@@ -228,7 +228,7 @@ routes = [
     web.options(PATH, capabilities),
     web.post(PATH, create, expect_handler=expect),
     web.options(PATH + "/{upload_id}", capabilities),
-    web.head(PATH + "/{upload_id}", tell),
+    web.head(PATH + "/{upload_id}", show_offset),
     web.patch(PATH + "/{upload_id}", append, expect_handler=expect),
     web.delete(PATH + "/{upload_id}", terminate),
     web.post(PATH + "/{upload_id}", overridden, expect_handler=expect),

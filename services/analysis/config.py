@@ -11,7 +11,7 @@ from services.common.parts import PARTS
 from services.common.storage.database import DatabaseUrl
 from services.common.weights.catalogue import parse_order
 
-ORDER_HELP = "best first: NAME or NAME/MODEL, with @gpu or @cpu for that device alone; empty: the built-in order"
+ORDER_HELP = "best first: NAME or NAME/MODEL, with @gpu or @cpu for that device only; empty: the built-in order"
 
 
 class LanguageModelSettings(Section):
@@ -56,12 +56,12 @@ class AutoSettings(Section):
 
     @property
     def order(self) -> registry.Order:
-        """By part, as `registry.choose` takes it."""
+        """The order by part, for `registry.choose`."""
         return {part: parse_order(getattr(self, part)) for part in PARTS}
 
 
 class AnalysisSection(Section):
-    """Settings of this service alone."""
+    """Settings that only analysis has."""
 
     listen: ListenAddress = Field("127.0.0.1:50054", description="where gRPC listens")
     health_listen: ListenAddress = Field("127.0.0.1:9094", description="where /healthz, /readyz and /metrics listen")
@@ -71,13 +71,13 @@ class AnalysisSection(Section):
     )
     device: str = Field(
         "auto",
-        description="for models that can use a GPU: cpu, cuda; auto: a GPU if there is one. Where the API and the work "
-        "are on different machines, give the API the workers' setting",
+        description="for models that can use a GPU: cpu, cuda; auto: a GPU if there is one. If the API and the workers "
+        "are on different machines, give the API the setting of the workers",
     )
-    grace_seconds: float = Field(5.0, description="time for the job in hand when the process is asked to end")
-    idle_seconds: float = Field(600.0, description="models leave memory after so long without work")
+    grace_seconds: float = Field(5.0, description="time for running jobs to end when the process is stopped")
+    idle_seconds: float = Field(600.0, description="time without work after which models are removed from memory")
     prepare: bool = Field(True, description="whether a worker loads its models at its start, before the first job")
-    keep_days: float = Field(7.0, description="finished jobs are kept so long")
+    keep_days: float = Field(7.0, description="how long finished jobs are kept")
     language_model: LanguageModelSettings = LanguageModelSettings()
     auto: AutoSettings = AutoSettings()
 

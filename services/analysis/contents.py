@@ -1,4 +1,4 @@
-"""Results as jobs keep them: the fields of the contract's messages (`Beats`, `Key`, `Chords` …)."""
+"""Converts results to and from the JSON of the contract's messages (`Beats`, `Key`, `Chords` …), which jobs store."""
 
 from dataclasses import asdict
 from typing import Any
@@ -36,7 +36,7 @@ def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
 
 
 def beats_of(kept: dict[str, Any]) -> Beats:
-    """The beats that `content` made into JSON."""
+    """The beats in a contract's message as JSON."""
     tempo = kept["tempo"]
     beats = tuple(Beat(beat["time"], beat["position"]) for beat in kept["beats"])
     curve = tuple(TempoPoint(**point) for point in tempo.get("curve", []))

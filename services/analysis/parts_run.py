@@ -21,19 +21,19 @@ from stemtube.job.v1 import job_pb2
 QUEUE = "analysis"
 QUEUED, RUNNING = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING
 SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
-# Shares of the progress: decoding of a task's, loading of a part's.
+# Share of decoding in a task's progress, and of loading in a part's.
 DECODED = 0.05
 LOADED = 0.05
 
 
 class PartsRun:
-    """The parts of one task. Each may run in a thread of its own.
+    """The parts of one task. Each may run in its own thread.
 
     Args:
         choices: the choices for each part.
         done: content of the parts that are finished already.
-        report: where news goes.
-        language_model: for backends that ask one.
+        report: receives progress and results.
+        language_model: for backends that need one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PartsRun:
         self._beats = beats_of(done["beats"]) if "beats" in done else None
 
     def show_loading(self, part: str, done: float) -> None:
-        """Tells how much of a part's model is here."""
+        """Reports how much of a part's model has been fetched."""
         self._show(_status(part, RUNNING, LOADED * done), stage="loading")
 
     def analyse(
@@ -59,7 +59,7 @@ class PartsRun:
         backend: Backend,
         chosen: Choice[BackendEntry],
     ) -> None:
-        """Runs one part and hands its result over."""
+        """Runs one part and reports its result."""
         part = choice["part"]
         context = Context(
             beats=self._beats or (beats_of(choice["beats"]) if "beats" in choice else None),
@@ -87,7 +87,7 @@ class PartsRun:
         self._show(_status(part, SUCCEEDED))
 
     def fail(self, part: str, error: dict[str, Any]) -> None:
-        """Notes that a part failed."""
+        """Reports that a part failed."""
         self._show(_status(part, FAILED, error=error))
 
     def outcome(self) -> dict[str, Any]:

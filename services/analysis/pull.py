@@ -8,7 +8,7 @@ from services.common.weights.store import WeightStore, pull
 
 
 def main() -> None:
-    """Fetches the model that the command line names, `BACKEND` or `BACKEND/MODEL`; ends as `pull` does."""
+    """Fetches the model named on the command line, `BACKEND` or `BACKEND/MODEL`; exits like `pull`."""
     settings = load(Settings)
     pull(WeightStore(settings.weights_dir, offline=settings.offline), registry.weights, sys.argv[1:])
 

@@ -1,4 +1,4 @@
-"""The analysis service's RPCs: they check and queue; the work is `worker.py`'s."""
+"""The analysis service's RPCs: they check requests and queue jobs, which `worker.py` runs."""
 
 import asyncio
 import json
@@ -46,10 +46,10 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
     Args:
         jobs: the queue.
         objects: where the audio is.
-        weights: show which models are available.
-        device: the setting for the workers' device, on which the best model depends.
-        draining: ends watches when the server does.
-        language_model: the workers' setting, on which the best structure depends.
+        weights: to find which models are available.
+        device: the workers' setting; the best model depends on it.
+        draining: ends watches when the server drains.
+        language_model: the workers' setting; the best structure backend depends on it.
         order: the workers' setting for the order of `auto`.
     """
 
@@ -84,7 +84,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         for key in (request.audio_key, *(choice["mix_key"] for choice in choices if "mix_key" in choice)):
             if not await self._objects.exists(key):
                 raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
-        # The request counts too: only an automatic choice may end with a substitute, and says why.
+        # The requested names are part of the key, because only an automatic choice may lead to a substitute.
         equal = sorted(_key(choice) for choice in choices)
         digest = await asyncio.to_thread(request_digest, request)
         record = await self._jobs.submit(
@@ -135,7 +135,7 @@ class AnalysisService(analysis_pb2_grpc.AnalysisServiceServicer):
         return pb.ListBackendsResponse(backends=backends)
 
     async def _is_good(self, record: JobRecord) -> bool:
-        """Whether a kept analysis is without substitutes but those that its request was told of."""
+        """Whether a stored analysis has no substitutes other than those that were known when it was requested."""
         outputs = await self._jobs.outputs(record.id)
         expected = {c["part"] for c in record.payload["parts"] if c["made_by"]["substitution"]}
         return all(name in expected or not kept["made_by"]["substitution"] for name, kept in outputs.items())
@@ -148,9 +148,9 @@ def _choice(
     language_model: Endpoint | None,
     order: registry.Order,
 ) -> dict[str, Any]:
-    """The choices that a job keeps of a requested part, with automatic ones resolved as far as is possible here.
+    """The choices for a requested part, to be stored in the job; automatic ones are resolved as far as possible.
 
-    The worker, which knows its device and whether weights come when they are fetched, has the last word on those.
+    The worker decides about those in the end: it knows its device, and whether weights can really be fetched.
     """
     part = PART_NAMES[request.part]
     if not LANGUAGE.fullmatch(request.language):
@@ -195,7 +195,7 @@ def _beats(request: pb.PartRequest) -> dict[str, Any]:
 
 
 def _heard_with(request: pb.PartRequest) -> dict[str, str]:
-    """The inputs of lyrics beside the vocals, where they are given."""
+    """The given inputs of lyrics besides the vocals."""
     given = {name: value for name in ("mix_key", "text", "found_text") if (value := getattr(request, name))}
     if given and request.part != pb.PART_LYRICS:
         raise InvalidInputError("mix_key, text and found_text are for lyrics", "BAD_REQUEST")

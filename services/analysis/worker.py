@@ -1,4 +1,4 @@
-"""The analysis' work: a child process decodes the audio once and runs the parts on it."""
+"""Runs analysis jobs: a child process decodes the audio once and runs all parts on it."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 SAMPLE_RATE_HZ = 44_100
 SPEECH_RATE_HZ = 16_000
-# What `auto` chooses, and long enough for every function to be compiled that a song needs.
+# Parts and length of sound for the preparations: long enough to compile every function that a song needs.
 PREPARED_PARTS = tuple(part for part in PARTS if part != "lyrics")
 PREPARED_SECONDS = 6
 LARGE_BYTES = 16_000_000
@@ -49,13 +49,13 @@ ARENAS = 2
 
 
 class AnalysisWorker:
-    """Handles analysis jobs, one at a time.
+    """Runs analysis jobs, one at a time.
 
     Args:
         settings: of the process.
-        make_work: importable; makes in the child the object that does the work.
-        prove: importable; proves in the child that the device of the settings computes, see `Engine`.
-        make_engines: puts engines together.
+        make_work: importable function that makes the `Work` in the child.
+        prove: importable function that checks the device of the settings in the child, see `Engine`.
+        make_engines: makes the `Engines`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class AnalysisWorker:
         self.engines = make_engines([(device, engine)], with_device, prepares=section.prepare)
 
     async def handle(self, job: JobContext) -> dict[str, Any]:
-        """Runs one job. Parts that an earlier attempt has finished are not made again."""
+        """Runs one job. Parts that an earlier attempt has finished are not repeated."""
 
         async def analyse() -> dict[str, Any]:
             task = {**job.payload, "done": await asyncio.to_thread(job.outputs)}
@@ -106,37 +106,37 @@ def prove_device(settings: AnalysisSettings) -> str:
 
 
 def keep_compiled_functions_apart(settings: AnalysisSettings) -> None:
-    """Has numba, which librosa uses, keep what it compiles in a folder of this process; before numba is imported.
+    """Gives numba, which librosa uses, a cache folder of this process; call it before numba is imported.
 
-    Beside the package, two processes that compile the same function at once can leave a file there that crashes
-    each process that loads it.
+    In its default folder, two processes that compile the same function at once can leave a file that crashes every
+    process that loads it.
     """
     port = settings.analysis.health_listen.rpartition(":")[2]
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "compiled" / port))
 
 
 def give_memory_back() -> None:
-    """Has glibc in child processes that start from now on give large arrays back to the system when they are freed.
+    """Makes glibc in child processes that start from now on return freed large arrays to the system.
 
-    It would keep blocks of up to 32 MB, in many places once there are many threads: at the peak of several songs of
-    197 s that was 1.65 GB in place of 1.4 GB. Other allocators do not know these variables.
+    By default it keeps blocks of up to 32 MB, in many places if there are many threads: the peak over several songs of
+    197 s was 1.65 GB instead of 1.4 GB. Other allocators ignore these variables.
     """
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(LARGE_BYTES))
     os.environ.setdefault("MALLOC_ARENA_MAX", str(ARENAS))
 
 
 class AnalysisWork:
-    """The child process's side: backends stay loaded between tasks.
+    """Runs analysis tasks in the child process; backends stay loaded between tasks.
 
-    Parts of a task run side by side, as many as there are cores. Their slowest steps (convolutions, recurrences,
-    Fourier transforms) lets go of the GIL.
+    Parts of a task run in parallel, as many as there are cores. Their slowest steps (convolutions, recurrences, Fourier
+    transforms) release the GIL.
     """
 
     def __init__(self, settings: AnalysisSettings) -> None:
         keep_compiled_functions_apart(settings)
         self._objects = open_marked_store(settings)
         self._weights = WeightStore(settings.weights_dir, offline=settings.offline)
-        # Of bytes there is no limit: the library has checked the file, and a stem can be larger than its mix was.
+        # No limit of bytes: the library has checked the file, and a stem can be larger than its mix.
         self._limits = audio.Limits(max_seconds=settings.limit.max_seconds, max_bytes=audio.NO_LIMITS.max_bytes)
         self._sandbox = audio.Sandbox(**settings.decoder.model_dump())
         self._device = torch_devices.resolve_device(settings.analysis.device)
@@ -147,9 +147,9 @@ class AnalysisWork:
         self._cores = _cores()
 
     def preparations(self, report: Report) -> Iterator[None]:
-        """Loads the backends that `auto` chooses, and runs each once; a step is one backend."""
+        """Loads the backends that `auto` chooses, and runs each once; yields after each backend."""
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, PREPARED_SECONDS * SAMPLE_RATE_HZ)
-        # Noise that swells twice a second, with a chord, so that nothing ends early for want of a pulse or of pitches.
+        # Noise that swells twice a second, and a chord: it has a pulse and pitches, so no backend ends early.
         seconds = np.arange(noise.size) / SAMPLE_RATE_HZ
         chord = sum(np.sin(2 * np.pi * hz * seconds) for hz in (131, 165, 196))
         mix = 0.2 * chord + noise * np.exp(-20 * (seconds % 0.5))
@@ -163,7 +163,7 @@ class AnalysisWork:
             yield
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Analyses one audio object; see `AnalysisService.CreateAnalysis` for the task; `done` are its finished parts.
+        """Analyses one audio object. See `AnalysisService.CreateAnalysis` for the task; `done` has its finished parts.
 
         Raises:
             StemTubeError: the audio cannot be read, or every part failed.
@@ -176,10 +176,10 @@ class AnalysisWork:
         return run.outcome()
 
     def _side_by_side(self, run: PartsRun, wanted: list[dict[str, Any]], sound: Audio) -> None:
-        """Runs the parts. Parts that use others begin when these have ended.
+        """Runs the parts. A part that uses others begins when these have ended.
 
         Raises:
-            StoppedError: once no part is running any more.
+            StoppedError: the task was stopped; no part is running any more.
         """
         running: dict[str, Future[None]] = {}
 
@@ -189,10 +189,10 @@ class AnalysisWork:
             self._analyse(run, choice, sound, self._mix(choice))
 
         with ThreadPoolExecutor(min(self._cores, len(wanted)), "part") as pool:
-            # Those that wait come last, so that they hold no thread that another could have.
+            # Parts that wait for others come last, so that they do not occupy threads.
             for choice in sorted(wanted, key=lambda choice: _order(choice["part"], _needs(choice))):
                 needed = [running[part] for part in _needs(choice) if part in running]
-                # Lines and spans of a part are the job's.
+                # The context makes log lines and spans of a part belong to the job.
                 running[choice["part"]] = pool.submit(copy_context().run, analyse, choice, needed)
             try:
                 for future in running.values():
@@ -215,7 +215,7 @@ class AnalysisWork:
         return Audio(samples, SAMPLE_RATE_HZ)
 
     def _mix(self, choice: dict[str, Any]) -> Callable[[], Audio] | None:
-        """Decodes the mix beside the vocals, as small as speech recognition takes it."""
+        """A function that decodes the mix in the format of speech recognition; None if there is no mix."""
         if "mix_key" not in choice:
             return None
 
@@ -245,11 +245,11 @@ class AnalysisWork:
             raise
         except StemTubeError as error:
             if error.reason in AWAY_REASONS:
-                raise  # the mix cannot be read now, as it can be in another attempt
+                raise  # the mix cannot be read now; another attempt may succeed
             run.fail(part, error_detail(error))
         except Exception as error:
             if devices.device_error(error) or full_disk(error):
-                raise  # the others would fail of it as well: another device or attempt does what is left
+                raise  # other parts would fail as well; another device or attempt does the rest
             log.exception("part failed", part=part, backend=choice["backend"])
             run.fail(part, INTERNAL_ERROR)
 
@@ -298,16 +298,16 @@ def _needs(choice: dict[str, Any]) -> tuple[Part, ...]:
 
 
 def _order(part: Part, needs: tuple[Part, ...]) -> tuple[bool, bool]:
-    """Beats first, which others use; those others last."""
+    """Sorts beats first, because other parts use them, and these other parts last."""
     return bool(needs), part != "beats"
 
 
 def _cores() -> int:
-    """As many as the networks use: those that this process may run on, or what OMP_NUM_THREADS says."""
+    """The number of cores that networks use: OMP_NUM_THREADS, or those that this process may run on."""
     import torch
 
     return torch.get_num_threads()
 
 
 def _ignore_progress(_done: float) -> None:
-    """Progress that nobody asked for."""
+    """Ignores progress."""

@@ -24,13 +24,13 @@ class AuthSection(Section):
     hashing_threads: int = Field(2, ge=1, le=64, description="passwords that are hashed at the same time")
     access_token_minutes: float = Field(15, gt=0, le=24 * 60, description="life of an access token")
     refresh_token_days: float = Field(30, gt=0, le=3650, description="days without a refresh that end a session")
-    one_time_password_days: float = Field(7, gt=0, le=365, description="life of a password that an admin gives")
+    one_time_password_days: float = Field(7, gt=0, le=365, description="life of a one-time password")
     fresh_sign_in_minutes: float = Field(
-        5, ge=0, le=60, description="minutes after a sign-in in which an API token takes no password; 0: it always does"
+        5, ge=0, le=60, description="minutes after a sign-in without a password for new API tokens; 0: always needed"
     )
     signing_key_days: float = Field(90, gt=0, le=3650, description="age at which the key of access tokens is replaced")
     registration: Literal["closed", "invitation", "open"] = Field(
-        "closed", description="who can make an account: nobody but admins, who has an admin's invitation, or everybody"
+        "closed", description="who can create an account: only admins, people with an invitation, or everybody"
     )
 
     @property
@@ -45,7 +45,7 @@ class AuthSection(Section):
 
     @property
     def fresh_sign_in(self) -> timedelta:
-        """Age up to which a sign-in stands for the password."""
+        """How long after a sign-in no password is needed for a new API token."""
         return timedelta(minutes=self.fresh_sign_in_minutes)
 
     @property

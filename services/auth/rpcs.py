@@ -35,7 +35,7 @@ PUBLIC = (
 SCOPES = {
     f"/{ACCOUNTS}/GetMe": frozenset({READ, CHANGE_PASSWORD}),
     f"/{ACCOUNTS}/ChangePassword": frozenset({CHANGE_PASSWORD}),
-    # With these a thief could keep the account, so they need a session; no API token is enough.
+    # A thief of an API token could use these to keep the account, so they need a session.
     f"/{SESSIONS}/ListSessions": frozenset[str](),
     f"/{SESSIONS}/EndSession": frozenset[str](),
     f"/{SESSIONS}/EndOtherSessions": frozenset[str](),
@@ -43,4 +43,4 @@ SCOPES = {
     f"/{API_TOKENS}/ListApiTokens": frozenset[str](),
     f"/{API_TOKENS}/DeleteApiToken": frozenset[str](),
 }
-"""By RPC, the scopes that a restricted token needs one of; none: no restricted token is accepted."""
+"""Scopes by RPC: a restricted token needs one of them; if there are none, no restricted token is accepted."""

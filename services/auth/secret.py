@@ -1,4 +1,4 @@
-"""Random secrets that are stored as hashes only."""
+"""Random secrets, stored only as hashes."""
 
 import hashlib
 import secrets

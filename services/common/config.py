@@ -1,8 +1,8 @@
 """Settings: one frozen pydantic class per process, built in its `__main__` and passed down.
 
-Values come, strongest first, from the environment (`STEMTUBE_DATA_DIR`, nested `STEMTUBE_SEPARATION__DATABASE_URL`),
-from files named after the variable in `STEMTUBE_SECRETS_DIR`, and from `stemtube.toml` in the working directory
-(another file: `STEMTUBE_CONFIG`).
+Values come, in this order of precedence, from environment variables (`STEMTUBE_DATA_DIR`, nested:
+`STEMTUBE_SEPARATION__DATABASE_URL`), from files in `STEMTUBE_SECRETS_DIR` that are named like these variables, and from
+`stemtube.toml` in the working directory (`STEMTUBE_CONFIG` names another file).
 """
 
 import os
@@ -32,10 +32,10 @@ PREFIX = "STEMTUBE_"
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of a `host:port`; an IPv6 host stands in brackets.
+    """Splits `host:port`; an IPv6 host is in brackets.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it has another form.
     """
     parts = urlsplit(f"//{address}")
     if not parts.hostname or parts.port is None or parts.netloc != address or "@" in address:
@@ -49,7 +49,7 @@ def _is_address(address: str) -> str:
 
 
 ListenAddress = Annotated[str, AfterValidator(_is_address)]
-"""host:port where a process listens; port 0 takes any that is free."""
+"""host:port where a process listens; port 0 means any free port."""
 
 OptionalListenAddress = Annotated[ListenAddress | None, BeforeValidator(lambda address: address or None)]
 """The same, or empty."""
@@ -74,15 +74,15 @@ class StorageSettings(Section):
 class LogSettings(Section):
     """Settings of logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     format: Literal["console", "json"] = Field("console", description="for people or for machines")
     file: str = Field(
         "",
-        description="file that lines are written to as well, {process} stands for the process's name, e.g. "
-        "/var/log/stemtube/{process}.log; processes of one name on one machine need different ones",
+        description="file to which log lines are also written; {process} is replaced by the process's name, e.g. "
+        "/var/log/stemtube/{process}.log; processes with the same name on one machine need different files",
     )
-    file_bytes: int = Field(10_000_000, ge=10_000, description="size at which the file is put aside as FILE.1")
-    files_kept: int = Field(5, ge=1, description="files that are kept beside the present one")
+    file_bytes: int = Field(10_000_000, ge=10_000, description="size at which the file is renamed to FILE.1")
+    files_kept: int = Field(5, ge=1, description="number of older files that are kept")
 
 
 class TracingSettings(Section):
@@ -91,10 +91,10 @@ class TracingSettings(Section):
     otlp_url: str = Field(
         "",
         pattern=r"^(https?://.+)?$",
-        description="collector of OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: no traces. Headers that it wants "
-        "are read from OTEL_EXPORTER_OTLP_HEADERS",
+        description="collector of OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: no traces. Its headers are read "
+        "from OTEL_EXPORTER_OTLP_HEADERS",
     )
-    share: float = Field(1.0, ge=0, le=1, description="of the traces that are kept")
+    share: float = Field(1.0, ge=0, le=1, description="share of traces that are kept")
 
 
 class AddressSettings(Section):
@@ -107,22 +107,22 @@ class AddressSettings(Section):
 
 
 class LimitSettings(Section):
-    """Limits of a song, for all processes: one with other limits would refuse a song that another has accepted."""
+    """Limits of a song. They must be the same in all processes, or one would refuse a song that another accepted."""
 
     max_seconds: float = Field(1800.0, gt=0, description="longest song")
     max_bytes: int = Field(500 * 1024 * 1024, gt=0, description="largest file")
 
 
 class DecoderSettings(Section):
-    """Limits of the process that decodes one file; more than any song of the largest size needs."""
+    """Limits of the process that decodes one file; they are more than any song within the size limit needs."""
 
     memory_mib: int = Field(512, ge=128, description="memory that decoding a file may take")
     cpu_seconds: int = Field(300, ge=1, description="computing time that decoding a file may take")
-    wall_seconds: float = Field(900.0, gt=0, description="time that is waited for a file's decoder")
+    wall_seconds: float = Field(900.0, gt=0, description="longest time to wait for a file's decoder")
     require_confinement: bool = Field(
         default_factory=can_confine,
-        description="do not start, and decode nothing, where a decoder cannot be confined; unless given true on Linux "
-        "(x86_64, aarch64), and a warning elsewhere",
+        description="do not start, and decode nothing, if a decoder cannot be confined; false: only log a warning; "
+        "default: true on Linux (x86_64, aarch64), false elsewhere",
     )
 
 
@@ -132,14 +132,14 @@ class NetworkSettings(Section):
     tls_dir: Path | None = Field(
         None, description="ca.crt, tls.crt, tls.key: gRPC by mutual TLS only; `stemtube admin make-certs` makes some"
     )
-    plain: bool = Field(False, description="serve gRPC without TLS also where other machines can reach it")
+    plain: bool = Field(False, description="serve gRPC without TLS even if other machines can reach it")
     trusted_proxies: Networks = Field(
-        PRIVATE, description="networks of the gateways, whose word on their clients' addresses a service takes"
+        PRIVATE, description="networks of the gateways; a service believes the client addresses that these report"
     )
     auth_refresh_seconds: float = Field(
-        30.0, gt=0, le=60, description="age at which a service asks auth again for keys and ended sessions"
+        30.0, gt=0, le=60, description="seconds after which a service asks auth again for keys and ended sessions"
     )
-    requests_per_second: float = Field(100.0, gt=0, description="RPCs that a user may make in the long run")
+    requests_per_second: float = Field(100.0, gt=0, description="RPCs per second that a user may make in the long run")
     request_burst: int = Field(2000, ge=1, description="RPCs that a user may make at once")
     streams_per_user: int = Field(1500, ge=1, description="streams that a user may have open at once")
 
@@ -155,12 +155,13 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data_dir: Path = Field(Path("data"), description="databases, objects, models, secrets of a single machine")
+    data_dir: Path = Field(Path("data"), description="databases, objects, models and secrets of a single machine")
     models_dir: Path | None = Field(None, description="model weights; empty: DATA_DIR/models")
     offline: bool = Field(False, description="never ask a model hub")
     service_secret: SecretStr = Field(
         SecretStr(""),
-        description="proves services to each other; empty: DATA_DIR/secrets/service-secret, made at first use",
+        description="secret by which services recognise each other; empty: DATA_DIR/secrets/service-secret, made at "
+        "first use",
     )
     storage: StorageSettings = StorageSettings()
     log: LogSettings = LogSettings()
@@ -181,7 +182,7 @@ class Settings(BaseSettings):
         return self.storage.url or (self.data_dir / "objects").absolute().as_uri()
 
     def sqlite_url(self, name: str, driver: str = "sqlite") -> str:
-        """URL of the database file that a service uses unless told otherwise; its folder is created."""
+        """URL of a service's default database file; creates its folder."""
         folder = self.data_dir.absolute() / "databases"
         folder.mkdir(parents=True, exist_ok=True)
         return f"{driver}:///{folder / name}.sqlite"
@@ -219,17 +220,17 @@ class Settings(BaseSettings):
 
 
 def secret_file(path: Path) -> str:
-    """The secret kept in `path`, readable by its owner only; made at first use, by one of several racing processes.
+    """The secret in the file `path`, readable by its owner only. It is made at first use, also by racing processes.
 
     Raises:
-        OSError: it can neither be read nor be made.
+        OSError: the file can be neither read nor made.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         write_private(draft, secrets.token_urlsafe(32))
         try:
-            # A link, unlike a rename, leaves the secret of a faster process in place.
+            # Unlike a rename, a link does not replace the secret of a faster process.
             with suppress(FileExistsError):
                 os.link(draft, path)
         finally:
@@ -249,7 +250,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def load(cls: type[SettingsType]) -> SettingsType:
-    """Reads the settings of a process; a wrong one ends the process with one line that names it."""
+    """Reads the settings of a process; a wrong setting ends the process with one line that names it."""
     try:
         return cls()
     except ValidationError as error:

@@ -1,8 +1,8 @@
 """Domain errors, each with a stable reason that a client can act on.
 
 Raise them where the fault is known. `services.common.rpc.interceptor` turns them into gRPC statuses with a
-`google.rpc.ErrorInfo`, the gateway turns those into HTTP; nothing here depends on either, so audio code, models and
-backends may use them too. Each class also derives from the builtin that a plain Python caller would expect.
+`google.rpc.ErrorInfo`, and the gateway turns those into HTTP. Nothing here depends on either, so audio code, models and
+backends may raise them too. Each class also derives from the builtin exception that a Python caller would expect.
 """
 
 import errno
@@ -56,7 +56,7 @@ class InvalidInputError(StemTubeError, ValueError):
 
 
 class NotFoundError(StemTubeError, LookupError):
-    """No such thing, or none that the caller may know of."""
+    """There is no such thing, or the caller may not know of it."""
 
     code = Code.NOT_FOUND
     reason = "NOT_FOUND"
@@ -70,7 +70,7 @@ class AlreadyExistsError(StemTubeError, ValueError):
 
 
 class UnauthenticatedError(StemTubeError, PermissionError):
-    """No token, or one that is not valid (any more)."""
+    """There is no token, or it is not valid (any more)."""
 
     code = Code.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
@@ -84,62 +84,62 @@ class PermissionDeniedError(StemTubeError, PermissionError):
 
 
 class LimitExceededError(StemTubeError):
-    """A quota or a size limit stands in the way."""
+    """A quota or a limit is exceeded."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "LIMIT_EXCEEDED"
 
 
 class PreconditionError(StemTubeError, RuntimeError):
-    """The system is not in the state that this needs; the message says how to bring it there."""
+    """The system is not in the required state; the message says how to change that."""
 
     code = Code.FAILED_PRECONDITION
     reason = "FAILED_PRECONDITION"
 
 
 class WeightsMissingError(PreconditionError):
-    """A model's weights are neither here nor to be fetched; the message says how to get them."""
+    """A model's weights are missing and cannot be fetched; the message says how to get them."""
 
     reason = "WEIGHTS_MISSING"
 
 
 class AbortedError(StemTubeError, RuntimeError):
-    """Somebody else changed it meanwhile; read it again and decide again."""
+    """Somebody else has changed it meanwhile; read it again and decide again."""
 
     code = Code.ABORTED
     reason = "ABORTED"
 
 
 class UnavailableError(StemTubeError, ConnectionError):
-    """Something needed does not answer now; trying again later can help."""
+    """Something that is needed does not work now; trying again later can help."""
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
 
 
 class TooSlowError(StemTubeError, TimeoutError):
-    """The client sends so slowly that it is not waited for any longer."""
+    """The client sends too slowly."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "TOO_SLOW"
 
 
 class DeviceError(StemTubeError):
-    """The device that computes (a GPU, its driver) failed: not the fault of the job, which another worker may do."""
+    """The device that computes (a GPU or its driver) failed; another worker may be able to run the job."""
 
     code = Code.UNAVAILABLE
     reason = "DEVICE_FAILED"
 
 
 class NoMemoryError(DeviceError):
-    """The memory of the device does not suffice; another device may have more, or this one later."""
+    """The device has not enough memory; another device may have more, or this one later."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "OUT_OF_MEMORY"
 
 
 class DeviceNotReadyError(DeviceError):
-    """The device did not prove itself, so that nothing was begun."""
+    """The device failed its check, so nothing was begun."""
 
     reason = "DEVICE_NOT_READY"
 
@@ -166,7 +166,7 @@ class InternalError(StemTubeError):
 
 
 def full_disk(error: BaseException) -> UnavailableError | None:
-    """The error of a disk that is full, if that is behind `error`, in its chain of causes: room may come back."""
+    """The error DISK_FULL if a full disk is among the causes of `error`; it is transient, since room may come back."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

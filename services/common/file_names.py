@@ -3,25 +3,25 @@
 import re
 
 MAX_NAME_BYTES = 180
-"""Of UTF-8; file systems take 255, endings included."""
+"""In UTF-8; file systems allow 255, with the ending."""
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]+')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
-"""Windows takes these for devices, with any ending."""
+"""Names of devices on Windows, with any ending."""
 
 
 def file_name(text: str, otherwise: str = "track") -> str:
-    """A title as a file's name, without what some system refuses or takes for something else.
+    """Makes a file name of a title, without anything that a system refuses or understands differently.
 
-    That is separators and wildcards, control characters and marks that turn the direction of writing, dots and spaces
-    at either end, and names of devices.
+    Removes separators and wildcards, control characters and marks that change the direction of writing, dots and spaces
+    at both ends, and names of devices.
 
     Args:
-        text: any.
-        otherwise: the name if nothing is left of it.
+        text: any text.
+        otherwise: the name if nothing is left.
 
     Returns:
-        At most 180 bytes of UTF-8; an ending can follow.
+        At most 180 bytes of UTF-8; an ending can be added.
     """
     line = "".join(character if character.isprintable() else "_" for character in " ".join(text.split()))
     name = _FORBIDDEN.sub("_", line).strip(". ")

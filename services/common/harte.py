@@ -1,7 +1,7 @@
-"""Chord labels in Harte syntax, as notes, as triads and as lead sheets write them.
+"""Parses chord labels in Harte syntax; converts them to notes, to triads and to the names of lead sheets.
 
-Harte, Sandler, Abdallah, Gómez, "Symbolic representation of musical chords", ISMIR 2005. With the shorthands that JAMS
-and mir_eval know beyond it (https://jams.readthedocs.io, namespace chord).
+Harte, Sandler, Abdallah, Gómez, "Symbolic representation of musical chords", ISMIR 2005; with the further shorthands of
+JAMS and mir_eval (https://jams.readthedocs.io, namespace chord).
 """
 
 import re
@@ -12,7 +12,7 @@ WITHOUT_CHORD = ("N", "X")
 """Labels for no chord and for an unknown one."""
 NO_CHORD_NAME = "N.C."
 
-# Semitones above the root, what lead sheets write behind it, and the shorthand of the triad.
+# Semitones above the root, the suffix in lead sheets, and the shorthand of the triad.
 _SHORTHANDS: dict[str, tuple[tuple[int, ...], str, str]] = {
     "maj": ((0, 4, 7), "", "maj"),
     "min": ((0, 3, 7), "m", "min"),
@@ -61,7 +61,7 @@ class Chord:
         root: pitch class, C is 0.
         intervals: notes in semitones above the root, ascending.
         bass: pitch class.
-        name: as lead sheets write it: Am7, C/E, F#m7b5.
+        name: as in lead sheets: Am7, C/E, F#m7b5.
         triad: the label without extensions, additions and bass: `C:maj` of `C:maj7/3`.
     """
 
@@ -73,13 +73,13 @@ class Chord:
 
 
 def parse(label: str) -> Chord | None:
-    """A label as a chord; None for no chord (N), an unknown one (X), and what is not in Harte syntax."""
+    """Parses a label; None for no chord (N), an unknown one (X), and a label that is not in Harte syntax."""
     match = _LABEL.fullmatch(label) if len(label) <= MAX_LABEL else None
     if match is None:
         return None
     root, shorthand, listed = match["root"], match["shorthand"], match["degrees"] or ""
     degrees = listed.split(",") if listed else []
-    # A list of degrees alone is all that sounds besides the root.
+    # A list of degrees without a shorthand has all notes besides the root.
     notes, suffix, triad = _SHORTHANDS[shorthand or "maj"] if shorthand or not listed else ((0,), "", "")
     sounding = {*notes, *(_semitones(degree) for degree in degrees if degree[0] != "*")}
     sounding -= {_semitones(degree[1:]) for degree in degrees if degree[0] == "*"}
@@ -100,25 +100,25 @@ def is_chord_label(label: str) -> bool:
 
 
 def triad(label: str) -> str:
-    """A chord without what a beginner leaves out: extensions, additions and the bass (`C:maj7/3` is `C:maj`).
+    """Simplifies a chord for beginners: no extensions, additions or bass (`C:maj7/3` becomes `C:maj`).
 
     Thirds, diminished and augmented fifths and suspensions stay, and so do single notes and fifths (`C:1`, `C:5`).
 
     Args:
-        label: in Harte syntax; what is not a chord (N, X) is given back.
+        label: in Harte syntax; N and X are returned unchanged.
     """
     chord = parse(label)
     return chord.triad if chord else label
 
 
 def name_of(label: str) -> str:
-    """A label as lead sheets write it; N.C. where there is no chord."""
+    """The name of a chord in lead sheets; N.C. for no chord."""
     chord = parse(label)
     return chord.name if chord else NO_CHORD_NAME
 
 
 def pitch_class(note: str) -> int:
-    """Semitones above C of a note's name (`Bb` is 10)."""
+    """The pitch class of a note's name, in semitones above C (`Bb` is 10)."""
     return (_SCALE[_LETTERS.index(note[0])] + note.count("#") - note.count("b")) % 12
 
 
@@ -135,7 +135,7 @@ def _spelt(root: str, degree: str) -> str:
 
 
 def _triad(of_shorthand: str, degrees: list[str]) -> str:
-    """The shorthand of a triad: of a chord with a shorthand, or of degrees above the root alone."""
+    """The shorthand of the triad of a chord, given by its shorthand or, without one, by its degrees."""
     if of_shorthand:
         has_third = of_shorthand not in ("maj", "min") or not {"*3", "*b3"} & set(degrees)
         return of_shorthand if has_third else "5"

@@ -30,8 +30,8 @@ DEFAULT_TOKEN_DAYS, DEFAULT_INVITATION_DAYS, MAX_LIFETIME_DAYS = 90, 7, 366
 # Fraction of a segment.
 MAX_OVERLAP = 0.9
 
-# Of a message with a piece of a file.
+# Largest piece of a file in one message.
 MAX_CHUNK_BYTES = 1024 * 1024
 
-# Ends of segments that differ by less are meant to be the same: a frame of the coarsest analysis.
+# Ends of segments that differ by less count as equal: one frame of the coarsest analysis.
 JOIN_SECONDS = 0.05

@@ -10,7 +10,7 @@ Part = str
 PART_NUMBERS: "dict[Part, analysis_pb2.Part.ValueType]" = {
     name.removeprefix(_PREFIX).lower(): number for name, number in analysis_pb2.Part.items() if number
 }
-"""The contract's numbers, in the order in which people read the parts."""
+"""The contract's numbers, in the order in which the parts are shown."""
 
 PART_NAMES = {number: name for name, number in PART_NUMBERS.items()}
 PARTS = tuple(PART_NUMBERS)
@@ -19,5 +19,5 @@ USES_BEATS: tuple[Part, ...] = ("chords", "structure")
 
 
 def part_json_name(part: Part) -> str:
-    """A part as JSON of the contract's messages has it: PART_BEATS."""
+    """The name of a part in the JSON of messages: PART_BEATS."""
     return analysis_pb2.Part.Name(PART_NUMBERS[part])

@@ -1,4 +1,4 @@
-"""The start of every `__main__`: `--help` with all settings, settings, logs, then the role's coroutine."""
+"""Starts every `__main__`: prints `--help` with all settings, reads settings, sets up logs, runs the role."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Decoded sound in memory, for code that computes with it: NumPy alone, no decoder is loaded."""
+"""Decoded sound in memory, for code that computes with it; needs only NumPy, no decoder."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Samples = npt.NDArray[np.float32]
 class Audio:
     """A decoded track: `samples` float32 [channels, samples] in [-1, 1] at `sample_rate_hz`.
 
-    Equal only to itself, so that what is computed from it can be kept for as long as the track is held.
+    Compared by identity, so that results can be cached as long as the object exists.
     """
 
     samples: Samples

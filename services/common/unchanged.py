@@ -1,18 +1,18 @@
-"""For how long things stay as they are, whatever happens to the clocks of this machine and of others."""
+"""Measures how long values stay unchanged, even if the clocks of this machine or of others are set."""
 
 import time
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 SETTLED_SECONDS = 1800.0
-"""What has expired by the time of day is removed only once a process has seen it so, unchanged, for this time (or for
-its whole age, if that is shorter): a clock that jumps makes everything old at once, even what somebody works on."""
+"""Something that has expired by the time of day is removed only after a process has seen it expired and unchanged for
+this long (or for its whole lifetime, if that is shorter): a clock that jumps makes everything seem old at once."""
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Unchanged(Generic[K, V]):
-    """Measures for how long values stay the same, by this process's own time: clocks may be set.
+    """Measures how long values stay the same, by this process's monotonic clock.
 
     It knows nothing of the time before the process started.
     """
@@ -21,10 +21,10 @@ class Unchanged(Generic[K, V]):
         self._since: dict[K, tuple[V, float]] = {}
 
     def seconds(self, present: Mapping[K, V]) -> dict[K, float]:
-        """For how many seconds of looking at them values have been the same.
+        """For how many seconds each value has been the same at every call.
 
         Args:
-            present: all values that there are now.
+            present: all current values.
         """
         now = time.monotonic()
         before, self._since = self._since, {}
@@ -34,6 +34,6 @@ class Unchanged(Generic[K, V]):
         return {key: now - since for key, (_, since) in self._since.items()}
 
     def since(self, present: Mapping[K, V], seconds: float) -> dict[K, V]:
-        """The values that have been the same for at least so many seconds; see `seconds`."""
+        """The values that have been the same for at least `seconds`; see the method `seconds`."""
         found = self.seconds(present)
         return {key: value for key, value in present.items() if found[key] >= seconds}

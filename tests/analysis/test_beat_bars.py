@@ -55,7 +55,7 @@ def test_levels() -> None:
     np.testing.assert_allclose(Level(start=2, step=0.5).beats(pulses), np.arange(0.0, 6.1, 0.25))
     np.testing.assert_allclose(Level(start=1, step=1.5).beats(pulses), np.arange(0.5, 6.1, 0.75))
     pulses[[2, 3]] += 0.1
-    np.testing.assert_allclose(Level(start=1, step=1, sure=3).beats(pulses), np.arange(13) * 0.5)
+    np.testing.assert_allclose(Level(start=1, step=1, reliable_every=3).beats(pulses), np.arange(13) * 0.5)
 
 
 def heard(times: Floats, strengths: Floats, seconds: float) -> Evidence:

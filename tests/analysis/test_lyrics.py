@@ -153,7 +153,7 @@ def test_only_sung_passages_are_recognised() -> None:
     margin = lyric_windows.MARGIN_SECONDS
     level = SungLevel(sound)
     expected = [(5 - margin, 12 + margin), (20 - margin, 23 + margin)]
-    assert np.allclose(level.stretches(), expected, atol=0.11)
+    assert np.allclose(level.passages(), expected, atol=0.11)
     assert level.is_sung(7.5, 8.5)
     assert not level.is_sung(14.0, 18.0)
 

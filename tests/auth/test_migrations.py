@@ -10,7 +10,7 @@ from tests.auth.storing import count
 from tests.common.schema import differences
 
 
-async def test_migrations_lead_to_the_tables_of_the_code(databases: list[Database]) -> None:
+async def test_migrations_create_the_tables_of_the_code(databases: list[Database]) -> None:
     assert await differences(databases[0], Base.metadata) == []
 
 

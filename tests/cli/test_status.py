@@ -68,7 +68,7 @@ async def test_it_shows_processes_queues_and_the_last_errors(monkeypatch: pytest
     metrics.SLOTS.clear()  # of other tests in this process
     metrics.SLOTS.labels("separation").set(1)
     with (
-        metrics.shown("separation", lambda: Backlog(queued=3, running=1, oldest_seconds=75.0)),
+        metrics.queue_metrics("separation", lambda: Backlog(queued=3, running=1, oldest_seconds=75.0)),
         socket.socket() as free,
     ):
         free.bind(("127.0.0.1", 0))  # nobody listens

@@ -15,7 +15,7 @@ RATE = 44100
 
 
 def music(seconds: float = 3.0, rate: int = RATE, channels: int = 2, seed: int = 1) -> Samples:
-    """Decaying tones over a little noise: float32 [channels, samples], peaks near 0.6, no two channels equal."""
+    """Decaying tones over a little noise: float32 [channels, samples], peaks near 0.6; all channels differ."""
     time = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(seed)
     tones = [
@@ -26,7 +26,7 @@ def music(seconds: float = 3.0, rate: int = RATE, channels: int = 2, seed: int =
 
 
 def with_soundfile(path: Path, samples: Samples, rate: int = RATE, subtype: str | None = None) -> Path:
-    """Writes what libsndfile can: WAV, AIFF, FLAC, Ogg Vorbis, MP3; the format goes by the suffix."""
+    """Writes a format of libsndfile (WAV, AIFF, FLAC, Ogg Vorbis, MP3), chosen by the suffix."""
     soundfile.write(path, samples.T, rate, subtype=subtype)
     return path
 
@@ -49,7 +49,7 @@ def with_ffmpeg(
     options: dict[str, str] | None = None,
     tags: dict[str, str] | None = None,
 ) -> Path:
-    """Writes what FFmpeg can, with a video stream of ten pictures a second if asked."""
+    """Writes a format of FFmpeg, with a video stream of ten frames a second if asked for."""
     with av.open(str(path), "w", format=muxer, container_options=options or {}) as container:
         container.metadata.update(tags or {})
         if samples is not None:
@@ -76,7 +76,7 @@ def with_ffmpeg(
 
 
 def flac_of_hours(path: Path, hours: float, declared: bool) -> Path:
-    """Hours of silence in some hundred kilobytes; the header may keep silent about how long it is."""
+    """Hours of silence in some hundred kilobytes; the header may leave out the duration."""
     rate, block = 8000, 65536
     silence = av.AudioFrame.from_ndarray(np.zeros((1, block), np.int16), format="s16", layout="mono")
     silence.sample_rate = rate
@@ -97,7 +97,7 @@ def flac_of_hours(path: Path, hours: float, declared: bool) -> Path:
 
 
 def aac_of_hours(path: Path, hours: float) -> Path:
-    """One silent frame over and over, without any header that tells how often."""
+    """One silent frame repeated for hours, without a header with the duration."""
     rate, frame_samples = 8000, 1024
     silence = np.zeros((1, rate), np.float32)
     data = with_ffmpeg(path, silence, "aac", rate=rate, layout="mono", muxer="adts").read_bytes()
@@ -109,7 +109,7 @@ def aac_of_hours(path: Path, hours: float) -> Path:
 
 
 def opus_of_hours(path: Path, hours: float) -> Path:
-    """One second of encoded silence, over and over: an Ogg file of a few bytes per 20 ms."""
+    """One second of encoded silence repeated for hours: an Ogg file with a few bytes per 20 ms."""
     rate, frame = 48000, 960
     silence = av.AudioFrame.from_ndarray(np.zeros((1, frame), np.float32), format="flt", layout="mono")
     silence.sample_rate = rate
@@ -141,6 +141,6 @@ def png() -> bytes:
 
 
 def snr_db(reference: Samples, other: Samples) -> float:
-    """How much louder the reference is than the difference."""
+    """The level of the reference above that of the difference, in dB."""
     noise = float(np.mean((reference - other) ** 2))
     return 10 * float(np.log10(np.mean(reference**2) / max(noise, 1e-30)))

@@ -1,4 +1,4 @@
-"""Ways to damage a SQLite file, as disks, people and interrupted copies do."""
+"""Damages SQLite files in ways that disks, people and interrupted copies do."""
 
 import shutil
 import sqlite3
@@ -19,7 +19,7 @@ def be_something_else(path: Path) -> None:
 
 
 def zero_page_in_the_middle(path: Path) -> None:
-    """A page that something is in: one that is free may be anything."""
+    """Overwrites a used page, because the content of free pages does not matter."""
     with closing(sqlite3.connect(path)) as connection:
         roots = [row[0] for row in connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 1")]
     with path.open("r+b") as file:
@@ -36,7 +36,7 @@ def zero_first_page_of(path: Path, table: str) -> None:
 
 
 def zero_all_pages(path: Path) -> None:
-    """All but the first, which a connection reads when it opens the file."""
+    """Overwrites all pages except the first, which a connection reads when it opens the file."""
     with path.open("r+b") as file:
         file.seek(PAGE_BYTES)
         file.write(bytes(path.stat().st_size - PAGE_BYTES))
@@ -57,7 +57,7 @@ def lose_file_but_not_log(path: Path) -> None:
 
 
 def have_log_of_another(path: Path) -> None:
-    """The log of a file with tables of the same names and other rows: its pages fit in."""
+    """Puts the log of a file with the same tables and other rows beside the file; its pages fit."""
     _log_of_another(path)
 
 
@@ -69,7 +69,7 @@ def _log_of_another(path: Path) -> None:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("CREATE TABLE grown (name TEXT UNIQUE)")
         connection.executemany("INSERT INTO grown VALUES (?)", [(f"name {n}" * 20,) for n in range(200)])
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file has the tables, the log only what follows
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file has the tables, the log only later rows
         connection.executemany("INSERT INTO grown VALUES (?)", [(f"later {n}" * 20,) for n in range(200)])
         shutil.copy(other.with_name("other-wal"), log)
     for ending in ("", "-wal", "-shm"):

@@ -1,4 +1,4 @@
-"""Children of engines that are held up: stopped by a signal, so that their tasks neither end nor fail."""
+"""Stops children of engines with a signal, so that their tasks neither end nor fail."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ PATIENCE_SECONDS = 120
 
 
 def children(engine: str) -> list[BaseProcess]:
-    """The engine's children that live, the oldest first."""
+    """The engine's running children, oldest first."""
     found = [child for child in multiprocessing.active_children() if child.name == engine]
     return sorted(found, key=lambda child: child.pid or 0)
 
 
 async def hold_children(engine: str, count: int) -> list[BaseProcess]:
-    """Waits until an engine has so many children, and stops each as soon as it is there."""
+    """Waits until an engine has `count` children, and stops each as soon as it runs."""
     held: list[BaseProcess] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(held) < count:

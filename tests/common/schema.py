@@ -10,7 +10,7 @@ from services.common.storage.database import Database
 
 
 async def differences(database: Database, metadata: MetaData) -> list[Any]:
-    """What Alembic would change; tables that the code does not know apart."""
+    """The changes that Alembic would make, except for tables that the code does not have."""
 
     def is_known(_object: Any, name: str | None, kind: str, reflected: bool, _other: Any) -> bool:
         return kind != "table" or not reflected or name in metadata.tables

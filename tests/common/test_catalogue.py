@@ -1,4 +1,4 @@
-"""Choosing among entries and their models: by name, by `auto`, with and without a GPU, and what stands in."""
+"""Choices among entries and their models: by name, by `auto`, with and without a GPU, and with substitutes."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def chosen(catalogue: Catalogue[Entry], store: WeightStore, name: str = "auto", 
     return choice.entry.name, choice.model.name
 
 
-def test_auto_takes_the_first_of_the_order_that_is_here_and_says_why_not_another(store: WeightStore) -> None:
+def test_auto_takes_the_first_available_choice_and_says_why(store: WeightStore) -> None:
     catalogue = Catalogue("model", [entry("small"), entry("best"), entry("good")], ["best", "good", "small"])
     put(store, "good", "small")
     choice = catalogue.choose("auto", store)
@@ -44,7 +44,7 @@ def test_auto_takes_the_first_of_the_order_that_is_here_and_says_why_not_another
     assert catalogue.choose("auto", store).substitution == ""
 
 
-def test_without_an_order_auto_goes_by_the_list(store: WeightStore) -> None:
+def test_without_an_order_auto_follows_the_list(store: WeightStore) -> None:
     put(store, "a", "b")
     assert chosen(Catalogue("model", [entry("b"), entry("a")]), store) == ("b", "")
 
@@ -68,7 +68,7 @@ def test_a_choice_by_name_is_never_replaced(store: WeightStore) -> None:
     assert chosen(catalogue, store, "other") == ("other", "")
 
 
-def test_what_failed_or_is_skipped_is_passed_over(store: WeightStore) -> None:
+def test_failed_and_skipped_entries_are_passed_over(store: WeightStore) -> None:
     catalogue = Catalogue("backend", [entry("a"), entry("b"), entry("c")])
     put(store, "a", "b", "c")
     choice = catalogue.choose("auto", store, failed={("b", ""): "it fell over"}, skipped=["a"])

@@ -135,7 +135,7 @@ def test_an_invalid_address_is_refused(address: str) -> None:
         TypeAdapter(ListenAddress).validate_python(address)
 
 
-def test_a_secret_is_made_once_and_is_its_owners_only(tmp_path: Path) -> None:
+def test_a_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "data" / "secrets" / "service-secret"
     with ThreadPoolExecutor(8) as threads:
         secrets = set(threads.map(lambda _: secret_file(path), range(8)))

@@ -1,4 +1,4 @@
-"""Names of files are valid on every system, for any title."""
+"""File names are valid on every system, for any title."""
 
 from pathlib import PurePosixPath, PureWindowsPath
 

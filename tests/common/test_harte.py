@@ -1,4 +1,4 @@
-"""Chord labels: which are taken, their notes, names and triads. mir_eval is the judge of all but the names."""
+"""Valid chord labels, their notes, names and triads; all but the names are compared with mir_eval."""
 
 import mir_eval.chord
 import numpy as np
@@ -26,7 +26,7 @@ def mir_eval_takes(label: str) -> bool:
     return True
 
 
-def test_a_chord_label_is_what_mir_eval_takes_for_one() -> None:
+def test_labels_are_accepted_as_in_mir_eval() -> None:
     shorthands = [f"E:{shorthand}{tail}" for shorthand in SHORTHANDS for tail in ("", "(9)", "/5", "x")]
     labels = [*LABELS, *shorthands, "C maj", "C:maj:min", "Cmaj7", "C/G/E", "♭A", ""]
     assert [label for label in labels if is_chord_label(label) != mir_eval_takes(label)] == []
@@ -34,7 +34,7 @@ def test_a_chord_label_is_what_mir_eval_takes_for_one() -> None:
 
 
 @pytest.mark.parametrize("label", ["C\n", "N ", "C:(" + ",".join(["9"] * 100) + ")"])
-def test_what_mir_eval_lets_pass_is_refused_all_the_same(label: str) -> None:
+def test_invalid_labels_that_mir_eval_accepts_are_refused(label: str) -> None:
     assert not is_chord_label(label)
 
 
@@ -44,7 +44,7 @@ def test_a_triad_is_made_of_notes_of_its_chord(shorthand: str) -> None:
     triad_root, triad_notes, _ = mir_eval.chord.encode(triad(f"Eb:{shorthand}"))
     assert triad_root == root
     assert np.all(notes >= triad_notes)
-    # Nothing of a triad is left out: root, third or what stands for it, and fifth, as far as the chord has them.
+    # The triad is complete: root, third or its replacement, and fifth, as far as the chord has them.
     assert triad_notes.sum() == min(notes.sum(), 3)
 
 
@@ -85,11 +85,11 @@ def test_triads(label: str, simple: str) -> None:
         ("Cb:maj/5", "Cb/Gb", {0, 4, 7}),
     ],
 )
-def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> None:
+def test_names_and_notes_of_chords(label: str, name: str, notes: set[int]) -> None:
     chord = parse(label)
     assert chord is not None
     assert (chord.name, set(chord.intervals)) == (name, notes)
-    # An independent reading of the same label.
+    # Compared with another parser.
     root, bitmap, bass = mir_eval.chord.encode(label)
     assert (chord.root, chord.bass) == (root, (root + bass) % 12)
     if "(9)" not in label:
@@ -98,12 +98,12 @@ def test_chords_as_people_write_them(label: str, name: str, notes: set[int]) -> 
         )
 
 
-def test_every_shorthand_is_what_mir_eval_takes_it_for() -> None:
+def test_every_shorthand_has_the_notes_of_mir_eval() -> None:
     known = {quality: found for quality, found in _SHORTHANDS.items() if quality in mir_eval.chord.QUALITIES}
     assert len(known) > 12
     for quality, (intervals, *_) in known.items():
         expected = mir_eval.chord.quality_to_bitmap(quality)
-        # mir_eval leaves what is beyond the octave out.
+        # mir_eval leaves out notes beyond the octave.
         assert {n for n in intervals if n < 12} == set(np.flatnonzero(expected)), quality
 
 

@@ -36,7 +36,7 @@ def in_code() -> tuple[set[str], set[str]]:
     """Names of samples, and names of labels, of all that the processes export."""
     work_metrics.watch_engine("test", os.getpid())
     work_metrics.note("gpu_memory", 1.0, {"engine": "test", "what": "held"})
-    with metrics.shown("separation", lambda: Backlog(1, 1, 1.0)):
+    with metrics.queue_metrics("separation", lambda: Backlog(1, 1, 1.0)):
         families = list(REGISTRY.collect())
     work_metrics.forget_engine("test", os.getpid())
     shown = {sample.name for family in families for sample in family.samples}

@@ -1,6 +1,6 @@
-"""The interface of analysis backends: arrays in, these dataclasses out.
+"""The interface of analysis backends: they take arrays and return these dataclasses.
 
-Times are seconds from the start of the track, confidences lie in [0, 1], chord labels follow Harte's syntax
+Times are seconds from the start of the track, confidences are in [0, 1], and chord labels are in Harte syntax
 (Harte et al., ISMIR 2005) as `mir_eval` reads it.
 """
 
@@ -19,10 +19,10 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry(Entry):
-    """The facts about a backend before it is loaded; `cost` is seconds of one CPU core per minute of audio.
+    """Describes a backend before it is loaded; `cost` is seconds of one CPU core per minute of audio.
 
     Args:
-        module: the module beside its `entries.py` whose `load` (see `Loader`) makes it.
+        module: the module beside `entries.py` with the backend's `load` function (see `Loader`).
         description: one sentence for a person.
         vocabulary: what it can answer, where that is a closed list: qualities of chords in Harte syntax, modes,
             section names.
@@ -79,9 +79,9 @@ class TempoPoint:
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """Beats and the tempo that follows from them; without a pulse `beats` is empty, `bpm` and `confidence` are 0.
+    """Beats and their tempo; without a pulse, `beats` is empty, and `bpm` and `confidence` are 0.
 
-    Where the tempo drifts, `curve` follows it; where it is steady there is none.
+    `curve` has the tempo over time if it drifts; it is empty if the tempo is steady.
     """
 
     beats: tuple[Beat, ...]
@@ -101,7 +101,7 @@ Mode = Literal["major", "minor", ""]
 
 @dataclass(frozen=True, slots=True)
 class KeyRegion:
-    """A stretch of a song that stays in one key; `tonic` and `mode` as a `Key` has them."""
+    """A passage in one key; `tonic` and `mode` as in `Key`."""
 
     start: float
     end: float
@@ -112,13 +112,13 @@ class KeyRegion:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The song's main key, and where it is in which key.
+    """The song's main key and its changes of key.
 
     Args:
         tonic: a note name (C, C#, Db …), empty if there is no tonal content.
-        mode: "major" or "minor", empty with the tonic.
+        mode: "major" or "minor"; empty if `tonic` is.
         confidence: of the main key.
-        regions: cover [0, duration] without gaps or overlaps, neighbours differing in key: one where the key never
+        regions: cover [0, duration] without gaps or overlaps; neighbours differ in key. One region if the key never
             changes, none without a tonic.
     """
 
@@ -140,7 +140,7 @@ class Chord:
 
 @dataclass(frozen=True, slots=True)
 class Chords:
-    """Segments that cover [0, duration] without gaps or overlaps, neighbours differing in label."""
+    """Segments that cover [0, duration] without gaps or overlaps; neighbours differ in label."""
 
     chords: tuple[Chord, ...]
 
@@ -185,7 +185,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line as a singer would read it."""
+    """One line of the lyrics."""
 
     start: float
     end: float
@@ -200,7 +200,7 @@ class Lyrics:
     Args:
         language: of the words.
         lines: in order.
-        words_from: "heard" (recognised), "given" by the user, or "found" where others have written them down.
+        words_from: "heard" (recognised), "given" by the user, or "found" on a lyrics site.
     """
 
     language: str
@@ -213,12 +213,12 @@ Result = Beats | Key | Chords | Structure | Lyrics
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The inputs of a backend beside the audio: results of the parts named in its `needs`, and the caller's options.
+    """The inputs of a backend besides the audio: results of the parts in its `needs`, and the caller's options.
 
-    A backend of the structure that is given a `structure` names its sections again: then the audio is the vocals stem,
-    and `lyrics` are what is sung, if that is known. For the lyrics, `mix` decodes the mix that the vocals are from (any
-    rate and number of channels) when it is called, `options["text"]` are the words where they are known, and
-    `options["found_text"]` where it is likely that they are these.
+    A structure backend that gets a `structure` only names its sections again: then the audio is the vocals stem, and
+    `lyrics` are the sung words, if known. A lyrics backend gets `mix`, a function that decodes the mix of the vocals
+    (any rate and number of channels), `options["text"]` if the user has given the words, and `options["found_text"]` if
+    a lyrics site has words that may be right.
     """
 
     beats: Beats | None = None
@@ -237,11 +237,11 @@ class Backend(Protocol):
         Args:
             audio: the mix (lyrics, names of sections: the vocals stem), any rate and number of channels.
             context: earlier results and options.
-            progress: called with the fraction done, in [0, 1], never falling; it raises
+            progress: called with the fraction done in [0, 1], which never falls; it raises
                 `services.common.errors.StoppedError` to stop the work.
 
         Raises:
-            StoppedError: out of `progress`.
+            StoppedError: raised by `progress`.
         """
         ...
 
@@ -250,14 +250,14 @@ class Loader(Protocol):
     """The `load` function of a backend's module."""
 
     def __call__(self, store: WeightStore | None, model: str, device: str) -> Backend:
-        """Brings the models into memory.
+        """Loads the models into memory.
 
         Args:
-            store: where weights are found; backends that a Python package carries whole do without.
-            model: which of the backend's models; ignored where there is only one.
-            device: "cpu" or "cuda"; ignored by backends that only know the CPU.
+            store: of the weights; backends whose weights come with a Python package do not need it.
+            model: one of the backend's models; ignored if there is only one.
+            device: "cpu" or "cuda"; ignored by backends that use only the CPU.
 
         Raises:
-            services.common.errors.WeightsMissingError: the weights are neither here nor to be fetched.
+            services.common.errors.WeightsMissingError: the weights are missing and cannot be fetched.
         """
         ...

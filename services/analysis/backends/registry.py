@@ -1,6 +1,6 @@
-"""The analysis backends that can be chosen here, found in the `entries` module of each part's folder.
+"""The analysis backends, from the module `entries` in each part's folder.
 
-Importing this module loads no models and none of the libraries behind them.
+Importing this module loads no models and none of their libraries.
 """
 
 import importlib
@@ -18,18 +18,18 @@ from services.common.weights.catalogue import AUTO, NO_FAULTS, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 
 Order = Mapping[Part, Sequence[str]]
-"""The order of `auto` for each part, best first, as `catalogue.Preference` is written; empty: the part's own order."""
+"""The order of `auto` for each part, best first, see `catalogue.Preference`; empty: the order of the part's entries."""
 
 NO_ORDER: Order = {}
 
 
 def names(part: Part) -> list[str]:
-    """The backends of a part, the best first."""
+    """The names of a part's backends, best first."""
     return _catalogue(part).names()
 
 
 def entry(part: Part, name: str) -> BackendEntry:
-    """The facts about a backend before it is loaded.
+    """The entry of a backend.
 
     Raises:
         InvalidInputError: there is no such backend (reason UNKNOWN_BACKEND).
@@ -43,8 +43,8 @@ def availability(part: Part, name: str, store: WeightStore, model: str = "") -> 
     Args:
         part: the part that the backend finds.
         name: of the backend, not `auto`.
-        store: where weights are found.
-        model: which of its models; empty: any.
+        store: of the weights.
+        model: one of its models; empty: any.
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL).
@@ -69,18 +69,18 @@ def choose(
         part: the wanted part.
         backend: a name, or `auto` for the best available one.
         model: of the backend, or `auto`.
-        store: where weights are found.
+        store: of the weights.
         device: "cpu", "cuda" or "auto"; the best model depends on it.
         failed: (backend, model) that could not be used although they seemed available, and why.
-        language_model: that the operator has named. Backends that ask one are no automatic choice without; by name
-            they are chosen all the same, for what is wrong then concerns their part alone.
+        language_model: set by the operator. Without it, `auto` does not choose backends that need one; they can still
+            be chosen by name, and then only their part fails.
         order: the order of `auto`.
-        language: that the model must know; empty: any.
+        language: a language that the model must support; empty: any.
 
     Raises:
         InvalidInputError: there is no such backend or model (reason UNKNOWN_BACKEND, UNKNOWN_MODEL), or the model does
-            not know the language (LANGUAGE_NOT_SUPPORTED).
-        WeightsMissingError: it is not available; the message says how to get it.
+            not support the language (LANGUAGE_NOT_SUPPORTED).
+        WeightsMissingError: the choice is not available; the message says how to get it.
     """
     catalogue = _catalogue(part, order.get(part, ()), language_model)
     asking = [name for name in catalogue.names() if catalogue.entry(name).asks_language_model]
@@ -104,14 +104,14 @@ def load(
     device: str = "cpu",
     progress: Progress = lambda _: None,
 ) -> Backend:
-    """Fetches a backend's weights if need be and brings it into memory; it then serves any number of tracks.
+    """Loads a backend into memory, fetching its weights if necessary; it can then analyse any number of tracks.
 
     Args:
         part: the part that the backend finds.
         name: of the backend, not `auto`.
-        store: where weights are found.
-        model: which of its models, where there are several.
-        device: "cpu", "cuda" or "auto"; backends that only know the CPU stay there.
+        store: of the weights.
+        model: one of its models, if there are several.
+        device: "cpu", "cuda" or "auto"; some backends always use the CPU.
         progress: called with the fraction fetched, in [0, 1]; an exception from it stops the download.
 
     Raises:
@@ -120,7 +120,7 @@ def load(
     """
     catalogue = _catalogue(part)
     known = catalogue.entry(name)
-    # The name of a language model is the operator's own.
+    # The operator chooses a language model's name, so it is not one of the entry's models.
     own_model = "" if known.asks_language_model else model
     found = catalogue.availability(name, store, own_model)
     if not found.available:
@@ -156,7 +156,7 @@ def check_order(order: Order) -> None:
 
 
 def weights(name: str) -> Weights:
-    """The weights of what can be fetched: `BACKEND`, or `BACKEND/MODEL`.
+    """The weights for a name `BACKEND` or `BACKEND/MODEL`.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).

@@ -1,1 +1,1 @@
-"""Third-party packages that do not import as they are: one module each, deleted once upstream is fixed."""
+"""Work-arounds for third-party packages: one module each, to be deleted when the package is fixed."""

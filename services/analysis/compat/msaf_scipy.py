@@ -1,6 +1,6 @@
 """`import msaf` with SciPy 1.12 or newer.
 
-msaf 0.1.80 carries a copy of pymf that does `from scipy import inf`, a name that SciPy has dropped.
+msaf 0.1.80 contains a copy of pymf that does `from scipy import inf`, a name that SciPy has dropped.
 """
 
 import math
@@ -17,7 +17,7 @@ def import_msaf() -> None:
     scipy.inf = math.inf
     try:
         with warnings.catch_warnings():
-            # pymf also tries `scipy.misc`, and falls back by itself when it is gone.
+            # pymf also tries `scipy.misc`, but works without it.
             warnings.simplefilter("ignore", DeprecationWarning)
             import msaf  # noqa: F401
     finally:

@@ -1,4 +1,4 @@
-"""Hashes and checks passwords with bcrypt, in threads of its own, with equal work whether or not the user exists."""
+"""Hashes and checks passwords with bcrypt in its own threads; the work is the same whether or not the user exists."""
 
 import asyncio
 import base64
@@ -83,7 +83,7 @@ class PasswordHasher:
         return is_old(hashed) or hashed.split("$")[2] != f"{self._cost:02}"
 
     def close(self) -> None:
-        """Ends the threads once they have finished the passwords in hand."""
+        """Ends the threads when they have finished their current passwords."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

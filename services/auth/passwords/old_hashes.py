@@ -1,6 +1,6 @@
 """Password hashes of the old StemTube, as werkzeug writes them. The next sign-in replaces them with bcrypt's.
 
-`scrypt:N:R:P$SALT$HEX` and `pbkdf2:HASH:ITERATIONS$SALT$HEX`, where the salt's own characters are the salt.
+The formats are `scrypt:N:R:P$SALT$HEX` and `pbkdf2:HASH:ITERATIONS$SALT$HEX`; SALT is used as text, not decoded.
 """
 
 import hashlib

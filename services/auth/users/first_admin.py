@@ -1,4 +1,4 @@
-"""Creates the first user, without whom nobody could sign in."""
+"""Creates the first user, so that somebody can sign in."""
 
 import secrets
 

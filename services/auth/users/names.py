@@ -8,7 +8,7 @@ from services.common.errors import InvalidInputError
 from services.common.limits import MAX_USERNAME
 
 # Refuses text that cannot be an address, or that mail programs would read as several addresses or as a header.
-# Whether mail arrives there, only sending some can show.
+# It does not check that mail arrives there.
 EMAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\]+")
 # Unicode categories: control, format (invisible, so two names would look the same), surrogate, private use, unassigned,
 # line separator, paragraph separator.

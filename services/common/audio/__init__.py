@@ -1,4 +1,4 @@
-"""Audio in and out with PyAV (which carries FFmpeg's libraries): decode, probe, inspect, resample, encode, peaks.
+"""Audio in and out with PyAV (which contains FFmpeg's libraries): decode, probe, inspect, resample, encode, peaks.
 
 Everything is float32 [channels, samples] in memory. All functions block; call them in a worker thread.
 """

@@ -1,4 +1,4 @@
-"""Opening files that strangers sent: FFmpeg sees one file object, a short list of formats, and nothing else.
+"""Opens untrusted files: FFmpeg sees one file object, a short list of formats, and nothing else.
 
 FFmpeg has demuxers that read other files or the network because a playlist says so (hls, concat, dash, sdp, image2 …).
 Here a format must be on the list, the file has no name (so no extension and no sibling), and every attempt to open
@@ -45,7 +45,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 class SourceFile:
-    """The file as FFmpeg sees it: bytes without a name; it knows how far it was read."""
+    """The file as FFmpeg sees it: bytes without a name. Records how far it was read."""
 
     def __init__(self, source: Source) -> None:
         self._owned = source.open("rb") if isinstance(source, Path) else None
@@ -61,9 +61,9 @@ class SourceFile:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a byte; returns its position, or -1 (which is FFmpeg's way of failing) where a file has none.
+        """Moves to a byte; returns its position, or -1 (FFmpeg's sign of failure) if a file has no such position.
 
-        A damaged header leads anywhere; systems and stores differ in how far one may go, and in what they raise there.
+        A damaged header can ask for any position. Systems and stores differ in which they allow and what they raise.
         """
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
         if not 0 <= start + offset <= _FARTHEST_BYTES:
@@ -83,7 +83,7 @@ class SourceFile:
 
 @contextlib.contextmanager
 def open_source(source: Source, limits: Limits) -> Iterator[SourceFile]:
-    """The source as a file within the limits.
+    """Opens the source as a file and checks its size.
 
     Raises:
         InvalidInputError: reason EMPTY_FILE.
@@ -147,7 +147,7 @@ def container_name(container: av.container.InputContainer) -> str:
 
 
 def read_tags(container: av.container.InputContainer, stream: AudioStream) -> Mapping[str, str]:
-    """The tags that matter, cleaned; Ogg keeps them in the stream, other formats in the container."""
+    """The tags in `_TAGS`, cleaned; Ogg keeps them in the stream, other formats in the container."""
     found: dict[str, str] = {}
     for metadata in (container.metadata, stream.metadata):
         for name, text in metadata.items():
@@ -163,7 +163,7 @@ def cut_off() -> InvalidInputError:
 
 
 def damaged() -> InvalidInputError:
-    """The error for a file with something wrong in the middle."""
+    """The error for a file that is damaged in the middle."""
     return InvalidInputError("the file is damaged", "CORRUPT")
 
 

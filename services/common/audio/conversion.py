@@ -45,7 +45,7 @@ class Layout:
 
 
 class Converter:
-    """Brings blocks of one layout to another rate and number of channels, keeping state between blocks.
+    """Converts blocks of one layout to another rate and number of channels, keeping state between blocks.
 
     Mono becomes equal channels at unity level. More than two channels are mixed to two with FFmpeg's matrix (ITU-R
     BS.775 weights, LFE left out), scaled so that full scale in all channels stays within full scale. Channels that
@@ -69,12 +69,12 @@ class Converter:
         )
 
     def convert(self, block: Samples) -> Samples:
-        """The next block; float32 [channels, samples], shorter or longer than what the rates let expect."""
+        """Converts the next block; float32 [channels, samples], which may be longer or shorter than the rates imply."""
         mixed = block if self._matrix is None else self._matrix @ block
         return mixed if self._stream is None else self._resample(mixed, last=False)
 
     def flush(self) -> Samples:
-        """The samples that the resampler still holds after the last block."""
+        """Returns the samples that the resampler still holds after the last block."""
         nothing = np.empty((self._channels, 0), np.float32)
         return nothing if self._stream is None else self._resample(nothing, last=True)
 

@@ -9,7 +9,7 @@ from services.common.errors import StemTubeError
 
 
 def picture(source: Source) -> bytes:
-    """The picture that a file carries as its cover, as it lies there (usually JPEG or PNG); empty if there is none."""
+    """The cover picture in a file, unchanged (usually JPEG or PNG); empty if there is none."""
     try:
         with open_source(source, NO_LIMITS) as file, open_stream(file, NO_LIMITS) as (container, _stream):
             for stream in container.streams.video:

@@ -1,6 +1,6 @@
 """Operations on a file: read its header, check it, inspect it, decode it.
 
-Where strangers' files come, in a sandbox, whose errors come then beside those that are named here.
+Untrusted files are decoded in a sandbox, which adds its own errors to those named here.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from services.common.samples import Samples
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The facts that one full decode gives about a file.
+    """Facts about a file that one full decode finds.
 
     Args:
         info: with exact duration.
-        content_hash: SHA-256 in hex of the sound, blind to tags; see `Reader.content_hash`.
+        content_hash: SHA-256 in hex of the sound without tags; see `Reader.content_hash`.
         loudness_lufs: integrated loudness (EBU R 128), -70 for silence.
         peaks: for drawing the waveform.
         picture: the cover, see `covers.picture`.
@@ -47,7 +47,7 @@ def probe(source: Source, limits: Limits) -> AudioInfo:
 
 
 def check(source: Source, limits: Limits, on_progress: Progress | None = None) -> AudioInfo:
-    """Decodes the whole file and throws the sound away.
+    """Decodes the whole file and discards the sound.
 
     Returns:
         The info with the exact number of samples.
@@ -65,7 +65,7 @@ def check(source: Source, limits: Limits, on_progress: Progress | None = None) -
 def inspect(
     source: Source, limits: Limits, on_progress: Progress | None = None, sandbox: Sandbox | None = None
 ) -> Inspection:
-    """`check`, content hash, loudness, peaks and cover in one pass and bounded memory.
+    """As `check`; also finds content hash, loudness, peaks and cover, in one pass and bounded memory.
 
     Raises:
         InvalidInputError, LimitExceededError: as `probe`.
@@ -126,7 +126,7 @@ def decode(
 class _Sound:
     """A growing float32 [channels, samples] array that is copied neither at the end nor, normally, while it grows.
 
-    Memory that was reserved and not used is never touched, so the system does not provide it.
+    Reserved memory that is not used is never touched, so the system does not provide it.
     """
 
     def __init__(self, channels: int, capacity: int) -> None:

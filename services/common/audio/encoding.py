@@ -29,7 +29,7 @@ _OPUS_RATE_HZ = 48000
 _MP3_BITS_PER_SECOND = 128_000
 """Per channel: 256 kbit/s in stereo. Constant, because players seek inexactly in variable-rate MP3."""
 _AAC_BITS_PER_SECOND = 128_000
-"""Per channel: 256 kbit/s in stereo, the usual rate of shops."""
+"""Per channel: 256 kbit/s in stereo, the usual rate of music shops."""
 _OPUS_BITS_PER_SECOND = 80_000
 """Per channel: 160 kbit/s in stereo, transparent in listening tests."""
 
@@ -45,9 +45,9 @@ def encode(
 ) -> None:
     """Writes sound that is in memory.
 
-    FLAC and WAV hold exactly the given samples, rounded to `bits` without dither: what has no more than 24 bits comes
-    back bit by bit. Samples beyond full scale are clipped in FLAC, in WAV with integers and by players of the lossy
-    formats; float WAV keeps them. Lossy formats carry the encoder's delay and padding, so they play at the same length.
+    FLAC and WAV hold exactly the given samples, rounded to `bits` without dither: sound of at most 24 bits is restored
+    bit by bit. Samples beyond full scale are clipped in FLAC, in integer WAV, and by players of the lossy formats;
+    float WAV keeps them. Lossy files declare the encoder's delay and padding, so they play at the same length.
 
     Args:
         samples: float32 [channels, samples], 1 or 2 channels.
@@ -81,7 +81,7 @@ def transcode(
     on_progress: Progress | None = None,
     sandbox: Sandbox | None = None,
 ) -> None:
-    """Turns a file into another format, block by block in bounded memory. More than two channels become stereo.
+    """Converts a file to another format, block by block in bounded memory. More than two channels become stereo.
 
     Args:
         source: the file.
@@ -114,7 +114,7 @@ def writing(
     channels: int,
     bits: int = 24,
 ) -> Iterator["Writer"]:
-    """Opens a file to write sound block by block; when the context ends well the file is complete.
+    """Opens a file to write sound block by block; it is complete when the context ends without an error.
 
     Args:
         destination: as in `encode`.
@@ -164,7 +164,7 @@ class Writer:
             self._stream.codec_context.bit_rate = encoding.bits_per_second * layout.channels
 
     def write(self, block: Samples) -> None:
-        """The next block, of any length."""
+        """Writes the next block, of any length."""
         if not np.isfinite(block).all():
             raise InvalidInputError("the samples to write are not finite numbers", "NOT_FINITE")
         self._encode(self._converter.convert(block))
@@ -206,7 +206,7 @@ class _Encoding:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def pack(self, block: Samples) -> npt.NDArray[Any]:
-        """float32 [channels, samples] as the encoder takes it: one row of interleaved samples, or a row per channel."""
+        """Converts float32 [channels, samples] for the encoder: one row, interleaved, or a row per channel."""
         if self.sample_format == "fltp":
             return np.ascontiguousarray(block)
         interleaved = np.ascontiguousarray(block.T).reshape(1, -1)
@@ -257,7 +257,7 @@ class _OutputFile:
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Writes all of `data`; FFmpeg may turn a failure into one of its own, so it is kept."""
+        """Writes all of `data`. Keeps an error, because FFmpeg may replace it by one of its own."""
         try:
             return self._file.write(data)
         except OSError as error:

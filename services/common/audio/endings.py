@@ -6,7 +6,7 @@ from typing import BinaryIO
 _OGG_TAIL_BYTES = 128 * 1024
 _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)
 _MAX_BOXES = 64
-"""Before the sound; no writer makes more, and FFmpeg takes 0.3 s for each megabyte of empty ones in a WAV file."""
+"""Most boxes before the sound; no writer makes more. FFmpeg takes 0.3 s per megabyte of empty ones in a WAV file."""
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 64 * 1024
@@ -15,7 +15,7 @@ _ASF_HEADER_BYTES = 64 * 1024
 def is_cut_off(file: BinaryIO) -> bool | None:
     """Compares the sizes that RIFF (WAV, AVI), MP4, Matroska, Ogg and ASF (WMA) files declare with what is there.
 
-    A WAV or MP4 file that begins with too many boxes of other things ends before its sound, as far as anybody looks.
+    A WAV or MP4 file that begins with too many other boxes counts as cut off before its sound.
 
     Returns:
         None for other files, and for streams that were written without a known end.
@@ -39,7 +39,7 @@ def is_cut_off(file: BinaryIO) -> bool | None:
 
 
 def _ends_early(declared_end: int, size: int) -> bool:
-    """A few missing bytes are a sloppy writer's, not a lost end."""
+    """Whether more than a few bytes are missing; a few come from sloppy writers."""
     return declared_end - size > min(4096, declared_end // 200)
 
 
@@ -75,7 +75,7 @@ def _mp4(file: BinaryIO, size: int) -> bool | None:
         if box_size == 1:
             box_size = int.from_bytes(box[8:16], "big")
         if box[4:8] == b"moof":
-            # Fragments by the hundred: the decoder meets a cut in the last one.
+            # There may be hundreds of fragments; the decoder notices if the last one is cut off.
             return None
         if box_size == 0:
             return not movie and box[4:8] != b"moov"

@@ -35,7 +35,7 @@ class LoudnessMeter:
         self._powers: list[npt.NDArray[np.float64]] = []
 
     def add(self, block: Samples) -> None:
-        """Takes the next float32 [channels, samples]."""
+        """Adds the next block, float32 [channels, samples]."""
         from scipy.signal import sosfilt  # costs 70 MB and half a second, so only where it is used
 
         weighted, self._state = sosfilt(self._filter, block, axis=-1, zi=self._state)
@@ -76,8 +76,8 @@ def _power(lufs: float) -> float:
 def _k_weighting(sample_rate_hz: int) -> npt.NDArray[np.float64]:
     """The two filters of BS.1770 for any rate, as second-order sections.
 
-    The standard gives coefficients for 48 kHz only; the analogue parameters behind them are libebur128's. A filter
-    above half of the rate is left out: it would be unstable, and the sound has no such frequencies.
+    The standard gives coefficients for 48 kHz only; the analogue parameters used here are libebur128's. A filter above
+    half of the rate is left out: it would be unstable, and the sound has no such frequencies.
     """
     shelf, high_pass = _shelf(sample_rate_hz), _high_pass(sample_rate_hz)
     if sample_rate_hz > 2 * _SHELF_HZ:

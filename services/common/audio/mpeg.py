@@ -1,7 +1,7 @@
 """MPEG audio frame headers (ISO/IEC 11172-3, 13818-3) and the Xing/Info/VBRI tag in the first frame of an MP3.
 
-FFmpeg decodes MP3 without saying whether the last frame was complete or how many frames the encoder counted. Both
-tell whether a file was cut off.
+FFmpeg does not report whether the last frame of an MP3 was complete, or how many frames the encoder counted. Both show
+whether a file was cut off.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class FrameHeader:
 
 
 def frame_header(data: bytes) -> FrameHeader | None:
-    """Reads the four header bytes at the start of `data`; None if they are no header, or a free-format one."""
+    """Reads the four header bytes at the start of `data`; None if they are not a header, or one of free format."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     version_bits, layer_bits = data[1] >> 3 & 3, data[1] >> 1 & 3
@@ -53,7 +53,7 @@ def is_partial_frame(packet: bytes) -> bool:
 
 
 def tagged_seconds(file: BinaryIO) -> float:
-    """The duration that the Xing, Info or VBRI tag of an MP3 promises; 0 without such a tag."""
+    """The duration that the Xing, Info or VBRI tag of an MP3 declares, in seconds; 0 without such a tag."""
     file.seek(0)
     id3 = file.read(10)
     start = 0
@@ -74,7 +74,7 @@ def _tag(frame: bytes) -> tuple[int, int]:
     """Frames that follow, and the samples of encoder delay and padding among them."""
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[50:54], "big"), 0
-    # The tag stands after the side information, whose size depends on version and channels.
+    # The tag follows the side information, whose size depends on version and channels.
     at = next((at for at in (4 + 32, 4 + 17, 4 + 9) if frame[at : at + 4] in (b"Xing", b"Info")), 0)
     if not at:
         return 0, 0

@@ -29,7 +29,7 @@ class Peaks:
 
     Args:
         sample_rate_hz: of the sound.
-        samples_per_pixel: samples that one pair stands for.
+        samples_per_pixel: number of samples in one pair.
         pairs: int8 [pixels, 2]: minimum and maximum, full scale at 127.
     """
 
@@ -63,12 +63,12 @@ class PeakMeter:
     def __init__(self, sample_rate_hz: int, pixels_per_second: int = PIXELS_PER_SECOND) -> None:
         self._sample_rate_hz = sample_rate_hz
         self._samples_per_pixel = max(sample_rate_hz // pixels_per_second, 1)
-        # The envelope of the channels, not their mean, in which opposite phases would vanish.
+        # The envelope of the channels, because in their mean opposite phases would cancel out.
         self._rest: Samples = np.zeros((2, 0), np.float32)
         self._pairs: list[npt.NDArray[np.float32]] = []
 
     def add(self, block: Samples) -> None:
-        """Takes the next float32 [channels, samples]."""
+        """Adds the next block, float32 [channels, samples]."""
         envelope = np.concatenate([self._rest, np.stack([block.min(axis=0), block.max(axis=0)])], axis=1)
         count = envelope.shape[1] // self._samples_per_pixel
         whole, self._rest = np.split(envelope, [count * self._samples_per_pixel], axis=1)
@@ -77,7 +77,7 @@ class PeakMeter:
             self._pairs.append(np.stack([pixels[0].min(axis=1), pixels[1].max(axis=1)], axis=1))
 
     def peaks(self) -> Peaks:
-        """The peaks so far; the last pixel may stand for fewer samples."""
+        """The peaks so far; the last pixel may have fewer samples."""
         pairs = list(self._pairs)
         if self._rest.shape[1]:
             pairs.append(np.array([[self._rest[0].min(), self._rest[1].max()]], np.float32))

@@ -1,4 +1,4 @@
-"""One pass over a file's sound: FFmpeg's decoders in, blocks of float32 out, and a verdict on the file at the end."""
+"""Reads a file's sound in one pass: FFmpeg decodes, blocks of float32 come out, and at the end the file is checked."""
 
 import contextlib
 import hashlib
@@ -27,9 +27,9 @@ BLOCK_SAMPLES = 65536
 
 _EXACT = frozenset({"aiff", "au", "flac", "tak", "tta", "wav", "wv"})
 _DECLARING = _EXACT | {"ape", "caf", "mp4", "ogg"}
-"""Containers that count the samples, in the header or on the last page; others estimate them, or do not count."""
+"""Containers that declare the number of samples, in the header or on the last page; others estimate it, or do not."""
 _RESYNCING = frozenset({"mp3", "aac", "ac3", "eac3", "mpeg", "mpegts", "amr"})
-"""Containers that search for the next frame in any data, so they find some in anything."""
+"""Containers whose demuxers search for the next frame, so they find frames in any data."""
 _MPEG_CODECS = frozenset({"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"})
 
 _MAX_FAILED_SHARE = 0.01
@@ -43,8 +43,8 @@ _FULL_SCALE = {"u8": 1 / 128, "s16": 1 / 32768, "s32": 1 / 2147483648, "flt": 1.
 class Reader:
     """Decodes a file once, block by block, in bounded memory.
 
-    A packet that cannot be decoded becomes silence of its length, so that what follows keeps its time; more than 1 % of
-    them (and more than 3) make the file CORRUPT.
+    A packet that cannot be decoded becomes silence of its length, so that later sound keeps its time. If more than 1 %
+    of the packets (and more than 3) fail, the file is CORRUPT.
 
     Args:
         source: the file.
@@ -97,24 +97,24 @@ class Reader:
 
     @property
     def layout(self) -> Layout:
-        """The channels of the first frame; known once the first block is there."""
+        """The layout of the first frame; known after the first block."""
         if self._first_layout is None:
-            raise RuntimeError("nothing is decoded yet")
+            raise RuntimeError("nothing has been decoded yet")
         return self._first_layout
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of the first frame; known once the first block is there."""
+        """The sample rate of the first frame; known after the first block."""
         return self.layout.sample_rate_hz
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """FFmpeg's, of the first frame; known once the first block is there. See `Layout`."""
+        """FFmpeg's names of the channels of the first frame, see `Layout`; known after the first block."""
         return self.layout.channel_names
 
     @property
     def picture(self) -> bytes:
-        """The file's cover, see `covers.picture`; when all is read."""
+        """The file's cover, see `covers.picture`; known at the end."""
         return picture(self._source)
 
     @property
@@ -124,10 +124,10 @@ class Reader:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 in hex over codec, rate, channels, the compressed audio and its length in samples, when all is read.
+        """SHA-256 in hex over codec, rate, channels, the compressed audio and its length in samples; known at the end.
 
-        Tags, pictures and the container's own bytes are left out, so a retagged or remuxed copy hashes the same. The
-        compressed bytes stand for the samples because float decoders differ in the last bit between processors.
+        Tags, pictures and the container's own bytes are left out, so a retagged or remuxed copy has the same hash. It
+        uses the compressed bytes because decoded samples differ in the last bit between processors.
         """
         summary = f"{self.info.codec} {self.info.sample_rate_hz} {self.info.channels} {self._samples}"
         complete = self._packet_hash.copy()
@@ -135,7 +135,7 @@ class Reader:
         return complete.hexdigest()
 
     def blocks(self, sample_rate_hz: int | None = None, channels: int | None = None) -> Iterator[Samples]:
-        """The sound, once.
+        """Yields the sound in blocks; can be called once.
 
         Args:
             sample_rate_hz: of the blocks; None for the rate of the file's first frame.
@@ -191,7 +191,7 @@ class Reader:
         return round(self._file.size * 8 / seconds) if seconds > 0 else 0
 
     def _gathered(self) -> Iterator[tuple[Samples, Layout]]:
-        """Blocks of up to BLOCK_SAMPLES of one layout, out of frames of about a thousand samples."""
+        """Joins frames of about a thousand samples to blocks of up to BLOCK_SAMPLES, each of one layout."""
         buffer: Samples = np.empty((0, 0), np.float32)
         layout: Layout | None = None
         filled = 0
@@ -245,7 +245,7 @@ class Reader:
     def _packets_of_stream(self) -> "Iterator[Packet[AudioStream]]":
         # FLAC and others check the checksums of their frames only on demand.
         self._stream.codec_context.options = {"err_detect": "crccheck"}
-        # WavPack's and other decoders would start more, which a sandbox does not let them do.
+        # WavPack's and other decoders would start more threads, which a sandbox does not allow.
         self._stream.codec_context.thread_count = 1
         mpeg_audio = self._stream.codec_context.name in _MPEG_CODECS
         data = b""
@@ -264,7 +264,7 @@ class Reader:
             # PyAV fails when our stream is flushed at the end, if other streams appeared later (MPEG-TS, FLV).
             pass
         if mpeg_audio:
-            # Unknown data after the last frame (tags unknown to FFmpeg) is common and harmless; half a frame is not.
+            # Data after the last frame (tags that FFmpeg does not know) is common and harmless; half a frame is not.
             self._last_failed = mpeg.is_partial_frame(data)
 
     def _fail(self) -> None:
@@ -291,7 +291,7 @@ class Reader:
             self._on_progress(self._progress)
 
     def _judge(self) -> None:
-        """Raises the error of a bad file, once all of it was read."""
+        """Raises the error of a bad file; called at the end."""
         name = container_name(self._container)
         if name in _RESYNCING and self._failed * 2 > self._packets:
             raise InvalidInputError("the file is neither audio nor video", "NOT_AUDIO")
@@ -310,7 +310,7 @@ class Reader:
 
 
 class _Unpacker:
-    """Frames of any sample format to float32 [channels, samples] at unity level."""
+    """Converts frames of any sample format to float32 [channels, samples], full scale at 1."""
 
     def __init__(self) -> None:
         self._packers: dict[tuple[str, Layout], AudioResampler] = {}
@@ -318,7 +318,7 @@ class _Unpacker:
     def __call__(self, frame: AudioFrame) -> Samples:
         channels = frame.layout.nb_channels
         if frame.format.is_planar and channels >= 8:
-            # PyAV looks for a null pointer behind the planes of a frame, where FFmpeg keeps none from 8 channels on.
+            # PyAV looks for a null pointer after the planes of a frame; from 8 channels on FFmpeg puts none there.
             frame = self._packed(frame)
         raw = frame.to_ndarray()
         if not frame.format.is_planar:
@@ -327,7 +327,7 @@ class _Unpacker:
         if kind == "u8":
             raw = raw.astype(np.float32) - np.float32(128)
         if kind == "s32":
-            # A float32 holds 24 bits: 24-bit sound comes through exactly, of 32 bits the last 8 are rounded.
+            # A float32 holds 24 bits: 24-bit sound stays exact, 32-bit sound is rounded to 24 bits.
             return (raw * _FULL_SCALE[kind]).astype(np.float32)
         with np.errstate(all="ignore"):
             return np.multiply(raw, np.float32(_FULL_SCALE[kind]), dtype=np.float32, casting="unsafe")
@@ -358,5 +358,5 @@ def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
 
 
 def _tolerance_seconds(container: str, declared_seconds: float) -> float:
-    """Sample counts are exact for uncompressed and lossless files; others round and count the codec's delay in."""
+    """The allowed error of a declared duration: none for lossless files; others round it or include codec delay."""
     return 0.05 if container in _EXACT else max(0.1, min(0.5, declared_seconds * 0.05))

@@ -1,8 +1,8 @@
-"""Decodes strangers' files, each in a process of its own that can do nothing but decode it.
+"""Decodes untrusted files, each in its own process, which has no rights to do anything else.
 
-FFmpeg's decoders are a million lines of C that meet any bytes. A file that makes one of them spin, hang, take all
-memory or run the file's own code has gained a process without rights, secrets or other files (see `confinement`), which
-is ended. The output of such a process is not trusted and is checked here.
+FFmpeg's decoders are a million lines of C, and files can hold any bytes. If a file makes a decoder loop, hang, take all
+memory or run code from the file, this happens in a process without rights, secrets or other files (see `confinement`),
+and the process is ended. Its output is not trusted and is checked here.
 """
 
 import json
@@ -42,9 +42,9 @@ from services.common.samples import Samples
 _POLL_SECONDS = 0.5
 _END_SECONDS = 5.0
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Of a frame; a block of 32 channels has 8 MB."""
+"""Largest frame; a block of 32 channels has 8 MB."""
 _SPARE_SECONDS = 10.0
-"""Of sound beyond the longest, which the process itself refuses: a block, and what a resampler held."""
+"""Sound accepted beyond the longest duration, which the process itself checks: a block, and a resampler's rest."""
 _MAX_TEXT = 500
 _MAX_FACTS, _MAX_FACTS_BYTES = 32, 1024 * 1024
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -67,19 +67,19 @@ class SoundReader(Protocol):
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of the first frame; known once the first block is there."""
+        """The sample rate of the first frame; known after the first block."""
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """FFmpeg's, of the first frame; known once the first block is there."""
+        """FFmpeg's names of the channels of the first frame; known after the first block."""
 
     @property
     def content_hash(self) -> str:
-        """Known when all is read."""
+        """See `Reader.content_hash`; known at the end."""
 
     @property
     def picture(self) -> bytes:
-        """Known when all is read."""
+        """See `Reader.picture`; known at the end."""
 
     def blocks(self, sample_rate_hz: int | None = None, channels: int | None = None) -> Iterator[Samples]:
         """The sound, once; see `Reader.blocks`."""
@@ -90,11 +90,11 @@ class Sandbox:
     """Limits of the process that decodes one file.
 
     Args:
-        memory_mib: of its data.
-        cpu_seconds: that it may compute.
-        wall_seconds: that it may be waited for.
+        memory_mib: largest size of its data.
+        cpu_seconds: longest CPU time.
+        wall_seconds: longest time until it has ended.
         task: the function to run; importable.
-        require_confinement: decode nothing where something is not limited; otherwise log a warning once.
+        require_confinement: decode nothing if something cannot be limited; otherwise only log a warning, once.
     """
 
     memory_mib: int = 512
@@ -106,11 +106,11 @@ class Sandbox:
     def reader(self, source: Source, limits: Limits, on_progress: Progress | None = None) -> "SandboxedReader":
         """As `Reader`, with two more reasons of InvalidInputError.
 
-        DECODER_CRASHED: the process died of the file. DECODER_LIMIT: it would have needed more memory or time.
+        DECODER_CRASHED: the file made the process crash. DECODER_LIMIT: the file needs more memory or time.
 
         Raises (on entering, and out of `blocks`):
-            UnavailableError: something else has killed the process (reason DECODER_KILLED).
-            PreconditionError: it cannot be confined, and must be (reason DECODER_UNCONFINED).
+            UnavailableError: the process was killed from outside (reason DECODER_KILLED).
+            PreconditionError: it cannot be confined, although that is required (reason DECODER_UNCONFINED).
         """
         return SandboxedReader(self, source, limits, on_progress)
 
@@ -118,12 +118,12 @@ class Sandbox:
 def open_reader(
     source: Source, limits: Limits, on_progress: Progress | None = None, sandbox: Sandbox | None = None
 ) -> SoundReader:
-    """Reads a file in a sandbox, or here if there is none."""
+    """Reads a file in a sandbox, or in this process if none is given."""
     return Reader(source, limits, on_progress) if sandbox is None else sandbox.reader(source, limits, on_progress)
 
 
 class SandboxedReader:
-    """See `Sandbox.reader`; for one thread, with which the process ends."""
+    """See `Sandbox.reader`. For one thread only; the process ends when that thread ends."""
 
     info: AudioInfo
     sample_rate_hz: int
@@ -182,12 +182,12 @@ class SandboxedReader:
             if left < 0:
                 raise _untrue()
             yield block.reshape(rows, -1)
-            self._tell(fraction)
-        facts, _, self.picture = bytes(content).partition(b"\n")
-        told = _facts(facts)
-        self.info = _info(told.get("info"))
-        self.content_hash = _text(told.get("content_hash"))
-        self._tell(1.0)
+            self._report_progress(fraction)
+        header, _, self.picture = bytes(content).partition(b"\n")
+        facts = _facts(header)
+        self.info = _info(facts.get("info"))
+        self.content_hash = _text(facts.get("content_hash"))
+        self._report_progress(1.0)
 
     def _start(self, resources: ExitStack) -> None:
         ours, theirs = socket.socketpair()
@@ -221,7 +221,7 @@ class SandboxedReader:
         self._process.wait()
 
     def _receive(self, *wanted: bytes) -> tuple[bytes, memoryview]:
-        """The next frame of a wanted kind, good until the one after it; what the process wants to read, it gets."""
+        """Receives the next frame of a wanted kind, valid until the one after it; answers requests for bytes."""
         while True:
             kind, length = FRAME.unpack(self._exactly(FRAME.size))
             if length > _MAX_FRAME_BYTES:
@@ -260,7 +260,7 @@ class SandboxedReader:
             left = left[self._patiently(self._socket.send, left) :]
 
     def _patiently(self, exchange: Callable[[memoryview], int], data: memoryview) -> int:
-        """Sends or receives. The caller can stop it, and its time is limited."""
+        """Sends or receives within the time limit; the caller can stop it."""
         while True:
             if self._waited > self._sandbox.wall_seconds:
                 raise _over_limit(f"{self._sandbox.wall_seconds:g} s")
@@ -268,23 +268,23 @@ class SandboxedReader:
             try:
                 return exchange(data)
             except TimeoutError:
-                self._tell(self._progress)
+                self._report_progress(self._progress)
             except (BrokenPipeError, ConnectionResetError):
                 raise self._death() from None
             finally:
                 self._waited += time.monotonic() - began
 
-    def _tell(self, fraction: float) -> None:
+    def _report_progress(self, fraction: float) -> None:
         self._progress = max(self._progress, min(fraction, 1.0))
         if self._on_progress is not None:
             self._on_progress(self._progress)
 
     def _death(self) -> StemTubeError:
-        """The error that the end of the process means."""
+        """Returns the error for the way in which the process ended."""
         try:
             status = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            return _untrue()  # it closed its socket and lives on
+            return _untrue()  # it closed its socket but still runs
         if status == -signal.SIGXCPU:
             return _over_limit(f"{self._sandbox.cpu_seconds} s of computing")
         if status == -signal.SIGKILL:
@@ -298,26 +298,26 @@ def _over_limit(what: str) -> InvalidInputError:
 
 
 def _untrue() -> InvalidInputError:
-    """The process says what no decoder says: the file has made it its own."""
+    """The error of a process that sends what no decoder sends: the file may have taken it over."""
     return InvalidInputError("the file makes its decoder say nonsense", "DECODER_CRASHED")
 
 
-def _refusal(told: dict[str, Any]) -> StemTubeError:
-    kind = LimitExceededError if told.get("code") == Code.RESOURCE_EXHAUSTED else InvalidInputError
-    metadata = told.get("metadata")
+def _refusal(facts: dict[str, Any]) -> StemTubeError:
+    kind = LimitExceededError if facts.get("code") == Code.RESOURCE_EXHAUSTED else InvalidInputError
+    metadata = facts.get("metadata")
     if not isinstance(metadata, dict) or len(metadata) > _MAX_FACTS:
         raise _untrue()
-    refusal = kind(_text(told.get("message")), _text(told.get("reason")))
+    refusal = kind(_text(facts.get("message")), _text(facts.get("reason")))
     refusal.metadata = {_text(name): _text(value) for name, value in metadata.items()}
     return refusal
 
 
-def _failure(told: dict[str, Any]) -> StemTubeError:
-    if told.get("memory") is True:
+def _failure(facts: dict[str, Any]) -> StemTubeError:
+    if facts.get("memory") is True:
         return InvalidInputError("the file needs more memory than a decoder has", "DECODER_LIMIT")
-    import structlog  # half a second that the process in the sandbox, which also imports this module, has no use for
+    import structlog  # takes half a second, and the process in the sandbox imports this module too
 
-    structlog.get_logger(__name__).warning("decoder failed", error=_text(told.get("error")))
+    structlog.get_logger(__name__).warning("decoder failed", error=_text(facts.get("error")))
     return InvalidInputError("the file makes its decoder fail", "DECODER_CRASHED")
 
 
@@ -350,18 +350,18 @@ def _facts(content: bytes | memoryview) -> dict[str, Any]:
     return facts
 
 
-def _info(told: Any) -> AudioInfo:
-    if not isinstance(told, dict) or not isinstance(told.get("tags"), dict) or len(told["tags"]) > _MAX_FACTS:
+def _info(facts: Any) -> AudioInfo:
+    if not isinstance(facts, dict) or not isinstance(facts.get("tags"), dict) or len(facts["tags"]) > _MAX_FACTS:
         raise _untrue()
     return AudioInfo(
-        duration_seconds=_number(told, "duration_seconds", 0.0, math.inf),
-        samples=_number(told, "samples", 0, _MAX_COUNT),
-        sample_rate_hz=_number(told, "sample_rate_hz", 0, _MAX_COUNT),
-        channels=_number(told, "channels", 1, _MAX_COUNT),
-        codec=_text(told.get("codec")),
-        container=_text(told.get("container")),
-        bit_rate=_number(told, "bit_rate", 0, _MAX_COUNT),
-        tags={_text(name): _text(text) for name, text in told["tags"].items()},
+        duration_seconds=_number(facts, "duration_seconds", 0.0, math.inf),
+        samples=_number(facts, "samples", 0, _MAX_COUNT),
+        sample_rate_hz=_number(facts, "sample_rate_hz", 0, _MAX_COUNT),
+        channels=_number(facts, "channels", 1, _MAX_COUNT),
+        codec=_text(facts.get("codec")),
+        container=_text(facts.get("container")),
+        bit_rate=_number(facts, "bit_rate", 0, _MAX_COUNT),
+        tags={_text(name): _text(text) for name, text in facts["tags"].items()},
     )
 
 

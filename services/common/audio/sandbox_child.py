@@ -1,7 +1,7 @@
-"""The process that decodes strangers' files. It has one socket to its parent, and nothing else.
+"""The process that decodes an untrusted file. It has one socket to its parent, and nothing else.
 
-It asks there for the file's bytes and tells there what it has decoded, in frames: a letter, a length, the content. Who
-is at the other end trusts none of it (see `sandbox`).
+Through it, the process asks for the file's bytes and sends the decoded sound, in frames: a letter, a length, the
+content. The parent trusts none of it (see `sandbox`).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import av.subtitles.codeccontext
-import av.subtitles.stream  # noqa: F401  # PyAV would import them with a file that needs them, when that is too late
+import av.subtitles.stream  # noqa: F401  # PyAV would import it only for a file that needs it, which is too late
 import numpy as np
 
 from services.common.audio.reader import Reader
@@ -34,7 +34,7 @@ MAX_ERROR = 400
 
 
 class Wire:
-    """This end of the socket; reads and writes it as a file, for which the least of system calls is needed."""
+    """This end of the socket, used as a file, because that needs the fewest system calls."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
@@ -66,7 +66,7 @@ class Wire:
 
 
 class _RemoteFile(io.RawIOBase):
-    """The file, whose bytes the other end has."""
+    """The file to decode; the parent has its bytes."""
 
     def __init__(self, wire: Wire, size: int) -> None:
         self._wire = wire
@@ -98,7 +98,7 @@ class _RemoteFile(io.RawIOBase):
 
 
 def read_sound(wire: Wire, size: int, limits: Limits) -> None:
-    """Tells what a file holds and, if that is wished, its sound.
+    """Sends facts about a file and, if asked for, its sound.
 
     Raises:
         StemTubeError: see `Reader`.
@@ -110,13 +110,13 @@ def read_sound(wire: Wire, size: int, limits: Limits) -> None:
         read = done
 
     with Reader(io.BufferedReader(_RemoteFile(wire, size), CHUNK_BYTES), limits, note) as reader:
-        _tell(wire, HEADER, dataclasses.asdict(reader.info))
+        _send(wire, HEADER, dataclasses.asdict(reader.info))
         sample_rate_hz, channels = WISH.unpack(wire.receive(WISH.size))
         heard = False
         for block in reader.blocks(sample_rate_hz or None, channels or None):
             if not heard:
                 heard = True
-                _tell(wire, HEARD, {"rate": reader.sample_rate_hz, "channel_names": reader.channel_names})
+                _send(wire, HEARD, {"rate": reader.sample_rate_hz, "channel_names": reader.channel_names})
             samples = np.ascontiguousarray(block, np.float32)
             wire.send(BLOCK, BLOCK_HEAD.pack(read, len(samples)), samples.data if samples.size else b"")
         facts = {"info": dataclasses.asdict(reader.info), "content_hash": reader.content_hash}
@@ -124,12 +124,12 @@ def read_sound(wire: Wire, size: int, limits: Limits) -> None:
     wire.send(DONE, json.dumps(facts).encode(), b"\n", picture if len(picture) <= MAX_PICTURE_BYTES else b"")
 
 
-def _tell(wire: Wire, kind: bytes, facts: dict[str, Any], **more: Any) -> None:
+def _send(wire: Wire, kind: bytes, facts: dict[str, Any], **more: Any) -> None:
     wire.send(kind, json.dumps(facts | more).encode())
 
 
 def main(socket_number: int, parent: int) -> None:
-    """Does one task: gets it, gives everything else away, and then begins."""
+    """Runs one task: receives it, gives up all rights, and then begins."""
     end_with_parent(parent)
     wire = Wire(io.FileIO(socket_number, "r+b"))
     task: Callable[[Wire, int, Limits], None]
@@ -144,7 +144,7 @@ def main(socket_number: int, parent: int) -> None:
             task(wire, size, limits)
         except StemTubeError as error:
             facts = {"code": int(error.code), "message": error.message, "reason": error.reason}
-            _tell(wire, REFUSED, facts, metadata=error.metadata)
+            _send(wire, REFUSED, facts, metadata=error.metadata)
         except Exception as error:
-            _tell(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": repr(error)[:MAX_ERROR]})
+            _send(wire, FAILED, {"memory": isinstance(error, MemoryError), "error": repr(error)[:MAX_ERROR]})
     os._exit(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 Progress = Callable[[float], None]
-"""Called with the fraction done, in [0, 1], never falling; it raises (`StoppedError`) to stop the work."""
+"""Called with the fraction done in [0, 1], which never falls. It raises `StoppedError` to stop the work."""
 
 Source = BinaryIO | Path
 """A seekable binary file or a local path. Never a string, which FFmpeg would take for a URL."""
@@ -37,9 +37,9 @@ class Limits:
     """Limits of accepted files.
 
     Args:
-        max_seconds: of sound; counted while decoding, so that a header cannot lie about it.
-        max_bytes: of the file.
-        max_channels: of the sound.
+        max_seconds: longest sound, measured while decoding, because a header can be wrong.
+        max_bytes: largest file.
+        max_channels: most channels.
     """
 
     max_seconds: float = 1800.0
@@ -48,15 +48,15 @@ class Limits:
 
 
 NO_LIMITS = Limits(max_seconds=float("inf"), max_bytes=2**63 - 1)
-"""For files that this system made itself."""
+"""For files that StemTube has made itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """The contents of a file.
+    """Facts about a file.
 
     Args:
-        duration_seconds: exact after a decode; from the header after `probe`, 0 if that does not tell.
+        duration_seconds: exact after a decode; after `probe` that of the header, 0 if it has none.
         samples: per channel at `sample_rate_hz`; 0 after `probe`.
         sample_rate_hz: of the file.
         channels: of the file.

@@ -1,9 +1,9 @@
-"""Removes the rights that a process does not need before it reads strangers' bytes. This cannot be undone.
+"""Removes the rights that a process does not need before it reads untrusted bytes. This cannot be undone.
 
-Everywhere: limits of CPU time, memory, files, processes and core dumps. On Linux a seccomp filter beside them, which
-allows a process to compute and to use what it has open, and refuses all else: to open files, connect, run programs,
-start processes, signal others. A filter needs no rights, unlike a network namespace, which containers seldom may make,
-and it leaves nothing for one or for Landlock to refuse.
+On every system: limits of CPU time, memory, files, processes and core dumps. On Linux also a seccomp filter: the
+process can compute and use files that are open, but cannot open files, connect, run programs, start processes or signal
+others. A filter needs no privileges, unlike a network namespace, which containers can seldom make. With the filter,
+neither a namespace nor Landlock would add anything.
 """
 
 import ctypes
@@ -60,10 +60,10 @@ _KILL_PROCESS, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
 
 def end_with_parent(parent: int) -> None:
-    """Has the system end this process when its parent's thread ends that started it; Linux only.
+    """Makes the system end this process when the thread that started it ends; Linux only.
 
     Args:
-        parent: its process id; if that is not this process' parent any more, this process ends now.
+        parent: the parent's process id; if the parent has changed, this process ends now.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
@@ -72,32 +72,32 @@ def end_with_parent(parent: int) -> None:
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Limits the data (RLIMIT_DATA) of this process, and of those that it starts; they leave no core dumps.
+    """Limits the data (RLIMIT_DATA) of this process and of those that it starts, and disables core dumps.
 
-    macOS counts a small part of it only.
+    macOS counts only a small part of the data.
     """
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_DATA, memory_bytes)
 
 
 def confine(memory_bytes: int, cpu_seconds: int) -> str:
-    """Leaves this process, all of its threads, nothing but to compute and to use the files that it has open.
+    """Limits this process, with all of its threads, to computing and to the files that are open.
 
-    Import all that it needs before: from now on it opens nothing.
+    Import all that it needs first: from now on it can open nothing.
 
     Args:
         memory_bytes: see `limit_memory`.
-        cpu_seconds: that it may compute; it gets SIGXCPU then, and SIGKILL a second later.
+        cpu_seconds: longest CPU time; after it the process gets SIGXCPU, and SIGKILL a second later.
 
     Returns:
-        A text that names what stays unlimited on this system; empty on Linux where nothing hinders it.
+        What could not be limited, as a text; empty if everything was.
     """
     missing = [_limit(memory_bytes, cpu_seconds), _filter_system_calls()]
     return "; ".join(filter(None, missing))
 
 
 def can_confine() -> bool:
-    """Whether this kind of system and machine confines a process wholly, unless something hinders it."""
+    """Whether a process can be confined completely on this kind of system and machine."""
     return sys.platform == "linux" and platform.machine() in _MACHINES and sys.maxsize > 2**32
 
 
@@ -107,7 +107,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> str:
         _lower(resource.RLIMIT_CPU, cpu_seconds, grace=1)
         _lower(resource.RLIMIT_FSIZE, 0)
         _lower(resource.RLIMIT_NPROC, 0)
-        _lower(resource.RLIMIT_NOFILE, 0)  # no number is left for a file or a socket; those that are open stay
+        _lower(resource.RLIMIT_NOFILE, 0)  # open files stay open, but no more can be opened
     except (OSError, ValueError) as error:
         return f"memory, time and files are not limited: {error}"
     return ""
@@ -116,7 +116,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> str:
 def _lower(kind: int, limit: int, grace: int = 0) -> None:
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY and hard < limit + grace:
-        return  # it is limited more than that already
+        return  # there is a lower limit already
     resource.setrlimit(kind, (limit, limit + grace))
 
 
@@ -137,11 +137,11 @@ def _filter_system_calls() -> str:
 
 
 def filter_program(machine: int, allowed: list[int]) -> bytes:
-    """A filter (classic BPF, seccomp(2)) that answers all system calls but the allowed ones with EPERM.
+    """A filter (classic BPF, seccomp(2)): all system calls except the allowed ones fail with EPERM.
 
     Args:
-        machine: AUDIT_ARCH_*; a process that calls by the numbers of another one is killed.
-        allowed: numbers.
+        machine: AUDIT_ARCH_*; a process that uses the numbers of another machine is killed.
+        allowed: numbers of system calls.
     """
     code = [(_LOAD_WORD, 0, 0, _MACHINE_AT), (_JUMP_IF_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL_PROCESS)]
     code.append((_LOAD_WORD, 0, 0, _NUMBER_AT))

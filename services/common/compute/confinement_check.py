@@ -1,6 +1,7 @@
-"""Checks, before the first song comes, whether this machine can confine a decoder.
+"""Checks at start whether this machine can confine a decoder.
 
-In a process of its own, as there is no way back. Needs neither NumPy nor PyAV, which a gateway does without.
+The check runs in its own process, since confinement cannot be undone. It needs neither NumPy nor PyAV, which are not
+installed in gateways.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from services.common.errors import PreconditionError
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 60.0
-# Its answer goes to a pipe that is open: it opens nothing once it is confined.
+# It answers through an open pipe, because it cannot open anything once it is confined.
 _PROGRAM = """
 import os
 from services.common.compute.confinement import confine
@@ -26,16 +27,16 @@ os._exit(0)
 
 
 async def expect_confinement(settings: DecoderSettings) -> None:
-    """Tells what this machine leaves unlimited; a process that decodes calls it before it is ready.
+    """Logs what this machine cannot limit. Processes that decode call it before they are ready.
 
     Raises:
-        PreconditionError: something is left, and `require_confinement` is set (reason DECODER_UNCONFINED).
+        PreconditionError: something cannot be limited and `require_confinement` is set (reason DECODER_UNCONFINED).
     """
     missing = await asyncio.to_thread(missing_confinement, settings)
     if missing and settings.require_confinement:
         raise PreconditionError(
             f"Decoders cannot be confined here ({missing}). STEMTUBE_DECODER__REQUIRE_CONFINEMENT=false decodes "
-            "strangers' files all the same.",
+            "untrusted files without these limits.",
             "DECODER_UNCONFINED",
         )
     if missing:
@@ -43,7 +44,7 @@ async def expect_confinement(settings: DecoderSettings) -> None:
 
 
 def missing_confinement(settings: DecoderSettings) -> str:
-    """A text that names what stays unlimited on this machine; empty if nothing. Blocks."""
+    """What this machine cannot limit, as a text; empty if it can limit everything. Blocks."""
     try:
         ended = subprocess.run(
             [sys.executable, "-P", "-s", "-c", _PROGRAM.format(settings.memory_mib * 2**20, settings.cpu_seconds)],

@@ -1,4 +1,4 @@
-"""Devices for models: which there are, whether one can compute, and which errors are a device's."""
+"""Devices for models: finds GPUs, and recognises errors that a device causes."""
 
 import sys
 from pathlib import Path
@@ -39,40 +39,40 @@ def gpu_files(folder: Path = Path("/dev")) -> list[Path]:
 
 
 def has_gpu(setting: str) -> bool:
-    """Whether a setting (cpu, cuda, or auto) means a GPU, told by the machine's device files, without torch."""
+    """Whether a setting (cpu, cuda or auto) means a GPU, judged by the machine's device files, without torch."""
     return setting.startswith("cuda") or (setting == AUTO and bool(gpu_files()))
 
 
 def device_error(error: BaseException) -> DeviceError | None:
-    """An error as one of the device, if it is one: a CUDA fault, or memory that does not suffice."""
+    """The `DeviceError` for an error that a device caused (a CUDA fault, or too little memory); None for others."""
     if isinstance(error, DeviceError):
         return error
     if isinstance(error, StemTubeError):
         return None
     if is_out_of_memory(error):
         return NoMemoryError("There is not enough memory for this on the device that computes.")
-    if isinstance(error, _kinds("AcceleratorError")) or _tells(error, _SIGNS_OF_A_DEVICE):
+    if isinstance(error, _kinds("AcceleratorError")) or _has_sign(error, _SIGNS_OF_A_DEVICE):
         return DeviceError(f"The device that computes failed: {one_line(error)}")
     return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device does not suffice."""
-    return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _tells(error, _SIGNS_OF_NO_MEMORY)
+    """Whether an error says that a device has not enough memory."""
+    return isinstance(error, (MemoryError, *_kinds("OutOfMemoryError"))) or _has_sign(error, _SIGNS_OF_NO_MEMORY)
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error. torch continues with advice for programmers."""
+    """The first line of an error; torch adds advice for programmers after it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _tells(error: BaseException, signs: tuple[str, ...]) -> bool:
+def _has_sign(error: BaseException, signs: tuple[str, ...]) -> bool:
     # torch without CUDA raises AssertionError.
     text = str(error).lower()
     return isinstance(error, RuntimeError | AssertionError) and any(sign in text for sign in signs)
 
 
 def _kinds(name: str) -> tuple[type[BaseException], ...]:
-    """A class of torch's, if torch is loaded: without it none of its errors can be."""
+    """An error class of torch; empty if torch is not loaded, because then there can be no such error."""
     kind = getattr(sys.modules.get("torch"), name, None)
     return (kind,) if kind else ()

@@ -1,8 +1,8 @@
-"""Heavy work in a child process: one task at a time, models kept warm, and the parent always awake.
+"""Heavy work in a child process: one task at a time, loaded models are kept, and the parent stays responsive.
 
-The parent serves RPCs and keeps leases; the child computes. A native crash or an out-of-memory kill costs the one task,
-a task that does not stop when asked is ended with its process, and an idle child goes and gives its memory back. One
-whose device failed ends, too: after a CUDA fault nothing works in its process any more.
+The parent serves RPCs and renews leases; the child computes. A native crash or an out-of-memory kill ends only the one
+task. A task that does not stop when asked is killed with its process. An idle child ends, which frees its memory. A
+child whose device failed ends too: after a CUDA fault nothing works in its process any more.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ PROOF_SECONDS = 180.0
 """Longest time until a child has started and its device has computed something."""
 DEVICE_ERRORS = {kind.reason: kind for kind in (DeviceError, DeviceNotReadyError, NoMemoryError)}
 
-Tell = Callable[..., None]
+OnReport = Callable[..., None]
 Keep = Callable[[str, Any], None]
 
 
 class WorkerDiedError(StemTubeError):
-    """The child process ended in the middle of a task: a native crash, or killed for its memory."""
+    """The child process ended during a task: it crashed, or was killed because of its memory."""
 
     code = Code.ABORTED
     reason = "WORKER_DIED"
 
 
 class TaskError(StemTubeError):
-    """An error of the task, carried over from the child."""
+    """An error of the task, passed on from the child."""
 
     def __init__(self, code: int, message: str, reason: str) -> None:
         super().__init__(message, reason)
@@ -60,14 +60,14 @@ class Engine:
 
     Args:
         name: for logs.
-        make_work: importable function that makes the `Work` in the child, given `settings`.
+        make_work: importable function that makes the `Work` in the child from `settings`.
         settings: picklable.
-        log_settings: the child logs like its parent.
-        idle_seconds: a child without a task for so long ends.
-        preparations: importable function that does with the `Work`, and a `Report`, what would hold up a first task, a
-            step at each turn; for `prepare`.
-        prove: importable function that has the device of the settings compute something and returns its name; called in
-            the child before each task. Where it is given, errors of a device are told apart from faults of ours.
+        log_settings: the parent's; the child logs in the same way.
+        idle_seconds: a child ends when it has had no task for this long.
+        preparations: importable function for `prepare`: it does slow first steps (with the `Work` and a `Report`), and
+            yields after each step.
+        prove: importable function that computes something on the device of the settings and returns the device's name;
+            called in the child before each task. If it is given, errors of the device are recognised.
     """
 
     def __init__(
@@ -93,51 +93,51 @@ class Engine:
         self._connection: Connection
         self._stop: Event
 
-    async def run(self, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
-        """Does a task once the child is free.
+    async def run(self, task: dict[str, Any], on_report: OnReport, keep: Keep | None = None) -> dict[str, Any]:
+        """Runs a task when the child is free.
 
         Args:
             task: JSON.
-            tell: called with what the task reports, from a thread of this process; raising from it stops the task.
+            on_report: called with the task's reports, in a thread of this process; if it raises, the task is stopped.
             keep: called in the same way with each part of the result that is ready early.
 
         Raises:
-            StemTubeError: as the task raised it.
-            StoppedError: out of `tell`.
+            StemTubeError: raised by the task.
+            StoppedError: raised by `on_report`.
             WorkerDiedError: the child died.
             DeviceError: the device failed; the child has ended.
-            DeviceNotReadyError: the device did not prove itself, and the task was not begun.
+            DeviceNotReadyError: the device failed its check, and the task was not begun.
         """
-        return await self._give(task, tell, keep)
+        return await self._give(task, on_report, keep)
 
     async def prove(self) -> str:
-        """Has the child, once it is free, prove its device.
+        """Checks the device in the child, when that is free.
 
         Returns:
             The device's name.
 
         Raises:
             DeviceNotReadyError: it cannot compute; the message says why.
-            WorkerDiedError: the child died of it.
+            WorkerDiedError: the check killed the child.
         """
         return str((await self._give(None, lambda *_, **__: None))["device"])
 
     async def change_settings(self, settings: Any) -> None:
-        """Ends the child; the next one has other settings."""
+        """Ends the child; the next one gets the new settings."""
         async with self._busy:
             await asyncio.to_thread(self._kill)
             self._settings = settings
 
-    async def _give(self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
+    async def _give(self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None = None) -> dict[str, Any]:
         async with self._busy:
             self._has_worked |= task is not None
             stop = threading.Event()
-            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, tell, keep, stop))
+            exchange = asyncio.ensure_future(in_own_thread(self._exchange, task, on_report, keep, stop))
             try:
                 return await asyncio.shield(exchange)
             except asyncio.CancelledError:
                 stop.set()
-                # The job engine cancels more than once; until the child has stopped it is nobody else's.
+                # The queue cancels more than once; nobody else may use the child until its task has stopped.
                 while not exchange.done():
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.wait({exchange})
@@ -145,9 +145,9 @@ class Engine:
                 raise
 
     async def prepare(self) -> None:
-        """Starts a child that makes itself ready while it has no task; a task waits for one step at most.
+        """Starts a child that runs its preparations while it has no task; a task waits for one step at most.
 
-        Does nothing once there has been a task.
+        Does nothing if there has been a task already.
         """
         async with self._busy:
             if not self._has_worked:
@@ -184,18 +184,18 @@ class Engine:
             self._process = None
 
     def _exchange(
-        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+        self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None, stop: threading.Event
     ) -> dict[str, Any]:
         try:
-            return self._converse(task, tell, keep, stop)
+            return self._converse(task, on_report, keep, stop)
         except StemTubeError:
             raise
         except BaseException:
-            self._kill()  # the child continues its task, and the next task would get this one's answer
+            self._kill()  # else the child would continue, and the next task would get this one's answer
             raise
 
     def _converse(
-        self, task: dict[str, Any] | None, tell: Tell, keep: Keep | None, stop: threading.Event
+        self, task: dict[str, Any] | None, on_report: OnReport, keep: Keep | None, stop: threading.Event
     ) -> dict[str, Any]:
         self._send(task)
         stopped: StoppedError | None = None
@@ -227,7 +227,7 @@ class Engine:
                 self._send_to_new_child(task)
             elif kind == "progress":
                 try:
-                    tell(content.pop("stage"), content.pop("fraction"), **content)
+                    on_report(content.pop("stage"), content.pop("fraction"), **content)
                 except StoppedError as error:
                     stopped = stopped or error
             elif kind == "measure":

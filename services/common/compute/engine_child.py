@@ -29,9 +29,9 @@ class Report(Protocol):
     """Reports a task's progress, from any of its threads."""
 
     def __call__(self, stage: str, fraction: float, **detail: Any) -> None:
-        """Tells how far a task is: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
+        """Reports progress: a stable stage name, the fraction done in [0, 1], and further JSON for watchers.
 
-        Cheap: what comes fast is put together.
+        It is cheap: reports that follow each other fast are merged.
 
         Raises:
             StoppedError: the task was asked to stop.
@@ -39,26 +39,26 @@ class Report(Protocol):
         ...
 
     def note(self, **detail: Any) -> None:
-        """Tells watchers further JSON; stage and fraction stay as they are."""
+        """Sends further JSON to watchers; stage and fraction stay the same."""
         ...
 
     def keep(self, name: str, content: Any) -> None:
-        """Hands over a part of the result (JSON) that is ready before the task ends."""
+        """Sends a part of the result (JSON) that is ready before the task ends."""
         ...
 
     def measure(self, metric: str, value: float, **labels: str) -> None:
-        """Has the parent, whose metrics are looked at, note a value of one of `work_metrics.MEASURED`."""
+        """Records a value of one of `metrics.MEASURED` in the parent, from which Prometheus reads."""
         ...
 
 
 class Work(Protocol):
-    """Does tasks in the child; made there once, so what it loads stays loaded."""
+    """Runs tasks in the child. It is made once there, so loaded models stay loaded."""
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
-        """Does one task (JSON in, JSON out).
+        """Runs one task (JSON in, JSON out).
 
         Raises:
-            StemTubeError: it cannot be done.
+            StemTubeError: the task failed.
         """
         ...
 
@@ -79,7 +79,7 @@ def run_child(
     preparations: Preparations | None,
     prove: Prove | None,
 ) -> None:
-    """Does the tasks that come by the connection, until none has come for `idle_seconds`; see `Engine` for the rest."""
+    """Runs tasks from the connection until none has come for `idle_seconds`; see `Engine` for the other arguments."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     telemetry.configure_child(inherited, name)
@@ -126,7 +126,7 @@ def run_child(
 
 
 def _leave(connection: Connection) -> None:
-    """Tells the parent that this child ends without a task: one that has just been sent is for another child."""
+    """Tells the parent that this child ends; a task that was just sent goes to another child."""
     with contextlib.suppress(OSError):
         connection.send(("left", None))
     connection.close()
@@ -142,7 +142,7 @@ def _proved(prove: Prove, settings: Any) -> str:
 
 
 def _failure(error: Exception, *, computes: bool) -> tuple[str, Any]:
-    """The error as it is sent to the parent. `computes`: the task ran on a device, which may be the cause."""
+    """Converts an error for the parent. `computes`: the task ran on a device, which may be the cause."""
     if computes and (fault := device_error(error)):
         if not isinstance(error, DeviceNotReadyError):
             log.error("the device failed", reason=fault.reason, exc_info=error)
@@ -156,7 +156,7 @@ def _failure(error: Exception, *, computes: bool) -> tuple[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """Ends this process at once when its parent has died: nobody wants the result, and others want the GPU."""
+    """Ends this process when its parent has died: nobody needs the result, and the GPU becomes free."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
@@ -164,7 +164,7 @@ def _end_with_parent() -> None:
 
 
 class _ChildReport:
-    """`Report` in the child: sends news to the parent, at most ten a second. Safe to call from any thread."""
+    """`Report` in the child: sends at most ten messages a second to the parent. Safe to call from any thread."""
 
     def __init__(self, connection: Connection, stop: Event) -> None:
         self._connection = connection
@@ -212,4 +212,4 @@ class _ChildReport:
         try:
             self._connection.send(message)
         except OSError:
-            os._exit(1)  # the parent is gone: nobody wants the result
+            os._exit(1)  # the parent is gone: nobody needs the result

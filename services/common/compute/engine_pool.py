@@ -12,24 +12,24 @@ LEAST_CHILDREN, MOST_CHILDREN = 4, 8
 
 
 def default_children() -> int:
-    """The number of children that share this machine's cores: one per core, within limits.
+    """The default number of children: one per core of this machine, within limits.
 
-    At least a few, as tasks wait for disks as well, and so that several users are served side by side; not too many,
-    for each takes memory.
+    There are at least a few, because tasks also wait for disks and several users are served at the same time. There are
+    not too many, because each takes memory.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores, LEAST_CHILDREN), MOST_CHILDREN)
 
 
 class EnginePool:
-    """Children that do tasks side by side, as many as the limiter has places.
+    """Children that run tasks in parallel, one for each place of the limiter.
 
-    A child starts when it is needed; one that has been idle for a while ends by itself. A child that was used a moment
-    ago is used first. A crash or an out-of-memory kill costs the one task in that child.
+    A child starts when it is needed and ends when it has been idle for a while. The child that was used last is used
+    first. A crash or an out-of-memory kill ends only the task in that child.
 
     Args:
         make_engine: makes a child's engine.
-        limiter: decides whose task comes next.
+        limiter: decides which user's task comes next.
     """
 
     def __init__(self, make_engine: Callable[[], Engine], limiter: FairLimiter) -> None:
@@ -47,10 +47,10 @@ class EnginePool:
         wait_seconds: float | None = None,
         on_waiting: Callable[[], None] | None = None,
     ) -> AsyncIterator[Engine]:
-        """An engine that nobody else has as long as the context lasts; the arguments are those of `FairLimiter.place`.
+        """Gives exclusive use of an engine within the context; the arguments are as for `FairLimiter.place`.
 
         Raises:
-            LimitExceededError: too much waits already (reason TOO_MANY_WAITING).
+            LimitExceededError: too many tasks wait already (reason TOO_MANY_WAITING).
         """
         async with self._limiter.place(user, patient=patient, wait_seconds=wait_seconds, on_waiting=on_waiting):
             engine = self._free.pop() if self._free else self._one_more()

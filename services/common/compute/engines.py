@@ -1,8 +1,7 @@
 """A worker's engines, one for each device. Only engines whose device has passed its check get tasks.
 
-A device that fails is set aside, its task goes back to the queue, and the device is tried again later and later, so
-that a driver that comes back is used without a restart. A worker without a device that computes takes no jobs and says
-why.
+A device that fails is set aside, and its task goes back to the queue. The device is tried again after increasing times,
+so that a restored driver is used without a restart. A worker without a usable device takes no jobs and reports why.
 """
 
 import asyncio
@@ -13,13 +12,13 @@ from typing import Any
 import structlog
 
 from services.common.compute.devices import AUTO, CPU, gpu_files, one_line
-from services.common.compute.engine import Engine, Keep, Tell, WorkerDiedError
+from services.common.compute.engine import Engine, Keep, OnReport, WorkerDiedError
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError, StemTubeError
 
 log = structlog.get_logger(__name__)
 
 REST_SECONDS = (5.0, 30.0, 120.0, 600.0)
-"""Of a device that failed at one job, at two different ones, … and at none between them."""
+"""How long a device rests after it failed at one job, at two different jobs in a row, and so on."""
 TRY_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Seconds between two checks of a device that fails them; the last value repeats."""
 
@@ -29,11 +28,11 @@ class Place:
     """An engine and its device.
 
     Attributes:
-        engine: does the tasks.
-        device: as it is set; the one that `auto` means once that is known.
-        busy: with a task.
+        engine: runs the tasks.
+        device: the setting; once it is known, the device that `auto` means.
+        busy: whether it has a task.
         why_not: why it takes no tasks; empty if it does.
-        failed: jobs at which the device failed since it last did one.
+        failed: jobs at which the device has failed since its last success.
     """
 
     engine: Engine
@@ -44,12 +43,12 @@ class Place:
 
 
 class Engines:
-    """Gives tasks to engines.
+    """Distributes tasks among engines.
 
     Args:
-        engines: with the devices as they are set.
-        with_device: the settings of an engine with the device that `auto` turned out to mean.
-        prepares: whether each engine makes itself ready once its device has proved itself, see `Engine.prepare`.
+        engines: (setting of the device, engine).
+        with_device: returns the settings of an engine for the device that `auto` means.
+        prepares: whether each engine runs its preparations after its device has passed the check, see `Engine.prepare`.
         rest_seconds: see `REST_SECONDS`.
         try_seconds: see `TRY_SECONDS`.
     """
@@ -82,7 +81,7 @@ class Engines:
         """Begins to check the devices.
 
         Args:
-            tell_room: called with the number of tasks that can be done at a time, now and whenever it changes.
+            tell_room: called with the number of tasks that can run at the same time, now and whenever it changes.
         """
         self._tell_room = tell_room
         self._note_change()
@@ -90,13 +89,15 @@ class Engines:
             self._spawn(self._try_until_usable(place, 0.0) if place.why_not else self._prepare(place))
 
     def why_not(self) -> str:
-        """Why no task can be done; empty if one can."""
+        """Why no task can run; empty if one can."""
         if any(not place.why_not for place in self._places):
             return ""
         return "no jobs are taken: " + "; ".join(dict.fromkeys(place.why_not for place in self._places))
 
-    async def run(self, job_id: str, task: dict[str, Any], tell: Tell, keep: Keep | None = None) -> dict[str, Any]:
-        """Does a task on the first engine that is free, if possible on one whose device has not failed at it.
+    async def run(
+        self, job_id: str, task: dict[str, Any], on_report: OnReport, keep: Keep | None = None
+    ) -> dict[str, Any]:
+        """Runs a task on the first free engine, if possible on one whose device has not failed at this job.
 
         Raises:
             DeviceNotReadyError: no device can be used; nothing was begun.
@@ -104,14 +105,14 @@ class Engines:
         """
         place = await self._take(job_id)
         try:
-            result = await place.engine.run(task, tell, keep)
+            result = await place.engine.run(task, on_report, keep)
         except DeviceError as error:
             self._set_aside(place, job_id, error)
             raise
         except WorkerDiedError as error:
             if place.device == CPU:
                 raise
-            # Drivers abort the process, too.
+            # The driver may have aborted the process.
             fault = DeviceError(error.message, error.reason)
             self._set_aside(place, job_id, fault)
             raise fault from error
@@ -130,7 +131,7 @@ class Engines:
         await asyncio.gather(*(place.engine.close() for place in self._places))
 
     async def _take(self, job_id: str) -> Place:
-        # A stopped job gives its slot of the queue back before its engine has stopped: the next one waits for that.
+        # A stopped job frees its slot in the queue before its engine has stopped; the next job waits for that here.
         while True:
             usable = [place for place in self._places if not place.why_not]
             if not usable:
@@ -148,7 +149,7 @@ class Engines:
         else:
             place.failed.add(job_id)
             seconds = self._rest_seconds[min(len(place.failed), len(self._rest_seconds)) - 1]
-        # Its message is for the user of the one job.
+        # The error's own message is for the job's user.
         what = f"the memory of the device {place.device} did not suffice" if isinstance(error, NoMemoryError) else ""
         place.why_not = what or error.message.rstrip(".")
         log.error("device set aside", device=place.device, reason=error.reason, why=place.why_not, seconds=seconds)
@@ -166,7 +167,7 @@ class Engines:
             await asyncio.sleep(seconds)
             try:
                 device = await place.engine.prove()
-            except (StemTubeError, OSError) as error:  # or no process could be started
+            except (StemTubeError, OSError) as error:  # OSError: no process could be started
                 seconds = self._try_seconds[min(tries, len(self._try_seconds) - 1)]
                 tries += 1
                 place.why_not = one_line(error).rstrip(".")
@@ -178,7 +179,7 @@ class Engines:
 
     async def _use(self, place: Place, device: str) -> None:
         if place.device.startswith(AUTO):
-            # From here on this device, or none: a GPU that breaks later is waited for, not replaced by a slow CPU.
+            # From now on `auto` means this device: if a GPU fails later, wait for it and do not use the slow CPU.
             if device == CPU and gpu_files():
                 log.warning("torch cannot use the GPU of this machine; computing on the CPU")
             await place.engine.change_settings(self._with_device(device))

@@ -1,7 +1,7 @@
 """Places for concurrent work, shared fairly among users.
 
-A limiter has a number of places. A user takes a few of them at most; users who wait take turns; how many may wait is
-bounded, and beyond that the caller is told to come back later. Everything happens on one event loop.
+A limiter has a number of places. One user can take only a few of them. Users who wait take turns. The number of waiting
+callers is bounded; further callers are told to come back later. Everything happens on one event loop.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ class _Waiter:
 class FairLimiter:
     """Gives places to users in turn.
 
-    The next free place goes to the waiting user who has the fewest, and among equals to the one whose last turn is the
-    longest ago. The last free place (`spare`) goes only to a user who has none, so that users who have several never
-    hold all. When too much waits in all, the user with the most in the queue loses the newest of it: a flood by one
-    user refuses nobody else.
+    The next free place goes to the waiting user with the fewest places; among equals, to the one whose last turn is the
+    longest ago. The last free places (`spare`) go only to users who have none, so that busy users never hold all. When
+    too many callers wait in total, the newest caller of the user with the most waiting callers is refused, so that many
+    requests of one user do not affect others.
 
     Args:
         name: for metrics and messages, e.g. `exports`.
-        places: work that is done at the same time.
-        per_user: places that one user may have.
-        waiting: callers that may wait in all.
-        waiting_per_user: callers of one user that may wait.
-        spare: free places that only users who have none may take.
-        retry_after_seconds: the time that a refused caller should wait.
+        places: how many callers may work at the same time.
+        per_user: how many places one user may have.
+        waiting: how many callers may wait in total.
+        waiting_per_user: how many callers of one user may wait.
+        spare: number of free places that only users without a place may take.
+        retry_after_seconds: how long a refused caller should wait.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class FairLimiter:
         """Holds a place as long as the context lasts.
 
         Args:
-            user: who shares a turn: a user's id, or an address where there is no user.
-            patient: is never refused and does not count as waiting; for work that is bounded already, such as running
-                jobs.
+            user: a user's id, or an address if there is no user.
+            patient: the caller is never refused and does not count as waiting; for work that is bounded already, such
+                as running jobs.
             wait_seconds: longest time to wait; None: as long as it takes.
-            on_waiting: called once if there is no place at once.
+            on_waiting: called once if there is no free place.
 
         Raises:
-            LimitExceededError: too much waits already, or it waited too long (reason TOO_MANY_WAITING).
+            LimitExceededError: too many callers wait already, or this one waited too long (reason TOO_MANY_WAITING).
         """
         await self._take(user, patient, wait_seconds, on_waiting)
         try:
@@ -141,7 +141,7 @@ class FairLimiter:
         self._admit()
 
     def _withdraw(self, waiter: _Waiter) -> None:
-        """Of a caller that went away: its place, also one that it was given a moment ago, goes to the next one."""
+        """Removes a caller that went away; if it has just got a place, that goes to the next one."""
         if waiter.has_place:
             self._give_back(waiter.user)
         else:
@@ -151,7 +151,7 @@ class FairLimiter:
         while (user := self._next_user()) is not None:
             waiter = self._queues[user][0]
             self._leave_queue(waiter)
-            if waiter.answer.cancelled():  # its caller went away and has not gone on since
+            if waiter.answer.cancelled():  # its caller went away, and `_withdraw` has not run yet
                 continue
             self._end_turn(user)
             self._taken[user] += 1
@@ -172,7 +172,7 @@ class FairLimiter:
         )
 
     def _refuse_excess(self, newcomer: _Waiter) -> None:
-        """Refuses one caller if with the newcomer too many wait; not always the newcomer."""
+        """Refuses one caller, not always the newcomer, if too many wait now."""
         if newcomer.patient:
             return
         waiting = {user: sum(waiter.may_be_refused for waiter in queue) for user, queue in self._queues.items()}

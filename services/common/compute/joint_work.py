@@ -1,4 +1,4 @@
-"""Does equal work once per process if several callers want it at the same time."""
+"""Does equal work only once if several callers of a process want it at the same time."""
 
 import asyncio
 import contextlib
@@ -25,12 +25,11 @@ class _Attempt(Generic[R]):
 class JointWork(Generic[R]):
     """Joins callers that want equal work.
 
-    Each caller waits for a turn of its own. The first one whose turn comes does the work, and all others, whether they
-    wait or come later, get its result. So nobody waits in another user's turn. The work goes on as long as one of them
-    wants it.
+    Each caller waits for its own turn. The first one to get a turn does the work, and all others, waiting or later,
+    get its result. So nobody waits for another user's turn. The work continues as long as one of them wants it.
 
     Args:
-        forget: called with a result when nobody holds it any more.
+        forget: called with a result when no caller needs it any more.
     """
 
     def __init__(self, forget: Callable[[R], None] | None = None) -> None:
@@ -45,7 +44,7 @@ class JointWork(Generic[R]):
         turn: Callable[[], AbstractAsyncContextManager[Engine]],
         work: Callable[[Engine], Awaitable[R]],
     ) -> AsyncGenerator[R]:
-        """The result of some work; it is kept, also for other callers, until the context ends.
+        """Gives the result of the work; it is kept, also for other callers, until the context ends.
 
         Args:
             key: equal for equal work.

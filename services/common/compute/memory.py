@@ -1,4 +1,4 @@
-"""Has freed memory returned to the system."""
+"""Returns freed memory to the system."""
 
 import ctypes
 import functools
@@ -14,12 +14,11 @@ _TRIM_SECONDS = 2.0
 
 @functools.cache
 def return_freed_memory() -> None:
-    """Has glibc give freed memory back: large blocks at once, others within seconds; elsewhere it does nothing.
+    """Makes glibc return freed memory: large blocks at once, others within seconds. Does nothing without glibc.
 
-    By itself it keeps what many streams have used once in pieces: 40 uploads left 190 MiB behind. Asked to give back
-    every block of 64 KiB at once, it takes 0.65 s of CPU more for an upload of 100 MB. Looking for free blocks takes
-    3 ms where there are 40 MB of them, and nothing where there are none. For processes that pass bytes on, not for
-    those that compute.
+    By default, glibc keeps small blocks: 40 uploads left 190 MiB behind. Returning every block of 64 KiB at once takes
+    0.65 s more CPU for an upload of 100 MB. Looking for free blocks from time to time takes 3 ms for 40 MB of them, and
+    nothing if there are none. For processes that pass bytes on, not for those that compute.
     """
     try:
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Prometheus metrics of models at work. Child processes compute; their parents, which Prometheus reads, count."""
+"""Prometheus metrics of models. Child processes measure; Prometheus reads from their parents."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ LOAD_SECONDS = Histogram(
 
 
 def note(metric: str, value: float, labels: dict[str, str]) -> None:
-    """Notes a value that a child has measured.
+    """Records a value that a child has measured.
 
     Args:
         metric: one of `MEASURED`.
@@ -40,10 +40,10 @@ def note(metric: str, value: float, labels: dict[str, str]) -> None:
 
 
 def gpu_memory() -> dict[str, int]:
-    """Bytes of the GPU's memory, nothing where this process has not used one.
+    """The GPU's memory in bytes; empty if this process has not used a GPU.
 
-    `held` is what torch has in this process now, `most` the most that it needed since this was asked last; `used` and
-    `total` are of the whole GPU, with all processes that use it. Does not import torch.
+    `held` is the memory that torch holds in this process now, and `most` the most it needed since the last call. `used`
+    and `total` are those of the whole GPU, for all processes. Does not import torch.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -57,18 +57,18 @@ def gpu_memory() -> dict[str, int]:
             "total": total,
         }
         torch.cuda.reset_peak_memory_stats()
-    except RuntimeError:  # a fault of an earlier kernel is raised by the next call
+    except RuntimeError:  # the next call raises the fault of an earlier kernel
         return {}
     return found
 
 
 def watch_engine(engine: str, pid: int) -> None:
-    """A child has begun."""
+    """Adds a child that has started."""
     _engines[pid] = engine
 
 
 def forget_engine(engine: str, pid: int) -> None:
-    """A child has ended, and holds no memory any more."""
+    """Removes a child that has ended."""
     _engines.pop(pid, None)
     _gpu.pop(engine, None)
 
@@ -77,13 +77,13 @@ def _note_gpu(value: float, labels: dict[str, str]) -> None:
     _gpu.setdefault(labels["engine"], {})[labels["what"]] = value
 
 
-# Children that have begun, by process id; what each told of its GPU after its last task.
+# The engine of each running child, by process id; the GPU's memory after each engine's last task.
 _engines: dict[int, str] = {}
 _gpu: dict[str, dict[str, float]] = {}
 
 
 class EngineCollector(Collector):
-    """Memory of the children that live, looked at when somebody asks: an idle one ends by itself. On Linux only."""
+    """Memory of running children, read when metrics are collected, since idle children end. Linux only."""
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the registry would collect when the collector is registered."""

@@ -1,4 +1,4 @@
-"""Threads for calls that last long, apart from the event loop's shared ones."""
+"""Threads for long calls, separate from the event loop's shared ones."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ T = TypeVar("T")
 async def in_own_thread(call: Callable[..., T], *arguments: object) -> T:
     """Makes a call in a thread of its own, with this task's context variables.
 
-    `asyncio.to_thread` has a handful of threads for everything: a few calls that last for minutes hold up every read
+    `asyncio.to_thread` has only a few threads for everything: some calls that last for minutes would delay every read
     of a file.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Devices as torch sees them: what a setting means, and whether the device can compute.
+"""Devices as torch sees them: resolves a setting, and checks that a device can compute.
 
-By itself, because processes that do no computing come without torch.
+In a module of its own, because processes that do not compute run without torch.
 """
 
 from services.common.compute.devices import AUTO, CPU, one_line
@@ -22,7 +22,7 @@ def resolve_device(setting: str) -> str:
 
 
 def prove(setting: str) -> str:
-    """Has a device compute something.
+    """Computes something on a device to check it.
 
     Args:
         setting: a torch device; `auto`, or `auto:1` for the second GPU.

@@ -8,7 +8,7 @@ from services.common.jobs.context import JobContext
 
 
 class ActiveJobs:
-    """Attempts in hand, by the id of their job, with the tasks that make them."""
+    """Running attempts and their asyncio tasks, by the id of their job."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[JobContext, asyncio.Task[Any]]] = {}
@@ -20,21 +20,21 @@ class ActiveJobs:
         return iter([context for context, _ in self._jobs.values()])
 
     def add(self, context: JobContext, task: asyncio.Task[Any]) -> None:
-        """Notes an attempt and the task that makes it."""
+        """Adds an attempt and its task."""
         self._jobs[context.job_id] = (context, task)
 
     def get(self, job_id: str) -> JobContext | None:
-        """The attempt at a job."""
+        """The running attempt at a job, if any."""
         found = self._jobs.get(job_id)
         return found[0] if found else None
 
     def remove(self, context: JobContext) -> None:
-        """Forgets an attempt that has ended, unless another one at the same job has begun."""
+        """Removes an attempt that has ended, unless another one at the same job has begun."""
         if self.get(context.job_id) is context:
             del self._jobs[context.job_id]
 
     def stop(self, job_id: str, lease: str = "") -> bool:
-        """Cancels the attempt at a job, only that with `lease` if given; whether there is one."""
+        """Cancels the attempt at a job, if it has this lease (any, if empty); returns whether it did."""
         found = self._jobs.get(job_id)
         if found is None or (lease and found[0].lease != lease):
             return False
@@ -44,6 +44,6 @@ class ActiveJobs:
         return True
 
     async def wait(self, seconds: float) -> None:
-        """Returns when all attempts have ended, or after so many seconds."""
+        """Waits until all attempts have ended, at most `seconds`."""
         if self._jobs and seconds:
             await asyncio.wait([task for _, task in self._jobs.values()], timeout=seconds)

@@ -1,4 +1,4 @@
-"""The audio of a job that was accepted, as its worker reads it."""
+"""Opens the audio of an accepted job for its worker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ def open_job_audio(objects: ObjectStore, key: str) -> Iterator[BinaryIO]:
     """Opens an object that was there when the job was accepted.
 
     Raises:
-        UnavailableError: it is not there (reason NO_SUCH_OBJECT; somebody may put it back, so the job is worth another
-            attempt), or the store is away or does not work (see `marked_store`).
+        UnavailableError: it is missing (reason NO_SUCH_OBJECT), which is worth another attempt, since somebody may put
+            it back; or the store is away or does not work (see `marked_store`).
     """
     try:
         with objects.open(key) as source:

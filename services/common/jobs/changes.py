@@ -1,4 +1,4 @@
-"""The feed of changes in the table of jobs to those who watch in this process; one query serves all of them."""
+"""Sends changes in the table of jobs to the watchers of this process; one query serves all of them."""
 
 import asyncio
 import contextlib
@@ -13,18 +13,18 @@ from services.common.jobs.threads import JobStoreThreads
 
 POLL_SECONDS = 0.1
 PLACES_SHOWN = 20
-"""Queued jobs up to this place are shown each step forward at once; others when they are looked at again."""
+"""Watchers of queued jobs up to this place see each step forward at once, those of others at the next look."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
 class Subscription:
-    """Changes that wait to be taken by one watcher; of each job only the newest.
+    """Changes that wait to be taken by one watcher; only the newest of each job.
 
     Attributes:
-        wants: tells by a job's record whether its changes are wanted.
-        limit: of jobs whose changes wait; the oldest are dropped past that.
+        wants: selects jobs by their record.
+        limit: how many changed jobs may wait; beyond that the oldest are dropped.
     """
 
     wants: Callable[[JobRecord], bool]
@@ -33,7 +33,7 @@ class Subscription:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, seconds: float | None = None) -> list[JobRecord]:
-        """Waits for changes; none after so many seconds."""
+        """Waits for changes, at most `seconds`, and returns them; an empty list if there are none."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
@@ -54,13 +54,13 @@ class Subscription:
 
 
 class ChangeFeed:
-    """Looks for changes ten times a second while anybody watches.
+    """Looks for changes ten times a second while there are watchers.
 
     A look reads ids and versions. Whole jobs, with payload and result, are read once for each change.
 
     Args:
         store: of the jobs.
-        threads: in which it blocks.
+        threads: run the blocking calls of `store`.
     """
 
     def __init__(self, store: JobStore, threads: JobStoreThreads) -> None:
@@ -77,12 +77,12 @@ class ChangeFeed:
         self._running: set[str] = set()
 
     def wake(self) -> None:
-        """Has the feed look at once, because something has changed."""
+        """Makes the feed look at once, because something has changed."""
         self._wake.set()
 
     @contextlib.contextmanager
     def subscribed(self, wants: Callable[[JobRecord], bool], limit: int) -> Iterator[Subscription]:
-        """Receives changes within the block; the arguments are those of `Subscription`."""
+        """Receives changes within the block; the arguments are as for `Subscription`."""
         subscription = Subscription(wants, limit)
         self._subscriptions.add(subscription)
         self.wake()
@@ -92,7 +92,7 @@ class ChangeFeed:
             self._subscriptions.discard(subscription)
 
     async def run(self) -> None:
-        """Goes on until it is cancelled."""
+        """Runs until it is cancelled."""
         while True:
             if not self._subscriptions:
                 self._forget()
@@ -114,7 +114,7 @@ class ChangeFeed:
                     await self._wake.wait()
 
     async def _look(self) -> list[JobRecord]:
-        """Jobs that have changed since the last look, and queued jobs that have moved up because others left."""
+        """Jobs that have changed since the last look, and queued jobs that have moved up since."""
         moment, versions = await self._threads.call(self._store.versions_since, self._moment)
         changed = [job_id for job_id, version in versions.items() if self._versions.get(job_id) != version]
         fresh = await self._threads.call(self._store.records, changed) if changed else []
@@ -134,12 +134,12 @@ class ChangeFeed:
         return [*fresh, *moved]
 
     def _changes_places(self, fresh: Iterable[JobRecord]) -> bool:
-        """Whether a change may move others in the queue; progress and ends of running jobs do not."""
+        """Whether a change may move other jobs in the queue; progress and ends of running jobs do not."""
         return any(record.state == "queued" or record.id not in self._running for record in fresh)
 
 
 def _moved(queued: Iterable[JobRecord], places: dict[str, int], fresh: set[str]) -> list[JobRecord]:
-    """Queued jobs near the front that are at another place than before, and not among the fresh ones."""
+    """Queued jobs near the front whose place has changed, except those in `fresh`."""
     return [
         replace(record, queue_position=places[record.id])
         for record in queued

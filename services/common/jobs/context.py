@@ -1,4 +1,4 @@
-"""What a handler knows of its job: the payload, how to report progress, and steps whose outcomes are kept."""
+"""A handler's view of its job: the payload, progress reports, and steps with kept outcomes."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import tracing
 
 Report = tuple[str, float, float | None, dict[str, Any]]
-"""Stage, fraction in [0, 1], seconds to the end, further detail."""
+"""Stage, fraction in [0, 1], seconds left, further detail."""
 
 
 class JobContext:
@@ -27,10 +27,10 @@ class JobContext:
     Args:
         record: the job.
         lease: of this attempt.
-        leases: where the attempt's outputs and steps are kept.
-        threads: in which these block.
+        leases: stores the attempt's outputs and steps.
+        threads: run the blocking calls of `leases`.
         retry: when the job is tried again.
-        needs: what all jobs need; an error counts for nothing while it is away.
+        needs: of all jobs; while they are not met, no error is kept.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class JobContext:
         self._stage_began = (time.monotonic(), 0.0)
 
     def report(self, stage: str, fraction: float, eta_seconds: float | None = None, **detail: Any) -> None:
-        """Tells how far the job is.
+        """Reports progress.
 
         Args:
             stage: a stable name.
             fraction: of the whole job, in [0, 1].
-            eta_seconds: to the end; measured from the progress of this stage if not given.
-            detail: what else watchers may want to know, JSON; replaces earlier values of the same names.
+            eta_seconds: time left; estimated from the progress of this stage if not given.
+            detail: further JSON values for watchers; they replace earlier ones of the same names.
 
         Raises:
-            StoppedError: the job was cancelled or is now another worker's.
+            StoppedError: the job was cancelled, or another worker has taken it over.
         """
         if self._stopped.is_set():
             raise StoppedError("The job was stopped.")
@@ -88,40 +88,41 @@ class JobContext:
             self._unwritten = (stage, fraction, eta_seconds, self.detail)
 
     def save_output(self, name: str, content: Any) -> None:
-        """Keeps a part of the result (JSON) that is ready before the job ends. Blocks; for worker threads."""
+        """Stores a part of the result (JSON) before the job ends. Blocks: call it in a thread."""
         self._leases.save_output(self.job_id, self.lease, name, content)
 
     def outputs(self) -> dict[str, Any]:
-        """What this and earlier attempts have kept with `save_output`, by name. Blocks."""
+        """The outputs that this and earlier attempts have saved, by name. Blocks."""
         return self._leases.outputs(self.job_id)
 
     def is_final(self, error: StemTubeError) -> bool:
-        """Whether the job ends with this error rather than being tried again."""
+        """Whether the job ends with this error, instead of being tried again."""
         return self._retry.is_final(error, self.retries)
 
     @property
     def has_unwritten_report(self) -> bool:
-        """Whether a report has not been written yet."""
+        """Whether there is a report that has not been written."""
         return self._unwritten is not None
 
     def take_report(self) -> Report | None:
-        """The newest report not yet written, which the caller writes."""
+        """Removes and returns the newest unwritten report; the caller writes it."""
         with self._lock:
             report, self._unwritten = self._unwritten, None
             return report
 
     def stop(self) -> None:
-        """From now on `report` raises."""
+        """Makes `report` raise from now on."""
         self._stopped.set()
 
     async def step(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Runs a step of the job, once: a later attempt gets its outcome (JSON, or a domain error) as it was.
+        """Runs a step of the job once. Its outcome (JSON, or a domain error) is kept for later attempts.
 
-        An error is not kept if it is transient, or if what all jobs need is away: the next attempt runs the step again.
+        The outcome is not kept if the error is transient or the needs of all jobs are not met: the next attempt then
+        runs the step again.
 
         Args:
-            name: of the step; no other step of the job has it.
-            work: what to do.
+            name: unique among the steps of the job.
+            work: the step.
 
         Raises:
             CancelledError: the job was stopped.
@@ -136,7 +137,7 @@ class JobContext:
         return result
 
     async def _outcome(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """What a step leads to, as it is kept; errors that are not kept are raised."""
+        """Runs a step and returns its outcome as it is kept; errors that are not kept are raised."""
         try:
             with tracing.span(f"step {name}"):
                 return {"result": await work()}

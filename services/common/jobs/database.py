@@ -1,7 +1,7 @@
-"""The database of a queue: connections, its clock, and the statements by which a job changes.
+"""The database of a queue: connections, its clock, and the statements that change a job.
 
-Every change of a job is one conditional statement. Of two processes that want to change a job, only the one that still
-owns it does. Times are seconds since 1970 by the database's clock.
+Every change of a job is one conditional statement, so only the process that holds the job's lease can make it. Times
+are seconds since 1970 by the database's clock.
 """
 
 import functools
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class JobDatabase:
-    """Connections to a queue's database; those that only read are apart, and never wait for a writer that waits.
+    """Connections to a queue's database; those for reading are separate, so that reads never wait for blocked writes.
 
     Args:
         url: SQLite or PostgreSQL.
@@ -52,7 +52,7 @@ class JobDatabase:
         self.reading.dispose()
 
     def change(self, job_id: str) -> sa.Update:
-        """An update of a job that watchers notice."""
+        """An update of a job, with a new version for its watchers."""
         return (
             sa.update(job_table)
             .where(job_table.c.id == job_id)
@@ -76,13 +76,13 @@ def read_job(connection: Connection, job_id: str) -> JobRecord:
 
 
 def only_reads(method: Callable[P, T]) -> Callable[P, T]:
-    """Marks a method of a store that only reads: it runs in a thread of its own kind, see `JobStoreThreads`."""
+    """Marks a method of a store that only reads; `JobStoreThreads` runs it in a thread for readers."""
     method.only_reads = True  # type: ignore[attr-defined]
     return method
 
 
 def retry_while_database_down(method: Callable[P, T]) -> Callable[P, T]:
-    """Repeats a method until the database answers, so that a restart of it loses nothing that a worker must write."""
+    """Repeats a method until the database answers, so that a restart of the database loses no result of a worker."""
 
     @functools.wraps(method)
     def repeat(*arguments: P.args, **options: P.kwargs) -> T:

@@ -1,4 +1,4 @@
-"""Errors as a job keeps them in its row and in the outcomes of its steps."""
+"""Errors as they are stored in a job's row and in the outcomes of its steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ INTERNAL_ERROR = {
 
 
 class KeptError(StemTubeError):
-    """A domain error as a job keeps it (see `error_detail`), raised again."""
+    """A stored domain error (see `error_detail`), raised again."""
 
     def __init__(self, detail: Mapping[str, Any]) -> None:
         super().__init__(detail["message"], detail["reason"])
@@ -23,7 +23,7 @@ class KeptError(StemTubeError):
 
 
 def error_detail(error: StemTubeError) -> dict[str, Any]:
-    """An error as a job keeps it."""
+    """An error as it is stored."""
     return {
         "code": int(error.code),
         "reason": error.reason,
@@ -33,7 +33,7 @@ def error_detail(error: StemTubeError) -> dict[str, Any]:
 
 
 def worker_died(deaths: int) -> dict[str, Any]:
-    """The error of a job whose workers died so many times, as the job keeps it."""
+    """The stored error of a job that failed because its workers died `deaths` times."""
     return {
         "code": int(Code.ABORTED),
         "reason": "WORKER_DIED",

@@ -1,4 +1,4 @@
-"""Keeps the leases of this process's jobs, and takes over those of workers that have fallen silent."""
+"""Keeps the leases of this process's jobs, and returns jobs of silent workers to the queue."""
 
 import asyncio
 import time
@@ -23,16 +23,16 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Shows every second that this worker lives.
+    """Renews the leases of this worker every second.
 
     Args:
-        service: whose jobs they are.
+        service: name of the service.
         leases: of the queue.
-        threads: in which they block.
+        threads: run the blocking calls of `leases`.
         active: the jobs of this process.
-        per_user: jobs of a user that run at a time; 0: any number.
-        lease_seconds: a worker silent for so long loses its jobs.
-        retry: how many deaths of its workers a job survives.
+        per_user: how many jobs of one user may run at the same time; 0: any number.
+        lease_seconds: a worker that is silent for this long loses its jobs.
+        retry: how often a job may lose its worker before it fails.
     """
 
     def __init__(
@@ -57,22 +57,22 @@ class Heartbeat:
         self._awake_since = self._beaten = self._looked = 0.0
 
     async def run(self) -> None:
-        """Goes on until it is cancelled."""
+        """Runs until it is cancelled."""
         self._awake_since = self._beaten = self._looked = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             if time.monotonic() - self._beaten > self._lease_seconds / 2:
-                # After a standstill other workers, too, need time to show that they live.
+                # This machine stood still, perhaps others too: give them time to renew their leases.
                 self._awake_since = time.monotonic()
             self._beaten = time.monotonic()
             try:
                 await self._beat()
             except DBAPIError as error:
                 self._awake_since = time.monotonic()
-                log.warning("cannot keep the leases; trying again", error=type(error.orig).__name__)
+                log.warning("cannot renew leases; trying again", error=type(error.orig).__name__)
             except Exception:
                 self._awake_since = time.monotonic()
-                log.exception("cannot keep the leases; trying again")
+                log.exception("cannot renew leases; trying again")
 
     async def _beat(self) -> None:
         await self._keep_leases()
@@ -84,11 +84,11 @@ class Heartbeat:
         metrics.BEAT.labels(self._service).set_to_current_time()
 
     async def _keep_leases(self) -> None:
-        """Stops jobs that were cancelled, and those that another worker has taken over."""
+        """Renews leases; stops jobs that were cancelled or that another worker has taken over."""
         contexts = {(context.job_id, context.lease): context for context in self._active}
         held = await self._threads.call_beat(self._leases.beat, list(contexts)) if contexts else set()
         for key, context in contexts.items():
-            # An attempt that is about to end has ended perhaps, and otherwise finds out by itself.
+            # An attempt that is ending may have ended already; if it lost its lease, it notices when it ends.
             if key not in held and not context.is_ending and self._active.stop(*key):
                 log.warning("job lease lost", job=context.job_id)
 

@@ -1,4 +1,4 @@
-"""What workers write about jobs: attempts begin and end under a lease, heartbeats keep it, silence loses it."""
+"""The statements of workers: attempts begin and end under a lease, and heartbeats renew it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,26 +17,27 @@ class LeaseStore:
 
     Args:
         database: of the queue.
-        longest_delay_seconds: no job waits longer for its next attempt.
+        longest_delay_seconds: the longest time that a job waits for its next attempt.
     """
 
     def __init__(self, database: JobDatabase, longest_delay_seconds: float) -> None:
         self._database = database
         self._longest_delay_seconds = longest_delay_seconds
 
-    def claim(self, lease: str, at_once: int = 0, left: Collection[str] = ()) -> JobRecord | None:
-        """Starts the next attempt of the job whose turn it is; None if no job may start.
+    def claim(self, lease: str, at_once: int = 0, avoided: Collection[str] = ()) -> JobRecord | None:
+        """Starts an attempt at the next job in turn; returns None if no job may start.
 
-        From here on the job belongs to the holder of `lease`, a random string, until it ends or the lease is lost.
+        The job then belongs to the holder of `lease`, a random string, until it ends or the lease is lost.
 
         Args:
             lease: of this attempt.
-            at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
-            left: ids of jobs to leave alone.
+            at_once: how many jobs of one user may run at the same time in a lane; others are held back until `admit`.
+                0: any number.
+            avoided: ids of jobs that are not started.
         """
-        # Most looks find nothing; they need not wait for writers, nor keep them waiting.
+        # Most looks find nothing. They read only, so they neither wait for writers nor keep them waiting.
         with self._database.reading.connect() as connection:
-            ready = waiting.in_turn(self._database.now, self._longest_delay_seconds, left)
+            ready = waiting.ready_in_order(self._database.now, self._longest_delay_seconds, avoided)
             if connection.execute(ready.limit(1)).first() is None:
                 return None
         with self._database.engine.begin() as connection:
@@ -58,10 +59,10 @@ class LeaseStore:
     def report(
         self, job_id: str, lease: str, stage: str, fraction: float, eta_seconds: float | None, detail: dict[str, Any]
     ) -> None:
-        """Notes progress, unless the lease is lost; the fraction never falls."""
+        """Stores progress, unless the lease is lost; the fraction never falls."""
         behind = job_table.c.fraction >= fraction
         higher = sa.case((behind, job_table.c.fraction), else_=fraction)
-        # An attempt that gets further than those before was not killed by the job itself.
+        # If an attempt gets further than the ones before, the job itself did not kill their workers.
         deaths = sa.case((behind, job_table.c.deaths), else_=0)
         statement = self._database.change_owned(job_id, lease).values(
             stage=stage, fraction=higher, deaths=deaths, eta_seconds=eta_seconds, detail=detail
@@ -71,7 +72,7 @@ class LeaseStore:
 
     @retry_while_database_down
     def save_output(self, job_id: str, lease: str, name: str, content: Any) -> None:
-        """Keeps a part of the result that is ready before the job ends, unless the lease is lost."""
+        """Stores a part of the result before the job ends, unless the lease is lost."""
         with self._database.engine.begin() as connection:
             if connection.execute(self._database.change_owned(job_id, lease)).rowcount:
                 same = sa.and_(output_table.c.job_id == job_id, output_table.c.name == name)
@@ -80,21 +81,21 @@ class LeaseStore:
 
     @only_reads
     def outputs(self, job_id: str) -> dict[str, Any]:
-        """The parts of the result that are ready, by name."""
+        """The stored parts of the result, by name."""
         query = sa.select(output_table.c.name, output_table.c.content).where(output_table.c.job_id == job_id)
         with self._database.reading.connect() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
     @only_reads
     def kept_step(self, job_id: str, name: str) -> dict[str, Any] | None:
-        """The outcome of a step that this or an earlier attempt has finished."""
+        """The stored outcome of a step of this or an earlier attempt; None if there is none."""
         query = sa.select(step_table.c.outcome).where(step_table.c.job_id == job_id, step_table.c.name == name)
         with self._database.reading.connect() as connection:
             return connection.execute(query).scalar()
 
     @retry_while_database_down
     def keep_step(self, job_id: str, lease: str, name: str, outcome: dict[str, Any]) -> None:
-        """Keeps the outcome of a step, unless the lease is lost."""
+        """Stores the outcome of a step, unless the lease is lost."""
         owned = sa.select(job_table.c.id).where(job_table.c.id == job_id, job_table.c.lease == lease)
         same = sa.and_(step_table.c.job_id == job_id, step_table.c.name == name)
         with self._database.engine.begin() as connection:
@@ -104,14 +105,14 @@ class LeaseStore:
 
     @retry_while_database_down
     def put_back(self, job_id: str, lease: str, seconds: float, error: dict[str, Any], *, counts: bool = True) -> bool:
-        """Queues a job for its next attempt, due in so many seconds; False if the lease is lost.
+        """Queues a job for its next attempt; returns False if the lease is lost.
 
         Args:
             job_id: of the job.
             lease: of the attempt that ended.
-            seconds: to the next one.
-            error: why it ended.
-            counts: whether it did, as an attempt and, in what comes next, as a retry.
+            seconds: to the next attempt.
+            error: why this one ended.
+            counts: whether this attempt, and the next one as a retry, are counted.
         """
         statement = self._database.change_owned(job_id, lease).values(
             state="queued",
@@ -127,12 +128,12 @@ class LeaseStore:
             return connection.execute(statement).rowcount == 1
 
     def admit(self, user: str, at_once: int) -> None:
-        """Lets a user's jobs start that were held back and for which there is room now."""
+        """Lets held-back jobs of a user start, as many as there is room for."""
         with self._database.engine.begin() as connection:
             waiting.admit(connection, user, at_once, self._database.now)
 
     def admit_all(self, at_once: int) -> None:
-        """As `admit`, of all users."""
+        """As `admit`, for all users."""
         with self._database.reading.connect() as connection:
             users = waiting.users_held_back(connection)
         for user in users:
@@ -142,7 +143,7 @@ class LeaseStore:
     def finish(
         self, job_id: str, lease: str, state: State, result: dict[str, Any] | None, error: dict[str, Any] | None
     ) -> bool:
-        """Ends a job; False if the lease is lost."""
+        """Ends a job; returns False if the lease is lost."""
         values: dict[str, Any] = {"state": state, "result": result, "error": error, "ended_at": self._database.now}
         if state == "succeeded":
             values |= {"fraction": 1.0, "eta_seconds": 0.0}
@@ -150,8 +151,8 @@ class LeaseStore:
             return connection.execute(self._database.change_owned(job_id, lease).values(**values)).rowcount == 1
 
     @retry_while_database_down
-    def hand_on(self, job_id: str, lease: str) -> bool:
-        """Gives a job back to the queue because the device failed at it; False if the lease is lost."""
+    def release_after_device_fault(self, job_id: str, lease: str) -> bool:
+        """Returns a job to the queue because the device failed; returns False if the lease is lost."""
         statement = self._database.change_owned(job_id, lease).values(
             state="queued", lease="", beat_at=None, eta_seconds=None, device_faults=job_table.c.device_faults + 1
         )
@@ -159,12 +160,12 @@ class LeaseStore:
             return connection.execute(statement).rowcount == 1
 
     def release(self, job_id: str, lease: str) -> bool:
-        """Gives a job back to the queue, this attempt not counted; False if the lease is lost."""
+        """Returns a job to the queue without counting this attempt; returns False if the lease is lost."""
         return bool(self.release_all([(job_id, lease)]))
 
     @retry_while_database_down
     def release_all(self, leases: Iterable[tuple[str, str]]) -> list[str]:
-        """As `release`, of many jobs (id, lease) at once; ids of those whose lease was not lost."""
+        """As `release`, for many (job id, lease); returns the ids of jobs whose lease was not lost."""
         values = {
             "state": "queued",
             "attempts": job_table.c.attempts - 1,
@@ -180,8 +181,13 @@ class LeaseStore:
             ]
 
     @only_reads
-    def others_work(self, own: Sequence[str], within_seconds: float) -> bool:
-        """Whether other processes run jobs, by leases that they have kept so lately; `own` are this one's jobs."""
+    def are_others_busy(self, own: Sequence[str], within_seconds: float) -> bool:
+        """Whether other processes run jobs, judged by leases renewed lately.
+
+        Args:
+            own: ids of the jobs of this process.
+            within_seconds: how lately.
+        """
         running = sa.select(job_table.c.id).where(
             job_table.c.state == "running",
             job_table.c.beat_at > self._database.now - within_seconds,
@@ -191,13 +197,13 @@ class LeaseStore:
             return connection.execute(running.limit(1)).first() is not None
 
     def beat(self, leases: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Shows that the holders of these (job id, lease) live; returns those that are still held."""
+        """Renews leases, given as (job id, lease); returns those that are still held."""
         with self._database.engine.begin() as connection:
             return waiting.beat(connection, leases, self._database.now)
 
     @only_reads
     def beats(self) -> dict[tuple[str, str], float]:
-        """When the holders of running jobs (id, lease) last showed that they live."""
+        """When the leases of running jobs, (job id, lease), were last renewed."""
         query = sa.select(job_table.c.id, job_table.c.lease, job_table.c.beat_at).where(job_table.c.state == "running")
         with self._database.reading.connect() as connection:
             return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
@@ -205,15 +211,15 @@ class LeaseStore:
     def take_silent(
         self, silent: Mapping[tuple[str, str], float], most_deaths: int, error: dict[str, Any]
     ) -> list[JobRecord]:
-        """Takes these leases, unless their holders have beaten since, and queues the jobs.
+        """Ends leases that were not renewed since, and queues their jobs.
 
         Args:
-            silent: as `beats` told them a while ago.
-            most_deaths: a job whose workers died this many times in a row without progress fails instead.
-            error: of that.
+            silent: leases and times that `beats` returned a while ago.
+            most_deaths: a job fails instead when its workers have died this many times in a row without progress.
+            error: of a job that fails.
 
         Returns:
-            The jobs; each to one caller.
+            The jobs whose leases this call ended.
         """
         is_last = job_table.c.deaths + 1 >= most_deaths
         values = {

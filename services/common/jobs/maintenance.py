@@ -1,4 +1,4 @@
-"""Maintenance: what a service does at its start and from time to time after that, such as removing old jobs."""
+"""Maintenance: tasks that a service runs at its start and then periodically, such as removing old jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ class Maintenance:
     Args:
         file: the SQLite file of the queue, if it has one.
         seconds: between two rounds.
-        tasks: what to do; more may be appended at any time.
+        tasks: the tasks; more may be appended at any time.
     """
 
     def __init__(self, file: Path | None, seconds: float, *tasks: Task) -> None:
@@ -33,7 +33,7 @@ class Maintenance:
         self.tasks: list[Task] = list(tasks)
 
     async def run(self) -> None:
-        """Goes on until it is cancelled."""
+        """Runs until it is cancelled."""
         while True:
             for task in list(self.tasks):
                 try:
@@ -54,7 +54,7 @@ class OldJobs:
     Args:
         store: of the jobs.
         requests: of the same queue.
-        threads: in which both block.
+        threads: run the blocking calls of both.
         keep_seconds: how long finished jobs are kept.
     """
 
@@ -65,7 +65,7 @@ class OldJobs:
         self._keep_seconds = keep_seconds
 
     async def remove(self) -> None:
-        """Removes them all."""
+        """Removes all of them that are old enough."""
         await self._threads.call(self._requests.forget_old, self._keep_seconds)
         while ids := await self._threads.call(self._store.old_ids, self._keep_seconds):
             await self._threads.call(self._store.delete, ids)

@@ -1,4 +1,4 @@
-"""Jobs as the contracts tell them."""
+"""Converts jobs to messages of the contracts."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
 def check_ids(**ids: str) -> None:
-    """Refuses ids that a caller chose and that cannot be kept: `check_ids(request_id=request.request_id)`.
+    """Checks ids that a caller chose: `check_ids(request_id=request.request_id)`.
 
     Raises:
         InvalidInputError: one is empty, too long, or has other characters (reason BAD_REQUEST).
@@ -37,7 +37,7 @@ def check_ids(**ids: str) -> None:
 
 
 def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
-    """A message's priority as the queue takes it.
+    """The queue's priority for that of a message.
 
     Raises:
         InvalidInputError: unknown (reason BAD_REQUEST).
@@ -48,15 +48,15 @@ def queue_priority(number: "job_pb2.Priority.ValueType") -> int:
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """A message as jobs keep it: the contract's JSON, with the names that the contract gives to its fields.
+    """A message as jobs store it: ProtoJSON with the contract's field names.
 
-    ProtoJSON allows these names beside those in camel case, so that every parser of it reads what is kept.
+    Every ProtoJSON parser accepts these names as well as those in camel case.
     """
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def timestamp(seconds: float | None) -> Timestamp | None:
-    """A moment in seconds since 1970 as a message."""
+    """A time in seconds since 1970 as a message."""
     if seconds is None:
         return None
     message = Timestamp()
@@ -74,7 +74,7 @@ def duration(seconds: float | None) -> Duration | None:
 
 
 def error_message(error: Mapping[str, Any] | None) -> job_pb2.JobError | None:
-    """An error as a job keeps it, as a message."""
+    """A job's stored error as a message."""
     return job_pb2.JobError(**error) if error else None
 
 

@@ -1,7 +1,7 @@
-"""Prometheus metrics of jobs: what a queue has before it, what its workers do, how long that takes.
+"""Prometheus metrics of jobs: backlog, workers, durations.
 
-Those of models are in `compute/metrics.py`, of RPCs in `observe/telemetry.py`, of HTTP requests in the gateway. Names
-end in their unit.
+Metrics of models are in `compute/metrics.py`, those of RPCs in `observe/telemetry.py`, and those of HTTP requests in
+the gateway. Names end in their unit.
 """
 
 import contextlib
@@ -39,11 +39,11 @@ BEAT = Gauge("stemtube_worker_beat_timestamp_seconds", "When this worker last sh
 
 
 class QueueCollector(Collector):
-    """Looks at a queue when somebody asks, so that there is no other load, and no number is older than the question.
+    """Reads a queue's backlog only when metrics are collected: numbers are never old, and there is no other load.
 
     Args:
         queue: its name.
-        look: what there is to do; may block.
+        look: returns the backlog; may block.
     """
 
     def __init__(self, queue: str, look: Callable[[], Backlog]) -> None:
@@ -51,11 +51,11 @@ class QueueCollector(Collector):
         self._look = look
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the registry would look already when it is told of the queue."""
+        """Nothing: otherwise the registry would collect when the collector is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """The queue's numbers; none while its database is away or damaged, so that nobody takes old ones for true."""
+        """The queue's numbers; none while its database is away or damaged, rather than old ones."""
         try:
             backlog = self._look()
         except (UnavailableError, DataLossError):
@@ -72,8 +72,8 @@ class QueueCollector(Collector):
 
 
 @contextlib.contextmanager
-def shown(queue: str, look: Callable[[], Backlog]) -> Iterator[None]:
-    """Has this process's metrics tell of a queue; the arguments are those of `QueueCollector`."""
+def queue_metrics(queue: str, look: Callable[[], Backlog]) -> Iterator[None]:
+    """Adds a queue to this process's metrics within the block; the arguments are as for `QueueCollector`."""
     collector = QueueCollector(queue, look)
     REGISTRY.register(collector)
     try:

@@ -1,4 +1,4 @@
-"""What every job of a queue needs besides a worker, such as the object store: while it is away, jobs wait for it."""
+"""Needs of all jobs of a queue, such as the object store: while one is not met, jobs wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,10 +11,10 @@ log = structlog.get_logger(__name__)
 
 
 class Needs:
-    """Looks whether it is there.
+    """Remembers whether the needs are met.
 
     Args:
-        ask: tells why no job can be done now; empty if jobs can. It raises nothing.
+        ask: returns the reason why no job can run now, or an empty string. It must not raise.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[str]] | None = None) -> None:
@@ -23,11 +23,11 @@ class Needs:
 
     @property
     def are_met(self) -> bool:
-        """Whether jobs could be done at the last look."""
+        """Whether jobs could run at the last look."""
         return not self._missing
 
     async def look(self) -> bool:
-        """Whether jobs can be done now."""
+        """Looks now; returns whether jobs can run."""
         missing = await self._ask() if self._ask else ""
         if missing and self.are_met:
             log.warning("no jobs are taken", why=missing)
@@ -37,7 +37,7 @@ class Needs:
         return self.are_met
 
     async def run(self) -> None:
-        """Looks from time to time, until it is cancelled."""
+        """Looks every two seconds, until it is cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK_SECONDS)

@@ -1,8 +1,8 @@
-"""Durable jobs: what a service needs to submit, watch and cancel them, and to have them done.
+"""Durable jobs: a service submits, watches and cancels them with a `JobQueue`, and its workers run them.
 
-A job is one row of a table. Its handler runs on the worker that claims it; the steps that it finished are not run again
-when another worker goes on. While it runs it holds a lease (`leases.py`). A worker that falls silent loses the lease,
-the job returns to the queue, and the database refuses what the silent worker still writes.
+A job is one row of a table. The worker that claims it runs its handler under a lease (`leases.py`). A worker that falls
+silent loses the lease: the job returns to the queue, and later writes of that worker change nothing. When another
+worker takes the job over, steps that were finished are not run again.
 """
 
 import asyncio
@@ -50,18 +50,20 @@ class JobQueue:
     """One service's jobs.
 
     Args:
-        database_url: SQLite or PostgreSQL, the service's own.
-        service: its name.
-        handlers: by kind of job, for a process that works.
-        slots: jobs that run at a time in this process; 0 for one that only submits and watches.
-        per_user: jobs of a user that run at a time, in all processes together, interactive and batch ones each; 0: any
-            number.
+        database_url: the service's own database, SQLite or PostgreSQL.
+        service: name of the service.
+        handlers: one for each kind of job; only a process that runs jobs needs them.
+        slots: how many jobs this process may run at the same time; 0 if it only submits and watches.
+        per_user: how many jobs of one user may run at the same time, in all processes together. Interactive and batch
+            jobs are counted separately. 0: any number.
         keep_seconds: how long finished jobs are kept.
-        lease_seconds: a worker silent for so long loses its jobs; at least three times `heartbeat.BEAT_SECONDS`.
+        lease_seconds: a worker that is silent for this long loses its jobs; at least three times
+            `heartbeat.BEAT_SECONDS`.
         maintenance_seconds: time between two rounds of maintenance.
         retry: when jobs are tried again.
-        needs: tells why no job can be done now (the object store is away), empty if jobs can. Until then no job is
-            taken, and an attempt that ends with an error is made again and not counted.
+        needs: returns the reason why no job can run now (for example that the object store is away), or an empty
+            string. While there is a reason, no job is taken, and an attempt that ends with an error is repeated without
+            being counted.
     """
 
     def __init__(
@@ -118,11 +120,11 @@ class JobQueue:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Prepares the database and, in a process that works, begins to take jobs.
+        """Prepares the database and, if this process has slots, begins to take jobs.
 
         Raises:
             UnavailableError: the database does not answer.
-            PreconditionError: a newer StemTube made its job tables (reason DATABASE_TOO_NEW).
+            PreconditionError: the job tables belong to a newer version of StemTube (reason DATABASE_TOO_NEW).
         """
         await migrate(self._url, "services.common.jobs")
         loops = [self._feed.run(), self._maintenance.run()]
@@ -135,12 +137,12 @@ class JobQueue:
         self._tasks += [asyncio.create_task(loop) for loop in loops]
 
     def limit(self, jobs: int) -> None:
-        """Has this process take no more than so many jobs at a time from now on; with 0 none. Those in hand go on."""
+        """Limits how many jobs this process runs at the same time; 0: it takes no more. Running jobs continue."""
         self._worker.limit(jobs)
         metrics.SLOTS.labels(self._service).set(jobs)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
-        """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
+        """Takes no more jobs, waits `grace_seconds` for running ones, and returns the others to the queue."""
         await self.stop_working(grace_seconds)
         for task in self._tasks:
             task.cancel()
@@ -149,7 +151,7 @@ class JobQueue:
         self._database.close()
 
     async def stop_working(self, grace_seconds: float = 0.0) -> None:
-        """The worker's part of `close`; after it jobs can still be submitted and watched."""
+        """Stops only the worker, as `close` does; jobs can still be submitted and watched."""
         if self._slots:
             await self._worker.stop(grace_seconds)
             self._slots = 0
@@ -167,26 +169,25 @@ class JobQueue:
         reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
         digest: str = "",
     ) -> JobRecord:
-        """Accepts a job, durable from here on, or joins an equal one.
+        """Accepts a job, which then survives restarts, or joins an equal one.
 
         Args:
-            kind: which handler does it.
-            payload: JSON.
+            kind: of the job; it selects the handler.
+            payload: JSON for the handler.
             key: equal for equal work, see `job_key`.
-            user: whose job it is; users take turns.
-            subject: what it is about, to find it by.
-            request_id: the caller's; the same again gives the same job.
-            priority: `INTERACTIVE` runs before `BATCH`, of all users.
-            reusable: whether a job that has succeeded before still serves (its objects may be gone).
-            digest: of what the request says, see `requests.request_digest`; empty: it is not compared.
+            user: the job's owner; users take turns.
+            subject: an id to find the job by, such as that of a track.
+            request_id: chosen by the caller; the same id gives the same job.
+            priority: the jobs of all users with `INTERACTIVE` run before those with `BATCH`.
+            reusable: tells whether the result of an earlier job can still be used; its objects may be gone.
+            digest: see `requests.request_digest`. If it is empty, requests with the same id are not compared.
 
         Raises:
-            AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
+            AlreadyExistsError: the id belongs to another request (reason REQUEST_ID_REUSED).
         """
-
         outdated = ""
         if reusable:
-            latest = await self._ask(self._store.latest, key)
+            latest = await self._call(self._store.latest, key)
             if latest and latest.state == "succeeded" and not await reusable(latest):
                 outdated = latest.id
         wanted = Submission(
@@ -201,7 +202,7 @@ class JobQueue:
             origin=request_context.origin(),
             digest=digest,
         )
-        record = await self._ask(self._store.submit, wanted)
+        record = await self._call(self._store.submit, wanted)
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()
         log.info("job accepted", job=record.id, kind=kind, user=user, state=record.state)
         self._feed.wake()
@@ -210,32 +211,32 @@ class JobQueue:
 
     @contextlib.asynccontextmanager
     async def claimed(self, request_id: str, digest: str, user: str) -> AsyncGenerator[JobRecord | None, None]:
-        """Claims a request's id for the block that makes its job; the job, if it is there already.
+        """Claims a request's id while its job is being made; gives the job if there is one already.
 
         Args:
             request_id: as for `submit`.
             digest: as for `submit`.
-            user: whose request it is.
+            user: who sent the request.
 
         Raises:
-            AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
+            AlreadyExistsError: the id belongs to another request (reason REQUEST_ID_REUSED).
         """
-        job_id = await self._ask(self._requests.claim, request_id, digest, user)
+        job_id = await self._call(self._requests.claim, request_id, digest, user)
         try:
             yield await self.get(job_id) if job_id is not None else None
         finally:
-            await asyncio.shield(self._ask(self._requests.release, request_id))
+            await asyncio.shield(self._call(self._requests.release, request_id))
 
     async def add_content(self, request_id: str, digest: str, content_digest: str) -> None:
-        """Notes what content came with a claimed request, before anything is made of it.
+        """Records the digest of the content that followed a claimed request, before the content is used.
 
         Raises:
-            AlreadyExistsError: another content came with this id (reason REQUEST_ID_REUSED).
+            AlreadyExistsError: other content came with this id before (reason REQUEST_ID_REUSED).
         """
-        await self._ask(self._requests.add_content, request_id, digest, content_digest)
+        await self._call(self._requests.add_content, request_id, digest, content_digest)
 
-    async def _ask(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls the store in a thread.
+    async def _call(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Calls a method of a store in a thread.
 
         Raises:
             UnavailableError, DataLossError: see `outages`.
@@ -244,60 +245,60 @@ class JobQueue:
             return await self._threads.call(method, *arguments, **options)
 
     async def get(self, job_id: str) -> JobRecord:
-        """A job as it is now.
+        """The current state of a job.
 
         Raises:
             NotFoundError: no such job (reason NO_SUCH_JOB).
         """
-        record = await self._ask(self._store.get, job_id)
+        record = await self._call(self._store.get, job_id)
         if record is None:
             raise NotFoundError("There is no such job.", "NO_SUCH_JOB")
         return record
 
     async def outputs(self, job_id: str) -> dict[str, Any]:
         """The parts of a job's result that are ready, by name."""
-        return await self._ask(self._leases.outputs, job_id)
+        return await self._call(self._leases.outputs, job_id)
 
     async def jobs_of(
         self, user: str, *, before: tuple[float, str] | None = None, limit: int = 50, subject: str = ""
     ) -> list[JobRecord]:
-        """A user's jobs, newest first; those before (creation time, id), of one subject if given."""
-        return await self._ask(self._store.jobs_of, user, before, limit, subject)
+        """A user's jobs, newest first: those created before (time, id), and those of one subject, if given."""
+        return await self._call(self._store.jobs_of, user, before, limit, subject)
 
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
-        """Unfinished jobs (of one user), oldest first."""
-        return await self._ask(self._store.unfinished, user)
+        """Unfinished jobs, oldest first; those of one user if given."""
+        return await self._call(self._store.unfinished, user)
 
     async def counts(self) -> dict[State, int]:
-        """How many jobs there are in each state; finished ones are forgotten after some time."""
-        return await self._ask(self._store.counts)
+        """The number of jobs in each state; finished ones are removed after `keep_seconds`."""
+        return await self._call(self._store.counts)
 
     async def unfinished_count(self, user: str) -> int:
-        """How many unfinished jobs a user has."""
-        return await self._ask(self._store.unfinished_count, user)
+        """The number of a user's unfinished jobs."""
+        return await self._call(self._store.unfinished_count, user)
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file of its database; None if it is PostgreSQL's."""
+        """The database file; None with PostgreSQL."""
         return self._file
 
     @property
     def name(self) -> str:
-        """The service whose jobs they are."""
+        """The name of the service."""
         return self._service
 
     @property
     def slots(self) -> int:
-        """Jobs that this process can do at a time."""
+        """How many jobs this process can run at the same time."""
         return self._slots
 
     @property
     def busy(self) -> int:
-        """Jobs that this process is at."""
+        """How many jobs this process is running."""
         return len(self._active)
 
     def look(self) -> Backlog:
-        """What there is to do now, for this process and all others. Blocks.
+        """Counts the jobs that wait and run now, of all processes. Blocks.
 
         Raises:
             UnavailableError, DataLossError: see `outages`.
@@ -306,35 +307,36 @@ class JobQueue:
             return self._store.backlog()
 
     async def cancel(self, job_id: str, request_id: str | None = None) -> None:
-        """Withdraws a request (None: all); the job stops when no other waits for it. Idempotent.
+        """Withdraws one request for a job, or all (None); the job stops when no request is left. Idempotent.
 
         Raises:
             NotFoundError: no such job (reason NO_SUCH_JOB).
         """
         record = await self.get(job_id)
-        if await self._ask(self._requests.withdraw, job_id, request_id):
+        if await self._call(self._requests.withdraw, job_id, request_id):
             self._active.stop(job_id)
             log.info("job cancelled", job=job_id)
             await self._worker.admit(record.user)
         self._feed.wake()
 
     async def cancel_request(self, request_id: str) -> None:
-        """Withdraws a request by the caller's id, also one that is still on its way here. Idempotent."""
-        job_id = await self._ask(self._requests.refuse, request_id)
+        """Withdraws a request by the caller's id; if it has not arrived yet, it will be refused. Idempotent."""
+        job_id = await self._call(self._requests.refuse, request_id)
         if job_id is not None:
             await self.cancel(job_id, request_id)
 
     async def give_up_result(self, request_id: str) -> JobRecord | None:
-        """The job of a withdrawn request, if it has a result that nobody wants: later requests do not get it.
+        """Discards the result of a withdrawn request's job if no other request wants it, and returns the job.
 
-        Its state is then cancelled, and the caller may remove what came of it. The same again gives the same.
+        The job then counts as cancelled, and later requests do not get its result. The caller may remove its objects.
+        Idempotent.
         """
-        record = await self._ask(self._requests.give_up_result, request_id)
+        record = await self._call(self._requests.give_up_result, request_id)
         self._feed.wake()
         return record
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobRecord, None]:
-        """The job as it is, then after each change (the newest, where they come fast), up to its end.
+        """Yields the job now and after each change, until it has ended; fast changes are merged into the newest.
 
         Raises:
             NotFoundError: no such job (reason NO_SUCH_JOB).
@@ -344,7 +346,7 @@ class JobQueue:
             yield record
             while not record.finished:
                 newer = await changes.take(LOOK_AGAIN_SECONDS)
-                # The feed misses a change whose transaction took long.
+                # The feed can miss a change if its transaction took long.
                 latest = newer[0] if newer else await self.get(job_id)
                 if latest.version > record.version or (
                     latest.version == record.version and latest.queue_position != record.queue_position
@@ -353,11 +355,11 @@ class JobQueue:
                     yield record
 
     async def changes(self, wants: Callable[[JobRecord], bool], limit: int = 1000) -> AsyncGenerator[JobRecord, None]:
-        """Each change, from now on, of the jobs that are wanted; of a job that changes fast the newest.
+        """Yields jobs that change from now on; fast changes of a job are merged into the newest.
 
         Args:
-            wants: tells by a job's record.
-            limit: of jobs whose changes wait to be taken; the oldest are dropped past that.
+            wants: selects jobs by their record.
+            limit: how many changed jobs may wait to be taken; beyond that the oldest are dropped.
         """
         with self._feed.subscribed(wants, limit) as changes:
             while True:
@@ -365,5 +367,5 @@ class JobQueue:
                     yield record
 
     def add_maintenance(self, task: Callable[[], Awaitable[Any]]) -> None:
-        """Has something done at the start and every `maintenance_seconds`, as long as the queue is open."""
+        """Adds a task that runs now and every `maintenance_seconds`, as long as the queue is open."""
         self._maintenance.tasks.append(task)

@@ -1,4 +1,4 @@
-"""Jobs as the rest of StemTube sees them."""
+"""Jobs as the rest of StemTube sees them, without leases."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +12,11 @@ INTERACTIVE, BATCH = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job as its row in the table; `fraction` in [0, 1], times in seconds since 1970.
+    """One row of the table of jobs; `fraction` in [0, 1], times in seconds since 1970.
 
-    A job that waits for its next attempt tells when that is due (`not_before`) and how the last one ended
-    (`retry_error`). `origin` is the request context of its first request; earlier versions kept none.
-    `device_faults` counts how often the device of a worker failed at it.
+    For a job that waits for its next attempt, `not_before` is when that is due and `retry_error` is how the last one
+    ended. `origin` is the request context of the job's first request (None in rows of earlier versions).
+    `device_faults` counts how often a worker's device failed at the job.
     """
 
     id: str
@@ -47,13 +47,13 @@ class JobRecord:
 
     @property
     def finished(self) -> bool:
-        """Nothing will change any more."""
+        """Whether the job has ended."""
         return self.state not in UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The work of a queue: jobs that wait, jobs that run, and how long the oldest has waited, in seconds."""
+    """How many jobs wait, how many run, and how long the oldest has waited, in seconds."""
 
     queued: int
     running: int
@@ -61,4 +61,4 @@ class Backlog:
 
 
 COLUMNS = [job_table.c[name] for name in JobRecord.__dataclass_fields__ if name != "queue_position"]
-"""The columns that make a `JobRecord`."""
+"""The columns of a `JobRecord`."""

@@ -1,6 +1,6 @@
-"""Which request an id belongs to: the same request gets the same answer, another one with its id is refused.
+"""Request ids: the same request gets the same job; another request with its id is refused.
 
-An id belongs to the first request that came with it. What tells requests apart is kept as a digest.
+An id belongs to the first request that used it. A stored digest tells requests apart.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ from services.common.jobs.tables import job_table, request_table
 
 
 def request_digest(request: Message) -> str:
-    """A digest of all that a request says but its `request_id`; equal for equal requests, in any version."""
+    """A digest of a request without its `request_id`; equal for equal requests, whatever the version of StemTube."""
     asked = MessageToDict(request, preserving_proto_field_name=True)
     asked.pop("request_id", None)
     return hashlib.sha256(json.dumps([request.DESCRIPTOR.full_name, asked], sort_keys=True).encode()).hexdigest()
 
 
-def reused() -> AlreadyExistsError:
+def request_id_reused() -> AlreadyExistsError:
     """The error of a request whose id belongs to another one."""
-    return AlreadyExistsError("Another request came with this request_id; choose another id.", "REQUEST_ID_REUSED")
+    return AlreadyExistsError("This request_id belongs to another request; choose another id.", "REQUEST_ID_REUSED")
 
 
 class RequestStore:
-    """Claims ids for requests whose jobs are not there yet, and withdraws requests; every method blocks.
+    """Claims ids for requests that have no job yet, and withdraws requests; every method blocks.
 
-    A row of the table without a job is a claim. It lasts as long as a call that made it is open, or until its job is
-    there. Equal requests share a claim.
+    A row of the table without a job is a claim. It lasts until its job exists, or until the calls that made it have
+    ended. Equal requests share a claim.
 
     Args:
         database: of the queue.
@@ -47,7 +47,7 @@ class RequestStore:
         self._database = database
 
     def claim(self, request_id: str, digest: str, user: str) -> str | None:
-        """Claims an id; the job of the request, if it has one already.
+        """Claims an id; returns the id of the request's job, if it has one already.
 
         Raises:
             AlreadyExistsError: it belongs to another request (reason REQUEST_ID_REUSED).
@@ -58,7 +58,7 @@ class RequestStore:
                 with self._database.engine.begin() as connection:
                     return self._claim(connection, request_id, digest, user)
             except IntegrityError:
-                continue  # another request has just come with it
+                continue  # another request has just used the id
 
     def _claim(self, connection: Connection, request_id: str, digest: str, user: str) -> str | None:
         mine = request_table.c.request_id == request_id
@@ -77,17 +77,17 @@ class RequestStore:
             connection.execute(sa.insert(request_table).values(claim))
             return None
         if known.digest is not None and not is_same(known.digest, digest):
-            raise reused()
+            raise request_id_reused()
         if known.job_id is None and known.withdrawn:
             raise PreconditionError("The request was withdrawn.", "WITHDRAWN")
         job_id: str | None = known.job_id
         return job_id
 
     def add_content(self, request_id: str, digest: str, content_digest: str) -> None:
-        """Notes what content came with a claimed request, before anything is made of it.
+        """Records the digest of the content that followed a claimed request, before the content is used.
 
         Raises:
-            AlreadyExistsError: another content came with this id (reason REQUEST_ID_REUSED).
+            AlreadyExistsError: other content came with this id before (reason REQUEST_ID_REUSED).
         """
         whole = with_content(digest, content_digest)
         kept = request_table.c.digest
@@ -96,10 +96,10 @@ class RequestStore:
         same = sa.and_(request_table.c.request_id == request_id, is_known)
         with self._database.engine.begin() as connection:
             if connection.execute(sa.update(request_table).where(same).values(digest=whole)).rowcount == 0:
-                raise reused()
+                raise request_id_reused()
 
     def release(self, request_id: str) -> None:
-        """Ends a call's hold on an id; without a job, the last one gives the id free."""
+        """Ends a call's claim on an id; the last one frees an id without a job."""
         mine = request_table.c.request_id == request_id
         unused = sa.and_(mine, request_table.c.job_id.is_(None), request_table.c.withdrawn.is_(False))
         with self._database.engine.begin() as connection:
@@ -108,13 +108,13 @@ class RequestStore:
             connection.execute(sa.delete(request_table).where(unused, request_table.c.open_calls <= 0))
 
     def forget_old(self, older_than_seconds: float) -> None:
-        """Forgets old rows without a job: claims of calls whose process died, and withdrawals of what never came."""
+        """Deletes old rows without a job: claims of processes that died, withdrawals of requests that never came."""
         old = request_table.c.created_at < self._database.now - older_than_seconds
         with self._database.engine.begin() as connection:
             connection.execute(sa.delete(request_table).where(request_table.c.job_id.is_(None), old))
 
     def withdraw(self, job_id: str, request_id: str | None) -> bool:
-        """Takes one request back (None: all); True if that cancelled the job, nobody waiting for it any more."""
+        """Withdraws one request, or all (None); returns True if that cancelled the job because no request is left."""
         requests = sa.update(request_table).where(request_table.c.job_id == job_id)
         if request_id is not None:
             requests = requests.where(request_table.c.request_id == request_id)
@@ -124,28 +124,28 @@ class RequestStore:
             .values(state="cancelled", ended_at=self._database.now, eta_seconds=None)
         )
         with self._database.engine.begin() as connection:
-            self._database.lock_job(connection, job_id)  # a submission must not join in the meantime
+            self._database.lock_job(connection, job_id)  # else a submission could join the job meanwhile
             connection.execute(requests.values(withdrawn=True))
             return connection.execute(statement).rowcount == 1
 
     def give_up_result(self, request_id: str) -> JobRecord | None:
-        """Turns a succeeded job into a cancelled one if all its requests are withdrawn; None if one is not.
+        """Marks a succeeded job as cancelled if all its requests are withdrawn; returns None otherwise.
 
-        The result stays in the row: the caller removes the objects of the job once it knows that they are not in use.
+        The result stays in the row: the caller removes the objects of the job when it knows that they are not in use.
         """
         wanted = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
         with self._database.engine.begin() as connection:
             job_id = connection.execute(wanted).scalar()
             if job_id is None:
                 return None
-            self._database.lock_job(connection, job_id)  # a submission must not join in the meantime
+            self._database.lock_job(connection, job_id)  # else a submission could join the job meanwhile
             ended = self._database.change(job_id).where(job_table.c.state == "succeeded", ~_is_wanted(job_id))
             connection.execute(ended.values(state="cancelled"))
             record = read_job(connection, job_id)
             return record if record.state == "cancelled" and record.result is not None else None
 
     def refuse(self, request_id: str) -> str | None:
-        """The job of a request; one that has not come yet is refused when it comes (None)."""
+        """Returns the job's id of a request. If the request has not come yet, returns None and refuses it later."""
         query = sa.select(request_table.c.job_id).where(request_table.c.request_id == request_id)
         while True:
             try:
@@ -156,16 +156,16 @@ class RequestStore:
                     connection.execute(sa.insert(request_table).values(request_id=request_id, **refused))
                     return None
             except IntegrityError:
-                continue  # it has just come
+                continue  # the request has just come
 
 
 def with_content(digest: str, content_digest: str) -> str:
-    """The digest of a request and of the content that comes after it, if any does."""
+    """Joins the digest of a request and that of the content that follows it, if there is any."""
     return f"{digest}.{content_digest}" if content_digest else digest
 
 
 def is_same(kept: str, digest: str) -> bool:
-    """Whether a request is the one that was kept, as far as it is known: its content may not have come yet."""
+    """Whether two digests are of the same request, as far as both are known: the content may not have come yet."""
     known: Sequence[Any] = kept.split(".")
     return all(one == other for one, other in zip(known, digest.split("."), strict=False))
 

@@ -1,4 +1,4 @@
-"""When a job that failed is tried again: the one place of these rules."""
+"""When a failed job is tried again. All rules for this are here."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ class RetryPolicy:
     """How often a job is tried, and how long it waits in between.
 
     Attributes:
-        retries: attempts that may follow the first one after transient errors.
-        deaths: a job whose workers died this many times in a row without progress fails.
-        device_faults: a job at which the device of a worker failed this many times fails.
+        retries: how often an attempt may be repeated after transient errors.
+        deaths: a job fails when its workers have died this many times in a row without progress.
+        device_faults: a job fails when workers' devices have failed at it this many times.
         first_delay_seconds: from the first transient error to the next attempt; each further delay is twice as long.
     """
 
@@ -25,16 +25,16 @@ class RetryPolicy:
     first_delay_seconds: float = 1.0
 
     def is_last_try(self, retries: int, reason: str = "") -> bool:
-        """Whether no attempt follows one that is the `retries`-th retry and ends with a transient error.
+        """Whether a transient error in this attempt ends the job.
 
         Args:
             retries: retries so far, this attempt included.
-            reason: of the error. A worker of another service that died has been replaced several times already.
+            reason: of the error. After WORKER_DIED fewer retries follow: the other service has tried several times.
         """
         return retries >= (self.deaths - 1 if reason == "WORKER_DIED" else self.retries)
 
     def is_final(self, error: StemTubeError, retries: int) -> bool:
-        """Whether a job ends with this error, after so many retries, rather than being tried again."""
+        """Whether a job ends with this error after `retries` retries, instead of being tried again."""
         return error.code not in TRANSIENT or self.is_last_try(retries, error.reason)
 
     @property
@@ -43,5 +43,5 @@ class RetryPolicy:
         return self.delay_seconds(max(self.retries - 1, 0))
 
     def delay_seconds(self, retries: int) -> float:
-        """How long a job waits for its next attempt after so many retries."""
+        """How long a job waits for its next attempt after `retries` retries."""
         return self.first_delay_seconds * 2.0**retries

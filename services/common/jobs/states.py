@@ -1,4 +1,4 @@
-"""The states of a job: the contract's `JobState`, in short as the table of jobs, logs and metrics have them."""
+"""The states of a job: the contract's `JobState`, and the short names of the table of jobs, logs and metrics."""
 
 from typing import Literal, get_args
 
@@ -14,4 +14,4 @@ STATE_NUMBERS: "dict[State, job_pb2.JobState.ValueType]" = {
 
 FINISHED_NUMBERS = frozenset(number for state, number in STATE_NUMBERS.items() if state not in UNFINISHED)
 FINISHED_JSON_NAMES = frozenset(job_pb2.JobState.Name(number) for number in FINISHED_NUMBERS)
-"""As JSON of the contract's messages has them: JOB_STATE_FAILED."""
+"""As in the JSON of messages: JOB_STATE_FAILED."""

@@ -1,6 +1,6 @@
-"""The table of jobs: submitting and reading; `leases.py` has what the workers write.
+"""Submits and reads jobs; `leases.py` has the statements of workers.
 
-The table lies in the queue's own database (SQLite or PostgreSQL), and is created by migrations
+The table is in the queue's own database (SQLite or PostgreSQL) and is created by migrations
 (`services/common/jobs/migrations`).
 """
 
@@ -30,15 +30,15 @@ class Submission:
 
     Attributes:
         key: equal for equal work.
-        request_id: the same again gives the same job.
-        kind: of the work.
-        user: who wants it.
-        subject: what it is about, to find it by.
-        payload: what the handler needs, JSON.
+        request_id: the same id gives the same job.
+        kind: of the job; it selects the handler.
+        user: the job's owner.
+        subject: an id to find the job by.
+        payload: JSON for the handler.
         lane: `INTERACTIVE` or `BATCH`.
-        outdated: id of a job that succeeded but whose outputs are gone; it is not joined.
+        outdated: id of a job that succeeded but whose objects are gone; it is not joined.
         origin: the request context, kept with a new job.
-        digest: of what the request says (`requests.py`); empty: it is not compared.
+        digest: of the request (`requests.py`); if it is empty, requests with the same id are not compared.
     """
 
     key: str
@@ -64,21 +64,21 @@ class JobStore:
         self._database = database
 
     def submit(self, wanted: Submission) -> JobRecord:
-        """The job of a request: the one it made before, else an equal one, else a new one.
+        """Returns the job of a request: the one it already has, else an equal one, else a new one.
 
         Args:
             wanted: the request.
 
         Raises:
-            PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
-            AlreadyExistsError: another request came with its id (reason REQUEST_ID_REUSED).
+            PreconditionError: the request was withdrawn before it arrived (reason WITHDRAWN).
+            AlreadyExistsError: the id belongs to another request (reason REQUEST_ID_REUSED).
         """
         while True:
             try:
                 with self._database.engine.begin() as connection:
                     return self._submit(connection, wanted)
             except IntegrityError:
-                continue  # another process inserted the same request or generation: it is seen at the next look
+                continue  # another process has just inserted the same request or generation; now it can be seen
 
     def _submit(self, connection: Connection, wanted: Submission) -> JobRecord:
         known = sa.select(request_table).where(request_table.c.request_id == wanted.request_id).with_for_update()
@@ -103,10 +103,10 @@ class JobStore:
         return read_job(connection, job_id)
 
     def _insert(self, connection: Connection, wanted: Submission, generation: int) -> str:
-        """Adds a job; its id."""
-        # Random: an id must not come again once its job is forgotten, for objects are stored under it.
+        """Adds a job and returns its id."""
+        # Random: objects are stored under the id, so it must not be used again when the job has been removed.
         job_id = f"{wanted.key}-{uuid.uuid4().hex[:12]}"
-        waiting.lock_user(connection, wanted.user)  # else several submissions at once would get one turn
+        waiting.lock_user(connection, wanted.user)  # else simultaneous submissions would get the same turn
         values = {
             "id": job_id,
             "key": wanted.key,
@@ -126,15 +126,15 @@ class JobStore:
         return job_id
 
     def _move_up(self, connection: Connection, job_id: str, wanted: Submission) -> None:
-        """Gives a queued job the turn that it would have as the user's own, if that is earlier."""
+        """Gives a queued job the turn that it would have as a job of this user, if that is earlier."""
         own = self._next_turn(wanted.user, wanted.lane)
         connection.execute(self._database.change(job_id).where(job_table.c.turn > own).values(turn=own))
 
     def _next_turn(self, user: str, lane: int) -> sa.ScalarSelect[int]:
-        """The turn of a user's next job: after the user's own jobs, and after the last turn that has begun.
+        """The turn of a user's next job: after the user's other jobs, and after the last turn that has begun.
 
-        Start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) with jobs of equal size: users' jobs alternate,
-        however many of them one user has queued.
+        Start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) with jobs of equal size: the jobs of users alternate,
+        however many jobs one user has queued.
         """
         own = sa.and_(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
         first = lane * LANE_TURNS
@@ -166,7 +166,7 @@ class JobStore:
 
     @only_reads
     def get(self, job_id: str) -> JobRecord | None:
-        """The job, a queued one with its place in the queue."""
+        """A job, with its place in the queue if it is queued."""
         with self._database.reading.connect() as connection:
             row = connection.execute(sa.select(*COLUMNS).where(job_table.c.id == job_id)).mappings().first()
             if row is None:
@@ -176,7 +176,7 @@ class JobStore:
 
     @only_reads
     def jobs_of(self, user: str, before: tuple[float, str] | None, limit: int, subject: str) -> list[JobRecord]:
-        """A user's jobs, newest first, those created before (time, id) only; of one subject if given."""
+        """A user's jobs, newest first: those created before (time, id), and those of one subject, if given."""
         query = sa.select(*COLUMNS).where(job_table.c.user == user)
         if subject:
             query = query.where(job_table.c.subject == subject)
@@ -228,9 +228,10 @@ class JobStore:
 
     @only_reads
     def versions_since(self, moment: float | None) -> tuple[float, dict[str, int]]:
-        """Versions of jobs changed since `moment` (what an earlier call returned), and the time to ask with next.
+        """Returns the time for the next call, and the versions of jobs that have changed since `moment`.
 
-        Times overlap, for a change is seen only when its transaction ends: compare versions.
+        A change can only be seen when its transaction ends, so each call looks back a little further than `moment`.
+        Compare versions to find the new changes.
         """
         with self._database.reading.connect() as connection:
             now = float(connection.execute(sa.select(self._database.now)).scalar_one())
@@ -243,7 +244,7 @@ class JobStore:
 
     @only_reads
     def records(self, ids: Sequence[str]) -> list[JobRecord]:
-        """These jobs in this order, without places in the queue; those that are gone are left out."""
+        """Jobs in the order of `ids`, without places in the queue; those that are gone are left out."""
         found: dict[str, JobRecord] = {}
         with self._database.reading.connect() as connection:
             for start in range(0, len(ids), AT_ONCE):
@@ -259,7 +260,7 @@ class JobStore:
 
     @only_reads
     def old_ids(self, older_than_seconds: float) -> list[str]:
-        """Jobs that ended long ago."""
+        """Ids of jobs that ended so long ago."""
         old = sa.and_(
             job_table.c.state.not_in(UNFINISHED), job_table.c.ended_at < self._database.now - older_than_seconds
         )
@@ -267,7 +268,7 @@ class JobStore:
             return list(connection.execute(sa.select(job_table.c.id).where(old).limit(AT_ONCE)).scalars())
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Forgets jobs, with their requests, steps and outputs."""
+        """Deletes jobs with their requests, steps and outputs."""
         with self._database.engine.begin() as connection:
             for table in (request_table, step_table, output_table):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
@@ -275,9 +276,9 @@ class JobStore:
 
 
 def _known_job(request: Row[Any], wanted: Submission) -> str | None:
-    """The job of a request that is known already; None if it has only been claimed."""
+    """The job of a known request; None if its id has only been claimed."""
     if wanted.digest and request.digest not in (None, wanted.digest):
-        raise AlreadyExistsError("Another request came with this request_id.", "REQUEST_ID_REUSED")
+        raise AlreadyExistsError("This request_id belongs to another request.", "REQUEST_ID_REUSED")
     if request.job_id is None and request.withdrawn:
         raise PreconditionError("The request was withdrawn.", "WITHDRAWN")
     job_id: str | None = request.job_id

@@ -40,7 +40,7 @@ job_table = sa.Table(
     # When the next attempt is due, and why the last one ended; else null.
     sa.Column("not_before", sa.Float),
     sa.Column("retry_error", sa.JSON(none_as_null=True)),
-    # The user has as many jobs running as one may have.
+    # Held back: the user has as many running jobs as allowed.
     sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("key", "generation"),
     sa.Index("job_user_created", "user", "created_at"),
@@ -56,13 +56,13 @@ request_table = sa.Table(
     "job_request",
     metadata,
     sa.Column("request_id", sa.String(100), primary_key=True),
-    # None: it was withdrawn before it came.
+    # None: claimed, or withdrawn before it came.
     sa.Column("job_id", sa.String(100), sa.ForeignKey("job.id", ondelete="CASCADE"), index=True),
     sa.Column("user", sa.String(100), nullable=False),
     sa.Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Of what it said, see `requests.py`; None for requests of earlier versions.
+    # See `requests.request_digest`; None for requests of earlier versions.
     sa.Column("digest", sa.String(130)),
-    # Calls that hold the id while there is no job.
+    # Open calls that claim the id.
     sa.Column("open_calls", sa.Integer, nullable=False, server_default="0"),
     sa.Column("created_at", sa.Float),
 )

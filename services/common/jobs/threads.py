@@ -1,4 +1,4 @@
-"""Threads in which a job store's calls block: those that only read never wait for one that writes."""
+"""Threads for the blocking calls of a job store; calls that only read never wait for one that writes."""
 
 import asyncio
 import contextvars
@@ -17,9 +17,9 @@ CLOSE_SECONDS = 5.0
 
 
 class JobStoreThreads:
-    """As many threads as a `JobDatabase` has connections.
+    """One thread for each connection of a `JobDatabase`.
 
-    One is for the heartbeat alone: a worker must not lose its jobs because other changes wait.
+    One of them is reserved for the heartbeat: a worker must not lose its leases because other writes wait.
     """
 
     def __init__(self) -> None:
@@ -28,18 +28,18 @@ class JobStoreThreads:
         self._beat = ThreadPoolExecutor(1, "jobs-beat")
 
     async def call(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls a method of a store with this task's context; it writes unless `only_reads`."""
+        """Calls a method of a store with this task's context, in a thread for writers unless it is `only_reads`."""
         pool = self._readers if getattr(method, "only_reads", False) else self._writers
         return await _call_in(pool, method, *arguments, **options)
 
     async def call_beat(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Calls what shows that a worker lives."""
+        """As `call`, in the thread of the heartbeat."""
         return await _call_in(self._beat, method, *arguments, **options)
 
     async def close(self) -> None:
         """Takes no more calls, drops those that wait for a thread, and waits a while for those that run.
 
-        A connection that is in use cannot be closed. A call may go on for long while its database is away.
+        A connection in use cannot be closed, but a call can run for long while its database is away.
         """
         pools = (self._readers, self._writers, self._beat)
         ends = [asyncio.create_task(asyncio.to_thread(pool.shutdown, cancel_futures=True)) for pool in pools]

@@ -1,6 +1,7 @@
-"""Queued jobs that may not start yet: until their next attempt is due, or until others of their user have ended.
+"""Chooses the job that starts next.
 
-The table keeps both marks, so they survive every process. Each function here runs within a transaction of its caller.
+A queued job may have to wait until its next attempt is due, or until other jobs of its user have ended (it is "held
+back"). Both are columns of the table, so they survive restarts. Each function runs within its caller's transaction.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,22 +20,23 @@ READY = sa.and_(job_table.c.state == "queued", job_table.c.held.is_(False), job_
 """Jobs that start when it is their turn."""
 
 
-def in_turn(
-    now: sa.ColumnElement[float], longest_seconds: float, left: Collection[str] = ()
+def ready_in_order(
+    now: sa.ColumnElement[float], longest_delay_seconds: float, avoided: Collection[str] = ()
 ) -> sa.Select[tuple[str, str, int]]:
-    """Id, user and turn of jobs that may start, first the next.
+    """Selects id, user and turn of jobs that may start, in the order of their turns.
 
     Args:
         now: the database's time of day.
-        longest_seconds: no job waits longer for its next attempt; where one seems to, the clock has gone back.
-        left: ids of jobs to leave out.
+        longest_delay_seconds: the longest time that a job waits for its next attempt; a job that seems to wait longer
+            may start, because the clock has gone back.
+        avoided: ids of jobs to leave out.
     """
     not_before = job_table.c.not_before
-    is_due = sa.or_(not_before.is_(None), not_before <= now, not_before > now + longest_seconds)
+    is_due = sa.or_(not_before.is_(None), not_before <= now, not_before > now + longest_delay_seconds)
     query = sa.select(job_table.c.id, job_table.c.user, job_table.c.turn)
     query = query.where(job_table.c.state == "queued", job_table.c.held.is_(False), is_due)
-    if left:
-        query = query.where(job_table.c.id.not_in(left))
+    if avoided:
+        query = query.where(job_table.c.id.not_in(avoided))
     return query.order_by(job_table.c.turn, job_table.c.created_at)
 
 
@@ -44,7 +46,7 @@ def lane_of(turn: int) -> int:
 
 
 def lock_user(connection: Connection, user: str) -> None:
-    """Until the transaction ends nobody else submits, starts or admits jobs of this user."""
+    """Keeps other transactions from submitting, starting or admitting jobs of this user until this one ends."""
     if connection.dialect.name != "sqlite":  # where a transaction that writes locks out all others
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(user))))
 
@@ -66,20 +68,21 @@ def _change(now: sa.ColumnElement[float]) -> sa.Update:
 def next_job(
     connection: Connection, at_once: int, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]
 ) -> str | None:
-    """The id of the job that starts next, which nobody else takes until the transaction ends.
+    """Locks the job that starts next and returns its id; None if there is none.
 
     Args:
         connection: in a transaction that writes.
-        at_once: jobs of a user, and of a lane, that may run; others are held back until `admit`. 0: any number.
-        ready: jobs that may start, see `in_turn`.
-        now: the time.
+        at_once: how many jobs of one user may run at the same time in a lane; others are held back until `admit`.
+            0: any number.
+        ready: jobs that may start, see `ready_in_order`.
+        now: the database's time of day.
     """
     first = ready.limit(1).with_for_update(skip_locked=True)
     while job := connection.execute(first).first():
         job_id: str = job.id
         if not at_once:
             return job_id
-        # After the lock of the job: nobody who holds a user's lock waits for a job that may start.
+        # Locked after the job; that cannot deadlock, since no holder of a user's lock waits for a job that may start.
         lock_user(connection, job.user)
         if _room(connection, job.user, lane_of(job.turn), at_once) > 0:
             return job_id
@@ -88,13 +91,13 @@ def next_job(
 
 
 def _hold_back(connection: Connection, ready: sa.Select[tuple[str, str, int]], now: sa.ColumnElement[float]) -> None:
-    """Holds jobs back, those that others are about to take excepted."""
+    """Holds jobs back, except those that other workers are about to take."""
     ids = ready.with_for_update(skip_locked=True).with_only_columns(job_table.c.id)
     connection.execute(_change(now).where(job_table.c.id.in_(ids)).values(held=True, not_before=None))
 
 
 def admit(connection: Connection, user: str, at_once: int, now: sa.ColumnElement[float]) -> None:
-    """Lets a user's jobs start that were held back and for which there is room now."""
+    """Lets held-back jobs of a user start, as many as there is room for."""
     lock_user(connection, user)
     admitted: list[str] = []
     for lane in LANES:
@@ -114,10 +117,10 @@ def users_held_back(connection: Connection) -> list[str]:
 
 
 def places(connection: Connection) -> dict[str, int]:
-    """The places of all queued jobs, 1 for the next to start.
+    """The places of all queued jobs, by id; 1 for the next to start.
 
-    Of jobs that are held back those of the same user alone are before others of that user; a job that waits for its
-    next attempt has no place.
+    Jobs that are held back count only for the places of their own user's jobs. A job that waits for its next attempt
+    has no place.
     """
     columns = (job_table.c.id, job_table.c.user, job_table.c.turn, job_table.c.held)
     waiting = sa.select(*columns).where(job_table.c.state == "queued", job_table.c.not_before.is_(None))
@@ -134,7 +137,7 @@ def places(connection: Connection) -> dict[str, int]:
 
 
 def place(connection: Connection, job_id: str) -> int:
-    """The place of one job, as `places` has it; 0 if it has none."""
+    """The place of one job, as in `places`; 0 if it has none."""
     columns = [job_table.c[name] for name in ("user", "turn", "created_at", "held", "not_before", "state")]
     found = connection.execute(sa.select(*columns).where(job_table.c.id == job_id))
     job: RowMapping | None = found.mappings().one_or_none()
@@ -159,7 +162,7 @@ def _chunks(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def beat(
     connection: Connection, leases: Iterable[tuple[str, str]], now: sa.ColumnElement[float]
 ) -> set[tuple[str, str]]:
-    """Shows that the holders of these (job id, lease) live; returns those that are still held."""
+    """Renews leases, given as (job id, lease); returns those that are still held."""
     held: set[tuple[str, str]] = set()
     for some in _chunks(sorted(leases)):
         owned = sa.and_(job_table.c.lease.in_([lease for _, lease in some]), job_table.c.state == "running")

@@ -1,4 +1,4 @@
-"""Takes jobs from the queue and does them: an attempt begins, its progress is written, it ends."""
+"""Takes jobs from the queue and runs their handlers, one attempt after another, with progress and endings."""
 
 import asyncio
 import contextlib
@@ -33,12 +33,12 @@ from services.common.observe import request_context, tracing
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 0.1
-LEFT_SECONDS = 60.0
-"""A worker whose device failed at a job leaves it to other busy workers for so long."""
+AVOID_SECONDS = 60.0
+"""For this long a worker leaves a job that failed on its device to other busy workers."""
 END_SECONDS = 5.0
-"""What attempts get to stop, beyond the grace of their jobs."""
-OUR_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
-"""Codes of errors that somebody who operates StemTube must look at."""
+"""Time for attempts to stop, after the grace period of their jobs."""
+SERVER_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
+"""Codes of errors that an operator must look at."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,19 +48,19 @@ Ending = tuple[State, dict[str, Any] | None, dict[str, Any] | None]
 
 
 class Worker:
-    """One process's part in the jobs of a queue.
+    """Runs jobs of a queue in this process.
 
     Args:
-        service: whose jobs they are.
-        handlers: by kind of job.
+        service: name of the service.
+        handlers: one for each kind of job.
         leases: of the queue.
-        threads: in which they block.
+        threads: run the blocking calls of `leases`.
         active: the jobs of this process.
-        slots: jobs at a time.
-        per_user: jobs of a user that run at a time, in all processes together; 0: any number.
-        lease_seconds: a worker silent for so long loses its jobs.
+        slots: how many jobs run at the same time.
+        per_user: how many jobs of one user may run at the same time, in all processes together; 0: any number.
+        lease_seconds: a worker that is silent for this long loses its jobs.
         retry: when jobs are tried again.
-        needs: what all jobs need.
+        needs: of all jobs; no job is taken while they are not met.
         on_change: called after a job has changed.
     """
 
@@ -98,12 +98,12 @@ class Worker:
         self._faulted: dict[str, tuple[int, float]] = {}
 
     def limit(self, jobs: int) -> None:
-        """Takes no more than so many jobs at a time from now on."""
+        """Runs at most this many jobs at the same time from now on."""
         self._limit = jobs
         self._wake.set()
 
     def wake(self) -> None:
-        """Has the worker look for a job at once, because one may start now."""
+        """Makes the worker look for a job at once, because one may start now."""
         self._wake.set()
 
     def start(self) -> None:
@@ -111,7 +111,7 @@ class Worker:
         self._taking = asyncio.create_task(self._take_jobs())
 
     async def stop(self, grace_seconds: float) -> None:
-        """Takes no more jobs, lets those in hand end within `grace_seconds`, and gives the others back to the queue."""
+        """Takes no more jobs, waits `grace_seconds` for running ones, and returns the others to the queue."""
         if self._taking:
             self._is_stopping = True
             self._wake.set()
@@ -137,8 +137,8 @@ class Worker:
             return False
         lease = uuid.uuid4().hex
         try:
-            left = await self._left_to_others()
-            record = await self._threads.call(self._leases.claim, lease, self._per_user, left)
+            avoided = await self._avoided_jobs()
+            record = await self._threads.call(self._leases.claim, lease, self._per_user, avoided)
         except DBAPIError as error:
             log.warning("cannot look for jobs; trying again", error=type(error.orig).__name__)
             return False
@@ -156,7 +156,7 @@ class Worker:
 
     def _end_attempt(self, context: JobContext, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
-        self._active.remove(context)  # a task that was cancelled before it began has not
+        self._active.remove(context)  # `_attempt` did not if the task was cancelled before it began
         if not task.cancelled() and (error := task.exception()):
             log.error("an attempt ended with an error", job=context.job_id, exc_info=error)
         self._wake.set()
@@ -190,8 +190,8 @@ class Worker:
                 self._leases.finish, context.job_id, context.lease, state, result, error
             )
         except Exception:
-            # Another worker takes over once the lease is silent.
-            log.exception("job could not be ended")
+            # Another worker takes the job over when the lease has expired.
+            log.exception("cannot store the end of a job")
             return
         finally:
             context.stop()
@@ -210,7 +210,7 @@ class Worker:
         _log_end(record, state, error)
 
     async def _handle(self, context: JobContext, kind: str) -> Ending:
-        """How an attempt ends."""
+        """Runs the handler and returns how the attempt ends."""
         try:
             return "succeeded", await self._handlers[kind](context), None
         except StoppedError:
@@ -220,8 +220,8 @@ class Worker:
         except StemTubeError as error:
             return await self._after_error(context, error)
         except DBAPIError as error:
-            # The outcome of a step could not be kept for long. What was done since the last one is done again.
-            log.warning("the database is away; the job goes back to the queue", error=type(error.orig).__name__)
+            # The outcome of a step could not be stored. The next attempt repeats the work since the last one.
+            log.warning("the database is away; job returned to the queue", error=type(error.orig).__name__)
             await self._give_back(context)
             raise asyncio.CancelledError from None
         except Exception as error:
@@ -231,19 +231,19 @@ class Worker:
             return "failed", None, INTERNAL_ERROR
 
     async def _after_error(self, context: JobContext, error: StemTubeError) -> Ending:
-        """Ends an attempt; it does not count while what all jobs need is away."""
+        """Ends an attempt after an error; it does not count while the needs of all jobs are not met."""
         if not await self._needs.look():
             await self._put_back(context, error_detail(error), counts=False)
             raise asyncio.CancelledError
         return "failed" if context.is_final(error) else "queued", None, error_detail(error)
 
     async def _put_back(self, context: JobContext, error: dict[str, Any], *, counts: bool = True) -> None:
-        """Queues a job for its next attempt, which any worker makes; until then it holds nothing here.
+        """Queues a job for its next attempt, by any worker; while it waits it occupies no slot.
 
         Args:
             context: of the attempt that ended.
-            error: why.
-            counts: as one of the attempts that `RetryPolicy` allows.
+            error: the reason.
+            counts: whether the attempt is one of those that `RetryPolicy` allows.
         """
         seconds = self._retry.delay_seconds(context.retries if counts else 0)
         put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
@@ -252,21 +252,21 @@ class Worker:
             await self.admit(context.user)
 
     async def _after_device_error(self, context: JobContext, error: DeviceError) -> Ending:
-        """Gives the job back for another worker to do, unless no device seems able to do it."""
+        """Returns the job to the queue for another worker, or fails it if too many devices have failed at it."""
         began = not isinstance(error, DeviceNotReadyError)
         if began and context.device_faults + 1 >= self._retry.device_faults:
             return "failed", None, error_detail(error)
-        log.warning("the job goes to another worker", reason=error.reason, error=error.message)
+        log.warning("job left to another worker", reason=error.reason, error=error.message)
         if began:
             times, _ = self._faulted.get(context.job_id, (0, 0.0))
-            self._faulted[context.job_id] = (times + 1, time.monotonic() + LEFT_SECONDS)
+            self._faulted[context.job_id] = (times + 1, time.monotonic() + AVOID_SECONDS)
         await self._give_back(context, device_fault=began)
         raise asyncio.CancelledError
 
-    async def _left_to_others(self) -> list[str]:
-        """Ids of jobs at which the devices of this process failed, while other workers are busy.
+    async def _avoided_jobs(self) -> list[str]:
+        """Ids of jobs at which all devices of this process failed, while other workers are busy.
 
-        An idle one would have taken them already.
+        If no other worker is busy, an idle one would have taken such a job already: this one may try again.
         """
         now = time.monotonic()
         self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
@@ -274,11 +274,11 @@ class Worker:
         if not faulted:
             return []
         own = [context.job_id for context in self._active]
-        others_work: bool = await self._threads.call(self._leases.others_work, own, self._lease_seconds)
-        return faulted if others_work else []
+        are_others_busy: bool = await self._threads.call(self._leases.are_others_busy, own, self._lease_seconds)
+        return faulted if are_others_busy else []
 
     async def admit(self, user: str) -> None:
-        """Lets jobs of a user start that there is room for now; the heartbeat finds those that are forgotten here."""
+        """Lets held-back jobs of a user start if there is room now; the heartbeat admits those that are missed here."""
         if self._per_user:
             try:
                 await self._threads.call(self._leases.admit, user, self._per_user)
@@ -287,19 +287,19 @@ class Worker:
             self._wake.set()
 
     async def _give_back(self, context: JobContext, device_fault: bool = False) -> None:
-        give = self._leases.hand_on if device_fault else self._leases.release
-        if await self._threads.call(give, context.job_id, context.lease):
-            log.info("job given back", job=context.job_id)
+        give_back = self._leases.release_after_device_fault if device_fault else self._leases.release
+        if await self._threads.call(give_back, context.job_id, context.lease):
+            log.info("job returned to the queue", job=context.job_id)
         self._active.stop(context.job_id, context.lease)
 
     async def _give_all_back(self) -> None:
-        """Stops all jobs in hand and returns them to the queue."""
+        """Stops all running jobs and returns them to the queue."""
         contexts = list(self._active)
         ids = await self._threads.call(self._leases.release_all, [(job.job_id, job.lease) for job in contexts])
         for context in contexts:
             self._active.stop(context.job_id, context.lease)
         if ids:
-            log.info("jobs given back", count=len(ids))
+            log.info("jobs returned to the queue", count=len(ids))
 
     async def write_reports(self) -> None:
         """Writes the progress of all jobs ten times a second, until it is cancelled."""
@@ -310,7 +310,7 @@ class Worker:
                     await self._write_report(context)
 
     async def _write_report(self, context: JobContext) -> None:
-        async with context.writing:  # one after another, or an older report could overwrite a newer one
+        async with context.writing:  # else an older report could overwrite a newer one
             report = context.take_report()
             if report is None:
                 return
@@ -318,12 +318,12 @@ class Worker:
                 await self._threads.call(self._leases.report, context.job_id, context.lease, *report)
                 self._on_change()
             except Exception as error:
-                log.warning("progress could not be written", error=type(error).__name__)
+                log.warning("cannot write progress", error=type(error).__name__)
 
 
 def _log_end(record: JobRecord, state: State, error: dict[str, Any] | None) -> None:
     if not error:
         log.info("job ended", kind=record.kind, state=state)
         return
-    tell = log.error if error["code"] in OUR_FAULTS else log.warning
-    tell("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)
+    write = log.error if error["code"] in SERVER_FAULTS else log.warning
+    write("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)

@@ -1,6 +1,6 @@
 """The audit log: who signed in, what admins did, what was deleted. Lines of the log with `audit=True`.
 
-Request, RPC and caller are in each line already; what is secret never is.
+Every line already has the request, the RPC and the caller. Secrets are never logged.
 """
 
 import structlog
@@ -11,7 +11,7 @@ log = structlog.get_logger("audit")
 
 
 def record(action: str, **facts: object) -> None:
-    """Writes a line.
+    """Writes a line to the audit log.
 
     Args:
         action: a verb in the past tense.

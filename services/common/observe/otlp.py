@@ -1,4 +1,4 @@
-"""Spans sent to a collector by OpenTelemetry's SDK, by OTLP over HTTP; loaded only where traces are wanted."""
+"""Sends spans to a collector with OpenTelemetry's SDK (OTLP over HTTP); loaded only if tracing is on."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from services.common.config import TracingSettings
 
 log = structlog.get_logger(__name__)
 
-# A child process may be ended when its task has: what it has done is sent off soon.
+# A child process may be ended soon after its task, so its spans are sent early.
 SEND_EVERY_MS = 500
 # A process that ends waits no longer than this for a collector that does not answer.
 SEND_SECONDS = 2.0
@@ -34,13 +34,13 @@ class _Exporter(OTLPSpanExporter):
 
 
 def create_provider(settings: TracingSettings, service: str) -> TracerProvider:
-    """Makes a process's spans and sends them in the background.
+    """Returns a provider that sends this process's spans in the background.
 
     Args:
-        settings: with an address.
+        settings: with a collector's address.
         service: the process's name.
     """
-    # It also complains of a stream that was left in the middle and is closed by another task, in another context.
+    # It also logs an error if a stream that was left in the middle is closed by another task, in another context.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     provider = TracerProvider(
         # The first span of a trace decides whether the trace is kept; the others follow it.

@@ -16,13 +16,13 @@ NOT_FIELDS = frozenset({"timestamp", "level", "event", "exc_info", "stack_info",
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record as it was logged, secrets hidden.
+    """One record as it was logged, with secrets hidden.
 
     Args:
-        time: when.
+        time: of the record.
         level: one of `LEVELS`.
         event: the event.
-        fields: further facts, as texts; of an exception only its kind.
+        fields: further facts, as texts; an exception only by its class.
     """
 
     time: datetime
@@ -31,7 +31,7 @@ class LogRecord:
     fields: dict[str, str]
 
     def contains(self, text: str) -> bool:
-        """Whether a text, in lower case, occurs anywhere in it."""
+        """Whether a text, given in lower case, occurs anywhere in the record."""
         return text in f"{self.event} {' '.join(f'{name}={value}' for name, value in self.fields.items())}".casefold()
 
 
@@ -39,7 +39,7 @@ _records: deque[LogRecord] = deque(maxlen=KEPT)
 
 
 def remember(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that keeps what passes; it comes after what hides secrets and adds time and level."""
+    """A structlog processor that stores each record; it must follow those that hide secrets and add time and level."""
     known = {name: value for name, value in event.items() if name[0] != "_" and name not in NOT_FIELDS}
     fields = {name: str(value)[:MAX_VALUE] for name, value in known.items()}
     if event.get("exc_info") and (kind := sys.exc_info()[0]):
@@ -50,11 +50,11 @@ def remember(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def recent(level: str = "", text: str = "") -> Iterator[LogRecord]:
-    """The last records, the newest first.
+    """Yields the last records, newest first.
 
     Args:
-        level: the least one; empty for all.
-        text: a part of the record, in upper or lower case.
+        level: lowest level; empty for all.
+        text: to search for, in any case.
     """
     wanted = LEVELS[LEVELS.index(level) if level else 0 :]
     for record in reversed(_records.copy()):

@@ -1,6 +1,6 @@
-"""Ids that follow a request, from the click through RPCs and jobs to the worker: for logs and traces alone.
+"""Ids that follow a request from the click through RPCs and jobs to the worker; only for logs and traces.
 
-The request's and the track's id are kept where structlog keeps what every line of a context has.
+The ids of request and track are structlog context variables, so every log line has them.
 """
 
 import re
@@ -18,7 +18,7 @@ _DECENT = re.compile(r"[!-~]{1,64}")
 
 
 def is_decent(text: str) -> bool:
-    """Whether it can be an id: 1 to 64 printable characters of ASCII, which is also what gRPC's metadata take."""
+    """Whether a text can be an id: 1 to 64 printable ASCII characters, which gRPC metadata also require."""
     return bool(_DECENT.fullmatch(text))
 
 
@@ -35,18 +35,18 @@ def metadata() -> tuple[tuple[str, str], ...]:
 
 
 def bind(metadata: Mapping[str, str]) -> None:
-    """Takes the ids that an RPC's metadata bring over into the present context."""
-    told = {name: metadata.get(key, "") for name, key in KEYS.items()}
-    structlog.contextvars.bind_contextvars(**{name: text for name, text in told.items() if is_decent(text)})
+    """Takes the ids in an RPC's metadata into the present context."""
+    values = {name: metadata.get(key, "") for name, key in KEYS.items()}
+    structlog.contextvars.bind_contextvars(**{name: text for name, text in values.items() if is_decent(text)})
 
 
 def origin() -> dict[str, str]:
-    """The present context as a job keeps it."""
+    """The present context, to be stored with a job."""
     trace = tracing.traceparent()
     return ids() | ({TRACE_KEY: trace} if trace else {})
 
 
 def bind_origin(origin: Mapping[str, str]) -> str:
-    """Takes the ids that a job has kept over into the present context; gives the span that the job is part of."""
+    """Takes the ids stored with a job into the present context; returns the parent span of the job."""
     structlog.contextvars.bind_contextvars(**{name: origin[name] for name in KEYS if name in origin})
     return origin.get(TRACE_KEY, "")

@@ -22,7 +22,7 @@ from services.common.observe import recent_log, tracing
 
 SECRET_NAMES = re.compile(r"password|token|secret|authorization|cookie|api_key", re.IGNORECASE)
 
-# A text with one of these is quoted, and escaped, by the console's renderer.
+# The console's renderer quotes and escapes a text that contains one of these.
 _QUOTED = frozenset(" \t=\r\n\"'")
 
 REMEMBERED = ("timestamp", "event", "service", "rpc", "request", "job", "kind", "track_id", "reason", "error")
@@ -40,7 +40,7 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
 
 
 def _remember_errors(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Keeps the last errors for /errors: what happened, to which job or RPC, and the kind of fault."""
+    """Keeps the last errors for /errors: the event, the job or RPC, and the kind of error."""
     if event["level"] in ("error", "critical"):
         kept = {name: str(event[name]) for name in REMEMBERED if name in event}
         if event.get("exc_info") and (kind := sys.exc_info()[0]):
@@ -50,7 +50,7 @@ def _remember_errors(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 
 def _naming(service: str) -> Any:
-    """A processor that names the process; not a context variable, which the job engine's threads would not have."""
+    """A processor that adds the process's name. Not a context variable, which other threads would not have."""
 
     def name(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)
@@ -67,12 +67,12 @@ def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """The settings with which a child process logs and traces as its parent does; picklable.
+    """Settings for a child process, so that it logs and traces like its parent; picklable.
 
     Args:
-        log: settings.
-        file: where the parent writes its lines to as well.
-        tracing: settings.
+        log: settings of logs.
+        file: the parent's log file, if it has one.
+        tracing: settings of traces.
     """
 
     log: LogSettings
@@ -89,17 +89,17 @@ def for_child(settings: LogSettings) -> Inherited:
 
 
 def configure_child(inherited: Inherited, name: str) -> None:
-    """Has a child process log and trace as its parent does, by a name of its own."""
+    """Sets up logs and traces of a child process like those of its parent, with a name of its own."""
     tracing.configure_tracing(inherited.tracing, name)
-    # It reopens the file when the parent, which watches the size, renames it. A line is one write at the file's end.
+    # The parent renames the file when it is too large; then the handler reopens it. Each line is appended by one write.
     handler = WatchedFileHandler(inherited.file, encoding="utf-8") if inherited.file else None
     _configure(inherited.log, name, handler)
 
 
 def configure_logging(settings: LogSettings, service: str) -> None:
-    """Sends this process's logs, those of libraries included, to standard error, each line naming the service.
+    """Sends the logs of this process and its libraries to standard error; every line names the service.
 
-    And to a file, if one is set: a thread writes it, so that a slow disk holds up nobody.
+    If a file is set, they are also written there, by a thread, so that a slow disk delays nothing.
 
     Raises:
         OSError: the file cannot be written.
@@ -148,8 +148,8 @@ def _configure(settings: LogSettings, service: str, file_handler: logging.Handle
 
 
 def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging.Formatter:
-    """Lines of one style; `of_libraries` are the processors of records that do not come by structlog."""
-    # Not the console's default traceback, which prints local variables: passwords and tokens are among them.
+    """A formatter of one style; `of_libraries` are the processors of records that structlog did not make."""
+    # Not the console's default traceback, because it prints local variables, such as passwords and tokens.
     rendering: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if style == "json"
@@ -165,7 +165,7 @@ def _formatter(style: str, of_libraries: list[Any], *, colours: bool) -> logging
 
 
 def _escape_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escapes characters that a terminal obeys; the console's renderer does so only in texts with spaces or quotes."""
+    """Escapes control characters; the console's renderer does so only in texts with spaces or quotes."""
     for name, text in event.items():
         if isinstance(text, str) and not text.isprintable() and (name == "event" or not _QUOTED.intersection(text)):
             event[name] = text.encode("unicode_escape").decode()
@@ -173,11 +173,11 @@ def _escape_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 
 class HealthServer:
-    """Serves /healthz (the process lives), /readyz (it takes requests, as `ready` says), /metrics and /errors.
+    """Serves /healthz (the process lives), /readyz (it takes requests), /metrics and /errors.
 
     Attributes:
         ready: whether /readyz may answer 200; False at first.
-        problem: asked each time before it does: why the process cannot do its work; empty if it can.
+        problem: called for each /readyz; returns why the process cannot do its work, or an empty string.
         port: where it listens.
     """
 
@@ -193,7 +193,7 @@ class HealthServer:
 
         Args:
             listen: host:port.
-            routes: what it serves besides.
+            routes: further routes.
 
         Raises:
             OSError: the address is taken or is not one of this machine's.
@@ -218,12 +218,12 @@ class HealthServer:
         return server
 
     async def stop(self) -> None:
-        """Ends it."""
+        """Stops the server."""
         await self._runner.cleanup()
 
 
 async def errors(_request: web.Request) -> web.Response:
-    """The process's last errors; not for strangers."""
+    """The process's last errors; not for the public."""
     return web.json_response({"errors": list(ERRORS)})
 
 

@@ -1,8 +1,8 @@
 """Traces: the path of a request and its jobs through the processes, with the time of each step.
 
-A span is one piece of work with a beginning and an end; spans know what they are part of, across processes by W3C's
-`traceparent`. Where a collector is set, OpenTelemetry's SDK sends them to it (`otlp`, which needs the extra `tracing`).
-Elsewhere the SDK is not imported, and a span is one comparison.
+A span is one piece of work with a beginning, an end and a parent span; W3C's `traceparent` names a parent in another
+process. If a collector is set, OpenTelemetry's SDK sends the spans to it (`otlp`, which needs the extra `tracing`).
+Otherwise the SDK is not imported, and a span costs one comparison.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from services.common.config import TracingSettings
 from services.common.errors import PreconditionError
 
 NO_SPAN: AbstractContextManager[Span] = contextlib.nullcontext(INVALID_SPAN)
-"""For work that no trace shows."""
+"""For work that is not traced."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
-# Of the process, as logging is: spans are made where nobody could pass a tracer on. Not OpenTelemetry's own provider
-# of the process, which can be set once only.
+# Global, like logging, because a tracer cannot be passed to every place that makes spans. OpenTelemetry's own global
+# provider is not used, because it can be set only once.
 _tracer: Tracer | None = None
 _shut_down: Callable[[], None] | None = None
 _settings = TracingSettings()
 
 
 def configure_tracing(settings: TracingSettings, service: str) -> None:
-    """Has this process send traces, or not.
+    """Turns tracing on or off for this process.
 
     Args:
-        settings: where to, and how many.
+        settings: the collector, and the share of traces.
         service: this process's name.
 
     Raises:
@@ -65,12 +65,12 @@ def present_settings() -> TracingSettings:
 def span(
     name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: str = "", **attributes: AttributeValue
 ) -> AbstractContextManager[Span]:
-    """A span, part of the present one, for as long as the context lasts; it has failed if an exception leaves it.
+    """A span of the context, below the present one; it is marked as failed if an exception leaves the context.
 
     Args:
-        name: of the kind of work; what differs from time to time is an attribute.
-        kind: of the work.
-        parent: `traceparent` of the span in another process that it is part of.
+        name: the kind of work, always the same; put details into attributes.
+        kind: OpenTelemetry's kind of span.
+        parent: `traceparent` of the parent span, if that is in another process.
         attributes: further facts.
     """
     return _span(_tracer, name, kind, parent, attributes) if _tracer else NO_SPAN
@@ -90,18 +90,18 @@ def _span(
             made.set_attribute("cancelled", True)
             raise
         except Exception as error:
-            # Not its text, which may hold what is no business of a collector's.
+            # Not the error's text, which may be private.
             mark_failed(made, getattr(error, "reason", type(error).__name__))
             raise
 
 
 def mark_failed(failed: Span, reason: str) -> None:
-    """Says that the work of a span failed."""
+    """Marks a span as failed."""
     failed.set_status(StatusCode.ERROR, reason)
 
 
 def traceparent() -> str:
-    """The present span for other processes, as W3C's Trace Context writes it; empty if there is none."""
+    """The present span for other processes, in the format of W3C Trace Context; empty if there is none."""
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)
     return headers.get("traceparent", "")
@@ -114,6 +114,6 @@ def trace_id() -> str:
 
 
 def close() -> None:
-    """Sends what has not been sent; may take some seconds if the collector does not answer."""
+    """Sends the remaining spans; may take some seconds if the collector does not answer."""
     if _shut_down:
         _shut_down()

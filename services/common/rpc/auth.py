@@ -1,10 +1,10 @@
-"""Identities of callers: tokens checked offline with auth's public keys, and a service's own token.
+"""Identities of callers: tokens are checked offline with auth's public keys. Also a service's own token.
 
-Every RPC but those named public needs `authorization: Bearer <JWT>` in its metadata. The token says whether a user or a
-service calls; `caller()` gives it to the code that answers.
+Every RPC that is not public needs `authorization: Bearer <JWT>` in its metadata. The token says which user or service
+calls; servicers get it from `caller()`.
 
-Most tokens allow all that their bearer may do. A token with scopes (an API token's, a one-time password's) is
-valid for RPCs of these scopes only; `services.common.rpc.interceptor` checks that.
+Most tokens allow everything that their bearer may do. A token with scopes (of an API token or a one-time password) is
+valid only for RPCs of these scopes; `services.common.rpc.interceptor` checks that.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ SCOPES = (READ, WRITE, ADMIN)
 CHANGE_PASSWORD = "change-password"
 """Scope of a session that began with a one-time password."""
 READING = ("Get", "List", "Watch", "Search", "LookUp")
-"""RPCs whose names begin so change nothing."""
+"""Beginnings of the names of RPCs that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Identity:
 
     Args:
         subject: a user's id, or a service's name.
-        name: for people.
-        kind: which of the two it is.
-        admin: has the rights of an admin.
-        session_id: of the session or API token that the access token was got with.
-        scopes: the token's scopes; None for all that its bearer may do.
+        name: for display.
+        kind: user or service.
+        admin: whether it has the rights of an admin.
+        session_id: id of the session or API token that the access token was issued for.
+        scopes: the token's scopes; None: everything that its bearer may do.
     """
 
     subject: str
@@ -126,7 +126,7 @@ def require_scope(identity: Identity, method: str, accepted: Mapping[str, frozen
     Args:
         identity: the caller.
         method: full name of the RPC.
-        accepted: scopes by full name of the RPC; the others need `read` or `write`, as their names say.
+        accepted: scopes by full name of the RPC; other RPCs need `read` or `write`, according to their name.
 
     Raises:
         PermissionDeniedError: it is not (reasons PASSWORD_CHANGE_REQUIRED, INSUFFICIENT_SCOPE).
@@ -147,19 +147,19 @@ EndedSource = Callable[[], Awaitable[frozenset[str]]]
 
 
 async def nothing_ended() -> frozenset[str]:
-    """For callers that do not check for ended sessions."""
+    """An `EndedSource` without ended sessions."""
     return frozenset()
 
 
 class TokenVerifier:
-    """Checks access tokens with auth's public keys, which are fetched again after half a minute, with what has ended.
+    """Checks access tokens with auth's public keys; fetches these and the ended sessions every half minute.
 
-    While auth does not answer, tokens signed with a key that is already known stay valid, and no RPC waits for auth
-    longer than a second.
+    While auth does not answer, tokens signed with a known key stay valid, and no RPC waits for auth longer than a
+    second.
 
     Args:
-        fetch_keys: gives the public keys by key id.
-        fetch_ended: gives the ids of sessions whose tokens are refused though they have not expired.
+        fetch_keys: returns the public keys by key id.
+        fetch_ended: returns the ids of ended sessions, whose tokens are refused even before they expire.
         refresh_seconds: age at which both are fetched again.
         retry_seconds: least time between two attempts to fetch them.
     """
@@ -183,10 +183,11 @@ class TokenVerifier:
         self._fetching: asyncio.Task[None] | None = None
 
     async def verify(self, token: str) -> Identity:
-        """The identity in a token.
+        """Checks a token and returns the identity in it.
 
         Raises:
-            UnauthenticatedError: not a token of this suite, expired, its session ended, or its key unknown.
+            UnauthenticatedError: it is not a token of this suite, it has expired, or its session or its key is not
+                valid any more.
             UnavailableError: the public keys cannot be fetched.
         """
         try:
@@ -241,7 +242,7 @@ class TokenVerifier:
         raise _bad_token()
 
     async def _refresh(self, patience: float) -> None:
-        """Fetches the keys unless that was just tried, once for all waiting callers, each until `patience` is over."""
+        """Fetches the keys, unless that was just tried; one fetch for all callers, who wait `patience` seconds."""
         now = time.monotonic()
         if self._fetching is None or self._fetching.done():
             if now - self._tried_at < self._retry_seconds:
@@ -260,7 +261,7 @@ class TokenVerifier:
                 reason=error.reason,
                 detail=error.message,
             )
-        # Nobody awaits this task, so an unexpected error, such as a key that cannot be read, would not be seen.
+        # Nobody awaits this task, so an unexpected error, such as an unreadable key, would not be noticed.
         except Exception:
             log.exception("cannot fetch signing keys and ended sessions; tokens with known keys stay valid")
         else:
@@ -281,10 +282,10 @@ IssueToken = Callable[[], Awaitable[tuple[str, float]]]
 class ServiceIdentity:
     """This service's own token, fetched when needed and renewed in the background before it expires.
 
-    Callers wait for auth only where there is no token that is valid.
+    Callers wait for auth only if there is no valid token.
 
     Args:
-        issue: asks auth for a token; gives it with its lifetime in seconds.
+        issue: asks auth for a token; returns it with its lifetime in seconds.
         retry_seconds: least time between two attempts to renew it.
     """
 
@@ -324,5 +325,5 @@ class ServiceIdentity:
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """Metadata that carries an access token."""
+    """Metadata with an access token."""
     return (("authorization", f"Bearer {token}"),)

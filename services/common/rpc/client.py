@@ -1,4 +1,4 @@
-"""gRPC clients: channels, the RPCs of auth that every service needs, and errors turned back into domain errors."""
+"""gRPC clients: channels, the RPCs of auth that every service needs, and conversion of errors to domain errors."""
 
 import json
 from collections.abc import Coroutine
@@ -29,11 +29,11 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                # grpc.aio ends calls to a stopping server with CANCELLED. Our servicers never answer so themselves.
+                # grpc.aio ends calls to a stopping server with CANCELLED; our servicers never do.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         },
-        # A second try with a refresh token that the first has spent would end the user's session.
+        # The first try may have used up the refresh token; a second try would then end the user's session.
         {"name": [{"service": "stemtube.auth.v1.SessionService", "method": "Refresh"}]},
     ],
 }
@@ -68,9 +68,8 @@ def open_channel(address: str, tls_dir: Path | None = None) -> grpc.aio.Channel:
 async def final_answer(call: Any) -> Any:
     """The answer of a client-streaming RPC, or the status that the service ended it with.
 
-    A write that comes after the service has ended the call fails, and grpc.aio then overwrites the status that has
-    arrived with INTERNAL, "Internal error from Core" (grpc/grpc#36066; 8 % of refused uploads here). The first one is
-    kept before that happens.
+    When the service has ended the call, the next write fails, and grpc.aio replaces the status that has arrived by
+    INTERNAL, "Internal error from Core" (grpc/grpc#36066; 8 % of refused uploads here). This keeps the first status.
 
     Args:
         call: just started; nothing has been written to it.
@@ -96,7 +95,7 @@ def _error_of(ended: Any) -> grpc.aio.AioRpcError:
             coroutine.send(None)
         except StopIteration as stop:
             return stop.value
-        raise AssertionError("a call that has ended knows its status")
+        raise AssertionError("a call that has ended has a status")
 
     return grpc.aio.AioRpcError(
         value_of(ended.code()),
@@ -115,15 +114,15 @@ class RemoteError(StemTubeError):
 
 
 def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
-    """The domain error in a gRPC error, with the reason that the other side gave."""
+    """Converts a gRPC error to a domain error with the reason that the other side gave."""
     try:
         code = Code(error.code().value[0])
     except ValueError:
         code = Code.UNKNOWN
     reason, metadata = code.name, {}
     try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks just for code, details and metadata
-    except (ValueError, DecodeError):  # details that belong to another status, as a proxy may leave them
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it needs only code, details and metadata
+    except (ValueError, DecodeError):  # a proxy may leave details of another status
         status = None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
@@ -133,7 +132,7 @@ def domain_error(error: grpc.aio.AioRpcError) -> RemoteError:
 
 
 class AuthClient:
-    """The calls of every service to auth: signing keys, ended sessions, and a token of its own."""
+    """The calls that every service makes to auth: signing keys, ended sessions, and its own token."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str, secret: str) -> None:
         self._access_tokens: Any = access_token_pb2_grpc.AccessTokenServiceStub(channel)
@@ -155,7 +154,7 @@ class AuthClient:
         return {key.key_id: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
 
     async def ended_sessions(self, identity: ServiceIdentity) -> frozenset[str]:
-        """Ids of sessions whose access tokens are to be refused though they have not expired.
+        """Ids of ended sessions, whose access tokens must be refused even before they expire.
 
         Args:
             identity: of this service.

@@ -19,14 +19,14 @@ class Draining:
         self._event = asyncio.Event()
 
     def start(self) -> None:
-        """From now on streams end."""
+        """Ends all streams from now on."""
         self._event.set()
 
     async def watch(self, updates: AsyncGenerator[T, None]) -> AsyncIterator[T]:
         """Passes `updates` on until they end or the server drains.
 
         Raises:
-            UnavailableError: the server drains (reason DRAINING): the client calls again, elsewhere or later.
+            UnavailableError: the server drains (reason DRAINING); the client should call again.
         """
         async with contextlib.aclosing(until(updates, self._drained())) as lasting:
             async for update in lasting:
@@ -60,7 +60,7 @@ async def until(updates: AsyncGenerator[T, None], end: Coroutine[Any, Any, None]
 
 
 async def unless(work: Awaitable[T], end: Coroutine[Any, Any, None]) -> T:
-    """The result of `work`, or what `end` raises before that; then the work is cancelled."""
+    """Returns the result of `work`; if `end` raises before that, cancels the work and raises that error."""
     working, ending = asyncio.ensure_future(work), asyncio.ensure_future(end)
     try:
         await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Applied to every RPC: authentication, limits, errors, logs, metrics and traces."""
+"""Wraps every RPC: authentication, limits, errors, logs, metrics and traces."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from services.common.rpc.statuses import error_status
 log = structlog.get_logger(__name__)
 
 ALWAYS_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
-# Services call those of auth every half minute, by themselves.
+# Called regularly without a request: services call those of auth every half minute.
 UNTRACED = (
     *ALWAYS_PUBLIC,
     "/stemtube.auth.v1.AccessTokenService/IssueServiceToken",
@@ -42,11 +42,11 @@ UNTRACED = (
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Authenticates each RPC, keeps limits, turns errors into statuses, logs and counts.
+    """Authenticates each RPC, applies limits, turns errors into statuses, logs and counts.
 
     Args:
         verifier: checks access tokens.
-        network: the limits of users, and the proxies whose addresses are believed.
+        network: the limits of users, and the proxies that are trusted.
         public: full names of the methods that need no token.
         scopes: by full name of a method, the scopes of restricted tokens that it accepts; see `Service`.
     """
@@ -84,7 +84,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 async with _statuses(method, metadata, context):
                     identity = await self._begin(method, metadata, context)
                     responses = behaviour(_parsed(handler, request), context)
-                    if inspect.isawaitable(responses):  # it writes to the context by itself, as the health service does
+                    if inspect.isawaitable(responses):  # it writes to the context itself, like the health service
                         await responses
                         return
                     if identity is None:
@@ -138,10 +138,10 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _client(self, metadata: Mapping[str, str], context: grpc.aio.ServicerContext[Any, Any]) -> peers.Client:
         peer = peers.grpc_peer(context.peer())
-        # A gateway says where its client is; it knows that better than an address in a private network tells.
-        told = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
+        # A gateway reports the address of its client; the peer of the connection is only the gateway.
+        reported = peers.valid_address(metadata.get(peers.ADDRESS_KEY, ""))
         name = metadata.get(peers.CLIENT_KEY) or metadata.get("user-agent", "")
-        return peers.Client(told if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
+        return peers.Client(reported if self._proxies.trusts(peer) else peer, name[: peers.MAX_CLIENT_NAME])
 
     def _slot(self, identity: Identity) -> contextlib.AbstractContextManager[None]:
         return self._streams.slot(identity.subject) if identity.kind == "user" else contextlib.nullcontext()
@@ -154,12 +154,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _parsed(handler: Any, request: Any) -> Any:
-    """The request as its handler takes it: a message, or an iterator of messages.
+    """Parses the request for its handler: a message, or an iterator of messages.
 
-    gRPC itself would parse before anybody has asked who calls, and answer UNKNOWN with Python's own words.
+    gRPC itself would parse before authentication, and answer UNKNOWN with Python's error text.
 
     Raises (or the iterator does):
-        InvalidInputError: the bytes are no such message (reason BAD_REQUEST).
+        InvalidInputError: the bytes are not such a message (reason BAD_REQUEST).
     """
 
     def parse(content: bytes) -> Any:
@@ -212,7 +212,7 @@ async def _statuses(
 
 
 def _span(method: str, metadata: Mapping[str, str]) -> contextlib.AbstractContextManager[tracing.Span]:
-    """The span of an RPC; none for those that are called all the time by themselves."""
+    """The span of an RPC; none for RPCs that services call regularly."""
     if method.startswith(UNTRACED):
         return tracing.NO_SPAN
     name, parent = method.lstrip("/"), metadata.get(request_context.TRACE_KEY, "")

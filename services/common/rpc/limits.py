@@ -20,11 +20,11 @@ class _Bucket:
 class TokenBuckets:
     """A token bucket for each of many callers: `burst` requests at once, `rate` per second in the long run.
 
-    The least recently used are forgotten when there are too many; a forgotten one is full.
+    If there are too many buckets, the least recently used ones are dropped; a dropped bucket counts as full.
 
     Args:
-        rate: tokens per second that come back.
-        burst: tokens that a bucket holds.
+        rate: tokens added per second.
+        burst: size of a bucket in tokens.
     """
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -36,7 +36,7 @@ class TokenBuckets:
         """Takes a token.
 
         Raises:
-            LimitExceededError: no request is left (reason TOO_MANY_REQUESTS).
+            LimitExceededError: the bucket is empty (reason TOO_MANY_REQUESTS).
         """
         now = time.monotonic()
         bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
@@ -51,12 +51,12 @@ class TokenBuckets:
 
 
 class Slots:
-    """Limits what a caller has open at the same time.
+    """Limits how much a caller has open at the same time.
 
     Args:
-        most: for each key.
-        in_all: for all keys together; None for no limit. A key gets no more than it leaves free, so that one key, or a
-            few, never take them all.
+        most: slots of each key.
+        in_all: slots of all keys together; None: no limit. A key never gets more slots than remain free, so that a few
+            keys cannot take all of them.
     """
 
     def __init__(self, most: int, in_all: int | None = None) -> None:
@@ -66,10 +66,10 @@ class Slots:
 
     @contextlib.contextmanager
     def slot(self, key: str) -> Iterator[None]:
-        """Holds one as long as the context lasts.
+        """Holds a slot within the context.
 
         Raises:
-            LimitExceededError: all are taken (reason TOO_MANY_STREAMS).
+            LimitExceededError: no slot is free (reason TOO_MANY_STREAMS).
         """
         most = self._most if self._in_all is None else min(self._most, self._in_all - self._taken.total())
         if self._taken[key] >= most:

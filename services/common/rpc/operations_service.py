@@ -1,4 +1,4 @@
-"""RPCs for admins about a process: its log, its work, its models. Every service serves them beside its own."""
+"""RPCs for admins about a process: its log, its jobs, its models. Every service serves them besides its own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ from stemtube.operations.v1 import operations_pb2_grpc
 
 NAME = "stemtube.operations.v1.OperationsService"
 MAX_RECORDS = 300
-TELL_SECONDS = 0.3
+REPORT_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Models:
     """The models that a process can fetch.
 
     Args:
-        store: where weights lie.
-        find: the weights of a model by its name; may block.
+        store: of the weights.
+        find: returns the weights of a model by its name; may block.
     """
 
     store: WeightStore
@@ -66,7 +66,7 @@ class OperationsService(operations_pb2_grpc.OperationsServiceServicer):
 
 
 class _Fetching:
-    """One download in a thread, that stops when nobody follows it any more."""
+    """One download in a thread; it stops when nobody follows it any more."""
 
     def __init__(self, store: WeightStore, weights: Weights) -> None:
         self._store = store
@@ -78,19 +78,19 @@ class _Fetching:
         """Yields the fraction that has arrived, 1 at the end.
 
         Raises:
-            WeightsMissingError: it is not available.
+            WeightsMissingError: the model is not available.
         """
-        work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._tell))
+        work = asyncio.create_task(in_own_thread(self._store.fetch, self._weights, self._set_fraction))
         try:
             while not work.done():
                 yield self._fraction
-                await asyncio.wait({work}, timeout=TELL_SECONDS)
+                await asyncio.wait({work}, timeout=REPORT_SECONDS)
             await work
             yield 1.0
         finally:
             self._stopped = True
 
-    def _tell(self, fraction: float) -> None:
+    def _set_fraction(self, fraction: float) -> None:
         if self._stopped:
             raise StoppedError("Nobody waits for this model any more.")
         self._fraction = fraction
@@ -122,7 +122,7 @@ def with_operations(
     Args:
         service: the service to serve.
         work: returns the backlog of the service's queue, if it has one.
-        models: that can be fetched here, if there are any.
+        models: those that can be fetched here, if any.
     """
 
     def register(server: grpc.aio.Server) -> None:

@@ -31,11 +31,11 @@ PRIVATE = (*LOOPBACK, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The client at the other end.
+    """The client that sent a request.
 
     Args:
-        address: IP address; empty if that is not known, as for programs on a trusted machine.
-        name: what it calls itself, such as a browser's User-Agent.
+        address: IP address; empty if it is unknown, as for programs on a trusted machine.
+        name: the name that it gives itself, such as a browser's User-Agent.
     """
 
     address: str = ""
@@ -43,7 +43,7 @@ class Client:
 
     @property
     def network(self) -> str:
-        """The key that limits are counted by: the address, or with IPv6 the /64, because one customer has all of it."""
+        """The key for limits: the address, or with IPv6 its /64, because one customer has a whole /64."""
         if ":" not in self.address:
             return self.address
         return str(ipaddress.ip_network(f"{self.address}/64", strict=False))
@@ -53,7 +53,7 @@ _client: ContextVar[Client] = ContextVar("client")
 
 
 def set_client(client: Client) -> None:
-    """Makes `client` that of the present RPC."""
+    """Makes `client` the client of the present RPC."""
     _client.set(client)
 
 
@@ -73,7 +73,7 @@ class TrustedProxies:
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
 
     def trusts(self, address: str) -> bool:
-        """Whether it is the address of a proxy."""
+        """Whether an address is that of a trusted proxy."""
         parsed = _parsed(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
@@ -82,10 +82,10 @@ class TrustedProxies:
 
         Args:
             peer: address of the other end of the connection.
-            forwarded: addresses that proxies tell, nearest last. A client can invent the first of them.
+            forwarded: addresses reported by proxies, the nearest last. A client can forge the first ones.
 
         Returns:
-            The last address that no proxy has; empty if all are proxies'.
+            The last address that is not a trusted proxy's; empty if all are.
         """
         for address in (peer, *reversed(list(forwarded))):
             parsed = _parsed(address)
@@ -97,7 +97,7 @@ class TrustedProxies:
 
 
 def valid_address(text: str) -> str:
-    """An IP address in its usual form; empty if it is none."""
+    """An IP address in its usual form; empty if the text is not an address."""
     parsed = _parsed(text)
     return str(parsed) if parsed else ""
 
@@ -109,7 +109,7 @@ def grpc_peer(peer: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether other machines cannot reach the address."""
+    """Whether only this machine can reach the address."""
     parsed = _parsed(host)
     return host == "localhost" or (parsed is not None and parsed.is_loopback)
 

@@ -1,4 +1,4 @@
-"""Runs a service that has jobs: queue, worker and gRPC server start and end in the right order."""
+"""Runs a service that has jobs: starts and ends queue, worker and gRPC server in the right order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ from stemtube.operations.v1 import operations_pb2
 
 
 class Worker(Protocol):
-    """The worker that does a service's jobs."""
+    """A service's worker, as far as it must be closed."""
 
     async def close(self) -> None:
         """Frees the resources of the worker."""
@@ -32,7 +32,7 @@ class Worker(Protocol):
 
 
 class VerifiedCallers:
-    """Verifies the callers of a service, and proves the service to those that it calls."""
+    """Verifies the callers of a service, and holds the token with which the service calls others."""
 
     def __init__(self, settings: Settings, service: str) -> None:
         self.network = settings.network
@@ -51,10 +51,10 @@ class VerifiedCallers:
 
 
 def queue_route(jobs: JobQueue) -> web.RouteDef:
-    """GET /queue on a serving process's health address: what autoscalers go by, 503 while the database cannot be read.
+    """GET /queue on the health address, for autoscalers; 503 while the database cannot be read.
 
-    `unfinished` counts jobs that wait and jobs that run, of all processes: workers in proportion to it have something
-    to do, and none goes while its job runs.
+    `unfinished` counts waiting and running jobs of all processes. An autoscaler that scales workers in proportion to it
+    starts none without work, and removes none while its job runs.
     """
 
     async def queue(_request: web.Request) -> web.Response:
@@ -111,17 +111,17 @@ async def run_with_jobs(
     """Runs until SIGTERM or SIGINT.
 
     Args:
-        callers: verifies the callers.
+        callers: verifies callers.
         jobs: started and closed here.
-        worker: closed here; None in a process that only serves.
-        service: the service to serve; None in a process that only works.
+        worker: closed here; None in a process that only serves RPCs.
+        service: the service to serve; None in a process that only runs jobs.
         listen: host:port of gRPC.
         health_listen: host:port of /healthz, /readyz and /metrics.
         draining: shared with the servicer's streams.
-        grace_seconds: time for RPCs, then for jobs in hand, to end.
-        models: that admins can have fetched here.
-        problem: returns why requests cannot be served, or jobs done, now, for /readyz; empty if they can.
-        engines: what the worker computes with; jobs are taken only while one can be used, and /readyz says why not.
+        grace_seconds: time for RPCs, then for running jobs, to end.
+        models: those that admins can fetch here.
+        problem: for /readyz: returns why requests cannot be served or jobs cannot run now, or an empty string.
+        engines: the worker's engines; jobs are taken only while one can be used, and /readyz says why if none can.
 
     Raises:
         OSError: an address is taken.
@@ -137,7 +137,7 @@ async def run_with_jobs(
         if engines:
             engines.start(jobs.limit)
         if service:
-            with metrics.shown(jobs.name, jobs.look):
+            with metrics.queue_metrics(jobs.name, jobs.look):
                 await serve(
                     with_operations(service, lambda: work_of(jobs), models),
                     listen=listen,
@@ -159,7 +159,7 @@ async def run_with_jobs(
             health.ready = False
     finally:
         await jobs.close(grace_seconds if worker else 0.0)
-        if health:  # to the last: a job in hand may take long, and can be seen while it does
+        if health:  # stopped last, so that jobs can be watched while they end
             await health.stop()
         if worker:
             await worker.close()

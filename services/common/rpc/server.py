@@ -1,4 +1,4 @@
-"""A gRPC server as all services run it: interceptor, limits, TLS, health, reflection, and an orderly end.
+"""The gRPC server of all services: interceptor, limits, TLS, health, reflection, and an orderly end.
 
 Handlers raise domain errors (`services.common.errors`); the interceptor turns them into gRPC statuses.
 """
@@ -38,7 +38,7 @@ SERVER_OPTIONS = (
     # Or a busy server takes several MiB of each stream before it reads them.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-    # A gateway has the streams of all its users on one connection.
+    # One connection of a gateway has the streams of all its users.
     ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
@@ -60,10 +60,10 @@ class Service:
         name: full name of its first gRPC service (`stemtube.auth.v1.SessionService`).
         register: adds the servicers to a server.
         public: full names of the methods that need no token.
-        scopes: by full name of a method, the scopes of restricted tokens that it accepts, where that is not `read` or
-            `write` as its name says.
+        scopes: by full name of a method, the scopes of restricted tokens that it accepts; methods that are missing need
+            `read` or `write`, according to their name.
         further: full names of the other gRPC services that `register` adds.
-        max_request_bytes: largest message that it takes; gRPC holds as much of each stream in memory.
+        max_request_bytes: largest message that it accepts; gRPC holds this much of each stream in memory.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Service:
 
 
 class RunningServer:
-    """A server that takes requests, as `start` gives it.
+    """A running server, returned by `start`.
 
     Attributes:
         port: where gRPC listens.
@@ -121,11 +121,12 @@ async def start(
     problem: Callable[[], Awaitable[str]] | None = None,
     database: Path | None = None,
 ) -> RunningServer:
-    """Starts to serve; the arguments are those of `serve`.
+    """Starts to serve; the arguments are as for `serve`.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
-        PreconditionError: no certificate (reason NO_CERTIFICATE), or other machines could listen in (reason NO_TLS).
+        PreconditionError: a certificate cannot be read (reason NO_CERTIFICATE), or other machines can reach the address
+            and there is no TLS (reason NO_TLS).
     """
     network = network or NetworkSettings()
     if not (network.tls_dir or network.plain or peers.is_loopback(split_address(listen)[0])):
@@ -184,12 +185,12 @@ async def serve(
         health_listen: host:port of /healthz, /readyz and /metrics.
         verifier: checks access tokens.
         draining: shared with the servicer's streams.
-        network: TLS and limits; plain on loopback unless given.
-        routes: what the HTTP server on `health_listen` serves besides.
+        network: TLS and limits; without TLS, on loopback, unless given.
+        routes: further routes of the HTTP server on `health_listen`.
         grace_seconds: how long running RPCs may take to end.
-        when_draining: further work to end.
-        problem: returns why requests cannot be served now, for /readyz; empty if they can.
-        database: SQLite file; once it is found to be damaged, readiness and gRPC health say that nothing is served.
+        when_draining: ends other work.
+        problem: for /readyz: returns why requests cannot be served now, or an empty string.
+        database: SQLite file; when damage is found in it, readiness and gRPC health report that nothing is served.
 
     Raises:
         OSError: an address is taken or is not one of this machine's.
@@ -216,7 +217,7 @@ async def serve(
 async def _end_service_when_damaged(
     database: Path | None, servicer: health.aio.HealthServicer, services: Iterable[str]
 ) -> None:
-    """Has health say so of the services, not of the process (""), which lives: a restart would not repair the file."""
+    """Sets the health of the services, but not of the process (""), to NOT_SERVING: a restart would not help."""
     while True:
         await asyncio.sleep(DAMAGE_SECONDS)
         if damaged_files.fault_in(database):

@@ -8,7 +8,7 @@ from services.common.errors import (
 )
 
 ERROR_DOMAIN = "stemtube"
-# Metadata carry a message twice, and up to three times as large.
+# Metadata contain a message twice, encoded in up to three times its size.
 MAX_ERROR_BYTES = 1000
 
 
@@ -21,5 +21,5 @@ def error_status(error: StemTubeError) -> status_pb2.Status:
 
 
 def _shortened(text: str) -> str:
-    """Text of an error, which may repeat a client's input: short enough for metadata, and UTF-8."""
+    """Shortens the text of an error, which may repeat a client's input, for metadata, and makes it valid UTF-8."""
     return text.encode(errors="replace")[:MAX_ERROR_BYTES].decode(errors="ignore")

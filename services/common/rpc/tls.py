@@ -15,7 +15,7 @@ AUTHORITY, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 
 
 def server_credentials(folder: Path) -> grpc.ServerCredentials:
-    """For a server that accepts only clients with a certificate.
+    """Credentials of a server that accepts only clients with a certificate.
 
     Raises:
         PreconditionError: a file cannot be read (reason NO_CERTIFICATE).
@@ -25,7 +25,7 @@ def server_credentials(folder: Path) -> grpc.ServerCredentials:
 
 
 def channel_credentials(folder: Path) -> grpc.ChannelCredentials:
-    """For a client of such servers, whose certificates name the host that the client asked for.
+    """Credentials of a client of such servers; their certificates must name the host that the client connects to.
 
     Raises:
         PreconditionError: a file cannot be read (reason NO_CERTIFICATE).
@@ -35,7 +35,7 @@ def channel_credentials(folder: Path) -> grpc.ChannelCredentials:
 
 
 def peer_name(context: Any) -> str | None:
-    """Common name in the certificate of an RPC's caller; None where there are no certificates.
+    """Common name in the certificate of an RPC's caller; None without certificates.
 
     Args:
         context: of the RPC.

@@ -1,4 +1,4 @@
-"""SQLite files that this process found to be damaged while it used them. With one, the process is not ready."""
+"""SQLite files in which this process has found damage. The process is not ready while there is one."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from services.common.errors import DataLossError
 
 log = structlog.get_logger(__name__)
 
-# Of the whole process: the library, its queue and its maintenance use one file by several pools of connections.
+# Global, because the library, its queue and its maintenance use the same file through several connection pools.
 _faults: dict[Path, DataLossError] = {}
 _lock = threading.Lock()
 
 
 def note(path: Path, fault: DataLossError) -> None:
-    """Remembers that a file is damaged, until a start finds it whole. Logs the first time."""
+    """Marks a file as damaged until `forget`. Logs it the first time."""
     with _lock:
         known = path in _faults
         _faults[path] = fault
@@ -25,13 +25,13 @@ def note(path: Path, fault: DataLossError) -> None:
 
 
 def forget(path: Path) -> None:
-    """Has a file count as whole again, because all of it was looked through."""
+    """Marks a file as whole again, because a check found no damage."""
     with _lock:
         _faults.pop(path, None)
 
 
 def fault_in(path: Path | None) -> DataLossError | None:
-    """The damage that was found in a file; None where there is none, or no file."""
+    """The damage that was found in a file; None if there is no damage, or no file."""
     return None if path is None else _faults.get(path)
 
 

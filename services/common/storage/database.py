@@ -61,7 +61,7 @@ CONNECT_SECONDS = 10
 MIGRATION_LOCK_SECONDS = 120
 READING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4}
 WRITING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 3}
-"""Connections of a `Database`, 15 at most. Writers may wait for one another, and readers never for a writer."""
+"""Connections of a `Database`, 15 at most. Writers may wait for each other; readers never wait for a writer."""
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -69,11 +69,11 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""Names of constraints, for `MetaData(naming_convention=NAMING)`: migrations can only change what has a name."""
+"""Names of constraints, for `MetaData(naming_convention=NAMING)`: migrations can only change named constraints."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: takes aware datetimes only, gives them in UTC, on databases with and without time zones."""
+    """A time: accepts only aware datetimes and returns them in UTC, on databases with and without time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -83,11 +83,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment needs a time zone")
+            raise ValueError("a datetime needs a time zone")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The moment that was stored as `value`."""
+        """The time that was stored as `value`."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -104,7 +104,7 @@ def parse_url(url: str) -> URL:
         url: `sqlite:///file`, `sqlite:////absolute/file` or `postgresql://…`, with or without a driver's name.
 
     Raises:
-        InvalidInputError: it is something else; the message does not repeat it, for it may hold a password.
+        InvalidInputError: it is not such a URL; the message does not repeat it, because it may contain a password.
     """
     try:
         parsed = make_url(url)
@@ -127,14 +127,14 @@ def _is_database_url(url: SecretStr) -> SecretStr:
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]
-"""A setting: what `parse_url` takes, or empty."""
+"""A setting: a URL for `parse_url`, or empty."""
 
 
 class Database:
     """Sessions on one database; an asynchronous context that closes its connections at the end.
 
     Args:
-        url: as `parse_url` takes it.
+        url: see `parse_url`.
     """
 
     def __init__(self, url: str) -> None:
@@ -158,7 +158,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads, side by side with others; it never waits for one that writes.
+        """A session that only reads, in parallel with others; it never waits for one that writes.
 
         Raises:
             UnavailableError, DataLossError: see `outages`.
@@ -169,13 +169,13 @@ class Database:
 
     @asynccontextmanager
     async def write(self, lock: str = "") -> AsyncIterator[AsyncSession]:
-        """A session whose work is committed at the end, or undone if an exception leaves the block.
+        """A session that is committed at the end of the block, or rolled back if an exception leaves it.
 
-        On SQLite one writes at a time. On PostgreSQL several do: rows that a decision rests on are read
-        `with_for_update`, and blocks with the same `lock` follow one another.
+        On SQLite only one session writes at a time. On PostgreSQL several do: read rows on which a decision depends
+        `with_for_update`. Blocks with the same `lock` run one after another.
 
         Args:
-            lock: name of what must not happen twice at once, in any process.
+            lock: a name; blocks with this name never run at the same time, in any process.
 
         Raises:
             UnavailableError, DataLossError: see `outages`.
@@ -204,25 +204,25 @@ async def migrate(url: str, package: str, tables: str = "") -> None:
     All steps are one transaction: a migration that fails or is killed leaves the schema as it was.
 
     Args:
-        url: as `parse_url` takes it.
-        package: the service's package; its folder `migrations` holds `env.py`, which calls `run_migrations`, and
+        url: see `parse_url`.
+        package: the service's package; its folder `migrations` has `env.py`, which calls `run_migrations`, and
             `versions/`.
-        tables: what these tables are called together; the service unless given. The schema's version is kept in a table
-            named after it, so that several schemas can share a database.
+        tables: a name for the schema; default: the name of the service. The table with the schema's version is named
+            after it, so that several schemas can share a database.
 
     Raises:
         UnavailableError: the database does not answer, or another process keeps migrating it.
         DataLossError: the SQLite file is damaged (reason DATABASE_DAMAGED); nothing is changed then.
-        PreconditionError: a newer StemTube made the database (reason DATABASE_TOO_NEW).
+        PreconditionError: the database belongs to a newer version of StemTube (reason DATABASE_TOO_NEW).
     """
     await asyncio.to_thread(_migrate, parse_url(url), package, tables or package.rpartition(".")[2])
 
 
 def run_migrations(metadata: MetaData) -> None:
-    """The work of a service's `migrations/env.py`: runs the migrations on the connection that `migrate` gives.
+    """Runs a service's migrations on the connection from `migrate`; called in `migrations/env.py`.
 
     Args:
-        metadata: the tables that the migrations lead to.
+        metadata: the tables after all migrations.
     """
     attributes = context.config.attributes
     context.configure(
@@ -259,7 +259,7 @@ def _migrate(url: URL, package: str, tables: str) -> None:
 
 @contextmanager
 def _migrating(url: URL, tables: str) -> Iterator[Connection]:
-    """A connection in a transaction that no other process's migration shares."""
+    """A connection in a transaction; no other process can migrate until it ends."""
     if url.get_backend_name() == "postgresql":
         engine = create_engine(url, poolclass=NullPool, **_engine_options(url))
         with engine.begin() as connection:
@@ -269,7 +269,8 @@ def _migrating(url: URL, tables: str) -> Iterator[Connection]:
         return
     path = prepare_file(url)
     engine = create_engine(url.set(drivername="sqlite"), poolclass=NullPool, creator=lambda: open_sqlite(path))
-    # Off, because changing a table means to copy and drop it, and a drop would delete the rows that refer to it.
+    # Foreign keys are off, because a table is changed by copying and dropping it, and with them dropping a table would
+    # delete the rows that refer to it.
     set_up_sqlite(engine, foreign_keys=False)
     try:
         with (
@@ -285,7 +286,7 @@ def _migrating(url: URL, tables: str) -> Iterator[Connection]:
 
 def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        # Transactions begin where `set_up_sqlite` says so, not where Python's driver guesses.
+        # `set_up_sqlite` begins transactions, not Python's driver.
         return {"connect_args": {"isolation_level": None}}
     return {"connect_args": {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}}
 
@@ -297,31 +298,31 @@ def _lock_number(name: str) -> int:
 
 @contextmanager
 def outages(file: Path | None = None, *, for_operator: bool = False) -> Iterator[None]:
-    """Distinguishes faults of the database from faults of our code.
+    """Raises faults of the database as domain errors; errors of our code pass unchanged.
 
     Args:
         file: the SQLite file, for the log.
-        for_operator: name it in the error's message too.
+        for_operator: whether the error's message names the file, too.
 
     Raises:
-        UnavailableError: the database is whole and cannot be used now; worth another try (reason DATABASE_UNAVAILABLE,
-            DATABASE_LOCKED, DATABASE_DISK_FULL, DATABASE_READ_ONLY or DATABASE_NO_PERMISSION).
+        UnavailableError: the database cannot be used now but is not damaged; trying again can help (reason
+            DATABASE_UNAVAILABLE, DATABASE_LOCKED, DATABASE_DISK_FULL, DATABASE_READ_ONLY or DATABASE_NO_PERMISSION).
         DataLossError: the database is damaged (reason DATABASE_DAMAGED).
-        InvalidInputError: a text with NUL in it, which PostgreSQL takes nowhere (reason BAD_REQUEST).
+        InvalidInputError: a text contains NUL, which PostgreSQL cannot store (reason BAD_REQUEST).
     """
     try:
         yield
     except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
         if isinstance(getattr(error, "orig", None), psycopg.DataError) and "NUL" in str(error):
             raise InvalidInputError("A text must not have NUL characters.", "BAD_REQUEST") from None
-        told = fault_of(error, file)
-        if told is None:
+        fault = fault_of(error, file)
+        if fault is None:
             raise
         detail = str(getattr(error, "orig", None) or error)
-        if isinstance(told, DataLossError) and file:
-            damaged_files.note(file, told)
-        elif isinstance(told, DataLossError):
-            log.error("database damaged", reason=told.reason, detail=told.message)
+        if isinstance(fault, DataLossError) and file:
+            damaged_files.note(file, fault)
+        elif isinstance(fault, DataLossError):
+            log.error("database damaged", reason=fault.reason, detail=fault.message)
         else:
-            log.warning("database outage", reason=told.reason, detail=detail, file=str(file or ""))
-        raise told if for_operator else without_path(told) from error
+            log.warning("database outage", reason=fault.reason, detail=detail, file=str(file or ""))
+        raise fault if for_operator else without_path(fault) from error

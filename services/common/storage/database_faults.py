@@ -29,7 +29,7 @@ _POSTGRESQL_REASONS = {
 
 
 def fault_of(error: Exception, path: Path | None = None) -> StemTubeError | None:
-    """The fault that an error of a database driver or SQLAlchemy means; None if the query is wrong, not the database.
+    """The domain error for an error of a database driver or SQLAlchemy; None if the query is at fault.
 
     Args:
         error: as it was raised.

@@ -1,4 +1,4 @@
-"""Room on the disks that a process writes to besides the object store: its data folder and that of temporary files."""
+"""Checks for room on the disks that a process writes to besides the object store: data folder, temporary files."""
 
 import asyncio
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from services.common.storage.marked_store import MarkedStore
 
 ROOM_BYTES = 16 * 1024 * 1024
-"""With less room a disk is full."""
+"""A disk with less room counts as full."""
 
 
 def needs_of(objects: MarkedStore, data_dir: Path) -> Callable[[], Awaitable[str]]:
-    """What jobs need, as `JobQueue` asks for it: the object store, and room on the disks.
+    """The `needs` of a `JobQueue`: the object store, and room on the disks.
 
     Args:
         objects: the store.

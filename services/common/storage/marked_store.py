@@ -1,4 +1,7 @@
-"""The object store of a library: a marker tells it from the folder of a missing volume, or from another bucket."""
+"""The object store of a library.
+
+A marker object distinguishes it from the empty folder of a missing volume, and from another bucket.
+"""
 
 import asyncio
 import contextlib
@@ -14,20 +17,20 @@ from services.common.storage.spool import Spool
 from services.common.storage.writer import ObjectWriter
 
 MARKER = "library-id"
-"""The object whose content says which library a store belongs to."""
+"""The object whose content is the id of the library that the store belongs to."""
 AWAY_REASONS = ("STORE_AWAY", "STORE_WRONG", "STORAGE_UNAVAILABLE")
 """Reasons of errors that say nothing about the object that was asked for."""
-# For so long the marker of a bucket is believed to be there; that of a directory is read each time.
+# The marker of a bucket is checked again after this time; that of a directory is read each time.
 BELIEVED_SECONDS = 2.0
 ANSWER_SECONDS = 3.0
 T = TypeVar("T")
 
 
 class MarkedStore(ObjectStore):
-    """A store that is used only while it carries the marker of a library.
+    """A store that is used only while it has the marker of a library.
 
-    Without the marker nothing is written or deleted, and a missing object is an UnavailableError: it may well be in the
-    store that is away.
+    Without the marker nothing is written or deleted, and a missing object raises UnavailableError, because it may be in
+    the store that is away.
 
     Args:
         objects: the store.
@@ -39,7 +42,7 @@ class MarkedStore(ObjectStore):
         self._looking: asyncio.Task[None] | None = None
 
     async def marker(self) -> str | None:
-        """What the marker says; None if there is none.
+        """The content of the marker; None if there is none.
 
         Raises:
             UnavailableError: the store does not answer (reason STORAGE_UNAVAILABLE).
@@ -50,7 +53,7 @@ class MarkedStore(ObjectStore):
             return None
 
     async def expect_right_store(self) -> None:
-        """Raises unless the marker is there.
+        """Raises an error if the marker is missing.
 
         Raises:
             UnavailableError: it is not (reason STORE_AWAY), or the store does not answer (STORAGE_UNAVAILABLE).
@@ -73,7 +76,7 @@ class MarkedStore(ObjectStore):
         return ""
 
     def _look(self) -> asyncio.Task[None]:
-        """A look at the marker, one at a time; it goes on when nobody waits for it any more."""
+        """Reads the marker; one read serves all callers, and continues even if none waits for it any more."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._expect_marker())
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -101,7 +104,7 @@ class MarkedStore(ObjectStore):
         await super().delete_partial(partial)
 
     async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectInfo]:
-        """As `ObjectStore.list`; a list of a store that is away, or goes away meanwhile, ends with an error."""
+        """As `ObjectStore.list`; raises an error if the store is away at the beginning or at the end."""
         async for info in super().list(prefix):
             yield info
         await self._expect_marker()
@@ -112,7 +115,7 @@ class MarkedStore(ObjectStore):
         await self.expect_right_store()
         async with super().writer(*arguments, **more) as writer:
             yield writer
-        # A volume that went away meanwhile has left its empty directory, which has the bytes now.
+        # If the volume went away meanwhile, the bytes are now in the empty directory where it was mounted.
         await self.expect_right_store()
 
     async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
@@ -144,7 +147,7 @@ class MarkedStore(ObjectStore):
 
 
 def open_marked_store(settings: Settings) -> MarkedStore:
-    """The object store that the settings name, as the library's; it need not be there yet.
+    """The library's object store as the settings name it; it need not be there yet.
 
     Raises:
         InvalidInputError: reason BAD_STORAGE_URL.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_KEY_LENGTH = 512
 MAX_SEGMENT_LENGTH = 200
-# What a write into a directory is called before its end.
+# The name of an unfinished file in a directory.
 _PARTIAL = re.compile(r".+#\d+")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -42,7 +42,7 @@ class ObjectInfo:
 
 
 def check_key(key: str) -> None:
-    """Refuses everything but segments of `[A-Za-z0-9._-]`, at most 200 characters each and 512 in all, joined by `/`.
+    """Checks a key: segments of `[A-Za-z0-9._-]`, at most 200 characters each and 512 in all, joined by `/`.
 
     Raises:
         InvalidInputError: reason BAD_KEY.
@@ -56,7 +56,7 @@ def check_key(key: str) -> None:
 
 
 def info_of(meta: "ObjectMeta") -> ObjectInfo:
-    """An object's description as obstore gives it."""
+    """Converts obstore's description of an object."""
     return ObjectInfo(meta["path"], meta["size"], meta["e_tag"] or "", meta["last_modified"])
 
 
@@ -69,7 +69,7 @@ def range_options(info: ObjectInfo, start: int, end: int) -> "obstore.GetOptions
 
 
 def partials_below(root: Path, prefix: str) -> list[ObjectInfo]:
-    """What writes have left below a prefix of a directory that have not ended."""
+    """Files of unfinished writes below a prefix of a directory."""
     found = []
     for path in (root / prefix).rglob("*#*"):
         with contextlib.suppress(FileNotFoundError):
@@ -81,13 +81,13 @@ def partials_below(root: Path, prefix: str) -> list[ObjectInfo]:
 
 
 def unavailable() -> UnavailableError:
-    """The error of a store that does not do its work."""
+    """The error of a store that does not work."""
     return UnavailableError("the object storage does not work now", "STORAGE_UNAVAILABLE")
 
 
 @contextlib.contextmanager
 def storage_errors(key: str) -> Iterator[None]:
-    """Turns what obstore raises into domain errors; its own texts name local paths and only go along as the cause."""
+    """Turns obstore's errors into domain errors; the originals, whose texts name local paths, become their causes."""
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -1,7 +1,7 @@
-"""Object storage: one API over a local directory and any S3-compatible bucket, on package `obstore`.
+"""Object storage: one API for a local directory and any S3-compatible bucket, based on the package `obstore`.
 
-Objects are opaque bytes under a relative key. They are written whole or not at all, and a reader never sees a half
-written one: a local file appears by a rename, an S3 object by the completion of its upload.
+Objects are opaque bytes under a relative key. They are written whole or not at all, and a reader never sees a partly
+written one: a local file appears when it is renamed, an S3 object when its upload is completed.
 
 The async methods never block the event loop. `open` is for worker threads, which need a file object.
 """
@@ -50,9 +50,9 @@ T = TypeVar("T")
 
 
 class ObjectStore:
-    """A directory or a bucket (with a prefix) full of objects; made by `from_url`, safe to share between threads.
+    """A directory, or a bucket with a prefix, that contains objects; made by `from_url`, safe to share between threads.
 
-    It is opened when it is first used: a process may start while it is away.
+    It is opened at first use, so a process may start while the store is away.
     """
 
     def __init__(self, opener: Callable[[], LocalStore | S3Store], root: Path | None = None) -> None:
@@ -81,14 +81,14 @@ class ObjectStore:
         session_token: str | None = None,
         virtual_hosted_style: bool = False,
     ) -> "ObjectStore":
-        """The store that a URL names.
+        """The store with this URL.
 
         Args:
             url: `s3://bucket/prefix`, `file:///absolute/directory`, or a plain directory path (made if missing).
-            endpoint: URL of an S3-compatible server; without it AWS. `http://` endpoints are allowed.
+            endpoint: URL of an S3-compatible server, `https://` or `http://`; default: AWS.
             region: of the bucket.
-            access_key_id: without keys the usual AWS environment variables and instance roles count.
-            secret_access_key: belongs to `access_key_id`.
+            access_key_id: without keys, the usual AWS environment variables and instance roles are used.
+            secret_access_key: for `access_key_id`.
             session_token: of temporary keys.
             virtual_hosted_style: put the bucket into the host name instead of the path.
 
@@ -123,7 +123,7 @@ class ObjectStore:
         return cls(lambda: S3Store(prefix=prefix, config=config, client_options=client, retry_config=retry))
 
     async def expect_right_store(self) -> None:
-        """Raises if this is not the store that belongs to its user's records; this class takes every store.
+        """Raises an error if this is not the store of the library's records; this class accepts every store.
 
         Raises:
             UnavailableError: the reason says what is wrong.
@@ -132,15 +132,15 @@ class ObjectStore:
     async def put(
         self, key: str, data: bytes | Path | Spool | AsyncIterator[bytes], content_type: str | None = None
     ) -> int:
-        """Stores an object, replacing what was there; a large one goes up in parts and is never held in memory.
+        """Stores an object and replaces an older one; a large object is sent in parts and never held in memory.
 
-        If `data` raises, or this call is cancelled, what was sent so far is thrown away and an older object stays.
+        If `data` raises, or this call is cancelled, the sent parts are discarded and an older object stays.
 
         Args:
             key: of the object.
-            data: its bytes, a local file with them, or an iterator over pieces of them. A spool of this store is not
-                written again if it can be linked; it can only be cleared then.
-            content_type: MIME type, kept where the store can keep it (S3).
+            data: its bytes, a local file with them, or an iterator over pieces of them. A spool of this store is linked
+                if possible, so that its bytes are not written again; afterwards it can only be cleared.
+            content_type: MIME type; only S3 keeps it.
 
         Returns:
             The object's size in bytes.
@@ -162,7 +162,7 @@ class ObjectStore:
 
     async def _put_spool(self, key: str, spool: Spool, content_type: str | None) -> int:
         if self._root is not None and spool.is_linkable:
-            # There may be such an object already, or another file system.
+            # Fails if there is such an object already, or if it is on another file system.
             with contextlib.suppress(OSError):
                 await spool.link(self._root / key)
                 return spool.size
@@ -178,11 +178,11 @@ class ObjectStore:
     async def writer(
         self, key: str, content_type: str | None = None, parts_in_flight: int = _PARTS_IN_FLIGHT
     ) -> AsyncIterator[ObjectWriter]:
-        """Writes an object, which appears at the end of the block, or never if that raises.
+        """Writes an object, which appears at the end of the block, or never if the block raises.
 
         Args:
             key: of the object.
-            content_type: MIME type, kept where the store can keep it (S3).
+            content_type: MIME type; only S3 keeps it.
             parts_in_flight: parts of PART_BYTES that may be on their way to S3 when the next byte is written.
 
         Raises:
@@ -191,7 +191,7 @@ class ObjectStore:
         """
         check_key(key)
         attributes = {"Content-Type": content_type} if content_type and self._root is None else None
-        # A directory has no least size of parts.
+        # A directory has no minimum size of parts.
         part = PART_BYTES if self._root is None else CHUNK_BYTES
         file = obstore.open_writer_async(
             self._store, key, attributes=attributes, buffer_size=part, max_concurrency=parts_in_flight
@@ -208,7 +208,7 @@ class ObjectStore:
             await file.close()
 
     def spool(self) -> Spool:
-        """Where bytes wait for `put`."""
+        """A place for bytes that are to be `put`."""
         return Spool(self._root)
 
     async def get(self, key: str) -> bytes:
@@ -226,11 +226,11 @@ class ObjectStore:
             return bytes(await result.bytes_async())
 
     async def _found(self, look: Callable[[], Awaitable[T]]) -> T:
-        """Looks for something; a class that knows what belongs to its store may doubt that it is missing."""
+        """Runs a look-up; a subclass may treat a missing object differently."""
         return await look()
 
     def _found_now(self, look: Callable[[], T]) -> T:
-        """As `_found`, for worker threads."""
+        """As `_found`, for synchronous look-ups in worker threads."""
         return look()
 
     async def stream(
@@ -294,14 +294,14 @@ class ObjectStore:
                     yield info_of(meta)
 
     async def partials(self, prefix: str) -> Sequence[ObjectInfo]:
-        """What writes have left below a prefix that have not ended: those of dead processes, and those going on.
+        """Files of unfinished writes below a prefix, of dead processes and of running ones.
 
-        They are no objects, and `list` does not show them. A bucket has none: its own rules end such uploads.
+        They are not objects, and `list` does not show them. A bucket has none: its own rules end such uploads.
         """
         return await asyncio.to_thread(partials_below, self._root, prefix) if self._root else []
 
     async def delete_partial(self, partial: ObjectInfo) -> None:
-        """Deletes what a write has left; its key is one of `partials`."""
+        """Deletes the file of an unfinished write, one of `partials`."""
         if self._root:
             await asyncio.to_thread((self._root / partial.key).unlink, missing_ok=True)
 
@@ -320,7 +320,7 @@ class ObjectStore:
             await obstore.copy_async(self._store, source, destination)
 
     async def delete(self, key: str) -> None:
-        """Deletes an object; one that is not there is no error."""
+        """Deletes an object; it is not an error if there is none."""
         check_key(key)
         with contextlib.suppress(NotFoundError), storage_errors(key):
             await obstore.delete_async(self._store, key)
@@ -334,7 +334,7 @@ class ObjectStore:
                 with storage_errors(prefix):
                     await obstore.delete_async(self._store, batch)
             except NotFoundError:
-                # Somebody else deletes here too; a directory stops at the first file that is gone.
+                # Another process deletes here too; in a directory, obstore stops at the first missing file.
                 for key in batch:
                     await self.delete(key)
         if self._root is not None:
@@ -343,9 +343,9 @@ class ObjectStore:
         return len(keys)
 
     def open(self, key: str) -> BinaryIO:
-        """The object as a seekable binary file to read; blocks, so for worker threads only.
+        """Opens the object as a seekable binary file for reading. Blocks, so use it only in worker threads.
 
-        In a directory it is the file itself; on S3 it reads ahead in pieces of 1 MiB.
+        In a directory this is the file itself; on S3 it reads ahead in pieces of 1 MiB.
 
         Raises:
             NotFoundError: reason NO_SUCH_OBJECT.
@@ -361,7 +361,7 @@ class ObjectStore:
         return io.BufferedReader(RemoteFile(self._store, info), CHUNK_BYTES)
 
     def _remove_empty_directories(self, key: str) -> None:
-        """Takes away the directories that an object's upload left behind when it failed."""
+        """Removes the empty directories that a failed write of an object has left."""
         if self._root is None:
             return
         directory = (self._root / key).parent

@@ -1,4 +1,4 @@
-"""Bytes of memory or of a file, in pieces that an event loop can wait for."""
+"""Asynchronous iterators over bytes in memory or in a file, in pieces."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -1,4 +1,4 @@
-"""Bytes that wait in a file without a name: little memory, however many clients send, and nothing left behind."""
+"""Buffers bytes in a file without a name: takes little memory, and leaves no file if the process dies."""
 
 import asyncio
 import contextlib
@@ -12,21 +12,21 @@ from services.common.errors import UnavailableError
 
 T = TypeVar("T")
 
-# Held in memory for each stream, besides the message that gRPC is receiving.
+# Memory for each stream, besides the message that gRPC is receiving.
 BUFFER_BYTES = 128 * 1024
 READ_BYTES = 1024 * 1024
 _LINK_ATTEMPTS = 3
 
 
 class Spool:
-    """Bytes in order; those beyond a small buffer are in a file that no other process sees.
+    """A sequence of bytes; those beyond a small buffer are in a file that no other process sees.
 
     Args:
-        folder: where the file lies if it can be linked there later (on Linux, but not on NFS). Otherwise, and without a
-            folder, it is an ordinary temporary file.
+        folder: folder of the file, if the file can be linked there later (on Linux, but not on NFS). Otherwise, and
+            without a folder, it is an ordinary temporary file.
 
     Attributes:
-        is_linkable: whether `link` can work; None as long as there is no file.
+        is_linkable: whether `link` can work; None while there is no file.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -39,14 +39,14 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Number of the bytes."""
+        """Number of bytes."""
         return self._written + len(self._buffer)
 
     async def add(self, chunk: bytes | memoryview) -> None:
         """Adds bytes at the end.
 
         Raises:
-            UnavailableError: the disk takes no more (reason DISK_FULL).
+            UnavailableError: the disk is full (reason DISK_FULL).
         """
         if self._is_linked:
             raise RuntimeError("the bytes are another file's now")
@@ -56,7 +56,7 @@ class Spool:
             await _in_thread(self._write, chunk)
 
     async def pieces(self, limit: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes, or the first so many of them, in pieces."""
+        """Yields the bytes, or the first `limit` of them, in pieces."""
         left = self.size if limit is None else min(limit, self.size)
         at = 0
         while at < self._written and left:
@@ -67,18 +67,18 @@ class Spool:
             yield bytes(self._buffer[:left])
 
     async def link(self, path: Path) -> None:
-        """Makes the file appear under a path, so that no byte is written again; nothing can be added afterwards.
+        """Links the file to a path, so that no byte is written again; nothing can be added afterwards.
 
         Raises:
-            OSError: it cannot be done, or there is such a file.
-            UnavailableError: the disk takes no more (reason DISK_FULL).
+            OSError: the file cannot be linked, or the path exists.
+            UnavailableError: the disk is full (reason DISK_FULL).
         """
         if not self.is_linkable:
             raise OSError("the file cannot be linked")
         await _in_thread(self._link, path)
 
     async def clear(self) -> None:
-        """Forgets all bytes; linked files stay."""
+        """Removes all bytes; linked files stay."""
         self._buffer.clear()
         self._written = 0
         self._is_linked, self.is_linkable = False, None
@@ -106,7 +106,7 @@ class Spool:
     def _open(self) -> BinaryIO:
         unnamed = getattr(os, "O_TMPFILE", 0)
         if self._folder is not None and unnamed:
-            # Where the system or the file system does not know such files.
+            # Fails if the system or the file system has no such files.
             with contextlib.suppress(OSError):
                 file = os.fdopen(os.open(self._folder, unnamed | os.O_RDWR, 0o666), "w+b", buffering=0)
                 self.is_linkable = True
@@ -123,7 +123,7 @@ class Spool:
         self._write()
         assert self._file is not None
         assert self._folder is not None
-        # A folder's number makes Python call `linkat`, which alone follows the link under /proc to the file.
+        # With a folder's descriptor Python calls `linkat`; only that follows the link under /proc to the file.
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             for attempt in range(_LINK_ATTEMPTS):
@@ -132,7 +132,7 @@ class Spool:
                     os.link(f"/proc/self/fd/{self._file.fileno()}", path, src_dir_fd=folder)
                     break
                 except FileNotFoundError:
-                    # The store removes a folder with its last object, maybe between the two steps.
+                    # The store removes a folder with its last object, perhaps just after the folder was made here.
                     if attempt == _LINK_ATTEMPTS - 1:
                         raise
         finally:
@@ -141,7 +141,7 @@ class Spool:
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Runs blocking work; also when cancelled it has ended by the time that this returns."""
+    """Runs blocking work in a thread; returns only when the work has ended, even if cancelled."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(running)

@@ -1,6 +1,6 @@
-"""Faults of a SQLite file: damaged, locked, disk full, read-only, not permitted, or out of reach.
+"""Faults of a SQLite file: damaged, locked, disk full, read-only, not permitted, or not reachable.
 
-Each has a reason of its own, and a line with advice for the operator. Faults of a statement are not included.
+Each has its own reason and a message with advice for the operator. Wrong statements are not included.
 """
 
 import errno
@@ -47,7 +47,7 @@ _SYSTEM_REASONS = {
 
 
 def sqlite_fault(error: sqlite3.Error, path: Path | None = None) -> StemTubeError | None:
-    """The fault that an error of SQLite means; None if the statement is wrong, not the file.
+    """The domain error for an error of SQLite; None if the statement is wrong, not the file.
 
     Args:
         error: as it was raised.
@@ -58,12 +58,12 @@ def sqlite_fault(error: sqlite3.Error, path: Path | None = None) -> StemTubeErro
 
 
 def fault(reason: str, path: Path | None, detail: str) -> StemTubeError:
-    """The error of a reason."""
+    """The domain error with a reason."""
     return damage(path, detail) if reason == DAMAGED else outage(reason, path)
 
 
 def system_fault(error: OSError, path: Path) -> StemTubeError:
-    """The fault, if the system does not let a database's file be opened or made."""
+    """The domain error for a system error when a database's file is opened or made."""
     reason = _SYSTEM_REASONS.get(error.errno or 0)
     if reason is not None:
         return outage(reason, path)
@@ -80,27 +80,27 @@ def damage(path: Path | None, detail: str) -> DataLossError:
 
 
 def without_path(fault: StemTubeError) -> StemTubeError:
-    """The same for clients, without the machine's paths."""
+    """The same error for clients, without paths."""
     return damage(None, "") if isinstance(fault, DataLossError) else outage(fault.reason, None)
 
 
 def outage(reason: str, path: Path | None) -> UnavailableError:
-    """The error of a database that is whole, and cannot be used now."""
+    """The error of a database that cannot be used now but is not damaged."""
     return UnavailableError(f"The database{f' {path}' if path else ''} {_WORDS[reason]}.", reason)
 
 
 def has_log(path: Path) -> bool:
-    """Whether a log of what was written lies beside a SQLite file; after an orderly end there is none."""
+    """Whether there is a write-ahead log beside a SQLite file; after an orderly end there is none."""
     log_beside = path.with_name(f"{path.name}-wal")
     return log_beside.exists() and log_beside.stat().st_size > 0
 
 
 def expect_content(path: Path) -> None:
-    """Makes sure that there is something in a file, where SQLite itself would take it for a new database.
+    """Checks that a file is not empty; SQLite would take an empty file for a new database.
 
     Raises:
         DataLossError: it is missing or empty (reason DATABASE_DAMAGED).
-        UnavailableError: it cannot be looked at.
+        UnavailableError: it cannot be read.
     """
     try:
         if not path.exists() or path.stat().st_size == 0:
@@ -110,12 +110,12 @@ def expect_content(path: Path) -> None:
 
 
 def check_file(path: Path, *, thorough: bool = False) -> None:
-    """Looks through a SQLite file before anything is written to it. Blocks; reads the whole file.
+    """Checks a SQLite file before anything is written to it. Blocks; reads the whole file.
 
     Args:
         path: the file.
-        thorough: compare rows with indexes too. That is done in any case where a log lies beside the file: it may be
-            another file's, which the quick check does not always find.
+        thorough: whether to compare rows with indexes, too. If there is a log beside the file, this is always done: the
+            log may belong to another file, which the quick check does not always find.
 
     Raises:
         DataLossError: it is damaged (reason DATABASE_DAMAGED).
@@ -135,7 +135,7 @@ def check_file(path: Path, *, thorough: bool = False) -> None:
 
 
 def sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:
-    """The reason that an error of SQLite has; None if the statement is wrong, not the file."""
+    """The reason for an error of SQLite; None if the statement is wrong, not the file."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return DAMAGED if "Could not decode to UTF-8" in str(error) else None
@@ -148,7 +148,7 @@ def sqlite_reason(error: sqlite3.Error, path: Path | None) -> str | None:
 
 
 def expect_access(path: Path) -> None:
-    """Makes sure that a file may be read and written, without opening it.
+    """Checks, without opening it, that a file may be read and written.
 
     Raises:
         UnavailableError: it may not (reason DATABASE_NO_PERMISSION or DATABASE_READ_ONLY).
@@ -158,7 +158,7 @@ def expect_access(path: Path) -> None:
 
 
 def _lacks_permission(path: Path) -> bool:
-    """Whether rights, not the file system, stand in the way; SQLite needs its folder too, for the log."""
+    """Whether permissions are missing; SQLite also needs those of the folder, for its log."""
     if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
         return False
     effective = os.access in os.supports_effective_ids

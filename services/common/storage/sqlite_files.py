@@ -26,13 +26,13 @@ from services.common.storage.sqlite_faults import (
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a database's URL; None if it is PostgreSQL's."""
+    """The file of a database's URL; None for PostgreSQL."""
     parsed = make_url(url)
     return Path(parsed.database or "").absolute() if parsed.get_backend_name() == "sqlite" else None
 
 
 def checked_file(url: URL) -> Path:
-    """The file of a SQLite database, made if it is missing, looked through if not. Blocks; see `check_file`."""
+    """The file of a SQLite database. Creates it if it is missing, else checks it. Blocks; see `check_file`."""
     path = prepare_file(url)
     check_file(path)
     damaged_files.forget(path)
@@ -40,21 +40,21 @@ def checked_file(url: URL) -> Path:
 
 
 def prepare_file(url: URL) -> Path:
-    """Makes the file of a SQLite database, for its owner only: passwords' hashes and keys will be in it.
+    """Creates the file of a SQLite database if it is missing, readable by its owner only: it will contain secrets.
 
-    It never is empty, not for a moment: a file that is empty has lost what was in it.
+    The file is never empty, even for a moment, because an empty file counts as damaged.
 
     Raises:
-        DataLossError: the file is missing, and a log of it is there (reason DATABASE_DAMAGED).
-        UnavailableError: it cannot be opened or made.
+        DataLossError: the file is missing but its log is there (reason DATABASE_DAMAGED).
+        UnavailableError: it cannot be opened or created.
     """
     path = Path(url.database or "").absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make_file(path)
-        # Never opened but by SQLite: closing any descriptor of the file would drop the locks of this process's own
-        # connections, and the next process that closes one would delete the log while it is written here.
+        # Only SQLite may open the file: closing any other descriptor of it would drop the locks of this process's
+        # connections, and the next process that closes a connection would delete the log while it is in use here.
         expect_access(path)
     except StemTubeError:
         raise
@@ -73,7 +73,7 @@ def _make_file(path: Path) -> None:
         os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(open_sqlite(draft)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-        # A link, unlike a rename, leaves the file of a faster process in place.
+        # Unlike a rename, a link does not replace the file of a faster process.
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:
@@ -81,9 +81,9 @@ def _make_file(path: Path) -> None:
 
 
 def set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
-    """Pragmas for each new connection, and transactions that begin as the execution option `begin` says.
+    """Sets pragmas on each new connection, and begins transactions with the statement in the execution option `begin`.
 
-    The first statement that meets damage in the file has readiness know of it, see `damaged_files`.
+    When a statement finds damage in the file, the file is marked in `damaged_files`.
     """
     path = Path(engine.url.database or "").absolute()
 
@@ -108,16 +108,16 @@ def set_up_sqlite(engine: Engine, foreign_keys: bool = True) -> None:
 
 
 class _SqliteConnection(aiosqlite.Connection):
-    """Can be stopped more than once.
+    """A connection that can be stopped more than once.
 
-    SQLAlchemy stops the connection of a call that is cancelled twice while it closes it. The second stop would wait for
-    a thread that has ended, for ever, and the loop at its end for the second stop.
+    SQLAlchemy may stop a connection twice, if a call is cancelled while its connection is being closed. The second stop
+    would wait forever for a thread that has ended, and at its end the event loop would wait for the second stop.
     """
 
     _stopped = False
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """Has the thread end; a future of that at the first time."""
+        """Ends the thread; the first call returns a future of its end."""
         if self._stopped:
             return None
         self._stopped = True

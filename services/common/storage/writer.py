@@ -7,16 +7,16 @@ from services.common.storage.object_info import storage_errors
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
 
-# S3 asks for parts of 5 MiB at least; two in flight keep an upload below 25 MiB of memory.
+# S3 requires parts of at least 5 MiB; two in flight keep an upload below 25 MiB of memory.
 PART_BYTES = 8 * 1024 * 1024
 
 
 class ObjectWriter:
-    """An object on its way into the store, see `ObjectStore.writer`.
+    """An object that is being written, see `ObjectStore.writer`.
 
     Args:
         key: of the object.
-        file: of obstore, which sends what it is given in parts of `part_bytes`.
+        file: obstore's writer, which sends parts of `part_bytes`.
         part_bytes: size of the parts.
 
     Attributes:
@@ -35,7 +35,7 @@ class ObjectWriter:
         Raises:
             UnavailableError: the storage does not take them.
         """
-        # obstore waits for parts in flight before it takes a piece, even if the piece fills no part.
+        # obstore waits for parts in flight before it accepts a piece, even if the piece does not complete a part.
         rest = memoryview(piece)
         while rest:
             to_boundary = self._part_bytes - self.size % self._part_bytes

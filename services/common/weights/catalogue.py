@@ -1,8 +1,8 @@
-"""The choices for a task: which of them can be used here, the meaning of `auto`, and substitutes.
+"""Lists the choices for a task, finds those that can be used here, and resolves `auto`.
 
-A catalogue holds entries: separation models, or the backends of one kind of analysis. An entry that has several sets of
-weights lists them as its models, and is chosen as `entry/model`. `auto` tries the names of an order, best first; only
-`auto` ever leads to a substitute. Nothing here loads a model.
+A catalogue has entries: separation models, or the backends of one part of the analysis. An entry with several sets of
+weights lists them as its models, chosen as `entry/model`. `auto` tries preferences in order, best first. Only `auto`
+ever leads to a substitute. Nothing here loads a model.
 """
 
 import importlib.util
@@ -24,8 +24,8 @@ class Model:
 
     Args:
         name: unique within the entry.
-        weights: its files; None: nothing has to be fetched.
-        languages: codes of the languages that it knows; empty: languages do not matter to it.
+        weights: its files; None: there is nothing to fetch.
+        languages: codes of supported languages; empty: the model does not depend on the language.
     """
 
     name: str
@@ -39,17 +39,17 @@ NO_MODEL = Model("")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """The facts about a choice that are known before it is loaded.
+    """A choice, described without loading it.
 
     Args:
-        name: the name to choose it by, unique within its catalogue.
+        name: unique within its catalogue.
         licence: of code and weights, in one line.
         version: changes whenever the same audio may give another result; part of cache keys.
         cost: computing time, in a unit that the catalogue's owner defines.
-        weights: files that have to be found or fetched; None: they come with `packages`, or there are none.
-        packages: (importable module, distribution) of Python packages that it needs.
-        models: sets of weights to choose from, where there are several.
-        fault: why it can never be used, such as a damaged file of the user's; empty for a sound one.
+        weights: files to find or fetch; None: they come with `packages`, or there are none.
+        packages: required Python packages as (importable module, distribution).
+        models: sets of weights to choose from, if there are several.
+        fault: why it can never be used, such as a damaged file of the user; empty if it can.
     """
 
     name: str
@@ -76,8 +76,8 @@ class Choice(Generic[E]):
 
     Args:
         entry: the chosen entry.
-        model: of the entry; `NO_MODEL` where it has just one.
-        substitution: why `auto` could not have its first choice, as a sentence; empty if it could.
+        model: of the entry; `NO_MODEL` if there are none to choose from.
+        substitution: why `auto` did not use its first choice, as a sentence; empty if it did.
     """
 
     entry: E
@@ -92,7 +92,7 @@ class Choice(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One place in the order of `auto`: an entry, one of its models, and the device that it is meant for.
+    """One place in the order of `auto`: an entry, optionally one of its models, and the device it is meant for.
 
     Written as `NAME`, `NAME/MODEL`, `NAME@gpu` or `NAME/MODEL@cpu`.
     """
@@ -103,10 +103,10 @@ class Preference:
 
     @classmethod
     def parse(cls, text: str) -> "Preference":
-        """Reads a written preference.
+        """Parses a preference.
 
         Raises:
-            ValueError: it names another device than cpu or gpu, or no entry.
+            ValueError: it names no entry, or another device than cpu or gpu.
         """
         name, at, device = text.strip().partition("@")
         entry, _, model = name.partition("/")
@@ -120,7 +120,7 @@ class Preference:
 
 
 def parse_order(text: str) -> tuple[str, ...]:
-    """The preferences in a setting, which stand between commas."""
+    """Splits a setting into preferences at the commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -128,10 +128,10 @@ class Catalogue(Generic[E]):
     """Entries of one kind.
 
     Args:
-        noun: what an entry is, for messages: "separation model", "backend for chords".
-        entries: all of them, in the order in which they are listed.
-        order: the order of `auto`, best first, as `Preference` is written; empty: the entries as they are listed.
-        unknown: reason of the error for a name that is not here.
+        noun: the kind of entries, for messages: "separation model", "backend for chords".
+        entries: all entries, in the order in which they are shown.
+        order: the preferences of `auto`, best first, in the form of `Preference`; empty: the order of `entries`.
+        unknown: reason of the error for an unknown name.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Catalogue(Generic[E]):
         """One entry.
 
         Raises:
-            InvalidInputError: no entry has this name (the reason is the catalogue's).
+            InvalidInputError: no entry has this name (the reason is `unknown`).
         """
         if name not in self._entries:
             known = ", ".join([AUTO, *self._entries])
@@ -161,7 +161,7 @@ class Catalogue(Generic[E]):
         """One of an entry's models; `NO_MODEL` for an empty name.
 
         Raises:
-            InvalidInputError: the entry has none of this name (reason UNKNOWN_MODEL).
+            InvalidInputError: the entry has no model of this name (reason UNKNOWN_MODEL).
         """
         if not name:
             return NO_MODEL
@@ -174,11 +174,11 @@ class Catalogue(Generic[E]):
         raise InvalidInputError(f"{entry.name} has no model {name!r}; choose one of {known}", "UNKNOWN_MODEL")
 
     def availability(self, name: str, store: WeightStore, model: str = "") -> Availability:
-        """Whether an entry can be used now, and why (not). May ask a hub, so keep it off an event loop.
+        """Whether an entry can be used now, and why (not). May ask a hub, so do not call it on an event loop.
 
         Args:
             name: of the entry, not `auto`.
-            store: where weights are found.
+            store: of the weights.
             model: one of its models; empty: any of them.
 
         Raises:
@@ -212,15 +212,15 @@ class Catalogue(Generic[E]):
 
         Args:
             name: of an entry, or `auto`.
-            store: where weights are found.
+            store: of the weights.
             model: of the entry, or `auto`.
             has_gpu: whether the worker has a GPU; the order of `auto` may depend on it.
-            skipped: entries that `auto` passes over silently.
+            skipped: entries that `auto` leaves out without a message.
             failed: (entry, model) that could not be used although they seemed available, and why.
 
         Raises:
             InvalidInputError: there is no such entry or model.
-            WeightsMissingError: it is not available; the message says how to get it.
+            WeightsMissingError: the choice is not available; the message says how to get it.
         """
         faults: list[str] = []
         first: Choice[E] | None = None
@@ -235,10 +235,10 @@ class Catalogue(Generic[E]):
         raise WeightsMissingError("; ".join(faults), choice=name)
 
     def check_order(self) -> None:
-        """Checks that every name in the order of `auto` is that of an entry or a model.
+        """Checks that every name in the order of `auto` exists.
 
         Raises:
-            ValueError: one is not.
+            ValueError: one does not.
         """
         try:
             for place in self._order:
@@ -247,7 +247,7 @@ class Catalogue(Generic[E]):
             raise ValueError(error.message) from error
 
     def weights_named(self, name: str) -> Weights | None:
-        """The weights that a person names by `ENTRY` or `ENTRY/MODEL`; None if this catalogue has none of that name."""
+        """The weights for a name `ENTRY` or `ENTRY/MODEL`; None if this catalogue has no such name."""
         entry_name, _, model_name = name.partition("/")
         entry = self._entries.get(entry_name)
         if entry is None:
@@ -257,7 +257,7 @@ class Catalogue(Generic[E]):
         return next((model.weights for model in entry.models if model.name == model_name), None)
 
     def fetchable(self) -> list[str]:
-        """Every name that `weights_named` knows."""
+        """All names that `weights_named` accepts."""
         with_models = [f"{entry.name}/{model.name}" for entry in self._entries.values() for model in entry.models]
         return [entry.name for entry in self._entries.values() if entry.weights] + with_models
 
@@ -284,21 +284,21 @@ class Catalogue(Generic[E]):
 
 
 def label(choice: Choice[E]) -> str:
-    """A choice as messages name it."""
+    """The name of a choice in messages."""
     note = "(knows English alone)" if choice.model.languages == ("en",) else ""
     return " ".join(filter(None, (choice.entry.name, choice.model.name, note)))
 
 
 def check_language(name: str, languages: Sequence[str], language: str) -> None:
-    """Refuses a language that a model does not know.
+    """Checks that a model supports a language.
 
     Args:
         name: of the model, for the message.
-        languages: that it knows; empty: languages do not matter to it.
+        languages: supported languages; empty: the model does not depend on the language.
         language: the wanted one; empty: any.
 
     Raises:
-        InvalidInputError: reason LANGUAGE_NOT_SUPPORTED.
+        InvalidInputError: it does not (reason LANGUAGE_NOT_SUPPORTED).
     """
     if not language or not languages or language in languages:
         return

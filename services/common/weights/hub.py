@@ -1,4 +1,4 @@
-"""Model hubs over HTTP(S): a quick check whether one can be reached, remembered, and downloads that cannot hang."""
+"""Model hubs over HTTP(S): quickly checks whether a hub can be reached, remembers it, downloads with time limits."""
 
 import errno
 import hashlib
@@ -37,26 +37,26 @@ class FetchError(Exception):
 
 
 class _HostError(FetchError):
-    """It failed in a way that will befall other files of the host too."""
+    """A download failed for a reason that applies to all files of the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The memory of a host or an address: why it cannot be used (empty: it can), and when that was found."""
+    """A remembered check of a host or an address: why it cannot be used (empty: it can), and the time of the check."""
 
     fault: str
     at: float
 
 
 class Hubs:
-    """The network's side of a weight store. Safe for use by many threads and processes.
+    """The network access of a weight store. Safe for use by many threads and processes.
 
     Args:
-        memory: folder of small files that share the findings with other processes; need not be writable.
-        timeout: seconds within which a host must answer, all of DNS, connection and TLS together.
-        stall_timeout: seconds without (noticeable) data after which a download fails.
-        fetch_timeout: seconds that a download may take in all.
-        memory_ttl: seconds for which an answer, or its lack, is remembered.
+        memory: folder of small files that share the results of checks with other processes; need not be writable.
+        timeout: seconds within which a host must answer; includes DNS, connection and TLS.
+        stall_timeout: a download fails after this many seconds with (almost) no data.
+        fetch_timeout: longest time of a download in seconds.
+        memory_ttl: how long the result of a check is remembered, in seconds.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Hubs:
         host = urlsplit(url).netloc
         with self._lock:
             host_lock = self._host_locks.setdefault(host, threading.Lock())
-        with host_lock:  # threads share one question
+        with host_lock:  # threads share one check
             for key in (url, host):
                 if known := self._recall(key):
                     return known.fault
@@ -87,20 +87,21 @@ class Hubs:
 
         Args:
             url: the address to fetch.
-            target: written as data comes; of no use after an error.
-            progress: called with the fraction done, 0 while the length is unknown; its exceptions stop it.
+            target: written while data arrives; after an error its content is useless.
+            progress: called with the fraction done, 0 while the length is unknown; an exception from it stops the
+                download.
 
         Returns:
-            The checksum that the Hugging Face hub declares for it, if it is one, as in `WeightFile.checksum`.
+            The checksum that the Hugging Face hub declares, in the form of `WeightFile.checksum`; None from other hubs.
 
         Raises:
-            FetchError: the whole file did not come; remembered, so that `fault` returns it for a while.
+            FetchError: the file did not arrive completely; remembered, so that `fault` returns it for a while.
             OSError: `target` cannot be written.
         """
         host = urlsplit(url).netloc
         try:
             return self._stream(url, target, progress)
-        except StemTubeError:  # from `progress`; some are an OSError too
+        except StemTubeError:  # from `progress`; some of them are also an OSError
             raise
         except urllib.error.HTTPError as error:
             raise FetchError(self.remember(url, _describe(error))) from error
@@ -111,16 +112,16 @@ class Hubs:
             self.remember(url, str(error))
             raise
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in DISK_ERRORS:  # network errors that look alike come inside a URLError
+            if getattr(error, "errno", None) in DISK_ERRORS:  # similar network errors are wrapped in a URLError
                 raise
             raise _HostError(self.remember(host, _describe(error))) from error
 
     def remember(self, key: str, fault: str) -> str:
-        """Notes that `key`, a host or an address, cannot be used because of `fault` (empty: can), and returns it."""
+        """Remembers why `key`, a host or an address, cannot be used (empty: it can); returns `fault`."""
         answer = _Answer(fault, time.time())
         with self._lock:
             self._answers[key] = answer
-        with suppress(OSError):  # a read-only models directory: the process's own memory must do
+        with suppress(OSError):  # in a read-only models directory only this process remembers it
             memory = self._file(key)
             memory.parent.mkdir(parents=True, exist_ok=True)
             part = memory.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
@@ -129,7 +130,7 @@ class Hubs:
         return fault
 
     def forget(self) -> None:
-        """Drops the memory, so that the next question asks the hosts again."""
+        """Forgets all checks, so that the next one asks the hosts again."""
         with self._lock:
             self._answers.clear()
         shutil.rmtree(self._memory, ignore_errors=True)
@@ -139,7 +140,7 @@ class Hubs:
         started = window = time.monotonic()
         received = window_received = 0
         redirects = _Redirects()
-        # Redirects lead to further hosts, so opening may take a few times what one host may.
+        # Redirects lead to other hosts, so opening may take a few times as long as one host may.
         with _within(3 * self._timeout, lambda: self._open(url, "GET", self._stall_timeout, redirects)) as response:
             declared = redirects.checksum or _declared_checksum(response.headers)
             length = response.headers.get("Content-Length")
@@ -203,7 +204,7 @@ class Hubs:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, never from https down to http, and keeps the checksum that the Hugging Face hub declares.
 
-    The hub names it only in its own answer, which redirects to a content server.
+    The hub declares it only in its own answer, which redirects to a content server.
     """
 
     checksum: str | None = None
@@ -225,10 +226,10 @@ def _declared_checksum(headers: Any) -> str | None:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Runs `call` in a thread, because name resolution knows no timeout.
+    """Runs `call` in a thread, because name resolution has no timeout.
 
     Raises:
-        TimeoutError: it was not done in time; what it returns later is closed.
+        TimeoutError: it took too long; its result is closed when it comes.
     """
     outcome: Future[Any] = Future()
 

@@ -1,8 +1,8 @@
-"""Model weights: found on this machine, or fetched, verified and shared by all of its processes.
+"""Model weights: finds them on this machine, or fetches and verifies them for all of its processes.
 
-A file is looked for in the models directory, then in the Python package that ships it, then at its hub. Whether a hub
-can be reached is decided within a few seconds, also on networks that swallow packets, and remembered: in the process
-and, for its neighbours, in a small file under the models directory.
+A file is searched in the models directory, then in the Python package that ships it, then at its hub. A hub that cannot
+be reached is noticed within a few seconds, even on networks that drop packets, and remembered in this process and, for
+other processes, in a small file in the models directory.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from services.common.weights.hub import FetchError, Hubs
 Progress = Callable[[float], None]
 
 UNKNOWN_MODEL_STATUS = 2
-"""With which `pull` ends if the service has no such model."""
+"""Exit status of `pull` if the service has no such model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class WeightFile:
     """One file of a model.
 
     Args:
-        path: where it lies in the models directory, relative, with `/`.
-        url: where it can be fetched, http(s).
-        checksum: `sha256:<hex>`, where the first 8 digits or more will do (demucs puts these in its file names), or
-            `git-blob-sha1:<hex>`. Without one, a download is checked against what the Hugging Face hub declares.
+        path: in the models directory, relative, with `/`.
+        url: to fetch it from, http(s).
+        checksum: `sha256:<hex>`, of which 8 or more digits are enough (demucs has these in its file names), or
+            `git-blob-sha1:<hex>`. Without one, a download is checked with the checksum of the Hugging Face hub.
         package: (distribution, path inside it) of a Python package that ships the file.
     """
 
@@ -69,7 +69,7 @@ class Availability:
         available: its weights are here or can be fetched now.
         reason: a sentence for a person: where they are, or what is missing and how to get it.
         present: its weights are here.
-        size_bytes: of its weights on disk; 0 while they are not here.
+        size_bytes: size of its weights on disk; 0 if they are not here.
     """
 
     available: bool
@@ -82,12 +82,12 @@ class WeightStore:
     """The models directory and the ways to fill it. Safe for use by many threads and processes.
 
     Args:
-        root: the models directory; may be missing or read-only as long as nothing must be fetched.
-        hub_timeout: seconds within which a host must answer, all of DNS, connection and TLS together.
+        root: the models directory; may be missing or read-only if nothing has to be fetched.
+        hub_timeout: seconds within which a host must answer; includes DNS, connection and TLS.
         offline: never use the network.
-        stall_timeout: seconds without (noticeable) data after which a download fails.
-        fetch_timeout: seconds that a download may take in all, waiting for another process included.
-        memory_ttl: seconds for which a host's state is remembered.
+        stall_timeout: a download fails after this many seconds with (almost) no data.
+        fetch_timeout: longest time of a download in seconds, with the time spent waiting for another process.
+        memory_ttl: how long the state of a host is remembered, in seconds.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class WeightStore:
     def availability(self, weights: Weights) -> Availability:
         """Whether a model's files are here or can be fetched. Asks a hub at most once in `memory_ttl`.
 
-        Blocks for up to `hub_timeout` per unknown host, so keep it off an event loop.
+        Blocks for up to `hub_timeout` per unknown host, so do not call it on an event loop.
         """
         found = [self.find(file) for file in weights.files]
         missing = [file for file, path in zip(weights.files, found, strict=True) if path is None]
@@ -144,11 +144,12 @@ class WeightStore:
         return Availability(True, f"its weights can be fetched from {', '.join(hosts)}")
 
     def fetch(self, weights: Weights, progress: Progress = lambda _: None) -> tuple[Path, ...]:
-        """The paths of all of a model's files, in order; those that are not here are downloaded and verified.
+        """Returns the paths of all files of a model, in order; downloads and verifies missing ones.
 
         Args:
             weights: the needed files.
-            progress: called with the fraction done, in [0, 1], never falling; an exception from it stops the download.
+            progress: called with the fraction done in [0, 1], which never falls; an exception from it stops the
+                download.
 
         Raises:
             WeightsMissingError: a file is missing and cannot be fetched, or is damaged; the message says what to do.
@@ -165,7 +166,7 @@ class WeightStore:
         return tuple(paths)
 
     def forget(self) -> None:
-        """Drops the memory of hubs, so that the next question asks them again."""
+        """Forgets the state of all hubs, so that the next check asks them again."""
         self._hubs.forget()
 
     def _own(self, file: WeightFile) -> Path:
@@ -200,7 +201,7 @@ class WeightStore:
         return target
 
     def _checked(self, weights: Weights, file: WeightFile, path: Path) -> Path:
-        """`path`, once its content has been compared with the checksum; again only if the file changes."""
+        """Compares a file with its checksum and returns its path; compares again only if the file has changed."""
         stat = path.stat()
         state = (stat.st_size, stat.st_mtime_ns)
         if file.checksum and self._verified.get(path) != state:
@@ -233,7 +234,7 @@ class WeightStore:
             lock.release()
 
     def _download(self, file: WeightFile, target: Path, progress: Progress) -> None:
-        """Streams a file beside its place, verifies it and moves it there."""
+        """Downloads a file beside its place, verifies it and moves it there."""
         assert file.url is not None
         part = target.with_name(f".{target.name}.part")
         try:
@@ -280,12 +281,12 @@ def _missing(weights: Weights, file: WeightFile, fault: str) -> WeightsMissingEr
 
 
 def pull(store: WeightStore, find: Callable[[str], Weights], arguments: Sequence[str]) -> None:
-    """Fetches a model's weights for a person at a terminal, with its progress in per cent.
+    """Fetches a model's weights at a terminal and shows the progress in per cent.
 
     Args:
         store: the store to put them in.
-        find: gives a model's files by its name.
-        arguments: of the command line: the name; `--find` before it only asks whether there is such a model.
+        find: returns a model's files by its name.
+        arguments: of the command line: the name; with `--find` before it, only checks whether there is such a model.
 
     Raises:
         SystemExit: with one line on standard error; status 1 if they cannot be fetched, 2 if there is no such model.

@@ -1,4 +1,4 @@
-"""Actions of a decoder that a file has taken over; for the sandbox to run."""
+"""Tasks for the sandbox that act like a decoder which a file has taken over."""
 
 import ctypes
 import errno
@@ -94,7 +94,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 
 
 def attempt(*names: str) -> dict[str, str]:
-    """The outcome of each."""
+    """Tries the named attempts; returns the outcome of each."""
     outcomes = {}
     for name in names:
         try:
@@ -114,7 +114,7 @@ def tell_environment(_wire: Wire, _size: int, _limits: Limits) -> None:
 
 
 def _told(wire: Wire, *, info: object = INFO, names: object = ("FL", "FR")) -> None:
-    """The output of a decoder before the sound."""
+    """Sends the output of a decoder before the sound."""
     wire.send(HEADER, json.dumps(info).encode())
     wire.receive(WISH.size)
     wire.send(HEARD, json.dumps({"rate": 1000, "channel_names": names}).encode())

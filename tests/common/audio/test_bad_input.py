@@ -1,4 +1,4 @@
-"""Every file that is not a song ends in one clear error, soon and without reading anything but itself."""
+"""Every file that is not a song gives one clear error, quickly and without reading other files."""
 
 import io
 import random
@@ -31,7 +31,7 @@ SONG = music()
 
 
 def refusal(path: Path, limits: Limits = LIMITS) -> str:
-    """The reason, which must be the same for all who decode, and must not show a path."""
+    """The reason; checks that it is the same for all functions that decode, and that the message has no path."""
     reasons = set()
     for work in (check, decode, inspect):
         with pytest.raises(StemTubeError) as caught:
@@ -48,7 +48,7 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "song.mp3", b"")) == "EMPTY_FILE"
 
 
@@ -65,11 +65,11 @@ NOT_AUDIO: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", NOT_AUDIO)
-def test_files_that_are_not_audio(tmp_path: Path, name: str) -> None:
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, name: str) -> None:
     assert refusal(written(tmp_path / name, NOT_AUDIO[name])) == "NOT_AUDIO"
 
 
-def test_sizes_that_lead_where_no_file_reaches(tmp_path: Path) -> None:
+def test_box_sizes_beyond_any_file_are_refused(tmp_path: Path) -> None:
     large = bytearray(with_ffmpeg(tmp_path / "song.w64", SONG, "pcm_s16le", muxer="w64").read_bytes())
     large[40:44], large[56:64] = b"none", struct.pack("<Q", 2**61)
     assert refusal(written(tmp_path / "far.w64", bytes(large))) == "NOT_AUDIO"
@@ -77,32 +77,32 @@ def test_sizes_that_lead_where_no_file_reaches(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "far.mkv", header + bytes(1000))) in ("NOT_AUDIO", "CORRUPT", "TRUNCATED")
 
 
-def test_a_picture(tmp_path: Path) -> None:
+def test_a_picture_is_refused(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "cover.mp3", png())) == "NOT_AUDIO"
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_garbage_of_any_size(tmp_path: Path, seed: int) -> None:
+def test_random_bytes_are_refused(tmp_path: Path, seed: int) -> None:
     generator = random.Random(seed)
     data = generator.randbytes(generator.choice([10, 1000, 100_000, 1_000_000]))
     assert refusal(written(tmp_path / "song.mp3", data)) == "NOT_AUDIO"
 
 
-def test_mpeg_headers_in_garbage_are_no_song(tmp_path: Path) -> None:
+def test_random_bytes_with_mpeg_headers_are_refused(tmp_path: Path) -> None:
     generator = random.Random(3)
-    # Layer I frames by their headers, which a decoder takes for one damaged frame after the other.
+    # Their headers are those of Layer I frames, so a decoder finds one damaged frame after another.
     frames = b"".join(b"\xff\xff\x28\x00" + generator.randbytes(generator.randrange(90, 1000)) for _ in range(300))
     assert refusal(written(tmp_path / "song.mp3", frames)) in ("NOT_AUDIO", "CORRUPT")
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.mkv"])
-def test_a_video_without_sound(tmp_path: Path, name: str) -> None:
+def test_a_video_without_sound_is_refused(tmp_path: Path, name: str) -> None:
     path = with_ffmpeg(tmp_path / name, None, video=True)
     assert refusal(path) == "NO_AUDIO_STREAM"
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("song.wav", "PCM_16"), ("song.aiff", "PCM_16"), ("song.ogg", None)])
-def test_a_file_without_samples(tmp_path: Path, name: str, subtype: str | None) -> None:
+def test_a_file_without_samples_is_refused(tmp_path: Path, name: str, subtype: str | None) -> None:
     empty = np.zeros((2, 0), np.float32)
     assert refusal(with_soundfile(tmp_path / name, empty, subtype=subtype)) == "NO_SAMPLES"
 
@@ -133,7 +133,7 @@ WHOLE_FILES: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
-def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, name: str) -> None:
     whole = WHOLE_FILES[name](tmp_path / name)
     assert check(whole, LIMITS).duration_seconds == pytest.approx(3.0, abs=0.06)
     data = whole.read_bytes()
@@ -142,13 +142,13 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["16bit.wav", "song.flac", "song.m4a", "song.webm", "vorbis.ogg"])
-def test_a_file_with_only_its_head(tmp_path: Path, name: str) -> None:
+def test_a_file_with_only_its_header_is_refused(tmp_path: Path, name: str) -> None:
     data = WHOLE_FILES[name](tmp_path / name).read_bytes()
     assert refusal(written(tmp_path / f"cut-{name}", data[:40])) == "TRUNCATED"
 
 
 @pytest.mark.parametrize("name", ["song.mp3", "untagged.mp3", "song.flac", "vorbis.ogg", "song.m4a"])
-def test_a_file_with_holes(tmp_path: Path, name: str) -> None:
+def test_a_file_with_holes_is_refused(tmp_path: Path, name: str) -> None:
     data = bytearray(WHOLE_FILES[name](tmp_path / name).read_bytes())
     generator = random.Random(4)
     for start in range(len(data) // 5, len(data) * 4 // 5, len(data) // 20):
@@ -156,7 +156,7 @@ def test_a_file_with_holes(tmp_path: Path, name: str) -> None:
     assert refusal(written(tmp_path / f"holes-{name}", bytes(data))) == "CORRUPT"
 
 
-def test_a_scratch_is_forgiven_and_what_follows_keeps_its_time(tmp_path: Path) -> None:
+def test_small_damage_is_accepted_and_later_sound_keeps_its_time(tmp_path: Path) -> None:
     song = music(20.0)
     data = bytearray(with_ffmpeg(tmp_path / "song.m4a", song, "aac").read_bytes())
     data[100_000:100_400] = random.Random(5).randbytes(400)
@@ -168,21 +168,21 @@ def test_a_scratch_is_forgiven_and_what_follows_keeps_its_time(tmp_path: Path) -
 
 @pytest.mark.parametrize("junk", [b"TAG" + b"x" * 125, bytes(5000), b"lyrics " * 500])
 @pytest.mark.parametrize("name", ["song.mp3", "untagged.mp3"])
-def test_junk_behind_an_mp3_is_forgiven(tmp_path: Path, name: str, junk: bytes) -> None:
+def test_junk_after_an_mp3_is_accepted(tmp_path: Path, name: str, junk: bytes) -> None:
     whole = WHOLE_FILES[name](tmp_path / name)
     more = written(tmp_path / f"more-{name}", whole.read_bytes() + junk)
-    # FFmpeg trusts the encoder's count of padding samples only if the file has the size that the tag says.
+    # FFmpeg uses the encoder's count of padding samples only if the file has the size in its tag.
     assert check(more, LIMITS).samples == pytest.approx(check(whole, LIMITS).samples, abs=1152)
 
 
 @pytest.mark.parametrize("unknown", [0, 0xFFFFFFFF])
-def test_a_wav_that_was_streamed_has_no_size_and_is_whole(tmp_path: Path, unknown: int) -> None:
+def test_a_streamed_wav_without_a_size_is_accepted(tmp_path: Path, unknown: int) -> None:
     data = bytearray(with_soundfile(tmp_path / "song.wav", SONG, subtype="PCM_16").read_bytes())
     data[4:8] = data[40:44] = struct.pack("<I", unknown)
     assert check(written(tmp_path / "streamed.wav", bytes(data)), LIMITS).samples == SONG.shape[1]
 
 
-def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = with_soundfile(tmp_path / "song.wav", SONG)
     with pytest.raises(LimitExceededError) as caught:
         probe(path, Limits(max_bytes=path.stat().st_size - 1))
@@ -190,12 +190,12 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     assert probe(path, Limits(max_bytes=path.stat().st_size)).channels == 2
 
 
-def test_too_many_channels(tmp_path: Path) -> None:
+def test_too_many_channels_are_refused(tmp_path: Path) -> None:
     path = with_soundfile(tmp_path / "song.wav", music(0.1, channels=40))
     assert refusal(path) == "TOO_MANY_CHANNELS"
 
 
-def test_a_song_whose_header_says_that_it_is_too_long_is_not_decoded(tmp_path: Path) -> None:
+def test_a_song_with_too_long_a_declared_duration_is_not_decoded(tmp_path: Path) -> None:
     path = with_soundfile(tmp_path / "song.flac", music(3.0))
     with pytest.raises(LimitExceededError) as caught:
         probe(path, Limits(max_seconds=2.0))
@@ -226,7 +226,7 @@ def test_a_decompression_bomb_is_decoded_up_to_the_limit_only(tmp_path: Path, na
     assert peak_bytes < 2 * 60 * RATE * 2 * 4
 
 
-def test_a_bomb_that_says_how_long_it_is(tmp_path: Path) -> None:
+def test_a_bomb_with_a_declared_duration_is_refused(tmp_path: Path) -> None:
     bomb = opus_of_hours(tmp_path / "silent.opus", 2.0)
     assert bomb.stat().st_size < 2_000_000
     assert refusal(bomb) == "TOO_LONG"
@@ -239,7 +239,7 @@ def test_a_header_cannot_make_the_decoder_reserve_memory(tmp_path: Path) -> None
 
 
 class Counted(io.BytesIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read from it."""
 
     count = 0
 
@@ -257,8 +257,8 @@ class Counted(io.BytesIO):
         b"\0\0\0\x10ftypisomisom" + b"\0\0\0\x08free" * 500_000,
     ],
 )
-def test_boxes_without_end_are_not_all_looked_at(head: bytes) -> None:
-    """FFmpeg would, with a third of a second for each megabyte of them."""
+def test_endless_boxes_are_not_all_read(head: bytes) -> None:
+    """FFmpeg would read all of them, and take a third of a second for each megabyte."""
     file = Counted(head + bytes(4_000_000))
     with pytest.raises(InvalidInputError) as caught:
         probe(file, LIMITS)
@@ -267,7 +267,7 @@ def test_boxes_without_end_are_not_all_looked_at(head: bytes) -> None:
 
 
 def playlists(target: Path, port: int) -> dict[str, str]:
-    """Files that make FFmpeg open other files, when it is let."""
+    """Files that make FFmpeg open other files, if it is allowed to."""
     url = f"http://127.0.0.1:{port}/song.ts"
     hls = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:3.0,\n{}\n#EXT-X-ENDLIST\n"
     dash = (
@@ -300,7 +300,7 @@ def test_a_playlist_reads_no_other_file_and_no_network(tmp_path: Path, name: str
             server.accept()
 
 
-def test_without_our_care_ffmpeg_would_follow_such_a_playlist(tmp_path: Path) -> None:
+def test_ffmpeg_alone_follows_such_a_playlist(tmp_path: Path) -> None:
     target = with_ffmpeg(tmp_path / "song.ts", SONG, "aac", muxer="mpegts")
     for name in ("local.m3u8", "list.ffconcat"):
         playlist = tmp_path / name
@@ -309,7 +309,7 @@ def test_without_our_care_ffmpeg_would_follow_such_a_playlist(tmp_path: Path) ->
             assert container.streams.audio
 
 
-def test_a_sound_format_that_is_not_supported(tmp_path: Path) -> None:
+def test_an_unsupported_codec_is_refused(tmp_path: Path) -> None:
     path = with_ffmpeg(tmp_path / "song.wav", SONG, "adpcm_yamaha")
     with pytest.raises(InvalidInputError) as caught:
         probe(path, LIMITS)

@@ -1,4 +1,4 @@
-"""Any audio file in, float32 at one rate out: every container, codec, rate, depth and number of channels."""
+"""Decoding of every container, codec, rate, depth and number of channels to float32 at one rate."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ SONG = music()
     ("subtype", "min_snr_db"),
     [("PCM_U8", 30), ("PCM_16", 75), ("PCM_24", 120), ("PCM_32", 140), ("FLOAT", 250), ("DOUBLE", 250)],
 )
-def test_wav_of_every_depth(tmp_path: Path, subtype: str, min_snr_db: float) -> None:
+def test_wav_of_every_depth_is_decoded(tmp_path: Path, subtype: str, min_snr_db: float) -> None:
     path = with_soundfile(tmp_path / "song.wav", SONG, subtype=subtype)
     decoded = decode(path, LIMITS)
     assert decoded.dtype == np.float32
@@ -44,7 +44,7 @@ def test_wav_of_every_depth(tmp_path: Path, subtype: str, min_snr_db: float) -> 
         ("song.w64", "pcm_s16le", {}, 75),
     ],
 )
-def test_containers_and_codecs(
+def test_every_container_and_codec_is_decoded(
     tmp_path: Path, name: str, codec: str, options: dict[str, str], min_snr_db: float
 ) -> None:
     rate = 48000 if codec == "libopus" else RATE
@@ -52,12 +52,12 @@ def test_containers_and_codecs(
     path = with_ffmpeg(tmp_path / name, song, codec, rate=rate, options=options)
     decoded = decode(path, LIMITS, sample_rate_hz=rate)
     length = song.shape[1]
-    # AAC in MP4 tells only its delay; what pads the last frame stays.
+    # AAC in MP4 declares only its delay; the padding of the last frame remains.
     assert length <= decoded.shape[1] <= length + (1024 if codec == "aac" else 1)
     assert snr_db(song, decoded[:, :length]) > min_snr_db
 
 
-def test_vorbis_and_mp3_of_another_encoder(tmp_path: Path) -> None:
+def test_files_of_another_encoder_are_decoded(tmp_path: Path) -> None:
     for name in ("song.ogg", "song.mp3"):
         decoded = decode(with_soundfile(tmp_path / name, SONG), LIMITS)
         assert decoded.shape == SONG.shape
@@ -65,7 +65,7 @@ def test_vorbis_and_mp3_of_another_encoder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mp4", "aac"), ("clip.mkv", "aac"), ("clip.webm", "libopus")])
-def test_the_sound_of_a_video(tmp_path: Path, name: str, codec: str) -> None:
+def test_the_sound_of_a_video_is_decoded(tmp_path: Path, name: str, codec: str) -> None:
     path = with_ffmpeg(tmp_path / name, music(rate=48000), codec, rate=48000, video=True)
     info = check(path, LIMITS)
     assert info.duration_seconds == pytest.approx(3.0, abs=0.03)
@@ -73,7 +73,7 @@ def test_the_sound_of_a_video(tmp_path: Path, name: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 48000, 96000, 192000])
-def test_any_rate_comes_out_at_the_same_time(tmp_path: Path, rate: int) -> None:
+def test_any_sample_rate_is_converted_without_a_shift(tmp_path: Path, rate: int) -> None:
     time = np.arange(2 * rate) / rate
     tone = np.sin(2 * np.pi * 1000 * time).astype(np.float32)[None, :] * np.float32(0.5)
     decoded = decode(with_soundfile(tmp_path / "tone.wav", tone, rate, "FLOAT"), LIMITS)
@@ -127,7 +127,7 @@ def test_channels_without_names_are_mixed_too(tmp_path: Path, channels: int) -> 
 
 
 @pytest.mark.parametrize("layout", ["7.1", "5.1", "quad"])
-def test_planar_frames_of_many_channels(tmp_path: Path, layout: str) -> None:
+def test_planar_frames_of_many_channels_are_decoded(tmp_path: Path, layout: str) -> None:
     channels = {"7.1": 8, "5.1": 6, "quad": 4}[layout]
     song = music(1.0, channels=channels)
     path = with_ffmpeg(tmp_path / "song.wv", song, "wavpack", layout=layout)
@@ -141,7 +141,7 @@ def joined(path: Path, *parts: Path) -> Path:
     return path
 
 
-def test_a_stream_that_changes_rate_and_channels(tmp_path: Path) -> None:
+def test_a_stream_may_change_rate_and_channels(tmp_path: Path) -> None:
     first = with_ffmpeg(tmp_path / "first.mp3", music(2.0), "libmp3lame")
     second = with_ffmpeg(
         tmp_path / "second.mp3", music(1.0, 22050, channels=1), "libmp3lame", rate=22050, layout="mono"
@@ -159,7 +159,7 @@ def test_ogg_files_in_a_row_are_one_song(tmp_path: Path) -> None:
     assert decoded.shape[1] == pytest.approx(4 * RATE, abs=0.05 * RATE)
 
 
-def test_a_stream_that_appears_late_is_no_concern(tmp_path: Path) -> None:
+def test_a_stream_that_appears_late_is_ignored(tmp_path: Path) -> None:
     sound = with_ffmpeg(tmp_path / "sound.ts", music(20.0), "aac", muxer="mpegts")
     clip = with_ffmpeg(tmp_path / "clip.ts", music(2.0), "aac", muxer="mpegts", video=True)
     # FFmpeg looks for streams in the first 5 MB and at the very end.
@@ -167,7 +167,7 @@ def test_a_stream_that_appears_late_is_no_concern(tmp_path: Path) -> None:
     assert check(both, LIMITS).duration_seconds == pytest.approx(222, abs=1.5)
 
 
-def test_what_no_speaker_could_play_becomes_silence(tmp_path: Path) -> None:
+def test_values_that_no_speaker_could_play_become_silence(tmp_path: Path) -> None:
     song = SONG.copy()
     song[0, 1000], song[1, 2000], song[1, 3000] = np.nan, -np.inf, 1e30
     decoded = decode(with_soundfile(tmp_path / "song.wav", song, subtype="FLOAT"), LIMITS)
@@ -212,7 +212,7 @@ def test_a_file_object_works_like_a_path_and_stays_open(tmp_path: Path) -> None:
     assert not memory.closed
 
 
-def test_a_failing_file_is_not_mistaken_for_a_bad_one(tmp_path: Path) -> None:
+def test_a_read_error_is_not_reported_as_a_bad_file(tmp_path: Path) -> None:
     class Flaky(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 60_000:
@@ -241,7 +241,7 @@ def test_progress_rises_to_one_and_can_stop_the_work(tmp_path: Path) -> None:
             work(path, LIMITS, on_progress=stop)
 
 
-def test_the_content_hash_is_of_the_sound_alone(tmp_path: Path) -> None:
+def test_the_content_hash_depends_only_on_the_sound(tmp_path: Path) -> None:
     def content_hash(path: Path) -> str:
         return inspect(path, LIMITS).content_hash
 

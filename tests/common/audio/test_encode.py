@@ -1,4 +1,4 @@
-"""Stems are kept as FLAC, bit by bit; WAV, MP3, M4A and Opus are made from them on request."""
+"""Stems are stored as FLAC without loss; WAV, MP3, M4A and Opus are made from them on request."""
 
 import hashlib
 import io
@@ -31,7 +31,7 @@ AAC_FRAME = 1024
 
 
 def on_grid(samples: Samples, bits: int) -> Samples:
-    """The samples that a file of so many bits can hold."""
+    """Rounds samples to values that a file with this many bits can hold."""
     return np.asarray(np.rint(samples * 2 ** (bits - 1)) / 2 ** (bits - 1), np.float32)
 
 
@@ -97,8 +97,8 @@ def test_lossy_files_play_at_the_same_time(tmp_path: Path, kind: Format, length:
 
 
 @pytest.mark.parametrize("length", [2000, RATE + 1, 3 * RATE])
-def test_m4a_tells_its_delay_and_its_end(tmp_path: Path, length: int) -> None:
-    """FFmpeg's decoder heeds the delay, and plays the last frame in full although the file says where it ends."""
+def test_m4a_declares_its_delay_and_its_end(tmp_path: Path, length: int) -> None:
+    """FFmpeg's decoder uses the delay, but plays the last frame completely although the file declares where it ends."""
     song = SONG[:, :length]
     encode(song, RATE, tmp_path / "stem", "m4a")
     decoded = decode(tmp_path / "stem", NO_LIMITS)
@@ -127,7 +127,7 @@ def test_every_format_is_what_it_says(tmp_path: Path, kind: Format) -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 48000, 88200, 96000])
-def test_rates_that_a_format_does_not_know_are_converted(tmp_path: Path, rate: int) -> None:
+def test_rates_that_a_format_does_not_support_are_converted(tmp_path: Path, rate: int) -> None:
     song = music(rate=rate)
     formats: dict[Format, int] = {"flac": rate, "wav": rate, "mp3": min(rate, 48000), "m4a": rate, "opus": 48000}
     for kind, expected in formats.items():
@@ -161,7 +161,7 @@ def test_a_file_object_as_destination() -> None:
         (np.zeros((3, 9), np.float32), "flac", 24, "UNSUPPORTED_FORMAT"),
     ],
 )
-def test_what_cannot_be_written_leaves_no_file(
+def test_samples_that_cannot_be_written_leave_no_file(
     tmp_path: Path, samples: Samples, kind: Format, bits: int, reason: str
 ) -> None:
     with pytest.raises(InvalidInputError) as caught:
@@ -198,7 +198,7 @@ def test_transcode_mixes_surround_to_stereo(tmp_path: Path) -> None:
     assert probe(tmp_path / "song.mp3", NO_LIMITS).channels == 2
 
 
-def test_work_that_is_stopped_leaves_no_file(tmp_path: Path) -> None:
+def test_stopped_work_leaves_no_file(tmp_path: Path) -> None:
     song = music(20.0)
     encode(song, RATE, tmp_path / "stem.flac", "flac")
 

@@ -16,7 +16,7 @@ SURROUND = ("FL", "FR", "FC", "LFE", "BL", "BR")
 
 
 def tone(rate: int, *levels_and_seconds: tuple[float, float], channels: int = 2) -> Samples:
-    """1 kHz at peak levels in dBFS, one after the other, the same in all channels."""
+    """A tone of 1 kHz with several peak levels in dBFS, one after another, the same in all channels."""
     envelope = np.concatenate(
         [np.full(round(seconds * rate), 10 ** (level / 20)) for level, seconds in levels_and_seconds]
     )
@@ -32,7 +32,7 @@ def lufs(samples: Samples, rate: int, names: tuple[str, ...] = STEREO, block: in
 
 
 @pytest.mark.parametrize("rate", [1, 70, 1000, 3300])
-def test_sound_of_a_rate_below_what_the_filters_weight_has_a_loudness(rate: int) -> None:
+def test_sound_of_a_very_low_sample_rate_has_a_loudness(rate: int) -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, (2, 60 * rate)).astype(np.float32)
     assert -40 < lufs(noise, rate) < 0
 
@@ -52,7 +52,7 @@ def test_a_stereo_tone_is_as_loud_as_its_level(rate: int, level: float) -> None:
         [(-26, 20), (-20, 20.1), (-26, 20)],
     ],
 )
-def test_the_gates(levels: list[tuple[float, float]]) -> None:
+def test_quiet_passages_are_gated(levels: list[tuple[float, float]]) -> None:
     """Cases 3 to 5 of EBU Tech 3341."""
     assert lufs(tone(48000, *levels), 48000) == pytest.approx(-23.0, abs=0.1)
 
@@ -63,7 +63,7 @@ def test_surround_channels_weigh_more_and_the_lfe_nothing() -> None:
     assert lufs(samples, 48000, SURROUND) == pytest.approx(-23.0, abs=0.1)
 
 
-def test_silence_and_very_short_sounds_are_at_the_bottom() -> None:
+def test_silence_and_very_short_sounds_have_the_lowest_loudness() -> None:
     assert lufs(np.zeros((2, 48000), np.float32), 48000) == -70.0
     assert lufs(tone(48000, (-20, 0.3)), 48000) == -70.0
 
@@ -112,7 +112,7 @@ def test_the_bytes_are_an_audiowaveform_file() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(24), b"\x02" + bytes(40)])
-def test_other_bytes_are_no_peaks(damage: bytes) -> None:
+def test_malformed_peaks_are_refused(damage: bytes) -> None:
     with pytest.raises(InvalidInputError) as caught:
         Peaks.from_bytes(damage)
     assert caught.value.reason == "NOT_PEAKS"

@@ -1,4 +1,4 @@
-"""Strangers' files are decoded in a process that can do nothing else, and whose end is an error of the file alone."""
+"""Untrusted files are decoded in a process that can do nothing else; its end is only an error of the file."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(song: Path, task: Callable[..., None], **limits: Any) -> StemTubeError:
-    """The result for a file that makes its decoder do `task`; no process of it is left."""
+    """The error for a file that makes its decoder run `task`; checks that no process is left."""
     before = set(psutil.Process().children())
     with pytest.raises(StemTubeError) as caught:
         decode(song, LIMITS, sandbox=Sandbox(**limits, task=task))
@@ -40,7 +40,7 @@ def refusal(song: Path, task: Callable[..., None], **limits: Any) -> StemTubeErr
 
 
 @pytest.mark.parametrize("name", WHOLE_FILES)
-def test_every_kind_of_file_sounds_the_same_in_a_sandbox(tmp_path: Path, name: str) -> None:
+def test_every_kind_of_file_gives_the_same_samples_in_a_sandbox(tmp_path: Path, name: str) -> None:
     path = WHOLE_FILES[name](tmp_path / name)
     boxed = inspect(path, LIMITS, sandbox=Sandbox())
     here = inspect(path, LIMITS)
@@ -48,7 +48,7 @@ def test_every_kind_of_file_sounds_the_same_in_a_sandbox(tmp_path: Path, name: s
     assert boxed.peaks.to_bytes() == here.peaks.to_bytes()
 
 
-def test_decoding_and_transcoding_in_a_sandbox(tmp_path: Path, song: Path) -> None:
+def test_decode_and_transcode_work_in_a_sandbox(tmp_path: Path, song: Path) -> None:
     told: list[float] = []
     boxed = decode(song, LIMITS, sample_rate_hz=16_000, channels=1, on_progress=told.append, sandbox=Sandbox())
     assert np.array_equal(boxed, decode(song, LIMITS, sample_rate_hz=16_000, channels=1))
@@ -81,19 +81,19 @@ def test_the_decoders_own_refusals_come_through(tmp_path: Path, song: Path) -> N
         (hostile.eat_memory, {"memory_mib": 200}),
     ],
 )
-def test_a_decoder_that_takes_too_much(song: Path, task: Callable[..., None], limits: dict[str, Any]) -> None:
+def test_a_decoder_that_exceeds_a_limit_is_ended(song: Path, task: Callable[..., None], limits: dict[str, Any]) -> None:
     error = refusal(song, task, **limits)
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "DECODER_LIMIT")
 
 
-def test_a_song_that_needs_more_memory_than_there_is(song: Path) -> None:
+def test_a_song_that_needs_too_much_memory_is_refused(song: Path) -> None:
     with pytest.raises(InvalidInputError) as caught:
         decode(song, LIMITS, sandbox=Sandbox(memory_mib=50))
     assert caught.value.reason == "DECODER_LIMIT"
 
 
 @pytest.mark.parametrize("task", [hostile.crash, hostile.give_up, hostile.leave, hostile.fail])
-def test_a_decoder_that_crashes(song: Path, task: Callable[..., None]) -> None:
+def test_a_crash_of_a_decoder_is_an_error_of_the_file(song: Path, task: Callable[..., None]) -> None:
     error = refusal(song, task)
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "DECODER_CRASHED")
     assert "no such thing" not in error.message
@@ -125,12 +125,12 @@ def test_a_decoder_can_do_nothing_but_decode(song: Path) -> None:
         hostile.refuse_with_another_message,
     ],
 )
-def test_a_decoder_is_not_believed(song: Path, task: Callable[..., None]) -> None:
+def test_false_output_of_a_decoder_is_refused(song: Path, task: Callable[..., None]) -> None:
     error = refusal(song, task)
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "DECODER_CRASHED")
 
 
-def test_a_decoder_knows_no_secrets(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_has_no_secrets_in_its_environment(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMTUBE_SERVICE_SECRET", "hush")
     error = refusal(song, hostile.tell_environment)
     assert error.reason == "ENVIRONMENT"
@@ -147,7 +147,7 @@ def test_a_caller_can_stop_a_decoder_that_hangs(song: Path) -> None:
     assert set(psutil.Process().children()) == before
 
 
-def test_a_decoder_that_something_else_killed_is_no_fault_of_the_file(song: Path) -> None:
+def test_a_decoder_killed_from_outside_is_not_an_error_of_the_file(song: Path) -> None:
     before = set(psutil.Process().children())
 
     def kill() -> None:
@@ -163,10 +163,10 @@ def test_a_decoder_that_something_else_killed_is_no_fault_of_the_file(song: Path
     assert caught.value.reason == "DECODER_KILLED"
 
 
-def test_where_system_calls_are_not_filtered_there_are_no_numbers_for_files_and_no_room_in_them(
+def test_without_a_filter_limits_prevent_opening_and_writing_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Limits that hold on macOS too."""
+    """These limits apply on macOS too."""
     monkeypatch.setattr(confinement, "_filter_system_calls", lambda: "not filtered")
     target = tmp_path / "file"
     with target.open("wb", buffering=0) as file:
@@ -192,7 +192,7 @@ def test_where_system_calls_are_not_filtered_there_are_no_numbers_for_files_and_
         (1, "/usr/include/asm-generic/unistd.h", r"__NR(?:3264)?_(\w+) (\d+)"),
     ],
 )
-def test_the_numbers_of_system_calls(place: int, header: str, pattern: str) -> None:
+def test_numbers_of_system_calls_are_those_of_the_kernel(place: int, header: str, pattern: str) -> None:
     if not Path(header).exists():
         pytest.skip("the kernel's headers are not here")
     known = {name: int(number) for name, number in re.findall(pattern, Path(header).read_text())}

@@ -17,7 +17,7 @@ from services.common.errors import InvalidInputError
 
 
 class HesitantWork:
-    """Work in a child that has been idle for too long, and takes two seconds to notice."""
+    """Work in a child that has been idle for too long and takes two seconds to notice it."""
 
     def __init__(self, _settings: str) -> None:
         poll = Connection.poll
@@ -44,7 +44,7 @@ class Work:
         return {"pid": os.getpid(), "tasks": self._tasks, **getattr(self, task["do"])(report)}
 
     def preparations(self, report: Report) -> Iterator[None]:
-        """Three steps, each of which waits for its turn to be allowed by a file; `settings` is their folder."""
+        """Three steps that each wait for a file in the folder `settings`."""
         for number in range(3):
             while not (Path(self._settings) / f"go-{number}").exists():
                 time.sleep(0.01)
@@ -73,7 +73,7 @@ class Work:
         raise RuntimeError("with a secret in it")
 
     def full_disk(self, report: Report) -> dict[str, Any]:
-        """As a library fails that keeps compiled code on the disk."""
+        """Fails like a library that stores compiled code on the disk."""
         try:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -110,7 +110,7 @@ class Work:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with …")
 
     def whisper_fault(self, report: Report) -> dict[str, Any]:
-        raise RuntimeError("CUDA failed with error unspecified launch failure")  # as CTranslate2 says it
+        raise RuntimeError("CUDA failed with error unspecified launch failure")  # an error of CTranslate2
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Device:
 
     Attributes:
         name: of the device.
-        folder: where files named after the device break it: `NAME.gone` for good, `NAME.hangs` it does not answer.
+        folder: a file `NAME.gone` in it makes the device fail, `NAME.hangs` makes it hang.
     """
 
     name: str

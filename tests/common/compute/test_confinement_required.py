@@ -1,6 +1,6 @@
-"""Where a decoder cannot be confined nothing is decoded, and the process says so when it starts.
+"""Nothing is decoded if a decoder cannot be confined, and the process reports that when it starts.
 
-The system call is made to fail as an older kernel or a container does it: by a filter that the children inherit.
+A filter that the children inherit makes the system call fail, as in an older kernel or in a container.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def song(tmp_path: Path) -> Path:
 
 
 def refuse_filters() -> None:
-    """From now on the system call `seccomp` gives ENOSYS; the same call by `prctl` is left to set this up."""
+    """Makes the system call `seccomp` fail with ENOSYS from now on; this is set up with `prctl`, which still works."""
     load_number, jump_if_equal, give = (0x20, 0, 0, 0), 0x15, 0x06
     program = b"".join(
         struct.pack("=HBBI", *instruction)

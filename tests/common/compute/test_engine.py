@@ -1,4 +1,4 @@
-"""The child process that does heavy work: warm, stoppable, and replaceable when it dies."""
+"""The child process for heavy work keeps its models, can be stopped, and is replaced when it dies."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def test_a_full_disk_is_worth_another_attempt(engine: Engine) -> None:
     assert (full.value.code, full.value.reason) == (Code.UNAVAILABLE, "DISK_FULL")
 
 
-async def test_errors_of_a_task_keep_code_and_reason_and_faults_tell_nothing(engine: Engine) -> None:
+async def test_errors_of_a_task_keep_code_and_reason_but_bugs_reveal_nothing(engine: Engine) -> None:
     with pytest.raises(StemTubeError, match="no audio") as refused:
         await engine.run({"do": "refuse"}, ignore)
     assert (refused.value.code, refused.value.reason) == (Code.INVALID_ARGUMENT, "NOT_AUDIO")
@@ -71,7 +71,7 @@ async def test_the_childs_logs_name_the_job(capfd: pytest.CaptureFixture[str]) -
     assert (line["service"], line["job"], line["user"]) == ("test-engine", "j1", "anna")
 
 
-async def test_a_crash_costs_the_task_alone(engine: Engine) -> None:
+async def test_a_crash_ends_only_its_task(engine: Engine) -> None:
     with pytest.raises(WorkerDiedError, match="SIGABRT"):
         await engine.run({"do": "die"}, ignore)
     assert (await engine.run({"do": "count"}, ignore))["tasks"] == 1
@@ -90,7 +90,7 @@ async def test_raising_from_the_report_stops_the_task_and_keeps_the_child(engine
     assert (await engine.run({"do": "count"}, ignore))["pid"] == warm["pid"]
 
 
-async def test_cancelling_ends_even_a_task_that_does_not_listen(engine: Engine) -> None:
+async def test_cancelling_ends_even_a_task_that_ignores_it(engine: Engine) -> None:
     warm = await engine.run({"do": "count"}, ignore)
     running = asyncio.create_task(engine.run({"do": "deaf"}, ignore))
     await asyncio.sleep(0.5)
@@ -105,7 +105,7 @@ async def test_cancelling_ends_even_a_task_that_does_not_listen(engine: Engine) 
 
 
 async def test_the_next_task_waits_until_a_cancelled_one_has_stopped(engine: Engine) -> None:
-    """A second cancellation let the next task in early, and the end of the first one's child was its end too."""
+    """After a second cancellation the next task once started too early, and ended with the first one's child."""
     await engine.run({"do": "count"}, ignore)
     running = asyncio.create_task(engine.run({"do": "deaf"}, ignore))
     await asyncio.sleep(0.5)
@@ -118,7 +118,7 @@ async def test_the_next_task_waits_until_a_cancelled_one_has_stopped(engine: Eng
 
 
 async def test_a_result_never_goes_to_the_next_task(engine: Engine) -> None:
-    """It did when the parent could not keep what the child told: the child's answer stayed in the pipe."""
+    """It once did when the parent could not store a result: the child's answer stayed in the pipe."""
 
     def full(*_arguments: Any, **_detail: Any) -> None:
         raise RuntimeError("the disk is full")
@@ -166,8 +166,8 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_tasks_that_last_long_take_no_thread_from_others(engine: Engine) -> None:
-    """Each held one of the few threads that also read files: a handful of links that hung stopped everything."""
+async def test_long_tasks_do_not_occupy_shared_threads(engine: Engine) -> None:
+    """Each once held one of the few threads that also read files, so a few hanging links stopped everything."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -190,7 +190,7 @@ async def test_tasks_take_turns(engine: Engine) -> None:
     assert len({result["pid"] for result in results}) == 1
 
 
-async def test_an_idle_child_goes_and_a_new_one_comes() -> None:
+async def test_an_idle_child_ends_and_the_next_task_starts_another() -> None:
     engine = Engine("test-engine", Work, "plain", LogSettings(), idle_seconds=0.2)
     first = await engine.run({"do": "count"}, ignore)
     await asyncio.sleep(1.5)
@@ -206,7 +206,7 @@ def until(path: Path) -> None:
     assert path.exists()
 
 
-async def test_a_child_makes_itself_ready_before_its_first_task(tmp_path: Path) -> None:
+async def test_a_child_runs_its_preparations_before_its_first_task(tmp_path: Path) -> None:
     engine = Engine("test-engine", Work, str(tmp_path), LogSettings(), preparations=Work.preparations)
     for number in range(3):
         (tmp_path / f"go-{number}").touch()
@@ -235,7 +235,7 @@ async def test_preparations_that_fail_leave_a_child_that_works(capfd: pytest.Cap
     await engine.close()
 
 
-async def test_a_child_that_was_made_ready_and_is_not_needed_goes(tmp_path: Path) -> None:
+async def test_a_prepared_child_without_tasks_ends(tmp_path: Path) -> None:
     engine = Engine("test-engine", Work, str(tmp_path), LogSettings(), 0.2, Work.preparations)
     for number in range(3):
         (tmp_path / f"go-{number}").touch()
@@ -246,14 +246,14 @@ async def test_a_child_that_was_made_ready_and_is_not_needed_goes(tmp_path: Path
     await engine.close()
 
 
-async def test_threads_of_a_task_report_side_by_side(engine: Engine) -> None:
-    """Messages of a few hundred kB that two threads send at once were mixed up in the pipe."""
+async def test_threads_of_a_task_can_report_at_the_same_time(engine: Engine) -> None:
+    """Messages of a few hundred kB that two threads sent at the same time were once mixed up in the pipe."""
     kept: dict[str, Any] = {}
     await engine.run({"do": "threads"}, ignore, kept.__setitem__)
     assert {name: set(content) for name, content in kept.items()} == {str(n): {str(n)} for n in range(8)}
 
 
-async def test_a_task_that_meets_a_child_that_ends_from_idleness_is_done_by_another() -> None:
+async def test_a_task_for_a_child_that_is_ending_runs_in_another() -> None:
     engine = Engine("test-engine", HesitantWork, "", LogSettings(), idle_seconds=0.5)
     try:
         first = await engine.run({"number": 1}, ignore)

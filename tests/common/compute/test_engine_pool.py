@@ -1,4 +1,4 @@
-"""Several children: users do not wait for one another's tasks, and a child that dies costs one task."""
+"""Several children: users do not wait for each other's tasks, and a child that dies ends only one task."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ async def pool() -> AsyncIterator[EnginePool]:
 
 
 class Task:
-    """A task of a user, running, and what is known of its beginning."""
+    """A running task of a user."""
 
     def __init__(self, pool: EnginePool, user: str, do: str) -> None:
         self.began = asyncio.Event()
@@ -61,7 +61,7 @@ def children() -> list[int]:
     return found
 
 
-async def test_another_users_task_is_done_while_the_first_ones_are_held_up(pool: EnginePool) -> None:
+async def test_another_users_task_runs_while_the_first_ones_are_blocked(pool: EnginePool) -> None:
     held = [Task(pool, "anna", "long") for _ in range(4)]
     async with asyncio.timeout(60):
         await asyncio.gather(held[0].began.wait(), held[1].began.wait())
@@ -91,7 +91,7 @@ async def test_idle_children_end() -> None:
     await pool.close()
 
 
-async def test_a_killed_child_costs_one_task(pool: EnginePool) -> None:
+async def test_a_killed_child_ends_only_one_task(pool: EnginePool) -> None:
     warm = [await Task(pool, "anna", "count").result]
     tasks = [Task(pool, user, "long") for user in ("anna", "ben")]
     async with asyncio.timeout(60):
@@ -114,7 +114,7 @@ async def test_a_caller_that_goes_away_frees_its_child(pool: EnginePool) -> None
     await held[1].cancel()
 
 
-async def test_beyond_what_may_wait_tasks_are_refused(pool: EnginePool) -> None:
+async def test_tasks_beyond_the_waiting_limit_are_refused(pool: EnginePool) -> None:
     held = [Task(pool, "anna", "long") for _ in range(4)]
     async with asyncio.timeout(60):
         await asyncio.gather(held[0].began.wait(), held[1].began.wait())

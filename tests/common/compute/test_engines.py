@@ -1,4 +1,4 @@
-"""Engines with devices that fail: at the start, once, for good, in the middle; one of several, and the only one."""
+"""Engines with devices that fail: at the start, once, for good, during a task; one of several, and the only one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ COUNT = {"do": "count"}
 
 
 class Rooms:
-    """The numbers of possible jobs that a queue gets."""
+    """Records how many jobs the engines allow the queue to run."""
 
     def __init__(self) -> None:
         self.told: list[int] = []
@@ -81,7 +81,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Pool]]:
 Make = Callable[..., Pool]
 
 
-async def test_a_device_that_is_not_there_takes_nothing_until_it_comes_back(make: Make) -> None:
+async def test_a_missing_device_gets_no_tasks_until_it_returns(make: Make) -> None:
     pool = make("cuda")
     driver = pool.breaks("cuda")
     await pool.start(room=0)
@@ -98,7 +98,7 @@ async def test_a_device_that_is_not_there_takes_nothing_until_it_comes_back(make
     assert (await pool.run())["device"] == "cuda"
 
 
-async def test_a_device_that_goes_is_noticed_before_the_next_task_begins(make: Make) -> None:
+async def test_a_lost_device_is_noticed_before_the_next_task(make: Make) -> None:
     pool = make("cuda")
     await pool.start()
     assert (await pool.run())["tasks"] == 1
@@ -137,7 +137,7 @@ async def test_a_fault_ends_the_child_and_sets_the_device_aside(
     assert after["tasks"] == 1
 
 
-async def test_a_fault_of_ours_is_none_of_the_device(make: Make) -> None:
+async def test_a_bug_is_not_reported_as_a_device_error(make: Make) -> None:
     pool = make("cuda")
     await pool.start()
     for task, code in (("fault", Code.INTERNAL), ("refuse", Code.INVALID_ARGUMENT)):
@@ -148,7 +148,7 @@ async def test_a_fault_of_ours_is_none_of_the_device(make: Make) -> None:
     assert (await pool.run())["tasks"] == 3
 
 
-async def test_of_two_devices_the_one_that_works_goes_on_and_the_other_is_tried_again(make: Make) -> None:
+async def test_one_device_continues_while_the_other_is_tried_again(make: Make) -> None:
     pool = make("cuda:0", "cuda:1")
     driver = pool.breaks("cuda:0")
     await pool.start(room=1)
@@ -169,8 +169,8 @@ async def test_a_job_goes_to_the_device_that_has_not_failed_at_it(make: Make) ->
     assert (await pool.run("song"))["device"] == "cuda:1"
 
 
-async def test_a_device_that_fails_at_job_after_job_rests_longer(make: Make) -> None:
-    """A proof that it passes says little then: without the rest it would take the whole queue, song by song."""
+async def test_a_device_that_fails_repeatedly_rests_longer(make: Make) -> None:
+    """Such a device may pass its check; without a rest it would take the whole queue, song by song."""
     pool = make("cuda", rest_seconds=(0.1, 3600))
     await pool.start()
     for _ in range(2):
@@ -185,8 +185,8 @@ async def test_a_device_that_fails_at_job_after_job_rests_longer(make: Make) -> 
         await pool.run("a third")
 
 
-async def test_after_a_job_was_stopped_both_devices_work_side_by_side(make: Make) -> None:
-    """The next job borrowed a busy engine, which was given back twice: from then on one device idled."""
+async def test_after_a_stopped_job_both_devices_work_in_parallel(make: Make) -> None:
+    """The next job once got a busy engine, which was then returned twice; afterwards one device stayed idle."""
     pool = make("cuda:0", "cuda:1")
     await pool.start()
 
@@ -225,7 +225,7 @@ async def test_auto_stays_with_the_gpu_that_it_found(make: Make) -> None:
     assert (await pool.run())["device"] == "cuda"
 
 
-async def test_a_proof_that_crashes_or_hangs_is_no_proof(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_device_check_that_crashes_or_hangs_fails(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make("cuda")
     crashes = pool.breaks("cuda", "crashes")
     await pool.start(room=0)
@@ -245,7 +245,7 @@ async def test_a_proof_that_crashes_or_hangs_is_no_proof(make: Make, monkeypatch
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-def test_a_gpu_that_this_machine_does_not_have_proves_nothing(device: str) -> None:
+def test_a_missing_gpu_fails_its_check(device: str) -> None:
     with pytest.raises(DeviceNotReadyError, match=rf"The device {device} cannot be used: .*(CUDA|NVIDIA)"):
         torch_devices.prove(device)
 

@@ -1,4 +1,4 @@
-"""Places for work: few per user, users take turns, a bounded queue, and nothing is lost when a caller goes away."""
+"""Each user has few places, users take turns, the queue is bounded, and no place is lost when a caller goes away."""
 
 import asyncio
 import random
@@ -60,7 +60,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_user_has_few_places_and_another_one_begins_at_once() -> None:
+async def test_a_user_has_few_places_and_another_user_starts_at_once() -> None:
     work = Work(FairLimiter("test", 4, 2))
     await work.start("a1", "a2", "a3", "a4")
     assert work.running == ["a1", "a2"]
@@ -80,7 +80,7 @@ async def test_the_last_free_place_is_for_a_user_without_one() -> None:
     assert work.running == ["b1", "a3"]
 
 
-async def test_where_work_is_short_no_place_is_spared() -> None:
+async def test_without_spare_places_one_user_may_take_all() -> None:
     work = Work(FairLimiter("test", 2, 2, spare=0))
     await work.start("a1", "a2", "a3", "b1")
     assert work.running == ["a1", "a2"]
@@ -96,7 +96,7 @@ async def test_one_place_serves_everybody_in_turn() -> None:
         await work.end(name)
 
 
-async def test_a_user_who_comes_again_and_again_does_not_overtake() -> None:
+async def test_a_user_with_many_requests_does_not_overtake_others() -> None:
     work = Work(FairLimiter("test", 1, 1))
     await work.start("a1", "b1", "c1")
     await work.end("a1")
@@ -107,7 +107,7 @@ async def test_a_user_who_comes_again_and_again_does_not_overtake() -> None:
     assert work.running == ["a2"]
 
 
-async def test_beyond_what_may_wait_a_user_is_refused_and_others_are_not() -> None:
+async def test_a_user_beyond_the_waiting_limit_is_refused_and_others_are_not() -> None:
     work = Work(FairLimiter("test", 2, 1, waiting_per_user=2, retry_after_seconds=7))
     await work.start("a1", "a2", "a3", "a4", "b1", "b2")
     assert work.refused("a4")
@@ -120,7 +120,7 @@ async def test_beyond_what_may_wait_a_user_is_refused_and_others_are_not() -> No
     await work.end("a1", "a2", "a3", "b1", "b2")
 
 
-async def test_when_all_may_wait_no_more_the_one_with_the_most_waiting_loses_the_newest() -> None:
+async def test_when_the_queue_is_full_the_user_with_the_most_waiting_is_refused() -> None:
     work = Work(FairLimiter("test", 1, 1, waiting=4, waiting_per_user=4))
     await work.start("a1", "a2", "a3", "a4", "a5", "b1")
     assert work.refused("a5")
@@ -133,7 +133,7 @@ async def test_when_all_may_wait_no_more_the_one_with_the_most_waiting_loses_the
         await work.end(name)
 
 
-async def test_patient_callers_are_never_refused_and_take_nobodys_place_in_the_queue() -> None:
+async def test_patient_callers_are_never_refused_and_do_not_count_as_waiting() -> None:
     work = Work(FairLimiter("test", 1, 1, waiting=1, waiting_per_user=1))
     await work.start("a1")
     await work.start(*(f"a{number}" for number in range(2, 9)), patient=True)
@@ -187,11 +187,11 @@ async def test_callers_that_go_away_free_their_places_and_turns() -> None:
     assert work.running == ["c1"]
 
 
-async def test_a_place_given_to_a_caller_that_goes_away_in_this_moment_is_not_lost() -> None:
+async def test_a_place_given_to_a_leaving_caller_is_not_lost() -> None:
     work = Work(FairLimiter("test", 1, 1))
     await work.start("a1", "b1", "c1")
     work._ends["a1"].set()
-    await asyncio.sleep(0)  # a1 goes on and gives its place to b1, which has not gone on yet
+    await asyncio.sleep(0)  # a1 continues and gives its place to b1, which has not continued yet
     await work.cancel("b1")
     assert "b1" not in work.begun
     assert work.running == ["c1"]
@@ -233,7 +233,7 @@ def value(limiter: str, state: str) -> float | None:
     return REGISTRY.get_sample_value("stemtube_places", {"limiter": limiter, "state": state})
 
 
-async def test_metrics_tell_what_runs_waits_and_is_refused() -> None:
+async def test_metrics_count_running_waiting_and_refused_work() -> None:
     work = Work(FairLimiter("seen", 1, 1, waiting_per_user=2))
     await work.start("a1", "a2", "a3", "a4")
     assert (value("seen", "taken"), value("seen", "waiting")) == (1, 2)

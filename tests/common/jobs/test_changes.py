@@ -95,7 +95,7 @@ async def test_progress_of_running_jobs_does_not_count_the_queue(
     following.cancel()
 
 
-async def test_a_look_that_fails_loses_no_change(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_look_loses_no_change(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     read = JobStore.records
     failures = 2
 

@@ -1,4 +1,4 @@
-"""Jobs while the wall clock is set, back and forth: leases go by what stays the same, not by the time of day."""
+"""Jobs while the wall clock is set back and forth: leases do not depend on the time of day."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -65,10 +65,10 @@ async def test_a_running_job_stays_with_its_worker_when_the_clock_is_set(
     assert len(lines(tmp_path, "second")) == 1
 
 
-async def test_a_dead_workers_job_is_taken_over_though_the_clock_went_back(
+async def test_a_dead_workers_job_is_taken_over_when_the_clock_goes_back(
     queue: JobQueue, workers: Workers, clock: Clock, tmp_path: Path
 ) -> None:
-    """It was for the new clock to reach the old time: an hour."""
+    """It once was only taken over when the new clock reached the old time, an hour later."""
     worker = await workers.start()
     job = await queue.submit("count", {"seconds": 3}, key="k", user="anna")
     await until(lambda: lines(tmp_path, "started"))
@@ -79,10 +79,10 @@ async def test_a_dead_workers_job_is_taken_over_though_the_clock_went_back(
     assert (await end_of(queue, job.id))[-1].state == "succeeded"
 
 
-async def test_the_next_attempt_comes_in_its_time_though_the_clock_went_back(
+async def test_the_next_attempt_is_on_time_when_the_clock_goes_back(
     queue: JobQueue, workers: Workers, clock: Clock, tmp_path: Path
 ) -> None:
-    """It waited until the new clock reached the old time, for up to 15 minutes."""
+    """It once waited until the new clock reached the old time, for up to 15 minutes."""
     await workers.start()
     job = await queue.submit("flaky", {}, key="k", user="anna")
     await until(lambda: lines(tmp_path, "flaky"))

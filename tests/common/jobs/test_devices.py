@@ -1,4 +1,4 @@
-"""Jobs whose device fails return to the queue, so many times, and are left to workers that may have a better one."""
+"""Jobs whose device fails return to the queue several times, and are left to workers that may have a better one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.common.postgres import create_database
 
 
 class Device:
-    """A handler whose device fails as often as a test says."""
+    """A handler whose device raises the errors that a test sets."""
 
     def __init__(self) -> None:
         self.errors: list[DeviceError] = []
@@ -58,14 +58,14 @@ async def end_of(queue: JobQueue, job_id: str) -> JobRecord:
 
 
 @pytest.mark.parametrize("in_step", [True, False])
-async def test_a_fault_of_the_device_is_not_the_end_of_the_job(in_step: bool, queue: JobQueue, device: Device) -> None:
+async def test_a_device_error_returns_the_job_to_the_queue(in_step: bool, queue: JobQueue, device: Device) -> None:
     device.in_step = in_step
     device.errors = [DeviceError("The device failed."), NoMemoryError("Not enough memory.")]
     end = await end_of(queue, await submit(queue, "song"))
     assert (end.state, end.attempts, end.device_faults) == ("succeeded", 3, 2)
 
 
-async def test_a_job_at_which_devices_fail_again_and_again_fails(queue: JobQueue, device: Device) -> None:
+async def test_a_job_fails_after_too_many_device_errors(queue: JobQueue, device: Device) -> None:
     device.errors = [NoMemoryError("Not enough memory.")] * RetryPolicy().device_faults
     end = await end_of(queue, await submit(queue, "song"))
     assert end.state == "failed"
@@ -74,13 +74,13 @@ async def test_a_job_at_which_devices_fail_again_and_again_fails(queue: JobQueue
     assert (await end_of(queue, await submit(queue, "another"))).state == "succeeded"
 
 
-async def test_what_was_not_begun_counts_for_nothing(queue: JobQueue, device: Device) -> None:
+async def test_a_job_that_was_not_begun_is_not_counted(queue: JobQueue, device: Device) -> None:
     device.errors = [DeviceNotReadyError("There is none.")] * (2 * RetryPolicy().device_faults)
     end = await end_of(queue, await submit(queue, "song"))
     assert (end.state, end.attempts, end.device_faults) == ("succeeded", 1, 0)
 
 
-async def test_no_job_is_taken_while_there_is_no_room(queue: JobQueue, device: Device) -> None:
+async def test_no_job_is_taken_while_the_limit_is_zero(queue: JobQueue, device: Device) -> None:
     queue.limit(0)
     await asyncio.sleep(0.5)
     job_id = await submit(queue, "song")
@@ -92,12 +92,12 @@ async def test_no_job_is_taken_while_there_is_no_room(queue: JobQueue, device: D
     assert (await end_of(queue, job_id)).state == "succeeded"
 
 
-async def test_a_job_is_left_to_other_workers_that_are_at_work(
+async def test_a_job_is_left_to_other_busy_workers_after_a_device_error(
     queue: JobQueue, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their devices may do it; one that fails at each song would have taken it again and again until it failed."""
+    """Their devices may succeed. The failing device would otherwise take the job again and again until it fails."""
     others = [True]
-    monkeypatch.setattr(LeaseStore, "others_work", lambda *_: others[0])
+    monkeypatch.setattr(LeaseStore, "are_others_busy", lambda *_: others[0])
     device.errors = [DeviceError("The device failed.")]
     job_id = await submit(queue, "song")
     async with asyncio.timeout(30):
@@ -109,14 +109,14 @@ async def test_a_job_is_left_to_other_workers_that_are_at_work(
     assert (await end_of(queue, job_id)).state == "succeeded"
 
 
-async def test_others_are_at_work_while_they_keep_a_lease(queue: JobQueue, tmp_path: Path) -> None:
+async def test_other_workers_count_as_busy_while_they_renew_a_lease(queue: JobQueue, tmp_path: Path) -> None:
     store = queue._leases
     queue.limit(0)
     await asyncio.sleep(0.5)
     job_id = await submit(queue, "song")
-    assert not store.others_work([], 10)
+    assert not store.are_others_busy([], 10)
     assert store.claim("lease")
-    assert store.others_work([], 10)
-    assert not store.others_work([job_id], 10)
-    assert not store.others_work([], -10)
+    assert store.are_others_busy([], 10)
+    assert not store.are_others_busy([job_id], 10)
+    assert not store.are_others_busy([], -10)
     store.finish(job_id, "lease", "cancelled", None, None)

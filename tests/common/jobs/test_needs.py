@@ -1,4 +1,4 @@
-"""Jobs whose queue needs something that is away: they wait for it, and nothing that failed meanwhile counts."""
+"""Jobs wait while something that they all need is away, and failures during that time are not counted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ ABSENCES = 5
 
 
 class Store:
-    """Goes away in the middle of jobs, with an error, and comes back."""
+    """A store that goes away during jobs, with an error, and comes back."""
 
     def __init__(self) -> None:
         self.away = False
@@ -65,7 +65,7 @@ async def queue(store: Store, tmp_path: Path) -> AsyncIterator[JobQueue]:
     await queue.close()
 
 
-async def test_no_job_is_taken_while_it_is_away(queue: JobQueue, store: Store) -> None:
+async def test_no_job_is_taken_while_the_store_is_away(queue: JobQueue, store: Store) -> None:
     store.away = True
     await until(lambda: not queue._needs.are_met)
     job = await queue.submit("read", {}, key="k", user="anna")
@@ -76,10 +76,10 @@ async def test_no_job_is_taken_while_it_is_away(queue: JobQueue, store: Store) -
 
 
 @pytest.mark.parametrize("error", [UnavailableError("away"), NotFoundError("gone", "NO_SUCH_OBJECT")])
-async def test_an_error_while_it_is_away_counts_for_nothing(
+async def test_an_error_while_the_store_is_away_is_not_counted(
     error: StemTubeError, queue: JobQueue, store: Store
 ) -> None:
-    """A song was lost if its store was away for longer than the few attempts that a job has."""
+    """A song was once lost if its store was away for longer than a job's few attempts."""
     store.error = error
     job = await queue.submit("read", {}, key="k", user="anna")
     end = (await end_of(queue, job.id))[-1]
@@ -87,7 +87,7 @@ async def test_an_error_while_it_is_away_counts_for_nothing(
     assert (end.attempts, end.retries) == (1, 0)
 
 
-async def test_an_error_while_it_is_there_counts(queue: JobQueue, store: Store) -> None:
+async def test_an_error_while_the_store_is_there_is_counted(queue: JobQueue, store: Store) -> None:
     store.stays_there = True
     job = await queue.submit("read", {}, key="k", user="anna")
     assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)

@@ -1,4 +1,4 @@
-"""A database server that dies in the middle of a job, and comes back."""
+"""A database server dies in the middle of a job and comes back."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.common.jobs.worker_process import SERVICE
 
 
 class Server:
-    """A PostgreSQL of its own that can be killed and started again."""
+    """A separate PostgreSQL server that can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():

@@ -73,7 +73,7 @@ async def workers(url: str, tmp_path: Path) -> AsyncIterator[Workers]:
 
 @pytest.fixture
 async def queue(url: str) -> AsyncIterator[JobQueue]:
-    """As a `serve` process has it: it submits and watches, and does no work."""
+    """The queue of a `serve` process: it submits and watches jobs, and runs none."""
     queue = JobQueue(url, SERVICE)
     await queue.start()
     yield queue
@@ -96,7 +96,7 @@ def lines(folder: Path, name: str) -> list[str]:
     return (folder / name).read_text().splitlines() if (folder / name).exists() else []
 
 
-async def test_a_killed_workers_job_goes_on_elsewhere_without_its_finished_steps(
+async def test_a_killed_workers_job_continues_elsewhere_without_repeating_steps(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     worker = await workers.start()
@@ -115,7 +115,7 @@ async def test_a_killed_workers_job_goes_on_elsewhere_without_its_finished_steps
 
 
 @pytest.mark.long
-async def test_a_frozen_worker_that_wakes_up_cannot_touch_the_result(
+async def test_a_frozen_worker_that_wakes_up_cannot_change_the_result(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     frozen = await workers.start()
@@ -134,9 +134,7 @@ async def test_a_frozen_worker_that_wakes_up_cannot_touch_the_result(
 
 
 @pytest.mark.long
-async def test_a_job_that_kills_its_worker_three_times_is_given_up(
-    queue: JobQueue, workers: Workers, tmp_path: Path
-) -> None:
+async def test_a_job_that_kills_its_worker_three_times_fails(queue: JobQueue, workers: Workers, tmp_path: Path) -> None:
     job = await queue.submit("crash", {}, key="poison", user="anna")
     ending = asyncio.create_task(end_of(queue, job.id, 90))
     while not ending.done():
@@ -151,9 +149,7 @@ async def test_a_job_that_kills_its_worker_three_times_is_given_up(
     assert (await end_of(queue, healthy.id))[-1].state == "succeeded"
 
 
-async def test_a_worker_asked_to_end_gives_its_job_back_at_once(
-    queue: JobQueue, workers: Workers, tmp_path: Path
-) -> None:
+async def test_a_stopping_worker_returns_its_job_at_once(queue: JobQueue, workers: Workers, tmp_path: Path) -> None:
     worker = await workers.start()
     other = await workers.start()
     job = await queue.submit("count", {"seconds": 3}, key="k", user="anna")
@@ -168,7 +164,7 @@ async def test_a_worker_asked_to_end_gives_its_job_back_at_once(
 
 
 @pytest.mark.long
-async def test_a_worker_asked_to_end_finishes_what_fits_into_its_grace(
+async def test_a_stopping_worker_finishes_jobs_within_its_grace(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     worker = await workers.start(grace_seconds=10)
@@ -229,24 +225,24 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot_and_outlives_
 
 
 @pytest.mark.long
-async def test_a_user_has_so_many_jobs_running_in_all_processes_and_none_is_forgotten(
+async def test_a_users_running_jobs_are_limited_over_all_processes_and_none_is_lost(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     for _ in range(2):
         await workers.start(slots=20, per_user=3)
     jobs = [await queue.submit("busy", {}, key=f"{user}{n}", user=user) for n in range(12) for user in ("anna", "ben")]
     await until(lambda: lines(tmp_path, "busy"))
-    # Its jobs, and those that it was about to let start, go to others.
+    # Other workers run its jobs, and admit those that it would have admitted.
     workers.running[0].kill()
     await workers.running[0].wait()
     await workers.start(slots=20, per_user=3)
     for job in jobs:
         assert (await end_of(queue, job.id))[-1].state == "succeeded"
     begun = Counter(line.split()[1] for line in lines(tmp_path, "busy") if line.startswith("+"))
-    assert all(12 <= count <= 15 for count in begun.values()), "what the dead worker had begun is done again, once"
+    assert all(12 <= count <= 15 for count in begun.values()), "jobs that the dead worker had begun run once more"
 
 
-async def test_of_many_jobs_that_begin_at_once_no_more_of_a_user_than_allowed_run(
+async def test_the_limit_per_user_holds_when_many_jobs_start_at_once(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     jobs = [await queue.submit("busy", {}, key=f"k{n}", user="anna") for n in range(10)]

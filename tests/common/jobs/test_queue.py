@@ -1,4 +1,4 @@
-"""Jobs as the services use them: one process that works and watches, on a real SQLite file."""
+"""Jobs in one process that both runs and watches them, with a real SQLite file."""
 
 import asyncio
 import time
@@ -70,7 +70,7 @@ async def test_the_same_request_gives_the_same_job_and_equal_work_is_joined(queu
     assert (tmp_path / "second").read_text().splitlines() == [jobs[0].id]
 
 
-async def test_a_kept_result_that_is_no_longer_good_is_made_again(queue: JobQueue) -> None:
+async def test_an_outdated_result_is_made_again(queue: JobQueue) -> None:
     async def is_good(_record: JobRecord) -> bool:
         return False
 
@@ -81,7 +81,7 @@ async def test_a_kept_result_that_is_no_longer_good_is_made_again(queue: JobQueu
     assert (await end_of(queue, second.id)).state == "succeeded"
 
 
-async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueue, tmp_path: Path) -> None:
+async def test_cancelling_the_last_request_stops_the_job(queue: JobQueue, tmp_path: Path) -> None:
     for user in ("anna", "ben"):
         job = await queue.submit("count", {"seconds": 20}, key="long", user=user, request_id=user)
     while not (tmp_path / "started").exists():
@@ -100,7 +100,7 @@ async def test_cancelling_stops_the_work_once_nobody_waits_for_it(queue: JobQueu
     assert (await end_of(queue, again.id)).state == "succeeded"
 
 
-async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQueue, tmp_path: Path) -> None:
+async def test_a_queued_job_shows_its_place_and_is_cancelled_at_once(queue: JobQueue, tmp_path: Path) -> None:
     await wait_in_line(queue, tmp_path)
     assert [await queue.unfinished_count(user) for user in ("anna", "ben")] == [2, 0]
     waiting = [await queue.submit("count", {}, key=f"wait{number}", user="anna") for number in range(3)]
@@ -112,7 +112,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_tells_its_place(queue: JobQ
         await queue.cancel(record.id)
 
 
-async def test_interactive_work_goes_before_anybodys_batch(queue: JobQueue, tmp_path: Path) -> None:
+async def test_interactive_jobs_run_before_all_batch_jobs(queue: JobQueue, tmp_path: Path) -> None:
     await wait_in_line(queue, tmp_path, seconds=2)
     batch = [await queue.submit("count", {}, key=f"batch{n}", user=f"user{n}", priority=BATCH) for n in range(3)]
     urgent = await queue.submit("count", {}, key="urgent", user="anna", priority=INTERACTIVE)
@@ -120,10 +120,10 @@ async def test_interactive_work_goes_before_anybodys_batch(queue: JobQueue, tmp_
     for job in (*batch, urgent):
         await end_of(queue, job.id)
     started = [line.split()[1] for line in (tmp_path / "started").read_text().splitlines()]
-    assert started.index(urgent.id) <= 3, "it shares the next two free slots with one of the batch at most"
+    assert started.index(urgent.id) <= 3, "at most one batch job may start before it"
 
 
-async def test_who_joins_a_job_far_back_brings_it_forward(queue: JobQueue, tmp_path: Path) -> None:
+async def test_joining_a_job_gives_it_the_earlier_turn(queue: JobQueue, tmp_path: Path) -> None:
     await wait_in_line(queue, tmp_path)
     jobs = [await queue.submit("count", {}, key=f"a{n}", user="anna") for n in range(20)]
     batch = await queue.submit("count", {}, key="batch", user="anna", priority=BATCH)
@@ -173,7 +173,7 @@ async def test_a_request_that_is_withdrawn_before_it_comes_is_refused(queue: Job
     assert (await queue.get(job.id)).state == "cancelled"
 
 
-async def test_who_comes_while_a_job_is_being_cancelled_gets_one_that_is_not(queue: JobQueue) -> None:
+async def test_a_request_during_a_cancellation_gets_a_new_job(queue: JobQueue) -> None:
     for number in range(25):
         job = await queue.submit("count", {"seconds": 9}, key=f"k{number}", user="anna", request_id=f"a{number}")
         cancelling = asyncio.create_task(queue.cancel(job.id, f"a{number}"))
@@ -183,13 +183,13 @@ async def test_who_comes_while_a_job_is_being_cancelled_gets_one_that_is_not(que
         await queue.cancel(joined.id)
 
 
-async def test_a_job_that_no_handler_knows_fails(queue: JobQueue) -> None:
+async def test_a_job_without_a_handler_fails(queue: JobQueue) -> None:
     job = await queue.submit("unheard of", {}, key="k", user="anna")
     assert (await end_of(queue, job.id)).state == "failed"
 
 
-async def test_what_is_forgotten_is_made_again_under_another_id(tmp_path: Path) -> None:
-    """Objects lie under a job's id: the sweep took a former job's stems for those of a dead attempt."""
+async def test_a_removed_job_is_made_again_under_another_id(tmp_path: Path) -> None:
+    """Objects are stored under a job's id; the sweep once took a former job's stems for those of a dead attempt."""
     queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=1, keep_seconds=1)
     await queue.start()
     first = await queue.submit("count", {"seconds": 0.1}, key="k", user="anna", request_id="r")
@@ -207,7 +207,7 @@ async def test_what_is_forgotten_is_made_again_under_another_id(tmp_path: Path) 
     await queue.close()
 
 
-async def test_a_database_that_is_away_is_told_as_such(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_outage_is_reported_as_unavailable(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_arguments: Any, **_options: Any) -> None:
         raise OperationalError("SELECT 1", {}, psycopg.OperationalError("the server closed the connection"))
 
@@ -243,7 +243,7 @@ async def test_permanent_errors_fail_at_once_with_their_reason(queue: JobQueue, 
     await end_of(queue, again.id)
 
 
-async def test_a_fault_of_ours_tells_nothing_of_itself(queue: JobQueue) -> None:
+async def test_a_bug_in_a_handler_reveals_nothing(queue: JobQueue) -> None:
     job = await queue.submit("fail", {}, key="x", user="anna")
     done = await end_of(queue, job.id)
     assert done.error is not None
@@ -268,7 +268,7 @@ async def test_the_log_tells_why_a_job_failed(
     assert reason in line
 
 
-async def test_changes_of_a_user_are_told_and_never_pile_up(queue: JobQueue) -> None:
+async def test_a_users_changes_are_delivered_and_do_not_pile_up(queue: JobQueue) -> None:
     seen: list[JobRecord] = []
 
     async def listen() -> None:
@@ -289,10 +289,10 @@ async def test_changes_of_a_user_are_told_and_never_pile_up(queue: JobQueue) -> 
     assert seen[-1].state == "succeeded"
 
 
-async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
+async def test_a_slow_write_of_an_older_report_never_overwrites_a_newer_one(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chaos found it: on a busy machine the last report of a job was lost now and then."""
+    """On a busy machine the last report of a job was sometimes lost."""
     write = LeaseStore.report
 
     def slow(store: LeaseStore, job_id: str, lease: str, stage: str, fraction: float, *rest: Any) -> None:
@@ -311,10 +311,10 @@ async def test_a_slow_write_of_older_news_never_overwrites_newer_ones(
     assert (await end_of(queue, job.id)).detail == {"said": "last"}
 
 
-async def test_a_beat_while_a_job_ends_does_not_take_the_lease_for_lost(
+async def test_a_heartbeat_while_a_job_ends_does_not_count_the_lease_as_lost(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Jobs that had ended just before a beat were neither logged nor counted as ended."""
+    """Jobs that ended just before a heartbeat were once neither logged nor counted as ended."""
     end = LeaseStore.finish
 
     def answer_late(store: LeaseStore, *arguments: Any) -> bool:
@@ -334,8 +334,8 @@ async def test_a_beat_while_a_job_ends_does_not_take_the_lease_for_lost(
     assert "job lease lost" not in printed
 
 
-async def test_a_queue_that_is_closed_just_as_news_arrives_ends(tmp_path: Path) -> None:
-    """It hung now and then: Python 3.11's `asyncio.wait_for` swallows a cancellation that comes with the result."""
+async def test_a_queue_can_be_closed_while_a_change_arrives(tmp_path: Path) -> None:
+    """It sometimes hung: Python 3.11's `asyncio.wait_for` swallows a cancellation that comes with the result."""
     for ticks in range(6):
         queue = make_queue(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path, slots=0)
         await queue.start()
@@ -366,6 +366,6 @@ async def test_an_unknown_job_is_not_found(queue: JobQueue) -> None:
         await queue.cancel("nope")
 
 
-def test_keys_are_equal_for_equal_work_alone() -> None:
+def test_keys_are_equal_only_for_equal_work() -> None:
     assert job_key("a", {"x": 1, "y": 2}) == job_key("a", {"y": 2, "x": 1})
     assert job_key("a", "bc") != job_key("ab", "c")

@@ -1,4 +1,4 @@
-"""Ids of requests, on both kinds of database: each belongs to the first request that came with it."""
+"""Ids of requests, with both kinds of database: an id belongs to the first request that used it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def submit(queue: JobQueue, request_id: str, digest: str, **options: Any) 
 
 
 async def request(queue: JobQueue, request_id: str, digest: str, made: list[str]) -> str:
-    """What a service does: it claims the id, makes something, and submits its job."""
+    """Acts like a service: claims the id, makes something, and submits its job."""
     async with queue.claimed(request_id, digest, "anna") as known:
         if known:
             return known.id
@@ -63,12 +63,12 @@ async def test_the_same_request_gets_the_same_answer_and_another_one_is_refused(
     assert made == ["a"]
     with pytest.raises(AlreadyExistsError):
         await submit(queue, "anna:1", "b")
-    # Ids of another user are other ids.
+    # The service makes ids of different users different.
     assert await request(queue, "ben:1", "b", made) != first
     assert len(await queue.jobs_of("anna")) == 2
 
 
-async def test_of_different_requests_at_once_exactly_one_wins_and_only_that_one_makes_anything(queue: JobQueue) -> None:
+async def test_only_one_of_different_simultaneous_requests_has_an_effect(queue: JobQueue) -> None:
     for attempt in range(5):
         made: list[str] = []
         calls = [request(queue, f"anna:{attempt}", f"{attempt}-{digest}", made) for digest in range(8)]
@@ -77,20 +77,20 @@ async def test_of_different_requests_at_once_exactly_one_wins_and_only_that_one_
         assert len(made) == 1
 
 
-async def test_equal_requests_at_once_get_one_answer(queue: JobQueue) -> None:
+async def test_equal_simultaneous_requests_get_the_same_answer(queue: JobQueue) -> None:
     outcomes = await asyncio.gather(*(request(queue, "anna:1", "a", []) for _ in range(8)))
     assert len(set(outcomes)) == 1
     assert len(await queue.jobs_of("anna")) == 1
 
 
-async def test_without_a_claim_too_one_of_different_requests_wins(queue: JobQueue) -> None:
+async def test_only_one_of_different_requests_wins_even_without_a_claim(queue: JobQueue) -> None:
     calls = [submit(queue, "anna:1", str(number)) for number in range(8)]
     outcomes: list[Any] = list(await asyncio.gather(*calls, return_exceptions=True))
     assert len(refused(outcomes)) == 7
     assert len(await queue.jobs_of("anna")) == 1
 
 
-async def test_a_request_that_fails_gives_its_id_free_once_no_equal_one_is_at_work(queue: JobQueue) -> None:
+async def test_a_failed_request_frees_its_id_when_no_equal_one_is_open(queue: JobQueue) -> None:
     with pytest.raises(InvalidInputError):
         async with queue.claimed("anna:1", "a", "anna"):
             raise InvalidInputError("no such model")
@@ -105,7 +105,7 @@ async def test_a_request_that_fails_gives_its_id_free_once_no_equal_one_is_at_wo
     assert await request(queue, "anna:1", "b", []) == job.id
 
 
-async def test_content_that_comes_after_its_request_counts(queue: JobQueue) -> None:
+async def test_content_after_a_request_is_part_of_its_digest(queue: JobQueue) -> None:
     async with queue.claimed("anna:1", "a", "anna"):
         await queue.add_content("anna:1", "a", "one")
         await queue.add_content("anna:1", "a", "one")
@@ -119,7 +119,7 @@ async def test_content_that_comes_after_its_request_counts(queue: JobQueue) -> N
             await queue.add_content("anna:1", "a", "two")
 
 
-async def test_an_id_of_an_earlier_version_is_taken_as_it_was(queue: JobQueue, url: str) -> None:
+async def test_a_request_id_of_an_earlier_version_is_accepted(queue: JobQueue, url: str) -> None:
     job = await submit(queue, "anna:1", "")
     database = JobDatabase(url)
     with database.engine.begin() as connection:
@@ -141,11 +141,11 @@ async def test_a_request_that_was_withdrawn_is_not_claimed(queue: JobQueue) -> N
         await submit(queue, "anna:1", "a")
 
 
-async def test_claims_and_withdrawals_that_led_to_nothing_are_forgotten_in_time(url: str, tmp_path: Path) -> None:
+async def test_old_claims_and_withdrawals_without_a_job_are_deleted(url: str, tmp_path: Path) -> None:
     queue = make_queue(url, tmp_path, slots=0, keep_seconds=1)
     await queue.start()
     claim = queue.claimed("anna:1", "a", "anna")
-    await claim.__aenter__()  # as of a process that dies
+    await claim.__aenter__()  # never released, as if the process had died
     await queue.cancel_request("anna:2")
     job = await submit(queue, "anna:3", "a")
     database = JobDatabase(url)
@@ -163,7 +163,7 @@ async def test_claims_and_withdrawals_that_led_to_nothing_are_forgotten_in_time(
     await queue.close()
 
 
-def test_a_digest_is_of_all_that_a_request_says_but_its_id() -> None:
+def test_a_digest_covers_everything_except_the_request_id() -> None:
     link = track_pb2.CreateTrackRequest(request_id="1", url="https://a.example/song")
     assert request_digest(link) == request_digest(track_pb2.CreateTrackRequest(request_id="2", url=link.url))
     others = [

@@ -6,7 +6,7 @@ from services.common.errors import AbortedError, InvalidInputError, UnavailableE
 from services.common.jobs.retry import RetryPolicy
 
 
-def test_a_transient_error_is_final_at_the_last_try_only() -> None:
+def test_a_transient_error_is_final_only_at_the_last_try() -> None:
     policy = RetryPolicy(retries=2)
     error = UnavailableError("The other side sleeps.")
     assert [policy.is_final(error, retries) for retries in range(4)] == [False, False, True, True]
@@ -16,7 +16,7 @@ def test_a_permanent_error_is_final_at_once() -> None:
     assert RetryPolicy().is_final(InvalidInputError("This is no audio.", "NOT_AUDIO"), 0)
 
 
-def test_work_whose_workers_died_elsewhere_is_tried_fewer_times() -> None:
+def test_a_job_whose_workers_died_elsewhere_is_tried_fewer_times() -> None:
     policy = RetryPolicy(retries=4, deaths=3)
     died = AbortedError("The work was given up.", "WORKER_DIED")
     assert [policy.is_final(died, retries) for retries in range(4)] == [False, False, True, True]

@@ -1,4 +1,4 @@
-"""The tables of jobs come about by migrations, also where an earlier version has made them."""
+"""The tables of jobs are created by migrations, even if an earlier version has made them."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ from stemtube.job.v1 import job_pb2
 from tests.common.postgres import create_database
 from tests.common.schema import differences
 
-# What versions before the migrations created.
+# The tables of versions before migrations.
 FIRST_TABLES = """
 CREATE TABLE job (
     id VARCHAR(100) NOT NULL, "key" VARCHAR(100) NOT NULL, generation INTEGER NOT NULL, kind VARCHAR(40) NOT NULL,
@@ -52,7 +52,7 @@ INSERT INTO job (id, "key", generation, kind, "user", subject, payload, turn, st
 INSERT INTO job_request (request_id, job_id, "user") VALUES ('r', 'j', 'anna')
 """
 
-# What versions before 0007 kept in the tables of DBOS: here of an unfinished job, and of one that is forgotten.
+# Steps that versions before 0007 kept in the tables of DBOS: of an unfinished job, and of a removed one.
 KEPT_BY_DBOS = """
 CREATE TABLE {schema}operation_outputs (
     workflow_uuid TEXT NOT NULL, function_id INTEGER NOT NULL, function_name TEXT NOT NULL, output TEXT, error TEXT,
@@ -77,14 +77,14 @@ async def run(url: str, script: str) -> None:
             await session.execute(text(statement.replace(":", r"\:")))
 
 
-async def test_migrations_lead_to_the_tables_of_the_code(url: str) -> None:
+async def test_migrations_create_the_tables_of_the_code(url: str) -> None:
     await migrate(url, "services.common.jobs")
     async with Database(url) as database:
         assert await differences(database, metadata) == []
 
 
 @pytest.mark.parametrize("tables", [9, 1], ids=["all of them", "cut off by a kill"])
-async def test_tables_of_versions_before_migrations_are_taken_over(url: str, tables: int) -> None:
+async def test_tables_from_before_migrations_are_kept(url: str, tables: int) -> None:
     whole = tables == 9
     await run(url, FIRST_TABLES.strip() if whole else ";".join(FIRST_TABLES.strip().split(";")[:tables]))
     queue = JobQueue(url, "takeover-test")
@@ -99,7 +99,7 @@ async def test_tables_of_versions_before_migrations_are_taken_over(url: str, tab
         assert await differences(database, metadata) == []
 
 
-async def test_steps_that_dbos_kept_are_not_run_again_but_after_transient_errors(url: str) -> None:
+async def test_steps_kept_by_dbos_are_repeated_only_after_transient_errors(url: str) -> None:
     outcomes: dict[str, object] = {}
 
     async def handle(job: JobContext) -> dict[str, Any]:
@@ -147,7 +147,7 @@ TIMES = {"created_at": 1.5, "changed_at": 1.5}
 ANALYSIS_PARTS = {"parts": {"key": {"state": "succeeded", "progress": 1.0, "error": None}}}
 
 
-async def test_progress_that_earlier_versions_kept_is_the_contracts_json_now(url: str) -> None:
+async def test_progress_of_earlier_versions_is_converted_to_the_contracts_json(url: str) -> None:
     await run(url, FIRST_TABLES)
     rows: list[dict[str, Any]] = [
         {"id": "t", "kind": "track", "detail": TRACK_DETAIL, "result": {}},

@@ -35,14 +35,14 @@ async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
 
 
 def retry_by(queue: JobQueue, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
-    """Has the queue try jobs again by other rules than it was made with."""
+    """Gives a queue other rules for trying jobs again."""
     policy = RetryPolicy(**rules)
     monkeypatch.setattr(queue._worker, "_retry", policy)
     monkeypatch.setattr(queue._leases, "_longest_delay_seconds", policy.longest_delay_seconds)
 
 
 async def until_running(queue: JobQueue, count: int) -> list[JobRecord]:
-    """Waits until so many jobs run and all others are held back; the unfinished ones."""
+    """Waits until `count` jobs run and all others are held back; returns the unfinished ones."""
     held = sa.select(sa.func.count()).where(job_table.c.state == "queued", job_table.c.held.is_(False))
 
     def ready() -> int:
@@ -64,7 +64,7 @@ async def until_waiting(queue: JobQueue, job_id: str) -> JobRecord:
     return record
 
 
-async def test_a_user_has_so_many_jobs_running_and_others_start_at_once(queue: JobQueue) -> None:
+async def test_a_users_running_jobs_are_limited_and_others_start_at_once(queue: JobQueue) -> None:
     mine = [await queue.submit("busy", {"seconds": 60}, key=f"a{n}", user="anna") for n in range(8)]
     await until_running(queue, 2)
     assert [(await queue.get(job.id)).queue_position for job in mine] == [0, 0, 1, 2, 3, 4, 5, 6]
@@ -72,18 +72,18 @@ async def test_a_user_has_so_many_jobs_running_and_others_start_at_once(queue: J
     assert (await queue.get(other.id)).queue_position in (0, 1)
     assert (await end_of(queue, other.id)).state == "succeeded"
     assert sum(record.state == "running" for record in await queue.unfinished("anna")) == 2
-    # Who ends one lets the next one start.
+    # When one ends, the next one starts.
     await queue.cancel(mine[0].id)
     await until_running(queue, 2)
     assert [(await queue.get(job.id)).state for job in mine[:4]] == ["cancelled", "running", "running", "queued"]
-    # One that is held back can be cancelled too.
+    # A job that is held back can be cancelled too.
     await queue.cancel(mine[3].id)
     assert [(await queue.get(job.id)).queue_position for job in mine[4:]] == [1, 2, 3, 4]
     for job in mine:
         await queue.cancel(job.id)
 
 
-async def test_a_users_batch_does_not_hold_up_what_the_user_waits_for(queue: JobQueue) -> None:
+async def test_a_users_batch_does_not_delay_the_users_interactive_jobs(queue: JobQueue) -> None:
     for number in range(6):
         await queue.submit("busy", {"seconds": 60}, key=f"a{number}", user="anna", priority=BATCH)
     await until_running(queue, 2)
@@ -93,8 +93,8 @@ async def test_a_users_batch_does_not_hold_up_what_the_user_waits_for(queue: Job
         await queue.cancel(record.id)
 
 
-async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after the death of the process in which the last one ended."""
+async def test_forgotten_held_back_jobs_are_admitted(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This happens when a process dies just after one of its jobs has ended."""
 
     async def died(*_arguments: Any) -> None:
         pass
@@ -105,7 +105,7 @@ async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch
         assert (await end_of(queue, job.id)).state == "succeeded"
 
 
-async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
+async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_shows_why(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     retry_by(queue, monkeypatch, first_delay_seconds=600)
@@ -120,7 +120,7 @@ async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
             await asyncio.sleep(0.05)
     lucky = await queue.submit("busy", {}, key="k", user="anna")
     assert (await end_of(queue, lucky.id)).state == "succeeded"
-    # One is cancelled meanwhile, and never begun again; the others go on when their time has come.
+    # One is cancelled meanwhile and does not run again; the others run when their next attempt is due.
     await queue.cancel(unlucky[0].id)
     assert (await queue.get(unlucky[0].id)).state == "cancelled"
 
@@ -138,7 +138,7 @@ async def test_a_job_waits_for_its_next_attempt_in_the_queue_and_tells_why(
     assert (await queue.get(unlucky[0].id)).state == "cancelled"
 
 
-async def test_attempts_end_at_last_and_the_log_says_why(
+async def test_a_job_fails_after_its_last_attempt_and_the_log_says_why(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     retry_by(queue, monkeypatch, first_delay_seconds=0.01, retries=2)
@@ -159,7 +159,7 @@ async def test_attempts_end_at_last_and_the_log_says_why(
     assert "The other side sleeps." in line
 
 
-async def test_a_clock_that_has_gone_back_does_not_put_an_attempt_off(
+async def test_a_clock_set_back_does_not_delay_the_next_attempt(
     queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retry_by(queue, monkeypatch, first_delay_seconds=300, retries=1)

@@ -1,6 +1,6 @@
 """A worker process for tests: `python -m tests.common.jobs.worker_process DATABASE_URL FOLDER [SLOTS [PER_USER]]`.
 
-Its handlers leave a line in a file of FOLDER each time they do something, so that tests see what was done, how often.
+Its handlers write a line to a file in FOLDER each time they do something, so that tests can count it.
 """
 
 import asyncio
@@ -64,14 +64,14 @@ class Handlers:
         return await job.step("work", work)
 
     async def busy(self, job: JobContext) -> dict[str, Any]:
-        """Tells when it begins and ends, in one file."""
+        """Writes to one file when it begins and ends."""
         self.note("busy", f"+1 {job.user}")
         await asyncio.sleep(job.payload.get("seconds", 0.3))
         self.note("busy", f"-1 {job.user}")
         return {}
 
     async def unlucky(self, job: JobContext) -> dict[str, Any]:
-        """Fails for a while, each time."""
+        """Fails with a transient error each time."""
         self.note("unlucky", job.job_id)
         raise UnavailableError("The other side sleeps.")
 

@@ -37,5 +37,5 @@ except RuntimeError:
     for expected in ("signing in", "ada", "from a library", "tool", "a fault", "Traceback"):
         assert expected in done.stderr
     assert "too much" not in done.stderr
-    # The traceback shows the lines of a program in a file; this one came as an argument.
+    # The traceback does not show this program's lines, because the program is an argument and not a file.
     assert "hunter2" not in done.stderr

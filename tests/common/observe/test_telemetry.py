@@ -1,4 +1,4 @@
-"""Logs in files, and what traces and devices cost where there are none."""
+"""Logs in files, traces without a collector, and metrics of memory."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 """
 
 
-def test_no_line_is_lost_when_files_are_put_aside_not_a_childs_either(tmp_path: Path) -> None:
+def test_no_line_of_parent_or_child_is_lost_when_log_files_rotate(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/protos/gen"}
@@ -62,7 +62,7 @@ def test_no_line_is_lost_when_files_are_put_aside_not_a_childs_either(tmp_path: 
     assert len(done.stderr.splitlines()) == len(lines)
 
 
-def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_for_traces_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.delitem(sys.modules, "services.common.observe.otlp", raising=False)
     with pytest.raises(PreconditionError, match=r"pip install 'stemtube\[tracing\]'"):
@@ -73,7 +73,7 @@ def test_what_traces_need_is_named_where_it_is_missing(monkeypatch: pytest.Monke
         assert tracing.traceparent() == tracing.trace_id() == ""
 
 
-def test_a_trace_has_the_kind_of_a_fault_and_not_its_text() -> None:
+def test_a_trace_has_the_class_of_an_error_but_not_its_text() -> None:
     with running_collector() as collector:
         tracing.configure_tracing(TracingSettings(otlp_url=collector.url), "here")
         with pytest.raises(ValueError, match="hunter2"), tracing.span("outer"), tracing.span("inner", part="key"):
@@ -103,7 +103,7 @@ def test_memory_is_reported_as_long_as_its_process_lives() -> None:
     assert REGISTRY.get_sample_value("stemtube_engine_memory_bytes", labels) is None
 
 
-def test_a_gpu_tells_its_memory_unless_a_task_has_broken_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_memory_is_reported_unless_a_task_broke_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> tuple[int, int]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 

@@ -30,7 +30,7 @@ TOKEN = bearer(token())
 
 
 class Echo:
-    """A service with one RPC of each kind, without a contract: each takes and gives strings."""
+    """A service with one RPC of each kind, without a contract: each takes and returns strings."""
 
     def __init__(self) -> None:
         self.draining = Draining()
@@ -104,7 +104,7 @@ class Echo:
             "Chat": grpc.stream_stream_rpc_method_handler(self.chat, **codec),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
-        # The one method that clients never try twice, under its real name.
+        # The only method that clients never retry, under its real name.
         auth = {"Refresh": handlers["Say"]}
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("stemtube.auth.v1.SessionService", auth),)

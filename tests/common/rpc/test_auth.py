@@ -39,7 +39,7 @@ def token(key: Ed25519PrivateKey = KEY, kid: str = "k1", **changes: Any) -> str:
 
 
 class Auth:
-    """Where keys come from, as slow and as broken as a test wants."""
+    """A source of keys that can be slow or fail."""
 
     def __init__(self) -> None:
         self.keys: PublicKeys = {"k1": KEY.public_key()}
@@ -164,7 +164,7 @@ async def test_a_caller_that_leaves_does_not_cancel_the_keys_for_others(auth: Au
     assert (await second).subject == "u1"
 
 
-async def test_while_auth_is_away_known_keys_go_on_and_others_are_unavailable(auth: Auth) -> None:
+async def test_while_auth_is_away_known_keys_stay_valid_and_others_are_unavailable(auth: Auth) -> None:
     verifier = TokenVerifier(auth.fetch, refresh_seconds=0.01, retry_seconds=0.01)
     await verifier.verify(token())
     auth.answers = False
@@ -241,7 +241,7 @@ async def bearer_of(identity: ServiceIdentity) -> str:
     return value
 
 
-async def test_a_services_token_is_kept_until_it_is_nearly_over() -> None:
+async def test_a_services_token_is_kept_until_it_nearly_expires() -> None:
     issuer = Issuer(lifetime=0.4)
     identity = ServiceIdentity(issuer.issue)
     assert await asyncio.gather(*(bearer_of(identity) for _ in range(5))) == ["Bearer token-1"] * 5
@@ -267,7 +267,7 @@ async def test_nobody_waits_while_a_valid_token_is_renewed() -> None:
     assert await bearer_of(identity) == "Bearer token-2"
 
 
-async def test_a_services_token_serves_to_its_end_while_auth_is_away() -> None:
+async def test_a_services_token_is_used_until_it_expires_while_auth_is_away() -> None:
     issuer = Issuer(lifetime=0.4)
     identity = ServiceIdentity(issuer.issue, retry_seconds=0.05)
     await identity.metadata()

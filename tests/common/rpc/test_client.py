@@ -1,4 +1,4 @@
-"""Calls to services as our callers make them."""
+"""Calls to services."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ async def send(call: Any, chance: random.Random) -> None:
 
 
 async def test_a_refusal_in_the_middle_of_a_stream_is_never_lost(channel: grpc.aio.Channel) -> None:
-    """Without `final_answer` some end with INTERNAL."""
+    """Without `final_answer` some calls end with INTERNAL."""
     upload = channel.stream_unary(
         METHOD, request_serializer=BytesValue.SerializeToString, response_deserializer=StringValue.FromString
     )

@@ -15,7 +15,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def takes(buckets: TokenBuckets, key: str, times: int) -> int:
-    """How many of so many requests are let through."""
+    """How many of `times` requests are allowed."""
     passed = 0
     for _ in range(times):
         try:
@@ -26,7 +26,7 @@ def takes(buckets: TokenBuckets, key: str, times: int) -> int:
     return passed
 
 
-def test_a_burst_and_then_a_rate(clock: list[float]) -> None:
+def test_a_burst_is_allowed_and_then_a_rate(clock: list[float]) -> None:
     buckets = TokenBuckets(rate=2, burst=5)
     assert takes(buckets, "ann", 10) == 5
     assert takes(buckets, "ben", 3) == 3
@@ -36,7 +36,7 @@ def test_a_burst_and_then_a_rate(clock: list[float]) -> None:
     assert takes(buckets, "ann", 10) == 5
 
 
-def test_it_says_how_long_to_wait(clock: list[float]) -> None:
+def test_the_error_says_how_long_to_wait(clock: list[float]) -> None:
     buckets = TokenBuckets(rate=0.1, burst=1)
     buckets.take("ann")
     with pytest.raises(LimitExceededError) as refusal:

@@ -9,7 +9,7 @@ from services.common.rpc.peers import PRIVATE, Client, TrustedProxies, grpc_peer
     ("peer", "forwarded", "client"),
     [
         ("203.0.113.7", [], "203.0.113.7"),
-        ("203.0.113.7", ["6.6.6.6"], "203.0.113.7"),  # nobody's proxy
+        ("203.0.113.7", ["6.6.6.6"], "203.0.113.7"),  # not a proxy
         ("10.0.0.1", ["203.0.113.7"], "203.0.113.7"),
         ("10.0.0.1", ["6.6.6.6", "203.0.113.7", "10.0.0.2"], "203.0.113.7"),
         ("::ffff:10.0.0.1", [" 2001:DB8::7 "], "2001:db8::7"),
@@ -18,7 +18,7 @@ from services.common.rpc.peers import PRIVATE, Client, TrustedProxies, grpc_peer
         ("", ["203.0.113.7"], ""),
     ],
 )
-def test_the_last_address_that_no_proxy_has_is_the_clients(peer: str, forwarded: list[str], client: str) -> None:
+def test_the_client_has_the_last_address_that_is_not_a_proxys(peer: str, forwarded: list[str], client: str) -> None:
     assert TrustedProxies(PRIVATE).client_address(peer, forwarded) == client
 
 

@@ -66,7 +66,7 @@ async def test_autoscalers_see_waiting_and_running_jobs(queue: JobQueue, tmp_pat
     await health.stop()
 
 
-async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueue, tmp_path: Path) -> None:
+async def test_metrics_count_waiting_running_and_ended_jobs(queue: JobQueue, tmp_path: Path) -> None:
     health = await HealthServer.start("127.0.0.1:0")
 
     async def value(line: str) -> float | None:
@@ -80,7 +80,7 @@ async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueu
     kept = 'stemtube_job_submissions_total{kind="count",outcome="kept",queue="jobs-test"}'
     before = {line: await value(line) or 0 for line in (succeeded, refused, worked, kept)}
     assert await value(waiting) is None
-    with metrics.shown(queue.name, queue.look):
+    with metrics.queue_metrics(queue.name, queue.look):
         first = await queue.submit("count", {"seconds": 1}, key="k", user="anna")
         other = await queue.submit("refuse", {}, key="r", user="anna")
         async with asyncio.timeout(10):
@@ -94,7 +94,7 @@ async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueu
         assert await value(waiting) == 0
     assert await value(waiting) is None
     async with asyncio.timeout(10):
-        while (await value(refused) or 0) == before[refused]:  # watchers may hear of the end before it is counted
+        while (await value(refused) or 0) == before[refused]:  # watchers may get the end before it is counted
             await asyncio.sleep(0.05)
     assert {line: (await value(line) or 0) - number for line, number in before.items()} == dict.fromkeys(before, 1)
     async with asyncio.timeout(10):
@@ -103,7 +103,9 @@ async def test_metrics_tell_what_waits_what_runs_and_how_it_ended(queue: JobQueu
     await health.stop()
 
 
-async def test_a_queue_whose_database_is_away_tells_no_number(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_reports_no_numbers_while_its_database_is_away(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_store: JobStore) -> None:
         raise OperationalError("select", {}, Exception("gone"), connection_invalidated=True)
 
@@ -114,13 +116,13 @@ async def test_a_queue_whose_database_is_away_tells_no_number(queue: JobQueue, m
 
 
 class Idle:
-    """A worker that holds nothing."""
+    """A worker without resources."""
 
     async def close(self) -> None:
         pass
 
 
-async def test_a_worker_that_drains_can_be_seen_until_its_job_has_ended(tmp_path: Path) -> None:
+async def test_a_draining_worker_answers_until_its_job_has_ended(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
     queue = make_queue(url, tmp_path, slots=1)
     (port,) = free_ports(1)

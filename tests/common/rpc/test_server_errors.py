@@ -1,4 +1,4 @@
-"""Errors as they arrive at a client."""
+"""Errors of RPCs at the client."""
 
 from urllib.parse import quote
 
@@ -36,7 +36,7 @@ async def test_error_details_have_the_standard_form(client: Client) -> None:
     assert (info.domain, info.reason) == ("stemtube", "NO_SUCH_TRACK")
 
 
-async def test_an_error_within_a_stream_comes_after_what_was_sent(client: Client) -> None:
+async def test_an_error_in_a_stream_arrives_after_the_sent_messages(client: Client) -> None:
     stream = client.stream("Repeat", "fail")
     assert (await stream.read()).value == "fail"
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -45,14 +45,14 @@ async def test_an_error_within_a_stream_comes_after_what_was_sent(client: Client
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "\U0001f3b8" * 50_000, "\0\r\n" * 20_000, "\ud800"])
-async def test_an_error_that_repeats_any_text_is_an_answer(text: str) -> None:
+async def test_an_error_with_any_text_fits_into_metadata(text: str) -> None:
     status = error_status(InvalidInputError(f"not {text}", "BAD_REQUEST", text=text))
     assert status.message.startswith("not ")
-    # As metadata have it: percent-encoded, and once more in base64.
+    # Metadata contain it twice: percent-encoded, and in base64.
     assert len(quote(status.message)) + len(status.SerializeToString()) * 4 / 3 < MAX_METADATA_BYTES
 
 
-async def test_a_fault_of_ours_is_internal_and_tells_nothing(client: Client, echo: Echo) -> None:
+async def test_a_bug_in_an_rpc_is_internal_and_reveals_nothing(client: Client, echo: Echo) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as fault:
         await client.say("fault hunter2")
     error = domain_error(fault.value)

@@ -1,4 +1,4 @@
-"""How much a user, a stranger and a connection may ask for."""
+"""Limits for users, callers without a token, and connections."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ async def strict(echo: Echo) -> AsyncIterator[Client]:
     await running.stop(0)
 
 
-async def test_a_user_asks_so_often_and_others_do_not_notice(strict: Client) -> None:
+async def test_a_users_rate_is_limited_and_others_are_not_affected(strict: Client) -> None:
     for _ in range(4):
         await strict.say("hello")
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -63,7 +63,7 @@ async def test_a_user_asks_so_often_and_others_do_not_notice(strict: Client) -> 
     assert await strict.say("hello", metadata=bearer(token("u2"))) == "hello"
 
 
-async def test_strangers_are_counted_by_their_address(strict: Client) -> None:
+async def test_callers_without_a_token_are_limited_by_address(strict: Client) -> None:
     def ask(address: str) -> Any:
         return strict.say("hello", "/test.Echo/Any", metadata=(("x-client-address", address),))
 
@@ -75,7 +75,7 @@ async def test_strangers_are_counted_by_their_address(strict: Client) -> None:
     assert await ask("203.0.113.7") == "hello"
 
 
-async def test_a_user_has_so_many_streams_open(strict: Client) -> None:
+async def test_a_users_open_streams_are_limited(strict: Client) -> None:
     streams = [strict.stream("Follow", "a") for _ in range(2)]
     for stream in streams:
         await stream.read()
@@ -112,7 +112,7 @@ async def next_http2_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
 
 
-async def test_a_connection_has_so_many_streams_and_is_closed_if_it_pings_too_often(
+async def test_a_connections_streams_are_limited_and_frequent_pings_close_it(
     server: RunningServer, client: Client
 ) -> None:
     async with asyncio.timeout(20):
@@ -133,7 +133,7 @@ async def test_a_connection_has_so_many_streams_and_is_closed_if_it_pings_too_of
     assert await client.say("others do not notice") == "others do not notice"
 
 
-async def test_a_connection_on_which_nothing_comes_is_closed(monkeypatch: pytest.MonkeyPatch, echo: Echo) -> None:
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch, echo: Echo) -> None:
     name = "grpc.server_handshake_timeout_ms"
     options = dict(server_module.SERVER_OPTIONS)
     assert options[name] <= 20_000

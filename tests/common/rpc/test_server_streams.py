@@ -1,4 +1,4 @@
-"""Streams, and what ends them: a server that drains, a session that ends, a client that goes away."""
+"""Streams end when the server drains, when the session ends, or when the client goes away."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def test_a_draining_server_ends_streams_and_finishes_short_rpcs(
     assert echo.open_streams == 0
 
 
-async def test_what_outlasts_the_grace_is_cancelled(client: Client, server: RunningServer) -> None:
+async def test_rpcs_that_outlast_the_grace_are_cancelled(client: Client, server: RunningServer) -> None:
     long = asyncio.create_task(client.say("sleep 60"))
     await asyncio.sleep(0.1)
     started = time.monotonic()

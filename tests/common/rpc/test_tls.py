@@ -1,4 +1,4 @@
-"""Mutual TLS between services, with certificates as `stemtube admin make-certs` makes them."""
+"""Mutual TLS between services, with certificates of `stemtube admin make-certs`."""
 
 import stat
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ async def test_a_service_is_identified_by_its_certificate(
         assert (refusal.value.code, refusal.value.reason) == (Code.UNAUTHENTICATED, "BAD_CREDENTIALS")
 
 
-async def test_without_a_certificate_of_the_same_authority_nobody_gets_in(
+async def test_a_caller_without_a_certificate_of_the_authority_is_refused(
     auth: RunningServer, certificates: Path, tmp_path: Path
 ) -> None:
     make_certificates(tmp_path / "others", ("download",))
@@ -74,9 +74,7 @@ async def test_without_a_certificate_of_the_same_authority_nobody_gets_in(
             assert refusal.value.code is Code.UNAVAILABLE
 
 
-async def test_a_server_must_be_the_one_that_was_asked_for(
-    auth: RunningServer, certificates: Path, tmp_path: Path
-) -> None:
+async def test_a_server_with_another_name_is_refused(auth: RunningServer, certificates: Path, tmp_path: Path) -> None:
     async with open_channel(f"127.0.0.2:{auth.port}", certificates / "download") as channel:
         with pytest.raises(RemoteError) as refusal:
             await AuthClient(channel, "download", secret(tmp_path)).signing_keys()

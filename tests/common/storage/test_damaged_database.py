@@ -1,4 +1,4 @@
-"""A SQLite file that is damaged, and what must not be taken for that: locked, full, read-only, not permitted."""
+"""Damaged SQLite files, and faults that are not damage: locked, full, read-only, not permitted."""
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ from tests.common.damage import DAMAGE, overwrite_header, zero_first_page_of
 
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
-    """Auth's database as it is after an orderly end."""
+    """Auth's database after an orderly end."""
     path = tmp_path / "auth.sqlite"
     await migrate(f"sqlite:///{path}", "services.auth")
     return path
@@ -110,7 +110,7 @@ async def read_all(database: Database) -> None:
 
 async def fill_disk(database: Database) -> None:
     async with database.write() as session:
-        await session.execute(text("PRAGMA max_page_count = 1"))  # SQLite answers as on a full disk
+        await session.execute(text("PRAGMA max_page_count = 1"))  # makes SQLite fail as on a full disk
         await session.execute(text("CREATE TABLE large AS SELECT zeroblob(1000000)"))
 
 
@@ -168,7 +168,7 @@ async def test_a_full_disk_is_not_damage(path: Path) -> None:
         (errno.ENOTDIR, "DATABASE_UNAVAILABLE"),
     ],
 )
-def test_what_the_system_refuses_has_its_own_line(tmp_path: Path, number: int, reason: str) -> None:
+def test_each_refusal_of_the_system_has_its_own_message(tmp_path: Path, number: int, reason: str) -> None:
     fault = system_fault(OSError(number, os.strerror(number)), tmp_path / "auth.sqlite")
     assert fault.reason == reason
     assert str(tmp_path / "auth.sqlite") in fault.message
@@ -176,7 +176,7 @@ def test_what_the_system_refuses_has_its_own_line(tmp_path: Path, number: int, r
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """Root may read and write everything, so it becomes nobody for a while."""
+    """Changes from root, who may read and write everything, to nobody for a while."""
     if os.geteuid() != 0:
         yield
         return
@@ -188,7 +188,7 @@ def without_rights() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("folder_mode", [0o755, 0o000], ids=["file", "folder"])
-def test_a_database_that_one_may_not_write_is_not_damaged(folder_mode: int) -> None:
+def test_a_database_without_write_permission_is_not_damaged(folder_mode: int) -> None:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))  # the test's own has parents that are for its owner only
     path = folder / "auth.sqlite"
     try:

@@ -135,7 +135,7 @@ async def test_every_sqlite_connection_is_set_up_and_the_file_is_private(sqlite_
     assert (tmp_path / "test.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-async def test_moments_come_back_in_utc(database: Database) -> None:
+async def test_times_are_returned_in_utc(database: Database) -> None:
     noon = datetime(2026, 7, 1, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
     async with database.write() as session:
         session.add_all([Reading(count=1, taken=noon), Reading(count=2, taken=None)])
@@ -148,7 +148,7 @@ async def test_moments_come_back_in_utc(database: Database) -> None:
     assert earlier == 1
 
 
-async def test_a_moment_without_time_zone_is_refused(database: Database) -> None:
+async def test_a_time_without_time_zone_is_refused(database: Database) -> None:
     with pytest.raises(Exception, match="needs a time zone"):
         async with database.write() as session:
             session.add(Reading(count=1, taken=datetime(2026, 7, 1)))
@@ -167,7 +167,7 @@ async def test_an_exception_undoes_what_was_written(database: Database) -> None:
         assert list(await session.scalars(select(Reading))) == []
 
 
-async def test_a_read_before_a_write_stays_true(database: Database) -> None:
+async def test_a_locked_row_does_not_change_between_read_and_write(database: Database) -> None:
     async with database.write() as session:
         session.add(Reading(id=1, count=0))
 
@@ -182,7 +182,7 @@ async def test_a_read_before_a_write_stays_true(database: Database) -> None:
         assert (await session.get_one(Reading, 1)).count == 20
 
 
-async def test_blocks_with_one_lock_follow_one_another(database: Database) -> None:
+async def test_blocks_with_the_same_lock_run_one_after_another(database: Database) -> None:
     async def create_if_none() -> None:
         async with database.write(lock="first reading") as session:
             if not await session.scalar(select(Reading.id)):
@@ -312,8 +312,8 @@ async def test_a_migration_does_not_hold_up_the_event_loop(sqlite_url: str, sche
     assert longest < 0.5
 
 
-async def test_a_call_that_is_cancelled_twice_leaves_nothing_that_waits_for_ever(tmp_path: Path) -> None:
-    """A gRPC server cancels so at its end. Closing the connection then waited for a thread that had ended."""
+async def test_a_call_that_is_cancelled_twice_does_not_hang(tmp_path: Path) -> None:
+    """A gRPC server cancels twice when it ends; closing the connection once waited for a thread that had ended."""
     before = asyncio.all_tasks()
 
     async def wait_for_turn(database: Database) -> None:

@@ -22,7 +22,7 @@ async def test_jobs_wait_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytes
     assert "DISK_FULL" in await problem()
 
 
-async def test_a_folder_that_is_not_there_yet_is_no_full_disk(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_not_a_full_disk(tmp_path: Path) -> None:
     await ObjectStore.from_url(str(tmp_path / "objects")).put(MARKER, b"1")
     store = MarkedStore(ObjectStore.from_url(str(tmp_path / "objects")))
     assert await needs_of(store, tmp_path / "none")() == ""

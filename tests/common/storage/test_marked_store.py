@@ -1,4 +1,4 @@
-"""A library's store that is away in every way that one can be: processes start, wait, and go on when it is back."""
+"""A library's store that is away in several ways: processes start, wait, and continue when it is back."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ async def fill(store: ObjectStore) -> None:
         (a_file_in_its_parents_place, "STORAGE_UNAVAILABLE"),
     ],
 )
-async def test_a_folder_that_is_away(
+async def test_a_folder_that_is_away_is_used_again_when_it_returns(
     take_away: Callable[[Path], None], reason: str, was_open: bool, tmp_path: Path
 ) -> None:
     root = tmp_path / "data" / "objects"
@@ -117,7 +117,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marked_store, "BELIEVED_SECONDS", 0.0)
 
 
-async def test_a_bucket_that_is_empty(impatient: None) -> None:
+async def test_an_empty_bucket_counts_as_away(impatient: None) -> None:
     async with bucket() as (_server, port):
         store = remote(port)
         await expect_away(store, "STORE_AWAY")
@@ -125,7 +125,7 @@ async def test_a_bucket_that_is_empty(impatient: None) -> None:
         await expect_there(store)
 
 
-async def test_a_bucket_that_cannot_be_reached(impatient: None) -> None:
+async def test_an_unreachable_bucket_counts_as_away(impatient: None) -> None:
     async with bucket() as (_server, port):
         store = remote(port)
     await expect_away(store, "STORAGE_UNAVAILABLE")
@@ -134,7 +134,7 @@ async def test_a_bucket_that_cannot_be_reached(impatient: None) -> None:
         await expect_there(store)
 
 
-async def test_a_bucket_that_refuses(impatient: None) -> None:
+async def test_a_bucket_that_refuses_requests_counts_as_away(impatient: None) -> None:
     async def refuse(_request: web.Request) -> web.Response:
         return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
 

@@ -1,4 +1,4 @@
-"""One object storage, in a directory and behind the S3 protocol: the same tests run over both."""
+"""Object storage in a directory and in an S3 bucket; the same tests run for both."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ async def test_negative_ranges_are_refused(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 2, 20])
-async def test_nothing_stays_of_an_upload_that_breaks(store: ObjectStore, count: int) -> None:
+async def test_nothing_remains_of_a_broken_upload(store: ObjectStore, count: int) -> None:
     await store.put("kept", b"old")
     with pytest.raises(ValueError, match="went away"):
         await store.put("kept", broken_after(count))
@@ -167,7 +167,7 @@ async def test_a_cancelled_upload_leaves_no_parts_on_s3(s3: tuple[ObjectStore, S
     assert server.objects == {}
 
 
-async def test_what_a_killed_process_left_is_no_object_and_goes_with_its_prefix(tmp_path: Path) -> None:
+async def test_files_of_a_killed_process_are_not_objects_and_are_removed_with_their_prefix(tmp_path: Path) -> None:
     store = ObjectStore.from_url(str(tmp_path))
     await store.put("tracks/1/song", b"x")
     (tmp_path / "tracks/1/song#1").write_bytes(b"half an upl")
@@ -213,7 +213,7 @@ def test_usual_keys_are_fine() -> None:
         check_key(key)
 
 
-async def test_list_goes_by_whole_segments(store: ObjectStore) -> None:
+async def test_list_matches_whole_segments(store: ObjectStore) -> None:
     for key in ("a/b/1", "a/b/2", "a/bc/3", "d"):
         await store.put(key, key.encode())
     assert await keys_in(store) == ["a/b/1", "a/b/2", "a/bc/3", "d"]
@@ -222,7 +222,7 @@ async def test_list_goes_by_whole_segments(store: ObjectStore) -> None:
     assert {info.key: info.size async for info in store.list("a")} == {"a/b/1": 5, "a/b/2": 5, "a/bc/3": 6}
 
 
-async def test_a_copy_stays_when_the_original_goes(store: ObjectStore) -> None:
+async def test_a_copy_remains_when_the_original_is_deleted(store: ObjectStore) -> None:
     await store.put("stems/vocals.flac", b"stem")
     await store.copy("stems/vocals.flac", "copies/vocals.flac")
     assert await keys_in(store) == ["copies/vocals.flac", "stems/vocals.flac"]

@@ -1,4 +1,4 @@
-"""Readers do not wait behind any number of waiting writers."""
+"""Readers do not wait for waiting writers, however many there are."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ from tests.common.postgres import create_database
 from tests.common.storage.test_database import Base, Reading
 
 WRITERS = 60
-"""More than any pool holds."""
+"""More than the connections in any pool."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -63,7 +63,7 @@ async def test_the_two_pools_together_hold_no_more_connections_than_one_did() ->
 
 @asynccontextmanager
 async def nobody_writes_jobs(url: str) -> AsyncIterator[None]:
-    """Holds a lock that lets others read the table of jobs, and not change it."""
+    """Holds a lock under which others can read the table of jobs but not change it."""
     if url.startswith("postgresql"):
         async with await psycopg.AsyncConnection.connect(url) as connection:
             await connection.execute("LOCK TABLE job IN EXCLUSIVE MODE")
@@ -75,7 +75,7 @@ async def nobody_writes_jobs(url: str) -> AsyncIterator[None]:
     file.close()
 
 
-async def test_jobs_are_seen_while_many_wait_to_be_accepted(url: str) -> None:
+async def test_jobs_can_be_read_while_many_wait_to_be_accepted(url: str) -> None:
     queue = JobQueue(url, "test")
     await queue.start()
     first = await queue.submit("count", {}, key="first", user="anna")
@@ -104,8 +104,8 @@ async def test_jobs_are_seen_while_many_wait_to_be_accepted(url: str) -> None:
     await queue.close()
 
 
-async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tmp_path: Path) -> None:
-    """Its connections refuse to write, so one that writes and is called a reader fails in every other test."""
+async def test_every_method_of_the_job_store_that_only_reads_is_marked(tmp_path: Path) -> None:
+    """Connections for reading refuse to write, so a method that is marked wrongly fails in other tests."""
     url = f"sqlite:///{tmp_path}/test.sqlite"
     async with Database(url):
         database = JobDatabase(url)
@@ -114,8 +114,8 @@ async def test_every_method_of_the_job_store_that_only_reads_is_known_as_such(tm
         database.close()
 
 
-async def test_opening_a_file_again_gives_up_no_lock_of_open_connections(tmp_path: Path) -> None:
-    """Else the next process that closes the file deletes its log, and this one goes on with the deleted one."""
+async def test_opening_a_file_again_releases_no_lock_of_open_connections(tmp_path: Path) -> None:
+    """Otherwise the next process that closes the file deletes its log, while this process still uses it."""
     path = tmp_path / "test.sqlite"
     url = f"sqlite:///{path}"
     change = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('UPDATE readings SET count = 2')"

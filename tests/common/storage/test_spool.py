@@ -1,4 +1,4 @@
-"""Bytes that wait for the object store in a file, which becomes the object where it can."""
+"""Bytes wait for the object store in a file, which becomes the object if possible."""
 
 import os
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def content_of(kept: Spool, limit: int | None = None) -> bytes:
 
 
 def linkable(folder: Path) -> bool:
-    """Whether the file system and the system can do it; without, all else must work the same."""
+    """Whether the system and the file system can link such files; everything else must work without this."""
     unnamed = getattr(os, "O_TMPFILE", 0)
     try:
         os.close(os.open(folder, unnamed | os.O_RDWR))
@@ -39,7 +39,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.mark.parametrize("sizes", [(3, 4), (1000, 1, 5000), (0, 4096, 4096)])
-async def test_a_spool_gives_what_it_was_given(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_spool_returns_its_bytes(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "BUFFER_BYTES", 1024)
     whole = b"".join(bytes([number % 251]) * size for number, size in enumerate(sizes))
     kept = Spool()
@@ -72,7 +72,7 @@ async def test_a_spool_becomes_an_object(store: ObjectStore) -> None:
     assert [info.key async for info in store.list()] == []
 
 
-async def test_a_directory_takes_the_file_itself(tmp_path: Path) -> None:
+async def test_a_directory_links_the_spools_file(tmp_path: Path) -> None:
     store = ObjectStore.from_url(str(tmp_path))
     kept = store.spool()
     await kept.add(DATA)
@@ -87,7 +87,7 @@ async def test_a_directory_takes_the_file_itself(tmp_path: Path) -> None:
     await kept.clear()
 
 
-async def test_what_waits_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_spool_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     store = ObjectStore.from_url(str(tmp_path / "objects"))
     kept = store.spool()
@@ -108,7 +108,7 @@ async def test_a_store_whose_folder_is_gone_gets_the_bytes_when_it_is_back(tmp_p
     assert await store.get("song") == DATA
 
 
-async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_an_error_of_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = ObjectStore.from_url(str(tmp_path)).spool()
     await kept.add(DATA)
 

@@ -30,11 +30,11 @@ VALUES: dict[type[sa.types.TypeEngine[Any]], Any] = {
 
 
 KEYS = itertools.count(1)
-"""For tables whose rows are known by a number."""
+"""For tables with a number as the primary key."""
 
 
 def before_the_newest(package: str) -> str | None:
-    """The revision before the newest; None where there is one alone."""
+    """The revision before the newest; None if there is only one."""
     newest, *older = ScriptDirectory(str(files(package) / "migrations")).walk_revisions()
     assert newest.is_head
     return older[0].revision if older else None
@@ -49,7 +49,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def older_version(url: str, tables: str, monkeypatch: pytest.MonkeyPatch) -> sa.MetaData:
-    """Makes the database of the version before, and gives the tables as that version knows them."""
+    """Creates the database of the version before, and returns that version's tables."""
     package, upgrade = PACKAGES[tables], command.upgrade
     with monkeypatch.context() as patch:
         revision = before_the_newest(package)
@@ -64,7 +64,7 @@ async def older_version(url: str, tables: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def row_of(table: sa.Table, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Something for each column; what refers to another table refers to the row that was made there."""
+    """A value for each column; references to other tables point to the rows made there."""
 
     def value(column: sa.Column[Any]) -> Any:
         for key in column.foreign_keys:
@@ -82,7 +82,7 @@ def row_of(table: sa.Table, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 async def work(database: Database, known: sa.MetaData) -> None:
-    """Writes a row into every table and reads it again, naming every column as the version before does."""
+    """Writes a row to every table and reads it, naming all columns like the version before."""
     rows: dict[str, dict[str, Any]] = {}
     async with database.write() as session:
         for table in known.sorted_tables:

@@ -1,4 +1,4 @@
-"""Where model weights come from, shown with a real web server in the part of the hub."""
+"""Finding and fetching model weights, with a real web server as the hub."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ TIMEOUT = 0.5
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves CONTENT well or badly, depending on the path, and remembers what it was asked."""
+    """Serves CONTENT correctly or wrongly, depending on the path, and records requests."""
 
     daemon_threads = True
 
@@ -34,7 +34,7 @@ class Hub(ThreadingHTTPServer):
         self.done = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are part of these tests."""
+        """Ignores clients that disconnect, which these tests do."""
 
     @property
     def host(self) -> str:
@@ -109,7 +109,7 @@ def at(url: str | None, **more: object) -> Weights:
 
 
 def left_behind(store: WeightStore) -> list[str]:
-    """Files in the models directory, apart from locks and the memory of hubs."""
+    """Files in the models directory, except locks and the memory of hubs."""
     paths = (path for path in store.root.rglob("*") if path.is_file() and path.parent.name != ".hub")
     return [path.name for path in paths if path.suffix != ".lock"]
 
@@ -189,7 +189,7 @@ def refused() -> str:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_refused_connection_is_decided_at_once(store: WeightStore) -> None:
+def test_a_refused_connection_is_noticed_at_once(store: WeightStore) -> None:
     started = time.monotonic()
     answer = store.availability(at(f"http://{refused()}/x"))
     assert not answer.available
@@ -198,7 +198,7 @@ def test_a_refused_connection_is_decided_at_once(store: WeightStore) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_network_that_swallows_packets_is_decided_within_the_timeout_and_remembered(
+def test_a_network_that_drops_packets_is_noticed_within_the_timeout_and_remembered(
     store: WeightStore, scheme: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as blackhole:  # connects, but never accepts nor answers
@@ -215,7 +215,7 @@ def test_a_network_that_swallows_packets_is_decided_within_the_timeout_and_remem
         assert time.monotonic() - started < TIMEOUT / 2
 
 
-def test_name_resolution_that_hangs_is_decided_within_the_timeout(
+def test_name_resolution_that_hangs_is_noticed_within_the_timeout(
     store: WeightStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -233,7 +233,7 @@ def test_name_resolution_that_hangs_is_decided_within_the_timeout(
     assert TIMEOUT <= elapsed < 2 * TIMEOUT
 
 
-def test_threads_share_one_question(hub: Hub, store: WeightStore) -> None:
+def test_threads_share_one_check(hub: Hub, store: WeightStore) -> None:
     threads = [threading.Thread(target=store.availability, args=(hub.weights("good"),)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -318,7 +318,7 @@ def test_a_damaged_file_in_the_models_directory_is_reported(hub: Hub, store: Wei
         store.fetch(hub.weights("good"))
 
 
-def test_offline_nothing_is_asked(hub: Hub, tmp_path: Path) -> None:
+def test_no_hub_is_asked_offline(hub: Hub, tmp_path: Path) -> None:
     store = WeightStore(tmp_path, offline=True)
     assert "offline mode is on" in store.availability(hub.weights("good")).reason
     with pytest.raises(WeightsMissingError, match="offline mode is on"):
@@ -342,6 +342,6 @@ def test_a_models_directory_that_cannot_be_made_is_reported(hub: Hub, tmp_path: 
         lambda: WeightFile("a.bin", checksum="md5:00"),
     ],
 )
-def test_entries_that_make_no_sense_are_programming_errors(make: Callable[[], WeightFile]) -> None:
+def test_invalid_entries_are_programming_errors(make: Callable[[], WeightFile]) -> None:
     with pytest.raises(ValueError, match="not a"):
         make()

@@ -1,7 +1,7 @@
 """Finds bars: the number of their beats, and the first of them.
 
-The network's downbeats alone fail where the loudest beat is not the first one and in chorales; harmony, which changes
-with the bar, is better evidence then. One meter is taken for a song, but a bar may be shorter than the others.
+The network's downbeats alone fail in chorales, and if the loudest beat is not the first one. Then harmony, which
+changes with the bar, is better evidence. A song has one meter, but a bar may be shorter than the others.
 """
 
 import numpy as np
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from services.analysis.backends.beats.evidence import Floats
 
-# A bar of two is a half of one of four for most ears, and five or seven beats are rare: they must explain the evidence
-# so many times better.
+# Factors by which these meters must explain the evidence better: a bar of two mostly counts as half a bar of four, and
+# five or seven beats are rare.
 _USUAL = (3, 4)
 _MOST_USUAL = 4
 _RARE = {2: 1.8, 5: 2.0, 7: 2.0}
 _TERNARY = (2, 4)
-# Share of the evidence's variance that a meter out of the usual must explain.
+# Share of the evidence's variance that an unusual meter must explain.
 _LEAST_EXPLAINED = 0.25
-# The evidence that chance explains, times the number of beats; it is seldom more than the second.
+# Mean of the evidence explained by chance, times the number of beats; it seldom exceeds the second number.
 _CHANCE = 2.0
 _LEAST_SURE = 6.0
-# Times better than the tracker's meter must the other usual one explain the evidence.
+# Factor by which the other usual meter must explain the evidence better than the tracker's.
 _OVERRULED = 2.0
 # Log probability that a bar ends early.
 _BREAK = -12.0
@@ -30,8 +30,8 @@ def find_bars(downbeats: Floats, per_bar: int, ternary: bool) -> npt.NDArray[np.
     """The place in the bar of each beat, from 1.
 
     Args:
-        downbeats: evidence [beats] that a bar begins, of mean 0.
-        per_bar: beats in a bar as the tracker has it, 3 or 4.
+        downbeats: evidence [beats] that a bar begins, with mean 0.
+        per_bar: beats in a bar according to the tracker, 3 or 4.
         ternary: whether a beat has three parts; bars then have two or four beats.
     """
     places = {meter: _places(downbeats, meter) for meter in (2, 3, 4, 5, 7)}
@@ -62,7 +62,7 @@ def _explained(evidence: Floats, downbeats: npt.NDArray[np.bool_]) -> float:
 
 
 def _places(evidence: Floats, meter: int) -> npt.NDArray[np.int64]:
-    """The most probable places (Viterbi), `_BREAK` being the price of a bar that ends early."""
+    """The most probable places in the bar (Viterbi); `_BREAK` is the cost of a bar that ends early."""
     phase = int(np.argmax([evidence[phase::meter].mean() for phase in range(min(meter, len(evidence)))]))
     on = np.arange(len(evidence)) % meter == phase
     within, without = float(evidence[on].mean()), float(evidence[~on].mean())

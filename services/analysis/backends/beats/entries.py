@@ -1,4 +1,4 @@
-"""Backends for beats, tempo and bars, the best first (docs/accuracy.md)."""
+"""Backends for beats, tempo and bars, best first (docs/accuracy.md)."""
 
 from services.analysis.backends.base import BackendEntry
 from services.analysis.backends.packages import LIBROSA, MADMOM, MADMOM_LICENCE, version

@@ -1,4 +1,4 @@
-"""Evidence for downbeats and for the level of the beats, measured at the times of pulses."""
+"""Evidence for downbeats, and for which pulses are beats; measured at the times of pulses."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,11 @@ _FLUX_FLOOR = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A song as beats are looked for in it.
+    """The inputs for finding beats in a song.
 
     Args:
-        activations: probabilities [frames, 2] of a beat that is no downbeat, and of a downbeat, 100 frames per second.
+        activations: probabilities [frames, 2] of a beat that is not a downbeat, and of a downbeat, 100 frames per
+            second.
         spectrum: of the song.
         duration: of the song, in seconds.
     """
@@ -32,22 +33,22 @@ class Evidence:
     duration: float
 
     def pulse(self, times: Floats) -> Floats:
-        """Probability [times] of any beat, its peak near each time."""
+        """Probability of any beat: its peak near each time, [times]."""
         return np.asarray(self._peaks(times).sum(axis=1))
 
     def votes(self, times: Floats, most: float = 1.0) -> Floats:
         """The network's evidence that each time is a downbeat and not another beat: log odds [times].
 
-        Cut off at +-`most`: where the network is wrong it is as sure as where it is right. In reggae, whose bass drum
-        is on the third beat, it is wrong throughout.
+        They are clipped to +-`most`, because the network is as sure when it is wrong as when it is right. In reggae,
+        where the bass drum plays on the third beat, it is always wrong.
         """
         peaks = np.log(np.maximum(self._peaks(times), _LEAST_ACTIVATION))
         return np.asarray(np.clip(peaks[:, 1] - peaks[:, 0], -most, most))
 
     def changes(self, times: Floats) -> Floats:
-        """The change of harmony at each time, compared with the song's other pulses: mean 0, variance 1.
+        """The change of harmony at each time, standardised over the song's pulses: mean 0, variance 1.
 
-        The distance of the chroma of two pulses; harmony changes where a bar begins more often than elsewhere.
+        It is the distance between the chroma of two pulses. Harmony changes more often at the beginning of a bar.
         """
         end = min(self.duration, float(times[-1] + np.median(np.diff(times))))
         harmony = compressed(means(self.spectrum.chroma, times, end))
@@ -56,9 +57,9 @@ class Evidence:
         return np.asarray((found - found.mean()) / max(float(found.std()), 1e-9))
 
     def downbeats(self, times: Floats) -> Floats:
-        """Evidence [times] that a bar begins, of mean 0: votes and changes.
+        """Evidence [times] that a bar begins: votes and changes, with mean 0.
 
-        They identify the first beat of the bar in 95 % of 180 synthesised songs.
+        It identifies the first beat of the bar in 95 % of 180 synthesised songs.
         """
         found = self.votes(times) + _HARMONY_WEIGHT * self.changes(times)
         return np.asarray(found - found.mean())

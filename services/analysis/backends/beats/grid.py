@@ -1,23 +1,23 @@
-"""One pulse for music that a machine keeps in time.
+"""Keeps one pulse throughout music with a machine's exact tempo.
 
-Where drums pause, a tracker may go over to the off-beats. In a song whose tempo never changes that cannot be: its
-pulses are half a beat beside those before, and one of both is right for the whole song.
+When drums pause, a tracker may change to the off-beats, half a beat away. If the tempo of a song never changes, only
+one of the two can be right, and it is right for the whole song.
 """
 
 import numpy as np
 
 from services.analysis.backends.beats.evidence import Evidence, Floats
 
-# How far pulses may be from where an exact tempo has them (median): songs made by machines 3-5 ms, played ones and
-# such whose tempo drifts 20 ms and more.
+# Largest deviation of pulses from an exact tempo (median): songs made by machines 3-5 ms, played songs and songs with a
+# drifting tempo 20 ms and more.
 _EXACT_SECONDS = 0.008
-# Fewer pulses than this may be anything.
+# Fewer pulses than this are no sign of a change.
 _LEAST_SLIPPED = 4
 _PATIENCE = 0.2
 
 
 def on_one_grid(pulses: Floats, evidence: Evidence) -> Floats:
-    """The pulses, of one phase if their tempo is exact and their phase is not.
+    """Returns the pulses; if their tempo is exact but they change to the off-beats, moves them to one phase.
 
     Args:
         pulses: seconds.
@@ -43,7 +43,7 @@ def _places(pulses: Floats) -> Floats:
     places = np.zeros(len(pulses))
     expected = float(pulses[0])
     for pulse in range(1, len(pulses)):
-        # How late the beats are that were counted up to here follows slowly, as the period is not exact.
+        # The estimated lateness of beats changes slowly, because the period is not exact.
         places[pulse] = round(2 * (pulses[pulse] - expected) / period) / 2
         expected += _PATIENCE * (pulses[pulse] - expected - places[pulse] * period)
     return places

@@ -1,4 +1,4 @@
-"""Beats and tempo with librosa: light and quick, without bars; the fallback where madmom's licence does not fit."""
+"""Beats and tempo with librosa: light and quick, without bars; a substitute if madmom's licence is not acceptable."""
 
 from services.analysis.backends.signal.librosa_beats import LibrosaBeats
 from services.common.weights.store import WeightStore

@@ -28,19 +28,19 @@ from services.common.weights.store import WeightStore
 BEATS_PER_BAR = (3, 4)
 NO_BEATS = Beats(beats=(), bpm=0.0, confidence=0.0, beats_per_bar=0)
 
-# Mean probability of a beat where the decoder put one: music 0.3-0.85, chorales 0.22-0.48, a voice alone 0.21, speech
-# 0.17; white noise 0.08, pink noise 0.03. The decoder itself finds beats in anything that is not silent. Confidence
-# goes from 0 at the first to 1 at the second of these.
+# Confidence rises from 0 at the first to 1 at the second of these mean probabilities of the decoded beats: music
+# 0.3-0.85, chorales 0.22-0.48, a voice alone 0.21, speech 0.17, white noise 0.08, pink noise 0.03. The decoder itself
+# finds beats in everything that is not silent.
 _NO_BEAT, _CLEAR_BEAT = 0.1, 0.6
 _FEWEST_BEATS = 3
-# With fewer, a level or a meter of its own could not be told from chance.
+# With fewer bars, levels and meter would be chance.
 _FEWEST_BARS = 6
-# The differences to earlier frames reach back less than this.
+# Frames needed before the first one, for the differences to earlier frames.
 _LEAD_FRAMES = 16
 
 
 class MadmomBeats:
-    """The networks, loaded; `confidence` follows from their mean probability of a beat at the pulses found."""
+    """The loaded networks; `confidence` comes from their mean probability of a beat at the pulses."""
 
     def __init__(self) -> None:
         stages.prepare()
@@ -66,7 +66,7 @@ class MadmomBeats:
         return found
 
     def activations(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float32]:
-        """Probabilities [frames, 2] of a beat that is no downbeat, and of a downbeat, 100 frames per second."""
+        """Probabilities [frames, 2] of a beat that is not a downbeat, and of a downbeat, 100 frames per second."""
         features = self._features(stages.signal(audio), stages.part(progress, 0.0, 0.2))
         predictions = []
         count = len(self._networks)
@@ -79,7 +79,7 @@ class MadmomBeats:
     def pulses(
         self, activations: npt.NDArray[np.float32], progress: Progress
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """madmom's beats: seconds, and places in the bar from 1."""
+        """madmom's beats: their times in seconds, and their places in the bar from 1."""
         count = len(self._bars)
         self._tracker.hmms = [
             BarDecoder(bar, stages.part(progress, i / count, (i + 1) / count)) for i, bar in enumerate(self._bars)
@@ -108,7 +108,7 @@ def _beats(pulses: npt.NDArray[np.float64], places: npt.NDArray[np.int64], evide
         level = find_level(pulses, per_bar, evidence)
         times = level.beats(pulses)
         places = find_bars(evidence.downbeats(times), per_bar if level.step == 1 else 4, level.ternary)
-    heard = float(evidence.pulse(pulses[level.start % level.sure :: level.sure]).mean())
+    heard = float(evidence.pulse(pulses[level.start % level.reliable_every :: level.reliable_every]).mean())
     if heard <= _NO_BEAT:
         return NO_BEATS
     return Beats(

@@ -34,12 +34,12 @@ _WINDOWS_AT_ONCE = 8
 
 
 class BtcChords:
-    """The network, loaded; a segment's confidence is the mean probability of its chord.
+    """The loaded network; a segment's confidence is the mean probability of its chord.
 
-    The class X, by which the training data says that it has no name for a chord, is never an answer.
+    The class X, which marks unnamed chords in the training data, is never an answer.
 
     Args:
-        checkpoint: as published; its content is known, so that nothing but tensors and numbers is read.
+        checkpoint: the published file; only tensors and numbers are read from it.
         device: "cpu" or "cuda".
     """
 
@@ -47,7 +47,7 @@ class BtcChords:
         kept = _read(checkpoint)
         self._mean, self._deviation = float(kept["mean"]), float(kept["std"])
         self._device = device
-        # The checkpoint also has a recurrent layer, which its own code leaves out.
+        # The checkpoint also has a recurrent layer, which the published code does not use.
         weights = {name: value for name, value in kept["model"].items() if not name.startswith("output_layer.lstm.")}
         self._network = BtcNetwork()
         self._network.load_state_dict(weights)
@@ -67,7 +67,7 @@ class BtcChords:
 
     @torch.inference_mode()
     def probabilities(self, spectrum: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[np.float32]:
-        """Of all classes, X among them: [frames, 170].
+        """The probabilities of all classes, including X: [frames, 170].
 
         Args:
             spectrum: the result of `constant_q`.
@@ -87,7 +87,7 @@ class BtcChords:
 def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[np.float32]:
     """The network's input before normalisation: log magnitudes [frames, 144], 24 bins per octave from C1.
 
-    Each 10 s are transformed alone, as in training.
+    Each piece of 10 s is transformed separately, as in training.
 
     Args:
         mix: mono [samples] at 22.05 kHz.
@@ -98,7 +98,7 @@ def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[
     pieces = []
     for start in range(0, len(mix), PIECE_SAMPLES):
         piece = mix[start : start + PIECE_SAMPLES]
-        # The rest at the end can be too short to be halved for each octave.
+        # The last piece can be too short to be halved for each octave.
         piece = np.pad(piece, (0, max(0, HOP - len(piece))))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "n_fft=.* is too large")
@@ -108,7 +108,7 @@ def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint: tensors, and two numpy scalars, which name numpy's modules as of old or of now."""
+    """Reads tensors and two numpy scalars from the checkpoint; numpy's modules may have their old or new names."""
     scalar: Any = np.float64().__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     types = [type(np.dtype(kind)) for kind in (np.float32, np.float64)]

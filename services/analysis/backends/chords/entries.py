@@ -1,4 +1,4 @@
-"""Backends for chords, the best first (docs/accuracy.md)."""
+"""Backends for chords, best first (docs/accuracy.md)."""
 
 from services.analysis.backends.base import BackendEntry
 from services.analysis.backends.chords import btc_weights

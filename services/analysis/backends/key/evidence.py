@@ -1,7 +1,7 @@
-"""Evidence for each key, at each moment and in the whole song: a network, key profiles, the song's start and end.
+"""Evidence for each key, over time and in the whole song: a network, key profiles, the song's start and end.
 
-Each of them alone fails where another does not: the network takes modes and minor songs for their relative majors, the
-profiles take a fifth for the tonic, and what a song begins and ends with is the tonic only as a rule.
+Each makes other mistakes: the network takes modes and minor songs for their relative majors, the profiles take a fifth
+for the tonic, and not every song begins and ends with the tonic.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ Floats = npt.NDArray[np.floating]
 
 WINDOW_SECONDS, STEP_SECONDS = 8.0, 1.0
 EDGE_SECONDS = 2.0
-# Steepness of correlations as probabilities: a lead of 0.1 makes a key twice as likely.
+# Factor from correlations to log-probabilities: a lead of 0.1 makes a key twice as likely.
 PROFILE_STEEPNESS = 8.0
-# No single witness rules a key out: log-probabilities are taken of so much more.
+# Added to probabilities before the logarithm, so that no single kind of evidence rules a key out.
 DOUBT = 0.02
-# Weights of a logistic regression over 94 made songs (`songs.key_songs`) and 63 chorales of Bach, rounded. With the
-# kind of song that is scored left out of the fit, the weighted score is 0.93 for made songs and 0.93 for chorales
+# Weights of a logistic regression over 94 synthesised songs (`songs.key_songs`) and 63 chorales of Bach, rounded.
+# Fitted without the kind of song that is scored, the weighted score is 0.93 for synthesised songs and 0.93 for chorales
 # (network alone 0.67 and 0.84, profiles alone 0.80 and 0.91).
 NETWORK, PROFILE, BEGINNING, END = 0.65, 1.55, 1.0, 0.7
-# The network takes minor songs for major ones: of the same regression, what is added to every minor key.
+# Added to every minor key, because the network takes minor songs for major ones; of the same regression.
 MINOR = 1.2
 BASS_BELOW = 54  # F#3
 _MAJOR_TRIAD, _MINOR_TRIAD = (np.isin(np.arange(12), tones) for tones in ((0, 4, 7), (0, 3, 7)))
 _TRIADS = np.array([np.roll(triad, root) for triad in (_MAJOR_TRIAD, _MINOR_TRIAD) for root in range(12)]) / np.sqrt(3)
-# Of the cosine between chroma and triad, and of the share of a root in the bass.
+# Factors of the cosine between chroma and triad, and of the share of a root in the bass.
 TRIAD_STEEPNESS, ROOT_STEEPNESS = 15.0, 2.0
-SOUNDING = 0.05  # of the loud frames' level: what is softer before the first and after the last such frame is no music
+SOUNDING = 0.05  # of the loud frames' level; the song begins and ends with the first and last frame above this
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Evidence:
     """Keys are numbered as in `profiles`.
 
     Args:
-        start: seconds, of the first step.
+        start: time of the first step in seconds.
         steps: log-probability of each key around each step, `STEP_SECONDS` apart: [steps, 24].
-        whole: log-probability of each key to be the song's: [24].
-        fit: correlation of the best key's profile, the mean over the steps.
+        whole: log-probability that each key is the song's: [24].
+        fit: correlation of the best key's profile, averaged over the steps.
     """
 
     start: float
@@ -84,7 +84,7 @@ def _weighed(network: Floats, profiles: Floats) -> npt.NDArray[np.float64]:
 
 
 def _means(values: Floats, seconds_per_frame: float, centres: Floats) -> npt.NDArray[np.float64]:
-    """Means of frames [frames, n] in the window around each of the times."""
+    """Means of `values` [frames, n] in the window around each centre."""
     sums = np.vstack([np.zeros(values.shape[1]), np.cumsum(values, axis=0, dtype=np.float64)])
     starts = np.floor((centres - WINDOW_SECONDS / 2) / seconds_per_frame).astype(int).clip(0, len(values) - 1)
     stops = np.ceil((centres + WINDOW_SECONDS / 2) / seconds_per_frame).astype(int).clip(starts + 1, len(values))

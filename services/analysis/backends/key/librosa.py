@@ -1,6 +1,6 @@
 """The global key from the chroma of the whole song and key profiles (see `profiles`).
 
-Light, and free of the licence of madmom's models.
+It is light and does not need madmom's models with their licence.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _BLOCK_SECONDS = 120
 
 
 class LibrosaKey:
-    """Nothing to load but librosa; `confidence` is how far the best key leads the next best."""
+    """Needs only librosa; `confidence` is the lead of the best key over the next best."""
 
     def __init__(self) -> None:
         import librosa
@@ -30,7 +30,7 @@ class LibrosaKey:
             progress(1.0)
             return NO_KEY
         mix = mono(audio, SAMPLE_RATE_HZ)
-        # In blocks, because the transform takes 2 MB for every second that it is given at once.
+        # In blocks, because the transform takes 2 MB for each second of its input.
         blocks = np.array_split(mix, max(1, mix.size // (_BLOCK_SECONDS * SAMPLE_RATE_HZ)))
         chroma = np.zeros(12)
         progress(0.0)
@@ -43,7 +43,7 @@ class LibrosaKey:
 def key_of(chroma: npt.NDArray[np.float64], duration: float) -> Key:
     """The key whose profile correlates best with the chroma (12 values from C upwards) of a song of `duration` seconds.
 
-    The confidence is the lead over the next best key, as a share of what that leaves unexplained: 0 for a tie.
+    The confidence is the lead over the next best key, divided by 1 minus that key's correlation: 0 for a tie.
     """
     if not chroma.std() > 0:
         return NO_KEY

@@ -14,14 +14,14 @@ from services.analysis.backends.signal.features import is_tonal
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
-# The network's poolings make one of so many frames, which is the least that it can do with.
+# The network pools this many frames into one; it needs at least as many.
 POOLED_FRAMES = 8
-# madmom's keys go from A upwards, ours from C.
+# madmom numbers keys from A upwards, we from C.
 _FROM_C = [(number - 9) % 12 + 12 * mode for mode in range(2) for number in range(12)]
 
 
 class MadmomKey:
-    """The network, loaded; `confidence` is its probability of the key it found."""
+    """The loaded network; `confidence` is its probability of the key."""
 
     def __init__(self) -> None:
         stages.prepare()
@@ -31,7 +31,7 @@ class MadmomKey:
 
         _, self._framing, *self._steps, ensemble, self._add_axis, self._softmax = CNNKeyRecognitionProcessor()
         networks, self._average = ensemble
-        # The networks end in a mean over time and bands; that over time is left for later.
+        # The networks end with a mean over time and bands; here the mean over time is left out.
         self._networks = [
             ConvolutionalNetwork(NeuralNetwork([*network.layers[:-1], AverageLayer(axis=1)])) for network in networks
         ]
@@ -39,7 +39,7 @@ class MadmomKey:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Key:
         """See `services.analysis.backends.base.Backend`."""
         if not is_tonal(audio):
-            # The network always names some key, noise and silence included.
+            # The network always finds a key, even in noise and silence.
             progress(1.0)
             return NO_KEY
         probabilities = self.probabilities(audio, progress)[_FROM_C]
@@ -55,8 +55,8 @@ class MadmomKey:
     def scores(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float32]:
         """The network's output at each moment: [frames, 24], keys as `profiles` numbers them.
 
-        Frames are even parts of the track, of about 1.6 s, each with some seconds around it heard. The softmax of the
-        mean over any stretch are the network's probabilities there.
+        Frames are equal parts of the track of about 1.6 s; each depends on some seconds around it. The softmax of the
+        mean over a passage gives the network's probabilities there.
         """
         return self._scores(audio, progress)[:, _FROM_C]
 

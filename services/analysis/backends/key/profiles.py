@@ -1,7 +1,7 @@
-"""The 24 keys by number and name, and how well chroma fits each: the key profiles of Krumhansl and Kessler.
+"""Numbers, names and profiles of the 24 keys; correlates chroma with the key profiles of Krumhansl and Kessler.
 
-Krumhansl, "Cognitive Foundations of Musical Pitch", Oxford University Press 1990: the probe-tone ratings, compared by
-correlation. Keys are numbered C major to B major, then C minor to B minor.
+Krumhansl, "Cognitive Foundations of Musical Pitch", Oxford University Press 1990: the probe-tone ratings. Keys are
+numbered C major to B major, then C minor to B minor.
 """
 
 import numpy as np
@@ -20,14 +20,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def key_named(number: int, start: float, end: float, confidence: float) -> KeyRegion:
-    """The key of a number, from `start` to `end` in seconds."""
+    """A region in the key with this number, from `start` to `end` in seconds."""
     if number < 12:
         return KeyRegion(start, end, MAJOR_TONICS[number], "major", confidence)
     return KeyRegion(start, end, MINOR_TONICS[number - 12], "minor", confidence)
 
 
 def unchanging(number: int, duration: float, confidence: float) -> Key:
-    """A song of `duration` seconds that is in one key."""
+    """The result for a song of `duration` seconds in one key."""
     region = key_named(number, 0.0, duration, confidence)
     return Key(region.tonic, region.mode, confidence, (region,))
 
@@ -39,7 +39,7 @@ def correlations(chroma: Floats) -> Floats:
         chroma: [..., 12], from C upwards.
 
     Returns:
-        Correlations in [-1, 1], [..., 24]; 0 for chroma that is flat.
+        Correlations in [-1, 1], [..., 24]; 0 for flat chroma.
     """
     return _standardised(chroma) @ _PROFILES.T
 

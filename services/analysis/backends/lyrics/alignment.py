@@ -1,4 +1,4 @@
-"""Times for given lyrics: their words are found among the recognised ones, which have times."""
+"""Finds times for given lyrics by matching their words with recognised words, which have times."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,10 +12,10 @@ from services.analysis.backends.lyrics.windows import Span
 
 
 def share_out(given: Sequence[GivenWord], heard: Sequence[Word], windows: Sequence[Span]) -> list[list[GivenWord]]:
-    """The given words of each window, in order.
+    """Assigns the given words to windows, in order.
 
-    A word that was heard lies in the window where it was heard; those between two such words are spread evenly over
-    the time between them in which something is sung.
+    A word that was heard belongs to the window where it was heard. The words between two of these are spread evenly
+    over the sung time between them.
 
     Args:
         given: the words of the text.
@@ -50,7 +50,7 @@ def lines_as_given(
 
     Args:
         given: the words of the text.
-        words: the same words with times, which are put in order where they are not.
+        words: the same words with times; times that are out of order are corrected.
         duration: of the track in seconds.
         language: says whether words are written with spaces between them.
     """

@@ -1,4 +1,4 @@
-"""Backends for lyrics, and which of Whisper's models `auto` tries, the best first."""
+"""Backends for lyrics, and the Whisper models that `auto` tries, best first."""
 
 from services.analysis.backends.base import BackendEntry
 from services.analysis.backends.lyrics import whisper_models

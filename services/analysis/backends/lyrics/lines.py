@@ -1,4 +1,4 @@
-"""Words to lines as a singer would read them, and guards against words that nobody sang."""
+"""Divides words into readable lines, and removes words that nobody sang."""
 
 import re
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ def lines_of(phrases: Sequence[Sequence[Word]], duration: float, language: str =
         language: says whether words are written with spaces between them.
 
     Returns:
-        Lines in time, words inside the track and one after another. A phrase is broken at breaths, after the end of a
-        sentence, and, where it is too long to read, at its best place; a line repeated over and over is cut (Whisper
-        loops on hums).
+        Lines in order of time; words are inside the track and do not overlap. A phrase is divided at breaths, at the
+        end of a sentence, and, if it is too long to read, at the best place. A line that is repeated over and over is
+        cut (Whisper loops on hums).
     """
     separator = "" if language in UNSPACED else " "
     lines: list[Line] = []
@@ -47,7 +47,7 @@ def lines_of(phrases: Sequence[Sequence[Word]], duration: float, language: str =
 
 
 def _in_order(words: Sequence[Word], clock: float, duration: float) -> list[Word]:
-    """The words from `clock` on, inside the track, none before the end of the one before it."""
+    """The words from `clock` on, inside the track; none begins before the previous one ends."""
     ordered: list[Word] = []
     for word in words:
         start = min(max(word.start, clock), duration)

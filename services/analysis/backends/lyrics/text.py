@@ -1,4 +1,4 @@
-"""Given lyrics: their lines and words, and their alignment with the recognised words."""
+"""Lines and words of given lyrics, and their alignment with recognised words."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ import numpy.typing as npt
 from services.common.errors import InvalidInputError
 from services.common.limits import MAX_LYRICS_TEXT
 
-# Two words are one, misheard, when they have so much in common; see `_likeness`.
+# Two words with at least this likeness count as the same word, misheard; see `_likeness`.
 ALIKE = 0.6
-# Of the words that are found and of those that are heard, so many are the same if both are of one song. Heard by
-# tiny.en, they were 0.66 and 0.89 on two songs, and at most 0.16 between a song and the words of another.
+# Share of words that found lyrics and heard words have in common if they are of the same song. With tiny.en it was 0.66
+# and 0.89 on two songs, and at most 0.16 between a song and the words of another.
 LEAST_IN_COMMON = 0.35
 
 
 @dataclass(frozen=True, slots=True)
 class GivenWord:
-    """A word of a given text, and the number of its line."""
+    """A word of a given text and the number of its line."""
 
     text: str
     line: int
 
 
 def check_text(text: str) -> None:
-    """Refuses a text that cannot be a song's.
+    """Checks that a text can be the lyrics of a song.
 
     Raises:
         InvalidInputError: too long, or without words (reason INVALID_TEXT).
@@ -38,7 +38,7 @@ def check_text(text: str) -> None:
 
 
 def words_of(text: str) -> list[GivenWord]:
-    """The words of a text in order; what stands in brackets alone on a line ("[Chorus]") is not sung."""
+    """The words of a text in order, without lines in brackets ("[Chorus]"), which are not sung."""
     lines = [line.strip() for line in text.splitlines()]
     sung = [line for line in lines if not (line.startswith("[") and line.endswith("]"))]
     return [
@@ -50,16 +50,16 @@ def words_of(text: str) -> list[GivenWord]:
 
 
 def plain(word: str) -> str:
-    """A word as it is compared: letters and digits alone, without case and accents."""
+    """A word for comparison: only letters and digits, without case and accents."""
     parts = unicodedata.normalize("NFKD", word.casefold())
     return "".join(character for character in parts if character.isalnum())
 
 
 def match(given: Sequence[str], heard: Sequence[str]) -> list[int | None]:
-    """For each given word the index of the heard word that it is, in order; None for one that was not heard.
+    """For each given word the index of the matching heard word, in order; None for a word that was not heard.
 
-    The pairs whose likenesses sum up to the most (Needleman and Wunsch, 1970, with free gaps): a chorus that was
-    misheard once does not take the place of its next time.
+    Finds the pairs with the highest sum of likenesses (Needleman and Wunsch, 1970, with free gaps), so a chorus that
+    was misheard once is not matched with its next repetition.
     """
     if not given or not heard:
         return [None] * len(given)
@@ -82,7 +82,7 @@ def match(given: Sequence[str], heard: Sequence[str]) -> list[int | None]:
 
 
 def is_same_song(given: Sequence[str], heard: Sequence[str]) -> bool:
-    """Whether words that were found for a song are those that are heard in it."""
+    """Whether found words belong to the song in which the others were heard."""
     common = sum(at is not None for at in match(given, heard))
     return common > 0 and common >= LEAST_IN_COMMON * max(len(given), len(heard))
 

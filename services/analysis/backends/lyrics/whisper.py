@@ -43,16 +43,16 @@ class WhisperLyrics:
     def analyze(self, audio: Audio, context: Context, progress: Progress) -> Lyrics:
         """See `services.analysis.backends.base.Backend`; `context.options["language"]` chooses the language.
 
-        The level of the vocals shows the sung passages. Each window is recognised in vocals and mix, if there is
-        one. The transcript with the higher probability is taken: separation removes what masks a word here and tears
-        holes into another there. A confidence is Whisper's probability of the word.
+        The level of the vocals shows the sung passages. Each window is recognised in the vocals and, if there is one,
+        in the mix. The transcript with the higher probability is used: separation makes some words clearer and damages
+        others. A confidence is Whisper's probability of the word.
 
-        Words that are given (`context.options["text"]`) keep their lines and get the times at which they are sung; so
-        do those that were found (`found_text`), if they are the words that are heard.
+        Given words (`context.options["text"]`) keep their lines and get the times at which they are sung. So do found
+        words (`found_text`), if they match the heard ones.
 
         Raises:
-            InvalidInputError: the model does not know the language (reason LANGUAGE_NOT_SUPPORTED), or the text cannot
-                be a song's (INVALID_TEXT).
+            InvalidInputError: the model does not support the language (reason LANGUAGE_NOT_SUPPORTED), or the text
+                cannot be the lyrics of a song (INVALID_TEXT).
         """
         asked, text = context.options.get("language") or "", context.options.get("text") or ""
         check_language(f"whisper {self._name}", whisper_models.languages(self._name), asked)
@@ -92,7 +92,7 @@ class WhisperLyrics:
         level: SungLevel,
         language: str,
     ) -> list[Word]:
-        """The given words with times, window by window; those that are too many for one follow at its end."""
+        """The given words with times, window by window; words that are too many for a window are put at its end."""
         words: list[Word] = []
         for window, share in zip(windows, shares, strict=True):
             if not share:
@@ -129,14 +129,14 @@ def prove(device: str) -> None:
 def _known_words(
     text: str, found_text: str, heard: Sequence[Word]
 ) -> tuple[list[GivenWord], Literal["heard", "given", "found"]]:
-    """The words of the text that is known, if one is, and where they are from."""
+    """The words of the known text, if there is one, and their origin."""
     if text:
         return words_of(text), "given"
     found = words_of(found_text)
     if is_same_song([word.text for word in found], [word.text for word in heard]):
         return found, "found"
     if found:
-        log.info("lyrics that were found are not those that are heard", found=len(found), heard=len(heard))
+        log.info("found lyrics do not match the heard words", found=len(found), heard=len(heard))
     return [], "heard"
 
 
@@ -145,7 +145,7 @@ def _piece(sound: Samples, span: Span) -> Samples:
 
 
 def _as_long(sound: Samples, other: Samples) -> Samples:
-    """The sound, ended where another ends."""
+    """The sound, cut or padded to the length of another."""
     return np.pad(sound[: other.size], (0, max(other.size - sound.size, 0)))
 
 

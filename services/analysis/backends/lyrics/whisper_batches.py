@@ -1,4 +1,4 @@
-"""Batches for CTranslate2: items that can be computed together, as many as fit into memory."""
+"""Batches for CTranslate2: groups items that can be computed together, as many as fit into memory."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,12 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-# What CTranslate2 says of a GPU; on the CPU it is a MemoryError.
+# In CTranslate2's error for a GPU; on the CPU it raises MemoryError.
 OUT_OF_MEMORY = "out of memory"
 
 
 def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indexes of items of one length, which CTranslate2 demands of the prompts of a batch, at most `size` at once."""
+    """Groups indexes of items with equal length, at most `size`; CTranslate2 requires prompts of equal length."""
     indexes: defaultdict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
         indexes[length].append(index)
@@ -21,10 +21,10 @@ def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def halved_until_it_fits(compute: Callable[[Sequence[Item]], list[Found]], batch: Sequence[Item]) -> list[Found]:
-    """The results of `compute` for each item of a batch, in halves if the batch does not fit into memory.
+    """The results of `compute` for each item of a batch; halves the batch while it does not fit into memory.
 
     Raises:
-        RuntimeError, MemoryError: memory does not take a single one.
+        RuntimeError, MemoryError: not even one item fits.
     """
     try:
         return compute(batch)

@@ -1,4 +1,4 @@
-"""One Whisper model: it recognises windows of sound, and finds the times of known words in them."""
+"""One Whisper model: recognises windows of sound, and finds the times of known words in them."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -25,28 +25,28 @@ from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ
 from services.common.compute.devices import has_gpu
 from services.common.samples import Samples
 
-# Windows that are encoded and decoded together. On a CPU six windows of 20 s took 2.7 s to decode one by one, 2.0 s by
-# twos and 1.5 s all at once (tiny.en, CPU time), and to encode 1.7 s one by one and 2.0 s all at once.
+# Number of windows encoded and decoded together. On a CPU, decoding six windows of 20 s took 2.7 s one by one, 2.0 s in
+# pairs and 1.5 s all at once (tiny.en, CPU time); encoding took 1.7 s one by one and 2.0 s all at once.
 BATCHES_ON_CPU, BATCHES_ON_GPU = (1, 4), (8, 16)
 BEAM = 5
-# The decoder's context is 448 tokens. A few of them are the start of the text.
+# The decoder's context has 448 tokens, and a few of them start the text.
 MOST_TOKENS = 440
-# Whisper takes up to 223. With fewer it knows less of a song: the word error rate on three real songs after the second
-# pass was 0.18 with 220, 0.21 with 150 and with 60; between 200 and 223 chance decides.
+# Whisper accepts up to 223. After the second pass, the word error rate on three real songs was 0.18 with 220, and 0.21
+# with 150 and with 60; differences between 200 and 223 are chance.
 PROMPT_TOKENS = 200
 # If Whisper stops before a window's end, the rest is recognised by itself, unless it is shorter than this.
 REST_SECONDS = 1.0
-# Signs that belong to the word after or before them, as faster-whisper has them.
+# Punctuation that belongs to the word after or before it, as in faster-whisper.
 OPENING, CLOSING = "\"'\u201c\u00bf([{-", "\"'.\u3002,\uff0c!\uff01?\uff1f:\uff1a\u201d)]}\u3001"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sound:
-    """A window of sound: its samples, where it begins in the track in seconds, and the output of Whisper's encoder.
+    """A window of sound and the output of Whisper's encoder for it.
 
     Args:
         samples: float32 [samples] at 16 kHz.
-        offset: in seconds.
+        offset: start of the window in the track, in seconds.
         encoded: [frames, features]; 2 MB (tiny, float32) to 4 MB (large, float16).
     """
 
@@ -61,7 +61,7 @@ class Sound:
 
 
 class Listener:
-    """Listens to windows of at most 30 s, several at once.
+    """Recognises windows of at most 30 s, several at once.
 
     Args:
         folder: of the model's weights.
@@ -83,11 +83,11 @@ class Listener:
         self._encoded_at_once, self._decoded_at_once = BATCHES_ON_GPU if on_gpu else BATCHES_ON_CPU
 
     def sounds(self, windows: Sequence[tuple[Samples, float]], done: Callable[[int], None]) -> list[Sound]:
-        """Windows that can be listened to, as often as needed.
+        """Encodes windows; the results can be decoded several times.
 
         Args:
-            windows: each one's float32 [samples] at 16 kHz, at least one, and its offset in the track in seconds.
-            done: called with the number of windows that were made ready since the last call.
+            windows: at least one, each as float32 [samples] at 16 kHz and its offset in the track in seconds.
+            done: called with the number of windows encoded since the last call.
         """
         sounds: list[Sound] = []
         for start in range(0, len(windows), self._encoded_at_once):
@@ -105,20 +105,22 @@ class Listener:
             sounds: the windows.
             language: of `whisper_models.languages`.
             prompts: for each window the text around it, as context for the model; may be empty.
-            done: called with the number of windows that were decoded since the last call.
+            done: called with the number of windows decoded since the last call.
 
         Returns:
-            Words in the track's time, without those that cannot be trusted.
+            Words in the track's time, without unreliable ones.
         """
         tokenizer = self._tokenizer(language)
-        told = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
+        prompt_tokens = [tokenizer.encode(f" {prompt}")[-PROMPT_TOKENS:] if prompt else [] for prompt in prompts]
         transcripts = [Transcript()] * len(sounds)
         rests: dict[int, tuple[Samples, float]] = {}
 
         def decode(batch: Sequence[int]) -> list[tuple[Transcript, float | None]]:
-            return self._decode([sounds[index] for index in batch], [told[index] for index in batch], tokenizer)
+            return self._decode(
+                [sounds[index] for index in batch], [prompt_tokens[index] for index in batch], tokenizer
+            )
 
-        for batch in batches_by_length([len(prompt) for prompt in told], self._decoded_at_once):
+        for batch in batches_by_length([len(prompt) for prompt in prompt_tokens], self._decoded_at_once):
             found = halved_until_it_fits(decode, batch)
             for index, (transcript, until) in zip(batch, found, strict=True):
                 sound = sounds[index]
@@ -177,7 +179,7 @@ class Listener:
         return aligned
 
     def language(self, windows: Sequence[Samples]) -> str:
-        """The language that is the most likely over some windows together."""
+        """The most likely language of all windows together."""
         if whisper_models.is_english_only(self._name):
             return "en"
         chances: defaultdict[str, float] = defaultdict(float)
@@ -191,14 +193,14 @@ class Listener:
         from faster_whisper.audio import pad_or_trim
 
         features = np.stack([pad_or_trim(self._model.feature_extractor(samples)) for samples, _ in windows])
-        # To the CPU in any case: a GPU's memory is for the windows that are decoded now.
+        # Always copied to the CPU: a GPU's memory is needed for the windows that are being decoded.
         encoded = np.array(self._model.model.encode(_view(features), to_cpu=True))
         return [Sound(samples, offset, one) for (samples, offset), one in zip(windows, encoded, strict=True)]
 
     def _decode(
         self, sounds: Sequence[Sound], prompts: Sequence[list[int]], tokenizer: Any
     ) -> list[tuple[Transcript, float | None]]:
-        """The text of each window, and the time in it up to which it goes; None if that is all, or nothing."""
+        """The text of each window, and where in the window it stops; None if it covers the window or is empty."""
         from faster_whisper.transcribe import get_suppressed_tokens
 
         encoded = _view(np.stack([sound.encoded for sound in sounds]))
@@ -215,7 +217,7 @@ class Listener:
         for result in results:
             tokens = result.sequences_ids[0]
             found, is_all = phrases_of(tokens, tokenizer.timestamp_begin)
-            # A mean over the tokens and the one that ends them, as Whisper has it.
+            # A mean over the tokens and the end token, as in Whisper.
             scores.append(result.scores[0] * len(tokens) / (len(tokens) + 1))
             phrases.append(found if is_believable(tokenizer.decode(tokens), scores[-1]) else [])
             complete.append(is_all)
@@ -263,13 +265,13 @@ class Listener:
         )
 
     def _frames(self, sound: Sound) -> int:
-        """The number of frames of a window's 30 s that are sound."""
+        """The number of frames with sound among those of Whisper's 30 s."""
         extractor = self._model.feature_extractor
         return int(min(sound.samples.size // extractor.hop_length, extractor.nb_max_frames))
 
 
 def _view(array: npt.NDArray[Any]) -> Any:
-    """An array as CTranslate2 takes it."""
+    """An array for CTranslate2."""
     from ctranslate2 import StorageView
 
     return StorageView.from_array(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""The Whisper models that can be chosen, with the origin of their weights and their languages."""
+"""The Whisper models to choose from, with the sources of their weights and their languages."""
 
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ _SOURCES = {
     ),
 }
 
-# As Whisper names them: ISO 639-1, but for Hawaiian (haw), Javanese (jw) and, from large-v3 on, Cantonese (yue).
+# Whisper's codes: ISO 639-1, except Hawaiian (haw), Javanese (jw) and, from large-v3 on, Cantonese (yue).
 _LANGUAGES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id "
     "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si "
@@ -85,12 +85,12 @@ def _file(model: str, name: str) -> WeightFile:
 
 
 def is_english_only(model: str) -> bool:
-    """Whether a model knows no other language."""
+    """Whether a model supports only English."""
     return model.endswith(".en")
 
 
 def languages(model: str) -> tuple[str, ...]:
-    """The codes of the languages that a model knows."""
+    """The codes of the languages that a model supports."""
     if is_english_only(model):
         return ("en",)
     return (*_LANGUAGES.split(), *(("yue",) if _SOURCES[model].files == _NEW else ()))

@@ -1,8 +1,8 @@
-"""Recognises a track in passes over all its windows, which are independent in each pass and so decoded together.
+"""Recognises a track in passes over all windows; in one pass windows are independent, so they are decoded together.
 
-The first pass tells roughly what the song is about. In those after it a window is decoded again with what the pass
-before heard around it, before and after: a song says its words more than once. A window in which vocals and mix say the
-same, or which says the same as in the pass before, is left at that.
+The first pass gives a rough text. In later passes a window is decoded again with the text that the previous pass found
+before and after it, because songs repeat their words. A window is final when vocals and mix give the same text, or when
+two passes do.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from services.analysis.backends.lyrics.whisper_transcript import Transcript
 from services.analysis.backends.lyrics.windows import SAMPLE_RATE_HZ, Span
 from services.common.samples import Samples
 
-# On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.18 and 0.16; a fourth makes some worse:
-# what was misheard then proves itself right.
+# On three real songs (tiny.en) the word error rate after each pass was 0.26, 0.18 and 0.16. A fourth pass makes some
+# songs worse, because misheard words confirm themselves.
 PASSES = 3
-# Windows that are kept in memory, about six minutes of singing: at most 150 MB of `Sound`s from two sources.
+# Number of windows kept in memory, about six minutes of singing: at most 150 MB of `Sound`s from two sources.
 BLOCK_WINDOWS = 16
 # More than a model takes as a prompt.
 PROMPT_CHARACTERS = 1200
@@ -33,13 +33,13 @@ def recognise(
     language: str,
     progress: Callable[[float], None],
 ) -> list[list[Word]]:
-    """The phrases of a whole track, each window's from the source that is the clearest there.
+    """The phrases of a whole track; those of each window come from the source that is clearest there.
 
     Args:
         listener: the Whisper model.
-        sources: float32 [samples] at 16 kHz, the same music.
+        sources: recordings of the same music (vocals, mix), each float32 [samples] at 16 kHz.
         windows: where something is sung, in order.
-        wide: the same, with what is listened to beyond their joints.
+        wide: the same windows, extended beyond their joints.
         language: of the words.
         progress: called with the share that is done.
     """
@@ -87,7 +87,7 @@ def _block(
         report,
     )
     best = [Transcript()] * len(windows)
-    told: list[str | None] = [None] * len(windows)
+    last_prompts: list[str | None] = [None] * len(windows)
     settled = [False] * len(windows)
     for _ in range(PASSES):
         texts = [
@@ -95,7 +95,7 @@ def _block(
             for transcript, (start, end) in zip(best, windows, strict=True)
         ]
         prompts = [_around(before, texts, index, language) for index in range(len(windows))]
-        again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != told[index]]
+        again = [index for index in range(len(windows)) if not settled[index] and prompts[index] != last_prompts[index]]
         report((len(windows) - len(again)) * len(sources))
         heard = listener.transcribe(
             [sounds[index * len(sources) + number] for index in again for number in range(len(sources))],
@@ -106,8 +106,8 @@ def _block(
         for index, place in zip(again, range(0, len(heard), len(sources)), strict=True):
             transcripts = heard[place : place + len(sources)]
             surest = max(transcripts, key=lambda transcript: transcript.log_probability)
-            settled[index] = _agree(transcripts) or (told[index] is not None and _agree([surest, best[index]]))
-            told[index] = prompts[index]
+            settled[index] = _agree(transcripts) or (last_prompts[index] is not None and _agree([surest, best[index]]))
+            last_prompts[index] = prompts[index]
             best[index] = surest if surest.words else best[index]
     return best
 
@@ -124,6 +124,6 @@ def _text(words: Sequence[Word], language: str) -> str:
 
 
 def _agree(transcripts: Sequence[Transcript]) -> bool:
-    """Whether several transcripts say the same."""
+    """Whether there are several transcripts with the same text."""
     texts = [[plain(word.text) for word in transcript.words] for transcript in transcripts]
     return len(texts) > 1 and all(text == texts[0] for text in texts)

@@ -1,4 +1,4 @@
-"""Whisper's result of a window: its tokens as phrases of timed words, and whether they can be trusted."""
+"""Whisper's result for a window: converts tokens to phrases of timed words, and rejects unreliable ones."""
 
 import math
 import zlib
@@ -10,16 +10,16 @@ from typing import Any
 from services.analysis.backends.base import Word
 from services.analysis.backends.lyrics.lines import UNSPACED
 
-# Whisper's times come from where its attention is while it predicts a word, which is inside the word rather than at its
-# start: on five recordings with hand-made or aligned times tiny.en was late by 0.08 to 0.12 s (median), always.
+# Whisper's times come from its attention while it predicts a word, which is inside the word rather than at its start.
+# On five recordings with hand-made or aligned times tiny.en was always late, by 0.08 to 0.12 s (median).
 LATE_SECONDS = 0.1
-# Text below this mean log-probability is what Whisper itself gives up on ("Thank you for watching!" over guitars); of
-# the words that were right in three real songs one in 1200 was in such a phrase.
+# Whisper itself rejects text below this mean log-probability ("Thank you for watching!" over guitars). Of the correct
+# words in three real songs, one in 1200 was in such a phrase.
 LEAST_LOG_PROBABILITY = -1.0
-# Single made-up words over noise ("You") come with 0.01 to 0.05; sung phrases rarely fall below 0.3.
+# Single invented words over noise ("You") have 0.01 to 0.05; sung phrases are rarely below 0.3.
 LEAST_WORD_PROBABILITY = 0.2
 MOST_COMPRESSION = 2.4
-# What Whisper learned from subtitles: notes around sung text, and the bare word for music without any.
+# Learned from subtitles: note signs around sung text, and this word alone for music without text.
 NOTES = " \u266a\u266b\U0001f3b5\U0001f3b6"
 NOT_SUNG = "music"
 
@@ -30,7 +30,7 @@ class Transcript:
 
     Args:
         phrases: words that were recognised together, in the track's time.
-        log_probability: mean over the words; without any, less than that of all words.
+        log_probability: mean over the words; without words, minus infinity.
     """
 
     phrases: tuple[tuple[Word, ...], ...] = ()
@@ -42,7 +42,7 @@ class Transcript:
         return [word for phrase in self.phrases for word in phrase]
 
     def followed_by(self, rest: "Transcript") -> "Transcript":
-        """This, and what is heard after it in the same window."""
+        """This transcript, joined with that of the rest of the window."""
         if not self.words or not rest.words:
             return self if self.words else rest
         counts = len(self.words), len(rest.words)
@@ -51,21 +51,21 @@ class Transcript:
 
 
 def is_believable(text: str, log_probability: float) -> bool:
-    """Whether a text is one that was said rather than made up, or a loop."""
+    """Whether a text was sung, rather than invented or repeated in a loop."""
     data = text.strip().encode()
     return log_probability >= LEAST_LOG_PROBABILITY and len(data) <= MOST_COMPRESSION * len(zlib.compress(data))
 
 
 def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[int]], bool]:
-    """The tokens of each phrase. Whisper writes phrases between timestamps; two timestamps part two phrases.
+    """The tokens of each phrase. Whisper writes phrases between timestamps; two timestamps separate two phrases.
 
     Args:
         tokens: generated for a window.
         first_timestamp: the token of time 0; larger ones are later times.
 
     Returns:
-        The phrases' text tokens, without a last one that was begun and not ended if it is not the only one; and whether
-        that is all there is in the window, which a timestamp at the end says.
+        The text tokens of the phrases, without an unfinished last phrase unless it is the only one; and whether the
+        window has no more text, which a timestamp at the end means.
     """
     is_time = [token >= first_timestamp for token in tokens]
     cuts = [index for index in range(1, len(tokens)) if is_time[index - 1] and is_time[index]]
@@ -80,7 +80,7 @@ def phrases_of(tokens: Sequence[int], first_timestamp: int) -> tuple[list[list[i
 
 
 def words_of(parts: Sequence[Any], offset: float, language: str) -> list[Word]:
-    """The words of a phrase, in the track's time; none in a phrase that cannot be trusted.
+    """The words of a phrase, in the track's time; none if the phrase is unreliable.
 
     Args:
         parts: faster-whisper's timed words, with keys start, end (seconds), word and probability. Text without

@@ -1,9 +1,9 @@
-"""Viterbi decoding of madmom's bar state space in little memory.
+"""Viterbi decoding of madmom's bar state space with little memory.
 
 madmom's own decoder keeps a pointer for every state and frame: 0.65 GB for a song of two minutes, 10 GB for half an
-hour. But between two beats the path has no choice (Krebs, Böck and Widmer, "An Efficient State Space Model for Joint
-Tempo and Meter Tracking", ISMIR 2015): a beat of tempo interval L is entered and left again L frames later. So only
-the entries into beats need to be remembered, one per beat of the bar and tempo, a fiftieth of the states.
+hour. But within a beat there is only one path (Krebs, Böck and Widmer, "An Efficient State Space Model for Joint Tempo
+and Meter Tracking", ISMIR 2015): a beat with tempo interval L is left L frames after it was entered. So it is enough to
+store the entries into beats, one per beat of the bar and tempo; that is a fiftieth of the states.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _FRAMES_PER_REPORT = 2000
 
 
 class BarDecoder:
-    """Stands in for one of the `hmms` of madmom's `DBNDownBeatTrackingProcessor`: same path, same probability.
+    """Replaces one of the `hmms` of madmom's `DBNDownBeatTrackingProcessor`, with the same results.
 
     Args:
         hmm: madmom's `HiddenMarkovModel` of a bar (state space, transitions, observations).
@@ -41,7 +41,7 @@ class BarDecoder:
             self._log_transitions = np.log(
                 np.stack([exponential_transition(self._lengths, self._lengths, rate) for rate in rates])
             )
-        # How many frames of a beat, from its start, are explained by the (down)beat rather than the non-beat density.
+        # Number of frames from the start of a beat to which the density of (down)beats applies, not that of non-beats.
         pulse = np.add.reduceat(self.observation_model.pointers > 0, self._first.ravel()).reshape(self._first.shape)
         self._pulse_lengths: npt.NDArray[np.int64] = pulse[0]
 
@@ -57,8 +57,8 @@ class BarDecoder:
         frames = len(observations)
         longest = int(self._lengths.max())
         sums = self._density_sums(observations, longest)
-        # Log probability of entering each beat at each tempo, for the last `longest` frames. The path may begin
-        # anywhere in a beat: then that beat was entered before frame 0, and the frames before 0 weigh nothing.
+        # Log probability of entering each beat at each tempo, for the last `longest` frames. If the path begins within
+        # a beat, that beat was entered before frame 0; frames before 0 have no weight.
         entries = np.full((longest, self._beats, self._lengths.size), -np.log(self._states))
         source = np.zeros((frames, self._beats, self._lengths.size), np.uint8)
         for first in range(0, frames, _FRAMES_PER_REPORT):

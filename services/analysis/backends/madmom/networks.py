@@ -1,7 +1,7 @@
-"""madmom's networks from madmom's own weights, computed faster: the same outputs to 1e-4.
+"""madmom's networks with madmom's weights, computed faster; their outputs are equal to 1e-4.
 
-madmom runs its recurrent layers frame by frame and its convolutions map by map in Python. Here the recurrences are
-compiled (torch's LSTM has no peepholes, and OpenVINO's neither), and the convolutions run in torch.
+madmom runs recurrent layers frame by frame and convolutions map by map in Python. Here the recurrences are compiled
+(neither torch's LSTM nor OpenVINO's has peepholes), and the convolutions run in torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class ConvolutionalNetwork:
             progress: called after each layer; may raise to stop.
 
         Returns:
-            [frames, bins, channels], without the axes that are averaged or of length one.
+            [frames, bins, channels], without averaged axes and axes of length one.
         """
         x = torch.from_numpy(np.ascontiguousarray(data, np.float32))[None, None]
         for number, layer in enumerate(self._layers):

@@ -1,4 +1,4 @@
-"""madmom's processing chains taken apart: arrays in, bounded memory, progress and a chance to stop between stages.
+"""The stages of madmom's processing chains, on arrays: with bounded memory, progress, and stops between stages.
 
 The only module that imports madmom itself (https://github.com/CPJKU/madmom; code BSD, models CC BY-NC-SA 4.0).
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
 from services.analysis.compat.madmom_metadata import import_madmom
-from services.analysis.compat.madmom_stft import quicken_stft
+from services.analysis.compat.madmom_stft import replace_stft
 from services.common.samples import Audio
 
 SAMPLE_RATE_HZ = 44_100
@@ -21,15 +21,15 @@ Floats = npt.NDArray[np.float32]
 
 
 def prepare() -> None:
-    """Makes `from madmom.… import …` work, and its spectra quick; every madmom backend calls it first."""
+    """Makes `from madmom.… import …` work, and speeds up its spectra; every madmom backend calls it first."""
     import_madmom()
-    quicken_stft()
+    replace_stft()
 
 
 def signal(audio: Audio) -> Any:
-    """The track as madmom wants it: a `Signal`, mono, float in [-1, 1], at 44.1 kHz.
+    """The track for madmom: a `Signal`, mono, float in [-1, 1], at 44.1 kHz.
 
-    madmom divides integer samples by the range of their type inside its STFT, so floats give what a file gives.
+    madmom's STFT divides integer samples by the range of their type, so floats give the same results as a file.
     """
     from madmom.audio.signal import Signal
 
@@ -39,9 +39,9 @@ def signal(audio: Audio) -> Any:
 def spectrogram(framing: Any, steps: Sequence[Any], signal_: Any, lead: int = 0) -> Iterator[tuple[float, Floats]]:
     """Runs framing, STFT and filter banks over a signal, a few thousand frames at a time.
 
-    A whole-song STFT at three frame sizes takes half a gigabyte for four minutes; frames are independent of each
-    other (but for the differences to earlier frames, for which `lead` frames are computed again), so the blocks put
-    together equal madmom's own result.
+    The STFT of a whole song of four minutes at three frame sizes takes half a gigabyte. Frames are independent of each
+    other, except for differences to earlier frames, for which `lead` frames are computed again. So the joined blocks
+    equal madmom's own result.
 
     Args:
         framing: madmom's `FramedSignalProcessor`.
@@ -63,5 +63,5 @@ def spectrogram(framing: Any, steps: Sequence[Any], signal_: Any, lead: int = 0)
 
 
 def part(progress: Progress, start: float, end: float) -> Callable[[float], None]:
-    """`progress` for one stage that takes a backend from the fraction `start` to `end`."""
+    """`progress` for a stage that is the part from `start` to `end` of a backend's work."""
     return lambda done: progress(start + (end - start) * done)

@@ -1,4 +1,4 @@
-"""Features that several backends use, computed once per `Audio` and kept for as long as that is held."""
+"""Features that several backends use, computed once per `Audio` and kept as long as that exists."""
 
 import threading
 from collections.abc import Callable
@@ -22,13 +22,13 @@ _cache: WeakKeyDictionary[Audio, tuple[threading.RLock, dict[str, Any]]] = WeakK
 def mono(audio: Audio, sample_rate_hz: int) -> Samples:
     """The mean of the channels at `sample_rate_hz`: float32 [samples], finite, read-only.
 
-    Resampled by soxr (high quality), as `librosa.load` does, so that networks get what their own loaders give them.
+    It is resampled by soxr (high quality), like `librosa.load`, so that networks get the input they were trained with.
     """
     return once(audio, f"mono {sample_rate_hz}", lambda: _mono(audio, sample_rate_hz))
 
 
 def has_sound(audio: Audio) -> bool:
-    """Whether there is anything to analyse: at least a second long, and louder than -80 dBFS somewhere."""
+    """Whether there is anything to analyse: at least a second of audio, with a peak above -80 dBFS."""
     if audio.duration < _SHORTEST_SECONDS:
         return False
     return float(np.max(np.abs(mono(audio, audio.sample_rate_hz)))) > _SILENCE_PEAK
@@ -37,15 +37,15 @@ def has_sound(audio: Audio) -> bool:
 def is_tonal(audio: Audio) -> bool:
     """Whether there are pitches, rather than only noise, clicks or drums.
 
-    Measured as spectral flatness (geometric over arithmetic mean of the power) in each octave from 65 Hz to 2.1 kHz,
-    where the most tonal counts, averaged over time by amplitude. On real and rendered songs 0.01-0.18, on
-    distorted metal 0.25, on white and pink noise 0.46-0.50, on clicks 0.61.
+    It uses the spectral flatness (geometric over arithmetic mean of the power) of the most tonal octave from 65 Hz to
+    2.1 kHz, averaged over time by amplitude: 0.01-0.18 for real and rendered songs, 0.25 for distorted metal, 0.46-0.50
+    for white and pink noise, 0.61 for clicks.
     """
     return once(audio, "tonal", lambda: has_sound(audio) and _flatness(audio) < _ATONAL_FLATNESS)
 
 
 def once(audio: Audio, name: str, compute: Callable[[], _T]) -> _T:
-    """The result of `compute`, kept under `name` for as long as `audio` is held. Other callers wait for it."""
+    """The result of `compute`, cached under `name` as long as `audio` exists. Other callers wait for it."""
     with _lock:
         lock, values = _cache.setdefault(audio, (threading.RLock(), {}))
     with lock:

@@ -1,4 +1,4 @@
-"""Beats and tempo from onsets, with librosa. The beats' `librosa` backend, and structure where there are no beats.
+"""Beats and tempo from onsets, with librosa: the backend `librosa`, also used by structure if there are no beats.
 
 Ellis, "Beat Tracking by Dynamic Programming", Journal of New Music Research 36 (2007).
 """
@@ -21,20 +21,21 @@ NO_BEATS = Beats(beats=(), bpm=0.0, confidence=0.0, beats_per_bar=0)
 _LEAST_PERIODICITY = 0.12
 _FEWEST_BEATS = 3
 _WINDOW_SECONDS = 8.0
-# Bass and bass drum say more of the beat than what plays off it: with half their weight added, F of 79 synthesised
-# songs is 0.76 rather than 0.72.
+# Bass and bass drum show the beat better than other instruments: adding them with half their weight raises F on 79
+# synthesised songs from 0.72 to 0.76.
 _BASS_HZ = 150.0
 _BASS_WEIGHT = 0.5
 _MEL_BANDS = 128
-# librosa's tempo is often a half or a double of the beat's, or two thirds of it: beats are tracked at all of these.
-# Thirds have a price, as they are rarer: with 0.5 to 1 made songs come out as without it, and a voice alone keeps its
-# tempo; with 2 Acc1 falls to 0.83.
+# librosa's tempo is often half, double or two thirds of the beat's, so beats are tracked at all of these tempi, each
+# with a cost. Thirds are rarer: with a cost of 0.5 to 1, synthesised songs give the same results as without, and a
+# voice alone keeps its tempo; with 2 Acc1 falls to 0.83.
 LEVELS = {1 / 2: 0.0, 2 / 3: 1.0, 1.0: 0.0, 3 / 2: 1.0, 2.0: 0.0}
-# Features for the level: how strong onsets are on the beats and between them, how much every second beat differs in the
-# bass (a slow song's quavers do), and the tempo; strong onsets favour slow levels, so the usual tempo is high.
-# Weights of a conditional logistic regression over 158 songs (the recipes of `songs.beat_songs`, with other tempi
-# and seeds, too): F 0.81 and Acc1 0.83, at librosa's tempo 0.76 and 0.65, by librosa itself 0.69 and 0.65. Of several
-# sets of features that do as well there, the reference songs chose (Acc1 0.83 as by librosa, F 0.71 against 0.62).
+# Weights of features for choosing the tempo: strength of onsets on beats and between them, difference in the bass
+# between odd and even beats (large if they are the quavers of a slow song), and distance from a usual tempo, which is
+# high, because strong onsets favour slow tempi. They are from a conditional logistic regression over 158 songs (the
+# recipes of `songs.beat_songs`, also with other tempi and seeds): F 0.81 and Acc1 0.83; at librosa's tempo 0.76 and
+# 0.65, with librosa itself 0.69 and 0.65. Of several equally good sets of features, this one is best on the reference
+# songs (Acc1 0.83 like librosa, F 0.71 against 0.62).
 ON_BEAT, BETWEEN, ALTERNATION, OCTAVES_OFF = 3.5, 0.35, 0.15, 1.85
 USUAL_BPM = 183.0
 
@@ -43,7 +44,7 @@ Frames = npt.NDArray[np.int64]
 
 
 class LibrosaBeats:
-    """Nothing to load but librosa's compiled functions; `confidence` is the periodicity of the onsets at the beat."""
+    """Needs only librosa's compiled functions; `confidence` is the periodicity of the onsets at the beat."""
 
     def __init__(self) -> None:
         import librosa
@@ -69,12 +70,12 @@ class LibrosaBeats:
         tempo = in_range(float(found[0]))
         progress(0.8)
         accents = _even(onsets) + _BASS_WEIGHT * _even(bass)
-        ways = [
+        candidates = [
             (self._tracked(accents, tempo * level), price)
             for level, price in LEVELS.items()
             if SLOWEST_BPM <= tempo * level <= FASTEST_BPM
         ]
-        frames = best_level([way for way in ways if len(way[0]) >= _FEWEST_BEATS], accents, bass)
+        frames = best_level([tracked for tracked in candidates if len(tracked[0]) >= _FEWEST_BEATS], accents, bass)
         progress(1.0)
         return _beats(frames, onsets)
 
@@ -85,18 +86,18 @@ class LibrosaBeats:
         return np.asarray(frames, np.int64)
 
 
-def best_level(ways: Sequence[tuple[Frames, float]], accents: Onsets, bass: Onsets) -> Frames:
+def best_level(candidates: Sequence[tuple[Frames, float]], accents: Onsets, bass: Onsets) -> Frames:
     """Chooses among beats tracked at several tempi; empty if there are none.
 
     Args:
-        ways: frames of beats, at least three each, and what each way has against it.
+        candidates: frames of beats, at least three, and the cost of each candidate.
         accents: strength of onsets [frames].
-        bass: of those in the bass [frames].
+        bass: strength of onsets in the bass [frames].
     """
     levels, lows = _standardised(accents), _standardised(bass)
 
-    def worth(way: tuple[Frames, float]) -> float:
-        frames, price = way
+    def worth(candidate: tuple[Frames, float]) -> float:
+        frames, price = candidate
         middles = np.round((frames[1:] + frames[:-1]) / 2).astype(np.int64)
         alternation = abs(_strength(lows, frames[::2]) - _strength(lows, frames[1::2]))
         octaves = float(np.log2(tempo_of(frames * HOP / SAMPLE_RATE_HZ) / USUAL_BPM))
@@ -108,7 +109,7 @@ def best_level(ways: Sequence[tuple[Frames, float]], accents: Onsets, bass: Onse
             - price
         )
 
-    return max(ways, key=worth, default=(np.zeros(0, np.int64), 0.0))[0]
+    return max(candidates, key=worth, default=(np.zeros(0, np.int64), 0.0))[0]
 
 
 def _strength(onsets: Onsets, frames: Frames) -> float:
@@ -122,7 +123,7 @@ def _standardised(onsets: Onsets) -> Onsets:
 
 
 def _even(onsets: Onsets) -> Onsets:
-    """Onset strengths of variance 1, so that bands can be added up."""
+    """Onset strengths with variance 1, so that bands can be added."""
     return np.asarray(onsets / max(float(onsets.std()), 1e-9), np.float32)
 
 
@@ -145,7 +146,7 @@ def _beats(frames: Frames, onsets: Onsets) -> Beats:
 def periodicity(onsets: Onsets, lag: int) -> float:
     """The autocorrelation of the onset strength at `lag` frames, in windows of 8 s, in [0, 1].
 
-    Windows weigh by their variance, so that pauses do not count; a window is short enough for a tempo that drifts.
+    Windows are weighted by their variance, so that pauses do not count. They are short enough for a drifting tempo.
     """
     size = min(len(onsets), round(_WINDOW_SECONDS * SAMPLE_RATE_HZ / HOP))
     found = total = 0.0

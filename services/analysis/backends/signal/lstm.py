@@ -1,4 +1,4 @@
-"""One direction of an LSTM layer over a whole song, compiled: in torch, each step costs more than its arithmetic."""
+"""One direction of an LSTM layer over a whole song, compiled, because torch's overhead per step is too large."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Lstm:
-    """One direction of one layer, its gates side by side: input, forget, cell, output.
+    """One direction of one layer; the gates are stored in the order input, forget, cell, output.
 
     After Gers and Schmidhuber, "Recurrent Nets that Time and Count", IJCNN 2000.
 
@@ -20,7 +20,7 @@ class Lstm:
         weights: [features, 4 * units].
         recurrent: [units, 4 * units].
         bias: [4 * units].
-        peepholes: [3, units], of the gates (input, forget, output); zeros for an LSTM without.
+        peepholes: [3, units], of the gates (input, forget, output); zeros for an LSTM without peepholes.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Lstm:
         self._peepholes = np.ascontiguousarray(peepholes, np.float32)
 
     def __call__(self, data: Floats, out: Floats, reverse: bool) -> None:
-        """Writes the outputs [frames, units] for inputs [frames, features], from the last frame to the first if asked.
+        """Computes outputs [frames, units] from inputs [frames, features], backwards if `reverse`.
 
-        In blocks: the gates' inputs of an hour would take 150 MB.
+        It works in blocks, because the gates' inputs for an hour would take 150 MB.
         """
         state, output = np.zeros((2, self.units), np.float32)
         starts = range(0, len(data), FRAMES_AT_ONCE)
@@ -60,7 +60,7 @@ def _recur(
     out: Floats,
     reverse: bool,
 ) -> None:
-    """Runs an LSTM over a block of frames; `state` and `output` are those before it, then those after it."""
+    """Runs an LSTM over a block of frames; updates `state` and `output`, which carry over to the next block."""
     frames, units = out.shape
     for step in range(frames):
         frame = frames - 1 - step if reverse else step

@@ -1,8 +1,7 @@
-"""Estimates the strength of each note at each moment: a spectrum as a sum of notes with their overtones.
+"""Estimates the strength of each note over time by explaining the spectrum as a sum of notes with overtones.
 
-After the approximate transcription of Mauch and Dixon, "Approximate Note Transcription for the Improved Identification
-of Difficult Chords", ISMIR 2010: against plain chroma it does not count overtones as notes, which is what confuses a
-key with the one a fifth above it.
+After Mauch and Dixon, "Approximate Note Transcription for the Improved Identification of Difficult Chords", ISMIR 2010.
+Unlike plain chroma, it does not count overtones as notes, which would confuse a key with the one a fifth above.
 """
 
 import numpy as np
@@ -15,11 +14,11 @@ from services.common.samples import Audio
 SAMPLE_RATE_HZ = 11_025
 FRAME, HOP = 8192, 2048
 SECONDS_PER_FRAME = HOP / SAMPLE_RATE_HZ
-LOWEST_PITCH = 33  # A1, below which a frame of 0.74 s does not resolve semitones
+LOWEST_PITCH = 33  # A1; below it a frame of 0.74 s does not resolve semitones
 PITCHES = 72
 BINS_PER_SEMITONE = 3
-# Each overtone against the one below it. Of 0.4 to 0.7 the one with which the Krumhansl profiles found most keys of
-# chorales (0.90) and made songs (0.84) together: more of it takes thirds for overtones of their roots.
+# Strength of each overtone relative to the one below it. Of values from 0.4 to 0.7, the Krumhansl profiles found most
+# keys with this one (chorales 0.90, synthesised songs 0.84); with larger ones thirds count as overtones of their roots.
 OVERTONE_DECAY = 0.6
 OVERTONES = 12
 ITERATIONS = 30
@@ -29,9 +28,9 @@ Floats = npt.NDArray[np.float32]
 
 
 def note_activity(audio: Audio, progress: Progress) -> Floats:
-    """Strength of each semitone from `LOWEST_PITCH` upwards, the song's tuning allowed for: float32 [frames, PITCHES].
+    """Strength of each semitone from `LOWEST_PITCH` upwards, in the song's tuning: float32 [frames, PITCHES].
 
-    Frames are `SECONDS_PER_FRAME` apart, the first one's middle is the track's start.
+    Frames are `SECONDS_PER_FRAME` apart; the middle of the first one is the track's start.
 
     Args:
         audio: the track.
@@ -40,7 +39,7 @@ def note_activity(audio: Audio, progress: Progress) -> Floats:
     spectrum = _semitone_spectrum(mono(audio, SAMPLE_RATE_HZ), progress)
     spectrum = _above_background(_in_tune(spectrum))
     notes = _note_spectra()
-    # Multiplicative updates (Lee and Seung 2001) towards the least squares without negative strengths.
+    # Non-negative least squares by multiplicative updates (Lee and Seung 2001).
     wanted, mixing = spectrum @ notes.T + 1e-9, notes @ notes.T
     activity = wanted.copy()
     for _ in range(ITERATIONS):
@@ -53,7 +52,7 @@ def chroma(
 ) -> npt.NDArray[np.float64]:
     """Strength of each pitch class from C upwards, of the notes from `lowest` up to `highest` (MIDI): [frames, 12].
 
-    Square roots of strengths are summed, so that the loudest note does not drown the others.
+    It sums the square roots of strengths, so that the loudest note does not dominate.
     """
     classes = np.zeros((len(activity), 12))
     for pitch in range(lowest, highest):
@@ -74,7 +73,7 @@ def _semitone_spectrum(mix: Floats, progress: Progress) -> Floats:
 
 
 def _filters() -> Floats:
-    """Raised cosines as wide as a bin, or as the Fourier transform's resolution where that is coarser."""
+    """Raised cosines as wide as a bin, or as the Fourier transform's resolution if that is coarser."""
     hz = np.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE_HZ)
     pitches = 12 * np.log2(np.maximum(hz, 1) / 440) + 69
     centres = LOWEST_PITCH + (np.arange(PITCHES * BINS_PER_SEMITONE) - 1) / BINS_PER_SEMITONE
@@ -85,7 +84,7 @@ def _filters() -> Floats:
 
 
 def _in_tune(spectrum: Floats) -> Floats:
-    """Shifted along the pitches so that the energy lies in the middle bins."""
+    """Shifts the spectrum along the pitches so that the energy is in the middle bins."""
     bins = np.arange(spectrum.shape[1])
     turn = np.exp(2j * np.pi * (1 - bins) / BINS_PER_SEMITONE)
     semitones = -np.angle(spectrum.sum(axis=0) @ turn) / (2 * np.pi)
@@ -96,7 +95,7 @@ def _in_tune(spectrum: Floats) -> Floats:
 
 
 def _above_background(spectrum: Floats) -> Floats:
-    """Subtracts the mean of the octave around each bin: peaks stay, drums and noise go."""
+    """Subtracts the mean of the octave around each bin, which keeps peaks and removes drums and noise."""
     half = 6 * BINS_PER_SEMITONE
     sums = np.cumsum(np.pad(spectrum, ((0, 0), (half + 1, half)), mode="edge"), axis=1)
     width = 2 * half + 1

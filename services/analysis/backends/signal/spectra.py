@@ -14,7 +14,7 @@ HOP = 1024
 _FRAME = 4096
 _BLOCK_FRAMES = 256
 _MEL_BANDS = 64
-# Chroma is compressed by log(1 + 5 x), x = 1 at a usual peak: what is 20 dB below it still counts a third of it.
+# Chroma is compressed by log(1 + 5 x), where x = 1 is a usual peak; 20 dB below, the result is still a quarter.
 _COMPRESSION = 5.0
 
 Floats = npt.NDArray[np.float64]
@@ -36,12 +36,12 @@ class Spectrum:
 
 
 def spectrum_of(audio: Audio, progress: Progress) -> Spectrum:
-    """The spectrum of a track, computed once for beats and structure; see `spectrum`."""
+    """The spectrum of a track, computed only once for beats and structure; see `spectrum`."""
     return once(audio, "spectrum", lambda: spectrum(mono(audio, SAMPLE_RATE_HZ), progress))
 
 
 def spectrum(mix: Samples, progress: Progress) -> Spectrum:
-    """The spectrum of a song, computed in blocks: memory does not grow with it but by the result.
+    """The spectrum of a song, computed in blocks, so that only the result grows with its length.
 
     Args:
         mix: mono [samples] at 22.05 kHz.
@@ -77,7 +77,7 @@ def means(rows: npt.NDArray[np.float32], times: Floats, end: float) -> Floats:
 
 
 def compressed(chroma: Floats) -> Floats:
-    """Chroma [steps, 12] compressed, each step of length 1."""
+    """Compresses chroma [steps, 12]; each step gets length 1."""
     usual = float(np.median(chroma.max(axis=1)))
     found = np.log1p(_COMPRESSION * chroma / max(usual, 1e-9))
     return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9))

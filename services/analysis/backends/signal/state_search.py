@@ -1,4 +1,4 @@
-"""The likeliest sequence of chords when each change has a price that depends on the moment."""
+"""Finds the likeliest sequence of chords or keys when a change has a cost that depends on the time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,11 @@ Floats = npt.NDArray[np.floating]
 
 
 def likeliest(scores: Floats, prices: Floats) -> npt.NDArray[np.intp]:
-    """The chord of each frame, by a Viterbi search in which all changes of a frame cost the same.
+    """The state of each frame, by a Viterbi search in which all changes at a frame cost the same.
 
     Args:
-        scores: log-probabilities [frames, chords].
-        prices: what a change of chord between the last frame and this one costs [frames].
+        scores: log-probabilities [frames, states].
+        prices: cost of a change between the last frame and this one [frames].
     """
     count, chords = scores.shape
     same = np.arange(chords)
@@ -34,15 +34,15 @@ def likeliest(scores: Floats, prices: Floats) -> npt.NDArray[np.intp]:
 def prices_of_changes(
     frames: int, seconds_per_frame: float, beats: Beats, on_downbeat: float, on_beat: float, elsewhere: float
 ) -> npt.NDArray[np.float64]:
-    """The cost of a change in each frame: chords change on beats, mostly on the first of a bar, known to a frame or so.
+    """The cost of a change of chord in each frame: chords change on beats, mostly on downbeats.
 
     Args:
-        frames: how many.
+        frames: number of frames.
         seconds_per_frame: frame i begins at i times this.
         beats: of the track.
-        on_downbeat: within a frame of a downbeat.
-        on_beat: within a frame of another beat, or of any where the bars are not known.
-        elsewhere: off the beats.
+        on_downbeat: cost within one frame of a downbeat.
+        on_beat: cost within one frame of another beat, or of any beat if the bars are unknown.
+        elsewhere: cost off the beats.
     """
     prices = np.full(frames, elsewhere)
     for times, price in (

@@ -7,9 +7,9 @@ from services.analysis.backends.base import TempoPoint
 
 SLOWEST_BPM = 55.0
 FASTEST_BPM = 215.0
-# To both sides: a tracker's frames of 10-23 ms then change the tempo by less than 0.2 %.
+# Beats on both sides that count; then a tracker's frames of 10-23 ms change the tempo by less than 0.2 %.
 _SPAN_BEATS = 8
-# Of the tempo, between its slowest and fastest twentieth: tracked beats of songs at one tempo at most 0.02.
+# Relative difference between the slowest and the fastest twentieth of tempi; at most 0.02 for songs with one tempo.
 _STEADY = 0.03
 _BEATS_PER_POINT = 4
 
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def tempo_of(times: Floats) -> float:
-    """Beats per minute of a song, 0 with fewer than two beats: the median of the tempi around its beats.
+    """The tempo of a song in BPM: the median of the tempi around its beats; 0 with fewer than two beats.
 
     Args:
         times: beats in seconds, ascending.
@@ -26,7 +26,7 @@ def tempo_of(times: Floats) -> float:
 
 
 def curve_of(times: Floats) -> tuple[TempoPoint, ...]:
-    """The tempo around every fourth beat, of a song whose tempo drifts; nothing of a steady one.
+    """The tempo around every fourth beat if the song's tempo drifts; empty if it is steady.
 
     Args:
         times: beats in seconds, ascending.
@@ -44,7 +44,7 @@ def curve_of(times: Floats) -> tuple[TempoPoint, ...]:
 
 
 def in_range(bpm: float) -> float:
-    """The octave of a tempo in which people tap (55 to 215 BPM, as madmom's tracker has it)."""
+    """The tempo doubled or halved into the range in which people tap (55 to 215 BPM, as in madmom's tracker)."""
     while bpm > FASTEST_BPM:
         bpm /= 2
     while 0 < bpm < SLOWEST_BPM:
@@ -53,7 +53,7 @@ def in_range(bpm: float) -> float:
 
 
 def _local(times: Floats) -> Floats:
-    """Beats per minute around each beat: a straight line through the beats near it. Beats that are missing count."""
+    """The tempo around each beat in BPM, from a straight line through the beats near it; allows for missing beats."""
     intervals = np.diff(times)
     counts = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(intervals / np.median(intervals))))])
     numbers = np.arange(len(times))

@@ -1,6 +1,6 @@
-"""Sections from comparing bars with one another: boundaries by evidence and regularity, names by repetition.
+"""Finds sections by comparing bars: boundaries by evidence and regularity, names by repetition.
 
-How right it is beside msaf is in docs/accuracy.md.
+docs/accuracy.md compares it with msaf.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ from services.common.weights.store import WeightStore
 
 
 class BarwiseStructure:
-    """Nothing to load but librosa; a section's confidence is the mean of its two boundaries' probabilities.
+    """Needs only librosa; a section's confidence is the mean of its two boundaries' probabilities.
 
-    Bars are those of the beats in the context. Without any, librosa's beats are taken.
+    Bars come from the beats in the context, or else from librosa's beats.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class BarwiseStructure:
             progress(1.0)
             return structure
         if not is_tonal(audio):
-            # The similarity of bars with only noise, clicks or drums tells nothing about sections.
+            # The similarity of bars with only noise, clicks or drums does not show sections.
             progress(1.0)
             return one_section(audio.duration)
         beats = context.beats or self._beats_of(audio)

@@ -1,10 +1,10 @@
 """Finds the boundaries of sections: evidence of several kinds at each bar, then the most probable division of the song.
 
-Evidence: timbre before and after; Foote's checkerboard (ICME 2000); Serrà's structure features (AAAI 2012), that is, a
-bar from which on the song repeats other places than before; the start of a long repetition; a cymbal. A logistic
-regression turns it into the probability of a boundary; dynamic programming weighs that against how long sections are
-wont to be, in seconds and in bars (Sargent, Bimbot and Vincent, "Estimating the Structural Segmentation of Popular
-Music Pieces under Regularity Constraints", TASLP 25, 2017).
+The evidence is: a change of timbre; Foote's checkerboard (ICME 2000); Serrà's structure features (AAAI 2012), which
+find a bar from which the song repeats other places than before; the start of a long repetition; a cymbal. A logistic
+regression turns it into the probability of a boundary. Dynamic programming combines this with the usual lengths of
+sections, in seconds and in bars (Sargent, Bimbot and Vincent, "Estimating the Structural Segmentation of Popular Music
+Pieces under Regularity Constraints", TASLP 25, 2017).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 
 from services.analysis.backends.structure.bars import Bars, Floats
 
-# Bars on either side that each kind of evidence looks at.
+# Number of bars on each side that each kind of evidence uses.
 _TIMBRE_BARS = 4
 _CHECKERBOARD_BARS = 8
 _FEATURES_BARS = 2
@@ -22,15 +22,15 @@ _CYMBAL_BARS = 4
 _PEAK_BARS = 2
 _REPETITIONS = 2
 
-# Fitted by logistic regression to 60 synthesised songs (General MIDI, ten forms, bars as madmom heard them). The
-# intercept is raised by 1.5, about what a division costs in what follows: boundary F at 3 s is within 0.02 of its best
-# from 1.2 to 2.2.
+# Fitted by logistic regression to 60 synthesised songs (General MIDI, ten forms, madmom's bars). The intercept is
+# raised by 1.5, about the cost of a boundary in the division below; from 1.2 to 2.2, boundary F at 3 s is within 0.02
+# of its best.
 _WEIGHTS = np.array([1.9, 0.75, 4.1, 1.45, 1.0])
 _INTERCEPT = 1.1
 
-# Log-probabilities of a section's length: sections are multiples of 8 bars, else of 4, else of 2, and 16 s, give or
-# take a half; at the song's ends less is known. Half and double the weights change the score of the synthesised songs
-# by 0.01 at most.
+# Log-probabilities of a section's length: preferably a multiple of 8 bars, else of 4, else of 2; and about 16 s, with
+# a standard deviation of a factor of 1.6. At the song's ends less is known. Halving or doubling the weights changes the
+# score on the synthesised songs by at most 0.01.
 _UNEVEN = {8: 0.0, 4: -0.2, 2: -0.6, 1: -1.0}
 _USUAL_SECONDS = 16.0
 _SECONDS_WEIGHT = 2.0
@@ -45,7 +45,7 @@ class Boundaries:
 
     Args:
         bars: ascending indices; the first is 0.
-        probabilities: of each to be a boundary, for itself; 1 for the first.
+        probabilities: that each is a boundary, without regard to the others; 1 for the first.
     """
 
     bars: list[int]
@@ -68,8 +68,8 @@ def find_boundaries(bars: Bars, duration: float) -> Boundaries:
 def evidence(bars: Bars) -> Floats:
     """The evidence for a boundary at each bar, [bars, 5]: timbre, checkerboard, features, repetition, cymbal.
 
-    Each is a logarithm over the song's median, so that songs of strong and of weak contrasts compare; all but the
-    checkerboard then count as far as they stand out of the bars next to them.
+    Each is the logarithm of the ratio to the song's median, so that songs with strong and weak contrasts are
+    comparable. All except the checkerboard are then taken relative to the neighbouring bars.
     """
     features, repetition = _repetitions(bars.likeness)
     around = [bars.cymbals[max(0, i - _CYMBAL_BARS) : i + _CYMBAL_BARS + 1] for i in range(len(bars.cymbals))]
@@ -87,7 +87,7 @@ def evidence(bars: Bars) -> Floats:
 
 
 def checkerboard(likeness: Floats, width: int) -> Floats:
-    """Foote's novelty at each bar: likeness within the `width` bars before and after, less that across."""
+    """Foote's novelty at each bar: likeness within the `width` bars before and after, minus the likeness across."""
     place = np.arange(-width, width) + 0.5
     taper = np.exp(-0.5 * (place / (0.6 * width)) ** 2) * np.sign(place)
     kernel = np.outer(taper, taper)
@@ -98,16 +98,16 @@ def checkerboard(likeness: Floats, width: int) -> Floats:
 
 
 def _timbre_change(timbre: Floats) -> Floats:
-    """Distance of the mean spectra of the bars before and after; less where there are few of them."""
+    """Distance between the mean spectra of the bars before and after, reduced if there are few of them."""
     after, before = _running_means(timbre, _TIMBRE_BARS)
     return np.asarray(np.linalg.norm(after - before, axis=1) * np.sqrt(_fullness(len(timbre), _TIMBRE_BARS)))
 
 
 def _repetitions(likeness: Floats) -> tuple[Floats, Floats]:
-    """Structure features' novelty, and how clearly long repetitions start, at each bar.
+    """The novelty of structure features, and how clearly long repetitions start, at each bar.
 
-    Along each diagonal of the likeness (two places of the song at one distance) the means of the bars before and
-    after are compared; every diagonal speaks at both of its places.
+    Compares the means of the bars before and after along each diagonal of the likeness, that is for two places of the
+    song at a fixed distance. Each diagonal contributes at both places.
     """
     count = len(likeness)
     change = np.zeros(count)
@@ -133,7 +133,7 @@ def _repetitions(likeness: Floats) -> tuple[Floats, Floats]:
 
 
 def _running_means(rows: Floats, width: int) -> tuple[Floats, Floats]:
-    """Means of the `width` rows from each one on, and of those before it; 0 where there are none."""
+    """Means of the `width` rows from each row on, and of those before it; 0 if there are none."""
     sums = np.concatenate([np.zeros((1, *rows.shape[1:])), np.cumsum(rows, axis=0)])
     here = np.arange(len(rows))
     first, last = np.maximum(here - width, 0), np.minimum(here + width, len(rows))
@@ -144,7 +144,7 @@ def _running_means(rows: Floats, width: int) -> tuple[Floats, Floats]:
 
 
 def _fullness(count: int, width: int) -> Floats:
-    """The share of the `width` rows that exists, on the poorer side of each row."""
+    """The share of the `width` rows that exist, on the side of each row with fewer rows."""
     here = np.arange(count)
     return np.asarray(np.minimum(np.minimum(here, count - here), width) / width)
 

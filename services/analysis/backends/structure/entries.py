@@ -1,4 +1,4 @@
-"""Backends for sections, the best first (docs/accuracy.md). A language model is asked where there is one."""
+"""Backends for sections, best first (docs/accuracy.md). `auto` uses a language model if one is set."""
 
 from services.analysis.backends.base import BackendEntry
 from services.analysis.backends.packages import LIBROSA, version

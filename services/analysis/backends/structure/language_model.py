@@ -1,4 +1,4 @@
-"""A language model behind an endpoint of OpenAI's chat-completions shape: OpenAI's service, or one on this machine."""
+"""A client of language models with OpenAI's chat-completions API: OpenAI's service, or a server on this machine."""
 
 import asyncio
 import json
@@ -12,10 +12,10 @@ import aiohttp
 from services.analysis.backends.base import Endpoint, UnusableError
 from services.common.errors import Code
 
-# Between one try and the next.
+# Waits between tries.
 _WAITS_SECONDS = (0.5, 1.0)
 _MOST_BYTES = 1_000_000
-# Answers that the same request may not get again.
+# HTTP statuses that a second try may avoid.
 _PASSING = (408, 409, 429, 500, 502, 503, 504)
 _FENCE = re.compile(r"\A```(?:json)?\s*(.*?)\s*```\Z", re.DOTALL)
 
@@ -27,7 +27,7 @@ class LanguageModelError(UnusableError):
 
 
 class LanguageModelAwayError(LanguageModelError):
-    """The endpoint does not answer now; later it may."""
+    """The endpoint does not answer now; it may answer later."""
 
     code = Code.UNAVAILABLE
     reason = "LANGUAGE_MODEL_AWAY"
@@ -42,11 +42,11 @@ class Message:
 
 
 def ask(endpoint: Endpoint, messages: list[Message]) -> str:
-    """The model's answer. Tries again, within the time, when the endpoint is away or busy.
+    """The model's answer. Tries again, within the time limit, if the endpoint is away or busy.
 
     Raises:
-        LanguageModelAwayError: no answer in time.
-        LanguageModelError: the endpoint refuses (wrong key, model or address), or it speaks another language.
+        LanguageModelAwayError: there was no answer in time.
+        LanguageModelError: the endpoint refuses (wrong key, model or address), or has another API.
     """
     deadline = time.monotonic() + endpoint.timeout_seconds
     waits = iter(_WAITS_SECONDS)
@@ -61,10 +61,10 @@ def ask(endpoint: Endpoint, messages: list[Message]) -> str:
 
 
 def parse_json(answer: str) -> Any:
-    """An answer as JSON; a Markdown fence around it, which many models put there unasked, is taken off.
+    """Parses an answer as JSON; removes a Markdown fence, which many models add.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     fenced = _FENCE.match(answer.strip())
     return json.loads(fenced[1] if fenced else answer)
@@ -81,7 +81,7 @@ async def _post(endpoint: Endpoint, messages: list[Message], seconds: float) -> 
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            # Not to another address: the key is meant for this one.
+            # No redirects: the key is meant only for this address.
             session.post(_address(endpoint), json=body, headers=headers, allow_redirects=False) as response,
         ):
             if response.status != 200:
@@ -89,7 +89,7 @@ async def _post(endpoint: Endpoint, messages: list[Message], seconds: float) -> 
             return await _body(response)
     except TimeoutError as error:
         raise LanguageModelAwayError("The language model did not answer in time.") from error
-    # From here on causes are not chained: what they say could hold the key.
+    # Below, causes are not chained, because their texts could contain the key.
     except (aiohttp.InvalidURL, ValueError):
         raise LanguageModelError("The language model's address or key is malformed.") from None
     except aiohttp.ClientError:

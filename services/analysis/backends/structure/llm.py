@@ -1,4 +1,4 @@
-"""Names of sections by a language model; the boundaries are the same as without it."""
+"""Names sections with a language model; the boundaries are the same as without it."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class LlmStructure:
         """See `services.analysis.backends.base.Backend`.
 
         Raises:
-            LanguageModelError: no endpoint is set, it cannot be used, or its answers are none.
+            LanguageModelError: no endpoint is set, it cannot be used, or its answers are not usable.
         """
         endpoint: Endpoint | None = context.options.get("language_model")
         if endpoint is None:
@@ -76,7 +76,7 @@ def _description(structure: Structure, known: Sequence[Traits]) -> list[dict[str
 
 
 def _names(endpoint: Endpoint, sections: list[dict[str, Any]]) -> list[str]:
-    """Asks, and once more with what was wrong about the answer."""
+    """Asks for names; if the answer is not usable, asks once more with the fault."""
     messages = [Message("system", _INSTRUCTIONS), Message("user", json.dumps(sections, ensure_ascii=False))]
     fault = ""
     for _ in range(_ANSWERS):

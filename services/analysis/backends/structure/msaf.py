@@ -1,4 +1,4 @@
-"""Sections with msaf: structural features for the boundaries, 2D Fourier magnitudes for what is alike.
+"""Finds sections with msaf: structure features give the boundaries, 2D Fourier magnitudes the groups.
 
 Boundaries: Serrà, Müller, Grosche and Arcos, "Unsupervised Detection of Music Boundaries by Time Series Structure
 Features", AAAI 2012. Likeness: Nieto and Bello, "Music Segment Similarity Using 2D-Fourier Magnitude Coefficients",
@@ -31,11 +31,12 @@ Indices = npt.NDArray[np.int64]
 
 
 class MsafStructure:
-    """msaf, imported; a section's confidence is how much more it is like its own kind than like the next (silhouette).
+    """msaf, imported; a section's confidence is its silhouette: how much more it is like its group than the next one.
 
-    Boundaries come from pitch-class profiles averaged over beats. The beats are msaf's own (librosa's): its parameters
-    count in their units, and with better beats at half the rate boundaries got worse (F at 3 s 0.67 instead of 0.78 on
-    six songs). Boundaries are then moved to a downbeat that is near; to farther ones, F at 3 s falls from 0.81 to 0.79.
+    Boundaries come from pitch-class profiles averaged over beats. The beats are msaf's own (librosa's), because its
+    parameters are in these units: with better beats at half the rate boundaries were worse (F at 3 s 0.67 instead of
+    0.78 on six songs). Then boundaries are moved to a near downbeat; with farther ones F at 3 s falls from 0.81 to
+    0.79.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class MsafStructure:
             progress(1.0)
             return structure
         if not is_tonal(audio):
-            # Profiles of noise, clicks or drums alone tell nothing about sections.
+            # Profiles of noise, clicks or drums alone do not show sections.
             progress(1.0)
             return one_section(audio.duration)
         profiles = beat_profiles(mono(audio, SAMPLE_RATE_HZ), progress)
@@ -64,9 +65,9 @@ class MsafStructure:
 
 
 def beat_profiles(mix: npt.NDArray[np.float32], progress: Progress) -> Any:
-    """msaf's pitch-class profiles of a track, one per beat: what `msaf.features.PCP` computes from a file.
+    """msaf's pitch-class profiles of a track, one per beat, as `msaf.features.PCP` computes them from a file.
 
-    msaf's feature objects read files and write caches; this fills one in from an array instead.
+    msaf's feature objects read files and write caches; this fills one from an array instead.
 
     Args:
         mix: mono [samples] at 22.05 kHz.
@@ -99,9 +100,9 @@ def beat_profiles(mix: npt.NDArray[np.float32], progress: Progress) -> Any:
 def harmonic_percussive(
     mix: npt.NDArray[np.float32], progress: Progress
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """`librosa.effects.hpss` in blocks of a minute and a half, with margins wider than its filters: the same result.
+    """As `librosa.effects.hpss`, in blocks of a minute and a half with margins wider than its filters.
 
-    At once it takes 2 GB for a quarter of an hour.
+    The result is the same; without blocks it takes 2 GB for a quarter of an hour.
     """
     block = _HPSS_BLOCK_FRAMES * _HPSS_HOP
     margin = _HPSS_MARGIN_FRAMES * _HPSS_HOP
@@ -118,7 +119,7 @@ def harmonic_percussive(
 
 
 def _separated(mix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """`librosa.effects.hpss`, whose median filters SciPy computes ten times faster row by row than as a matrix."""
+    """As `librosa.effects.hpss`, with median filters row by row, which SciPy computes ten times faster."""
     import librosa
 
     spectrum = librosa.stft(mix, hop_length=_HPSS_HOP)
@@ -154,7 +155,7 @@ def boundaries(profiles: Any) -> Indices:
 def section_groups(profiles: Floats, units: Indices) -> tuple[list[int], Floats]:
     """Groups the sections that are alike.
 
-    msaf's k-means always makes four groups; here average linkage makes as many as separate best, judged by the mean
+    msaf's k-means always makes four groups. Here average linkage makes the number of groups with the best mean
     silhouette (pairwise F 0.64 instead of 0.59 on six songs, and no random numbers).
 
     Args:
@@ -189,7 +190,7 @@ def section_groups(profiles: Floats, units: Indices) -> tuple[list[int], Floats]
 def silhouette(distances: Floats, groups: Indices) -> Floats:
     """The silhouette of each item: how much nearer it is to its own group than to the next one, in [-1, 1].
 
-    An item that is a group by itself has 0.
+    It is 0 for an item that is the only one of its group.
 
     Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis", 1987.
 
@@ -202,7 +203,7 @@ def silhouette(distances: Floats, groups: Indices) -> Floats:
     sizes = np.array([np.sum(groups == kind) for kind in kinds])
     own = np.searchsorted(kinds, groups)
     items = np.arange(len(groups))
-    # An item's distance 0 to itself is among those to its own group and must not lower their mean.
+    # The mean over the own group must not include an item's distance 0 to itself.
     within = means[items, own] * sizes[own] / np.maximum(sizes[own] - 1, 1)
     means[items, own] = np.inf
     nearest = means.min(axis=1)
@@ -211,7 +212,7 @@ def silhouette(distances: Floats, groups: Indices) -> Floats:
 
 
 def _on_downbeats(times: list[float], beats: Beats | None) -> list[float]:
-    """Inner boundaries moved to the nearest downbeat, unless that is more than a beat away."""
+    """Moves inner boundaries to the nearest downbeat, unless that is more than a beat away."""
     downbeats = np.array([beat.time for beat in beats.beats if beat.position == 1]) if beats else np.array([])
     if beats is None or downbeats.size == 0:
         return times

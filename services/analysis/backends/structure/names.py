@@ -1,4 +1,4 @@
-"""Names for sections, by their similarity, level and length, and, where known, their words."""
+"""Names sections by their similarity, level and length and, if known, their words."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,28 +10,29 @@ import numpy as np
 NAMES = ("intro", "verse", "pre-chorus", "chorus", "bridge", "solo", "instrumental", "outro")
 SILENCE = "silence"
 
-# A section is sung if there is a voice in this share of its time: less is a phrase that reaches into it.
+# A section is sung if somebody sings in this share of its time; less can be the end of a phrase from the section
+# before.
 _SUNG = 0.25
-# Two texts are the same if the other one has such a share of the shorter one's words. Different passages of five
-# songs share at most 0.41 of them; the same one shares them all, less what was misheard.
+# Two texts are the same if they share this part of the shorter one's words. Different passages of five songs share at
+# most 0.41; equal passages share all words that were not misheard.
 _SAME_TEXT = 0.5
 _FEWEST_WORDS = 4
-# A section without a voice is a solo if it is about as loud as those that are sung.
+# An unsung section is a solo if its level is at most this far below that of the sung ones.
 _SOLO_DB = 2.0
-# The first of the repeated groups is rather the verse: to be the chorus, it must be louder than the rest by this much.
+# The first of the repeated groups is usually the verse; it is the chorus only if it is louder than the others by this.
 _FIRST_DB = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """The facts about a section.
+    """Facts about a section.
 
     Args:
         group: sections of one group sound alike.
         level: in dB.
         seconds: its length.
-        voice: share of its time in which somebody sings; None if that is not known.
-        words: that are sung in it, in order.
+        voice: share of its time in which somebody sings; None if unknown.
+        words: the words sung in it, in order.
     """
 
     group: int
@@ -61,7 +62,7 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
         return _letters(kinds, {i: named[i] for i in unsung})
     theme = "chorus" if "chorus" in roles.values() else "verse"
     first = next(i for i in rest if roles.get(kinds[i]) == theme)
-    # One of a kind by its words alone, which may have been misheard, is what it sounds like.
+    # Words may have been misheard: a section that is single only by its words gets the name of those it sounds like.
     heard = {sections[i].group: roles[kinds[i]] for i in rest if kinds[i] in roles}
     for i in rest:
         late = heard.get(sections[i].group, "bridge")
@@ -70,7 +71,7 @@ def name_sections(sections: Sequence[Traits]) -> list[str]:
 
 
 def _is_song(sections: Sequence[Traits]) -> bool:
-    """Whether somebody is known to sing in it."""
+    """Whether the song has singing, as far as known."""
     return any(section.voice is not None and section.voice >= _SUNG for section in sections)
 
 
@@ -82,7 +83,7 @@ def _unsung(sections: Sequence[Traits]) -> set[int]:
 
 
 def _kinds(sections: Sequence[Traits]) -> list[Hashable]:
-    """Groups sections of one kind: those with the same words, and of the others those that sound alike."""
+    """The kind of each section: sections with the same words, and other sections that sound alike, are of one kind."""
     kinds: list[Hashable] = [section.group for section in sections]
     for i, section in enumerate(sections):
         same = [j for j in range(i) if _same_text(section.words, sections[j].words)]
@@ -111,7 +112,7 @@ def _ends(sections: Sequence[Traits], kinds: Sequence[Hashable], unsung: set[int
 
 
 def _stands_apart(i: int, sections: Sequence[Traits], kinds: Sequence[Hashable]) -> bool:
-    """Whether an end of the song is like nothing but the other end, or much shorter than its kind."""
+    """Whether the first or last section resembles only the other end of the song, or is much shorter than its kind."""
     like = [j for j, kind in enumerate(kinds) if kind == kinds[i] and j != i]
     if all(j in (0, len(kinds) - 1) for j in like):
         return True
@@ -124,7 +125,7 @@ def _is_solo(i: int, sections: Sequence[Traits], unsung: set[int]) -> bool:
 
 
 def _roles(rest: Sequence[int], kinds: Sequence[Hashable], sections: Sequence[Traits]) -> dict[Hashable, str]:
-    """Verse, pre-chorus and chorus of the kinds that come more than once among the sections `rest`."""
+    """Assigns verse, pre-chorus and chorus to the kinds that occur more than once among the sections `rest`."""
     order = [kinds[i] for i in rest]
     repeated = sorted({kind for kind in order if order.count(kind) > 1}, key=order.index)
     if not repeated:
@@ -136,7 +137,7 @@ def _roles(rest: Sequence[int], kinds: Sequence[Hashable], sections: Sequence[Tr
 
     chorus = max(repeated, key=prominence)
     if len(repeated) == 1 and chorus == order[0]:
-        # If a song returns to its beginning and has no second theme, that is its verse.
+        # If a song returns to its beginning and has no second theme, the beginning is its verse.
         return {chorus: "verse"}
     roles: dict[Hashable, str] = dict.fromkeys(repeated, "verse") | {chorus: "chorus"}
     for kind in repeated[1:]:
@@ -150,6 +151,6 @@ def _always_before(kind: Hashable, chorus: Hashable, kinds: Sequence[Hashable]) 
 
 
 def _letters(kinds: Sequence[Hashable], named: Mapping[int, str]) -> list[str]:
-    """Letters for all sections but those that are named."""
+    """Letters for all sections that have no name."""
     order = list(dict.fromkeys(kind for i, kind in enumerate(kinds) if i not in named))
     return [named.get(i) or ascii_uppercase[order.index(kind) % len(ascii_uppercase)] for i, kind in enumerate(kinds)]

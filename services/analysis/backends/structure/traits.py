@@ -1,4 +1,4 @@
-"""Traits that section names are chosen by: the voice, from the vocals stem, and the words."""
+"""The traits by which sections are named: singing, from the vocals stem, and words."""
 
 import re
 from collections.abc import Sequence
@@ -14,33 +14,33 @@ from services.common.samples import Audio
 
 _SAMPLE_RATE_HZ = 11_025
 _FRAME = 512
-# Somebody sings where the vocals stem is within so many dB of its loud places: what else is there are breaths,
-# reverberation and what a separation left of the band, 30 dB lower and more on reference songs.
+# Somebody sings if the vocals stem is within this many dB of its loud places. Breaths, reverberation and remains of the
+# band are at least 30 dB lower on reference songs.
 _QUIETER_DB = 24.0
 _LOUD_PERCENTILE = 95.0
 _SILENCE_DB = -60.0
-# Before the first sound and after the last one, which is so many dB below the loudest place.
+# The music begins and ends with the first and last sound within this many dB of the loudest place.
 _HEARD_DB = -50.0
 _SOUND_FRAME_SECONDS = 0.01
-# Shorter ones belong to the section beside them; at the end that is also where the last chord fades.
+# Shorter silences belong to the section beside them; at the end, the last chord fades in them.
 _LEAST_FIRST_SECONDS = 0.2
 _LEAST_LAST_SECONDS = 3.0
 _WORD = re.compile(r"[\w']+")
 
 
 def relabel(structure: Structure, vocals: Audio, lyrics: Lyrics | None) -> Structure:
-    """The same sections, with names that follow the singing too.
+    """Names the same sections again, with regard to the singing.
 
     Args:
-        structure: whose sections' groups and levels are known.
+        structure: sections with groups and levels.
         vocals: the vocals stem of the same track.
-        lyrics: the words, if they are known.
+        lyrics: the words, if known.
     """
     return renamed(structure, name_sections(traits(structure, vocals, lyrics)))
 
 
 def renamed(structure: Structure, names: Sequence[str]) -> Structure:
-    """The same sections, with other names for those that `sounding` gives."""
+    """The same sections, with new names for those that are not silent."""
     named = iter(names)
     return Structure(
         tuple(
@@ -56,10 +56,10 @@ def sounding(structure: Structure) -> list[Section]:
 
 
 def with_silences(structure: Structure, audio: Audio) -> Structure:
-    """The same sections, but the first begins with the music and the last ends with it.
+    """Adds silent sections before and after the music.
 
     Args:
-        structure: that covers the track.
+        structure: covers the track.
         audio: the mix.
     """
     mix = mono(audio, _SAMPLE_RATE_HZ)
@@ -82,12 +82,12 @@ def with_silences(structure: Structure, audio: Audio) -> Structure:
 
 
 def one_section(duration: float) -> Structure:
-    """A track that is not divided; nothing of one without sound."""
+    """The structure of a track that is not divided; empty if the track has no length."""
     return Structure((Section(0.0, duration, "A", 0.0),) if duration > 0 else ())
 
 
 def traits(structure: Structure, vocals: Audio | None, lyrics: Lyrics | None) -> list[Traits]:
-    """The traits of sections that sound; without `vocals` or `lyrics` nothing is known of the voice or the words."""
+    """The traits of sections that are not silent; without `vocals` or `lyrics`, singing or words are unknown."""
     active = _activity(vocals) if vocals else None
     return [
         Traits(
@@ -117,7 +117,7 @@ def _share(active: npt.NDArray[np.bool_], section: Section) -> float:
 
 
 def _words(lyrics: Lyrics, section: Section) -> tuple[str, ...]:
-    """Words whose middle lies in the section; of lines without word times, those whose own middle does."""
+    """Words whose middle is in the section; from lines without word times, all words if the line's middle is in it."""
     words: list[str] = []
     for line in lyrics.lines:
         for part in line.words or (line,):

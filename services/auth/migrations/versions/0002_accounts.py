@@ -1,4 +1,4 @@
-"""One-time passwords, disabled accounts, what sessions are told by, API tokens, invitations, failed sign-ins."""
+"""One-time passwords, disabled accounts, clients of sessions, API tokens, invitations, failed sign-ins."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Jobs, requests, outputs. Versions before this one made these tables without migrations: they are taken over."""
+"""Jobs, requests, outputs. Earlier versions created these tables without migrations; existing ones are kept."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a job came from: the request, the track and the trace, for logs and traces."""
+"""The origin of a job (request, track and trace), for logs and traces."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a request said, to tell it from another one with its id; rows of earlier versions do not know."""
+"""A digest of each request, to tell it from another one with the same id; earlier rows have none."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""How often the device of a worker failed at a job, so that a song that fits on none fails at last."""
+"""A count of the devices that failed at a job, so that a song that fits on none fails in the end."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def _track_part(name: str, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be heard of a separation is left out: its worker tells it again."""
+    """Leaves out which stems can be heard already: the worker reports that again."""
     part = {"name": name, **_common(shown)}
     if shown["state"] not in ("queued", "running"):
         return part

@@ -14,7 +14,7 @@ revision = "0007"
 down_revision = "0006"
 
 TRANSIENT = (4, 10, 14)
-"""Codes of errors that the earliest versions kept, and that were not the last word."""
+"""Codes of transient errors. The earliest versions kept them as outcomes; such steps must run again."""
 
 
 def upgrade() -> None:

@@ -15,6 +15,7 @@ from services.common.errors import (
     Code,
     DeviceError,
     DeviceNotReadyError,
+    NoMemoryError,
     StemTubeError,
     StoppedError,
     full_disk,
@@ -37,8 +38,9 @@ LEFT_SECONDS = 60.0
 """A worker whose device failed at a job leaves it to other busy workers for so long."""
 END_SECONDS = 5.0
 """What attempts get to stop, beyond the grace of their jobs."""
-OUR_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
-"""Codes of errors that somebody who operates StemTube must look at."""
+OUR_CODES = (int(Code.INTERNAL), int(Code.DATA_LOSS))
+OUR_REASONS = (DeviceError.reason, NoMemoryError.reason)
+"""Codes and reasons of errors that somebody who operates StemTube must look at."""
 
 log = structlog.get_logger(__name__)
 
@@ -325,5 +327,6 @@ def _log_end(record: JobRecord, state: State, error: dict[str, Any] | None) -> N
     if not error:
         log.info("job ended", kind=record.kind, state=state)
         return
-    tell = log.error if error["code"] in OUR_FAULTS else log.warning
+    is_ours = error["code"] in OUR_CODES or error["reason"] in OUR_REASONS
+    tell = log.error if is_ours else log.warning
     tell("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)

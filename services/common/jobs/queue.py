@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -267,6 +267,18 @@ class JobQueue:
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs (of one user), oldest first."""
         return await self._ask(self._store.unfinished, user)
+
+    async def subjects_in_work(
+        self, subjects: Sequence[str], *, user: str | None = None, besides: str = ""
+    ) -> set[str]:
+        """Those of these subjects that unfinished jobs (of one user) are about.
+
+        Args:
+            subjects: as jobs were submitted with.
+            user: whose jobs count; None: everybody's.
+            besides: the id of a job that does not count.
+        """
+        return await self._ask(self._store.subjects_in_work, subjects, user, besides)
 
     async def counts(self) -> dict[State, int]:
         """How many jobs there are in each state; finished ones are forgotten after some time."""

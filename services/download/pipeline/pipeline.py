@@ -125,8 +125,7 @@ class Pipeline:
 
         Another user keeps it, and so does this one if another job of theirs still waits for the audio.
         """
-        waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
-        if all(record.id == job_id for record in waiting):
+        if not await jobs.subjects_in_work([track_id], user=user, besides=job_id):
             await self._library.discard_unfetched(user, track_id)
             await self._links.forget_idle_partial(track_id)
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.records import BATCH, JobRecord
+from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.tables import job_table
 from services.common.jobs.worker import Worker
@@ -91,6 +92,46 @@ async def test_a_users_batch_does_not_hold_up_what_the_user_waits_for(queue: Job
     assert (await end_of(queue, urgent.id)).state == "succeeded"
     for record in await queue.unfinished():
         await queue.cancel(record.id)
+
+
+async def test_places_of_many_jobs_are_those_of_each(url: str, tmp_path: Path) -> None:
+    """In both lanes, of several users, some held back, some between two attempts."""
+    queue = make_queue(url, tmp_path, slots=0)
+    await queue.start()
+    jobs = [
+        await queue.submit("busy", {}, key=f"{user}{n}", user=user, subject=f"song {n}", priority=priority)
+        for user in ("anna", "ben", "eve")
+        for n, priority in enumerate([BATCH, INTERACTIVE, BATCH, INTERACTIVE, INTERACTIVE])
+    ]
+
+    def check() -> None:
+        with queue._database.engine.begin() as connection:
+            held = [jobs[number].id for number in (0, 1, 3, 6, 7, 8, 9)]
+            connection.execute(sa.update(job_table).where(job_table.c.id.in_(held)).values(held=True))
+            later = sa.update(job_table).where(job_table.c.id == jobs[11].id)
+            connection.execute(later.values(not_before=queue._database.now + 600))
+            singly = {job.id: number for job in jobs if (number := waiting.place(connection, job.id))}
+            assert len(singly) == 14
+            assert waiting.places(connection) == singly
+            assert waiting.places(connection, first=3) == {key: place for key, place in singly.items() if place <= 3}
+            bens = {job.id for job in jobs if job.user == "ben"}
+            assert waiting.places(connection, user="ben") == {key: singly[key] for key in bens}
+
+    await asyncio.to_thread(check)
+    await queue.close()
+
+
+async def test_subjects_that_jobs_are_about_are_found(queue: JobQueue) -> None:
+    mine = await queue.submit("busy", {"seconds": 60}, key="a", user="anna", subject="song 1")
+    await queue.submit("busy", {"seconds": 60}, key="b", user="ben", subject="song 2")
+    ended = await queue.submit("busy", {"seconds": 0}, key="c", user="eve", subject="song 3")
+    await end_of(queue, ended.id)
+    songs = ["song 1", "song 2", "song 3", "song 4"]
+    assert await queue.subjects_in_work(songs) == {"song 1", "song 2"}
+    assert await queue.subjects_in_work(songs[1:]) == {"song 2"}
+    assert await queue.subjects_in_work(songs, user="anna") == {"song 1"}
+    assert await queue.subjects_in_work(songs, besides=mine.id) == {"song 2"}
+    assert await queue.subjects_in_work([]) == set()
 
 
 async def test_jobs_that_nobody_let_start_are_found(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Run:
         if await self._library.track(self.track_id) is None:
             await self._outstanding.give_up(self.job.job_id, request_name(part))
         # Another job may be listening to the former vocals: the sweep removes them then.
-        if not await self._jobs.subjects_in_work([self.track_id], besides=self.job.job_id):
+        if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
             await self._remover.remove(result.replaced)
         self.progress.succeed(part)
         keys = {stem.name: stem.audio_key for stem in separation.stems}

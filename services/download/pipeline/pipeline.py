@@ -21,7 +21,7 @@ from services.common.unchanged import Unchanged
 from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
-from services.download.pipeline.plan import Plan, part_names, separation_part
+from services.download.pipeline.plan import Plan, complete, part_names, separation_part
 from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.run import Outcome, Run
@@ -66,6 +66,7 @@ class Pipeline:
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
         """Runs one job to its end; the queue calls again with the same job after a transient error."""
+        job.payload = complete(job.payload)
         structlog.contextvars.bind_contextvars(track_id=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         job_progress = JobProgress(job, part_names(plan))
@@ -139,8 +140,7 @@ class Pipeline:
     async def _acquire(self, run: Run) -> Outcome:
         payload = run.job.payload
         lane = BATCH if payload["priority"] == job_pb2.PRIORITY_BATCH else INTERACTIVE
-        # Earlier versions asked for no cookies.
-        requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
+        requester = Requester(run.job.user, lane, payload["use_cookies"])
         async with self._usage.held(run.job.user) as room:
             audio_key = await self._links.acquire(
                 run.track_id,

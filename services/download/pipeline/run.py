@@ -64,8 +64,7 @@ class Run:
         self._remote = remote
         self._found_lyrics = found_lyrics
         self._versions = versions
-        # Jobs of earlier versions do not tell.
-        self._again: bool = job.payload.get("again", True)
+        self._again: bool = job.payload["again"]
         self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
@@ -182,8 +181,7 @@ class Run:
                     backend=choice["backend"],
                     model=choice["model"],
                     language=choice["language"],
-                    # Plans of earlier versions have no text.
-                    text=choice.get("text", ""),
+                    text=choice["text"],
                     mix_key=self.audio_key if name == "lyrics" else "",
                     found_text=await self._found_text(choice),
                 )
@@ -220,7 +218,7 @@ class Run:
     async def _found_text(self, choice: dict[str, Any]) -> str:
         """Words that others have written down for the track, where lyrics are wanted whose words nobody has given."""
         data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
-        if data is None or choice.get("text"):
+        if data is None or choice["text"]:
             return ""
         track = data.track
         return await self._found_lyrics.find(track.title, track.artist, track.duration_seconds or 0.0)

@@ -29,11 +29,20 @@ STEMS = [
 class Analysis:
     """Names sections as it is told to, or refuses."""
 
-    def __init__(self, answer: music_pb2.Structure | None) -> None:
+    def __init__(self, answer: music_pb2.Structure | None, *, hears: bool = True) -> None:
         self.answer = answer
+        self.hears = hears
         self.requests: list[analysis_pb2.CreateAnalysisRequest] = []
 
+    async def separate(self, *_arguments: Any) -> None:
+        raise InvalidInputError("no")
+
+    async def cancel(self, *_arguments: Any) -> list[str]:
+        return []
+
     async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
+        if request.parts[0].part == analysis_pb2.PART_LYRICS and not self.hears:
+            raise InvalidInputError("no")
         if request.parts[0].part == analysis_pb2.PART_LYRICS:
             status = analysis_pb2.PartStatus(part=analysis_pb2.PART_LYRICS, state=job_pb2.JOB_STATE_SUCCEEDED)
             status.lyrics.language = "en"
@@ -97,6 +106,18 @@ async def test_what_fails_leaves_the_names(
     service = Analysis(answer)
     assert await end(acquiring, tmp_path / "song.wav", service, found) == found
     assert len(service.requests) == 1
+
+
+async def test_parts_that_fail_give_no_new_names(acquiring: Acquiring, tmp_path: Path) -> None:
+    service = Analysis(named("verse", "chorus"), hears=False)
+    acquiring.use(service)
+    track = await acquiring.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    await acquiring.library.set_analysis(track.id, "structure", {**FOUND, "madeBy": MADE_BY})
+    await acquiring.library.set_stems(track.id, "spleeter_2stems", STEMS, {})
+    lyrics = pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)
+    plan = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice(model="htdemucs")], analyses=[lyrics]))
+    assert (await acquiring.end_of(await acquiring.start("anna", track.id, plan))).state == "failed"
+    assert service.requests == []
 
 
 async def test_nothing_is_asked_without_sections_vocals_or_what_names_go_by(

@@ -28,6 +28,7 @@ from services.common.jobs.needs import Needs
 from services.common.jobs.records import INTERACTIVE, Backlog, JobRecord
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.rules import WorkRules
 from services.common.jobs.states import State
 from services.common.jobs.store import JobStore, Submission
 from services.common.jobs.threads import JobStoreThreads
@@ -91,28 +92,17 @@ class JobQueue:
         self._threads = JobStoreThreads()
         self._active = ActiveJobs()
         self._feed = ChangeFeed(self._store, self._threads)
+        rules = WorkRules(service=service, slots=slots, per_user=per_user, lease_seconds=lease_seconds, retry=retry)
         self._worker = Worker(
-            service,
+            rules,
             handlers or {},
             self._leases,
             self._threads,
             self._active,
-            slots=slots,
-            per_user=per_user,
-            lease_seconds=lease_seconds,
-            retry=retry,
             needs=self._needs,
             on_change=self._feed.wake,
         )
-        self._heartbeat = Heartbeat(
-            service,
-            self._leases,
-            self._threads,
-            self._active,
-            per_user=per_user,
-            lease_seconds=lease_seconds,
-            retry=retry,
-        )
+        self._heartbeat = Heartbeat(rules, self._leases, self._threads, self._active)
         old_jobs = OldJobs(self._store, self._requests, self._threads, keep_seconds)
         self._maintenance = Maintenance(self._file, maintenance_seconds, old_jobs.remove)
         self._tasks: list[asyncio.Task[None]] = []

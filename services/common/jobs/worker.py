@@ -27,7 +27,7 @@ from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
-from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.rules import WorkRules
 from services.common.jobs.states import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import request_context, tracing
@@ -53,44 +53,32 @@ class Worker:
     """One process's part in the jobs of a queue.
 
     Args:
-        service: whose jobs they are.
+        rules: of the queue.
         handlers: by kind of job.
         leases: of the queue.
         threads: in which they block.
         active: the jobs of this process.
-        slots: jobs at a time.
-        per_user: jobs of a user that run at a time, in all processes together; 0: any number.
-        lease_seconds: a worker silent for so long loses its jobs.
-        retry: when jobs are tried again.
         needs: what all jobs need.
         on_change: called after a job has changed.
     """
 
     def __init__(
         self,
-        service: str,
+        rules: WorkRules,
         handlers: Mapping[str, Handler],
         leases: LeaseStore,
         threads: JobStoreThreads,
         active: ActiveJobs,
         *,
-        slots: int,
-        per_user: int,
-        lease_seconds: float,
-        retry: RetryPolicy,
         needs: Needs,
         on_change: Callable[[], None],
     ) -> None:
-        self._service = service
+        self._rules = rules
         self._handlers = handlers
         self._leases = leases
         self._threads = threads
         self._active = active
-        self._slots = slots
-        self._limit = slots
-        self._per_user = per_user
-        self._lease_seconds = lease_seconds
-        self._retry = retry
+        self._limit = rules.slots
         self._needs = needs
         self._on_change = on_change
         self._attempts: set[asyncio.Task[None]] = set()
@@ -140,7 +128,7 @@ class Worker:
         lease = uuid.uuid4().hex
         try:
             left = await self._left_to_others()
-            record = await self._threads.call(self._leases.claim, lease, self._per_user, left)
+            record = await self._threads.call(self._leases.claim, lease, self._rules.per_user, left)
         except DBAPIError as error:
             log.warning("cannot look for jobs; trying again", error=type(error.orig).__name__)
             return False
@@ -149,7 +137,7 @@ class Worker:
             return False
         if record is None:
             return False
-        context = JobContext(record, lease, self._leases, self._threads, self._retry, self._needs)
+        context = JobContext(record, lease, self._leases, self._threads, self._rules.retry, self._needs)
         task = asyncio.create_task(self._run(context, record))
         self._active.add(context, task)
         self._attempts.add(task)
@@ -171,7 +159,7 @@ class Worker:
             kind=tracing.SpanKind.CONSUMER,
             parent=parent,
             job=record.id,
-            queue=self._service,
+            queue=self._rules.service,
             attempt=record.attempts,
         ) as span:
             await self._attempt(context, record, span)
@@ -179,7 +167,7 @@ class Worker:
     async def _attempt(self, context: JobContext, record: JobRecord, span: tracing.Span) -> None:
         log.info("job started", kind=record.kind, attempt=record.attempts)
         if record.attempts == 1 and record.started_at:
-            metrics.WAIT_SECONDS.labels(self._service, record.kind).observe(record.started_at - record.created_at)
+            metrics.WAIT_SECONDS.labels(self._rules.service, record.kind).observe(record.started_at - record.created_at)
         began = time.perf_counter()
         try:
             state, result, error = await self._handle(context, record.kind)
@@ -207,8 +195,8 @@ class Worker:
         span.set_attribute("state", state)
         if error:
             tracing.mark_failed(span, error["reason"])
-        metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
-        metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
+        metrics.WORK_SECONDS.labels(self._rules.service, record.kind).observe(time.perf_counter() - began)
+        metrics.ENDS.labels(self._rules.service, record.kind, state, error["reason"] if error else "").inc()
         _log_end(record, state, error)
 
     async def _handle(self, context: JobContext, kind: str) -> Ending:
@@ -247,7 +235,7 @@ class Worker:
             error: why.
             counts: as one of the attempts that `RetryPolicy` allows.
         """
-        seconds = self._retry.delay_seconds(context.retries if counts else 0)
+        seconds = self._rules.retry.delay_seconds(context.retries if counts else 0)
         put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
         if await self._threads.call(put_back):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
@@ -256,7 +244,7 @@ class Worker:
     async def _after_device_error(self, context: JobContext, error: DeviceError) -> Ending:
         """Gives the job back for another worker to do, unless no device seems able to do it."""
         began = not isinstance(error, DeviceNotReadyError)
-        if began and context.device_faults + 1 >= self._retry.device_faults:
+        if began and context.device_faults + 1 >= self._rules.retry.device_faults:
             return "failed", None, error_detail(error)
         log.warning("the job goes to another worker", reason=error.reason, error=error.message)
         if began:
@@ -272,18 +260,18 @@ class Worker:
         """
         now = time.monotonic()
         self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
-        faulted = [job_id for job_id, (times, _) in self._faulted.items() if times >= self._slots]
+        faulted = [job_id for job_id, (times, _) in self._faulted.items() if times >= self._rules.slots]
         if not faulted:
             return []
         own = [context.job_id for context in self._active]
-        others_work: bool = await self._threads.call(self._leases.others_work, own, self._lease_seconds)
+        others_work: bool = await self._threads.call(self._leases.others_work, own, self._rules.lease_seconds)
         return faulted if others_work else []
 
     async def admit(self, user: str) -> None:
         """Lets jobs of a user start that there is room for now; the heartbeat finds those that are forgotten here."""
-        if self._per_user:
+        if self._rules.per_user:
             try:
-                await self._threads.call(self._leases.admit, user, self._per_user)
+                await self._threads.call(self._leases.admit, user, self._rules.per_user)
             except DBAPIError as error:
                 log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
             self._wake.set()

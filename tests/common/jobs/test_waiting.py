@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
 def retry_by(queue: JobQueue, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
     """Has the queue try jobs again by other rules than it was made with."""
     policy = RetryPolicy(**rules)
-    monkeypatch.setattr(queue._worker, "_retry", policy)
+    monkeypatch.setattr(queue._worker, "_rules", replace(queue._worker._rules, retry=policy))
     monkeypatch.setattr(queue._leases, "_longest_delay_seconds", policy.longest_delay_seconds)
 
 

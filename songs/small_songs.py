@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.common.samples import Audio
+from services.common.samples import Audio, Samples
 
 RATE = 44_100
 PITCH_CLASSES = {"C": 0, "C#": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "F#": 6, "G": 7, "Ab": 8, "A": 9, "Bb": 10, "B": 11}
@@ -97,6 +97,17 @@ def pop_song(
     tonic, _, quality = bars[0].partition(":")
     mode = "major" if quality == "maj" else "minor"
     return Song(Audio(stereo.astype(np.float32), RATE), bpm, beats_per_bar, tonic, mode, beats, chords)
+
+
+def music(seconds: float = 3.0, rate: int = RATE, channels: int = 2, seed: int = 1) -> Samples:
+    """Decaying tones over a little noise: float32 [channels, samples], peaks near 0.6, no two channels equal."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed)
+    tones = [
+        0.5 * np.sin(2 * np.pi * min(220 * (1 + channel / 4), rate / 8) * time) * np.exp(-3 * (time % 0.5))
+        for channel in range(channels)
+    ]
+    return (np.array(tones) + noise.normal(0, 0.02, (channels, len(time)))).astype(np.float32)
 
 
 def silence(seconds: float = 6.0) -> Audio:

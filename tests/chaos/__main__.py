@@ -16,10 +16,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from songs.small_songs import music
 from tests.chaos import checks, clock, faults, users
 from tests.chaos.clock import Clock
 from tests.chaos.run import BUSY_SECONDS, USERS, Run
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.suite.conftest import add_user
 from tests.suite.running import EXTRA_WORKERS, Suite
 

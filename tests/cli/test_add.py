@@ -17,7 +17,8 @@ from cli.api import Api, ApiError, AwayError
 from cli.commands.add import Added, add
 from cli.resumable import upload_file
 from services.common import audio
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.running import MAX_BYTES, PASSWORD, ROOT, Suite
 
 

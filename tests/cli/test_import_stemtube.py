@@ -19,11 +19,12 @@ from cli.legacy.services import ImportServices
 from services.common.config import AddressSettings
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
+from songs.small_songs import music
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import track_pb2 as pb
 from stemtube.download.v1 import track_pb2_grpc
 from tests.cli.old_installation import RESULTS, SECONDS, STALE, OldFolder, write
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.suite.running import PASSWORD, Suite
 
 VIDEO = "dQw4w9WgXcQ"

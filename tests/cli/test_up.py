@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from cli.api import Api
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.running import ROOT
 
 T = TypeVar("T")

@@ -25,7 +25,8 @@ from mutagen.mp4 import MP4, MP4Cover
 from services.common import audio
 from services.common.errors import StemTubeError
 from services.download.fetching.pictures import picture_suffix
-from tests.common.audio_files import music, png, with_ffmpeg, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import png, with_ffmpeg, with_soundfile
 from tests.fuzz.findings import Tally
 from tests.fuzz.mutations import mutated
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from services.common.rpc.auth import bearer
 from services.common.rpc.client import open_channel
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from stemtube.auth.v1 import access_token_pb2, access_token_pb2_grpc
 from stemtube.separation.v1 import separation_pb2, separation_pb2_grpc
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.fuzz.findings import Tally
 from tests.suite.client import Client
 from tests.suite.conftest import add_user

@@ -5,14 +5,13 @@ from typing import Any
 
 import mido
 import numpy as np
+import pretty_midi
 import pytest
 
 from gateway.exports.export import Track
 from stemtube.analysis.v1 import music_pb2
 from stemtube.download.v1 import track_pb2
 from tests.gateway.exported import document, full_track
-
-pretty_midi = pytest.importorskip("pretty_midi")
 
 
 def read(track: Track | None = None) -> tuple[Any, mido.MidiFile]:

@@ -15,7 +15,8 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from services.common.errors import Code
 from services.common.rpc.client import open_channel
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason, states
 from tests.suite.conftest import add_user

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from services.common.errors import Code
+from songs.small_songs import music
 from stemtube.auth.v1 import session_pb2
 from stemtube.download.v1 import track_pb2 as pb
-from tests.common.audio_files import aac_of_hours, flac_of_hours, music, png, with_ffmpeg, with_soundfile
+from tests.common.audio_files import aac_of_hours, flac_of_hours, png, with_ffmpeg, with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, part_of, reason, states
 from tests.suite.grpc_client import GrpcClient, refusal

@@ -15,7 +15,8 @@ from rich.console import Console
 from cli.api import Api
 from cli.commands.process import Outcome, make_options, process
 from services.common import audio
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.running import PASSWORD, ROOT, Suite
 
 SECONDS = 6

@@ -7,8 +7,9 @@ import grpc.aio
 import pytest
 
 from services.common.errors import Code
+from songs.small_songs import music
 from stemtube.download.v1 import media_pb2, upload_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client
 from tests.suite.grpc_client import GrpcClient, refusal
 from tests.suite.running import Suite

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, Json, reason
 from tests.suite.running import PASSWORD, ROOT, Suite
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, Json, patient_end, reason, states, until_part
 from tests.suite.running import Suite
 

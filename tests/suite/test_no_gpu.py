@@ -16,8 +16,9 @@ from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
+from songs.small_songs import music
 from tests.analysis.work import choice
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.suite.running import ROOT, free_ports
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

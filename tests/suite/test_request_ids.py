@@ -11,8 +11,9 @@ import pytest
 
 from services.common.errors import Code
 from services.common.rpc.client import final_answer
+from songs.small_songs import music
 from stemtube.download.v1 import track_job_pb2, upload_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, reason
 from tests.suite.grpc_client import GrpcClient, refusal

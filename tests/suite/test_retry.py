@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, part_of, reason, states
 
 

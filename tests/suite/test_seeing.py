@@ -19,7 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.local import status
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, Json, patient_end, states
 from tests.suite.collector import Collector, running_collector
 from tests.suite.conftest import add_user

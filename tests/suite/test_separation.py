@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from services.common.errors import Code
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.separation.test_models import write_package
 from tests.suite.client import Client, Json, part_of, reason, states
 from tests.suite.running import Suite

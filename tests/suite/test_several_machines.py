@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.common.postgres import create_database
 from tests.suite.client import Client, Json, part_of, patient_end, states, until_part
 from tests.suite.running import PASSWORD, Suite

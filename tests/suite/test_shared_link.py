@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.common.jobs.states import FINISHED_JSON_NAMES
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, states
 

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.common import audio
 from services.common.audio import Samples
 from services.common.jobs.states import FINISHED_JSON_NAMES
 from services.common.parts import PARTS, part_json_name
+from songs.small_songs import music
 from songs.song import DemoSong
 from stemtube.auth.v1 import session_pb2, session_pb2_grpc
 from stemtube.download.v1 import (
@@ -29,7 +31,9 @@ from stemtube.download.v1 import (
     upload_pb2_grpc,
 )
 from stemtube.job.v1 import job_pb2
+from tests.download.site import Site
 from tests.suite.client import Client, Json, states
+from tests.suite.http_examples import CALLS, Shell
 from tests.suite.running import PASSWORD, Suite
 
 JOB_PARTS = ["acquire", "separation", *PARTS]
@@ -69,6 +73,7 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
         fractions = [part["progress"] for job in jobs for part in job["parts"] if part["name"] == name]
         assert fractions == sorted(fractions)
         assert len(set(fractions)) > 2 or name not in ("separation", "beats", "chords"), f"{name} showed no progress"
+    results["job"] = job_id
     results["track"] = (await client.get(f"/tracks/{track_id}"))["track"]
     assert results["track"]["title"] == "Morning Light"
     assert results["track"]["durationSeconds"] == pytest.approx(song.duration, abs=0.01)
@@ -170,6 +175,30 @@ async def test_the_same_file_again_gives_the_track_with_its_results_at_once(
     assert states(job) == {"acquire": "succeeded"}
     listed = (await client.get("/tracks?page_size=200"))["tracks"]
     assert [track["id"] for track in listed].count(results["track"]["id"]) == 1
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+async def test_the_examples_of_the_page_on_http_work(
+    suite: Suite, client: Client, site: Site, results: dict[str, Any], tmp_path: Path
+) -> None:
+    song = tmp_path / "song.mp3"
+    audio.encode(music(4, seed=71), 44_100, song, "mp3")
+    meanings = {"…": PASSWORD, "JOB": results["job"], "TRACK": results["track"]["id"]}
+    meanings |= {"localhost:8080": suite.url.removeprefix("http://"), "https://example.org/song.mp3": site.put(song)}
+    shell = Shell(tmp_path, meanings)
+    await shell.sign_in()
+    printed = [await shell.run(call, "snapshotEnd" if "/events" in call else "") for call in CALLS]
+    answers = [json.loads(text) for text in printed if text.startswith("{")]
+    token, uploaded, linked, track, found = answers
+    assert token["secret"]
+    assert track["track"]["id"] in {track["id"] for track in found["tracks"]}
+    await client.call("DELETE", f"/me/tokens/{token['apiToken']['id']}")
+    for added in (uploaded, linked):  # no test needs what is made of it
+        await client.call("POST", f"/jobs/{added['job']['job']['id']}/cancel", json={})
+    watched, events = (text for text in printed if text.startswith(("data:", "event:", "id:")))
+    assert "JOB_STATE_SUCCEEDED" in watched
+    assert "snapshotEnd" in events
+    assert sorted(shell.saved()) == [".cho", ".mp3"]
 
 
 async def test_a_part_is_made_again_with_another_backend(client: Client, results: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from services.common.errors import Code
 from services.common.rpc.client import RemoteError
+from songs.small_songs import music
 from stemtube.download.v1 import upload_pb2 as pb
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, reason
 from tests.suite.conftest import add_user
 from tests.suite.grpc_client import GrpcClient, refusal

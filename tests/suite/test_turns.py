@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client
 from tests.suite.running import Suite
 

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from services.common.jobs.states import FINISHED_JSON_NAMES
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD, PATIENCE_SECONDS, Suite
 

@@ -122,7 +122,8 @@ class ChangeFeed:
         queued = {job_id: record for job_id, record in queued.items() if record.state == "queued"}
         moved: list[JobRecord] = []
         if queued and self._changes_places(fresh):
-            places = await self._threads.call(self._store.queue_positions)
+            arrived = [record.id for record in fresh if record.state == "queued" and record.not_before is None]
+            places = await self._threads.call(self._store.queue_positions, PLACES_SHOWN, arrived)
             fresh = [replace(record, queue_position=places.get(record.id, 0)) for record in fresh]
             moved = _moved(queued.values(), places, {record.id for record in fresh})
             queued |= {record.id: record for record in (*fresh, *moved) if record.id in queued}

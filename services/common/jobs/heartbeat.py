@@ -12,7 +12,7 @@ from services.common.jobs.active import ActiveJobs
 from services.common.jobs.errors import worker_died
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.records import JobRecord
-from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.rules import WorkRules
 from services.common.jobs.threads import JobStoreThreads
 from services.common.unchanged import Unchanged
 
@@ -26,33 +26,17 @@ class Heartbeat:
     """Renews the leases of this worker every second.
 
     Args:
-        service: name of the service.
+        rules: of the queue.
         leases: of the queue.
         threads: run the blocking calls of `leases`.
         active: the jobs of this process.
-        per_user: how many jobs of one user may run at the same time; 0: any number.
-        lease_seconds: a worker that is silent for this long loses its jobs.
-        retry: how often a job may lose its worker before it fails.
     """
 
-    def __init__(
-        self,
-        service: str,
-        leases: LeaseStore,
-        threads: JobStoreThreads,
-        active: ActiveJobs,
-        *,
-        per_user: int,
-        lease_seconds: float,
-        retry: RetryPolicy,
-    ) -> None:
-        self._service = service
+    def __init__(self, rules: WorkRules, leases: LeaseStore, threads: JobStoreThreads, active: ActiveJobs) -> None:
+        self._rules = rules
         self._leases = leases
         self._threads = threads
         self._active = active
-        self._per_user = per_user
-        self._lease_seconds = lease_seconds
-        self._retry = retry
         self._beats: Unchanged[tuple[str, str], float] = Unchanged()
         self._awake_since = self._beaten = self._looked = 0.0
 
@@ -61,8 +45,8 @@ class Heartbeat:
         self._awake_since = self._beaten = self._looked = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if time.monotonic() - self._beaten > self._lease_seconds / 2:
-                # This machine stood still, perhaps others too: give them time to renew their leases.
+            if time.monotonic() - self._beaten > self._rules.lease_seconds / 2:
+                # After a standstill other workers, too, need time to show that they live.
                 self._awake_since = time.monotonic()
             self._beaten = time.monotonic()
             try:
@@ -76,12 +60,12 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         await self._keep_leases()
-        if time.monotonic() - self._awake_since > self._lease_seconds:
+        if time.monotonic() - self._awake_since > self._rules.lease_seconds:
             await self._take_over_silent()
-            if self._per_user and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
+            if self._rules.per_user and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
                 self._looked = time.monotonic()
-                await self._threads.call(self._leases.admit_all, self._per_user)
-        metrics.BEAT.labels(self._service).set_to_current_time()
+                await self._threads.call(self._leases.admit_all, self._rules.per_user)
+        metrics.BEAT.labels(self._rules.service).set_to_current_time()
 
     async def _keep_leases(self) -> None:
         """Renews leases; stops jobs that were cancelled or that another worker has taken over."""
@@ -93,19 +77,19 @@ class Heartbeat:
                 log.warning("job lease lost", job=context.job_id)
 
     async def _take_over_silent(self) -> None:
-        silent = self._beats.since(await self._threads.call(self._leases.beats), self._lease_seconds)
+        silent = self._beats.since(await self._threads.call(self._leases.beats), self._rules.lease_seconds)
         if not silent:
             return
-        error = worker_died(self._retry.deaths)
-        for record in await self._threads.call(self._leases.take_silent, silent, self._retry.deaths, error):
-            metrics.TAKEN_OVER.labels(self._service).inc()
+        error = worker_died(self._rules.retry.deaths)
+        for record in await self._threads.call(self._leases.take_silent, silent, self._rules.retry.deaths, error):
+            metrics.TAKEN_OVER.labels(self._rules.service).inc()
             if record.state == "queued":
                 log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)
             else:
                 self._note_end(record, error)
 
     def _note_end(self, record: JobRecord, error: dict[str, Any]) -> None:
-        metrics.ENDS.labels(self._service, record.kind, "failed", error["reason"]).inc()
+        metrics.ENDS.labels(self._rules.service, record.kind, "failed", error["reason"]).inc()
         log.error(
             "job failed",
             job=record.id,

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ from services.common.jobs.needs import Needs
 from services.common.jobs.records import INTERACTIVE, Backlog, JobRecord
 from services.common.jobs.requests import RequestStore
 from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.rules import WorkRules
 from services.common.jobs.states import State
 from services.common.jobs.store import JobStore, Submission
 from services.common.jobs.threads import JobStoreThreads
@@ -93,28 +94,17 @@ class JobQueue:
         self._threads = JobStoreThreads()
         self._active = ActiveJobs()
         self._feed = ChangeFeed(self._store, self._threads)
+        rules = WorkRules(service=service, slots=slots, per_user=per_user, lease_seconds=lease_seconds, retry=retry)
         self._worker = Worker(
-            service,
+            rules,
             handlers or {},
             self._leases,
             self._threads,
             self._active,
-            slots=slots,
-            per_user=per_user,
-            lease_seconds=lease_seconds,
-            retry=retry,
             needs=self._needs,
             on_change=self._feed.wake,
         )
-        self._heartbeat = Heartbeat(
-            service,
-            self._leases,
-            self._threads,
-            self._active,
-            per_user=per_user,
-            lease_seconds=lease_seconds,
-            retry=retry,
-        )
+        self._heartbeat = Heartbeat(rules, self._leases, self._threads, self._active)
         old_jobs = OldJobs(self._store, self._requests, self._threads, keep_seconds)
         self._maintenance = Maintenance(self._file, maintenance_seconds, old_jobs.remove)
         self._tasks: list[asyncio.Task[None]] = []
@@ -268,6 +258,18 @@ class JobQueue:
     async def unfinished(self, user: str | None = None) -> list[JobRecord]:
         """Unfinished jobs, oldest first; those of one user if given."""
         return await self._call(self._store.unfinished, user)
+
+    async def subjects_in_work(
+        self, subjects: Sequence[str], *, user: str | None = None, besides: str = ""
+    ) -> set[str]:
+        """Those of these subjects that unfinished jobs (of one user) are about.
+
+        Args:
+            subjects: as jobs were submitted with.
+            user: whose jobs count; None: everybody's.
+            besides: the id of a job that does not count.
+        """
+        return await self._call(self._store.subjects_in_work, subjects, user, besides)
 
     async def counts(self) -> dict[State, int]:
         """The number of jobs in each state; finished ones are removed after `keep_seconds`."""

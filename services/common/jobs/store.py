@@ -5,7 +5,7 @@ The table is in the queue's own database (SQLite or PostgreSQL) and is created b
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,11 +193,24 @@ class JobStore:
         if user is not None:
             query = query.where(job_table.c.user == user)
         with self._database.reading.connect() as connection:
-            positions = waiting.places(connection)
+            positions = waiting.places(connection, user=user)
             return [
                 JobRecord(**row, queue_position=positions.get(row["id"], 0))
                 for row in connection.execute(query).mappings()
             ]
+
+    @only_reads
+    def subjects_in_work(self, subjects: Sequence[str], user: str | None, besides: str) -> set[str]:
+        """Those of these subjects that unfinished jobs (of one user) are about, the job `besides` excepted."""
+        query = sa.select(job_table.c.subject).where(job_table.c.state.in_(UNFINISHED), job_table.c.id != besides)
+        if user is not None:
+            query = query.where(job_table.c.user == user)
+        found: set[str] = set()
+        with self._database.reading.connect() as connection:
+            for start in range(0, len(subjects), AT_ONCE):
+                some = query.where(job_table.c.subject.in_(subjects[start : start + AT_ONCE]))
+                found |= set(connection.execute(some.distinct()).scalars())
+        return found
 
     @only_reads
     def unfinished_count(self, user: str) -> int:
@@ -253,10 +266,11 @@ class JobStore:
         return [found[job_id] for job_id in ids if job_id in found]
 
     @only_reads
-    def queue_positions(self) -> dict[str, int]:
-        """The places of all queued jobs."""
+    def queue_positions(self, first: int, ids: Collection[str]) -> dict[str, int]:
+        """The places of the first queued jobs, and of these."""
         with self._database.reading.connect() as connection:
-            return waiting.places(connection)
+            found = waiting.places(connection, first=first)
+            return found | {job_id: waiting.place(connection, job_id) for job_id in ids if job_id not in found}
 
     @only_reads
     def old_ids(self, older_than_seconds: float) -> list[str]:

@@ -116,24 +116,34 @@ def users_held_back(connection: Connection) -> list[str]:
     return list(connection.execute(sa.select(job_table.c.user).where(held).distinct()).scalars())
 
 
-def places(connection: Connection) -> dict[str, int]:
-    """The places of all queued jobs, by id; 1 for the next to start.
+def places(connection: Connection, *, first: int = 0, user: str | None = None) -> dict[str, int]:
+    """The places of queued jobs, 1 for the next to start.
 
-    Jobs that are held back count only for the places of their own user's jobs. A job that waits for its next attempt
-    has no place.
+    Of jobs that are held back those of the same user alone are before others of that user; a job that waits for its
+    next attempt has no place.
+
+    Args:
+        connection: of a database that only reads.
+        first: no places after this one; 0: all.
+        user: whose jobs; None: of all users.
     """
-    columns = (job_table.c.id, job_table.c.user, job_table.c.turn, job_table.c.held)
-    waiting = sa.select(*columns).where(job_table.c.state == "queued", job_table.c.not_before.is_(None))
-    ready, held, found = 0, dict[tuple[str, int], int](), dict[str, int]()
-    for row in connection.execute(waiting.order_by(job_table.c.turn, job_table.c.created_at)):
-        if row.held:
-            key = (row.user, lane_of(row.turn))
-            held[key] = held.get(key, 0) + 1
-            found[row.id] = ready + held[key]
-        else:
-            ready += 1
-            found[row.id] = ready
-    return found
+    table = job_table.c
+    waits = sa.and_(table.state == "queued", table.not_before.is_(None))
+    if first:
+        ready = sa.select(table.turn).where(READY).order_by(table.turn, table.created_at)
+        last = connection.execute(ready.offset(first - 1).limit(1)).scalar()
+        waits = sa.and_(waits, table.turn <= last) if last is not None else waits
+    order = (table.turn, table.created_at)
+    before = sa.func.sum(sa.case((table.held, 0), else_=1)).over(order_by=order)
+    held = sa.func.rank().over(partition_by=(table.held, table.user, table.turn >= LANE_TURNS), order_by=order)
+    place = sa.case((table.held, before + held), else_=sa.func.rank().over(partition_by=table.held, order_by=order))
+    queue = sa.select(table.id, table.user, place.label("place")).where(waits).subquery().c
+    wanted = sa.select(queue.id, queue.place)
+    if first:
+        wanted = wanted.where(queue.place <= first)
+    if user is not None:
+        wanted = wanted.where(queue.user == user)
+    return {row.id: int(row.place) for row in connection.execute(wanted)}
 
 
 def place(connection: Connection, job_id: str) -> int:

@@ -15,6 +15,7 @@ from services.common.errors import (
     Code,
     DeviceError,
     DeviceNotReadyError,
+    NoMemoryError,
     StemTubeError,
     StoppedError,
     full_disk,
@@ -26,7 +27,7 @@ from services.common.jobs.errors import INTERNAL_ERROR, error_detail
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
-from services.common.jobs.retry import RetryPolicy
+from services.common.jobs.rules import WorkRules
 from services.common.jobs.states import State
 from services.common.jobs.threads import JobStoreThreads
 from services.common.observe import request_context, tracing
@@ -36,9 +37,10 @@ REPORT_SECONDS = 0.1
 AVOID_SECONDS = 60.0
 """For this long a worker leaves a job that failed on its device to other busy workers."""
 END_SECONDS = 5.0
-"""Time for attempts to stop, after the grace period of their jobs."""
-SERVER_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
-"""Codes of errors that an operator must look at."""
+"""What attempts get to stop, beyond the grace of their jobs."""
+OUR_CODES = (int(Code.INTERNAL), int(Code.DATA_LOSS))
+OUR_REASONS = (DeviceError.reason, NoMemoryError.reason)
+"""Codes and reasons of errors that somebody who operates StemTube must look at."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,44 +53,32 @@ class Worker:
     """Runs jobs of a queue in this process.
 
     Args:
-        service: name of the service.
-        handlers: one for each kind of job.
+        rules: of the queue.
+        handlers: by kind of job.
         leases: of the queue.
         threads: run the blocking calls of `leases`.
         active: the jobs of this process.
-        slots: how many jobs run at the same time.
-        per_user: how many jobs of one user may run at the same time, in all processes together; 0: any number.
-        lease_seconds: a worker that is silent for this long loses its jobs.
-        retry: when jobs are tried again.
-        needs: of all jobs; no job is taken while they are not met.
+        needs: what all jobs need.
         on_change: called after a job has changed.
     """
 
     def __init__(
         self,
-        service: str,
+        rules: WorkRules,
         handlers: Mapping[str, Handler],
         leases: LeaseStore,
         threads: JobStoreThreads,
         active: ActiveJobs,
         *,
-        slots: int,
-        per_user: int,
-        lease_seconds: float,
-        retry: RetryPolicy,
         needs: Needs,
         on_change: Callable[[], None],
     ) -> None:
-        self._service = service
+        self._rules = rules
         self._handlers = handlers
         self._leases = leases
         self._threads = threads
         self._active = active
-        self._slots = slots
-        self._limit = slots
-        self._per_user = per_user
-        self._lease_seconds = lease_seconds
-        self._retry = retry
+        self._limit = rules.slots
         self._needs = needs
         self._on_change = on_change
         self._attempts: set[asyncio.Task[None]] = set()
@@ -138,7 +128,7 @@ class Worker:
         lease = uuid.uuid4().hex
         try:
             avoided = await self._avoided_jobs()
-            record = await self._threads.call(self._leases.claim, lease, self._per_user, avoided)
+            record = await self._threads.call(self._leases.claim, lease, self._rules.per_user, avoided)
         except DBAPIError as error:
             log.warning("cannot look for jobs; trying again", error=type(error.orig).__name__)
             return False
@@ -147,7 +137,7 @@ class Worker:
             return False
         if record is None:
             return False
-        context = JobContext(record, lease, self._leases, self._threads, self._retry, self._needs)
+        context = JobContext(record, lease, self._leases, self._threads, self._rules.retry, self._needs)
         task = asyncio.create_task(self._run(context, record))
         self._active.add(context, task)
         self._attempts.add(task)
@@ -169,7 +159,7 @@ class Worker:
             kind=tracing.SpanKind.CONSUMER,
             parent=parent,
             job=record.id,
-            queue=self._service,
+            queue=self._rules.service,
             attempt=record.attempts,
         ) as span:
             await self._attempt(context, record, span)
@@ -177,7 +167,7 @@ class Worker:
     async def _attempt(self, context: JobContext, record: JobRecord, span: tracing.Span) -> None:
         log.info("job started", kind=record.kind, attempt=record.attempts)
         if record.attempts == 1 and record.started_at:
-            metrics.WAIT_SECONDS.labels(self._service, record.kind).observe(record.started_at - record.created_at)
+            metrics.WAIT_SECONDS.labels(self._rules.service, record.kind).observe(record.started_at - record.created_at)
         began = time.perf_counter()
         try:
             state, result, error = await self._handle(context, record.kind)
@@ -205,8 +195,8 @@ class Worker:
         span.set_attribute("state", state)
         if error:
             tracing.mark_failed(span, error["reason"])
-        metrics.WORK_SECONDS.labels(self._service, record.kind).observe(time.perf_counter() - began)
-        metrics.ENDS.labels(self._service, record.kind, state, error["reason"] if error else "").inc()
+        metrics.WORK_SECONDS.labels(self._rules.service, record.kind).observe(time.perf_counter() - began)
+        metrics.ENDS.labels(self._rules.service, record.kind, state, error["reason"] if error else "").inc()
         _log_end(record, state, error)
 
     async def _handle(self, context: JobContext, kind: str) -> Ending:
@@ -245,7 +235,7 @@ class Worker:
             error: the reason.
             counts: whether the attempt is one of those that `RetryPolicy` allows.
         """
-        seconds = self._retry.delay_seconds(context.retries if counts else 0)
+        seconds = self._rules.retry.delay_seconds(context.retries if counts else 0)
         put_back = partial(self._leases.put_back, context.job_id, context.lease, seconds, error, counts=counts)
         if await self._threads.call(put_back):
             log.warning("job will be tried again", error=error["message"], reason=error["reason"], seconds=seconds)
@@ -254,7 +244,7 @@ class Worker:
     async def _after_device_error(self, context: JobContext, error: DeviceError) -> Ending:
         """Returns the job to the queue for another worker, or fails it if too many devices have failed at it."""
         began = not isinstance(error, DeviceNotReadyError)
-        if began and context.device_faults + 1 >= self._retry.device_faults:
+        if began and context.device_faults + 1 >= self._rules.retry.device_faults:
             return "failed", None, error_detail(error)
         log.warning("job left to another worker", reason=error.reason, error=error.message)
         if began:
@@ -270,18 +260,18 @@ class Worker:
         """
         now = time.monotonic()
         self._faulted = {faulted: (times, until) for faulted, (times, until) in self._faulted.items() if until > now}
-        faulted = [job_id for job_id, (times, _) in self._faulted.items() if times >= self._slots]
+        faulted = [job_id for job_id, (times, _) in self._faulted.items() if times >= self._rules.slots]
         if not faulted:
             return []
         own = [context.job_id for context in self._active]
-        are_others_busy: bool = await self._threads.call(self._leases.are_others_busy, own, self._lease_seconds)
+        are_others_busy: bool = await self._threads.call(self._leases.are_others_busy, own, self._rules.lease_seconds)
         return faulted if are_others_busy else []
 
     async def admit(self, user: str) -> None:
-        """Lets held-back jobs of a user start if there is room now; the heartbeat admits those that are missed here."""
-        if self._per_user:
+        """Lets jobs of a user start that there is room for now; the heartbeat finds those that are forgotten here."""
+        if self._rules.per_user:
             try:
-                await self._threads.call(self._leases.admit, user, self._per_user)
+                await self._threads.call(self._leases.admit, user, self._rules.per_user)
             except DBAPIError as error:
                 log.warning("cannot look for jobs that may start", error=type(error.orig).__name__)
             self._wake.set()
@@ -325,5 +315,6 @@ def _log_end(record: JobRecord, state: State, error: dict[str, Any] | None) -> N
     if not error:
         log.info("job ended", kind=record.kind, state=state)
         return
-    write = log.error if error["code"] in SERVER_FAULTS else log.warning
-    write("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)
+    is_ours = error["code"] in OUR_CODES or error["reason"] in OUR_REASONS
+    tell = log.error if is_ours else log.warning
+    tell("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)

@@ -21,7 +21,7 @@ from services.common.unchanged import Unchanged
 from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.outstanding import Outstanding, names_sections
-from services.download.pipeline.plan import Plan, part_names, separation_part
+from services.download.pipeline.plan import Plan, complete, part_names, separation_part
 from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
 from services.download.pipeline.run import Outcome, Run
@@ -65,7 +65,8 @@ class Pipeline:
         self.withdraw_outstanding = outstanding.withdraw_all
 
     async def handle(self, job: JobContext, jobs: JobQueue) -> Outcome:
-        """Runs one job to its end. After a transient error, the queue calls this again with the same job."""
+        """Runs one job to its end; the queue calls again with the same job after a transient error."""
+        job.payload = complete(job.payload)
         structlog.contextvars.bind_contextvars(track_id=job.payload["track_id"])
         plan: Plan = job.payload["plan"]
         job_progress = JobProgress(job, part_names(plan))
@@ -125,8 +126,7 @@ class Pipeline:
 
         Other users keep the track. So does this user, if another job of theirs still waits for the audio.
         """
-        waiting = [record for record in await jobs.unfinished(user) if record.subject == track_id]
-        if all(record.id == job_id for record in waiting):
+        if not await jobs.subjects_in_work([track_id], user=user, besides=job_id):
             await self._library.discard_unfetched(user, track_id)
             await self._links.forget_idle_partial(track_id)
 
@@ -140,8 +140,7 @@ class Pipeline:
     async def _acquire(self, run: Run) -> Outcome:
         payload = run.job.payload
         lane = BATCH if payload["priority"] == job_pb2.PRIORITY_BATCH else INTERACTIVE
-        # Jobs of earlier versions have no `use_cookies`.
-        requester = Requester(run.job.user, lane, payload.get("use_cookies", False))
+        requester = Requester(run.job.user, lane, payload["use_cookies"])
         async with self._usage.held(run.job.user) as room:
             audio_key = await self._links.acquire(
                 run.track_id,

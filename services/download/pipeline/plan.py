@@ -77,6 +77,13 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
     }
 
 
+def complete(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload of a track's job, with what it lacks if an earlier version submitted the job."""
+    plan = payload["plan"]
+    analyses = [{"text": "", **choice} for choice in plan["analyses"]]
+    return {"again": True, "use_cookies": False, **payload, "plan": {**plan, "analyses": analyses}}
+
+
 def separation_part(number: int) -> str:
     """Name of the part that a separation of a plan makes, by its index."""
     return "separation" if number == 0 else f"separation:{number + 1}"
@@ -100,8 +107,8 @@ def has_named_quality(choice: dict[str, Any]) -> bool:
 
 
 def is_analysed_by_hand(choice: dict[str, Any]) -> bool:
-    """Whether the user chose or gave anything for an analysis of a plan. Plans of earlier versions have no text."""
-    return choice["backend"] != AUTO or choice["model"] != AUTO or bool(choice["language"] or choice.get("text"))
+    """Whether anything of a plan's analysis was chosen or given."""
+    return choice["backend"] != AUTO or choice["model"] != AUTO or bool(choice["language"] or choice["text"])
 
 
 def missing_work(

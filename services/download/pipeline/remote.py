@@ -52,11 +52,11 @@ class RemoteJobs:
         Raises:
             StemTubeError: the service refuses the request.
         """
-        created = await self._call_with_retries(self._separation.CreateSeparation, request, on_away)
+        created = await self._insist("separation", self._separation.CreateSeparation, request, on_away)
         separation_id = created.separation.job.id
         watch = separation_pb2.WatchSeparationRequest(separation_id=separation_id)
         latest: separation_pb2.Separation = created.separation
-        async for answer in self._follow(self._separation.WatchSeparation, watch, on_away):
+        async for answer in self._follow("separation", self._separation.WatchSeparation, watch, on_away):
             latest = answer.separation
             await on_update(latest)
             if latest.job.state in FINISHED_NUMBERS:
@@ -69,11 +69,11 @@ class RemoteJobs:
         on_update: Callable[[analysis_pb2.Analysis], Awaitable[None]],
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
-        """Has audio analysed; arguments and errors as for `separate`. One change of each part has its result."""
-        created = await self._call_with_retries(self._analysis.CreateAnalysis, request, on_away)
+        """Has audio analysed; like `separate`. Of each part, one news carries the result."""
+        created = await self._insist("analysis", self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
-        async for answer in self._follow(self._analysis.WatchAnalysis, watch, on_away):
+        async for answer in self._follow("analysis", self._analysis.WatchAnalysis, watch, on_away):
             latest = answer.analysis
             await on_update(latest)
             if latest.job.state in FINISHED_NUMBERS:
@@ -101,15 +101,15 @@ class RemoteJobs:
             return [key for stem in answer.unneeded for key in (stem.audio_key, stem.peaks_key)]
         return None
 
-    async def _call_with_retries(self, call: Any, request: Any, on_away: OnAway) -> Any:
+    async def _insist(self, service: str, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
                 return await call(request, metadata=await self._metadata(), timeout=CALL_SECONDS)
             except (grpc.aio.AioRpcError, StemTubeError) as error:
-                wait = await self._pause(error, wait, on_away)
+                wait = await self._pause(service, error, wait, on_away)
 
-    async def _follow(self, call: Any, request: Any, on_away: OnAway) -> AsyncIterator[Any]:
+    async def _follow(self, service: str, call: Any, request: Any, on_away: OnAway) -> AsyncIterator[Any]:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
@@ -117,14 +117,17 @@ class RemoteJobs:
                     wait = FIRST_WAIT_SECONDS
                     yield answer
             except (grpc.aio.AioRpcError, StemTubeError) as error:
-                wait = await self._pause(error, wait, on_away)
+                wait = await self._pause(service, error, wait, on_away)
 
-    async def _pause(self, cause: grpc.aio.AioRpcError | StemTubeError, wait: float, on_away: OnAway) -> float:
+    async def _pause(
+        self, service: str, cause: grpc.aio.AioRpcError | StemTubeError, wait: float, on_away: OnAway
+    ) -> float:
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
         if error.code not in UNAVAILABLE_CODES:
             raise error from cause
-        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # a thousand jobs may wait: each logs once
-        tell("waiting for a service", reason=error.reason, detail=error.message, seconds=wait)
+        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
+        # Not `service`: that names the process which logs.
+        tell("waiting for a service", called=service, reason=error.reason, detail=error.message, seconds=wait)
         on_away()
         await asyncio.sleep(wait)
         return min(wait * 2, LONGEST_WAIT_SECONDS)

@@ -62,8 +62,7 @@ class Run:
         self._remote = remote
         self._found_lyrics = found_lyrics
         self._versions = versions
-        # Jobs of earlier versions have no `again`.
-        self._again: bool = job.payload.get("again", True)
+        self._again: bool = job.payload["again"]
         self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
@@ -180,8 +179,7 @@ class Run:
                     backend=choice["backend"],
                     model=choice["model"],
                     language=choice["language"],
-                    # Plans of earlier versions have no text.
-                    text=choice.get("text", ""),
+                    text=choice["text"],
                     mix_key=self.audio_key if name == "lyrics" else "",
                     found_text=await self._found_text(choice),
                 )
@@ -218,7 +216,7 @@ class Run:
     async def _found_text(self, choice: dict[str, Any]) -> str:
         """Words from a lyrics site for lyrics without a given text; empty for other parts."""
         data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
-        if data is None or choice.get("text"):
+        if data is None or choice["text"]:
             return ""
         track = data.track
         return await self._found_lyrics.find(track.title, track.artist, track.duration_seconds or 0.0)

@@ -91,9 +91,8 @@ class SectionNaming:
             or isinstance(vocals, OwnStem)
             or bool({"lyrics"} & (data.own | data.edits.keys()))
         )
-        # Outcomes of earlier versions have no `kept`: these versions shared everything.
-        is_new = any(Kept.SHARED in outcome.get("kept", {"": Kept.SHARED}).values() for outcome in ended)
-        if not is_own and self._job.payload.get("again", True) and not is_new:
+        is_new = any(Kept.SHARED in outcome.get("kept", {}).values() for outcome in ended)
+        if not is_own and self._job.payload["again"] and not is_new:
             return None
         part = analysis_pb2.PartRequest(
             part=analysis_pb2.PART_STRUCTURE,
@@ -118,7 +117,7 @@ class SectionNaming:
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
             for status in analysis.parts:
-                # An analysis service of an earlier version would look for sections in the vocals.
+                # Names alone may change.
                 if _starts(status.structure) == _starts(request.parts[0].structure):
                     renamed = music_pb2.Structure(sections=status.structure.sections, made_by=known.made_by)
                     await self._keep(known, MessageToDict(renamed), is_own=asked["is_own"])

@@ -11,7 +11,7 @@ from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import JobRecord
 from services.common.jobs.requests import request_digest, with_content
 from services.download.pipeline.pipeline import KIND
-from services.download.pipeline.plan import Plan
+from services.download.pipeline.plan import Plan, complete
 from services.download.pipeline.requests import queue_request_id
 from stemtube.job.v1 import job_pb2
 
@@ -38,8 +38,8 @@ class TrackWork:
 
 
 def track_work(payload: Mapping[str, Any]) -> TrackWork:
-    """The work of a job, from the job's payload. Payloads of earlier versions have fewer fields."""
-    return TrackWork(**{"again": True, **payload})
+    """The work of a job, from its payload."""
+    return TrackWork(**complete(payload))
 
 
 async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:

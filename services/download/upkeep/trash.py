@@ -117,7 +117,7 @@ class Trash:
         expired = await self._user_tracks.expired(user_id, track_id)
         if expired:
             await self._remover.expect_right_store()
-        in_use = {record.subject for record in await self._jobs.unfinished()} if expired else set()
+        in_use = await self._jobs.subjects_in_work([track_id for _, track_id in expired])
         for user_id, track_id in expired:
             if track_id in in_use:
                 continue

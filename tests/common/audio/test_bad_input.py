@@ -15,16 +15,8 @@ import pytest
 from services.common.audio import Limits, check, decode, inspect, probe
 from services.common.audio.reader import Reader
 from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
-from tests.common.audio_files import (
-    RATE,
-    aac_of_hours,
-    flac_of_hours,
-    music,
-    opus_of_hours,
-    png,
-    with_ffmpeg,
-    with_soundfile,
-)
+from songs.small_songs import music
+from tests.common.audio_files import RATE, aac_of_hours, flac_of_hours, opus_of_hours, png, with_ffmpeg, with_soundfile
 
 LIMITS = Limits()
 SONG = music()

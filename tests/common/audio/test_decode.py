@@ -9,7 +9,8 @@ import pytest
 from services.common.audio import AudioInfo, Limits, check, decode, inspect, probe, resample
 from services.common.audio.reader import Reader
 from services.common.errors import LimitExceededError, StoppedError
-from tests.common.audio_files import RATE, music, snr_db, with_ffmpeg, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import RATE, snr_db, with_ffmpeg, with_soundfile
 
 LIMITS = Limits()
 SONG = music()

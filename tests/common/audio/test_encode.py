@@ -24,7 +24,8 @@ from services.common.audio import (
     transcode,
 )
 from services.common.errors import InvalidInputError, StoppedError
-from tests.common.audio_files import RATE, music, snr_db, with_ffmpeg
+from songs.small_songs import music
+from tests.common.audio_files import RATE, snr_db, with_ffmpeg
 
 SONG = music()
 AAC_FRAME = 1024

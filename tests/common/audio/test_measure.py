@@ -9,7 +9,8 @@ import pytest
 from services.common.audio import Limits, PeakMeter, Peaks, Samples, inspect, peaks_of
 from services.common.audio.loudness import LoudnessMeter
 from services.common.errors import InvalidInputError
-from tests.common.audio_files import RATE, music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import RATE, with_soundfile
 
 STEREO = ("FL", "FR")
 SURROUND = ("FL", "FR", "FC", "LFE", "BL", "BR")

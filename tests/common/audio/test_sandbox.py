@@ -17,9 +17,10 @@ import pytest
 from services.common.audio import Limits, Sandbox, decode, inspect, transcode
 from services.common.compute import confinement
 from services.common.errors import Code, InvalidInputError, StemTubeError, StoppedError, UnavailableError
+from songs.small_songs import music
 from tests.common.audio import hostile_decoders as hostile
 from tests.common.audio.test_bad_input import WHOLE_FILES
-from tests.common.audio_files import flac_of_hours, music, with_soundfile
+from tests.common.audio_files import flac_of_hours, with_soundfile
 
 LIMITS = Limits(max_seconds=30.0)
 FILTERED = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")

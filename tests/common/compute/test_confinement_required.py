@@ -16,7 +16,8 @@ import pytest
 from services.common.compute.confinement import can_confine
 from services.common.compute.confinement_check import missing_confinement
 from services.common.config import DecoderSettings
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 
 ROOT = Path(__file__).resolve().parents[3]
 SECCOMP = {"x86_64": 317, "aarch64": 277}

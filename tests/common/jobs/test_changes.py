@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.common.jobs.changes import PLACES_SHOWN
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
 from services.common.jobs.store import JobStore
@@ -69,10 +70,10 @@ async def test_progress_of_running_jobs_does_not_count_the_queue(
     count = JobStore.queue_positions
     counted = 0
 
-    def noted(store: JobStore) -> dict[str, int]:
+    def noted(store: JobStore, *arguments: Any) -> dict[str, int]:
         nonlocal counted
         counted += 1
-        return count(store)
+        return count(store, *arguments)
 
     noted.only_reads = True  # type: ignore[attr-defined]
     monkeypatch.setattr(JobStore, "queue_positions", noted)
@@ -93,6 +94,26 @@ async def test_progress_of_running_jobs_does_not_count_the_queue(
     assert counted == before
     assert (await queue.get(waiting.id)).queue_position == 1
     following.cancel()
+
+
+async def test_a_long_queue_is_read_up_to_the_last_place_shown(queue: JobQueue) -> None:
+    seen: list[JobRecord] = []
+    following = await follow(queue, seen)
+    jobs = [await queue.submit("count", {}, key=f"k{number}", user="anna") for number in range(PLACES_SHOWN + 10)]
+    for place, job in enumerate(jobs, 1):
+        await until_seen(seen, job.id, 1)
+        assert [record.queue_position for record in seen if record.id == job.id] == [place]
+    assert set(queue._store.queue_positions(PLACES_SHOWN, [])) == {job.id for job in jobs[:PLACES_SHOWN]}
+    del seen[:]
+    await asyncio.to_thread(queue._leases.claim, "lease")
+    async with asyncio.timeout(10):
+        while len(seen) < PLACES_SHOWN + 1:
+            await asyncio.sleep(0.02)
+    following.cancel()
+    # The first one runs, those behind it have moved up to the last place that is shown.
+    assert {record.id: record.queue_position for record in seen} == {
+        job.id: place for place, job in enumerate(jobs[: PLACES_SHOWN + 1])
+    }
 
 
 async def test_a_failed_look_loses_no_change(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

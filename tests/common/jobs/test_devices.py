@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from services.common.errors import DeviceError, DeviceNotReadyError, NoMemoryError
 from services.common.jobs.context import JobContext
@@ -65,11 +66,18 @@ async def test_a_device_error_returns_the_job_to_the_queue(in_step: bool, queue:
     assert (end.state, end.attempts, end.device_faults) == ("succeeded", 3, 2)
 
 
-async def test_a_job_fails_after_too_many_device_errors(queue: JobQueue, device: Device) -> None:
-    device.errors = [NoMemoryError("Not enough memory.")] * RetryPolicy().device_faults
-    end = await end_of(queue, await submit(queue, "song"))
+@pytest.mark.parametrize("error", [DeviceError("The device failed."), NoMemoryError("Not enough memory.")])
+async def test_a_job_fails_after_too_many_device_errors(error: DeviceError, queue: JobQueue, device: Device) -> None:
+    device.errors = [error] * RetryPolicy().device_faults
+    with structlog.testing.capture_logs() as lines:
+        end = await end_of(queue, await submit(queue, "song"))
+        async with asyncio.timeout(30):
+            while not (told := [line for line in lines if line["event"] == "job failed"]):
+                await asyncio.sleep(0.02)
     assert end.state == "failed"
-    assert (end.error or {})["reason"] == "OUT_OF_MEMORY"
+    assert (end.error or {})["reason"] == error.reason
+    # As an error: `stemtube status` shows it.
+    assert [(line["log_level"], line["reason"]) for line in told] == [("error", error.reason)]
     assert len(device.tried) == RetryPolicy().device_faults
     assert (await end_of(queue, await submit(queue, "another"))).state == "succeeded"
 

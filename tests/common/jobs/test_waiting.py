@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase
 from services.common.jobs.messages import job_message
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.records import BATCH, JobRecord
+from services.common.jobs.records import BATCH, INTERACTIVE, JobRecord
 from services.common.jobs.retry import RetryPolicy
 from services.common.jobs.tables import job_table
 from services.common.jobs.worker import Worker
@@ -37,7 +39,7 @@ async def queue(url: str, tmp_path: Path) -> AsyncIterator[JobQueue]:
 def retry_by(queue: JobQueue, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
     """Gives a queue other rules for trying jobs again."""
     policy = RetryPolicy(**rules)
-    monkeypatch.setattr(queue._worker, "_retry", policy)
+    monkeypatch.setattr(queue._worker, "_rules", replace(queue._worker._rules, retry=policy))
     monkeypatch.setattr(queue._leases, "_longest_delay_seconds", policy.longest_delay_seconds)
 
 
@@ -91,6 +93,46 @@ async def test_a_users_batch_does_not_delay_the_users_interactive_jobs(queue: Jo
     assert (await end_of(queue, urgent.id)).state == "succeeded"
     for record in await queue.unfinished():
         await queue.cancel(record.id)
+
+
+async def test_places_of_many_jobs_equal_the_places_of_each(url: str, tmp_path: Path) -> None:
+    """In both lanes, of several users, some held back, some between two attempts."""
+    queue = make_queue(url, tmp_path, slots=0)
+    await queue.start()
+    jobs = [
+        await queue.submit("busy", {}, key=f"{user}{n}", user=user, subject=f"song {n}", priority=priority)
+        for user in ("anna", "ben", "eve")
+        for n, priority in enumerate([BATCH, INTERACTIVE, BATCH, INTERACTIVE, INTERACTIVE])
+    ]
+
+    def check() -> None:
+        with queue._database.engine.begin() as connection:
+            held = [jobs[number].id for number in (0, 1, 3, 6, 7, 8, 9)]
+            connection.execute(sa.update(job_table).where(job_table.c.id.in_(held)).values(held=True))
+            later = sa.update(job_table).where(job_table.c.id == jobs[11].id)
+            connection.execute(later.values(not_before=queue._database.now + 600))
+            singly = {job.id: number for job in jobs if (number := waiting.place(connection, job.id))}
+            assert len(singly) == 14
+            assert waiting.places(connection) == singly
+            assert waiting.places(connection, first=3) == {key: place for key, place in singly.items() if place <= 3}
+            bens = {job.id for job in jobs if job.user == "ben"}
+            assert waiting.places(connection, user="ben") == {key: singly[key] for key in bens}
+
+    await asyncio.to_thread(check)
+    await queue.close()
+
+
+async def test_subjects_of_unfinished_jobs_are_found(queue: JobQueue) -> None:
+    mine = await queue.submit("busy", {"seconds": 60}, key="a", user="anna", subject="song 1")
+    await queue.submit("busy", {"seconds": 60}, key="b", user="ben", subject="song 2")
+    ended = await queue.submit("busy", {"seconds": 0}, key="c", user="eve", subject="song 3")
+    await end_of(queue, ended.id)
+    songs = ["song 1", "song 2", "song 3", "song 4"]
+    assert await queue.subjects_in_work(songs) == {"song 1", "song 2"}
+    assert await queue.subjects_in_work(songs[1:]) == {"song 2"}
+    assert await queue.subjects_in_work(songs, user="anna") == {"song 1"}
+    assert await queue.subjects_in_work(songs, besides=mine.id) == {"song 2"}
+    assert await queue.subjects_in_work([]) == set()
 
 
 async def test_forgotten_held_back_jobs_are_admitted(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSection, DownloadSettings
 from services.download.fetching.cookies import CookieRules, copy_cookies, is_of
 from services.download.servicers import Servicers
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 from tests.download.pipeline.test_known_beats import Analysis
 from tests.download.rpcs import running_servicers

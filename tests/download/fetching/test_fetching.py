@@ -18,10 +18,11 @@ from services.download.tables import Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.common.jobs.test_waiting import retry_by
 from tests.download.conftest import RunningLibrary
 from tests.download.site import Site

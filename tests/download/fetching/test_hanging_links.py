@@ -17,10 +17,11 @@ from services.download.pipeline.plan import make_plan
 from services.download.pipeline.progress import job_parts
 from services.download.pipeline.remote import RemoteJobs
 from services.download.upkeep.cleanup import start_cleanup
+from songs.small_songs import music
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.common.jobs.test_waiting import retry_by
 from tests.download.conftest import RunningLibrary
 from tests.download.site import Site

@@ -7,10 +7,11 @@ import pytest
 
 from services.common.parts import PART_NUMBERS
 from services.download.pipeline.plan import make_plan
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 
 BEATS = {

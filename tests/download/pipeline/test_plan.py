@@ -1,12 +1,16 @@
 """Plans for a track with results: only missing parts and explicit choices are made."""
 
+from dataclasses import asdict
+
 import pytest
 from google.protobuf.json_format import ParseDict
 
 from services.common.errors import InvalidInputError
 from services.common.parts import PARTS
-from services.download.pipeline.plan import make_plan, missing_work
+from services.download.pipeline.plan import complete, make_plan, missing_work
+from services.download.pipeline.submitting import TrackWork, track_work
 from stemtube.download.v1 import track_job_pb2 as pb
+from stemtube.job.v1 import job_pb2
 
 KNOWN = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums", "bass", "other"]}
 STEMS = {"spleeter_2stems": ["vocals", "accompaniment"], "htdemucs": ["vocals", "drums"]}
@@ -76,3 +80,15 @@ def test_only_lyrics_take_a_text_and_are_then_made_again() -> None:
         with pytest.raises(InvalidInputError) as refusal:
             make_plan(ParseDict({"analyses": [{"part": part, "text": text}]}, pb.ProcessingOptions()))
         assert refusal.value.reason == reason
+
+
+def test_jobs_of_earlier_versions_are_understood() -> None:
+    """These had lyrics without a given text, made everything again, and used cookies for nobody."""
+    choice = {"part": "lyrics", "backend": "auto", "model": "auto", "language": ""}
+    work = track_work(
+        {"track_id": "t", "plan": {"separations": [], "analyses": [choice]}, "priority": job_pb2.PRIORITY_BATCH}
+    )
+    assert work == TrackWork(
+        "t", {"separations": [], "analyses": [{**choice, "text": ""}]}, job_pb2.PRIORITY_BATCH, again=True
+    )
+    assert complete(asdict(work)) == asdict(work)

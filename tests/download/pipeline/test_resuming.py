@@ -12,10 +12,11 @@ from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import make_plan
 from services.download.pipeline.progress import SUCCEEDED, parts_in
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 from tests.download.song_library import beats
 

@@ -14,11 +14,12 @@ from services.download.config import DownloadSettings
 from services.download.pipeline.plan import make_plan, remaining_work
 from services.download.pipeline.submitting import track_work
 from services.download.servicers import Servicers
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2
 from stemtube.download.v1 import track_job_pb2, track_pb2
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 from tests.download.rpcs import running_servicers
 from tests.download.site import Site

@@ -7,11 +7,12 @@ import pytest
 
 from services.common.errors import InvalidInputError
 from services.download.pipeline.plan import make_plan
+from songs.small_songs import music
 from stemtube.analysis.v1 import analysis_pb2, music_pb2
 from stemtube.common.v1 import provenance_pb2
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 
 FOUND = {
@@ -28,11 +29,20 @@ STEMS = [
 class Analysis:
     """Answers with the given sections, or refuses."""
 
-    def __init__(self, answer: music_pb2.Structure | None) -> None:
+    def __init__(self, answer: music_pb2.Structure | None, *, hears: bool = True) -> None:
         self.answer = answer
+        self.hears = hears
         self.requests: list[analysis_pb2.CreateAnalysisRequest] = []
 
+    async def separate(self, *_arguments: Any) -> None:
+        raise InvalidInputError("no")
+
+    async def cancel(self, *_arguments: Any) -> list[str]:
+        return []
+
     async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
+        if request.parts[0].part == analysis_pb2.PART_LYRICS and not self.hears:
+            raise InvalidInputError("no")
         if request.parts[0].part == analysis_pb2.PART_LYRICS:
             status = analysis_pb2.PartStatus(part=analysis_pb2.PART_LYRICS, state=job_pb2.JOB_STATE_SUCCEEDED)
             status.lyrics.language = "en"

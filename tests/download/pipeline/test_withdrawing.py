@@ -11,10 +11,11 @@ from services.common.jobs.errors import worker_died
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import make_plan
 from services.download.tables import Track
+from songs.small_songs import music
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 
 PLAN = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice()]))

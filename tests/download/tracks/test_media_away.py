@@ -7,8 +7,9 @@ import pytest
 from services.common.errors import NotFoundError, UnavailableError
 from services.common.rpc.auth import Identity, set_caller
 from services.download.config import DownloadSettings
+from songs.small_songs import music
 from stemtube.download.v1 import media_pb2 as pb
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 from tests.download.rpcs import running_servicers
 

@@ -14,7 +14,7 @@ from services.download.tables import OwnStem
 from services.download.tracks.messages import track_message
 from services.download.tracks.user_tracks import LONG_AGO
 from services.download.upkeep.sweep import Sweeper
-from tests.common.audio_files import music
+from songs.small_songs import music
 from tests.common.postgres import create_database
 from tests.download.conftest import RunningLibrary
 from tests.download.song_library import SongLibrary, beats

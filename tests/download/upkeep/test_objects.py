@@ -15,7 +15,8 @@ from services.download.tables import Track
 from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 
 PNG = base64.b64decode(

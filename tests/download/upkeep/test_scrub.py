@@ -14,7 +14,8 @@ from services.download.tables import Track
 from services.download.tracks.messages import track_message
 from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
 from tests.download.pipeline.test_retry import Rpcs, rpcs, services
 from tests.download.site import Site

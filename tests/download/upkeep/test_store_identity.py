@@ -18,7 +18,8 @@ from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
 from services.download.upkeep.store_identity import GuardedStore
 from services.download.uploads.uploads import Uploads
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.common.s3_server import S3Server
 from tests.download.conftest import RunningLibrary
 from tests.download.upkeep.disk_library import DAY, DiskLibrary, write

@@ -15,7 +15,8 @@ from services.download.upkeep.cleanup import KIND, Cleanup, cleanup_message, get
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Trash
 from services.download.upkeep.usage import Usage
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.download.conftest import NOTHING, RunningLibrary
 
 NOW, HOUR = timedelta(0), timedelta(hours=1)

@@ -14,7 +14,8 @@ from services.download.pipeline.progress import job_parts
 from services.download.tables import Track
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
-from tests.common.audio_files import music, with_soundfile
+from songs.small_songs import music
+from tests.common.audio_files import with_soundfile
 from tests.common.held import PATIENCE_SECONDS, children, hold_children, release, send
 from tests.download.conftest import RunningLibrary
 from tests.download.site import Site

@@ -6,16 +6,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.ending import end_api_tokens, end_sessions
+from services.auth.ending import end_api_tokens, end_sessions, ends_at, used_at
 from services.auth.rechecks import locked_user, same_user
 from services.auth.secret import digest, new_secret
 from services.auth.tables import MAX_ADDRESS, ApiToken, RefreshToken, Session, User
-from services.auth.times import now
+from services.auth.times import CLOCKS_DIFFER, now
 from services.common.errors import NotFoundError, UnauthenticatedError
 from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import Database
-
-CLOCKS_DIFFER = timedelta(minutes=2)
 
 
 class Sessions:
@@ -110,10 +108,10 @@ class Sessions:
             is_open = opened and opened.end_time is None and token and token.expire_time > now()
             if user and not user.disabled and opened and token and is_open:
                 if token.spend_time is None:
-                    token.spend_time = opened.last_use_time = now()
+                    token.spend_time, opened.last_use_time = now(), used_at(opened)
                     renewed = user, opened.id, self._add_refresh_token(session, opened.id)
                 else:
-                    opened.end_time = now()
+                    await end_sessions(session, user.id, only=opened.id)
         if renewed is None:
             raise UnauthenticatedError("The session has ended; sign in again.", "BAD_REFRESH_TOKEN")
         return renewed
@@ -153,7 +151,7 @@ class Sessions:
             await session.execute(
                 update(Session)
                 .where(Session.id.in_(of_token), Session.end_time.is_(None))
-                .values(end_time=now())
+                .values(end_time=ends_at(Session))
                 .execution_options(synchronize_session=False)
             )
 

@@ -281,7 +281,8 @@ IssueToken = Callable[[], Awaitable[tuple[str, float]]]
 class ServiceIdentity:
     """This service's own token, fetched when needed and renewed in the background before it expires.
 
-    Callers wait for auth only where there is no token that is valid.
+    Callers wait for auth only where there is no token that is valid, or where the token was refused. Its age goes by
+    the time of day, as for those who check it, so setting the clock renews it.
 
     Args:
         issue: asks auth for a token; gives it with its lifetime in seconds.
@@ -292,7 +293,9 @@ class ServiceIdentity:
         self._issue = issue
         self._retry_seconds = retry_seconds
         self._token = ""
-        self._renew_at = self._expires_at = self._retry_at = 0.0
+        self._issued_at = self._renew_at = self._expires_at = 0.0
+        self._new_until = self._retry_at = 0.0
+        self._is_refused = False
         self._error: StemTubeError | None = None
         self._renewal: asyncio.Task[None] | None = None
 
@@ -302,15 +305,23 @@ class ServiceIdentity:
         Raises:
             StemTubeError: auth gives no token, and the last one has expired.
         """
-        now = time.monotonic()
-        if (self._renewal is None or self._renewal.done()) and now >= max(self._renew_at, self._retry_at):
+        now = time.time()
+        is_valid = self._issued_at - CLOCK_SKEW_SECONDS <= now < self._expires_at
+        is_due = not is_valid or self._is_refused or now >= self._renew_at
+        if is_due and (self._renewal is None or self._renewal.done()) and time.monotonic() >= self._retry_at:
             self._renewal = asyncio.create_task(self._renew())
-        if now >= self._expires_at:
+        if not is_valid or self._is_refused:
             if self._renewal:
                 await asyncio.shield(self._renewal)
-            if self._error:
+            if self._error and not is_valid:
                 raise self._error.with_traceback(None)
         return bearer(self._token)
+
+    def refused(self) -> None:
+        """Has the token renewed because another service refused it: its key was withdrawn, or a clock was set."""
+        # Of many who were refused with the last token, some say so only now.
+        if time.monotonic() >= self._new_until:
+            self._is_refused = True
 
     async def _renew(self) -> None:
         try:
@@ -318,8 +329,9 @@ class ServiceIdentity:
         except StemTubeError as error:
             self._error, self._retry_at = error, time.monotonic() + self._retry_seconds
             return
-        now = time.monotonic()
-        self._error, self._expires_at = None, now + lifetime
+        now = time.time()
+        self._error, self._is_refused, self._new_until = None, False, time.monotonic() + self._retry_seconds
+        self._issued_at, self._expires_at = now, now + lifetime
         self._renew_at = now + max(lifetime - RENEW_BEFORE_EXPIRY_SECONDS, lifetime / 2)
 
 

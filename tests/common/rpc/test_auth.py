@@ -287,6 +287,31 @@ async def test_a_services_token_serves_to_its_end_while_auth_is_away() -> None:
     assert await bearer_of(identity) == "Bearer token-4"
 
 
+@pytest.mark.parametrize("seconds", [3600, -3600])
+async def test_a_service_gets_another_token_when_the_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    issuer = Issuer(lifetime=900)
+    identity = ServiceIdentity(issuer.issue)
+    assert await bearer_of(identity) == "Bearer token-1"
+    shifted, real = time.time() + seconds - time.monotonic(), time.monotonic
+    monkeypatch.setattr("services.common.rpc.auth.time.time", lambda: shifted + real())
+    assert [await bearer_of(identity) for _ in range(3)] == ["Bearer token-2"] * 3
+
+
+async def test_a_service_gets_another_token_when_one_is_refused(auth: Auth) -> None:
+    issuer = Issuer(lifetime=900)
+    identity = ServiceIdentity(issuer.issue, retry_seconds=0.2)
+    assert await bearer_of(identity) == "Bearer token-1"
+    identity.refused()
+    assert await bearer_of(identity) == "Bearer token-1"  # it is newer than the refusal, perhaps
+    await asyncio.sleep(0.25)
+    for _ in range(3):
+        identity.refused()
+    assert await bearer_of(identity) == "Bearer token-2"
+    assert issuer.calls == 2
+
+
 async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) -> None:
     ended: set[str] = set()
 

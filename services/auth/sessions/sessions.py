@@ -15,6 +15,9 @@ from services.common.errors import NotFoundError, UnauthenticatedError
 from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import Database
 
+LISTED = timedelta(days=1)
+MOST_LISTED = 10_000
+
 
 class Sessions:
     """The sessions of all users.
@@ -156,16 +159,24 @@ class Sessions:
             )
 
     async def ended(self) -> frozenset[str]:
-        """Ids of sessions and API tokens that ended recently: some of their access tokens may not have expired yet."""
-        moment = self._oldest_relevant_end()
+        """Ids of sessions and API tokens that ended recently.
+
+        Some of their access tokens may not have expired yet. Those that ended within a day are listed as well, up to a
+        number: a service that did not reach auth meanwhile may have streams of theirs, which outlive their tokens.
+        """
+        found: set[str] = set()
         async with self._database.read() as session:
-            sessions = await session.scalars(select(Session.id).where(Session.end_time >= moment))
-            tokens = await session.scalars(select(ApiToken.id).where(ApiToken.end_time >= moment))
-            return frozenset((*sessions, *tokens))
+            for table in (Session, ApiToken):
+                ids = select(table.id).order_by(table.end_time.desc())
+                found.update(await session.scalars(ids.where(table.end_time >= self._oldest_valid())))
+                found.update(
+                    await session.scalars(ids.where(table.end_time >= self._oldest_listed()).limit(MOST_LISTED))
+                )
+        return frozenset(found)
 
     async def purge(self) -> None:
         """Deletes expired refresh tokens, and sessions that have none left and that `ended` does not return."""
-        forgotten = or_(Session.end_time.is_(None), Session.end_time < self._oldest_relevant_end())
+        forgotten = or_(Session.end_time.is_(None), Session.end_time < self._oldest_listed())
         async with self._database.write() as session:
             await session.execute(delete(RefreshToken).where(RefreshToken.expire_time < now()))
             await session.execute(
@@ -174,9 +185,13 @@ class Sessions:
                 .execution_options(synchronize_session=False)
             )
 
-    def _oldest_relevant_end(self) -> datetime:
+    def _oldest_valid(self) -> datetime:
         """The access tokens of a session that ended before this time have expired."""
         return now() - self._access_lifetime - CLOCKS_DIFFER
+
+    def _oldest_listed(self) -> datetime:
+        """A session that ended before this time is forgotten."""
+        return min(self._oldest_valid(), now() - LISTED)
 
     async def _open(self, session: AsyncSession, user: User, address: str, client: str) -> tuple[User, str, str]:
         opened = Session(

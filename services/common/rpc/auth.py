@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jwt
@@ -54,6 +54,7 @@ class Identity:
         admin: has the rights of an admin.
         session_id: of the session or API token that the access token was got with.
         scopes: the token's scopes; None for all that its bearer may do.
+        key_id: of the key that signed the access token.
     """
 
     subject: str
@@ -62,6 +63,7 @@ class Identity:
     admin: bool = False
     session_id: str = ""
     scopes: frozenset[str] | None = None
+    key_id: str = field(default="", compare=False)
 
 
 _caller: ContextVar[Identity] = ContextVar("caller")
@@ -190,7 +192,8 @@ class TokenVerifier:
             UnavailableError: the public keys cannot be fetched.
         """
         try:
-            key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
+            key_id = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = await self._key(key_id)
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
@@ -213,22 +216,24 @@ class TokenVerifier:
             admin=claims.get("admin") is True,
             session_id=claims.get("sid", ""),
             scopes=frozenset(str(claims["scope"]).split()) if "scope" in claims else None,
+            key_id=key_id,
         )
         if identity.session_id in self._ended:
             raise _session_ended()
         return identity
 
     async def until_ended(self, identity: Identity) -> None:
-        """Waits until the session of a caller ends, for RPCs that outlive their access token.
+        """Waits until a caller's session ends or key is withdrawn, for RPCs that outlive their access token.
 
         Raises:
-            UnauthenticatedError: it has ended (reason SESSION_ENDED).
+            UnauthenticatedError: the session has ended (reason SESSION_ENDED), or the key that signed the access token
+                is valid no more (reason BAD_TOKEN).
         """
-        while identity.session_id not in self._ended:
+        while identity.session_id not in self._ended and identity.key_id in self._keys:
             await asyncio.sleep(self._refresh_seconds / 2)
             if time.monotonic() - self._fetched_at > self._refresh_seconds:
                 await self._refresh(UNKNOWN_KEY_PATIENCE_SECONDS)
-        raise _session_ended()
+        raise _session_ended() if identity.session_id in self._ended else _bad_token()
 
     async def _key(self, key_id: str) -> Ed25519PublicKey:
         known = key_id in self._keys

@@ -334,6 +334,23 @@ async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) 
     assert (await verifier.verify(token(kind="service"))).kind == "service"
 
 
+async def test_what_was_begun_with_a_withdrawn_key_ends(auth: Auth) -> None:
+    verifier = TokenVerifier(auth.fetch, refresh_seconds=0.1, retry_seconds=0.01)
+    auth.keys["k2"] = OTHER_KEY.public_key()
+    old, new = [
+        asyncio.create_task(verifier.until_ended(await verifier.verify(made)))
+        for made in (token(sid="s1"), token(OTHER_KEY, "k2", sid="s2"))
+    ]
+    del auth.keys["k1"]
+    with pytest.raises(UnauthenticatedError) as refusal:
+        await asyncio.wait_for(old, 10)
+    assert refusal.value.reason == "BAD_TOKEN"
+    auth.answers = False  # while auth is away, what goes on goes on
+    await asyncio.sleep(0.2)
+    assert not new.done()
+    new.cancel()
+
+
 @pytest.mark.parametrize(
     ("scopes", "method", "reason"),
     [

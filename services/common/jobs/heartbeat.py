@@ -61,9 +61,7 @@ class Heartbeat:
         self._awake_since = self._beaten = self._looked = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if time.monotonic() - self._beaten > self._lease_seconds / 2:
-                # After a standstill other workers, too, need time to show that they live.
-                self._awake_since = time.monotonic()
+            self._note_standstill()
             self._beaten = time.monotonic()
             try:
                 await self._beat()
@@ -76,12 +74,18 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         await self._keep_leases()
+        self._note_standstill()  # that waited for a lock, perhaps, as other workers did
         if time.monotonic() - self._awake_since > self._lease_seconds:
             await self._take_over_silent()
             if self._per_user and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
                 self._looked = time.monotonic()
                 await self._threads.call(self._leases.admit_all, self._per_user)
         metrics.BEAT.labels(self._service).set_to_current_time()
+
+    def _note_standstill(self) -> None:
+        """After a standstill other workers, too, need time to show that they live."""
+        if time.monotonic() - self._beaten > self._lease_seconds / 2:
+            self._awake_since = time.monotonic()
 
     async def _keep_leases(self) -> None:
         """Stops jobs that were cancelled, and those that another worker has taken over."""

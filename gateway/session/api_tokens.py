@@ -23,6 +23,7 @@ _SCHEME = f"bearer {API_TOKEN_PREFIX}"
 @dataclass(frozen=True, slots=True)
 class _Exchanged:
     authorization: str
+    since: float
     until: float
 
 
@@ -40,7 +41,8 @@ class Exchanges:
         """
         key = sha256(api_token.encode(errors="surrogateescape")).digest()
         known = self._remembered.get(key)
-        if known and time.monotonic() < known.until:
+        # By the time of day, as for those who check the token: they may refuse it once the clock was set.
+        if known and known.since <= time.time() < known.until:
             return known.authorization
         stub: Any = api_token_pb2_grpc.ApiTokenServiceStub(request.app[CHANNELS][API_TOKENS])
         answer = await stub.ExchangeApiToken(
@@ -49,7 +51,8 @@ class Exchanges:
             metadata=trace_metadata(request),
         )
         lasting = min(REMEMBER_SECONDS, answer.expires_in.ToTimedelta().total_seconds() / 2)
-        exchanged = _Exchanged(f"Bearer {answer.access_token}", time.monotonic() + lasting)
+        now = time.time()
+        exchanged = _Exchanged(f"Bearer {answer.access_token}", now, now + lasting)
         self._remembered[key] = exchanged
         self._remembered.move_to_end(key)
         if len(self._remembered) > MOST_REMEMBERED:

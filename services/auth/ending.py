@@ -1,6 +1,8 @@
 """Ends sessions and API tokens, within the transaction that takes a user's rights away."""
 
-from sqlalchemy import ColumnElement, and_, update
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, case, literal, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.tables import ApiToken, Session
@@ -19,7 +21,9 @@ async def end_sessions(session: AsyncSession, user_id: str, *, only: str = "", b
     Returns:
         How many were open.
     """
-    ending = update(Session).where(Session.user_id == user_id, Session.end_time.is_(None)).values(end_time=now())
+    ending = (
+        update(Session).where(Session.user_id == user_id, Session.end_time.is_(None)).values(end_time=ends_at(Session))
+    )
     if only:
         ending = ending.where(Session.id == only)
     if but:
@@ -39,7 +43,7 @@ async def end_api_tokens(session: AsyncSession, user_id: str, *, only: str = "")
     Returns:
         How many were valid.
     """
-    ending = update(ApiToken).where(ApiToken.user_id == user_id, is_valid_token()).values(end_time=now())
+    ending = update(ApiToken).where(ApiToken.user_id == user_id, is_valid_token()).values(end_time=ends_at(ApiToken))
     if only:
         ending = ending.where(ApiToken.id == only)
     ended = await session.scalars(ending.returning(ApiToken.id).execution_options(synchronize_session=False))
@@ -49,3 +53,20 @@ async def end_api_tokens(session: AsyncSession, user_id: str, *, only: str = "")
 def is_valid_token() -> ColumnElement[bool]:
     """The condition that an API token has neither ended nor expired."""
     return and_(ApiToken.end_time.is_(None), ApiToken.expire_time > now())
+
+
+def ends_at(table: type[Session] | type[ApiToken]) -> ColumnElement[datetime]:
+    """The end time of a session or API token that ends now.
+
+    This is its last use if the clock was set back after that: the last access token is valid for some time from then
+    on, and services must know until its end that it is to be refused.
+    """
+    time: ColumnElement[datetime] = literal(now())
+    for other in (table.last_use_time, table.create_time):
+        time = case((other > time, other), else_=time)
+    return time
+
+
+def used_at(used: Session | ApiToken) -> datetime:
+    """The time of a use at this moment; never before the last one, even if the clock was set back (see `ends_at`)."""
+    return max(now(), used.last_use_time or used.create_time)

@@ -7,6 +7,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import InvalidInputError
 
+CLOCKS_DIFFER = timedelta(minutes=2)
+"""The clocks of two machines differ by no more."""
+
 
 def now() -> datetime:
     """The current time, in UTC."""

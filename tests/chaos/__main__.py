@@ -32,6 +32,7 @@ HOUSEKEEPING = {
     "DOWNLOAD__DRAFT_HOURS": DRAFT_SECONDS / 3600,
     "DOWNLOAD__UNNEEDED_DAYS": 0,
     "DOWNLOAD__TRASH_DAYS": 0,
+    "DOWNLOAD__FETCH_STALL_SECONDS": 2 * users.MEANWHILE_SECONDS,  # links that hang do so until they are cancelled
 }
 KINDS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "kill": faults.kill,
@@ -113,7 +114,7 @@ def _prepare(folder: Path, kinds: set[str], resources: contextlib.ExitStack) -> 
 async def _start(suite: Suite) -> None:
     names = ("auth", "separation", "analysis", "download", "gateway", *EXTRA_WORKERS)
     await asyncio.to_thread(suite.start, *names, patience_seconds=BUSY_SECONDS)
-    for user in (*USERS[1:], *users.HANGING_USERS, users.QUOTA_USER):
+    for user in (*USERS[1:], *users.HANGING_USERS, users.LINK_USER, users.QUOTA_USER):
         await add_user(suite, user)
 
 

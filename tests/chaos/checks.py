@@ -1,21 +1,19 @@
 """Checks at the end: nothing lost, nothing made twice, nothing left over."""
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Callable
 
 from tests.chaos.run import Run
-from tests.chaos.users import QUOTA_USER, REFUSED
-from tests.suite.client import Client, Json, states
-from tests.suite.running import PASSWORD
+from tests.chaos.users import LINK_USER, QUOTA_USER, end_of
+from tests.suite.client import Json, states
 
 STILL_SECONDS = 600.0  # what has not changed for so long does not go on
 SIGN_IN_SECONDS = 60.0
 STEMS = 2
-# The store's own marker, those that separations leave of their results, and what is kept after its record has gone.
-NOT_ORPHANS = ("library-id", "separations/", "trash/")
+# The store's own marker, and those that separations leave of their results. There is no trash (`TRASH_DAYS`).
+NOT_ORPHANS = ("library-id", "separations/")
 
 
 async def lost(run: Run) -> list[str]:
@@ -24,14 +22,15 @@ async def lost(run: Run) -> list[str]:
     found = []
     for user, job_id in run.accepted:
         try:
-            job, track = await _end_of(run, user, job_id, SIGN_IN_SECONDS)
+            async with asyncio.timeout(SIGN_IN_SECONDS):
+                job, track = await end_of(run, user, job_id)
         except TimeoutError:
             found.append(f"{job_id} did not end")
             continue
         if job["job"]["state"] == "JOB_STATE_CANCELLED" and job_id in run.cancelled:
             continue
         wrong = {name: state for name, state in states(job).items() if state != "succeeded"}
-        if wrong or (user != QUOTA_USER and not _is_whole(track)):
+        if wrong or (user not in (QUOTA_USER, LINK_USER) and not _is_whole(track)):
             reasons = {part["name"]: part["error"].get("reason") for part in job["parts"] if part.get("error")}
             found.append(f"{job_id} ended with {wrong} {reasons}")
     for service in ("download", "separation", "analysis"):
@@ -64,23 +63,6 @@ async def left_over(run: Run) -> list[str]:
 
     await _until_settled(look)
     return orphans(run)
-
-
-async def _end_of(run: Run, user: str, job_id: str, seconds: float) -> tuple[Json, Json]:
-    """A job that has ended, and its track.
-
-    Raises:
-        TimeoutError: it has not, or nobody can sign in.
-    """
-    async with asyncio.timeout(seconds):
-        while True:
-            with contextlib.suppress(*REFUSED):
-                async with Client(run.suite.url) as client:
-                    await client.sign_in(user, PASSWORD)
-                    job = await client.end_of(job_id, seconds)
-                    _, answer = await client.call("GET", f"/tracks/{job['trackId']}")
-                    return job, answer.get("track", {})
-            await asyncio.sleep(0.5)
 
 
 def _is_whole(track: Json) -> bool:

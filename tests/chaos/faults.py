@@ -20,6 +20,7 @@ FULL_SECONDS = (2.0, 6.0)
 FULL_NEWS_SECONDS = 10.0  # a process that met a full disk has ended by then
 SHIFTS = (90.0, 1800.0, 7200.0)
 SHIFT_SECONDS = (4.0, 12.0)
+LASTING = 0.5  # of the times it stays so until it is set again
 DISK_MIB = 1024
 
 
@@ -128,12 +129,15 @@ def _fill(file: int, folder: Path) -> None:
 
 
 async def set_clock(run: Run, clock: Clock) -> None:
-    """Sets the wall clock of all processes forward or back by minutes or hours, and right again."""
+    """Sets the wall clock of all processes forward or back by minutes or hours, some of the times for long.
+
+    It ends fast and stays so: files of before a clock that stays behind are kept for as long, as they look new.
+    """
     dice = run.dice("clock")
     while run.goes_on:
         await asyncio.sleep(dice.uniform(*QUIET_SECONDS))
         clock.set(dice.choice(SHIFTS) * dice.choice((-1, 1)))
-        try:
+        if dice.random() >= LASTING:
             await asyncio.sleep(dice.uniform(*SHIFT_SECONDS))
-        finally:
             clock.set(0)
+    clock.set(dice.choice(SHIFTS))

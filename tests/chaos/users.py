@@ -4,16 +4,16 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
-from aiohttp import web
 
 from services.common import audio
 from tests.chaos.run import USERS, Run
+from tests.common.audio_files import music, with_soundfile
+from tests.download.site import Site
 from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD
 
@@ -26,6 +26,7 @@ SUBMIT_SECONDS = 2.0
 CANCELS = 0.15
 BREAKS = 3
 HANGING_USERS, HANGING_LINKS, HANGING_SECONDS = ("dora", "emil"), 17, 20.0
+LINK_USER, MEANWHILE_SECONDS = "fay", 300.0
 QUOTA_USER, QUOTA_AT_ONCE, NOISE_SECONDS = "quinn", 4, 20
 QUOTA_BYTES = 8_000_000  # two files
 REFUSED = (aiohttp.ClientError, OSError, AssertionError, ValueError, KeyError, TimeoutError)
@@ -125,45 +126,71 @@ async def _send_and_die(
 
 
 async def hang(run: Run) -> None:
-    """Users whose links lead to a site that takes connections and never answers; they give up after a while."""
-    async with _hanging_site() as url:
-        await asyncio.gather(*(_add_hanging_links(run, user, url) for user in HANGING_USERS))
-
-
-@contextlib.asynccontextmanager
-async def _hanging_site() -> AsyncIterator[str]:
-    async def never(_request: web.Request) -> web.Response:
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-    app = web.Application()
-    app.add_routes([web.get("/{name}", never)])
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    """Two users add many links to a site that never answers, and give up once another user's link has been fetched."""
+    dice, number = run.dice("site"), 0
+    site = Site()
+    await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def _add_hanging_links(run: Run, user: str, url: str) -> None:
-    dice = run.dice(f"site {user}")
-    number = 0
-    while run.goes_on:
-        jobs: list[str] = []
-        for _ in range(HANGING_LINKS):
+        while run.goes_on:
             number += 1
-            link = {"url": f"{url}/{user}-{number}.flac", "options": SMALL_OPTIONS}
-            with contextlib.suppress(*REFUSED):
-                async with Client(run.suite.url) as client:
-                    await client.sign_in(user, PASSWORD)
-                    status, answer = await client.call("POST", "/tracks", json=link)
-                    if status == 200:
-                        jobs.append(answer["job"]["job"]["id"])
-        await asyncio.sleep(dice.uniform(HANGING_SECONDS / 2, HANGING_SECONDS))
-        for job_id in jobs:
-            await _cancel(run, user, job_id)
+            added = await asyncio.gather(*(_add_hanging_links(run, user, site, number) for user in HANGING_USERS))
+            await _fetch_meanwhile(run, site, number)
+            await asyncio.sleep(dice.uniform(HANGING_SECONDS / 2, HANGING_SECONDS))
+            await asyncio.gather(*(_cancel(run, user, job_id) for jobs in added for user, job_id in jobs))
+    finally:
+        await site.stop()
+
+
+async def _add_hanging_links(run: Run, user: str, site: Site, number: int) -> list[tuple[str, str]]:
+    """Adds as many links as a user may; user and job of each."""
+    jobs = []
+    for link in range(HANGING_LINKS):
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                body = {"url": f"{site.url}/hang-{user}-{number}-{link}.flac", "options": SMALL_OPTIONS}
+                status, answer = await client.call("POST", "/tracks", json=body)
+                if status == 200:
+                    jobs.append((user, answer["job"]["job"]["id"]))
+    return jobs
+
+
+async def _fetch_meanwhile(run: Run, site: Site, number: int) -> None:
+    """Has a link of another user fetched while those of the others hang, and notes it as a fault if it is not."""
+    path = run.songs[0].parent / f"link{number}.flac"
+    await asyncio.to_thread(with_soundfile, path, music(4, seed=10_000 + number))
+    body = {"url": site.put(path), "options": SMALL_OPTIONS}
+    try:
+        async with asyncio.timeout(MEANWHILE_SECONDS):
+            job_id = await _added(run, LINK_USER, body)
+            run.accepted.append((LINK_USER, job_id))
+            await end_of(run, LINK_USER, job_id)
+    except TimeoutError:
+        run.faults.append(f"{path.name} was not fetched while links of others hung")
+
+
+async def _added(run: Run, user: str, body: Json) -> str:
+    """The job of a link, which is added as often as it takes."""
+    while True:
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                status, answer = await client.call("POST", "/tracks", json=body)
+                if status == 200:
+                    return str(answer["job"]["job"]["id"])
+        await asyncio.sleep(0.5)
+
+
+async def end_of(run: Run, user: str, job_id: str) -> tuple[Json, Json]:
+    """A job that has ended, and its track, however often the suite is away meanwhile."""
+    while True:
+        with contextlib.suppress(*REFUSED):
+            async with Client(run.suite.url) as client:
+                await client.sign_in(user, PASSWORD)
+                job = await client.end_of(job_id)
+                _, answer = await client.call("GET", f"/tracks/{job['trackId']}")
+                return job, answer.get("track", {})
+        await asyncio.sleep(0.5)
 
 
 async def _cancel(run: Run, user: str, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -134,6 +135,21 @@ async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(address
                 await asyncio.sleep(0.2)
                 async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
                     status = response.status
+
+
+async def test_a_script_gets_in_as_soon_as_a_wrong_clock_is_set_right(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Api(address) as api:
+        await api.sign_in(ADMIN["username"], ADMIN["password"])
+        made = await api.post("/api/v1/me/tokens", {"name": "backup", "scopes": ["read"]})
+    script, real = {"Authorization": f"Bearer {made['secret']}"}, time.time
+    statuses = []
+    for shift in (3600, 0):  # of the clock that tokens are issued by
+        monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift)
+        async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
+            statuses.append(response.status)
+    assert statuses == [401, 200]
 
 
 def begun_earlier(database: Path) -> None:

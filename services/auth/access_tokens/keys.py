@@ -19,7 +19,8 @@ from services.common.storage.database import Database
 PUBLISHED_BEFORE_USE = timedelta(seconds=120)
 # How long a replica of auth remembers which key signs; for as long it may sign with the previous key.
 REMEMBER_SECONDS = 10.0
-MARGIN = timedelta(minutes=5)
+# Streams and uploads outlive the token that they began with, and end when its key is deleted.
+MARGIN = timedelta(days=1)
 
 
 class KeyRing:
@@ -27,7 +28,7 @@ class KeyRing:
 
     Args:
         database: auth's own.
-        token_lifetime: of access tokens; a key stays published until its last token has expired.
+        token_lifetime: of access tokens; a key stays published for a day after its last token has expired.
         rotate_after: age of the newest key at which the next one is created.
     """
 
@@ -76,7 +77,7 @@ class KeyRing:
         return key.id
 
     async def maintain(self) -> None:
-        """Creates the next key when the newest is old enough, and deletes keys whose last token has expired."""
+        """Creates the next key when the newest is old enough, and deletes keys whose last token expired a day ago."""
         async with self._database.write(lock="auth signing keys") as session:
             keys = list(await session.scalars(_NEWEST_FIRST))
             if keys and now() - keys[0].create_time > self._rotate_after:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.ending import end_api_tokens, is_valid_token
+from services.auth.ending import end_api_tokens, is_valid_token, used_at
 from services.auth.rechecks import calling_user, locked_user, same_user
 from services.auth.secret import digest, new_secret
 from services.auth.tables import ApiToken, Session, User
@@ -124,7 +124,7 @@ class ApiTokens:
             token = await session.scalar(query.with_for_update())
             if user is None or user.disabled or token is None:
                 raise UnauthenticatedError("The API token is not valid.", "BAD_API_TOKEN")
-            token.last_use_time = now()
+            token.last_use_time = used_at(token)
             return user, token
 
     async def purge(self) -> None:

@@ -6,16 +6,17 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.ending import end_api_tokens, end_sessions
+from services.auth.ending import end_api_tokens, end_sessions, ends_at, used_at
 from services.auth.rechecks import locked_user, same_user
 from services.auth.secret import digest, new_secret
 from services.auth.tables import MAX_ADDRESS, ApiToken, RefreshToken, Session, User
-from services.auth.times import now
+from services.auth.times import CLOCKS_DIFFER, now
 from services.common.errors import NotFoundError, UnauthenticatedError
 from services.common.rpc.peers import MAX_CLIENT_NAME
 from services.common.storage.database import Database
 
-CLOCKS_DIFFER = timedelta(minutes=2)
+LISTED = timedelta(days=1)
+MOST_LISTED = 10_000
 
 
 class Sessions:
@@ -110,10 +111,10 @@ class Sessions:
             is_open = opened and opened.end_time is None and token and token.expire_time > now()
             if user and not user.disabled and opened and token and is_open:
                 if token.spend_time is None:
-                    token.spend_time = opened.last_use_time = now()
+                    token.spend_time, opened.last_use_time = now(), used_at(opened)
                     renewed = user, opened.id, self._add_refresh_token(session, opened.id)
                 else:
-                    opened.end_time = now()
+                    await end_sessions(session, user.id, only=opened.id)
         if renewed is None:
             raise UnauthenticatedError("The session has ended; sign in again.", "BAD_REFRESH_TOKEN")
         return renewed
@@ -153,21 +154,29 @@ class Sessions:
             await session.execute(
                 update(Session)
                 .where(Session.id.in_(of_token), Session.end_time.is_(None))
-                .values(end_time=now())
+                .values(end_time=ends_at(Session))
                 .execution_options(synchronize_session=False)
             )
 
     async def ended(self) -> frozenset[str]:
-        """Ids of sessions and API tokens that ended recently: some of their access tokens may not have expired yet."""
-        moment = self._oldest_relevant_end()
+        """Ids of sessions and API tokens that ended recently.
+
+        Some of their access tokens may not have expired yet. Those that ended within a day are listed as well, up to a
+        number: a service that did not reach auth meanwhile may have streams of theirs, which outlive their tokens.
+        """
+        found: set[str] = set()
         async with self._database.read() as session:
-            sessions = await session.scalars(select(Session.id).where(Session.end_time >= moment))
-            tokens = await session.scalars(select(ApiToken.id).where(ApiToken.end_time >= moment))
-            return frozenset((*sessions, *tokens))
+            for table in (Session, ApiToken):
+                ids = select(table.id).order_by(table.end_time.desc())
+                found.update(await session.scalars(ids.where(table.end_time >= self._oldest_valid())))
+                found.update(
+                    await session.scalars(ids.where(table.end_time >= self._oldest_listed()).limit(MOST_LISTED))
+                )
+        return frozenset(found)
 
     async def purge(self) -> None:
         """Deletes expired refresh tokens, and sessions that have none left and that `ended` does not return."""
-        forgotten = or_(Session.end_time.is_(None), Session.end_time < self._oldest_relevant_end())
+        forgotten = or_(Session.end_time.is_(None), Session.end_time < self._oldest_listed())
         async with self._database.write() as session:
             await session.execute(delete(RefreshToken).where(RefreshToken.expire_time < now()))
             await session.execute(
@@ -176,9 +185,13 @@ class Sessions:
                 .execution_options(synchronize_session=False)
             )
 
-    def _oldest_relevant_end(self) -> datetime:
+    def _oldest_valid(self) -> datetime:
         """The access tokens of a session that ended before this time have expired."""
         return now() - self._access_lifetime - CLOCKS_DIFFER
+
+    def _oldest_listed(self) -> datetime:
+        """A session that ended before this time is forgotten."""
+        return min(self._oldest_valid(), now() - LISTED)
 
     async def _open(self, session: AsyncSession, user: User, address: str, client: str) -> tuple[User, str, str]:
         opened = Session(

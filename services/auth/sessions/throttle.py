@@ -2,12 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete
 
 from services.auth.tables import Attempts
-from services.auth.times import now
+from services.auth.times import CLOCKS_DIFFER, now
 from services.common.errors import LimitExceededError
 from services.common.storage.database import Database
 
@@ -81,7 +81,7 @@ class Throttle:
             # Read the clock only now: the first query waits for the lock.
             moment = now()
             for counter, row in found:
-                if row and counter.wait(row.count) and row.allow_time > moment:
+                if row and counter.wait(row.count) and _is_early(row, moment):
                     raise _too_many(row.allow_time - moment)
             for counter, row in found:
                 if row is None:
@@ -105,6 +105,11 @@ class Throttle:
         """Deletes counters whose last attempt was long ago."""
         async with self._database.write() as session:
             await session.execute(delete(Attempts).where(Attempts.last_time < now() - FORGOTTEN_AFTER))
+
+
+def _is_early(row: Attempts, moment: datetime) -> bool:
+    # If the clock was set back since the last attempt, the time to wait for may be days away.
+    return row.last_time - CLOCKS_DIFFER <= moment < row.allow_time
 
 
 def _too_many(wait: timedelta) -> LimitExceededError:

@@ -45,9 +45,7 @@ class Heartbeat:
         self._awake_since = self._beaten = self._looked = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if time.monotonic() - self._beaten > self._rules.lease_seconds / 2:
-                # After a standstill other workers, too, need time to show that they live.
-                self._awake_since = time.monotonic()
+            self._note_standstill()
             self._beaten = time.monotonic()
             try:
                 await self._beat()
@@ -60,12 +58,18 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         await self._keep_leases()
+        self._note_standstill()  # keeping the leases may have waited for a lock, as other workers did
         if time.monotonic() - self._awake_since > self._rules.lease_seconds:
             await self._take_over_silent()
             if self._rules.per_user and time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
                 self._looked = time.monotonic()
                 await self._threads.call(self._leases.admit_all, self._rules.per_user)
         metrics.BEAT.labels(self._rules.service).set_to_current_time()
+
+    def _note_standstill(self) -> None:
+        """After a standstill other workers, too, need time to show that they live."""
+        if time.monotonic() - self._beaten > self._rules.lease_seconds / 2:
+            self._awake_since = time.monotonic()
 
     async def _keep_leases(self) -> None:
         """Renews leases; stops jobs that were cancelled or that another worker has taken over."""

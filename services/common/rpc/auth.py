@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jwt
@@ -54,6 +54,7 @@ class Identity:
         admin: whether it has the rights of an admin.
         session_id: id of the session or API token that the access token was issued for.
         scopes: the token's scopes; None: everything that its bearer may do.
+        key_id: id of the key that signed the access token.
     """
 
     subject: str
@@ -62,6 +63,7 @@ class Identity:
     admin: bool = False
     session_id: str = ""
     scopes: frozenset[str] | None = None
+    key_id: str = field(default="", compare=False)
 
 
 _caller: ContextVar[Identity] = ContextVar("caller")
@@ -191,7 +193,8 @@ class TokenVerifier:
             UnavailableError: the public keys cannot be fetched.
         """
         try:
-            key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
+            key_id = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = await self._key(key_id)
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
@@ -214,22 +217,24 @@ class TokenVerifier:
             admin=claims.get("admin") is True,
             session_id=claims.get("sid", ""),
             scopes=frozenset(str(claims["scope"]).split()) if "scope" in claims else None,
+            key_id=key_id,
         )
         if identity.session_id in self._ended:
             raise _session_ended()
         return identity
 
     async def until_ended(self, identity: Identity) -> None:
-        """Waits until the session of a caller ends, for RPCs that outlive their access token.
+        """Waits until a caller's session ends or key is withdrawn, for RPCs that outlive their access token.
 
         Raises:
-            UnauthenticatedError: it has ended (reason SESSION_ENDED).
+            UnauthenticatedError: the session has ended (reason SESSION_ENDED), or the key that signed the access token
+                is valid no more (reason BAD_TOKEN).
         """
-        while identity.session_id not in self._ended:
+        while identity.session_id not in self._ended and identity.key_id in self._keys:
             await asyncio.sleep(self._refresh_seconds / 2)
             if time.monotonic() - self._fetched_at > self._refresh_seconds:
                 await self._refresh(UNKNOWN_KEY_PATIENCE_SECONDS)
-        raise _session_ended()
+        raise _session_ended() if identity.session_id in self._ended else _bad_token()
 
     async def _key(self, key_id: str) -> Ed25519PublicKey:
         known = key_id in self._keys
@@ -282,7 +287,8 @@ IssueToken = Callable[[], Awaitable[tuple[str, float]]]
 class ServiceIdentity:
     """This service's own token, fetched when needed and renewed in the background before it expires.
 
-    Callers wait for auth only if there is no valid token.
+    Callers wait for auth only if there is no valid token, or if the token was refused. Its age is measured by the time
+    of day, as by the services that check it, so setting the clock renews it.
 
     Args:
         issue: asks auth for a token; returns it with its lifetime in seconds.
@@ -293,7 +299,9 @@ class ServiceIdentity:
         self._issue = issue
         self._retry_seconds = retry_seconds
         self._token = ""
-        self._renew_at = self._expires_at = self._retry_at = 0.0
+        self._issued_at = self._renew_at = self._expires_at = 0.0
+        self._new_until = self._retry_at = 0.0
+        self._is_refused = False
         self._error: StemTubeError | None = None
         self._renewal: asyncio.Task[None] | None = None
 
@@ -303,15 +311,23 @@ class ServiceIdentity:
         Raises:
             StemTubeError: auth gives no token, and the last one has expired.
         """
-        now = time.monotonic()
-        if (self._renewal is None or self._renewal.done()) and now >= max(self._renew_at, self._retry_at):
+        now = time.time()
+        is_valid = self._issued_at - CLOCK_SKEW_SECONDS <= now < self._expires_at
+        is_due = not is_valid or self._is_refused or now >= self._renew_at
+        if is_due and (self._renewal is None or self._renewal.done()) and time.monotonic() >= self._retry_at:
             self._renewal = asyncio.create_task(self._renew())
-        if now >= self._expires_at:
+        if not is_valid or self._is_refused:
             if self._renewal:
                 await asyncio.shield(self._renewal)
-            if self._error:
+            if self._error and not is_valid:
                 raise self._error.with_traceback(None)
         return bearer(self._token)
+
+    def refused(self) -> None:
+        """Has the token renewed because another service refused it: its key was withdrawn, or a clock was set."""
+        # Of many who were refused with the last token, some say so only now.
+        if time.monotonic() >= self._new_until:
+            self._is_refused = True
 
     async def _renew(self) -> None:
         try:
@@ -319,8 +335,9 @@ class ServiceIdentity:
         except StemTubeError as error:
             self._error, self._retry_at = error, time.monotonic() + self._retry_seconds
             return
-        now = time.monotonic()
-        self._error, self._expires_at = None, now + lifetime
+        now = time.time()
+        self._error, self._is_refused, self._new_until = None, False, time.monotonic() + self._retry_seconds
+        self._issued_at, self._expires_at = now, now + lifetime
         self._renew_at = now + max(lifetime - RENEW_BEFORE_EXPIRY_SECONDS, lifetime / 2)
 
 

@@ -160,7 +160,7 @@ class AuthClient:
             identity: of this service.
 
         Raises:
-            RemoteError: auth does not answer, or gives this service no token.
+            RemoteError: auth does not answer, or gives this service no token, or refuses it (the next one is another).
         """
         metadata = await identity.metadata()
         try:
@@ -168,6 +168,8 @@ class AuthClient:
                 session_pb2.ListEndedSessionsRequest(), metadata=metadata, timeout=CALL_SECONDS
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                identity.refused()
             raise domain_error(error) from error
         return frozenset(answer.session_ids)
 

@@ -98,4 +98,6 @@ class Choices:
             metadata = (*await self._identity.metadata(), *request_context.metadata())
             return await call(request, metadata=metadata, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self._identity.refused()
             raise domain_error(error) from error

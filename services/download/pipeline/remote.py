@@ -1,7 +1,6 @@
 """Runs jobs of the separation and analysis services, and follows them to their end through restarts of the services."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -90,7 +89,7 @@ class RemoteJobs:
         Returns:
             Keys of result objects that no other request needs; None if the service does not answer.
         """
-        with contextlib.suppress(grpc.aio.AioRpcError, StemTubeError):
+        try:
             metadata = await self._metadata()
             if not part.startswith("separation"):
                 withdraw = analysis_pb2.CancelAnalysisRequest(request_id=request_id)
@@ -99,7 +98,9 @@ class RemoteJobs:
             cancel = separation_pb2.CancelSeparationRequest(request_id=request_id)
             answer = await self._separation.CancelSeparation(cancel, metadata=metadata, timeout=CANCEL_SECONDS)
             return [key for stem in answer.unneeded for key in (stem.audio_key, stem.peaks_key)]
-        return None
+        except (grpc.aio.AioRpcError, StemTubeError) as error:
+            self._error(error)
+            return None
 
     async def _insist(self, service: str, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS
@@ -122,7 +123,7 @@ class RemoteJobs:
     async def _pause(
         self, service: str, cause: grpc.aio.AioRpcError | StemTubeError, wait: float, on_away: OnAway
     ) -> float:
-        error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
+        error = self._error(cause)
         if error.code not in UNAVAILABLE_CODES:
             raise error from cause
         tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
@@ -131,3 +132,10 @@ class RemoteJobs:
         on_away()
         await asyncio.sleep(wait)
         return min(wait * 2, LONGEST_WAIT_SECONDS)
+
+    def _error(self, cause: grpc.aio.AioRpcError | StemTubeError) -> StemTubeError:
+        """The domain error of a call; if our token was refused, the next call brings another."""
+        error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
+        if error.code is Code.UNAUTHENTICATED:
+            self._identity.refused()
+        return error

@@ -1,10 +1,14 @@
 """Access tokens of services."""
 
+import asyncio
+
+import pytest
+
 from services.auth.access_tokens.service import SERVICES
 from services.common.errors import Code
 from services.common.rpc.auth import Identity, ServiceIdentity, TokenVerifier
-from services.common.rpc.client import AuthClient
-from tests.auth.calling import refused
+from services.common.rpc.client import AuthClient, RemoteError
+from tests.auth.calling import Caller, refused
 from tests.auth.running import RunningAuth
 
 
@@ -33,3 +37,17 @@ async def test_a_service_is_no_user(auth: RunningAuth) -> None:
     token = await auth.service_token("gateway", auth.settings.shared_service_secret())
     error = await refused(auth.me(token))
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "USER_REQUIRED")
+
+
+async def test_a_service_goes_on_with_another_token_after_its_key_was_withdrawn(
+    auth: RunningAuth, admin: Caller
+) -> None:
+    client = AuthClient(auth.channel, "download", auth.settings.shared_service_secret())
+    identity = ServiceIdentity(client.issue_token, retry_seconds=0.01)
+    await client.ended_sessions(identity)
+    await admin("RotateSigningKey", withdraw_older=True)
+    await asyncio.sleep(1.1)
+    with pytest.raises(RemoteError) as refusal:
+        await client.ended_sessions(identity)
+    assert refusal.value.reason == "BAD_TOKEN"
+    await client.ended_sessions(identity)

@@ -10,7 +10,7 @@ import pytest
 from services.common.errors import Code
 from stemtube.auth.v1 import session_pb2
 from tests.auth.calling import refused
-from tests.auth.running import ADMIN_PASSWORD, RunningAuth, auth_settings, running_auth
+from tests.auth.running import ADMIN_PASSWORD, RunningAuth, auth_settings, database_file, running_auth
 
 
 async def test_a_refresh_token_gives_the_next_one(auth: RunningAuth) -> None:
@@ -51,6 +51,20 @@ async def test_a_refresh_token_expires(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         assert (await refused(auth.refresh(session.refresh_token))).reason == "BAD_REFRESH_TOKEN"
         assert await auth.me(session.access_token) == session.user
+
+
+async def test_a_disabled_user_gets_no_token_for_a_session_that_is_still_open(auth: RunningAuth) -> None:
+    """As it is while the change that disables the user has yet to end the session."""
+    token = (await auth.login()).refresh_token
+    for disabled in (True, False):
+        with database_file(auth) as file:
+            file.execute("UPDATE users SET disabled = ?", (disabled,))
+            assert file.execute("SELECT count(*) FROM sessions WHERE end_time IS NULL").fetchone() == (1,)
+        file.close()
+        if disabled:
+            assert (await refused(auth.refresh(token))).reason == "BAD_REFRESH_TOKEN"
+        else:
+            await auth.refresh(token)
 
 
 async def test_refresh_tokens_are_stored_as_hashes_only(auth: RunningAuth) -> None:

@@ -1,17 +1,18 @@
 """Sessions in both kinds of database, with several replicas."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.auth.api_tokens.api_tokens import ApiTokens
 from services.auth.sessions.sessions import Sessions
 from services.auth.tables import RefreshToken, Session, User
 from services.auth.users.repository import UserRepository
 from services.common.errors import UnauthenticatedError
 from services.common.storage.database import Database
 from tests.auth.conftest import MINUTE, MONTH
-from tests.auth.storing import count, new_admin
+from tests.auth.storing import calling, count, new_admin
 
 
 async def test_one_of_many_refreshes_at_once_succeeds(
@@ -37,6 +38,37 @@ async def test_purging_forgets_what_has_expired_only(databases: list[Database]) 
     assert await count(databases[0], Session) == 1
     with pytest.raises(UnauthenticatedError):  # the spent one is still known as spent
         await lasting.refresh(first)
+
+
+async def test_what_ended_is_told_for_a_day_to_services_that_were_cut_off_from_auth(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, tokens = Sessions(databases[0], timedelta(hours=1), MINUTE), ApiTokens(databases[1], MINUTE)
+    user = await new_admin(UserRepository(databases[0]))
+    _, session_id, _ = await sessions.open(user)
+    token, _ = await tokens.create(await calling(sessions, user), "mine", ["read"], MONTH, checked=user)
+    await sessions.end(user.id, session_id)
+    await tokens.end(user.id, token.id)
+    for hours, listed in ((23, {session_id, token.id}), (25, set())):
+        monkeypatch.setattr(
+            "services.auth.sessions.sessions.now", lambda hours=hours: datetime.now(UTC) + timedelta(hours=hours)
+        )
+        await sessions.purge()
+        assert await sessions.ended() == listed
+
+
+async def test_however_many_sessions_ended_those_with_valid_tokens_are_told(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.auth.sessions.sessions.MOST_LISTED", 2)
+    user = await new_admin(UserRepository(databases[0]))
+    sessions = Sessions(databases[0], MONTH, MINUTE)
+    opened = [(await sessions.open(user))[1] for _ in range(4)]
+    for session_id in opened:
+        await sessions.end(user.id, session_id)
+    assert await sessions.ended() == set(opened)
+    monkeypatch.setattr("services.auth.sessions.sessions.now", lambda: datetime.now(UTC) + timedelta(minutes=10))
+    assert await sessions.ended() == set(opened[2:])
 
 
 async def test_sessions_go_with_their_user(

@@ -287,6 +287,31 @@ async def test_a_services_token_is_used_until_it_expires_while_auth_is_away() ->
     assert await bearer_of(identity) == "Bearer token-4"
 
 
+@pytest.mark.parametrize("seconds", [3600, -3600])
+async def test_a_service_gets_another_token_when_the_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    issuer = Issuer(lifetime=900)
+    identity = ServiceIdentity(issuer.issue)
+    assert await bearer_of(identity) == "Bearer token-1"
+    shifted, real = time.time() + seconds - time.monotonic(), time.monotonic
+    monkeypatch.setattr("services.common.rpc.auth.time.time", lambda: shifted + real())
+    assert [await bearer_of(identity) for _ in range(3)] == ["Bearer token-2"] * 3
+
+
+async def test_a_service_gets_another_token_when_one_is_refused(auth: Auth) -> None:
+    issuer = Issuer(lifetime=900)
+    identity = ServiceIdentity(issuer.issue, retry_seconds=0.2)
+    assert await bearer_of(identity) == "Bearer token-1"
+    identity.refused()
+    assert await bearer_of(identity) == "Bearer token-1"  # it is newer than the refusal, perhaps
+    await asyncio.sleep(0.25)
+    for _ in range(3):
+        identity.refused()
+    assert await bearer_of(identity) == "Bearer token-2"
+    assert issuer.calls == 2
+
+
 async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) -> None:
     ended: set[str] = set()
 
@@ -307,6 +332,23 @@ async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) 
     assert refusal.value.reason == "SESSION_ENDED"
     assert (await verifier.verify(token(sid="s2"))).session_id == "s2"
     assert (await verifier.verify(token(kind="service"))).kind == "service"
+
+
+async def test_what_was_begun_with_a_withdrawn_key_ends(auth: Auth) -> None:
+    verifier = TokenVerifier(auth.fetch, refresh_seconds=0.1, retry_seconds=0.01)
+    auth.keys["k2"] = OTHER_KEY.public_key()
+    old, new = [
+        asyncio.create_task(verifier.until_ended(await verifier.verify(made)))
+        for made in (token(sid="s1"), token(OTHER_KEY, "k2", sid="s2"))
+    ]
+    del auth.keys["k1"]
+    with pytest.raises(UnauthenticatedError) as refusal:
+        await asyncio.wait_for(old, 10)
+    assert refusal.value.reason == "BAD_TOKEN"
+    auth.answers = False  # while auth is away, what goes on goes on
+    await asyncio.sleep(0.2)
+    assert not new.done()
+    new.cancel()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from services.common.storage.writer import ObjectWriter
 
 MARKER = "library-id"
 """The object whose content says which library a store belongs to."""
+RESTORING = "restore unfinished"
+"""Its content while a backup is being restored into the store, which belongs to no library until all of it is there."""
 AWAY_REASONS = ("STORE_AWAY", "STORE_WRONG", "STORAGE_UNAVAILABLE")
 """Reasons of errors that say nothing about the object that was asked for."""
 # For so long the marker of a bucket is believed to be there; that of a directory is read each time.

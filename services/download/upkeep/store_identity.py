@@ -11,7 +11,7 @@ from sqlalchemy import func, select, union_all
 
 from services.common.errors import UnavailableError
 from services.common.storage.database import Database
-from services.common.storage.marked_store import MARKER, MarkedStore, store_away
+from services.common.storage.marked_store import MARKER, RESTORING, MarkedStore, store_away
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Stem, StoreIdentity, Track
 
@@ -76,7 +76,8 @@ class StoreCheck:
         await self._reload()
         if self._store_id and not adopt:
             return
-        found = _Found(await self._marked.marker(), *await self._compare())
+        marker = await self._marked.marker()
+        found = _Found(None if marker == RESTORING else marker, *await self._compare())
         planned = await self._planned()
         if adopt:
             _expect_something(found)
@@ -93,7 +94,7 @@ class StoreCheck:
         """The id of a marker that was about to be written, if the process ended there."""
         async with self._database.read() as session:
             row = await session.get(StoreIdentity, 1)
-        return row.store_id if row else ""
+        return row.store_id if row and not row.confirmed else ""
 
     async def _compare(self) -> tuple[int, int]:
         """Some records' objects: how many there are of them, and how many the store has."""
@@ -136,7 +137,7 @@ class StoreCheck:
             elif marker is None and not row.confirmed:
                 store_id = row.store_id  # another process is about to write that one
             else:
-                row.store_id = store_id
+                row.store_id, row.confirmed = store_id, False
         if marker != store_id:
             await self._objects.put(MARKER, store_id.encode())
         async with self._database.write(lock="store identity") as session:
@@ -161,6 +162,10 @@ class GuardedStore(MarkedStore):
 def _expect_marker(marker: str | None, store_id: str) -> None:
     if marker is None:
         raise store_away()
+    if marker == RESTORING:
+        raise UnavailableError(
+            "A restore into the object store has not ended: repeat `stemtube admin restore --force`.", "STORE_WRONG"
+        )
     if marker != store_id:
         raise _wrong()
 

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from services.common.errors import UnavailableError
 from services.common.observe.telemetry import HealthServer
 from services.common.storage.database import Database, migrate
-from services.common.storage.marked_store import MARKER
+from services.common.storage.marked_store import MARKER, RESTORING
 from services.common.storage.objects import ObjectStore
 from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
@@ -138,6 +138,48 @@ async def test_a_store_without_anything_is_not_taken_even_if_told_so(shop: Shop,
     with pytest.raises(UnavailableError):
         await shop.store.check.settle(adopt=True)
     assert shop.files() == set()
+
+
+@pytest.mark.parametrize("marker", [None, RESTORING])
+async def test_a_store_without_an_id_that_is_adopted_gets_another_one_than_the_old_store(
+    shop: Shop, tmp_path: Path, marker: str | None
+) -> None:
+    await shop.store.expect_right_store()
+    await shop.add(3)
+    old = (shop.root / MARKER).read_text()
+    shutil.copytree(shop.root, tmp_path / "old")
+    (shop.root / MARKER).unlink()
+    if marker:
+        write(shop.root / MARKER, marker.encode())
+        assert "restore" in await shop.store.problem()
+    for _process in range(2):
+        await GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database).check.settle(adopt=True)
+    assert (shop.root / MARKER).read_text() not in (old, RESTORING)
+    assert await shop.store.problem() == ""
+    shutil.rmtree(shop.root)
+    (tmp_path / "old").rename(shop.root)
+    assert await shop.refusal() == "STORE_WRONG"
+
+
+async def test_a_process_that_ends_while_it_adopts_a_store_is_gone_on_from(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.store.expect_right_store()
+    await shop.add(3)
+    old = (shop.root / MARKER).read_text()
+    (shop.root / MARKER).unlink()
+
+    async def end(*_arguments: object) -> int:
+        raise UnavailableError("the process ends here", "STORAGE_UNAVAILABLE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "put", end)
+        with pytest.raises(UnavailableError):
+            await shop.store.check.settle(adopt=True)
+    assert not (shop.root / MARKER).exists()
+    again = GuardedStore(ObjectStore.from_url(str(shop.root)), shop.database)
+    assert await again.problem() == ""
+    assert (shop.root / MARKER).read_text() != old
 
 
 async def test_a_wrong_or_emptied_bucket_is_left_alone(tmp_path: Path) -> None:

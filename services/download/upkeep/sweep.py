@@ -20,7 +20,7 @@ from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import Lost, LostRecords
 from services.download.upkeep.object_states import ObjectStates
-from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
+from services.download.upkeep.trash import DERIVED, TRASH, Remover, kept_key, source_key, trash_key
 from services.download.upkeep.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -194,9 +194,12 @@ class Sweeper:
         return [info for info in objects if _needed(info.key) in unused]
 
     async def _bring_back(self, lost: list[Lost], found: _Listing, report: Report, *, dry_run: bool) -> list[Lost]:
-        """Takes from the trash what a record needs after all; the records that are lost still."""
-        trashed = {info.key for info in found.trash}
-        back = {one.key for one in lost if trash_key(one.key) in trashed}
+        """Takes from the trash what a record needs after all and the store lacks; the records that are lost still."""
+        missing = [key for info in found.trash if (key := kept_key(info.key)) not in found.present]
+        back: set[str] = set()
+        for first in range(0, len(missing), BATCH):
+            some = missing[first : first + BATCH]
+            back.update(set(some).difference(await self._library.unused(some)))
         for key in sorted(back) if not dry_run else ():
             await self._remover.bring_back(key)
             found.present.add(key)

@@ -33,6 +33,11 @@ def trash_key(key: str) -> str:
     return f"{TRASH}/{key}"
 
 
+def kept_key(trashed: str) -> str:
+    """Where an object of the trash was before."""
+    return trashed.removeprefix(f"{TRASH}/")
+
+
 class Remover:
     """Removes objects, unless a track needs them after all by then."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from services.download.tables import Track
+from services.download.tables import Stem, Track
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
 from services.download.upkeep.usage import Usage
@@ -116,6 +116,41 @@ async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(s
     assert (await shop.sweep(trashed=DAY)).object_count == 0
     assert (await shop.sweep(trashed=NOW)).objects == [trash_key(lost)]
     assert {key for key in shop.files() if key.startswith(("originals", "trash"))} == {kept}
+
+
+async def test_everything_of_a_track_comes_back_from_the_trash(shop: Shop) -> None:
+    """Pictures and peaks stayed there, and were removed for good in the end."""
+    await shop.store.expect_right_store()
+    _kept, original = await shop.add(2)
+    keys = {original, "peaks/song", "covers/song", "stems/imported/song.flac", "peaks/stem"}
+    for key in keys:
+        write(shop.root / key, key.encode())
+    async with shop.database.write() as session:
+        track = await session.scalar(select(Track).where(Track.audio_key == original))
+        assert track is not None
+        track.peaks_key, track.cover_key = "peaks/song", "covers/song"
+        stem = await session.get(Stem, (track.id, "m", "vocals"))
+        assert stem is not None
+        stem.audio_key, stem.peaks_key = "stems/imported/song.flac", "peaks/stem"
+        await session.flush()
+        records = [
+            {column.name: getattr(one, column.name) for column in one.__table__.columns} for one in (track, stem)
+        ]
+        await session.delete(stem)
+        await session.delete(track)
+    await shop.sweep()
+    assert keys <= {key.removeprefix("trash/") for key in shop.files() if key.startswith("trash/")}
+    write(shop.root / "covers/song", b"come back already")
+    async with shop.database.write() as session:
+        session.add(Track(**records[0]))
+        await session.flush()
+        session.add(Stem(**records[1]))
+    assert (await shop.sweep(dry_run=True)).restored_count == len(keys) - 1
+    report = await shop.sweep()
+    assert (report.restored_count, report.missing_count) == (len(keys) - 1, 0)
+    assert keys <= shop.files()
+    assert (shop.root / "peaks/song").read_bytes() == b"peaks/song"
+    assert (shop.root / "covers/song").read_bytes() == b"come back already"
 
 
 async def test_an_earlier_stay_in_the_trash_does_not_count(shop: Shop) -> None:

@@ -130,7 +130,8 @@ class Sweeper:
         self._unneeded_for = unneeded_for
         self._trashed_for = trashed_for
         self._missing_for = missing_for
-        self._orphans: Unchanged[str, datetime] = Unchanged()
+        self._missed: Unchanged[str, datetime] = Unchanged()
+        self._due: Unchanged[str, datetime] = Unchanged()
 
     async def sweep(self, *, dry_run: bool = False) -> Report:
         """Removes orphans, or only reports them.
@@ -210,14 +211,16 @@ class Sweeper:
         self, lost: list[Lost], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
         """Marks records without an object, and takes those back that have been so for long."""
+        since = {one.key: (states[one.key].missing_since if one.key in states else None) or began for one in lost}
+        expired = {key: time for key, time in since.items() if time <= began - self._missing_for}
+        settled = self._missed.since(expired, min(self._missing_for.total_seconds(), SETTLED_SECONDS))
         gone: list[Lost] = []
         for one in lost:
-            since = (states[one.key].missing_since if one.key in states else None) or began
-            if since <= began - self._missing_for and not report.held_back:
+            if one.key in settled and not report.held_back:
                 gone.append(one)
                 report.add_record(one)
             else:
-                report.add_missing(one, since)
+                report.add_missing(one, since[one.key])
         if dry_run:
             return
         keys = {one.key for one in lost}
@@ -242,12 +245,13 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
-        early |= self._unsettled([*found.orphans, *found.partials])
-        report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
+        early |= self._unsettled(info for info in (*found.orphans, *found.partials, *expired) if info.key not in early)
+        report.waiting_count = len(early)
         if report.held_back:
             return
-        for number, info in enumerate([*(info for info in found.orphans if info.key not in early), *expired]):
+        due = [info for info in (*found.orphans, *expired) if info.key not in early]
+        for number, info in enumerate(due):
             if number % BATCH == BATCH - 1:
                 await self._objects.expect_right_store()
             is_trashed = info.key.startswith(LASTING) and bool(self._trashed_for)
@@ -259,11 +263,12 @@ class Sweeper:
                 await self._objects.delete_partial(info)
             report.add_object(info)
 
-    def _unsettled(self, orphans: Iterable[ObjectInfo]) -> set[str]:
-        """Those of these objects that were not seen for long enough."""
-        seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
-        ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
-        return {key for key, seconds in seen.items() if seconds < min(ages[key], SETTLED_SECONDS)}
+    def _unsettled(self, due: Iterable[ObjectInfo]) -> set[str]:
+        """Those of these objects whose time was not seen to be over for long enough."""
+        seen = self._due.seconds({info.key: info.last_modified for info in due})
+        ages = self._ages | {TRASH: self._trashed_for}
+        waits = {key: ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
+        return {key for key, seconds in seen.items() if seconds < min(waits[key], SETTLED_SECONDS)}
 
     async def _remove(self, key: str, *, to_trash: bool) -> bool:
         """Removes an object unless a track needs it after all."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
+from datetime import datetime
 
 import structlog
 
@@ -9,8 +10,9 @@ from services.common import audio
 from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
+from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tracks.repository import TrackRepository
-from services.download.tracks.user_tracks import UserTracks
+from services.download.tracks.user_tracks import LONG_AGO, UserTracks
 
 log = structlog.get_logger(__name__)
 
@@ -105,11 +107,13 @@ class Trash:
         self._user_tracks = user_tracks
         self._remover = remover
         self._jobs = jobs
+        self._expired: Unchanged[tuple[str, str], datetime] = Unchanged()
 
     async def empty(self, user_id: str = "", track_id: str = "") -> int:
         """Ends the access of users whose grace period is over, and removes tracks that nobody has any more.
 
         What a job is at work on stays for the next time. If given, only this user's removal of this track counts.
+        Otherwise one that was not for good has been expired for a while, see `SETTLED_SECONDS`.
 
         Returns:
             Number of removals that are done with.
@@ -118,7 +122,7 @@ class Trash:
             UnavailableError: there are such removals, and the store is away or not the library's: all stays.
         """
         done = 0
-        expired = await self._user_tracks.expired(user_id, track_id)
+        expired = list(await self._user_tracks.expired(user_id, track_id)) if user_id else await self._settled()
         if expired:
             await self._remover.expect_right_store()
         in_use = {record.subject for record in await self._jobs.unfinished()} if expired else set()
@@ -132,3 +136,10 @@ class Trash:
         if done:
             log.info("removed tracks are gone", count=done)
         return done
+
+    async def _settled(self) -> list[tuple[str, str]]:
+        """User and track of removals that are expired even if the clock was just set."""
+        expired = await self._user_tracks.expired()
+        seen = self._expired.seconds(expired)
+        wait = min(self._user_tracks.grace.total_seconds(), SETTLED_SECONDS)
+        return [removal for removal, time in expired.items() if time == LONG_AGO or seen[removal] >= wait]

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import select
@@ -197,6 +198,42 @@ async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
     assert (await sweeper.sweep()).object_count == 0, "it has changed since"
     await asyncio.sleep(0.3)
     assert (await sweeper.sweep()).objects == ["uploads/draft"]
+
+
+async def test_a_clock_that_is_wrong_for_a_while_drops_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is kept for days was over at once: missing records, the trash, and what no record needs."""
+    await shop.store.expect_right_store()
+    lost, *_others = await shop.add(4)
+    (shop.root / lost).unlink()
+    unneeded, trashed = "stems/job/lease/vocals.flac", trash_key(f"originals/{'1' * 64}")
+    for key in (unneeded, trashed):
+        write(shop.root / key, b"kept for days")
+    two_days_ago = (datetime.now(UTC) - 2 * DAY).timestamp()
+    os.utime(shop.root / unneeded, (two_days_ago, two_days_ago))
+    usage = Usage(shop.database, shop.store, 0)
+    sweeper = Sweeper(shop.store, shop.database, usage, older_than=DAY, stems_older_than=DAY)
+    monkeypatch.setattr("services.download.upkeep.sweep.SETTLED_SECONDS", 0.2)
+    for _time in range(2):
+        set_clock(monkeypatch, NOW)
+        await sweeper.sweep()
+        await asyncio.sleep(0.3)
+        set_clock(monkeypatch, 40 * DAY)
+        report = await sweeper.sweep()
+        assert (report.record_count, report.missing_count, report.object_count) == (0, 1, 0)
+    await asyncio.sleep(0.3)
+    report = await sweeper.sweep()
+    assert (report.record_count, report.missing_count, set(report.objects)) == (1, 0, {unneeded, trashed})
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
+    """Has sweeps see another time of day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + ahead
+
+    monkeypatch.setattr("services.download.upkeep.sweep.datetime", Clock)
 
 
 async def test_what_a_killed_process_left_of_a_write_is_removed(shop: Shop) -> None:

@@ -1,5 +1,6 @@
 """What operators rely on: data go when nobody needs them and not before, orphans are found both ways, quotas hold."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Trash
 from services.download.upkeep.usage import Usage
 from tests.common.audio_files import music, with_soundfile
-from tests.download.conftest import NOTHING, Acquiring
+from tests.download.conftest import Acquiring
 
 NOW, HOUR = timedelta(0), timedelta(hours=1)
 
@@ -47,13 +48,13 @@ async def keep_stem(acquiring: Acquiring, track_id: str, content: bytes = b"1234
 
 
 async def test_a_removed_track_stays_while_a_job_is_at_work_on_it(
-    acquiring: Acquiring, settings: DownloadSettings, song: Path
+    acquiring: Acquiring, song: Path, tmp_path: Path
 ) -> None:
     track = await acquiring.upload("anna", song)
-    waiting = JobQueue(settings.database_url, "no-worker")  # nobody takes its jobs
+    waiting = JobQueue(f"sqlite:///{tmp_path}/jobs.sqlite", "no-worker")  # nobody takes its jobs
     await waiting.start()
     try:
-        job = await waiting.submit("track", {"plan": NOTHING}, key="k", user="anna", subject=track.id)
+        job = await waiting.submit("track", {}, key="k", user="anna", subject=track.id)
         trash = Trash(acquiring.library, acquiring.user_tracks, acquiring.remover, waiting)
         await acquiring.user_tracks.remove("anna", track.id, for_good=True)
         assert await trash.empty() == 0
@@ -63,6 +64,29 @@ async def test_a_removed_track_stays_while_a_job_is_at_work_on_it(
         assert await acquiring.keys() == []
     finally:
         await waiting.close()
+
+
+async def test_a_removed_track_survives_a_clock_that_is_wrong_for_a_while(
+    acquiring: Acquiring, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = await acquiring.upload("anna", song)
+    await acquiring.user_tracks.remove("anna", track.id)
+    right = acquiring.user_tracks.removed_before
+    monkeypatch.setattr("services.download.upkeep.trash.SETTLED_SECONDS", 0.2)
+    assert await acquiring.trash.empty() == 0
+    for _time in range(2):
+        monkeypatch.setattr(acquiring.user_tracks, "removed_before", lambda: right() + timedelta(days=40))
+        assert await acquiring.trash.empty() == 0
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(acquiring.user_tracks, "removed_before", right)
+        assert await acquiring.trash.empty() == 0
+    await acquiring.user_tracks.restore("anna", track.id)
+    await acquiring.user_tracks.remove("anna", track.id)
+    monkeypatch.setattr(acquiring.user_tracks, "removed_before", lambda: right() + timedelta(days=40))
+    assert await acquiring.trash.empty() == 0
+    await asyncio.sleep(0.3)
+    assert await acquiring.trash.empty() == 1
+    assert await acquiring.keys() == []
 
 
 async def test_a_removed_track_keeps_its_objects_through_its_grace(
@@ -76,7 +100,7 @@ async def test_a_removed_track_keeps_its_objects_through_its_grace(
     assert await acquiring.keys() == [track.audio_key, track.peaks_key]
     again = await acquiring.upload("anna", song)
     assert again.id == track.id
-    assert (await acquiring.user_tracks.expired()) == []
+    assert (await acquiring.user_tracks.expired()) == {}
 
 
 async def test_records_whose_objects_are_gone_are_found_and_taken_back(

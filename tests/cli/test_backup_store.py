@@ -76,6 +76,7 @@ async def test_a_store_that_is_not_the_librarys_is_no_backup(
     with pytest.raises(StemTubeError) as refused:
         await backup(settings, tmp_path / "backup", ignore_progress)
     assert refused.value.reason == reason
+    assert root_of(settings).exists() == (marker is not None)
     assert not (tmp_path / "backup").exists()
 
 

@@ -46,10 +46,24 @@ class MarkedStore(ObjectStore):
         Raises:
             UnavailableError: the store does not answer (reason STORAGE_UNAVAILABLE).
         """
+        if self._is_to_be_made():
+            return None
         try:
             return (await self._get(MARKER)).decode("ascii", "replace").strip()
         except NotFoundError:
             return None
+
+    def _is_to_be_made(self) -> bool:
+        """Whether opening the store would make its directory, perhaps where a volume belongs."""
+        if self._opened is not None or self._root is None:
+            return False
+        try:
+            self._root.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # opening it tells the reason
+        return False
 
     async def expect_right_store(self) -> None:
         """Raises unless the marker is there.

@@ -8,9 +8,12 @@
 If a database is damaged, the copied files are removed and there is no backup. A damaged original is kept, because it
 may be the last copy, and reported; a restore never replaces a good original by it.
 
-Databases are copied first. So songs that are added meanwhile have objects without a record in the backup, which a sweep
-removes; in the other order there would be records without an object. An object is missing only if its song is deleted
-for good meanwhile; such objects are reported.
+The object store must be the library's, at the end too: the empty folder of a volume that is not mounted, or another
+bucket, is no backup.
+
+Databases come first. Songs added meanwhile then have objects without a record in the backup, which a sweep removes;
+in the other order there would be records without an object. Songs deleted for good meanwhile are the one case in
+which an object is missing; it is told.
 """
 
 import asyncio
@@ -26,14 +29,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from cli.backup.databases import ServiceDatabase, service_database
+from cli.backup.library_store import expect_library_store
 from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.errors import NotFoundError, PreconditionError, StemTubeError, UnavailableError
+from services.common.storage.marked_store import open_marked_store
 from services.common.storage.object_info import ObjectInfo
-from services.common.storage.objects import ObjectStore, open_store
+from services.common.storage.objects import ObjectStore
 
 FORMAT = 1
 ABOUT, OBJECT_LIST, DATABASES, OBJECTS = "backup.json", "objects.jsonl", "databases", "objects"
 ORIGINALS = "originals"
+LIBRARY = "download"
+"""The service whose database knows the object store."""
 AT_ONCE = 4
 TRIES = 3
 CHUNK_BYTES = 1024 * 1024
@@ -80,6 +87,11 @@ class Summary:
     damaged: tuple[str, ...] = ()
     made: str = field(default="", compare=False)
 
+    @property
+    def many_gone(self) -> bool:
+        """Whether so many were deleted, a tenth of all, that the store may have lost them."""
+        return self.gone > 0 and self.gone * 10 >= self.object_count + self.gone
+
 
 def databases(settings: SuiteSettings) -> dict[str, ServiceDatabase]:
     """The database of each service.
@@ -120,8 +132,9 @@ async def backup(settings: SuiteSettings, folder: Path, show_progress: ShowProgr
         show_progress: called with the progress.
 
     Raises:
-        StemTubeError: the folder is not empty (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), or
-            something cannot be read or written. The folder is then as it was before.
+        StemTubeError: something is in the folder (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), the
+            object store is not mounted (STORE_AWAY) or not the library's (STORE_WRONG), or something cannot be read or
+            written. The folder is then as it was before.
     """
     sources = databases(settings)
     is_new = not folder.exists()
@@ -152,7 +165,10 @@ async def _fill(
         await source.copy(path)
         entry = await asyncio.to_thread(entry_of, path, name)
         copied.append({**asdict(entry), "kind": source.kind})
-    objects, gone = await _copy_objects(open_store(settings), folder, show_progress)
+    store = open_marked_store(settings)
+    await expect_library_store(store, sources[LIBRARY])
+    objects, gone = await _copy_objects(store, folder, show_progress)
+    await expect_library_store(store, sources[LIBRARY])
     lines = "".join(json.dumps(asdict(entry)) + "\n" for entry in objects)
     (folder / OBJECT_LIST).write_text(lines)
     about = {

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from cli.backup.sign_ins import EXPIRE_ONE_TIME_PASSWORDS, HAS_ONE_TIME_PASSWORDS, end_in_sqlite, without_emptied
+from cli.backup.store_id import HAS_TABLE, SELECT_ID, set_in_sqlite, store_id_in_sqlite, update_of
 from services.common.errors import InvalidInputError, PreconditionError, UnavailableError
 from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_faults import (
@@ -59,12 +60,22 @@ class ServiceDatabase(Protocol):
         """
         ...
 
-    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
-        """Replaces the database by a copy, completely or not at all.
+    async def store_id(self) -> str:
+        """The id of the library's object store, if the database is the library's; empty if it knows none.
+
+        Raises:
+            DataLossError: it is damaged (reason DATABASE_DAMAGED).
+            UnavailableError: it cannot be used now.
+        """
+        ...
+
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False, store_id: str = "") -> None:
+        """Replaces what is there by a copy; all of it or nothing.
 
         Args:
             path: the copy.
-            end_sign_ins: for auth's database: remove sign-ins, so that everybody needs a password (see `sign_ins`).
+            end_sign_ins: it is auth's; remove sign-ins, so that everybody needs a password (see `sign_ins`).
+            store_id: the object store's new id, in place of an earlier one.
         """
         ...
 
@@ -150,20 +161,31 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise sqlite_fault(error, self._path) or error from error
 
+    async def store_id(self) -> str:
+        """See `ServiceDatabase`."""
+        return "" if await self.is_empty() else await asyncio.to_thread(self._store_id)
+
+    def _store_id(self) -> str:
+        try:
+            with closing(_open(self._path, "ro")) as connection:
+                return store_id_in_sqlite(connection)
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, self._path) or error from error
+
     async def check_copy(self, path: Path) -> None:
         """See `ServiceDatabase`."""
         await asyncio.to_thread(check_file, path, thorough=True)
 
-    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False, store_id: str = "") -> None:
         """See `ServiceDatabase`."""
         try:
-            await asyncio.to_thread(self._put_back, path, end_sign_ins)
+            await asyncio.to_thread(self._put_back, path, end_sign_ins, store_id)
         except sqlite3.Error as error:
             raise sqlite_fault(error, self._path) or error from error
         except OSError as error:
             raise system_fault(error, self._path) from error
 
-    def _put_back(self, path: Path, end_sign_ins: bool) -> None:
+    def _put_back(self, path: Path, end_sign_ins: bool, store_id: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_name(f"{self._path.name}.restoring")
         draft.unlink(missing_ok=True)
@@ -171,10 +193,12 @@ class SqliteFile:
             with path.open("rb") as source, open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as target:
                 shutil.copyfileobj(source, target)
                 os.fsync(target.fileno())
-            if end_sign_ins:
-                with closing(_open(draft, "rw")) as connection:
+            with closing(_open(draft, "rw")) as connection:
+                if end_sign_ins:
                     end_in_sqlite(connection)
-            # SQLite would apply the log of the old file to the new one.
+                if store_id:
+                    set_in_sqlite(connection, store_id)
+            # SQLite would take the old file's log for the new one's.
             for ending in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
             draft.replace(self._path)
@@ -219,7 +243,11 @@ class PostgresDatabase:
         """See `ServiceDatabase`."""
         await self._contents(path)
 
-    async def put_back(self, path: Path, *, end_sign_ins: bool = False) -> None:
+    async def store_id(self) -> str:
+        """See `ServiceDatabase`."""
+        return (await self._ask(SELECT_ID)).strip() if int(await self._ask(HAS_TABLE)) else ""
+
+    async def put_back(self, path: Path, *, end_sign_ins: bool = False, store_id: str = "") -> None:
         """See `ServiceDatabase`."""
         options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
         with tempfile.TemporaryDirectory() as folder:
@@ -230,6 +258,8 @@ class PostgresDatabase:
             await self._run("pg_restore", *options, str(path))
         if end_sign_ins and int(await self._ask(HAS_ONE_TIME_PASSWORDS)):
             await self._ask(EXPIRE_ONE_TIME_PASSWORDS)
+        if store_id and int(await self._ask(HAS_TABLE)):
+            await self._ask(update_of(store_id))
 
     async def _contents(self, path: Path) -> str:
         return await self._run("pg_restore", "--list", str(path), connected=False)

@@ -1,10 +1,13 @@
 """`stemtube admin restore`: restores a backup, after checking all of it.
 
-Objects are restored first and databases last, so that an interrupted restore leaves no record without its object.
+Objects come first and databases last, so that what is broken off in between leaves no record without its object. Until
+all of it is there, the marker of the store is no library's. Then it is a new one, which the database gets too: with
+that of the backup, the disk that it was made from would pass for this store when it is mounted again.
 """
 
 import asyncio
 import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from cli.backup.backup import (
     ABOUT,
     DATABASES,
     FORMAT,
+    LIBRARY,
     OBJECT_LIST,
     OBJECTS,
     Entry,
@@ -25,6 +29,7 @@ from cli.backup.backup import (
     summary_of,
 )
 from cli.backup.databases import ServiceDatabase
+from cli.backup.library_store import expect_restorable
 from cli.commands.demo import LOCK
 from cli.local import status
 from cli.local.suite import SuiteSettings
@@ -35,6 +40,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.storage.marked_store import MARKER, RESTORING, MarkedStore
 from services.common.storage.object_info import check_key
 from services.common.storage.objects import ObjectStore, open_store
 
@@ -51,22 +57,30 @@ class Backup:
 
 
 async def restore(
-    settings: SuiteSettings, folder: Path, show_progress: ShowProgress, *, force: bool, keep_sign_ins: bool = False
+    settings: SuiteSettings,
+    folder: Path,
+    show_progress: ShowProgress,
+    *,
+    force: bool,
+    keep_sign_ins: bool = False,
+    adopt_store: bool = False,
 ) -> Summary:
     """Restores a backup.
 
     Args:
-        settings: of the suite to restore to.
-        folder: of the backup.
-        show_progress: called with the progress.
-        force: replace existing data. Objects that the backup does not have are left to the sweep, and an existing
-            original is not replaced by a damaged one.
-        keep_sign_ins: keep sessions, tokens, invitations, one-time passwords and signing keys of the backup, including
-            those that were ended since; otherwise all of them end (see `sign_ins`).
+        settings: the settings of the suite to restore to.
+        folder: the backup's.
+        show_progress: hears how far it is.
+        force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
+            there is not replaced by a damaged one.
+        keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
+            those that were ended since; otherwise none of them is good any more (see `sign_ins`).
+        adopt_store: take an object store that is not the one of the library that is there: a new disk or bucket.
 
     Raises:
-        StemTubeError: the backup is missing or damaged (reason BAD_BACKUP), the suite is running (RUNNING), there is
-            data already (NOT_EMPTY), or something cannot be read or written.
+        StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
+            there already (NOT_EMPTY), the object store is not mounted (STORE_AWAY) or another library's (STORE_WRONG),
+            or something cannot be read or written.
     """
     targets = databases(settings)
     found = read(folder)
@@ -85,15 +99,14 @@ async def restore(
                 for name, target in targets.items():
                     _expect_empty(await target.is_empty(), f"the database of {name}")
                 _expect_empty(await anext(store.list(), None) is None, "the object store")
+            if not adopt_store:
+                await expect_restorable(MarkedStore(store), targets[LIBRARY], folder / OBJECTS)
             await _verify(folder, found, show_progress)
             for entry, _kind in found.databases:
                 show_progress(f"checking the database of {entry.name}", 0, 0)
                 await _expect_whole(targets[entry.name], folder / DATABASES / entry.name)
             await _put_objects(store, folder, found.objects, show_progress)
-            for entry, _kind in found.databases:
-                show_progress(f"database of {entry.name}", 0, 0)
-                path, end_sign_ins = folder / DATABASES / entry.name, entry.name == AUTH and not keep_sign_ins
-                await targets[entry.name].put_back(path, end_sign_ins=end_sign_ins)
+            await _put_databases(MarkedStore(store), folder, found, targets, show_progress, keep_sign_ins=keep_sign_ins)
     except Timeout:
         raise _running() from None
     return summary_of(tuple(entry.name for entry, _kind in found.databases), found.objects, found.made)
@@ -147,15 +160,43 @@ async def _expect_whole(target: ServiceDatabase, path: Path) -> None:
 
 async def _put_objects(store: ObjectStore, folder: Path, entries: list[Entry], show_progress: ShowProgress) -> None:
     total, done = sum(entry.size for entry in entries), 0
+    marked = MarkedStore(store)
+    if await marked.marker() is None:
+        await store.put(MARKER, RESTORING.encode())
 
     async def put(entry: Entry) -> None:
         nonlocal done
-        if not (entry.damaged and await store.exists(entry.name)):
-            await store.put(entry.name, folder / OBJECTS / entry.name)
+        if entry.name != MARKER and not (entry.damaged and await marked.exists(entry.name)):
+            await marked.put(entry.name, folder / OBJECTS / entry.name)
         done += entry.size
         show_progress("objects", done, total)
 
     await in_parallel(entries, put)
+
+
+async def _put_databases(
+    store: MarkedStore,
+    folder: Path,
+    found: Backup,
+    targets: dict[str, ServiceDatabase],
+    show_progress: ShowProgress,
+    *,
+    keep_sign_ins: bool,
+) -> None:
+    """Replaces the databases, and gives the store a new id."""
+    store_id = uuid.uuid4().hex
+    await store.put(MARKER, RESTORING.encode())
+    for entry, _kind in found.databases:
+        show_progress(f"database of {entry.name}", 0, 0)
+        await targets[entry.name].put_back(
+            folder / DATABASES / entry.name,
+            end_sign_ins=entry.name == AUTH and not keep_sign_ins,
+            store_id=store_id if entry.name == LIBRARY else "",
+        )
+    if await targets[LIBRARY].store_id() == store_id:
+        await store.put(MARKER, store_id.encode())
+    else:
+        await store.delete(MARKER)  # the database knows of no id: the library marks the store when it starts
 
 
 async def _expect_nobody(settings: SuiteSettings) -> None:

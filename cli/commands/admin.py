@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cli.api import Api, ApiError, Json
 from cli.backup.backup import ShowProgress, Summary, backup
+from cli.backup.library_store import ADOPT
 from cli.backup.restore import restore
 from cli.local.suite import SuiteSettings
 from cli.options import DEFAULT_URL, Password, Url, User
@@ -90,6 +91,11 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
     if summary.gone:
         line += f" {summary.gone} more were deleted meanwhile."
     _show(console, line)
+    if summary.many_gone:
+        _show(
+            console,
+            "That is much: were users deleting songs, or is the object store losing files? Keep earlier backups.",
+        )
     for key in summary.damaged:
         _show(
             console, f"damaged: {key} is not what was uploaded. Its copy in an earlier backup may be good: keep that."
@@ -99,6 +105,7 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
 def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
     """Prints the contents of the restored backup and how users can sign in."""
     show_backup(summary, folder, console)
+    _show(console, "The object store has a new id: the library refuses the one that the backup was made of.")
     _show(
         console,
         f"Accounts are as they were at {summary.made}: disable, demote or delete accounts again that were disabled, "
@@ -138,12 +145,15 @@ def cleanup_command(
     run(signed_in(url, user, password, work))
 
 
-def backup_command(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
-    """Copies all databases and objects into a folder, while the suite runs; ends with 1 if an original is damaged."""
+def backup_command(folder: Annotated[Path, typer.Argument(help="Is made; if it is there, it must be empty.")]) -> None:
+    """Copies all databases and objects into a folder, while the suite runs.
+
+    Ends with 1 if an original is damaged, or a tenth of the objects was deleted meanwhile.
+    """
     with copying(console) as show_progress:
         made = run(backup(load(SuiteSettings), folder, show_progress))
     show_backup(made, folder, console)
-    if made.damaged:
+    if made.damaged or made.many_gone:
         raise typer.Exit(1)
 
 
@@ -158,10 +168,20 @@ def restore_command(
             "that were ended since are valid again; otherwise all of them end.",
         ),
     ] = False,
+    adopt_store: Annotated[
+        bool,
+        typer.Option(
+            ADOPT,
+            help="Restore into an object store that is not the one of the library that is there: a new disk or bucket.",
+        ),
+    ] = False,
 ) -> None:
-    """Restores a backup after checking its checksums. The suite must be stopped."""
+    """Puts a backup back, once its checksums are found right. The suite must be stopped."""
+    settings = load(SuiteSettings)
     with copying(console) as show_progress:
-        work = restore(load(SuiteSettings), folder, show_progress, force=force, keep_sign_ins=keep_sign_ins)
+        work = restore(
+            settings, folder, show_progress, force=force, keep_sign_ins=keep_sign_ins, adopt_store=adopt_store
+        )
         restored = run(work)
     show_restored(restored, folder, console, keep_sign_ins=keep_sign_ins)
     if restored.damaged:

@@ -11,8 +11,9 @@ import aiohttp
 import numpy as np
 
 from services.common import audio
+from songs.small_songs import music
 from tests.chaos.run import USERS, Run
-from tests.common.audio_files import music, with_soundfile
+from tests.common.audio_files import with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json, states
 from tests.suite.running import PASSWORD

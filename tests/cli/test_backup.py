@@ -23,6 +23,7 @@ from cli.local.suite import SERVICES, ServicePlace, SuiteSettings
 from services.common.config import StorageSettings
 from services.common.errors import DataLossError, StemTubeError
 from services.common.observe.telemetry import HealthServer
+from services.common.storage.marked_store import MARKER
 from services.common.storage.objects import open_store
 from tests.common.damage import DAMAGE
 from tests.common.postgres import create_database
@@ -32,6 +33,7 @@ from tests.suite.running import free_ports
 ROOT = Path(__file__).resolve().parents[2]
 SONG = b"a song of somebody's" * 1000
 SONG_KEY = f"originals/{hashlib.sha256(SONG).hexdigest()}"
+STORE_ID = "0" * 32
 OBJECTS = {"originals/ab": b"a song" * 100_000, "stems/j/l/vocals.flac": b"", "peaks/ab": b"\x00\x01"}
 
 
@@ -64,7 +66,11 @@ async def fill(settings: SuiteSettings) -> None:
             connection.executemany("INSERT INTO many VALUES (?, ?)", rows)
             connection.execute("INSERT INTO kept VALUES (?)", (f"row of {name}",))
             connection.commit()
-    for key, content in OBJECTS.items():
+    with closing(sqlite3.connect(file_of(settings, "download"))) as connection:
+        connection.execute("CREATE TABLE store_identity (id INTEGER, store_id TEXT, confirmed BOOLEAN)")
+        connection.execute("INSERT INTO store_identity VALUES (1, ?, TRUE)", (STORE_ID,))
+        connection.commit()
+    for key, content in (*OBJECTS.items(), (MARKER, STORE_ID.encode())):
         await open_store(settings).put(key, content)
 
 
@@ -93,7 +99,7 @@ async def test_a_backup_that_is_made_while_others_write_comes_back(settings: Sui
         writer.execute("INSERT INTO kept VALUES ('not committed')")
         made = await backup(settings, folder, lambda *news: told.append(news))
         writer.execute("ROLLBACK")
-    assert made == Summary(SERVICES, len(OBJECTS), sum(map(len, OBJECTS.values())), 0)
+    assert made == Summary(SERVICES, len(OBJECTS) + 1, sum(map(len, OBJECTS.values())) + len(STORE_ID), 0)
     assert told[-1] == ("objects", made.object_bytes, made.object_bytes)
     assert {path.stat().st_mode & 0o777 for path in (folder / "databases").iterdir()} == {0o600}
     assert not list((folder / "databases").glob("*-wal"))
@@ -154,7 +160,7 @@ async def test_an_object_deleted_meanwhile_is_reported(
     monkeypatch.setattr("cli.backup.backup.AT_ONCE", 1)
     assert (await backup(settings, tmp_path / "backup", forget)).gone == 1
     shutil.rmtree(settings.data_dir)
-    assert (await restore(settings, tmp_path / "backup", ignore_progress, force=False)).object_count == len(OBJECTS) - 1
+    assert (await restore(settings, tmp_path / "backup", ignore_progress, force=False)).object_count == len(OBJECTS)
 
 
 async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
@@ -171,13 +177,13 @@ async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettin
     settings = settings.model_copy(update={"storage": bucket})
     await fill(settings)
     kept = dict(server.objects)
-    assert set(kept) == {f"here/{key}" for key in OBJECTS}
+    assert set(kept) == {f"here/{key}" for key in (*OBJECTS, MARKER)}
     await backup(settings, tmp_path / "backup", ignore_progress)
     shutil.rmtree(settings.data_dir)
     assert await refusal(settings, tmp_path / "backup") == "NOT_EMPTY"
     server.objects.clear()
     await restore(settings, tmp_path / "backup", ignore_progress, force=False)
-    assert server.objects == kept
+    assert set(server.objects) == set(kept)
     await expect_all(settings)
     await runner.cleanup()
 

@@ -17,7 +17,9 @@ from services.common.storage.spool import Spool
 from services.common.storage.writer import ObjectWriter
 
 MARKER = "library-id"
-"""The object whose content is the id of the library that the store belongs to."""
+"""The object whose content says which library a store belongs to."""
+RESTORING = "restore unfinished"
+"""Its content while a backup is being restored into the store, which belongs to no library until all of it is there."""
 AWAY_REASONS = ("STORE_AWAY", "STORE_WRONG", "STORAGE_UNAVAILABLE")
 """Reasons of errors that say nothing about the object that was asked for."""
 # The marker of a bucket is checked again after this time; that of a directory is read each time.
@@ -47,10 +49,24 @@ class MarkedStore(ObjectStore):
         Raises:
             UnavailableError: the store does not answer (reason STORAGE_UNAVAILABLE).
         """
+        if self._is_to_be_made():
+            return None
         try:
             return (await self._get(MARKER)).decode("ascii", "replace").strip()
         except NotFoundError:
             return None
+
+    def _is_to_be_made(self) -> bool:
+        """Whether opening the store would make its directory, perhaps where a volume belongs."""
+        if self._opened is not None or self._root is None:
+            return False
+        try:
+            self._root.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # opening it tells the reason
+        return False
 
     async def expect_right_store(self) -> None:
         """Raises an error if the marker is missing.

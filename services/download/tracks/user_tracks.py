@@ -27,7 +27,7 @@ class UserTracks:
 
     def __init__(self, database: Database, grace: timedelta) -> None:
         self._database = database
-        self._grace = grace
+        self.grace = grace
 
     async def tracks(
         self, user_id: str, listing: Listing, after: tuple[Any, str] | None, limit: int
@@ -121,17 +121,22 @@ class UserTracks:
                 await session.execute(delete(table).where(*mine))
             await update_list_columns(session, track, user_id)
 
-    async def expired(self, user_id: str = "", track_id: str = "") -> list[tuple[str, str]]:
-        """User and track of all removed tracks that can no longer be restored; only of one track, if given."""
-        query = select(Access.user_id, Access.track_id).where(Access.remove_time <= self.removed_before())
+    async def expired(self, user_id: str = "", track_id: str = "") -> dict[tuple[str, str], datetime]:
+        """When removals were made that can no longer be undone, by user and track; of one only, if given.
+
+        Those for good were made `LONG_AGO`.
+        """
+        query = select(Access.user_id, Access.track_id, Access.remove_time).where(
+            Access.remove_time <= self.removed_before()
+        )
         if user_id:
             query = query.where(Access.user_id == user_id, Access.track_id == track_id)
         async with self._database.read() as session:
-            return [(row.user_id, row.track_id) for row in await session.execute(query)]
+            return {(user, track): time for user, track, time in await session.execute(query) if time}
 
     def removed_before(self) -> datetime:
-        """Tracks that were removed before this time can no longer be restored."""
-        return datetime.now(UTC) - self._grace
+        """What was removed up to then is gone."""
+        return datetime.now(UTC) - self.grace
 
 
 async def _locked(session: AsyncSession, user_id: str, track_id: str, *, removed: bool = False) -> tuple[Track, Access]:

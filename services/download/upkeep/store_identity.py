@@ -11,7 +11,7 @@ from sqlalchemy import func, select, union_all
 
 from services.common.errors import UnavailableError
 from services.common.storage.database import Database
-from services.common.storage.marked_store import MARKER, MarkedStore, store_away
+from services.common.storage.marked_store import MARKER, RESTORING, MarkedStore, store_away
 from services.common.storage.objects import ObjectStore
 from services.download.tables import Stem, StoreIdentity, Track
 
@@ -85,7 +85,8 @@ class StoreCheck:
         await self._reload()
         if self._store_id and not adopt:
             return
-        found = _Found(await self._marked.marker(), *await self._compare())
+        marker = await self._marked.marker()
+        found = _Found(None if marker == RESTORING else marker, *await self._compare())
         planned = await self._planned()
         if adopt:
             _expect_something(found)
@@ -102,7 +103,7 @@ class StoreCheck:
         """The stored id, even if it is not known whether its marker was written; empty if there is none."""
         async with self._database.read() as session:
             row = await session.get(StoreIdentity, 1)
-        return row.store_id if row else ""
+        return row.store_id if row and not row.confirmed else ""
 
     async def _compare(self) -> tuple[int, int]:
         """Looks for a sample of the records' objects: the size of the sample, and how many objects the store has."""
@@ -145,7 +146,7 @@ class StoreCheck:
             elif marker is None and not row.confirmed:
                 store_id = row.store_id  # another process is about to write this id
             else:
-                row.store_id = store_id
+                row.store_id, row.confirmed = store_id, False
         if marker != store_id:
             await self._objects.put(MARKER, store_id.encode())
         async with self._database.write(lock="store identity") as session:
@@ -170,6 +171,10 @@ class GuardedStore(MarkedStore):
 def _expect_marker(marker: str | None, store_id: str) -> None:
     if marker is None:
         raise store_away()
+    if marker == RESTORING:
+        raise UnavailableError(
+            "A restore into the object store has not ended: repeat `stemtube admin restore --force`.", "STORE_WRONG"
+        )
     if marker != store_id:
         raise _wrong()
 

@@ -20,7 +20,7 @@ from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import LostRecord, LostRecords
 from services.download.upkeep.object_states import ObjectStates
-from services.download.upkeep.trash import DERIVED, TRASH, Remover, source_key, trash_key
+from services.download.upkeep.trash import DERIVED, TRASH, Remover, kept_key, source_key, trash_key
 from services.download.upkeep.usage import Usage
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,8 @@ class Sweeper:
         self._unneeded_for = unneeded_for
         self._trashed_for = trashed_for
         self._missing_for = missing_for
-        self._orphans: Unchanged[str, datetime] = Unchanged()
+        self._missed: Unchanged[str, datetime] = Unchanged()
+        self._due: Unchanged[str, datetime] = Unchanged()
 
     async def sweep(self, *, dry_run: bool = False) -> Report:
         """Runs a sweep; with `dry_run`, only makes its report.
@@ -202,9 +203,12 @@ class Sweeper:
     async def _bring_back(
         self, lost: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
     ) -> list[LostRecord]:
-        """Takes objects that a record needs out of the trash. Returns the records that are still without an object."""
-        trashed = {info.key for info in found.trash}
-        back = {one.key for one in lost if trash_key(one.key) in trashed}
+        """Takes from the trash what a record needs after all and the store lacks; the records that are lost still."""
+        missing = [key for info in found.trash if (key := kept_key(info.key)) not in found.present]
+        back: set[str] = set()
+        for first in range(0, len(missing), BATCH):
+            some = missing[first : first + BATCH]
+            back.update(set(some).difference(await self._library.unused(some)))
         for key in sorted(back) if not dry_run else ():
             await self._remover.bring_back(key)
             found.present.add(key)
@@ -214,15 +218,17 @@ class Sweeper:
     async def _process_lost(
         self, lost: list[LostRecord], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
-        """Marks records without an object, and deletes those whose object has been missing for too long."""
+        """Marks records without an object, and takes those back that have been so for long."""
+        since = {one.key: (states[one.key].missing_since if one.key in states else None) or began for one in lost}
+        expired = {key: time for key, time in since.items() if time <= began - self._missing_for}
+        settled = self._missed.since(expired, min(self._missing_for.total_seconds(), SETTLED_SECONDS))
         gone: list[LostRecord] = []
         for one in lost:
-            since = (states[one.key].missing_since if one.key in states else None) or began
-            if since <= began - self._missing_for and not report.held_back:
+            if one.key in settled and not report.held_back:
                 gone.append(one)
                 report.add_record(one)
             else:
-                report.add_missing(one, since)
+                report.add_missing(one, since[one.key])
         if dry_run:
             return
         keys = {one.key for one in lost}
@@ -247,12 +253,13 @@ class Sweeper:
             needed = {state.key for state in states.values() if state.unneeded_since is not None} & found.present
             await self._states.clear("unneeded_since", needed - keys)
         early = {info.key for info in waiting if unneeded_since(info) > began - self._unneeded_for}
-        early |= self._seen_too_briefly([*found.orphans, *found.partials])
-        report.waiting_count = len(early)
         expired = [info for info in found.trash if unneeded_since(info) <= began - self._trashed_for]
+        early |= self._unsettled(info for info in (*found.orphans, *found.partials, *expired) if info.key not in early)
+        report.waiting_count = len(early)
         if report.held_back:
             return
-        for number, info in enumerate([*(info for info in found.orphans if info.key not in early), *expired]):
+        due = [info for info in (*found.orphans, *expired) if info.key not in early]
+        for number, info in enumerate(due):
             if number % BATCH == BATCH - 1:
                 await self._objects.expect_right_store()
             is_trashed = info.key.startswith(LASTING) and bool(self._trashed_for)
@@ -264,11 +271,12 @@ class Sweeper:
                 await self._objects.delete_partial(info)
             report.add_object(info)
 
-    def _seen_too_briefly(self, orphans: Iterable[ObjectInfo]) -> set[str]:
-        """Keys of those objects that this process has not seen unchanged for long enough."""
-        seen = self._orphans.seconds({info.key: info.last_modified for info in orphans})
-        ages = {key: self._ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
-        return {key for key, seconds in seen.items() if seconds < min(ages[key], SETTLED_SECONDS)}
+    def _unsettled(self, due: Iterable[ObjectInfo]) -> set[str]:
+        """Those of these objects whose time was not seen to be over for long enough."""
+        seen = self._due.seconds({info.key: info.last_modified for info in due})
+        ages = self._ages | {TRASH: self._trashed_for}
+        waits = {key: ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}
+        return {key for key, seconds in seen.items() if seconds < min(waits[key], SETTLED_SECONDS)}
 
     async def _remove(self, key: str, *, to_trash: bool) -> bool:
         """Removes an object unless a track needs it by now. Returns whether it was removed."""

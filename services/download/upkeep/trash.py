@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
+from datetime import datetime
 
 import structlog
 
@@ -9,8 +10,9 @@ from services.common import audio
 from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
+from services.common.unchanged import SETTLED_SECONDS, Unchanged
 from services.download.tracks.repository import TrackRepository
-from services.download.tracks.user_tracks import UserTracks
+from services.download.tracks.user_tracks import LONG_AGO, UserTracks
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,11 @@ def source_key(derived: str) -> str:
 def trash_key(key: str) -> str:
     """The key of an object in the trash."""
     return f"{TRASH}/{key}"
+
+
+def kept_key(trashed: str) -> str:
+    """Where an object of the trash was before."""
+    return trashed.removeprefix(f"{TRASH}/")
 
 
 class Remover:
@@ -96,15 +103,13 @@ class Trash:
         self._user_tracks = user_tracks
         self._remover = remover
         self._jobs = jobs
+        self._expired: Unchanged[tuple[str, str], datetime] = Unchanged()
 
     async def empty(self, user_id: str = "", track_id: str = "") -> int:
         """Ends the access of users to deleted tracks whose grace period is over, and removes tracks that nobody has.
 
-        Tracks with an unfinished job are skipped until the next time.
-
-        Args:
-            user_id: only deleted tracks of this user; empty for all users.
-            track_id: only this track of the user.
+        What a job is at work on stays for the next time. If given, only this user's removal of this track counts.
+        Otherwise one that was not for good has been expired for a while, see `SETTLED_SECONDS`.
 
         Returns:
             Number of accesses that were ended.
@@ -114,7 +119,7 @@ class Trash:
                 is removed then.
         """
         done = 0
-        expired = await self._user_tracks.expired(user_id, track_id)
+        expired = list(await self._user_tracks.expired(user_id, track_id)) if user_id else await self._settled()
         if expired:
             await self._remover.expect_right_store()
         in_use = await self._jobs.subjects_in_work([track_id for _, track_id in expired])
@@ -128,3 +133,10 @@ class Trash:
         if done:
             log.info("deleted tracks removed for good", count=done)
         return done
+
+    async def _settled(self) -> list[tuple[str, str]]:
+        """User and track of removals that are expired even if the clock was just set."""
+        expired = await self._user_tracks.expired()
+        seen = self._expired.seconds(expired)
+        wait = min(self._user_tracks.grace.total_seconds(), SETTLED_SECONDS)
+        return [removal for removal, time in expired.items() if time == LONG_AGO or seen[removal] >= wait]

@@ -184,7 +184,7 @@ async def test_a_removed_track_can_be_restored_within_its_grace_period(song_libr
     assert (await song_library.playlists.get("anna", playlist.id)).track_ids == []
     with pytest.raises(NotFoundError):
         await song_library.user_tracks.remove("anna", track_id)
-    assert await song_library.user_tracks.expired() == []
+    assert await song_library.user_tracks.expired() == {}
     assert await song_library.tracks.forget("anna", track_id, song_library.user_tracks.removed_before()) is None
     restored = await song_library.user_tracks.restore("anna", track_id)
     assert (await song_library.user_tracks.restore("anna", track_id)).track.id == track_id
@@ -205,7 +205,7 @@ async def test_after_the_grace_period_a_track_is_gone_and_after_its_last_user_it
     with pytest.raises(NotFoundError):
         await song_library.user_tracks.restore("anna", track.id)
     assert await song_library.titles("anna", deleted=True) == []
-    assert await song_library.user_tracks.expired() == [("anna", track.id)]
+    assert list(await song_library.user_tracks.expired()) == [("anna", track.id)]
     assert await song_library.tracks.forget("anna", track.id, song_library.user_tracks.removed_before()) == []
     song_library.grace = timedelta(days=7)
     await song_library.user_tracks.remove("ben", track.id, for_good=True)

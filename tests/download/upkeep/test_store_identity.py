@@ -12,7 +12,7 @@ from sqlalchemy import update
 from services.common.errors import UnavailableError
 from services.common.observe.telemetry import HealthServer
 from services.common.storage.database import Database, migrate
-from services.common.storage.marked_store import MARKER
+from services.common.storage.marked_store import MARKER, RESTORING
 from services.common.storage.objects import ObjectStore
 from services.download.tables import StoreIdentity
 from services.download.upkeep.reservations import Reservations
@@ -142,6 +142,48 @@ async def test_an_empty_store_is_never_adopted(disk_library: DiskLibrary, tmp_pa
     with pytest.raises(UnavailableError):
         await disk_library.store.check.identify(adopt=True)
     assert disk_library.files() == set()
+
+
+@pytest.mark.parametrize("marker", [None, RESTORING])
+async def test_a_store_without_an_id_that_is_adopted_gets_another_one_than_the_old_store(
+    disk_library: DiskLibrary, tmp_path: Path, marker: str | None
+) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(3)
+    old = (disk_library.root / MARKER).read_text()
+    shutil.copytree(disk_library.root, tmp_path / "old")
+    (disk_library.root / MARKER).unlink()
+    if marker:
+        write(disk_library.root / MARKER, marker.encode())
+        assert "restore" in await disk_library.store.problem()
+    for _process in range(2):
+        await GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database).check.identify(adopt=True)
+    assert (disk_library.root / MARKER).read_text() not in (old, RESTORING)
+    assert await disk_library.store.problem() == ""
+    shutil.rmtree(disk_library.root)
+    (tmp_path / "old").rename(disk_library.root)
+    assert await disk_library.refusal() == "STORE_WRONG"
+
+
+async def test_a_process_that_ends_while_it_adopts_a_store_is_gone_on_from(
+    disk_library: DiskLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await disk_library.store.expect_right_store()
+    await disk_library.add(3)
+    old = (disk_library.root / MARKER).read_text()
+    (disk_library.root / MARKER).unlink()
+
+    async def end(*_arguments: object) -> int:
+        raise UnavailableError("the process ends here", "STORAGE_UNAVAILABLE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "put", end)
+        with pytest.raises(UnavailableError):
+            await disk_library.store.check.identify(adopt=True)
+    assert not (disk_library.root / MARKER).exists()
+    again = GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database)
+    assert await again.problem() == ""
+    assert (disk_library.root / MARKER).read_text() != old
 
 
 async def test_a_wrong_or_emptied_bucket_is_not_changed(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import select
 
-from services.download.tables import Track
+from services.download.tables import Stem, Track
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import derived_key, trash_key
 from services.download.upkeep.usage import Usage
@@ -118,6 +119,41 @@ async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(d
     assert {key for key in disk_library.files() if key.startswith(("originals", "trash"))} == {kept}
 
 
+async def test_everything_of_a_track_comes_back_from_the_trash(disk_library: DiskLibrary) -> None:
+    """Pictures and peaks stayed there, and were removed for good in the end."""
+    await disk_library.store.expect_right_store()
+    _kept, original = await disk_library.add(2)
+    keys = {original, "peaks/song", "covers/song", "stems/imported/song.flac", "peaks/stem"}
+    for key in keys:
+        write(disk_library.root / key, key.encode())
+    async with disk_library.database.write() as session:
+        track = await session.scalar(select(Track).where(Track.audio_key == original))
+        assert track is not None
+        track.peaks_key, track.cover_key = "peaks/song", "covers/song"
+        stem = await session.get(Stem, (track.id, "m", "vocals"))
+        assert stem is not None
+        stem.audio_key, stem.peaks_key = "stems/imported/song.flac", "peaks/stem"
+        await session.flush()
+        records = [
+            {column.name: getattr(one, column.name) for column in one.__table__.columns} for one in (track, stem)
+        ]
+        await session.delete(stem)
+        await session.delete(track)
+    await disk_library.sweep()
+    assert keys <= {key.removeprefix("trash/") for key in disk_library.files() if key.startswith("trash/")}
+    write(disk_library.root / "covers/song", b"come back already")
+    async with disk_library.database.write() as session:
+        session.add(Track(**records[0]))
+        await session.flush()
+        session.add(Stem(**records[1]))
+    assert (await disk_library.sweep(dry_run=True)).restored_count == len(keys) - 1
+    report = await disk_library.sweep()
+    assert (report.restored_count, report.missing_count) == (len(keys) - 1, 0)
+    assert keys <= disk_library.files()
+    assert (disk_library.root / "peaks/song").read_bytes() == b"peaks/song"
+    assert (disk_library.root / "covers/song").read_bytes() == b"come back already"
+
+
 async def test_time_in_the_trash_counts_from_the_last_removal(disk_library: DiskLibrary) -> None:
     await disk_library.store.expect_right_store()
     await disk_library.add(1)
@@ -164,8 +200,46 @@ async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
     assert (await sweeper.sweep()).objects == ["uploads/draft"]
 
 
+async def test_a_clock_that_is_wrong_for_a_while_drops_nothing(
+    disk_library: DiskLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is kept for days was over at once: missing records, the trash, and what no record needs."""
+    await disk_library.store.expect_right_store()
+    lost, *_others = await disk_library.add(4)
+    (disk_library.root / lost).unlink()
+    unneeded, trashed = "stems/job/lease/vocals.flac", trash_key(f"originals/{'1' * 64}")
+    for key in (unneeded, trashed):
+        write(disk_library.root / key, b"kept for days")
+    two_days_ago = (datetime.now(UTC) - 2 * DAY).timestamp()
+    os.utime(disk_library.root / unneeded, (two_days_ago, two_days_ago))
+    usage = Usage(disk_library.database, disk_library.store, 0)
+    sweeper = Sweeper(disk_library.store, disk_library.database, usage, older_than=DAY, stems_older_than=DAY)
+    monkeypatch.setattr("services.download.upkeep.sweep.SETTLED_SECONDS", 0.2)
+    for _time in range(2):
+        set_clock(monkeypatch, NOW)
+        await sweeper.sweep()
+        await asyncio.sleep(0.3)
+        set_clock(monkeypatch, 40 * DAY)
+        report = await sweeper.sweep()
+        assert (report.record_count, report.missing_count, report.object_count) == (0, 1, 0)
+    await asyncio.sleep(0.3)
+    report = await sweeper.sweep()
+    assert (report.record_count, report.missing_count, set(report.objects)) == (1, 0, {unneeded, trashed})
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
+    """Has sweeps see another time of day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + ahead
+
+    monkeypatch.setattr("services.download.upkeep.sweep.datetime", Clock)
+
+
 async def test_partial_writes_of_a_killed_process_are_removed(disk_library: DiskLibrary) -> None:
-    """Listings do not show partial writes, so they once stayed for ever."""
+    """It is no object, so no listing showed it, and it stayed for ever."""
     await disk_library.store.expect_right_store()
     left = {"uploads/draft#1", "stems/job/lease/live/vocals/00000.flac#12"}
     for key in left:

@@ -1,5 +1,6 @@
 """Unneeded data are removed, and only those; records without objects are found; quotas and statistics are right."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from services.download.upkeep.trash import Trash
 from services.download.upkeep.usage import Usage
 from songs.small_songs import music
 from tests.common.audio_files import with_soundfile
-from tests.download.conftest import NOTHING, RunningLibrary
+from tests.download.conftest import RunningLibrary
 
 NOW, HOUR = timedelta(0), timedelta(hours=1)
 
@@ -48,13 +49,13 @@ async def keep_stem(library: RunningLibrary, track_id: str, content: bytes = b"1
 
 
 async def test_a_removed_track_stays_while_it_has_an_unfinished_job(
-    library: RunningLibrary, settings: DownloadSettings, song: Path
+    library: RunningLibrary, song: Path, tmp_path: Path
 ) -> None:
     track = await library.upload("anna", song)
-    waiting = JobQueue(settings.database_url, "no-worker")  # its jobs never start
+    waiting = JobQueue(f"sqlite:///{tmp_path}/jobs.sqlite", "no-worker")  # nobody takes its jobs
     await waiting.start()
     try:
-        job = await waiting.submit("track", {"plan": NOTHING}, key="k", user="anna", subject=track.id)
+        job = await waiting.submit("track", {}, key="k", user="anna", subject=track.id)
         trash = Trash(library.tracks, library.user_tracks, library.remover, waiting)
         await library.user_tracks.remove("anna", track.id, for_good=True)
         assert await trash.empty() == 0
@@ -64,6 +65,29 @@ async def test_a_removed_track_stays_while_it_has_an_unfinished_job(
         assert await library.keys() == []
     finally:
         await waiting.close()
+
+
+async def test_a_removed_track_survives_a_clock_that_is_wrong_for_a_while(
+    library: RunningLibrary, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = await library.upload("anna", song)
+    await library.user_tracks.remove("anna", track.id)
+    right = library.user_tracks.removed_before
+    monkeypatch.setattr("services.download.upkeep.trash.SETTLED_SECONDS", 0.2)
+    assert await library.trash.empty() == 0
+    for _time in range(2):
+        monkeypatch.setattr(library.user_tracks, "removed_before", lambda: right() + timedelta(days=40))
+        assert await library.trash.empty() == 0
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(library.user_tracks, "removed_before", right)
+        assert await library.trash.empty() == 0
+    await library.user_tracks.restore("anna", track.id)
+    await library.user_tracks.remove("anna", track.id)
+    monkeypatch.setattr(library.user_tracks, "removed_before", lambda: right() + timedelta(days=40))
+    assert await library.trash.empty() == 0
+    await asyncio.sleep(0.3)
+    assert await library.trash.empty() == 1
+    assert await library.keys() == []
 
 
 async def test_a_removed_track_keeps_its_objects_during_its_grace_period(
@@ -77,7 +101,7 @@ async def test_a_removed_track_keeps_its_objects_during_its_grace_period(
     assert await library.keys() == [track.audio_key, track.peaks_key]
     again = await library.upload("anna", song)
     assert again.id == track.id
-    assert (await library.user_tracks.expired()) == []
+    assert (await library.user_tracks.expired()) == {}
 
 
 async def test_records_without_objects_are_found_and_removed(

@@ -30,7 +30,7 @@ async def keep_stems(
         again: the user asked for it although there were stems.
 
     Raises:
-        LimitExceededError: there is no room (reason QUOTA_EXCEEDED); the sweep removes them, unless others need them.
+        LimitExceededError: there is no room (reason QUOTA_EXCEEDED).
     """
     # The names of the fields are those of the columns.
     stems = [message_json(stem) for stem in separation.stems]

@@ -2,20 +2,19 @@
 
 A job is noted before its first request and forgotten when all of them have ended or were withdrawn. So a job that is
 cancelled while a service is away, or that dies with its process, leaves no work behind that goes on for nobody, and no
-objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them.
+objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them. Vocals that
+a job's lyrics are made from stay until it is forgotten.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import structlog
 from sqlalchemy import delete, select
 
-from services.common.errors import NotFoundError, StemTubeError
+from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import Plan, part_names
-from services.download.pipeline.progress import FAILED, SUCCEEDED, parts_in
+from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.remote import RemoteJobs
 from services.download.tables import OutstandingRequests
 from services.download.tracks.repository import TrackRepository
@@ -39,9 +38,12 @@ class Outstanding:
                 session.add(OutstandingRequests(job_id=job_id))
 
     async def forget(self, job_id: str) -> None:
-        """A job has no requests any more."""
+        """A job has no requests any more; removes the vocals that stayed for it alone."""
+        gone = delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id)
         async with self._database.write() as session:
-            await session.execute(delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id))
+            vocals_key = await session.scalar(gone.returning(OutstandingRequests.vocals_key))
+        if vocals_key:
+            await self._remover.remove([vocals_key])
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
         """Withdraws an ended job's requests, and removes what came of them and nobody wants.
@@ -49,7 +51,7 @@ class Outstanding:
         A service that does not answer is asked again by `withdraw_all`.
         """
         record = await jobs.get(job_id)
-        ended = parts_in(record, SUCCEEDED, FAILED)
+        ended = parts_in(record, SUCCEEDED)
         # Several parts may be one request. What has not been asked for yet is refused when it comes.
         requests = {
             request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}
@@ -73,15 +75,6 @@ class Outstanding:
                     await self.withdraw(jobs, job_id)
             except NotFoundError:
                 await self.forget(job_id)
-
-    @asynccontextmanager
-    async def given_up_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
-        """Withdraws a request that the block fails to make or to follow: the service may be at work all the same."""
-        try:
-            yield
-        except StemTubeError:
-            await self.give_up(job_id, name)
-            raise
 
     async def give_up(self, job_id: str, name: str) -> bool:
         """Withdraws one request, and removes what came of it and nobody wants; False if the service is away."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.limits import MAX_TITLE
 from services.common.storage.database import Database
-from services.download.tables import MAX_SOURCE, Access, OwnStem, Stem, Track, Upload
+from services.download.tables import MAX_SOURCE, Access, OutstandingRequests, OwnStem, Stem, Track, Upload
 from services.download.tracks.results import (
     STEMS,
     TrackData,
@@ -193,11 +193,19 @@ class TrackRepository:
                 return []
             return await put_stems(session, track_id, model, stems, made_by)
 
-    async def drop_stems(self, track_id: str, keys: list[str]) -> None:
-        """Drops stems of a track whose objects are gone."""
+    async def drop_stems(self, track_id: str, keys: list[str]) -> list[str]:
+        """Drops stems of a track whose sound is gone.
+
+        Returns:
+            Keys of the objects of those that the track had.
+        """
+        dropped: list[str] = []
         async with self._database.write() as session:
             for table in STEMS:
-                await session.execute(delete(table).where(table.track_id == track_id, table.audio_key.in_(keys)))
+                gone = delete(table).where(table.track_id == track_id, table.audio_key.in_(keys))
+                for row in await session.execute(gone.returning(table.audio_key, table.peaks_key)):
+                    dropped += row
+        return dropped
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
         """Ends the access of a user who removed a track before a time; None if they did not.
@@ -238,14 +246,26 @@ class TrackRepository:
         async with self._database.read() as session:
             return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
 
+    async def hold_vocals(self, job_id: str, key: str) -> bool:
+        """Keeps vocals for the lyrics of a job until its requests are forgotten; False if no track has them any more.
+
+        They are in place of those that were held for the job before.
+        """
+        async with self._database.write(lock=f"object {key}") as session:
+            if not await _is_used(session, key):
+                return False
+            held = update(OutstandingRequests).where(OutstandingRequests.job_id == job_id)
+            await session.execute(held.values(vocals_key=key))
+            return True
+
     @asynccontextmanager
     async def deciding_on(self, key: str) -> AsyncIterator[bool]:
-        """Whether a track needs an object; nobody else decides on that object until the block ends."""
+        """Whether a track or a job needs an object; nobody else decides on that object until the block ends."""
         async with self._database.write(lock=f"object {key}") as session:
             yield await _is_used(session, key)
 
     async def unused(self, keys: list[str]) -> list[str]:
-        """Those of these objects that no track needs."""
+        """Those of these objects that no track and no job needs."""
         async with self._database.read() as session:
             return [key for key in keys if not await _is_used(session, key)]
 
@@ -317,5 +337,9 @@ async def _is_used(session: AsyncSession, key: str) -> bool:
         parts = await session.scalar(select(Upload.parts).where(Upload.id == upload_id))
         return "/".join(part) in (parts or ())
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
-    needed = [tracks, *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS)]
+    needed: list[Select[Any]] = [
+        tracks,
+        *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS),
+        select(OutstandingRequests).where(OutstandingRequests.vocals_key == key),
+    ]
     return any([await session.scalar(select(exists(query))) for query in needed])

@@ -145,6 +145,9 @@ async def test_automatic_results_that_come_second_do_not_count(link: Link) -> No
     # As of a job that was accepted before anna's had ended.
     await link.make("ben", EVERYTHING)
     assert await link.message("ben") == await link.message("anna") == shared
+    stems = (await link.stems("anna")).values()
+    kept = {info.key.removesuffix(".peaks") async for info in link.acquiring.objects.list("stems")}
+    assert kept == set(stems), "no quota counts others"
 
 
 async def test_own_results_of_own_inputs_are_own(link: Link) -> None:

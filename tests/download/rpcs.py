@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from services.common.rpc.draining import Draining
@@ -10,6 +11,7 @@ from services.download.fetching.lookups import Lookups
 from services.download.library import Library
 from services.download.servicers import Servicers
 from services.download.tracks.conversions import Conversions
+from services.download.uploads.uploads import Uploads
 from tests.download.conftest import Acquiring
 
 
@@ -37,7 +39,7 @@ async def running_servicers(acquiring: Acquiring, settings: DownloadSettings) ->
         usage=acquiring.usage,
         trash=acquiring.trash,
         acquirer=acquiring.acquirer,
-        uploads=unused,
+        uploads=Uploads(acquiring.library.database, acquiring.objects, timedelta(days=1), acquiring.usage.reservations),
         lookups=lookups,
         conversions=Conversions(acquiring.objects, settings.download.conversion_bytes),
         importer=unused,

@@ -166,6 +166,7 @@ class JobQueue:
         priority: int = INTERACTIVE,
         reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
         digest: str = "",
+        most_unfinished: int = 0,
     ) -> JobRecord:
         """Accepts a job, durable from here on, or joins an equal one.
 
@@ -179,9 +180,11 @@ class JobQueue:
             priority: `INTERACTIVE` runs before `BATCH`, of all users.
             reusable: whether a job that has succeeded before still serves (its objects may be gone).
             digest: of what the request says, see `requests.request_digest`; empty: it is not compared.
+            most_unfinished: jobs that the user may have; 0: any number.
 
         Raises:
             AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
+            LimitExceededError: the user has too many unfinished jobs for a new one (reason TOO_MANY_JOBS).
         """
 
         outdated = ""
@@ -200,6 +203,7 @@ class JobQueue:
             outdated=outdated,
             origin=request_context.origin(),
             digest=digest,
+            most_unfinished=most_unfinished,
         )
         record = await self._ask(self._store.submit, wanted)
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()

@@ -42,7 +42,9 @@ def track_work(payload: Mapping[str, Any]) -> TrackWork:
     return TrackWork(**{"again": True, **payload})
 
 
-async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
+async def submit(
+    jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "", *, most_unfinished: int
+) -> JobRecord:
     """Submits a track's job, or joins an unfinished one that does the same.
 
     Args:
@@ -51,6 +53,10 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         work: what it does.
         request: the RPC's request; the job keeps its id and a digest.
         content_digest: of the bytes that came with the request.
+        most_unfinished: jobs that the user may have.
+
+    Raises:
+        LimitExceededError: the user has so many already (reason TOO_MANY_JOBS).
     """
     structlog.contextvars.bind_contextvars(track_id=work.track_id)  # for the lines of its job, too
 
@@ -67,4 +73,5 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         digest=with_content(request_digest(request), content_digest),
         priority=queue_priority(work.priority),
         reusable=never,
+        most_unfinished=most_unfinished,
     )

@@ -14,6 +14,7 @@ from services.download.tables import Track
 from services.download.tracks.messages import track_message
 from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
+from services.download.upkeep.trash import derived_key
 from tests.common.audio_files import music, with_soundfile
 from tests.download.conftest import Acquiring
 from tests.download.pipeline.test_retry import Rpcs, rpcs, services
@@ -53,6 +54,15 @@ def damage(path: Path) -> bytes:
     return bytes(content)
 
 
+async def make_copy(acquiring: Acquiring, track: Track) -> None:
+    """Puts a copy of an original in another format into the store, as of whatever bytes the original has now."""
+    await acquiring.objects.put(derived_key(track.audio_key, "mp3"), b"sound")
+
+
+async def copies(acquiring: Acquiring) -> list[str]:
+    return [key for key in await acquiring.keys() if key.startswith("derived/")]
+
+
 async def fault_of(acquiring: Acquiring, track: Track) -> str:
     data = await acquiring.library.track(track.id, "anna")
     assert data is not None
@@ -64,6 +74,8 @@ async def test_a_damaged_original_is_told_and_repaired_by_the_same_file(
 ) -> None:
     track, sound = await acquiring.upload("anna", song), await acquiring.upload("anna", other)
     damaged = damage(path_of(settings, track))
+    await make_copy(acquiring, track)
+    await make_copy(acquiring, sound)
     async with Database(settings.database_url) as database:
         scrub = scrubber(acquiring, database, timedelta(days=1))
         with structlog.testing.capture_logs() as lines:
@@ -76,12 +88,15 @@ async def test_a_damaged_original_is_told_and_repaired_by_the_same_file(
         report = await sweeper(acquiring, database).sweep()
         assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
         assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
+        assert await copies(acquiring) == [derived_key(sound.audio_key, "mp3")]
         data = await acquiring.library.track(track.id, "anna")
         assert data is not None
         with pytest.raises(PreconditionError) as refused:
             expect_undamaged(data, track.audio_key)
         assert refused.value.reason == "ORIGINAL_DAMAGED"
+        await make_copy(acquiring, track)  # one that was being made when the damage was found
         assert (await acquiring.upload("anna", song)).id == track.id
+        assert await copies(acquiring) == [derived_key(sound.audio_key, "mp3")]
         assert content_of(path_of(settings, track)) == content_of(song)
         assert await fault_of(acquiring, track) == ""
         assert (await sweeper(acquiring, database).sweep()).damaged_count == 0
@@ -92,8 +107,10 @@ async def test_a_damage_that_nobody_has_found_yet_is_repaired_as_well(
 ) -> None:
     track = await acquiring.upload("anna", song)
     damage(path_of(settings, track))
+    await make_copy(acquiring, track)
     await acquiring.upload("ben", song)
     assert content_of(path_of(settings, track)) == content_of(song)
+    assert await copies(acquiring) == []
 
 
 async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
@@ -106,8 +123,10 @@ async def test_a_fault_on_the_way_is_no_damage_and_a_return_ends_it(
         await scrub.check_next()
         assert await fault_of(acquiring, track) == "OBJECT_DAMAGED"
         path_of(settings, track).write_bytes(content_of(song))
+        await make_copy(acquiring, track)
         await scrub.check_next()
         assert await fault_of(acquiring, track) == ""
+        assert await copies(acquiring) == []
 
 
 async def test_nothing_is_compared_while_the_store_is_away(

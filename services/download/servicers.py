@@ -57,7 +57,7 @@ class Servicers:
         tracks, queue, acquirer = library.tracks, library.queue, library.acquirer
         cookies = CookieRules(section)
         cookies.warn()
-        jobs = TrackJobs(queue, library.pipeline, tracks, library.choices)
+        jobs = TrackJobs(queue, library.pipeline, tracks, library.choices, section.jobs_per_user)
         admission = Admission(library.objects, library.usage, queue, section.jobs_per_user)
         links = LinkAdder(tracks, library.usage, admission, cookies, section.allowed_hosts)
         # Uploads and imports share the limits.

@@ -1,5 +1,6 @@
 """The state of one run of `make chaos`: the suite, the end time, the songs, and the accepted work."""
 
+import contextlib
 import random
 import sqlite3
 import time
@@ -67,11 +68,13 @@ class Run:
         return sum(int(count) for count, _ in found), found
 
     def taken_by(self, user_id: str) -> int:
-        """Bytes of the originals of a user's tracks that are in the store."""
-        keys = self.query(
-            "download",
-            "SELECT DISTINCT audio_key FROM tracks JOIN access ON track_id = id WHERE user_id = ? AND audio_key != ''",
-            user_id,
-        )
-        paths = (self.objects / key for (key,) in keys if key)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        """Bytes that lie in the store for a user: files of the user's tracks, and all that separations have made."""
+        tracks = "SELECT audio_key, peaks_key, cover_key FROM tracks JOIN access ON track_id = id WHERE user_id = ?"
+        keys = {key for row in self.query("download", tracks, user_id) for key in row if key}
+        jobs = self.query("separation", 'SELECT id FROM job WHERE "user" = ?', user_id)
+        stems = [path for (job_id,) in jobs for path in (self.objects / "stems" / job_id).rglob("*") if path.is_file()]
+        size = 0
+        for path in (*(self.objects / key for key in keys), *stems):
+            with contextlib.suppress(FileNotFoundError):  # it has just gone
+                size += path.stat().st_size
+        return size

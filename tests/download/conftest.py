@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.common.jobs.queue import JobQueue
+from services.common.jobs.queue import JobQueue, job_key
 from services.common.jobs.records import JobRecord
 from services.common.storage.database import Database, migrate
 from services.common.storage.marked_store import MARKER
@@ -94,8 +94,8 @@ class RunningLibrary:
     async def start(self, user: str, track_id: str, plan: Plan) -> str:
         """Submits a track's job and returns its id."""
         payload = {"track_id": track_id, "plan": plan, "priority": 0}
-        record = await self.jobs.submit(KIND, payload, key=f"{user}-{track_id}", user=user, subject=track_id)
-        return record.id
+        key = job_key(user, track_id, plan)
+        return (await self.jobs.submit(KIND, payload, key=key, user=user, subject=track_id)).id
 
     async def end_of(self, job_id: str) -> JobRecord:
         async with asyncio.timeout(60):

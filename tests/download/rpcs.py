@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from services.common.rpc.draining import Draining
@@ -10,6 +11,7 @@ from services.download.fetching.lookups import Lookups
 from services.download.library import Library
 from services.download.servicers import Servicers
 from services.download.tracks.conversions import Conversions
+from services.download.uploads.uploads import Uploads
 from tests.download.conftest import RunningLibrary
 
 
@@ -37,7 +39,7 @@ async def running_servicers(library: RunningLibrary, settings: DownloadSettings)
         usage=library.usage,
         trash=library.trash,
         acquirer=library.acquirer,
-        uploads=unused,
+        uploads=Uploads(library.tracks.database, library.objects, timedelta(days=1), library.usage.reservations),
         lookups=lookups,
         conversions=Conversions(library.objects, settings.download.conversion_bytes),
         importer=unused,

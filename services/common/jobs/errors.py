@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.common.errors import Code, StemTubeError
+from services.common.errors import Code, LimitExceededError, StemTubeError
 from services.common.jobs.retry import TRANSIENT
 
+TOO_MANY_JOBS = "TOO_MANY_JOBS"
 INTERNAL_ERROR = {
     "code": int(Code.INTERNAL),
     "reason": "INTERNAL",
@@ -30,6 +31,13 @@ def error_detail(error: StemTubeError) -> dict[str, Any]:
         "message": error.message,
         "retryable": error.code in TRANSIENT,
     }
+
+
+def too_many_jobs(most: int) -> LimitExceededError:
+    """The error of a submission by a user who has so many unfinished jobs."""
+    return LimitExceededError(
+        f"{most} jobs wait already; come back when some are done.", TOO_MANY_JOBS, retry_after_seconds="60"
+    )
 
 
 def worker_died(deaths: int) -> dict[str, Any]:

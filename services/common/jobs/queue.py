@@ -158,6 +158,7 @@ class JobQueue:
         priority: int = INTERACTIVE,
         reusable: Callable[[JobRecord], Awaitable[bool]] | None = None,
         digest: str = "",
+        most_unfinished: int = 0,
     ) -> JobRecord:
         """Accepts a job, which then survives restarts, or joins an equal one.
 
@@ -165,15 +166,17 @@ class JobQueue:
             kind: of the job; it selects the handler.
             payload: JSON for the handler.
             key: equal for equal work, see `job_key`.
-            user: the job's owner; users take turns.
-            subject: an id to find the job by, such as that of a track.
-            request_id: chosen by the caller; the same id gives the same job.
-            priority: the jobs of all users with `INTERACTIVE` run before those with `BATCH`.
-            reusable: tells whether the result of an earlier job can still be used; its objects may be gone.
-            digest: see `requests.request_digest`. If it is empty, requests with the same id are not compared.
+            user: whose job it is; users take turns.
+            subject: what it is about, to find it by.
+            request_id: the caller's; the same again gives the same job.
+            priority: `INTERACTIVE` runs before `BATCH`, of all users.
+            reusable: whether a job that has succeeded before still serves (its objects may be gone).
+            digest: of what the request says, see `requests.request_digest`; empty: it is not compared.
+            most_unfinished: jobs that the user may have; 0: any number.
 
         Raises:
-            AlreadyExistsError: the id belongs to another request (reason REQUEST_ID_REUSED).
+            AlreadyExistsError: another request came with this id (reason REQUEST_ID_REUSED).
+            LimitExceededError: the user has too many unfinished jobs for a new one (reason TOO_MANY_JOBS).
         """
         outdated = ""
         if reusable:
@@ -191,6 +194,7 @@ class JobQueue:
             outdated=outdated,
             origin=request_context.origin(),
             digest=digest,
+            most_unfinished=most_unfinished,
         )
         record = await self._call(self._store.submit, wanted)
         metrics.SUBMISSIONS.labels(self._service, kind, "kept" if record.finished else "queued").inc()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from services.common.errors import AlreadyExistsError, PreconditionError
 from services.common.jobs import waiting
 from services.common.jobs.database import JobDatabase, only_reads, read_job
+from services.common.jobs.errors import too_many_jobs
 from services.common.jobs.records import COLUMNS, Backlog, JobRecord
 from services.common.jobs.states import UNFINISHED, State
 from services.common.jobs.tables import LANE_TURNS, job_table, output_table, request_table, step_table
@@ -38,7 +39,8 @@ class Submission:
         lane: `INTERACTIVE` or `BATCH`.
         outdated: id of a job that succeeded but whose objects are gone; it is not joined.
         origin: the request context, kept with a new job.
-        digest: of the request (`requests.py`); if it is empty, requests with the same id are not compared.
+        digest: of what the request says (`requests.py`); empty: it is not compared.
+        most_unfinished: jobs that the user may have; 0: any number.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Submission:
     outdated: str
     origin: dict[str, str]
     digest: str = ""
+    most_unfinished: int = 0
 
 
 class JobStore:
@@ -70,8 +73,9 @@ class JobStore:
             wanted: the request.
 
         Raises:
-            PreconditionError: the request was withdrawn before it arrived (reason WITHDRAWN).
-            AlreadyExistsError: the id belongs to another request (reason REQUEST_ID_REUSED).
+            PreconditionError: the request was withdrawn before it came (reason WITHDRAWN).
+            AlreadyExistsError: another request came with its id (reason REQUEST_ID_REUSED).
+            LimitExceededError: the user has too many unfinished jobs for a new one (reason TOO_MANY_JOBS).
         """
         while True:
             try:
@@ -106,7 +110,10 @@ class JobStore:
         """Adds a job and returns its id."""
         # Random: objects are stored under the id, so it must not be used again when the job has been removed.
         job_id = f"{wanted.key}-{uuid.uuid4().hex[:12]}"
-        waiting.lock_user(connection, wanted.user)  # else simultaneous submissions would get the same turn
+        # Else several submissions at once would get one turn, and together pass the limit.
+        waiting.lock_user(connection, wanted.user)
+        if wanted.most_unfinished and _unfinished_count(connection, wanted.user) >= wanted.most_unfinished:
+            raise too_many_jobs(wanted.most_unfinished)
         values = {
             "id": job_id,
             "key": wanted.key,
@@ -215,9 +222,8 @@ class JobStore:
     @only_reads
     def unfinished_count(self, user: str) -> int:
         """How many unfinished jobs a user has."""
-        query = sa.select(sa.func.count()).where(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
         with self._database.reading.connect() as connection:
-            return int(connection.execute(query).scalar_one())
+            return _unfinished_count(connection, user)
 
     @only_reads
     def counts(self) -> dict[State, int]:
@@ -287,6 +293,11 @@ class JobStore:
             for table in (request_table, step_table, output_table):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(ids)))
             connection.execute(sa.delete(job_table).where(job_table.c.id.in_(ids)))
+
+
+def _unfinished_count(connection: Connection, user: str) -> int:
+    query = sa.select(sa.func.count()).where(job_table.c.user == user, job_table.c.state.in_(UNFINISHED))
+    return int(connection.execute(query).scalar_one())
 
 
 def _known_job(request: Row[Any], wanted: Submission) -> str | None:

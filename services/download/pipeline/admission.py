@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.common.errors import LimitExceededError
+from services.common.jobs.errors import too_many_jobs
 from services.common.jobs.queue import JobQueue
 from services.common.storage.objects import ObjectStore
 from services.download.upkeep.reservations import HeldRoom
@@ -36,13 +36,16 @@ class Admission:
         """
         await self._objects.expect_right_store()
         await self._usage.expect_room(user, size_bytes)
-        most = self._jobs_per_user
-        if await self._queue.unfinished_count(user) >= most:
-            raise LimitExceededError(
-                f"{most} of your jobs wait already; try again when some are done.",
-                "TOO_MANY_JOBS",
-                retry_after_seconds="60",
-            )
+        await self.expect_few_jobs(user)
+
+    async def expect_few_jobs(self, user: str) -> None:
+        """Checks that a user may have another job now. What counts is the check when it is submitted.
+
+        Raises:
+            LimitExceededError: too many of the user's jobs wait (reason TOO_MANY_JOBS).
+        """
+        if await self._queue.unfinished_count(user) >= self._jobs_per_user:
+            raise too_many_jobs(self._jobs_per_user)
 
     @asynccontextmanager
     async def room(self, user: str) -> AsyncIterator[HeldRoom]:

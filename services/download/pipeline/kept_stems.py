@@ -30,8 +30,7 @@ async def keep_stems(
         again: whether the user asked for new stems in place of existing ones.
 
     Raises:
-        LimitExceededError: there is no room (reason QUOTA_EXCEEDED). A sweep then removes the stems' objects, unless
-            others need them.
+        LimitExceededError: there is no room (reason QUOTA_EXCEEDED).
     """
     # The fields of the message have the names of the table's columns.
     stems = [message_json(stem) for stem in separation.stems]

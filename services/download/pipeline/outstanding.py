@@ -1,21 +1,20 @@
 """Withdraws requests to other services when the job that made them ends early.
 
-A job is noted in the database before its first request, and the note is removed when all requests have ended or were
-withdrawn. So no work continues for a job that was cancelled while a service was unavailable, or that died with its
-process. The results of such work are removed by the withdrawal or by the end of the work, by the later of the two.
+A job is noted before its first request and forgotten when all of them have ended or were withdrawn. So a job that is
+cancelled while a service is away, or that dies with its process, leaves no work behind that goes on for nobody, and no
+objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them. Vocals that
+a job's lyrics are made from stay until it is forgotten.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import structlog
 from sqlalchemy import delete, select
 
-from services.common.errors import NotFoundError, StemTubeError
+from services.common.errors import NotFoundError
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import Plan, part_names
-from services.download.pipeline.progress import FAILED, SUCCEEDED, parts_in
+from services.download.pipeline.progress import SUCCEEDED, parts_in
 from services.download.pipeline.remote import RemoteJobs
 from services.download.tables import OutstandingRequests
 from services.download.tracks.repository import TrackRepository
@@ -39,9 +38,12 @@ class Outstanding:
                 session.add(OutstandingRequests(job_id=job_id))
 
     async def forget(self, job_id: str) -> None:
-        """Removes the note of a job that has no requests any more."""
+        """A job has no requests any more; removes the vocals that stayed for it alone."""
+        gone = delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id)
         async with self._database.write() as session:
-            await session.execute(delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id))
+            vocals_key = await session.scalar(gone.returning(OutstandingRequests.vocals_key))
+        if vocals_key:
+            await self._remover.remove([vocals_key])
 
     async def withdraw(self, jobs: JobQueue, job_id: str) -> None:
         """Withdraws an ended job's requests, and removes their results unless others need them.
@@ -49,8 +51,8 @@ class Outstanding:
         If a service does not answer, `withdraw_all` tries again later.
         """
         record = await jobs.get(job_id)
-        ended = parts_in(record, SUCCEEDED, FAILED)
-        # Several parts may share a request. A request that was not sent yet is refused when it arrives.
+        ended = parts_in(record, SUCCEEDED)
+        # Several parts may be one request. What has not been asked for yet is refused when it comes.
         requests = {
             request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}
         }
@@ -73,15 +75,6 @@ class Outstanding:
                     await self.withdraw(jobs, job_id)
             except NotFoundError:
                 await self.forget(job_id)
-
-    @asynccontextmanager
-    async def withdrawn_on_error(self, job_id: str, name: str) -> AsyncIterator[None]:
-        """Withdraws a request if the block fails to send or to follow it, because the service may still work on it."""
-        try:
-            yield
-        except StemTubeError:
-            await self.withdraw_request(job_id, name)
-            raise
 
     async def withdraw_request(self, job_id: str, name: str) -> bool:
         """Withdraws one request, and removes its results unless others need them.

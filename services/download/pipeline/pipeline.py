@@ -72,7 +72,6 @@ class Pipeline:
         job_progress = JobProgress(job, part_names(plan))
         run = Run(
             job,
-            jobs,
             job_progress,
             self._library,
             self._remover,
@@ -115,7 +114,8 @@ class Pipeline:
                 task.cancel()
         for outcome in outcomes:
             run.progress.show_ended(outcome["parts"])
-        await self._outstanding.forget(job.job_id)
+        if all(outcome.get("withdrawn", True) for outcome in outcomes):
+            await self._outstanding.forget(job.job_id)
         errors = run.progress.errors()
         if errors and not run.progress.any_succeeded():
             raise _NothingMadeError(errors[0])

@@ -9,7 +9,6 @@ from services.common.errors import LimitExceededError, PreconditionError, StemTu
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.messages import message_json
-from services.common.jobs.queue import JobQueue
 from services.common.jobs.states import FINISHED_NUMBERS
 from services.common.parts import PART_NAMES, PART_NUMBERS, USES_BEATS
 from services.download.pipeline.found_lyrics import FoundLyrics
@@ -41,7 +40,6 @@ class Run:
     def __init__(
         self,
         job: JobContext,
-        jobs: JobQueue,
         job_progress: JobProgress,
         library: TrackRepository,
         remover: Remover,
@@ -55,7 +53,6 @@ class Run:
         self.progress = job_progress
         self.track_id: str = job.payload["track_id"]
         self.audio_key = ""
-        self._jobs = jobs
         self._library = library
         self._remover = remover
         self._usage = usage
@@ -89,11 +86,10 @@ class Run:
             # A full quota is reported before anything is computed.
             await self._usage.expect_room(self.job.user)
             try:
-                async with self._outstanding.withdrawn_on_error(self.job.job_id, request_name(part)):
-                    separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
+                separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
                 _expect_success(separation.job)
             except StemTubeError as error:
-                return {"stems": {}, "parts": self._failed([part], error)}
+                return await self._without_stems(part, error)
             result = await keep_stems(
                 self._versions,
                 self._usage,
@@ -104,20 +100,27 @@ class Run:
                 again=self._again,
             )
         except LimitExceededError as error:
-            return {"stems": {}, "parts": self._failed([part], error)}
-        if gone := await self._remover.missing(stem.audio_key for stem in separation.stems):
-            # Another process withdrew the request meanwhile, before the track had the stems.
-            await self._library.drop_stems(self.track_id, gone)
+            return await self._without_stems(part, error)
+        await self._remover.remove(result.replaced)
+        gone = await self._remover.missing(stem.audio_key for stem in separation.stems)
+        # Not those that another job has replaced already.
+        if gone and (dropped := await self._library.drop_stems(self.track_id, gone)):
+            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            await self._remover.remove(dropped)
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
             return {"stems": {}, "parts": self._failed([part], missing)}
-        if await self._library.track(self.track_id) is None:
-            await self._outstanding.withdraw_request(self.job.job_id, request_name(part))
-        # If another job may still read the replaced stems, a sweep removes them later.
-        if not any(job.subject == self.track_id and job.id != self.job.job_id for job in await self._jobs.unfinished()):
-            await self._remover.remove(result.replaced)
+        withdrawn = result.kept is not Kept.NOT or await self._withdraw(part)
         self.progress.succeed(part)
         keys = {stem.name: stem.audio_key for stem in separation.stems}
-        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}}
+        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}, "withdrawn": withdrawn}
+
+    async def _without_stems(self, part: str, error: StemTubeError) -> Outcome:
+        """The outcome of a separation that brings nothing: the service may have made stems, which count for nobody."""
+        withdrawn = await self._withdraw(part)
+        return {"stems": {}, "parts": self._failed([part], error), "withdrawn": withdrawn}
+
+    async def _withdraw(self, part: str) -> bool:
+        return await self._outstanding.withdraw_request(self.job.job_id, request_name(part))
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool = False) -> Outcome:
         """Has audio analysed and stores each part as soon as it exists."""
@@ -194,16 +197,29 @@ class Run:
         return {"request": message_json(request), "own": sorted(own)}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
-        """Has the lyrics made from the vocals of this job's separations, else from the vocals that the user has."""
+        """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
+
+        async def make() -> dict[str, Any] | None:
+            return await self._vocals(separations)
+
+        vocals = await first_request(self.job, "vocals", make)
+        if vocals is None:
+            error = PreconditionError("Lyrics are made from the vocals stem, and there is none.", "NO_VOCALS_STEM")
+            return {"parts": self._failed(["lyrics"], error)}
+        return await self.analyse(vocals["audio_key"], choices, vocals["own"])
+
+    async def _vocals(self, separations: list[asyncio.Task[Outcome]]) -> dict[str, Any] | None:
+        """The key of vocals, which stay until the job has ended, and whether they are the user's own."""
         for separation in separations:
             outcome = await asyncio.shield(separation)
-            if vocals := outcome["stems"].get("vocals"):
-                return await self.analyse(vocals, choices, Kept.OWN in outcome.get("kept", {}).values())
-        data = await self._library.track(self.track_id, self.job.user)
-        if data is None or data.vocals is None:
-            error = PreconditionError("Lyrics need a vocals stem, and the track has none.", "NO_VOCALS_STEM")
-            return {"parts": self._failed(["lyrics"], error)}
-        return await self.analyse(data.vocals.audio_key, choices, isinstance(data.vocals, OwnStem))
+            key = outcome["stems"].get("vocals")
+            # Another job may have replaced them already.
+            if key and await self._library.hold_vocals(self.job.job_id, key):
+                return {"audio_key": key, "own": Kept.OWN in outcome.get("kept", {}).values()}
+        while (data := await self._library.track(self.track_id, self.job.user)) and data.vocals:
+            if await self._library.hold_vocals(self.job.job_id, data.vocals.audio_key):
+                return {"audio_key": data.vocals.audio_key, "own": isinstance(data.vocals, OwnStem)}
+        return None
 
     async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
         """The user's beats for a part that uses them, unless the request makes beats; and whether they are own."""

@@ -42,15 +42,21 @@ def track_work(payload: Mapping[str, Any]) -> TrackWork:
     return TrackWork(**complete(payload))
 
 
-async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
+async def submit(
+    jobs: JobQueue, user: str, work: TrackWork, request: Any, content_digest: str = "", *, most_unfinished: int
+) -> JobRecord:
     """Submits a track's job, or joins an unfinished one that does the same.
 
     Args:
-        jobs: the library's job queue.
-        user: the job's user.
-        work: the job's work.
-        request: the RPC's request; its id and a digest are stored with the job.
-        content_digest: digest of the bytes that came with the request.
+        jobs: the library's queue.
+        user: whose job it is.
+        work: what it does.
+        request: the RPC's request; the job keeps its id and a digest.
+        content_digest: of the bytes that came with the request.
+        most_unfinished: jobs that the user may have.
+
+    Raises:
+        LimitExceededError: the user has so many already (reason TOO_MANY_JOBS).
     """
     structlog.contextvars.bind_contextvars(track_id=work.track_id)  # the log lines of the job have it, too
 
@@ -67,4 +73,5 @@ async def submit(jobs: JobQueue, user: str, work: TrackWork, request: Any, conte
         digest=with_content(request_digest(request), content_digest),
         priority=queue_priority(work.priority),
         reusable=never,
+        most_unfinished=most_unfinished,
     )

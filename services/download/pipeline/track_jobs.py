@@ -24,13 +24,17 @@ class TrackJobs:
         pipeline: runs the jobs.
         library: the tracks.
         choices: checks the names of models and backends.
+        most_unfinished: jobs that a user may have.
     """
 
-    def __init__(self, queue: JobQueue, pipeline: Pipeline, library: TrackRepository, choices: Choices) -> None:
+    def __init__(
+        self, queue: JobQueue, pipeline: Pipeline, library: TrackRepository, choices: Choices, most_unfinished: int
+    ) -> None:
         self._queue = queue
         self._pipeline = pipeline
         self._library = library
         self._choices = choices
+        self._most_unfinished = most_unfinished
 
     async def plan(self, request: Any) -> Plan:
         """Makes a plan of a request's options.
@@ -61,21 +65,27 @@ class TrackJobs:
         await requests.note_content(self._queue, user, request, content_digest)
 
     async def submit(self, user: str, work: TrackWork, request: Any) -> JobRecord:
-        """Submits a job, or joins an unfinished one that does the same."""
-        return await submit(self._queue, user, work, request)
+        """Submits a job, or joins an unfinished one that does the same.
+
+        Raises:
+            LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS).
+        """
+        return await submit(self._queue, user, work, request, most_unfinished=self._most_unfinished)
 
     async def submit_missing(self, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
         """Submits a job for those parts of the work that the user's track does not have yet.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
+            LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS). The track stays.
         """
         data = await self._library.track_of(user, work.track_id, computed=True)
         stems: dict[str, set[str]] = {}
         for stem in data.stems:
             stems.setdefault(stem.model, set()).add(stem.name)
         plan = missing_work(work.plan, stems, data.analyses, self._choices.stems)
-        return await submit(self._queue, user, replace(work, plan=plan), request, content_digest)
+        work = replace(work, plan=plan)
+        return await submit(self._queue, user, work, request, content_digest, most_unfinished=self._most_unfinished)
 
     async def get(self, user: str, job_id: str) -> JobRecord:
         """Returns a job of a user.

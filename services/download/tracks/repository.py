@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.limits import MAX_TITLE
 from services.common.storage.database import Database
-from services.download.tables import MAX_SOURCE, Access, OwnStem, Stem, Track, Upload
+from services.download.tables import MAX_SOURCE, Access, OutstandingRequests, OwnStem, Stem, Track, Upload
 from services.download.tracks.results import (
     STEMS,
     TrackData,
@@ -161,11 +162,19 @@ class TrackRepository:
             raise no_such_track()
         return data
 
-    async def drop_stems(self, track_id: str, keys: list[str]) -> None:
-        """Deletes the stems of a track that have these keys, because their objects do not exist."""
+    async def drop_stems(self, track_id: str, keys: list[str]) -> list[str]:
+        """Deletes the stems of a track that have these keys, because their objects do not exist.
+
+        Returns:
+            Keys of all objects of the deleted stems.
+        """
+        dropped: list[str] = []
         async with self._database.write() as session:
             for table in STEMS:
-                await session.execute(delete(table).where(table.track_id == track_id, table.audio_key.in_(keys)))
+                gone = delete(table).where(table.track_id == track_id, table.audio_key.in_(keys))
+                for row in await session.execute(gone.returning(table.audio_key, table.peaks_key)):
+                    dropped += row
+        return dropped
 
     async def forget(self, user_id: str, track_id: str, removed_before: datetime) -> list[str] | None:
         """Ends the access of a user who removed a track before a time.
@@ -206,14 +215,27 @@ class TrackRepository:
         async with self._database.read() as session:
             return list(await session.scalars(select(Access.user_id).where(Access.track_id == track_id)))
 
+    async def hold_vocals(self, job_id: str, key: str) -> bool:
+        """Keeps vocals for the lyrics of a job until its requests are forgotten, in place of those held before.
+
+        Returns:
+            False if no track has the vocals any more.
+        """
+        async with self._database.write(lock=f"object {key}") as session:
+            if not await _is_used(session, key):
+                return False
+            held = update(OutstandingRequests).where(OutstandingRequests.job_id == job_id)
+            await session.execute(held.values(vocals_key=key))
+            return True
+
     @asynccontextmanager
     async def locked_object(self, key: str) -> AsyncIterator[bool]:
-        """Locks an object until the end of the block, and yields whether a track needs it."""
+        """Locks an object until the end of the block, and yields whether a track or a job needs it."""
         async with self._database.write(lock=f"object {key}") as session:
             yield await _is_used(session, key)
 
     async def unused(self, keys: list[str]) -> list[str]:
-        """The keys of those objects that no track needs."""
+        """The keys of those objects that no track and no job needs."""
         async with self._database.read() as session:
             return [key for key in keys if not await _is_used(session, key)]
 
@@ -285,5 +307,9 @@ async def _is_used(session: AsyncSession, key: str) -> bool:
         parts = await session.scalar(select(Upload.parts).where(Upload.id == upload_id))
         return "/".join(part) in (parts or ())
     tracks = select(Track).where(or_(Track.audio_key == key, Track.peaks_key == key, Track.cover_key == key))
-    needed = [tracks, *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS)]
+    needed: list[Select[Any]] = [
+        tracks,
+        *(select(table).where(or_(table.audio_key == key, table.peaks_key == key)) for table in STEMS),
+        select(OutstandingRequests).where(OutstandingRequests.vocals_key == key),
+    ]
     return any([await session.scalar(select(exists(query))) for query in needed])

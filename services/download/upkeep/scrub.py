@@ -1,6 +1,7 @@
 """Slowly compares all originals with the digests in their keys, because disks can damage files without an error.
 
-Damaged originals are marked and reported, never removed.
+Disks and copies damage files without a word. What is damaged is marked and told, never removed. Copies of it in other
+formats are: they may have been made of the damaged bytes.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
 from services.download.tables import ObjectState, Track
 from services.download.upkeep.object_states import ObjectStates
+from services.download.upkeep.trash import remove_derived
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +81,8 @@ class Scrubber:
             damaged = not await self._is_whole(key) and not await self._is_whole(key)
             await self._objects.expect_right_store()
             await self._states.checked(key, datetime.now(UTC), damaged=damaged)
+            if damaged or was_damaged:
+                await remove_derived(self._objects, key)
             if damaged:
                 log.error("an original is damaged", key=key, tracks=await self._tracks_of(key))
             elif was_damaged:

@@ -30,6 +30,12 @@ def source_key(derived: str) -> str:
     return derived.removeprefix(f"{DERIVED}/").rpartition(".")[0]
 
 
+async def remove_derived(objects: ObjectStore, key: str) -> None:
+    """Removes what was made of an object's sound in other formats."""
+    for name in audio.FORMATS:
+        await objects.delete(derived_key(key, name))
+
+
 def trash_key(key: str) -> str:
     """The key of an object in the trash."""
     return f"{TRASH}/{key}"
@@ -56,7 +62,7 @@ class Remover:
                     await self._objects.delete(key)
             if not is_used:
                 removed += 1
-                await self._remove_derived(key)
+                await remove_derived(self._objects, key)
         return removed
 
     async def missing(self, keys: Iterable[str]) -> list[str]:
@@ -76,7 +82,7 @@ class Remover:
                     await self._objects.copy(key, trash_key(key))
                 await self._objects.delete(key)
         if not is_used:
-            await self._remove_derived(key)
+            await remove_derived(self._objects, key)
         return not is_used
 
     async def bring_back(self, key: str) -> None:
@@ -89,10 +95,6 @@ class Remover:
     async def expect_right_store(self) -> None:
         """See `ObjectStore.expect_right_store`."""
         await self._objects.expect_right_store()
-
-    async def _remove_derived(self, key: str) -> None:
-        for name in audio.FORMATS:
-            await self._objects.delete(derived_key(key, name))
 
 
 class Trash:

@@ -13,6 +13,7 @@ from services.common.storage.objects import ObjectStore
 from services.download.tracks.repository import AudioFacts, TrackRepository
 from services.download.upkeep.object_states import ObjectStates
 from services.download.upkeep.scrub import ORIGINAL, is_whole
+from services.download.upkeep.trash import remove_derived
 
 log = structlog.get_logger(__name__)
 
@@ -40,17 +41,20 @@ class Originals:
         made: set[str] = set()
         try:
             for key, source in copies.items():
-                if not await self._is_good(key):
-                    await self._objects.copy(source, key)
-                    made.add(key)
+                was_there = await self._objects.exists(key)
+                if was_there and await self._is_good(key):
+                    continue
+                await self._objects.copy(source, key)
+                made.add(key)
+                if was_there:
+                    # They may have been made of the damaged bytes.
+                    await remove_derived(self._objects, key)
             yield
         finally:
             await asyncio.shield(self._keep_needed(copies, made))
 
     async def _is_good(self, key: str) -> bool:
-        """Whether an object exists and, if it is an original, is not damaged."""
-        if not await self._objects.exists(key):
-            return False
+        """Whether an object has the bytes that it should have, as far as its key tells."""
         if not ORIGINAL.fullmatch(key) or await is_whole(self._objects, key):
             return True
         log.warning("a damaged original is repaired", key=key)

@@ -142,6 +142,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             if known:
                 return known.subject, known.id
             plan = await self._jobs.plan(header)
+            await self._admission.expect_few_jobs(upload.user_id)
 
             async def settle(size: int) -> None:
                 await self._admission.reserve(upload.user_id, upload.id, size)

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from services.common.compute.fair_limiter import TOO_MANY_WAITING
 from services.common.errors import AbortedError, InvalidInputError, LimitExceededError, NotFoundError, StemTubeError
+from services.common.jobs.errors import TOO_MANY_JOBS
 from services.common.jobs.retry import TRANSIENT
 from services.common.storage.database import Database
 from services.common.storage.objects import ObjectStore
@@ -253,7 +254,7 @@ class Uploads:
 
 def _is_temporary(error: StemTubeError) -> bool:
     """Whether the same bytes may be accepted later."""
-    return error.code in TRANSIENT or error.reason == TOO_MANY_WAITING
+    return error.code in TRANSIENT or error.reason in (TOO_MANY_WAITING, TOO_MANY_JOBS)
 
 
 def _unfinished(user_id: str) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.common.errors import AlreadyExistsError, InvalidInputError, PreconditionError
+from services.common.errors import AlreadyExistsError, InvalidInputError, LimitExceededError, PreconditionError
 from services.common.jobs.database import JobDatabase
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
@@ -181,3 +181,22 @@ def test_a_digest_covers_everything_except_the_request_id() -> None:
         upload_pb2.UploadHeader(),
     ]
     assert len({request_digest(other) for other in (link, *others)}) == len(others) + 1
+
+
+async def test_of_many_jobs_at_once_a_user_gets_no_more_than_allowed(queue: JobQueue, url: str, tmp_path: Path) -> None:
+    other_process = make_queue(url, tmp_path, slots=0)
+    await other_process.start()
+    queues = (queue, other_process)
+    calls = [submit(queues[number % 2], f"anna:{number}", f"{number}", most_unfinished=3) for number in range(12)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, LimitExceededError)]
+    assert {(error.reason, error.metadata["retry_after_seconds"]) for error in errors} == {("TOO_MANY_JOBS", "60")}
+    assert len(errors) == 9
+    first, *_ = accepted = await queue.unfinished("anna")
+    assert len(accepted) == 3
+    # What is wanted already takes no place.
+    assert (await submit(queue, "anna:again", "a", key=first.key, most_unfinished=3)).id == first.id
+    assert (await queue.submit("count", {}, key="ben's", user="ben", most_unfinished=3)).state == "queued"
+    await queue.cancel(first.id)
+    assert (await submit(queue, "anna:later", "later", most_unfinished=3)).state == "queued"
+    await other_process.close()

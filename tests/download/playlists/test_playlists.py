@@ -1,5 +1,6 @@
 """Playlists: their order, their owner and their limits."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -86,3 +87,14 @@ async def test_playlists_have_limits(song_library: SongLibrary, monkeypatch: pyt
     with pytest.raises(LimitExceededError) as too_many:
         await song_library.playlists.create("anna", "Set", "", [])
     assert too_many.value.reason == "TOO_MANY_PLAYLISTS"
+
+
+async def test_of_many_playlists_at_once_no_more_are_made_than_there_may_be(
+    song_library: SongLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playlists_module, "MAX_PLAYLISTS", 3)
+    calls = [song_library.playlists.create("anna", f"{number}", "", []) for number in range(12)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [error for error in outcomes if isinstance(error, LimitExceededError)]
+    assert [error.reason for error in refused] == ["TOO_MANY_PLAYLISTS"] * 9
+    assert len(await song_library.playlists.page("anna", None, 20)) == 3

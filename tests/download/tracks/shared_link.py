@@ -28,6 +28,7 @@ class Services:
 
     def __init__(self, library: RunningLibrary) -> None:
         self._objects = library.objects
+        self._separations: dict[str, separation_pb2.Separation] = {}
         self.version = 1
         self.analyses: list[analysis_pb2.CreateAnalysisRequest] = []
 
@@ -37,7 +38,7 @@ class Services:
         for name in names:
             await self._objects.put(f"{folder}/{name}", name.encode() * 100)
             await self._objects.put(f"{folder}/{name}.peaks", b"peaks")
-        return separation_pb2.Separation(
+        made = self._separations[request.request_id] = separation_pb2.Separation(
             job=job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED),
             model="spleeter" if request.model == "auto" else request.model,
             stems=[
@@ -47,6 +48,11 @@ class Services:
                 for name in names
             ],
         )
+        return made
+
+    async def cancel(self, _part: str, request_id: str) -> list[str]:
+        given_up = self._separations.pop(request_id)
+        return [key for stem in given_up.stems for key in (stem.audio_key, stem.peaks_key)]
 
     async def analyse(self, request: Any, on_update: Any, _on_away: Any) -> analysis_pb2.Analysis:
         self.analyses.append(request)

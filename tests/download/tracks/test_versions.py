@@ -145,6 +145,9 @@ async def test_later_automatic_results_are_dropped(link: Link) -> None:
     # As from a job that was accepted before anna's job had ended.
     await link.make("ben", EVERYTHING)
     assert await link.message("ben") == await link.message("anna") == shared
+    stems = (await link.stems("anna")).values()
+    kept = {info.key.removesuffix(".peaks") async for info in link.library.objects.list("stems")}
+    assert kept == set(stems), "no quota counts others"
 
 
 async def test_results_from_own_inputs_are_own(link: Link) -> None:

@@ -14,6 +14,7 @@ from services.download.tables import Track
 from services.download.tracks.messages import track_message
 from services.download.tracks.results import expect_undamaged
 from services.download.upkeep.scrub import Scrubber
+from services.download.upkeep.trash import derived_key
 from songs.small_songs import music
 from tests.common.audio_files import with_soundfile
 from tests.download.conftest import RunningLibrary
@@ -54,6 +55,15 @@ def damage(path: Path) -> bytes:
     return bytes(content)
 
 
+async def make_copy(library: RunningLibrary, track: Track) -> None:
+    """Puts a copy of an original in another format into the store, as of whatever bytes the original has now."""
+    await library.objects.put(derived_key(track.audio_key, "mp3"), b"sound")
+
+
+async def copies(library: RunningLibrary) -> list[str]:
+    return [key for key in await library.keys() if key.startswith("derived/")]
+
+
 async def fault_of(library: RunningLibrary, track: Track) -> str:
     data = await library.tracks.track(track.id, "anna")
     assert data is not None
@@ -65,6 +75,8 @@ async def test_a_damaged_original_is_reported_and_repaired_by_the_same_file(
 ) -> None:
     track, sound = await library.upload("anna", song), await library.upload("anna", other)
     damaged = damage(path_of(settings, track))
+    await make_copy(library, track)
+    await make_copy(library, sound)
     async with Database(settings.database_url) as database:
         scrub = scrubber(library, database, timedelta(days=1))
         with structlog.testing.capture_logs() as lines:
@@ -76,13 +88,16 @@ async def test_a_damaged_original_is_reported_and_repaired_by_the_same_file(
         assert (await fault_of(library, track), await fault_of(library, sound)) == ("OBJECT_DAMAGED", "")
         report = await sweeper(library, database).sweep()
         assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
-        assert content_of(path_of(settings, track)) == damaged, "it is kept unchanged"
+        assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
+        assert await copies(library) == [derived_key(sound.audio_key, "mp3")]
         data = await library.tracks.track(track.id, "anna")
         assert data is not None
         with pytest.raises(PreconditionError) as refused:
             expect_undamaged(data, track.audio_key)
         assert refused.value.reason == "ORIGINAL_DAMAGED"
+        await make_copy(library, track)  # one that was being made when the damage was found
         assert (await library.upload("anna", song)).id == track.id
+        assert await copies(library) == [derived_key(sound.audio_key, "mp3")]
         assert content_of(path_of(settings, track)) == content_of(song)
         assert await fault_of(library, track) == ""
         assert (await sweeper(library, database).sweep()).damaged_count == 0
@@ -93,8 +108,10 @@ async def test_undetected_damage_is_repaired_too(
 ) -> None:
     track = await library.upload("anna", song)
     damage(path_of(settings, track))
+    await make_copy(library, track)
     await library.upload("ben", song)
     assert content_of(path_of(settings, track)) == content_of(song)
+    assert await copies(library) == []
 
 
 async def test_a_restored_original_is_no_longer_damaged(
@@ -107,8 +124,10 @@ async def test_a_restored_original_is_no_longer_damaged(
         await scrub.check_next()
         assert await fault_of(library, track) == "OBJECT_DAMAGED"
         path_of(settings, track).write_bytes(content_of(song))
+        await make_copy(library, track)
         await scrub.check_next()
         assert await fault_of(library, track) == ""
+        assert await copies(library) == []
 
 
 async def test_nothing_is_compared_while_the_store_is_unavailable(

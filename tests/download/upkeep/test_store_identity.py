@@ -157,7 +157,9 @@ async def test_a_store_without_an_id_that_is_adopted_gets_another_one_than_the_o
         write(disk_library.root / MARKER, marker.encode())
         assert "restore" in await disk_library.store.problem()
     for _process in range(2):
-        await GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database).check.identify(adopt=True)
+        await GuardedStore(ObjectStore.from_url(str(disk_library.root)), disk_library.database).check.identify(
+            adopt=True
+        )
     assert (disk_library.root / MARKER).read_text() not in (old, RESTORING)
     assert await disk_library.store.problem() == ""
     shutil.rmtree(disk_library.root)

@@ -19,6 +19,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.jobs.errors import too_many_jobs
 from services.common.storage import spool
 from services.common.storage.database import Database, migrate
 from services.common.storage.objects import ObjectStore
@@ -113,7 +114,9 @@ async def test_a_cancelled_call_keeps_the_bytes_that_have_arrived(
     assert await keys_of(objects) == []
 
 
-@pytest.mark.parametrize("error", [UnavailableError("not now"), LimitExceededError("a queue", TOO_MANY_WAITING)])
+@pytest.mark.parametrize(
+    "error", [UnavailableError("not now"), LimitExceededError("a queue", TOO_MANY_WAITING), too_many_jobs(3)]
+)
 async def test_the_last_byte_can_be_sent_again_after_a_temporary_error(
     database: Database, objects: ObjectStore, finishing: Finishing, error: StemTubeError
 ) -> None:

@@ -91,9 +91,13 @@ class JobContext:
         """Keeps a part of the result (JSON) that is ready before the job ends. Blocks; for worker threads."""
         self._leases.save_output(self.job_id, self.lease, name, content)
 
-    def outputs(self) -> dict[str, Any]:
-        """What this and earlier attempts have kept with `save_output`, by name. Blocks."""
-        return self._leases.outputs(self.job_id)
+    async def keep_output(self, name: str, content: Any) -> None:
+        """As `save_output`, beside the event loop."""
+        await self._threads.call(self._leases.save_output, self.job_id, self.lease, name, content)
+
+    async def outputs(self) -> dict[str, Any]:
+        """What this and earlier attempts have kept of the result, by name."""
+        return await self._threads.call(self._leases.outputs, self.job_id)
 
     def is_final(self, error: StemTubeError) -> bool:
         """Whether the job ends with this error rather than being tried again."""

@@ -4,7 +4,6 @@ What goes into a request can change between two attempts (the track's beats, wor
 refuse another request with an id that they know, so the first attempt keeps what it is about to send.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,10 +25,10 @@ async def as_first_made(
         StoppedError: the job is another worker's by now.
     """
     output = f"request {name}"
-    kept: dict[str, Any] | None = (await asyncio.to_thread(job.outputs)).get(output)
+    kept: dict[str, Any] | None = (await job.outputs()).get(output)
     if kept is None and (made := await make()) is not None:
-        await asyncio.to_thread(job.save_output, output, made)
-        kept = (await asyncio.to_thread(job.outputs)).get(output)
+        await job.keep_output(output, made)
+        kept = (await job.outputs()).get(output)
         if kept is None:
             raise StoppedError("The job was stopped.")
     return kept

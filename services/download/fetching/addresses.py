@@ -8,7 +8,7 @@ from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from services.common.compute.fair_limiter import FairLimiter
-from services.common.compute.threads import in_own_thread
+from services.common.compute.threads import in_daemon_thread
 from services.common.errors import InvalidInputError, LimitExceededError
 
 MAX_URL, MAX_HOST = 2000, 253
@@ -82,7 +82,7 @@ class LinkChecker:
 
     async def _ask(self, user: str, host: str) -> list[str]:
         async with self._names.place(user, patient=True, wait_seconds=NAME_SECONDS):
-            found = await in_own_thread(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
+            found = await in_daemon_thread(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
         return [str(entry[4][0]) for entry in found]
 
     def _forget(self, asking: asyncio.Task[list[str]]) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.keys import CHANNELS, SESSIONS, SETTINGS, TRACKS
 from gateway.session.credentials import call_metadata
+from gateway.session.origins import expect_own_page
 from gateway.streams import events
 from gateway.transcoding.messages import json_response, query_of
 from services.common.errors import NotFoundError
@@ -62,7 +63,14 @@ async def work(request: web.Request) -> web.Response:
 
 
 async def weights(request: web.Request) -> web.StreamResponse:
-    """GET …/weights?model=: fetches a model's weights, as a stream of fractions."""
+    """GET …/weights?model=: fetches a model's weights, as a stream of fractions.
+
+    A stream is opened with GET, but this one changes something, so it is for our own pages like a write.
+
+    Raises:
+        PermissionDeniedError: another site's page may have sent it (reason BAD_ORIGIN).
+    """
+    expect_own_page(request)
 
     async def open_call() -> Any:
         query = query_of(request, "model")

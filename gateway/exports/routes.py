@@ -29,7 +29,9 @@ RENDERER = web.AppKey("renderer", Renderer)
 PATH = TRACK + "/exports/{format}"
 LEAST_BYTES_PER_SECOND = 64 * 1024
 SLOW_SECONDS = 60.0
-"""How far, in all, a client that reads a file from the disk may fall behind the least rate."""
+"""A client that takes a file from the disk may be behind the least rate by so much time, in all."""
+MOST_SECONDS = 1200.0
+"""Longest time that it may take for the whole file: others wait for its place."""
 
 
 def add_exports(app: web.Application, config: GatewaySettings) -> None:
@@ -167,7 +169,7 @@ async def _send(
     try:
         async for piece in pieces:
             sent += len(piece)
-            latest = began + SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND
+            latest = began + min(SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND, MOST_SECONDS)
             async with asyncio.timeout_at(latest if holds_file else None):
                 await response.write(piece)
         await response.write_eof()

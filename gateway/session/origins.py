@@ -30,14 +30,24 @@ async def own_pages(request: web.Request, handler: Handler) -> web.StreamRespons
     """
     if _is_preflight(request):
         return web.Response(status=204)
-    harmless = request.method in SAFE_METHODS and hdrs.UPGRADE not in request.headers
-    if not harmless and not _is_ours(request):
-        if hdrs.ORIGIN in request.headers or FETCH_SITE in request.headers:
-            raise PermissionDeniedError("Pages of another site may not do this.", "BAD_ORIGIN")
-        raise PermissionDeniedError(
-            "Cookies are for browsers, which send an Origin; send the token as Authorization: Bearer.", "BAD_ORIGIN"
-        )
+    if request.method not in SAFE_METHODS or hdrs.UPGRADE in request.headers:
+        expect_own_page(request)
     return await handler(request)
+
+
+def expect_own_page(request: web.Request) -> None:
+    """Refuses a request that changes something if another site's page may have made a browser send it.
+
+    Raises:
+        PermissionDeniedError: the page is not one of ours, or it is not told which it is (reason BAD_ORIGIN).
+    """
+    if _is_ours(request):
+        return
+    if hdrs.ORIGIN in request.headers or FETCH_SITE in request.headers:
+        raise PermissionDeniedError("Pages of another site may not do this.", "BAD_ORIGIN")
+    raise PermissionDeniedError(
+        "Cookies are for browsers, which send an Origin; send the token as Authorization: Bearer.", "BAD_ORIGIN"
+    )
 
 
 def _is_ours(request: web.Request) -> bool:

@@ -1,6 +1,5 @@
 """Runs analysis jobs: a child process decodes the audio once and runs all parts on it."""
 
-import asyncio
 import os
 import threading
 import time
@@ -87,7 +86,7 @@ class AnalysisWorker:
         """Runs one job. Parts that an earlier attempt has finished are not repeated."""
 
         async def analyse() -> dict[str, Any]:
-            task = {**job.payload, "done": await asyncio.to_thread(job.outputs)}
+            task = {**job.payload, "done": await job.outputs()}
             return await self.engines.run(job.job_id, task, job.report, job.save_output)
 
         return await job.step("analyse", analyse)

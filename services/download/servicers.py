@@ -4,6 +4,7 @@ import grpc.aio
 
 from services.common.rpc.draining import Draining
 from services.common.rpc.server import Service
+from services.download.fetching.addresses import LinkChecker
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.link_tracks import LinkAdder
 from services.download.fetching.service import LinkService
@@ -59,8 +60,9 @@ class Servicers:
         cookies.warn()
         jobs = TrackJobs(queue, library.pipeline, tracks, library.choices, section.jobs_per_user)
         admission = Admission(library.objects, library.usage, queue, section.jobs_per_user)
-        links = LinkAdder(tracks, library.usage, admission, cookies, section.allowed_hosts)
-        # Uploads and imports share the limits.
+        checker = LinkChecker(section.allowed_hosts)
+        links = LinkAdder(tracks, library.usage, admission, cookies, checker)
+        # Uploads and imports count together.
         streams = ClientStreams(section)
         self.tracks = TrackService(
             tracks, library.user_tracks, library.playlists, library.trash, links, jobs, admission
@@ -68,11 +70,11 @@ class Servicers:
         self.track_jobs = TrackJobService(queue, jobs, tracks, links, admission, draining)
         max_bytes = library.settings.limit.max_bytes
         self.uploads = UploadService(library.uploads, acquirer, tracks, jobs, admission, streams, max_bytes)
-        self.links = LinkService(library.lookups, cookies, section.allowed_hosts)
+        self.links = LinkService(library.lookups, cookies, checker)
         self.media = MediaService(tracks, jobs, library.objects, acquirer.inspector, library.conversions)
         self.playlists = PlaylistService(library.playlists)
         self.upkeep = UpkeepService(library.usage, queue)
-        self.imports = ImportService(library.importer, acquirer, streams, section.allowed_hosts)
+        self.imports = ImportService(library.importer, acquirer, streams, checker)
 
     def service(self) -> Service:
         """All servicers as one service of this process."""

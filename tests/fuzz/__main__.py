@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from tests.common.postgres import create_database
-from tests.fuzz import api, imports, media, messages, protocols, races, texts, uploads
+from tests.fuzz import api, crowds, imports, media, messages, protocols, races, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
 # Of one round, a minute or so.
-FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES = 1500, 500, 25, 15, 20, 150, 40, 4
+FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES, CROWDS = 1500, 500, 25, 15, 20, 150, 40, 4, 1
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
@@ -39,6 +39,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
         (protocols.Fuzzer(target, tally), EXCHANGES),
         (uploads.Fuzzer(target, tally), UPLOADS),
         (races.Fuzzer(target, tally), RACES),
+        (crowds.Fuzzer(target, tally), CROWDS),
     )
     try:
         for number in itertools.count(seed):

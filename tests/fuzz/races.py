@@ -123,19 +123,27 @@ class Fuzzer:
             self._wrong(f"{taken} bytes were taken of a quota of {quota}", [len(one) for one in content], answers)
 
     def sign_ins(self) -> None:
-        """Sign-ins while an admin disables the account, or gives it another password: no session outlives that."""
+        """Sign-ins while the account is disabled, demoted, or gets another password: no session outlives that, and none
+        has rights that were lost.
+        """
         admin = self._target.admin_token()
         name = f"race-{uuid.uuid4().hex[:12]}"
         user_id = self._target.add_user(name)
+        user, credentials = f"/admin/users/{user_id}", {"username": name, "password": PASSWORD}
+        assert self._call("PATCH", user, admin, {"admin": True}).ok
+        own = self._post("/auth/login", "", credentials).json()["accessToken"]
+        passwords = {"oldPassword": PASSWORD, "newPassword": f"{PASSWORD} {name}"}
         changes: dict[str, Call] = {
-            "disabled": lambda: self._call("PATCH", f"/admin/users/{user_id}", admin, {"disabled": True}),
-            "reset": lambda: self._post(f"/admin/users/{user_id}/reset-password", admin, {}),
+            "disabled": lambda: self._call("PATCH", user, admin, {"disabled": True}),
+            "demoted": lambda: self._call("PATCH", user, admin, {"admin": False}),
+            "reset": lambda: self._post(f"{user}/reset-password", admin, {}),
+            "given another password": lambda: self._post("/auth/password", own, passwords),
         }
         how = self._dice.choice(list(changes))
-        credentials = {"username": name, "password": PASSWORD}
         calls: list[Call] = [lambda: self._post("/auth/login", "", credentials)] * AT_ONCE
-        calls.insert(self._dice.randrange(len(calls)), changes[how])
-        answers = self._at_once(calls, "sign-ins")
+        answers = self._at_once([*calls, changes[how]], "sign-ins")
+        if (changed := answers.pop()).get("code"):
+            self._wrong(f"a user was not {how}", credentials, changed)
         for cookie in filter(None, (answer.get("cookie") for answer in answers)):
             refreshed = self._http.post(
                 f"{self._target.suite.url}/api/v1/auth/refresh",
@@ -143,8 +151,12 @@ class Fuzzer:
                 timeout=ANSWER_SECONDS,
             )
             self._outcomes[f"refresh {refreshed.status_code}"] += 1
-            if refreshed.ok:
+            # A sign-in after a demotion is as good as any; its session must know of it.
+            if refreshed.ok and (how != "demoted" or self._is_admin(refreshed.json()["accessToken"])):
                 self._wrong(f"a session outlived that its user was {how}", credentials, refreshed.text)
+
+    def _is_admin(self, token: str) -> bool:
+        return self._call("GET", "/admin/users", token, {}).ok
 
     def _url(self) -> str:
         return f"https://example.com/{self._dice.randrange(10**9)}.mp3"

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import os
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -205,6 +206,7 @@ def running_target(data: Path, databases: Mapping[str, str] | None = None) -> It
         databases: settings that name other databases than SQLite's files.
     """
     suite = Suite(data, settings={**SETTINGS, **(databases or {})})
+    suite.environment["PYTHONPATH"] += f"{os.pathsep}tests/fuzz/hanging_names"
     try:
         suite.start(*PROCESSES)
         yield Target(suite)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import api, messages, protocols, races, texts, uploads
+from tests.fuzz import api, crowds, messages, protocols, races, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 
@@ -73,6 +73,15 @@ def test_what_races_or_breaks_off_gives_one_thing_or_none(target: Target, tmp_pa
     assert outcomes["used ids REQUEST_ID_REUSED"] == 2
     assert 0 < outcomes["room for one QUOTA_EXCEEDED"] < races.AT_ONCE
     assert outcomes.total() > 3 * races.AT_ONCE
+
+
+@pytest.mark.long  # other tests have each of these alone
+@pytest.mark.parametrize("kind", crowds.KINDS)
+def test_many_requests_of_a_user_do_nothing_to_another(target: Target, tmp_path: Path, kind: str) -> None:
+    tally = Tally(tmp_path)
+    outcomes = crowds.Fuzzer(target, tally).run(7, 1, [kind])
+    assert tally.found == []
+    assert outcomes[f"{kind} 200" if kind == "two owners" else f"Ben's {kind} 200"] >= 1
 
 
 def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path: Path) -> None:

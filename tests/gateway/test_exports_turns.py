@@ -134,9 +134,12 @@ async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, m
     assert Counter(status for status, _, _ in answers) == {200: 4, 429: 2}
 
 
-async def test_a_client_that_reads_too_slowly_loses_its_file(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.exports.routes.SLOW_SECONDS", 0.5)
-    monkeypatch.setattr("gateway.exports.routes.LEAST_BYTES_PER_SECOND", 10**9)
+@pytest.mark.parametrize("limits", [{"SLOW_SECONDS": 0.5, "LEAST_BYTES_PER_SECOND": 10**9}, {"MOST_SECONDS": 0.5}])
+async def test_a_client_that_reads_too_slowly_loses_its_file(
+    client: Client, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]
+) -> None:
+    for name, limit in limits.items():
+        monkeypatch.setattr(f"gateway.exports.routes.{name}", limit)
     file = io.BytesIO()
     audio.encode(np.full((2, 200 * RATE), 0.1, np.float32), RATE, file, "flac")
     await open_store(client.settings).put("stems/m/vocals", file.getvalue())

@@ -143,6 +143,10 @@ async def test_a_browsers_cookies_write_only_for_our_own_pages(connect: Connect)
         with contextlib.suppress(aiohttp.WSServerHandshakeError):
             async with browser.http.ws_connect("/api/v1/events", headers=headers):
                 assert allowed, headers
+        # The one GET that changes something.
+        weights = "/api/v1/admin/services/analysis/weights?model=tiny"
+        _, content = await browser.json("GET", weights, headers={**headers, "Accept": "text/event-stream"})
+        assert (content["details"][0]["reason"] != "BAD_ORIGIN") is allowed, headers
     assert (await browser.json("GET", "/api/v1/tracks"))[0] == 200
 
 

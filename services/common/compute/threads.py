@@ -3,8 +3,9 @@
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,3 +29,18 @@ async def in_own_thread(call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, bound)
     finally:
         executor.shutdown(wait=False)
+
+
+async def in_daemon_thread(call: Callable[..., T], *arguments: object) -> T:
+    """As `in_own_thread`, for a call that nothing depends on: the process ends without waiting for it."""
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result.set_result(call(*arguments))
+        except Exception as error:
+            result.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)

@@ -91,9 +91,13 @@ class JobContext:
         """Stores a part of the result (JSON) before the job ends. Blocks: call it in a thread."""
         self._leases.save_output(self.job_id, self.lease, name, content)
 
-    def outputs(self) -> dict[str, Any]:
-        """The outputs that this and earlier attempts have saved, by name. Blocks."""
-        return self._leases.outputs(self.job_id)
+    async def keep_output(self, name: str, content: Any) -> None:
+        """As `save_output`, beside the event loop."""
+        await self._threads.call(self._leases.save_output, self.job_id, self.lease, name, content)
+
+    async def outputs(self) -> dict[str, Any]:
+        """What this and earlier attempts have kept of the result, by name."""
+        return await self._threads.call(self._leases.outputs, self.job_id)
 
     def is_final(self, error: StemTubeError) -> bool:
         """Whether the job ends with this error, instead of being tried again."""

@@ -7,12 +7,17 @@ import socket
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from services.common.errors import InvalidInputError
+from services.common.compute.fair_limiter import FairLimiter
+from services.common.compute.threads import in_daemon_thread
+from services.common.errors import InvalidInputError, LimitExceededError
 
 MAX_URL, MAX_HOST = 2000, 253
 # RFC 1123 does not allow an underscore in a host, but such sites exist.
 HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}
+NAME_SECONDS = 3.0
+"""Longest time that the check of a link waits for the addresses of a name."""
+NAMES, NAMES_PER_USER = 16, 4
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 YOUTUBE = re.compile(
     r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com/(?:watch\?(?:.*&)?v=|shorts/|live/|embed/)|youtu\.be/)"
@@ -20,37 +25,69 @@ YOUTUBE = re.compile(
 )
 
 
-async def check_link(url: str, allowed_hosts: Collection[str]) -> str:
-    """Normalises a link that may be fetched: http(s) on the usual ports of a public host.
+class LinkChecker:
+    """Checks links before anything is asked of them.
 
-    All addresses of a YouTube video give the same link. The addresses that a link leads to are checked again when it is
-    fetched.
+    Names are looked up in threads of their own, few of them one user's: a name whose server does not answer keeps its
+    thread for half a minute, and must hold up neither other users nor this process.
 
     Args:
-        url: the link as the user gave it.
         allowed_hosts: host names for which only the scheme is checked.
-
-    Returns:
-        The link in its normal form.
-
-    Raises:
-        InvalidInputError: reason BAD_URL.
     """
-    try:
-        parts = _split(url.strip())
-        host, port, scheme = _host(parts), parts.port, parts.scheme
-    except ValueError:
-        raise InvalidInputError("A link must be an http:// or https:// address.", "BAD_URL") from None
-    if host not in allowed_hosts:
-        if port not in (None, PORTS[scheme]):
-            raise InvalidInputError("A link must use the usual port.", "BAD_URL")
-        if not await _is_public(host):
-            raise InvalidInputError("The link does not lead to a public address.", "BAD_URL")
-    name = f"[{host}]" if ":" in host else host
-    address = name if port in (None, PORTS[scheme]) else f"{name}:{port}"
-    link = urlunsplit((scheme, address, parts.path or "/", parts.query, ""))
-    video = YOUTUBE.fullmatch(link)
-    return f"https://www.youtube.com/watch?v={video[1]}" if video else link
+
+    def __init__(self, allowed_hosts: Collection[str]) -> None:
+        self._allowed_hosts = allowed_hosts
+        self._names = FairLimiter("names of hosts", NAMES, NAMES_PER_USER)
+        self._running: set[asyncio.Task[list[str]]] = set()
+
+    async def checked(self, user: str, url: str) -> str:
+        """A link in its normal form, if it may be fetched: http(s) on the usual ports of a public host.
+
+        All addresses of one video on YouTube have one form. What a link leads to is checked again when it is fetched.
+
+        Args:
+            user: who gives it.
+            url: as the user gave it.
+
+        Raises:
+            InvalidInputError: reason BAD_URL.
+        """
+        try:
+            parts = _split(url.strip())
+            host, port, scheme = _host(parts), parts.port, parts.scheme
+        except ValueError:
+            raise InvalidInputError("A link must be an http:// or https:// address.", "BAD_URL") from None
+        if host not in self._allowed_hosts:
+            if port not in (None, PORTS[scheme]):
+                raise InvalidInputError("A link must use the usual port.", "BAD_URL")
+            if not all(is_public(address) for address in await self._addresses(user, host)):
+                raise InvalidInputError("The link does not lead to a public address.", "BAD_URL")
+        name = f"[{host}]" if ":" in host else host
+        address = name if port in (None, PORTS[scheme]) else f"{name}:{port}"
+        link = urlunsplit((scheme, address, parts.path or "/", parts.query, ""))
+        video = YOUTUBE.fullmatch(link)
+        return f"https://www.youtube.com/watch?v={video[1]}" if video else link
+
+    async def _addresses(self, user: str, host: str) -> list[str]:
+        """A host's addresses; none if they are not found soon, which is left to the fetching to report."""
+        # A task of its own: the place is held as long as the thread, the caller waits no longer than NAME_SECONDS.
+        asking = asyncio.create_task(self._ask(user, host))
+        self._running.add(asking)
+        asking.add_done_callback(self._forget)
+        try:
+            async with asyncio.timeout(NAME_SECONDS):
+                return await asyncio.shield(asking)
+        except (OSError, LimitExceededError):
+            return []
+
+    async def _ask(self, user: str, host: str) -> list[str]:
+        async with self._names.place(user, patient=True, wait_seconds=NAME_SECONDS):
+            found = await in_daemon_thread(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
+        return [str(entry[4][0]) for entry in found]
+
+    def _forget(self, asking: asyncio.Task[list[str]]) -> None:
+        self._running.discard(asking)
+        _ = asking.cancelled() or asking.exception()  # its caller may have gone
 
 
 def _split(url: str) -> SplitResult:
@@ -73,15 +110,6 @@ def _host(parts: SplitResult) -> str:
     if len(name) > MAX_HOST or not HOST.fullmatch(name):
         raise ValueError("not a host name")
     return host
-
-
-async def _is_public(host: str) -> bool:
-    """Whether all addresses of a host are public. An unknown name passes: fetching it reports the error."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return True
-    return all(is_public(str(entry[4][0])) for entry in found)
 
 
 def is_public(address: str) -> bool:

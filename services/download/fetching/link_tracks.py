@@ -1,9 +1,7 @@
 """Makes tracks from links."""
 
-from collections.abc import Collection
-
 from services.common.rpc.auth import Identity
-from services.download.fetching.addresses import check_link
+from services.download.fetching.addresses import LinkChecker
 from services.download.fetching.cookies import CookieRules
 from services.download.pipeline.admission import Admission
 from services.download.tables import Track
@@ -18,8 +16,8 @@ class LinkAdder:
         library: the tracks.
         usage: the users' storage.
         admission: checks quotas and waiting jobs.
-        cookies: decides which links are fetched with the operator's cookies.
-        allowed_hosts: hosts that links may lead to although they are not public.
+        cookies: says whose links are fetched with the operator's cookies.
+        checker: checks links.
     """
 
     def __init__(
@@ -28,21 +26,21 @@ class LinkAdder:
         usage: Usage,
         admission: Admission,
         cookies: CookieRules,
-        allowed_hosts: Collection[str],
+        checker: LinkChecker,
     ) -> None:
         self._library = library
         self._usage = usage
         self._admission = admission
         self._cookies = cookies
-        self._allowed_hosts = allowed_hosts
+        self._checker = checker
 
-    async def checked(self, url: str) -> str:
-        """Normalises a link.
+    async def checked(self, user: str, url: str) -> str:
+        """A link in its normal form.
 
         Raises:
             InvalidInputError: the link may not be fetched (reason BAD_URL).
         """
-        return await check_link(url, self._allowed_hosts)
+        return await self._checker.checked(user, url)
 
     async def add(self, caller: Identity, url: str) -> tuple[Track, bool]:
         """Adds the track of a checked link to the caller's tracks.

@@ -1,17 +1,18 @@
 """Fetches the audio of links. Users take turns, and an interrupted fetch is resumed."""
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.common.compute.engine import Engine
-from services.common.errors import NotFoundError, StemTubeError
+from services.common.errors import NotFoundError, StemTubeError, StoppedError
 from services.common.jobs.retry import TRANSIENT
 from services.common.storage.pieces import pieces_of_file
 from services.download.config import DownloadSettings
@@ -49,6 +50,33 @@ class Requester:
     use_cookies: bool = False
 
 
+@dataclass(slots=True)
+class _Fetched:
+    """A link's file, for all jobs that want it checked and kept.
+
+    Attributes:
+        found: the child's answer, see `FetchWork`.
+        draft: key of its copy in the object store.
+        digest: SHA-256 of its bytes, in hex.
+        listeners: told how far the check is, one for each job.
+    """
+
+    found: dict[str, str]
+    draft: str
+    digest: str
+    listeners: list[OnStage] = field(default_factory=list)
+
+    @property
+    def cover(self) -> Path | None:
+        return Path(self.found["cover"]) if self.found["cover"] else None
+
+    def tell(self, stage: str, done: float) -> None:
+        for listener in tuple(self.listeners):
+            # A job that was stopped ends by itself; the others go on.
+            with contextlib.suppress(StoppedError):
+                listener(stage, FETCH_SHARE + (1 - FETCH_SHARE) * done)
+
+
 class LinkFetcher:
     """Fetches links, checks their audio, and stores it as originals.
 
@@ -77,6 +105,7 @@ class LinkFetcher:
         self._turns = FetchTurns(section.fetches, section.fetches_per_user)
         self._cookies = CookieRules(section)
         self._fetching = Locks()
+        self._fetched: dict[str, _Fetched] = {}
         self._partial = tempfile.TemporaryDirectory()
 
     async def close(self) -> None:
@@ -121,7 +150,18 @@ class LinkFetcher:
                 track, is_sound = await self._look(track_id)
                 if is_sound:
                     return track.audio_key
-                return await self._fetch(track, requester, turn, on_stage, expect_room, reservation_id)
+                if track_id not in self._fetched:
+                    self._fetched[track_id] = await self._fetch(track, requester, turn, on_stage, expect_room)
+                fetched = self._fetched[track_id]
+                fetched.listeners.append(on_stage)
+        error: BaseException | None = None
+        try:
+            return await self._keep(track_id, fetched, requester.user, expect_room, reservation_id)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await asyncio.shield(self._leave(track_id, fetched, on_stage, error))
 
     async def _look(self, track_id: str) -> tuple[Track, bool]:
         """Returns a track, and whether its audio can be used. That of a link cannot if it is missing or damaged."""
@@ -132,21 +172,16 @@ class LinkFetcher:
         return data.track, bool(key) and not (data.track.url and key in data.faults)
 
     async def _fetch(
-        self,
-        track: Track,
-        requester: Requester,
-        turn: Turn,
-        on_stage: OnStage,
-        expect_room: ExpectRoom,
-        reservation_id: str,
-    ) -> str:
-        track_id, url = track.id, track.url
-        # Cookies are never used for a shared track.
+        self, track: Track, requester: Requester, turn: Turn, on_stage: OnStage, expect_room: ExpectRoom
+    ) -> _Fetched:
+        """Fetches a track's link; its turn ends when the file is there."""
+        url = track.url
+        # Not for a track that others have, too.
         use_cookies = requester.use_cookies and track.private_url is not None and self._cookies.allow("fetches", url)
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
-        # The next attempt resumes here after a transient error.
-        folder = Path(self._partial.name) / track_id
+        # Where a transient error breaks off, the next attempt goes on.
+        folder = Path(self._partial.name) / track.id
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
         try:
             section = self._settings.download
@@ -159,54 +194,73 @@ class LinkFetcher:
                 found = await engine.run({"url": url, "folder": str(folder), "use_cookies": use_cookies}, tell)
             await engine.close()
             turn.end()
-            path, cover = Path(found["path"]), Path(found["cover"]) if found["cover"] else None
-            # The size is known only now. The replacement of a faulty original is counted already.
+            path = Path(found["path"])
+            # A link does not tell how much there is behind it. What replaces a faulty object is counted already.
             if not track.audio_key:
                 await expect_room((await asyncio.to_thread(path.stat)).st_size)
             digest, _size = await self._drafts.put(draft, pieces_of_file(path), stored=True)
-            facts, tags = await self._inspector.check(
-                requester.user,
-                draft,
-                digest,
-                lambda stage, done: on_stage(stage, FETCH_SHARE + (1 - FETCH_SHARE) * done),
-                cover,
-                patient=True,
-                path=path,
-            )
+        except BaseException as error:
+            await asyncio.shield(self._forget(track.id, draft, error))
+            raise
+        finally:
+            await asyncio.shield(engine.close())
+        return _Fetched(found, draft, digest)
+
+    async def _keep(
+        self, track_id: str, fetched: _Fetched, user: str, expect_room: ExpectRoom, reservation_id: str
+    ) -> str:
+        """Has a link's file checked, in a turn of this user or of another one who wants it, and keeps it."""
+        found = fetched.found
+        facts, tags = await self._inspector.check(
+            user,
+            fetched.draft,
+            fetched.digest,
+            fetched.tell,
+            fetched.cover,
+            patient=True,
+            path=Path(found["path"]),
+        )
+        async with self._fetching.of(track_id):
+            track, is_sound = await self._look(track_id)
+            if is_sound:
+                return track.audio_key
             if not track.audio_key:
                 await expect_room(facts.size_bytes or 0)
             song = SongFacts(
-                found["title"] or tags["title"] or url,
+                found["title"] or tags["title"] or track.url,
                 found["artist"] or tags["artist"],
                 found["source"],
                 found["license"],
             )
-            async with self._originals.keeping(copies_of(draft, facts)):
+            async with self._originals.keeping(copies_of(fetched.draft, facts)):
                 is_first = await self._library.set_audio(track_id, song, facts, reservation_id=reservation_id)
-        except StemTubeError as error:
-            if error.code not in TRANSIENT:
-                await self.forget_partial(track_id)
-            raise
-        except asyncio.CancelledError:
-            await asyncio.shield(self.forget_partial(track_id))
-            raise
-        finally:
-            await asyncio.shield(engine.close())
-            await asyncio.shield(self._originals.forget_draft(draft))
-        await self.forget_partial(track_id)
-        # It is not the first if another process was faster, or if the track was deleted.
+        # Not so if another process has fetched it too and was faster, or if the track was deleted.
         return facts.audio_key if is_first else (await self._look(track_id))[0].audio_key
 
-    async def forget_partial(self, track_id: str) -> None:
-        """Removes the partial download of a track."""
+    async def _leave(self, track_id: str, fetched: _Fetched, on_stage: OnStage, error: BaseException | None) -> None:
+        """Ends a job's interest in a link's file, which goes with the last one."""
+        async with self._fetching.of(track_id):
+            fetched.listeners.remove(on_stage)
+            if not fetched.listeners:
+                del self._fetched[track_id]
+                await self._forget(track_id, fetched.draft, error)
+
+    async def _forget(self, track_id: str, draft: str, error: BaseException | None) -> None:
+        """Removes a draft, and what was fetched unless the next attempt goes on with it."""
+        await self._originals.forget_draft(draft)
+        is_final = isinstance(error, StemTubeError) and error.code not in TRANSIENT
+        if is_final or not isinstance(error, Exception):
+            await self._forget_partial(track_id)
+
+    async def _forget_partial(self, track_id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
 
     async def forget_idle_partial(self, track_id: str) -> None:
-        """Removes the partial download of a track, unless the track is being fetched now."""
+        """Removes what has been fetched of a track so far, unless it is being fetched or checked now."""
         lock = self._fetching.of(track_id)
-        if not lock.locked():
+        if not lock.locked() and track_id not in self._fetched:
             async with lock:
-                await self.forget_partial(track_id)
+                await self._forget_partial(track_id)
 
     async def forget_old_partials(self) -> None:
         """Removes partial downloads that no retry has resumed for `PARTIAL_SECONDS`."""

@@ -1,13 +1,12 @@
 """The RPCs on links: searches, look-ups, and the programs that fetch links."""
 
 import asyncio
-from collections.abc import Collection
 from typing import Any
 
 from services.common.errors import InvalidInputError
 from services.common.limits import DEFAULT_FOUND, MAX_FOUND, MAX_QUERY
 from services.common.rpc.auth import require_user
-from services.download.fetching.addresses import check_link
+from services.download.fetching.addresses import LinkChecker
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.lookups import Lookups
 from services.download.fetching.sites import deno_path
@@ -20,15 +19,15 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
     """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        lookups: searches and looks up links.
-        cookies: decides which look-ups use the operator's cookies.
-        allowed_hosts: hosts that links may lead to although they are not public.
+        lookups: asks the sites.
+        cookies: says whose look-ups are with the operator's cookies.
+        links: checks links.
     """
 
-    def __init__(self, lookups: Lookups, cookies: CookieRules, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, lookups: Lookups, cookies: CookieRules, links: LinkChecker) -> None:
         self._lookups = lookups
         self._cookies = cookies
-        self._allowed_hosts = allowed_hosts
+        self._links = links
 
     async def SearchSongs(self, request: pb.SearchSongsRequest, context: Any) -> pb.SearchSongsResponse:
         caller = require_user()
@@ -48,7 +47,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def LookUpLink(self, request: pb.LookUpLinkRequest, context: Any) -> pb.LookUpLinkResponse:
         caller = require_user()
-        url = await check_link(request.url, self._allowed_hosts)
+        url = await self._links.checked(caller.subject, request.url)
         answer = await self._lookups.look_up(
             caller.subject, url, context.time_remaining(), use_cookies=self._cookies.serve(caller, "lookups", url)
         )

@@ -1,12 +1,12 @@
 """The RPCs that import tracks of another installation."""
 
 import re
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from services.common.errors import InvalidInputError
 from services.common.rpc.auth import require_admin
-from services.download.fetching.addresses import check_link
+from services.download.fetching.addresses import LinkChecker
 from services.download.importing.importing import ExistingTrack, Importer
 from services.download.tracks.edits import checked_part
 from services.download.tracks.repository import SongFacts
@@ -29,22 +29,22 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
         importer: adds missing tracks, stems and parts.
         acquirer: checks and stores files.
         client_streams: limits the streams that send files.
-        allowed_hosts: hosts that links may lead to although they are not public.
+        links: checks links.
     """
 
     def __init__(
-        self, importer: Importer, acquirer: Acquirer, client_streams: ClientStreams, allowed_hosts: Collection[str]
+        self, importer: Importer, acquirer: Acquirer, client_streams: ClientStreams, links: LinkChecker
     ) -> None:
         self._importer = importer
         self._acquirer = acquirer
         self._client_streams = client_streams
-        self._allowed_hosts = allowed_hosts
+        self._links = links
 
     async def LookUpImport(self, request: pb.LookUpImportRequest, _context: Any) -> pb.LookUpImportResponse:
-        require_admin()
+        admin = require_admin().subject
         _check_users(request.user_ids)
         if request.source_url:
-            url = await self._link(request.source_url)
+            url = await self._links.checked(admin, request.source_url)
             existing = await self._importer.existing(request.user_ids, url=url)
             return pb.LookUpImportResponse(tracks=_tracks(existing), has_audio=await self._importer.has_audio(url))
         if not SHA256.fullmatch(request.audio_sha256):
@@ -60,7 +60,7 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
             header = (await _first(messages)).header
             _check_users(header.user_ids)
             checked_text("title", header.title, MAX_IMPORTED_TITLE, may_be_empty=True)
-            url = await self._link(header.source_url) if header.source_url else ""
+            url = await self._links.checked(admin, header.source_url) if header.source_url else ""
             existing = await self._import_track(admin, header, url, chunks_of(messages))
         return pb.ImportTrackResponse(tracks=_tracks(existing))
 
@@ -98,9 +98,6 @@ class ImportService(import_pb2_grpc.ImportServiceServicer):
                 return await self._importer.add_upload(header.user_ids, song, facts)
             await self._importer.add_link(header.user_ids, url, song, facts)
         return await self._importer.existing(header.user_ids, url=url)
-
-    async def _link(self, url: str) -> str:
-        return await check_link(url, self._allowed_hosts)
 
 
 async def _first(requests: AsyncIterator[Any]) -> Any:

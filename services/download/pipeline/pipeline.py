@@ -87,7 +87,7 @@ class Pipeline:
             if not job.is_final(error):
                 run.progress.update("acquire", QUEUED, stage="waiting to try again")
             else:
-                await self._links.forget_partial(run.track_id)
+                await self._links.forget_idle_partial(run.track_id)
                 run.progress.fail("acquire", error_detail(error))
                 await self.discard_unfetched(jobs, job.job_id, job.user, run.track_id)
             raise

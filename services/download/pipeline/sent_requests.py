@@ -4,7 +4,6 @@ The inputs of a request can change between two attempts (the track's beats, word
 refuse a different request with an id that they know. So the first attempt stores each request before it sends it.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,10 +25,10 @@ async def first_request(
         StoppedError: another worker has the job by now.
     """
     output = f"request {name}"
-    kept: dict[str, Any] | None = (await asyncio.to_thread(job.outputs)).get(output)
+    kept: dict[str, Any] | None = (await job.outputs()).get(output)
     if kept is None and (made := await make()) is not None:
-        await asyncio.to_thread(job.save_output, output, made)
-        kept = (await asyncio.to_thread(job.outputs)).get(output)
+        await job.keep_output(output, made)
+        kept = (await job.outputs()).get(output)
         if kept is None:
             raise StoppedError("The job was stopped.")
     return kept

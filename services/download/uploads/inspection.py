@@ -31,6 +31,7 @@ class Inspector:
     def __init__(self, settings: DownloadSettings, objects: ObjectStore) -> None:
         self._objects = objects
         self._files = files_pool(settings)
+        self._checking: JointWork[dict[str, Any]] = JointWork()
         self._converting: JointWork[None] = JointWork()
 
     async def close(self) -> None:
@@ -48,7 +49,8 @@ class Inspector:
         patient: bool = False,
         path: Path | None = None,
     ) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, and stores its peaks and its cover.
+        """Checks a draft by decoding all of it, once for all who ask, and makes its peaks and, if none is given, its
+        cover.
 
         Args:
             user_id: the user whose turn is used.
@@ -74,9 +76,17 @@ class Inspector:
             "peaks_key": peaks_of(draft),
             "cover_key": cover_of(draft),
         }
-        turn = self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0))
-        async with turn as engine:
-            found: dict[str, Any] = await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+
+        async def decode(engine: Engine) -> dict[str, Any]:
+            return await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
+
+        checking = self._checking.result(
+            draft,
+            lambda: self._files.engine(user_id, patient=patient, on_waiting=lambda: on_stage("waiting", 0.0)),
+            decode,
+        )
+        async with checking as found:
+            pass
         picture = found["cover"]
         if cover is not None:
             picture = await asyncio.to_thread(_picture_name, cover)

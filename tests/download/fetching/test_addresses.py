@@ -1,9 +1,19 @@
 """Links that may be fetched are normalised, all others are refused."""
 
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from services.common.errors import InvalidInputError
-from services.download.fetching.addresses import check_link
+from services.download.fetching import addresses
+from services.download.fetching.addresses import NAMES_PER_USER, LinkChecker
+from tests.download.conftest import RunningLibrary
+from tests.download.site import Site
 
 GOOD = {
     " HTTP://Example.org ": "http://example.org/",
@@ -22,7 +32,7 @@ GOOD = {
 
 @pytest.mark.parametrize("url", GOOD)
 async def test_a_link_is_normalised(url: str) -> None:
-    assert await check_link(url, ("site.test",)) == GOOD[url]
+    assert await LinkChecker(("site.test",)).checked("anna", url) == GOOD[url]
 
 
 BAD = [
@@ -68,5 +78,70 @@ BAD = [
 @pytest.mark.parametrize("url", BAD, ids=lambda url: ascii(url[:30]))
 async def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        await check_link(url, ())
+        await LinkChecker(()).checked("anna", url)
     assert refused.value.reason == "BAD_URL"
+
+
+class Names:
+    """Answers for names: those below hangs.test wait until `answer` is set."""
+
+    def __init__(self) -> None:
+        self.hanging = 0
+        self.answer = threading.Event()
+        self._look_up = socket.getaddrinfo
+
+    def look_up(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if str(host).endswith(".hangs.test"):
+            self.hanging += 1
+            self.answer.wait()
+            self.hanging -= 1
+        address = "127.0.0.1" if host == "private.test" else "1.1.1.1"
+        return self._look_up(address if str(host).endswith(".test") else host, *arguments, **options)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names.look_up)
+    yield names
+    names.answer.set()
+
+
+async def test_names_that_nobody_answers_hold_up_nobody_else(
+    library: RunningLibrary, site: Site, song: Path, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They held all threads of the process, and with them each upload and each link."""
+    monkeypatch.setattr(addresses, "NAME_SECONDS", 60.0)
+    checker = LinkChecker(("127.0.0.1",))
+    annas = [asyncio.create_task(checker.checked("anna", f"https://{number}.hangs.test/")) for number in range(40)]
+    async with asyncio.timeout(50):
+        while names.hanging < NAMES_PER_USER:
+            await asyncio.sleep(0.01)
+        with pytest.raises(InvalidInputError):
+            await checker.checked("ben", "https://private.test/")
+        assert await checker.checked("ben", "https://public.test/") == "https://public.test/"
+        assert (await library.upload("ben", song)).duration_seconds
+        _, job_id = await library.add_link("ben", await checker.checked("ben", site.put(song)))
+        assert (await library.end_of(job_id)).state == "succeeded"
+        assert names.hanging == NAMES_PER_USER
+        assert not any(task.done() for task in annas)
+        names.answer.set()
+        assert len(await asyncio.gather(*annas)) == 40
+
+
+async def test_a_name_that_nobody_answers_is_left_to_the_fetching(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is not found. Its thread counts for its user until it ends."""
+    monkeypatch.setattr(addresses, "NAME_SECONDS", 0.1)
+    checker = LinkChecker(())
+    urls = [f"https://{number}.hangs.test/" for number in range(3 * NAMES_PER_USER)]
+    async with asyncio.timeout(30):
+        for url in urls:
+            assert await checker.checked("anna", url) == url
+        assert names.hanging == NAMES_PER_USER
+        names.answer.set()
+        while names.hanging:
+            await asyncio.sleep(0.01)
+        with pytest.raises(InvalidInputError):
+            await checker.checked("anna", "https://private.test/")

@@ -66,6 +66,29 @@ async def test_files_of_one_user_do_not_delay_those_of_another(library: RunningL
         assert len({track.id for track in await asyncio.gather(*annas)}) == 4
 
 
+@pytest.mark.parametrize("section", [{"file_children_per_user": 1}])
+async def test_a_link_that_waits_behind_a_users_files_holds_up_no_other_owner(
+    library: RunningLibrary, uploading: Uploading, site: Site, tmp_path: Path
+) -> None:
+    """It was checked in the turn of the user who had it fetched, behind that user's other files."""
+    upload = uploading.start("anna")
+    held = await hold_children(FILES, 1)
+    site.slow_seconds = 0.2
+    url = site.put(with_soundfile(tmp_path / "song.flac", music(3)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        _, annas_link = await library.add_link("anna", url)
+        while not site.sent:
+            await asyncio.sleep(0.01)
+        _, bens_link = await library.add_link("ben", url)
+        for job_id in (bens_link, annas_link):
+            assert (await library.end_of(job_id)).state == "succeeded"
+        assert not upload.done()
+        assert site.sent == {"song.flac": 1}
+        release(*held)
+        await upload
+    assert not [key for key in await library.keys() if key.startswith("uploads/")]
+
+
 async def test_a_delayed_conversion_does_not_delay_another_user_of_the_track(
     library: RunningLibrary, uploading: Uploading
 ) -> None:

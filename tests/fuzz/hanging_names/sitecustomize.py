@@ -1,0 +1,18 @@
+"""Python loads this at its start if its folder is in PYTHONPATH: names below hangs.test get no answer for long."""
+
+import socket
+import time
+from typing import Any
+
+HANG_SECONDS = 20.0
+
+_look_up = socket.getaddrinfo
+
+
+def _hanging(host: Any, *arguments: Any, **options: Any) -> Any:
+    if isinstance(host, str) and host.endswith(".hangs.test"):
+        time.sleep(HANG_SECONDS)
+    return _look_up(host, *arguments, **options)
+
+
+socket.getaddrinfo = _hanging

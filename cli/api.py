@@ -202,7 +202,7 @@ class Api:
                 await self.sign_in(*self._credentials)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the suite restarts, or the network is down for a while
-            if was_there:  # the patience begins now, because a job may report nothing for long
+            if was_there:  # the time limit starts now, because a job may not report for long
                 away_since = time.monotonic()
             await asyncio.sleep(RECONNECT_SECONDS)
         raise ApiError(f"no StemTube answers at {self._url} any more; the job goes on once it runs again")

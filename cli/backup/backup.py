@@ -8,8 +8,8 @@
 If a database is damaged, the copied files are removed and there is no backup. A damaged original is kept, because it
 may be the last copy, and reported; a restore never replaces a good original by it.
 
-The object store must be the library's, at the end too: the empty folder of a volume that is not mounted, or another
-bucket, is no backup.
+The object store must be the library's, at the start and at the end. Otherwise the backup could be of another bucket, or
+of the empty folder of a volume that is not mounted.
 
 Databases come first. Songs added meanwhile then have objects without a record in the backup, which a sweep removes;
 in the other order there would be records without an object. Songs deleted for good meanwhile are the one case in
@@ -134,7 +134,7 @@ async def backup(settings: SuiteSettings, folder: Path, show_progress: ShowProgr
     Raises:
         StemTubeError: something is in the folder (reason NOT_EMPTY), a database is damaged (DATABASE_DAMAGED), the
             object store is not mounted (STORE_AWAY) or not the library's (STORE_WRONG), or something cannot be read or
-            written. The folder is then as it was before.
+            written. The folder is then unchanged.
     """
     sources = databases(settings)
     is_new = not folder.exists()

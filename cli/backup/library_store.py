@@ -1,4 +1,4 @@
-"""Is an object store the library's? Its marker has an id that the library's database knows."""
+"""Checks that an object store is the library's: its marker has the id that the library's database knows."""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +11,7 @@ ADOPT = "--adopt-store"
 
 
 async def expect_library_store(store: MarkedStore, database: ServiceDatabase) -> None:
-    """Raises unless a store is the library's, before and after a backup of it.
+    """Raises an error unless a store is the library's; called before and after a backup.
 
     Raises:
         UnavailableError: there is no marker (reason STORE_AWAY), or the store does not answer (STORAGE_UNAVAILABLE).
@@ -26,18 +26,18 @@ async def expect_library_store(store: MarkedStore, database: ServiceDatabase) ->
         )
     if marker != known:
         raise PreconditionError(
-            "The object store is not the one that the library's database knows: set its place, or mount it.",
+            "The object store is not the one that the library's database knows: correct its URL, or mount it.",
             "STORE_WRONG",
         )
 
 
 async def expect_restorable(store: MarkedStore, database: ServiceDatabase, objects: Path) -> None:
-    """Raises if a store is the bare mount point of a library that is there, or another library's.
+    """Raises an error if a store is the empty mount point of the present library's store, or is another library's.
 
     Args:
         store: to restore to.
-        database: the library's that is there.
-        objects: the folder of the backup's objects. Its marker counts where the database knows none.
+        database: the present library's.
+        objects: the folder of the backup's objects. Its marker is used if the database has no id.
 
     Raises:
         PreconditionError: there is no marker although there is a database (reason STORE_AWAY), or the marker of another
@@ -49,19 +49,19 @@ async def expect_restorable(store: MarkedStore, database: ServiceDatabase, objec
         return
     if marker is None:
         raise PreconditionError(
-            f"There is a library's database, and the object store has no {MARKER!r}: it is not mounted, or another "
-            f"one. Nothing was changed. {ADOPT} fills it, if it is a new disk or bucket.",
+            f"There is a library's database, but the object store has no {MARKER!r}: it is not mounted, or is another "
+            f"one. Nothing was changed. If it is a new disk or bucket, use {ADOPT}.",
             "STORE_AWAY",
         )
     known = ""
-    with contextlib.suppress(StemTubeError):  # a restore may be what a damaged database needs
+    with contextlib.suppress(StemTubeError):  # a damaged database may be the reason for the restore
         known = await database.store_id()
     if not known and (objects / MARKER).exists():
         known = (objects / MARKER).read_text().strip()
     if marker != known:
         raise PreconditionError(
             "The object store is not the one that the library's database or the backup knows. Nothing was changed. "
-            f"{ADOPT} takes it for the restored library's.",
+            f"{ADOPT} uses it for the restored library.",
             "STORE_WRONG",
         )
 

@@ -1,8 +1,8 @@
 """`stemtube admin restore`: restores a backup, after checking all of it.
 
-Objects come first and databases last, so that what is broken off in between leaves no record without its object. Until
-all of it is there, the marker of the store is no library's. Then it is a new one, which the database gets too: with
-that of the backup, the disk that it was made from would pass for this store when it is mounted again.
+Objects come first and databases last, so that an interrupted restore leaves no record without its object. Until the
+restore is complete, the marker of the store is no library's. Then marker and database get a new id: with the id in the
+backup, the old disk would be mistaken for this store when it is mounted again.
 """
 
 import asyncio
@@ -70,17 +70,17 @@ async def restore(
     Args:
         settings: the settings of the suite to restore to.
         folder: the backup's.
-        show_progress: hears how far it is.
+        show_progress: called with the progress.
         force: replace what is there. Objects that the backup does not have stay for the sweep, and an original that is
             there is not replaced by a damaged one.
         keep_sign_ins: sessions, tokens, invitations, one-time passwords and signing keys are as they were then, also
             those that were ended since; otherwise none of them is good any more (see `sign_ins`).
-        adopt_store: take an object store that is not the one of the library that is there: a new disk or bucket.
+        adopt_store: accept an object store that is not the present library's: a new disk or bucket.
 
     Raises:
-        StemTubeError: it is no backup or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), something is
-            there already (NOT_EMPTY), the object store is not mounted (STORE_AWAY) or another library's (STORE_WRONG),
-            or something cannot be read or written.
+        StemTubeError: the folder is not a backup, or a damaged one (reason BAD_BACKUP), the suite runs (RUNNING), a
+            database or the object store is not empty (NOT_EMPTY), the object store is not mounted (STORE_AWAY) or is
+            another library's (STORE_WRONG), or something cannot be read or written.
     """
     targets = databases(settings)
     found = read(folder)
@@ -196,7 +196,7 @@ async def _put_databases(
     if await targets[LIBRARY].store_id() == store_id:
         await store.put(MARKER, store_id.encode())
     else:
-        await store.delete(MARKER)  # the database knows of no id: the library marks the store when it starts
+        await store.delete(MARKER)  # the database has no id: the library marks the store when it starts
 
 
 async def _expect_nobody(settings: SuiteSettings) -> None:

@@ -1,7 +1,7 @@
 """Statements about the id of the library's object store, in its database.
 
-A restore sets a new one. With the old id, the disk that the backup was made from would pass for the restored store when
-it is mounted again, and the library would miss all that was added since.
+A restore sets a new id. With the old id, the disk that the backup was made from would be mistaken for the restored
+store when it is mounted again, and it lacks everything that was added since.
 """
 
 import sqlite3
@@ -19,14 +19,14 @@ def store_id_in_sqlite(connection: sqlite3.Connection) -> str:
 
 
 def set_in_sqlite(connection: sqlite3.Connection, store_id: str) -> None:
-    """Sets the id, where there is one."""
+    """Replaces the id, if there is one."""
     if _has_table(connection):
         with connection:
             connection.execute(update_of(store_id))
 
 
 def update_of(store_id: str) -> str:
-    """The statement that sets the id, 32 hexadecimal digits, where there is one."""
+    """The statement that replaces the id, 32 hexadecimal digits, if there is one."""
     return f"UPDATE {TABLE} SET store_id = '{store_id}', confirmed = TRUE"
 
 

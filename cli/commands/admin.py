@@ -105,7 +105,7 @@ def show_backup(summary: Summary, folder: Path, console: Console) -> None:
 def show_restored(summary: Summary, folder: Path, console: Console, *, keep_sign_ins: bool) -> None:
     """Prints the contents of the restored backup and how users can sign in."""
     show_backup(summary, folder, console)
-    _show(console, "The object store has a new id: the library refuses the one that the backup was made of.")
+    _show(console, "The object store has a new id: the library refuses the store that the backup was made from.")
     _show(
         console,
         f"Accounts are as they were at {summary.made}: disable, demote or delete accounts again that were disabled, "
@@ -172,7 +172,7 @@ def restore_command(
         bool,
         typer.Option(
             ADOPT,
-            help="Restore into an object store that is not the one of the library that is there: a new disk or bucket.",
+            help="Restore into an object store that is not the present library's: a new disk or bucket.",
         ),
     ] = False,
 ) -> None:

@@ -41,7 +41,7 @@ class Exchanges:
         """
         key = sha256(api_token.encode(errors="surrogateescape")).digest()
         known = self._remembered.get(key)
-        # By the time of day, as for those who check the token: they may refuse it once the clock was set.
+        # By the wall clock, like the services that check the token: they may refuse it after the clock was set.
         if known and known.since <= time.time() < known.until:
             return known.authorization
         stub: Any = api_token_pb2_grpc.ApiTokenServiceStub(request.app[CHANNELS][API_TOKENS])

@@ -97,7 +97,7 @@ class AnalysisWorker:
 
 
 def prove_device(settings: AnalysisSettings) -> str:
-    """Proves the device of the settings, see `torch_devices.prove`; backends' own libraries have to see it, too."""
+    """Checks the device of the settings, see `torch_devices.prove`, also with the backends' own libraries."""
     device = torch_devices.prove(settings.analysis.device)
     if device.startswith("cuda"):
         registry.prove_device(device)

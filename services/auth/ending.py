@@ -58,8 +58,8 @@ def is_valid_token() -> ColumnElement[bool]:
 def ends_at(table: type[Session] | type[ApiToken]) -> ColumnElement[datetime]:
     """The end time of a session or API token that ends now.
 
-    This is its last use if the clock was set back after that: the last access token is valid for some time from then
-    on, and services must know until its end that it is to be refused.
+    If the clock was set back after its last use, this is the time of that use: the access token from then is valid for
+    some more time, and services must refuse it until it expires.
     """
     time: ColumnElement[datetime] = literal(now())
     for other in (table.last_use_time, table.create_time):

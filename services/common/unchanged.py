@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 SETTLED_SECONDS = 1800.0
-"""Something that has expired by the time of day is removed only after a process has seen it expired and unchanged for
+"""Something that has expired by the wall clock is removed only after a process has seen it expired and unchanged for
 this long (or for its whole lifetime, if that is shorter): a clock that jumps makes everything seem old at once."""
 K = TypeVar("K")
 V = TypeVar("V")

@@ -293,7 +293,7 @@ class OutstandingRequests(Base):
     __tablename__ = "outstanding_requests"
 
     job_id: Mapped[str] = mapped_column(String(100), primary_key=True)
-    # Of the vocals that its lyrics are made from, which stay as long as this row; null while there are none.
+    # Vocals that are used for its lyrics, kept as long as this row exists; null if there are none.
     vocals_key: Mapped[str | None] = mapped_column(String(200), index=True)
 
 

@@ -39,7 +39,7 @@ def test_every_backend_is_described(part: Part, store: WeightStore) -> None:
         assert registry.availability(part, name, store).available == (entry.weights is None)
 
 
-def test_parts_by_beats_are_those_whose_backends_need_them() -> None:
+def test_parts_that_use_beats_have_backends_that_need_them() -> None:
     entries = {part: [registry.entry(part, name) for name in registry.names(part)] for part in PARTS}
     assert tuple(part for part in PARTS if any("beats" in entry.needs for entry in entries[part])) == USES_BEATS
 
@@ -89,6 +89,6 @@ def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
         registry.load("beats", "madmom", store)
 
 
-def test_weights_are_named_as_one_asks_for_them() -> None:
+def test_weights_have_the_name_that_selects_them() -> None:
     names = ["btc", *(f"whisper/{model.name}" for model in registry.entry("lyrics", "whisper").models)]
     assert [registry.weights(name).name for name in names] == names

@@ -12,7 +12,7 @@ from tests.suite.client import Json, states
 STILL_SECONDS = 600.0  # what has not changed for so long does not go on
 SIGN_IN_SECONDS = 60.0
 STEMS = 2
-# The store's own marker, and those that separations leave of their results. There is no trash (`TRASH_DAYS`).
+# The store's marker, and the markers of separations' results. There is no trash (`TRASH_DAYS`).
 NOT_ORPHANS = ("library-id", "separations/")
 
 

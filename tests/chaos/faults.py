@@ -20,7 +20,7 @@ FULL_SECONDS = (2.0, 6.0)
 FULL_NEWS_SECONDS = 10.0  # a process that met a full disk has ended by then
 SHIFTS = (90.0, 1800.0, 7200.0)
 SHIFT_SECONDS = (4.0, 12.0)
-LASTING = 0.5  # of the times it stays so until it is set again
+LASTING = 0.5  # share of the changes that last until the clock is set again
 DISK_MIB = 1024
 
 
@@ -129,9 +129,9 @@ def _fill(file: int, folder: Path) -> None:
 
 
 async def set_clock(run: Run, clock: Clock) -> None:
-    """Sets the wall clock of all processes forward or back by minutes or hours, some of the times for long.
+    """Sets the wall clock of all processes forward or back by minutes or hours, sometimes for long.
 
-    It ends fast and stays so: files of before a clock that stays behind are kept for as long, as they look new.
+    In the end the clock is fast and stays so. If it stayed slow, older files would look new and be kept for as long.
     """
     dice = run.dice("clock")
     while run.goes_on:

@@ -68,7 +68,7 @@ class Run:
         return sum(int(count) for count, _ in found), found
 
     def taken_by(self, user_id: str) -> int:
-        """Bytes that lie in the store for a user: files of the user's tracks, and all that separations have made."""
+        """A user's bytes in the store: files of the user's tracks, and everything that separations have made."""
         tracks = "SELECT audio_key, peaks_key, cover_key FROM tracks JOIN access ON track_id = id WHERE user_id = ?"
         keys = {key for row in self.query("download", tracks, user_id) for key in row if key}
         jobs = self.query("separation", 'SELECT id FROM job WHERE "user" = ?', user_id)

@@ -1,4 +1,4 @@
-"""Users at work: whole uploads, uploads that break off, links to a site that hangs, a fight for room."""
+"""Users at work: complete and interrupted uploads, links to a site that hangs, uploads up to the quota."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ HANGING_USERS, HANGING_LINKS, HANGING_SECONDS = ("dora", "emil"), 17, 20.0
 LINK_USER, MEANWHILE_SECONDS = "fay", 300.0
 QUOTA_USER, QUOTA_AT_ONCE, NOISE_SECONDS = "quinn", 4, 20
 QUOTA_BYTES = 12_000_000  # three files, or one with its stems
-QUOTA_SECONDS = 300.0  # what has no room has gone by then
+QUOTA_SECONDS = 300.0  # stems without room have been removed by then
 REFUSED = (aiohttp.ClientError, OSError, AssertionError, ValueError, KeyError, TimeoutError)
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -58,7 +58,7 @@ async def submit(run: Run) -> None:
 
 
 async def break_off(run: Run) -> None:
-    """Uploads whose connections die in the middle of a piece; those by tus go on where they were, up to the end."""
+    """Uploads whose connections die in the middle of a piece; those by tus continue until they are complete."""
     dice = run.dice("uploads")
     while run.goes_on:
         user, song = dice.choice(USERS), dice.choice(run.songs)
@@ -146,7 +146,7 @@ async def hang(run: Run) -> None:
 
 
 async def _add_hanging_links(run: Run, user: str, site: Site, number: int) -> list[tuple[str, str]]:
-    """Adds as many links as a user may; user and job of each."""
+    """Adds as many links as a user may; returns the user and the job of each."""
     jobs = []
     for link in range(HANGING_LINKS):
         with contextlib.suppress(*REFUSED):
@@ -160,7 +160,7 @@ async def _add_hanging_links(run: Run, user: str, site: Site, number: int) -> li
 
 
 async def _fetch_meanwhile(run: Run, site: Site, number: int) -> None:
-    """Has a link of another user fetched while those of the others hang, and notes it as a fault if it is not."""
+    """Adds another user's link while those of the others hang; records a fault if it is not fetched."""
     path = run.songs[0].parent / f"link{number}.flac"
     await asyncio.to_thread(with_soundfile, path, music(4, seed=10_000 + number))
     body = {"url": site.put(path), "options": SMALL_OPTIONS}
@@ -174,7 +174,7 @@ async def _fetch_meanwhile(run: Run, site: Site, number: int) -> None:
 
 
 async def _added(run: Run, user: str, body: Json) -> str:
-    """The job of a link, which is added as often as it takes."""
+    """Adds a link, repeatedly if necessary; returns its job."""
     while True:
         with contextlib.suppress(*REFUSED):
             async with Client(run.suite.url) as client:
@@ -186,7 +186,7 @@ async def _added(run: Run, user: str, body: Json) -> str:
 
 
 async def end_of(run: Run, user: str, job_id: str) -> tuple[Json, Json]:
-    """A job that has ended, and its track, however often the suite is away meanwhile."""
+    """Waits for the end of a job, even if the suite is away meanwhile; returns the job and its track."""
     while True:
         with contextlib.suppress(*REFUSED):
             async with Client(run.suite.url) as client:
@@ -198,7 +198,7 @@ async def end_of(run: Run, user: str, job_id: str) -> tuple[Json, Json]:
 
 
 async def _cancel(run: Run, user: str, job_id: str) -> None:
-    """Cancels a job, however long the suite takes to hear of it."""
+    """Cancels a job; repeats the request until the suite accepts it."""
     while True:
         with contextlib.suppress(*REFUSED):
             async with Client(run.suite.url) as client:
@@ -210,7 +210,7 @@ async def _cancel(run: Run, user: str, job_id: str) -> None:
 
 
 async def fill_quota(run: Run) -> None:
-    """One user uploads files, up to the quota and against it, and has stems made; then makes room again."""
+    """One user uploads files up to the quota and beyond, has stems made, and then makes room again."""
     dice, number = run.dice("quota"), 0
     user_id = await _set_quota(run)
     while run.goes_on:
@@ -228,7 +228,7 @@ async def fill_quota(run: Run) -> None:
 
 
 async def _check_quota(run: Run, user_id: str) -> None:
-    """Notes it as a fault if more lies in the store for a user than the quota, long after all jobs have ended."""
+    """Records a fault if a user has more bytes in the store than the quota, long after all jobs have ended."""
     until = time.monotonic() + QUOTA_SECONDS
     while (taken := await asyncio.to_thread(run.taken_by, user_id)) > QUOTA_BYTES:
         if time.monotonic() > until:
@@ -238,7 +238,7 @@ async def _check_quota(run: Run, user_id: str) -> None:
 
 
 async def _set_quota(run: Run) -> str:
-    """Gives the user a quota; the user's id."""
+    """Gives the user a quota; returns the user's id."""
     while True:
         with contextlib.suppress(*REFUSED):
             async with Client(run.suite.url) as admin, Client(run.suite.url) as user:
@@ -270,7 +270,7 @@ async def _upload_noise(run: Run, path: Path) -> None:
 
 
 async def _ended_tracks(run: Run) -> list[str]:
-    """The user's tracks, once their jobs have made all for which there was room; these are not looked at again."""
+    """Waits for the user's jobs; returns their tracks, unless a job failed other than by the quota."""
     tracks = []
     for entry in [entry for entry in run.accepted if entry[0] == QUOTA_USER]:
         job = await _insist(run, "GET", f"/jobs/{entry[1]}")
@@ -286,7 +286,7 @@ async def _ended_tracks(run: Run) -> list[str]:
 
 
 async def _insist(run: Run, method: str, path: str) -> Any:
-    """What the suite answers to the user, however long that takes."""
+    """Repeats a request of the user until the suite answers; returns the answer."""
     while True:
         with contextlib.suppress(*REFUSED):
             async with Client(run.suite.url) as client:

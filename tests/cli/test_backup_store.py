@@ -1,4 +1,4 @@
-"""A backup is made of the library's own store only, and a restore makes the store another one, with another id."""
+"""A backup is made only of the library's own store, and a restore gives the store another id."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("marker", "reason"), [(None, "STORE_AWAY"), (OTHER_ID, "STORE_WRONG"), ("restore unfinished", "STORE_WRONG")]
 )
-async def test_a_store_that_is_not_the_librarys_is_no_backup(
+async def test_a_backup_of_a_store_that_is_not_the_librarys_fails(
     settings: SuiteSettings, tmp_path: Path, marker: str | None, reason: str
 ) -> None:
     await fill(settings)
@@ -81,7 +81,7 @@ async def test_a_store_that_is_not_the_librarys_is_no_backup(
 
 
 @pytest.mark.parametrize("other", [None, OTHER_ID], ids=["away", "another library's"])
-async def test_a_store_that_is_lost_or_exchanged_meanwhile_is_no_backup(
+async def test_a_backup_fails_if_the_store_is_lost_or_exchanged_meanwhile(
     settings: SuiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str | None
 ) -> None:
     await fill(settings)
@@ -127,7 +127,7 @@ def test_the_command_ends_with_1_if_many_objects_were_gone(
     assert (tmp_path / "20" / "backup.json").exists(), "the rest is worth keeping"
 
 
-async def test_a_database_in_postgresql_knows_the_store_too(
+async def test_the_store_is_checked_with_a_database_in_postgresql(
     settings: SuiteSettings, tmp_path: Path, postgres_programs: None
 ) -> None:
     await fill(settings)
@@ -159,7 +159,7 @@ async def test_the_restored_store_has_another_id_than_the_old_one(settings: Suit
     first = store_id_of(settings)
     assert first == marker_of(settings) != STORE_ID
     assert uuid.UUID(first).hex == first
-    # The old disk is mounted again: nothing is put into it, nor taken from it.
+    # The old disk is mounted again: nothing is written to it or read from it.
     root_of(settings).rename(tmp_path / "new")
     shutil.copytree(tmp_path / "old" / "objects", root_of(settings))
     assert await refusal(settings, tmp_path / "backup", force=True) == "STORE_WRONG"
@@ -189,7 +189,7 @@ async def test_nothing_is_restored_into_the_mount_point_of_a_store_that_is_away(
     assert await refusal(settings, tmp_path / "backup", force=True) == "STORE_AWAY"
     assert files_of(root_of(settings)) == set()
     assert file_of(settings, "auth").read_bytes() == before
-    # A new disk, if that is what it is.
+    # It can be restored to if it is a new disk.
     await restore(settings, tmp_path / "backup", ignore_progress, force=True, adopt_store=True)
     assert store_id_of(settings) == marker_of(settings)
     await expect_all(settings)
@@ -202,7 +202,7 @@ async def test_nothing_is_restored_into_another_librarys_store(settings: SuiteSe
     await open_store(settings).put(MARKER, OTHER_ID.encode())
     assert await refusal(settings, tmp_path / "backup", force=True) == "STORE_WRONG"
     assert files_of(root_of(settings)) == {MARKER}
-    # Where the databases are lost and the store is not, the backup knows its id.
+    # If only the databases are lost, the backup has the store's id.
     await open_store(settings).put(MARKER, STORE_ID.encode())
     await restore(settings, tmp_path / "backup", ignore_progress, force=True)
     await expect_all(settings)
@@ -229,7 +229,7 @@ async def test_a_store_that_goes_away_during_a_restore_is_not_filled_elsewhere(
     assert not file_of(settings, "download").exists()
     root_of(settings).rmdir()
     away.rename(root_of(settings))
-    # No library takes a store that is not whole; the restore is repeated.
+    # No library uses a partly restored store; the restore is repeated.
     assert "STORE_WRONG" in await problem(settings, tmp_path)
     await restore(settings, tmp_path / "backup", ignore_progress, force=True)
     assert store_id_of(settings) == marker_of(settings)
@@ -237,7 +237,7 @@ async def test_a_store_that_goes_away_during_a_restore_is_not_filled_elsewhere(
 
 
 async def problem(settings: SuiteSettings, folder: Path) -> str:
-    """Why a library that knows the store of the time of the backup cannot use the one that is there."""
+    """Why a library with the store id in the backup cannot use the present store."""
     url = f"sqlite:///{folder}/{uuid.uuid4().hex}.sqlite"
     await migrate(url, "services.download")
     async with Database(url) as database:
@@ -246,7 +246,7 @@ async def problem(settings: SuiteSettings, folder: Path) -> str:
         return await GuardedStore(ObjectStore.from_url(settings.storage_url), database).problem()
 
 
-async def test_a_backup_from_before_stores_were_marked_leaves_the_mark_to_the_library(
+async def test_a_restored_backup_without_a_store_id_is_marked_by_the_library(
     settings: SuiteSettings, tmp_path: Path
 ) -> None:
     await fill(settings)

@@ -72,11 +72,11 @@ class RunningLibrary:
         return track.id, await self.start(user, track.id, NOTHING)
 
     async def keep_part(self, track_id: str, part: str, content: dict[str, Any]) -> None:
-        """Keeps a result that nothing about was chosen."""
+        """Stores an automatic result."""
         await self.versions.keep_part("anna", track_id, part, content, by_hand=False, again=False)
 
     async def keep_stems(self, track_id: str, stems: list[dict[str, Any]]) -> list[str]:
-        """Keeps stems that nothing about was chosen; keys of the objects of those that they replace."""
+        """Stores automatic stems; returns the keys of the objects that they replace."""
         model = "spleeter_2stems"
         kept = await self.versions.keep_stems("anna", track_id, model, stems, {}, by_hand=False, again=False)
         return kept.replaced

@@ -1,4 +1,4 @@
-"""Many requests of one user, Anna, beside one of another user, Ben, who must get what he would get alone.
+"""Many requests of one user, Anna, while another user, Ben, sends one, which must have its usual result.
 
 Anna looks up links whose site or name never answers, has many exports made, and changes a song that both have.
 """
@@ -51,11 +51,11 @@ class Scene:
 
 
 class Fuzzer:
-    """Has crowds at the gateway of a target.
+    """Sends crowds of requests to a target's gateway.
 
     Args:
-        target: what gets them.
-        tally: what it does is noted there.
+        target: the suite that gets them.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -68,7 +68,7 @@ class Fuzzer:
         """Does nothing: connections are closed after each crowd."""
 
     def run(self, seed: int, count: int, kinds: Sequence[str] = ()) -> Counter[str]:
-        """Has `count` crowds of each kind.
+        """Sends `count` crowds of each kind.
 
         Args:
             seed: of all choices.
@@ -76,7 +76,7 @@ class Fuzzer:
             kinds: of `KINDS`; all of them if none is named.
 
         Returns:
-            How often there was which answer, by kind and status.
+            The number of answers by kind and status.
         """
         self._outcomes = Counter()
         for kind in kinds or KINDS:
@@ -161,7 +161,7 @@ class Fuzzer:
             await KINDS[kind](self, Scene(anna, ben, f"/tracks/{track}", site, song))
 
     async def _imported(self, users: list[str], url: str, content: bytes, admin_token: str) -> str:
-        """A song of a link that all these users get, with a stem; its id."""
+        """Adds a song by a link for all these users, with a stem; returns its id."""
         metadata = bearer(admin_token)
         async with open_channel(f"127.0.0.1:{self._target.suite.ports['download']}") as channel:
             stub: Any = import_pb2_grpc.ImportServiceStub(channel)

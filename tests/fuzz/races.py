@@ -123,8 +123,8 @@ class Fuzzer:
             self._wrong(f"{taken} bytes were taken of a quota of {quota}", [len(one) for one in content], answers)
 
     def sign_ins(self) -> None:
-        """Sign-ins while the account is disabled, demoted, or gets another password: no session outlives that, and none
-        has rights that were lost.
+        """Sign-ins while the account is disabled, demoted, or gets another password: no session survives this, and none
+        has rights that the account has lost.
         """
         admin = self._target.admin_token()
         name = f"race-{uuid.uuid4().hex[:12]}"
@@ -151,7 +151,7 @@ class Fuzzer:
                 timeout=ANSWER_SECONDS,
             )
             self._outcomes[f"refresh {refreshed.status_code}"] += 1
-            # A sign-in after a demotion is as good as any; its session must know of it.
+            # A sign-in after a demotion is valid, but must not have an admin's rights.
             if refreshed.ok and (how != "demoted" or self._is_admin(refreshed.json()["accessToken"])):
                 self._wrong(f"a session outlived that its user was {how}", credentials, refreshed.text)
 

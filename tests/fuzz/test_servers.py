@@ -77,7 +77,7 @@ def test_what_races_or_breaks_off_gives_one_thing_or_none(target: Target, tmp_pa
 
 @pytest.mark.long  # other tests have each of these alone
 @pytest.mark.parametrize("kind", crowds.KINDS)
-def test_many_requests_of_a_user_do_nothing_to_another(target: Target, tmp_path: Path, kind: str) -> None:
+def test_many_requests_of_one_user_do_not_affect_another(target: Target, tmp_path: Path, kind: str) -> None:
     tally = Tally(tmp_path)
     outcomes = crowds.Fuzzer(target, tally).run(7, 1, [kind])
     assert tally.found == []

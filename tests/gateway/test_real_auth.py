@@ -137,7 +137,7 @@ async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(address
                     status = response.status
 
 
-async def test_a_script_gets_in_as_soon_as_a_wrong_clock_is_set_right(
+async def test_a_script_is_accepted_as_soon_as_a_wrong_clock_is_corrected(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Api(address) as api:

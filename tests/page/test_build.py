@@ -1,4 +1,4 @@
-"""What `page/build.py check` finds out without the npm registry."""
+"""Checks of `page/build.py check` that need no npm registry."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize(("change", "status"), [("", 0), ("export const MAX_TITLE = 1;\n", 1)])
-def test_names_and_limits_that_are_not_the_contracts_are_found(
+def test_names_and_limits_that_differ_from_the_contracts_are_found(
     build: ModuleType, capsys: pytest.CaptureFixture[str], change: str, status: int
 ) -> None:
     build.CONSTANTS.write_text((build.FOLDER / "src/api/contract.ts").read_text() + change)

@@ -64,7 +64,7 @@ def test_a_family_in_a_folder_of_its_own_is_listed_chosen_and_run(tmp_path: Path
     assert all(np.array_equal(stem, 0.5 * mix) for stem in join(chunks, ["left", "right"]).values())
     registry.check_order(["halves", "spleeter_2stems"])
     assert registry.choose("auto", store, ["halves"]).entry.name == "halves"
-    # Its rank is between those of the others, and the weights of the first of them are not here.
+    # Its rank is between those of the others, and the weights of the first one are missing.
     choice = registry.choose("auto", store)
     assert (choice.entry.name, "halves is used in place of htdemucs" in choice.substitution) == ("halves", True)
 

@@ -1,4 +1,4 @@
-"""The examples of docs/http.md, and a shell to type them into."""
+"""The examples of docs/http.md, and a shell that runs them."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ class Shell:
 
     Args:
         folder: where curl finds its settings and puts files.
-        meanings: what texts of the examples stand for: `TRACK`, `localhost:8080`, ….
+        meanings: values for texts of the examples: `TRACK`, `localhost:8080`, ….
     """
 
     def __init__(self, folder: Path, meanings: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ class Shell:
         """Runs a command to its end, or until it has printed a text.
 
         Returns:
-            What it printed.
+            The output.
         """
         for text, meaning in self._meanings.items():
             command = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", meaning, command)

@@ -178,7 +178,7 @@ async def test_the_same_file_again_gives_the_track_with_its_results_at_once(
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-async def test_the_examples_of_the_page_on_http_work(
+async def test_the_examples_in_the_http_documentation_work(
     suite: Suite, client: Client, site: Site, results: dict[str, Any], tmp_path: Path
 ) -> None:
     song = tmp_path / "song.mp3"
@@ -193,7 +193,7 @@ async def test_the_examples_of_the_page_on_http_work(
     assert token["secret"]
     assert track["track"]["id"] in {track["id"] for track in found["tracks"]}
     await client.call("DELETE", f"/me/tokens/{token['apiToken']['id']}")
-    for added in (uploaded, linked):  # no test needs what is made of it
+    for added in (uploaded, linked):  # no test needs its results
         await client.call("POST", f"/jobs/{added['job']['job']['id']}/cancel", json={})
     watched, events = (text for text in printed if text.startswith(("data:", "event:", "id:")))
     assert "JOB_STATE_SUCCEEDED" in watched

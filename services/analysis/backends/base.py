@@ -28,8 +28,8 @@ class BackendEntry(Entry):
             section names.
         needs: parts whose results it uses if they are there (see `Context`).
         asks_language_model: whether it needs an endpoint that the operator names.
-        proves_device: whether its module has `prove(device)`, which raises a DeviceNotReadyError if the library by
-            which it uses a GPU, other than torch, cannot use this one.
+        proves_device: whether its module has `prove(device)`, for backends that use GPUs by another library than torch;
+            it raises a DeviceNotReadyError if that library cannot use the device.
     """
 
     module: str

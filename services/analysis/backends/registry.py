@@ -131,7 +131,7 @@ def load(
 
 
 def prove_device(device: str) -> None:
-    """Has backends that use a GPU by other libraries than torch prove that these can.
+    """Checks a device with the backends that use GPUs by other libraries than torch.
 
     Args:
         device: that torch can use, such as "cuda".

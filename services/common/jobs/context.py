@@ -96,7 +96,7 @@ class JobContext:
         await self._threads.call(self._leases.save_output, self.job_id, self.lease, name, content)
 
     async def outputs(self) -> dict[str, Any]:
-        """What this and earlier attempts have kept of the result, by name."""
+        """The parts of the result that this and earlier attempts have stored, by name."""
         return await self._threads.call(self._leases.outputs, self.job_id)
 
     def is_final(self, error: StemTubeError) -> bool:

@@ -34,7 +34,7 @@ def error_detail(error: StemTubeError) -> dict[str, Any]:
 
 
 def too_many_jobs(most: int) -> LimitExceededError:
-    """The error of a submission by a user who has so many unfinished jobs."""
+    """The error of a submission by a user who already has `most` unfinished jobs."""
     return LimitExceededError(
         f"{most} jobs wait already; come back when some are done.", TOO_MANY_JOBS, retry_after_seconds="60"
     )

@@ -1,6 +1,6 @@
 """Request ids: the same request gets the same job; another request with its id is refused.
 
-An id belongs to the first request that used it. A stored digest tells requests apart.
+An id belongs to the first request that used it. A stored digest distinguishes requests.
 """
 
 import hashlib

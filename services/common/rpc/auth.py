@@ -228,7 +228,7 @@ class TokenVerifier:
 
         Raises:
             UnauthenticatedError: the session has ended (reason SESSION_ENDED), or the key that signed the access token
-                is valid no more (reason BAD_TOKEN).
+                is no longer valid (reason BAD_TOKEN).
         """
         while identity.session_id not in self._ended and identity.key_id in self._keys:
             await asyncio.sleep(self._refresh_seconds / 2)
@@ -324,8 +324,8 @@ class ServiceIdentity:
         return bearer(self._token)
 
     def refused(self) -> None:
-        """Has the token renewed because another service refused it: its key was withdrawn, or a clock was set."""
-        # Of many who were refused with the last token, some say so only now.
+        """Makes the next use renew the token: a service refused it, because its key was withdrawn or a clock set."""
+        # Calls that were refused with the previous token may report it only now.
         if time.monotonic() >= self._new_until:
             self._is_refused = True
 

@@ -160,7 +160,7 @@ class AuthClient:
             identity: of this service.
 
         Raises:
-            RemoteError: auth does not answer, or gives this service no token, or refuses it (the next one is another).
+            RemoteError: auth does not answer, gives this service no token, or refuses it (the next call has another).
         """
         metadata = await identity.metadata()
         try:

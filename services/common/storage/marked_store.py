@@ -19,7 +19,7 @@ from services.common.storage.writer import ObjectWriter
 MARKER = "library-id"
 """The object whose content says which library a store belongs to."""
 RESTORING = "restore unfinished"
-"""Its content while a backup is being restored into the store, which belongs to no library until all of it is there."""
+"""Its content while a backup is being restored into the store, which belongs to no library until the restore ends."""
 AWAY_REASONS = ("STORE_AWAY", "STORE_WRONG", "STORAGE_UNAVAILABLE")
 """Reasons of errors that say nothing about the object that was asked for."""
 # The marker of a bucket is checked again after this time; that of a directory is read each time.
@@ -65,7 +65,7 @@ class MarkedStore(ObjectStore):
         except FileNotFoundError:
             return True
         except OSError:
-            return False  # opening it tells the reason
+            return False  # opening it raises the reason
         return False
 
     async def expect_right_store(self) -> None:

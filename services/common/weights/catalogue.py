@@ -62,7 +62,7 @@ class Entry:
     fault: str = ""
 
     def made_by(self, model: Model) -> dict[str, str]:
-        """The provenance of what one of its models makes; `NO_MODEL` where it has just one."""
+        """The provenance of results of one of its models; `NO_MODEL` if it has none to choose from."""
         version = f"{self.version}; {model.name}" if model.name else self.version
         return {"backend": self.name, "model": model.name, "version": version}
 

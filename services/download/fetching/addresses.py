@@ -26,10 +26,10 @@ YOUTUBE = re.compile(
 
 
 class LinkChecker:
-    """Checks links before anything is asked of them.
+    """Checks links before anything is fetched from them.
 
-    Names are looked up in threads of their own, few of them one user's: a name whose server does not answer keeps its
-    thread for half a minute, and must hold up neither other users nor this process.
+    Names are looked up in separate threads, a few for each user: a name whose server does not answer
+    occupies its thread for half a minute, and must delay neither other users nor this process.
 
     Args:
         allowed_hosts: host names for which only the scheme is checked.
@@ -43,10 +43,10 @@ class LinkChecker:
     async def checked(self, user: str, url: str) -> str:
         """A link in its normal form, if it may be fetched: http(s) on the usual ports of a public host.
 
-        All addresses of one video on YouTube have one form. What a link leads to is checked again when it is fetched.
+        All addresses of one video on YouTube have the same form. The target is checked again when the link is fetched.
 
         Args:
-            user: who gives it.
+            user: the user who gives it.
             url: as the user gave it.
 
         Raises:
@@ -69,8 +69,8 @@ class LinkChecker:
         return f"https://www.youtube.com/watch?v={video[1]}" if video else link
 
     async def _addresses(self, user: str, host: str) -> list[str]:
-        """A host's addresses; none if they are not found soon, which is left to the fetching to report."""
-        # A task of its own: the place is held as long as the thread, the caller waits no longer than NAME_SECONDS.
+        """A host's addresses; none if they are not found in time, because the fetch then reports the error."""
+        # A separate task: it holds its place as long as the thread runs, but the caller waits only NAME_SECONDS.
         asking = asyncio.create_task(self._ask(user, host))
         self._running.add(asking)
         asking.add_done_callback(self._forget)

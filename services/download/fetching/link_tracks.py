@@ -16,7 +16,7 @@ class LinkAdder:
         library: the tracks.
         usage: the users' storage.
         admission: checks quotas and waiting jobs.
-        cookies: says whose links are fetched with the operator's cookies.
+        cookies: decides which users' links are fetched with the operator's cookies.
         checker: checks links.
     """
 

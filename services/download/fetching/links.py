@@ -58,7 +58,7 @@ class _Fetched:
         found: the child's answer, see `FetchWork`.
         draft: key of its copy in the object store.
         digest: SHA-256 of its bytes, in hex.
-        listeners: told how far the check is, one for each job.
+        listeners: one for each job; called with the progress of the check.
     """
 
     found: dict[str, str]
@@ -72,7 +72,7 @@ class _Fetched:
 
     def tell(self, stage: str, done: float) -> None:
         for listener in tuple(self.listeners):
-            # A job that was stopped ends by itself; the others go on.
+            # A job that was stopped ends by itself; the others continue.
             with contextlib.suppress(StoppedError):
                 listener(stage, FETCH_SHARE + (1 - FETCH_SHARE) * done)
 
@@ -176,11 +176,11 @@ class LinkFetcher:
     ) -> _Fetched:
         """Fetches a track's link; its turn ends when the file is there."""
         url = track.url
-        # Not for a track that others have, too.
+        # Not for a track that other users have too.
         use_cookies = requester.use_cookies and track.private_url is not None and self._cookies.allow("fetches", url)
         engine = Engine("download-fetch", FetchWork, self._settings, self._settings.log)
         draft = f"uploads/{uuid.uuid4().hex}"
-        # Where a transient error breaks off, the next attempt goes on.
+        # After a transient error, the next attempt continues with the files in this folder.
         folder = Path(self._partial.name) / track.id
         await asyncio.to_thread(folder.mkdir, exist_ok=True)
         try:
@@ -195,7 +195,7 @@ class LinkFetcher:
             await engine.close()
             turn.end()
             path = Path(found["path"])
-            # A link does not tell how much there is behind it. What replaces a faulty object is counted already.
+            # A link does not show the size of its file. A file that replaces a faulty object has been counted already.
             if not track.audio_key:
                 await expect_room((await asyncio.to_thread(path.stat)).st_size)
             digest, _size = await self._drafts.put(draft, pieces_of_file(path), stored=True)
@@ -209,7 +209,7 @@ class LinkFetcher:
     async def _keep(
         self, track_id: str, fetched: _Fetched, user: str, expect_room: ExpectRoom, reservation_id: str
     ) -> str:
-        """Has a link's file checked, in a turn of this user or of another one who wants it, and keeps it."""
+        """Checks and stores a link's file, in a turn of this user or of another one who wants it."""
         found = fetched.found
         facts, tags = await self._inspector.check(
             user,
@@ -234,11 +234,11 @@ class LinkFetcher:
             )
             async with self._originals.keeping(copies_of(fetched.draft, facts)):
                 is_first = await self._library.set_audio(track_id, song, facts, reservation_id=reservation_id)
-        # Not so if another process has fetched it too and was faster, or if the track was deleted.
+        # It is not the first if another process was faster, or if the track was deleted.
         return facts.audio_key if is_first else (await self._look(track_id))[0].audio_key
 
     async def _leave(self, track_id: str, fetched: _Fetched, on_stage: OnStage, error: BaseException | None) -> None:
-        """Ends a job's interest in a link's file, which goes with the last one."""
+        """Ends a job's use of a link's file, which is removed when no job uses it."""
         async with self._fetching.of(track_id):
             fetched.listeners.remove(on_stage)
             if not fetched.listeners:
@@ -246,7 +246,7 @@ class LinkFetcher:
                 await self._forget(track_id, fetched.draft, error)
 
     async def _forget(self, track_id: str, draft: str, error: BaseException | None) -> None:
-        """Removes a draft, and what was fetched unless the next attempt goes on with it."""
+        """Removes a draft, and the fetched files unless the next attempt continues with them."""
         await self._originals.forget_draft(draft)
         is_final = isinstance(error, StemTubeError) and error.code not in TRANSIENT
         if is_final or not isinstance(error, Exception):
@@ -256,7 +256,7 @@ class LinkFetcher:
         await asyncio.to_thread(shutil.rmtree, Path(self._partial.name) / track_id, ignore_errors=True)
 
     async def forget_idle_partial(self, track_id: str) -> None:
-        """Removes what has been fetched of a track so far, unless it is being fetched or checked now."""
+        """Removes a track's fetched files, unless they are being fetched or checked now."""
         lock = self._fetching.of(track_id)
         if not lock.locked() and track_id not in self._fetched:
             async with lock:

@@ -20,7 +20,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     Args:
         lookups: asks the sites.
-        cookies: says whose look-ups are with the operator's cookies.
+        cookies: decides which users' look-ups use the operator's cookies.
         links: checks links.
     """
 

@@ -39,7 +39,7 @@ class Admission:
         await self.expect_few_jobs(user)
 
     async def expect_few_jobs(self, user: str) -> None:
-        """Checks that a user may have another job now. What counts is the check when it is submitted.
+        """Checks early that a user may have another job. The check at the job's submission decides.
 
         Raises:
             LimitExceededError: too many of the user's jobs wait (reason TOO_MANY_JOBS).

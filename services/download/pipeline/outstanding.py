@@ -1,9 +1,9 @@
 """Withdraws requests to other services when the job that made them ends early.
 
 A job is noted before its first request and forgotten when all of them have ended or were withdrawn. So a job that is
-cancelled while a service is away, or that dies with its process, leaves no work behind that goes on for nobody, and no
-objects that came of it: whichever of the two is later, the withdrawal or the end of the work, removes them. Vocals that
-a job's lyrics are made from stay until it is forgotten.
+cancelled while a service is away, or that dies with its process, leaves neither work that nobody needs nor objects of
+such work: the withdrawal or the end of the work, whichever is later, removes them. Vocals that are used for a job's
+lyrics are kept until the job is forgotten.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Outstanding:
                 session.add(OutstandingRequests(job_id=job_id))
 
     async def forget(self, job_id: str) -> None:
-        """A job has no requests any more; removes the vocals that stayed for it alone."""
+        """Forgets a job that has no more requests; removes vocals that were kept only for it."""
         gone = delete(OutstandingRequests).where(OutstandingRequests.job_id == job_id)
         async with self._database.write() as session:
             vocals_key = await session.scalar(gone.returning(OutstandingRequests.vocals_key))
@@ -52,7 +52,7 @@ class Outstanding:
         """
         record = await jobs.get(job_id)
         ended = parts_in(record, SUCCEEDED)
-        # Several parts may be one request. What has not been asked for yet is refused when it comes.
+        # Several parts may share a request. A request that has not been sent yet is refused when it arrives.
         requests = {
             request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}
         }

@@ -78,7 +78,7 @@ def make_plan(options: pb.ProcessingOptions | None) -> Plan:
 
 
 def complete(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload of a track's job, with what it lacks if an earlier version submitted the job."""
+    """The payload of a track's job, with defaults for fields that earlier versions did not write."""
     plan = payload["plan"]
     analyses = [{"text": "", **choice} for choice in plan["analyses"]]
     return {"again": True, "use_cookies": False, **payload, "plan": {**plan, "analyses": analyses}}

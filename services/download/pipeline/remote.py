@@ -68,7 +68,7 @@ class RemoteJobs:
         on_update: Callable[[analysis_pb2.Analysis], Awaitable[None]],
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
-        """Has audio analysed; like `separate`. Of each part, one news carries the result."""
+        """Has audio analysed; like `separate`. Each part's result is in only one of the updates."""
         created = await self._insist("analysis", self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
@@ -126,15 +126,15 @@ class RemoteJobs:
         error = self._error(cause)
         if error.code not in UNAVAILABLE_CODES:
             raise error from cause
-        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # of a thousand who wait each says it once
-        # Not `service`: that names the process which logs.
+        tell = log.info if wait == FIRST_WAIT_SECONDS else log.debug  # a thousand jobs may wait; each logs it once
+        # Not `service`, which is the name of the logging process.
         tell("waiting for a service", called=service, reason=error.reason, detail=error.message, seconds=wait)
         on_away()
         await asyncio.sleep(wait)
         return min(wait * 2, LONGEST_WAIT_SECONDS)
 
     def _error(self, cause: grpc.aio.AioRpcError | StemTubeError) -> StemTubeError:
-        """The domain error of a call; if our token was refused, the next call brings another."""
+        """The domain error of a call; if our token was refused, the next call sends another."""
         error = domain_error(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
         if error.code is Code.UNAUTHENTICATED:
             self._identity.refused()

@@ -103,9 +103,9 @@ class Run:
             return await self._without_stems(part, error)
         await self._remover.remove(result.replaced)
         gone = await self._remover.missing(stem.audio_key for stem in separation.stems)
-        # Not those that another job has replaced already.
+        # Stems that another job has replaced are not dropped.
         if gone and (dropped := await self._library.drop_stems(self.track_id, gone)):
-            # Withdrawn meanwhile, from somewhere else: nobody was found to need them.
+            # The separation was withdrawn elsewhere, while no track needed its stems.
             await self._remover.remove(dropped)
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
             return {"stems": {}, "parts": self._failed([part], missing)}
@@ -115,7 +115,7 @@ class Run:
         return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}, "withdrawn": withdrawn}
 
     async def _without_stems(self, part: str, error: StemTubeError) -> Outcome:
-        """The outcome of a separation that brings nothing: the service may have made stems, which count for nobody."""
+        """The outcome of a separation without stems for the track; withdraws stems that the service may have made."""
         withdrawn = await self._withdraw(part)
         return {"stems": {}, "parts": self._failed([part], error), "withdrawn": withdrawn}
 
@@ -197,7 +197,7 @@ class Run:
         return {"request": message_json(request), "own": sorted(own)}
 
     async def transcribe(self, separations: list[asyncio.Task[Outcome]], choices: list[dict[str, Any]]) -> Outcome:
-        """Has the lyrics made from the vocals that this job separates, else from those that the user has."""
+        """Has lyrics made from the vocals that this job separates, or else from the vocals that the user has."""
 
         async def make() -> dict[str, Any] | None:
             return await self._vocals(separations)
@@ -209,7 +209,7 @@ class Run:
         return await self.analyse(vocals["audio_key"], choices, vocals["own"])
 
     async def _vocals(self, separations: list[asyncio.Task[Outcome]]) -> dict[str, Any] | None:
-        """The key of vocals, which stay until the job has ended, and whether they are the user's own."""
+        """The key of vocals, which are kept until the job has ended, and whether they are the user's own."""
         for separation in separations:
             outcome = await asyncio.shield(separation)
             key = outcome["stems"].get("vocals")

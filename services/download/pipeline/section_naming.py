@@ -117,7 +117,7 @@ class SectionNaming:
 
         async def keep(analysis: analysis_pb2.Analysis) -> None:
             for status in analysis.parts:
-                # Names alone may change.
+                # Only names may change.
                 if _starts(status.structure) == _starts(request.parts[0].structure):
                     renamed = music_pb2.Structure(sections=status.structure.sections, made_by=known.made_by)
                     await self._keep(known, MessageToDict(renamed), is_own=asked["is_own"])

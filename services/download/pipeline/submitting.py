@@ -49,8 +49,8 @@ async def submit(
 
     Args:
         jobs: the library's queue.
-        user: whose job it is.
-        work: what it does.
+        user: the job's owner.
+        work: the work of the job.
         request: the RPC's request; the job keeps its id and a digest.
         content_digest: of the bytes that came with the request.
         most_unfinished: jobs that the user may have.

@@ -61,7 +61,7 @@ class UserTracks:
             return found[track_id]
 
     async def remove(self, user_id: str, track_id: str, *, for_good: bool = False) -> None:
-        """Removes a track from a user's library. `restore` can bring it back, unless it is removed for good.
+        """Removes a track from a user's library. `restore` can bring it back, unless it is removed permanently.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
@@ -122,9 +122,9 @@ class UserTracks:
             await update_list_columns(session, track, user_id)
 
     async def expired(self, user_id: str = "", track_id: str = "") -> dict[tuple[str, str], datetime]:
-        """When removals were made that can no longer be undone, by user and track; of one only, if given.
+        """The times of removals that can no longer be undone, by user and track; only that of one if given.
 
-        Those for good were made `LONG_AGO`.
+        Permanent removals have the time `LONG_AGO`.
         """
         query = select(Access.user_id, Access.track_id, Access.remove_time).where(
             Access.remove_time <= self.removed_before()
@@ -135,7 +135,7 @@ class UserTracks:
             return {(user, track): time for user, track, time in await session.execute(query) if time}
 
     def removed_before(self) -> datetime:
-        """What was removed up to then is gone."""
+        """Removals up to this time can no longer be undone."""
         return datetime.now(UTC) - self.grace
 
 

@@ -150,7 +150,7 @@ class Reservations:
     async def forget_abandoned(self) -> None:
         """Deletes reservations that were not renewed for `LIFETIME`, in monotonic time of this process.
 
-        With the time of day, all reservations would expire when the clock jumps. Reservations of unfinished uploads are
+        By the wall clock, all reservations would expire when the clock jumps. Reservations of unfinished uploads are
         deleted with their upload.
         """
         async with self._database.read() as session:

@@ -1,7 +1,7 @@
 """Slowly compares all originals with the digests in their keys, because disks can damage files without an error.
 
-Disks and copies damage files without a word. What is damaged is marked and told, never removed. Copies of it in other
-formats are: they may have been made of the damaged bytes.
+A damaged original is marked and reported, but never removed. Its copies in other formats are removed, because they may
+have been made from the damaged bytes.
 """
 
 import asyncio

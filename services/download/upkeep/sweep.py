@@ -203,7 +203,7 @@ class Sweeper:
     async def _bring_back(
         self, lost: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
     ) -> list[LostRecord]:
-        """Takes from the trash what a record needs after all and the store lacks; the records that are lost still."""
+        """Moves missing objects that a record needs from the trash back; returns the records that still lack one."""
         missing = [key for info in found.trash if (key := kept_key(info.key)) not in found.present]
         back: set[str] = set()
         for first in range(0, len(missing), BATCH):
@@ -218,7 +218,7 @@ class Sweeper:
     async def _process_lost(
         self, lost: list[LostRecord], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool
     ) -> None:
-        """Marks records without an object, and takes those back that have been so for long."""
+        """Marks records without an object, and drops those that have been without it for long."""
         since = {one.key: (states[one.key].missing_since if one.key in states else None) or began for one in lost}
         expired = {key: time for key, time in since.items() if time <= began - self._missing_for}
         settled = self._missed.since(expired, min(self._missing_for.total_seconds(), SETTLED_SECONDS))
@@ -272,7 +272,7 @@ class Sweeper:
             report.add_object(info)
 
     def _unsettled(self, due: Iterable[ObjectInfo]) -> set[str]:
-        """Those of these objects whose time was not seen to be over for long enough."""
+        """Keys of the objects that have not been seen due for long enough."""
         seen = self._due.seconds({info.key: info.last_modified for info in due})
         ages = self._ages | {TRASH: self._trashed_for}
         waits = {key: ages.get(key.partition("/")[0], self._age).total_seconds() for key in seen}

@@ -31,7 +31,7 @@ def source_key(derived: str) -> str:
 
 
 async def remove_derived(objects: ObjectStore, key: str) -> None:
-    """Removes what was made of an object's sound in other formats."""
+    """Removes an object's copies in other formats."""
     for name in audio.FORMATS:
         await objects.delete(derived_key(key, name))
 
@@ -42,7 +42,7 @@ def trash_key(key: str) -> str:
 
 
 def kept_key(trashed: str) -> str:
-    """Where an object of the trash was before."""
+    """The key that an object in the trash had before."""
     return trashed.removeprefix(f"{TRASH}/")
 
 
@@ -98,7 +98,7 @@ class Remover:
 
 
 class Trash:
-    """Removes deleted tracks for good when their grace period is over."""
+    """Removes deleted tracks permanently when their grace period is over."""
 
     def __init__(self, library: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
         self._library = library
@@ -110,8 +110,8 @@ class Trash:
     async def empty(self, user_id: str = "", track_id: str = "") -> int:
         """Ends the access of users to deleted tracks whose grace period is over, and removes tracks that nobody has.
 
-        What a job is at work on stays for the next time. If given, only this user's removal of this track counts.
-        Otherwise one that was not for good has been expired for a while, see `SETTLED_SECONDS`.
+        Tracks that a job is processing are left for the next time. If a user and a track are given, only that removal
+        is ended. Otherwise, removals are ended if they are permanent or were seen expired for `SETTLED_SECONDS`.
 
         Returns:
             Number of accesses that were ended.
@@ -137,7 +137,7 @@ class Trash:
         return done
 
     async def _settled(self) -> list[tuple[str, str]]:
-        """User and track of removals that are expired even if the clock was just set."""
+        """User and track of removals that have expired, even if the clock was just set."""
         expired = await self._user_tracks.expired()
         seen = self._expired.seconds(expired)
         wait = min(self._user_tracks.grace.total_seconds(), SETTLED_SECONDS)

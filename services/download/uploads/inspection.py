@@ -49,7 +49,7 @@ class Inspector:
         patient: bool = False,
         path: Path | None = None,
     ) -> tuple[AudioFacts, dict[str, str]]:
-        """Checks a draft by decoding all of it, once for all who ask, and makes its peaks and, if none is given, its
+        """Checks a draft by decoding all of it, once for all callers, and makes its peaks and, if none is given, its
         cover.
 
         Args:

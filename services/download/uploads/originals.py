@@ -47,14 +47,14 @@ class Originals:
                 await self._objects.copy(source, key)
                 made.add(key)
                 if was_there:
-                    # They may have been made of the damaged bytes.
+                    # They may have been made from the damaged bytes.
                     await remove_derived(self._objects, key)
             yield
         finally:
             await asyncio.shield(self._keep_needed(copies, made))
 
     async def _is_good(self, key: str) -> bool:
-        """Whether an object has the bytes that it should have, as far as its key tells."""
+        """Whether an object's bytes match the digest in its key, if it has one."""
         if not ORIGINAL.fullmatch(key) or await is_whole(self._objects, key):
             return True
         log.warning("a damaged original is repaired", key=key)

@@ -95,7 +95,7 @@ class ModelEntry(Entry):
     rank: int | None = None
 
     def made_by(self, model: Model) -> dict[str, str]:
-        """The provenance of its stems, in which a family has models."""
+        """The provenance of its stems; the backend is the family."""
         return {"backend": self.family, "model": self.name, "version": self.version}
 
 

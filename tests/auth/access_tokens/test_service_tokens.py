@@ -39,9 +39,7 @@ async def test_a_service_is_no_user(auth: RunningAuth) -> None:
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "USER_REQUIRED")
 
 
-async def test_a_service_goes_on_with_another_token_after_its_key_was_withdrawn(
-    auth: RunningAuth, admin: Caller
-) -> None:
+async def test_a_service_gets_another_token_after_its_key_was_withdrawn(auth: RunningAuth, admin: Caller) -> None:
     client = AuthClient(auth.channel, "download", auth.settings.shared_service_secret())
     identity = ServiceIdentity(client.issue_token, retry_seconds=0.01)
     await client.ended_sessions(identity)

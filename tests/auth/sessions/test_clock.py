@@ -1,4 +1,4 @@
-"""The clock is set: nobody is locked out for longer than promised, and whatever has ended stays so."""
+"""Setting the clock locks nobody out for longer than promised, and ended sessions and tokens stay ended."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -47,7 +47,7 @@ async def test_a_clock_that_goes_back_locks_no_account(databases: list[Database]
 
 
 @pytest.mark.parametrize("way", ["end", "sign out", "spent token", "end API token"])
-async def test_what_ended_after_the_clock_went_back_is_refused_until_its_last_token_has_expired(
+async def test_a_session_ended_after_the_clock_went_back_is_refused_until_its_last_token_expires(
     databases: list[Database], clock: Clock, way: str
 ) -> None:
     """Its last token was issued by the fast clock, and would be valid in three days."""

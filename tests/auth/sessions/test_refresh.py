@@ -54,7 +54,7 @@ async def test_a_refresh_token_expires(tmp_path: Path) -> None:
 
 
 async def test_a_disabled_user_gets_no_token_for_a_session_that_is_still_open(auth: RunningAuth) -> None:
-    """As it is while the change that disables the user has yet to end the session."""
+    """The session is open until the change that disables the user ends it."""
     token = (await auth.login()).refresh_token
     for disabled in (True, False):
         with database_file(auth) as file:

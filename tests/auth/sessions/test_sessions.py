@@ -40,7 +40,7 @@ async def test_purging_forgets_what_has_expired_only(databases: list[Database]) 
         await lasting.refresh(first)
 
 
-async def test_what_ended_is_told_for_a_day_to_services_that_were_cut_off_from_auth(
+async def test_ended_sessions_are_listed_for_a_day_for_services_that_could_not_reach_auth(
     databases: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions, tokens = Sessions(databases[0], timedelta(hours=1), MINUTE), ApiTokens(databases[1], MINUTE)
@@ -57,7 +57,7 @@ async def test_what_ended_is_told_for_a_day_to_services_that_were_cut_off_from_a
         assert await sessions.ended() == listed
 
 
-async def test_however_many_sessions_ended_those_with_valid_tokens_are_told(
+async def test_all_ended_sessions_with_valid_tokens_are_listed(
     databases: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.auth.sessions.sessions.MOST_LISTED", 2)

@@ -1,4 +1,4 @@
-"""Engines with devices that fail: at the start, once, for good, during a task; one of several, and the only one."""
+"""Engines with devices that fail: at the start, once, permanently, during a task; one of several, and the only one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Jobs while the wall clock is set back and forth: leases do not depend on the time of day."""
+"""Jobs while the wall clock is set back and forth: leases do not depend on it."""
 
 import time
 from collections.abc import AsyncIterator, Iterator

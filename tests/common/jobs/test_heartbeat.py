@@ -33,7 +33,7 @@ async def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_a_locked_database_costs_no_living_worker_its_lease(queue: JobQueue, tmp_path: Path) -> None:
-    """All beats wait for the lock. The worker whose beat comes first must not take the others to be dead."""
+    """All heartbeats wait for the lock. The first worker that gets it must not consider the others dead."""
     for number in range(2):
         await queue.submit("wait", {}, key=f"k{number}", user="anna")
     async with asyncio.timeout(20):

@@ -183,7 +183,7 @@ def test_a_digest_covers_everything_except_the_request_id() -> None:
     assert len({request_digest(other) for other in (link, *others)}) == len(others) + 1
 
 
-async def test_of_many_jobs_at_once_a_user_gets_no_more_than_allowed(queue: JobQueue, url: str, tmp_path: Path) -> None:
+async def test_simultaneous_jobs_of_a_user_do_not_exceed_the_limit(queue: JobQueue, url: str, tmp_path: Path) -> None:
     other_process = make_queue(url, tmp_path, slots=0)
     await other_process.start()
     queues = (queue, other_process)
@@ -194,7 +194,7 @@ async def test_of_many_jobs_at_once_a_user_gets_no_more_than_allowed(queue: JobQ
     assert len(errors) == 9
     first, *_ = accepted = await queue.unfinished("anna")
     assert len(accepted) == 3
-    # What is wanted already takes no place.
+    # Joining a present job is always allowed.
     assert (await submit(queue, "anna:again", "a", key=first.key, most_unfinished=3)).id == first.id
     assert (await queue.submit("count", {}, key="ben's", user="ben", most_unfinished=3)).state == "queued"
     await queue.cancel(first.id)

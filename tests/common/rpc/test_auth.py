@@ -304,7 +304,7 @@ async def test_a_service_gets_another_token_when_one_is_refused(auth: Auth) -> N
     identity = ServiceIdentity(issuer.issue, retry_seconds=0.2)
     assert await bearer_of(identity) == "Bearer token-1"
     identity.refused()
-    assert await bearer_of(identity) == "Bearer token-1"  # it is newer than the refusal, perhaps
+    assert await bearer_of(identity) == "Bearer token-1"  # perhaps newer than the refusal
     await asyncio.sleep(0.25)
     for _ in range(3):
         identity.refused()
@@ -334,7 +334,7 @@ async def test_an_ended_session_is_refused_before_its_token_expires(auth: Auth) 
     assert (await verifier.verify(token(kind="service"))).kind == "service"
 
 
-async def test_what_was_begun_with_a_withdrawn_key_ends(auth: Auth) -> None:
+async def test_rpcs_begun_with_a_withdrawn_key_end(auth: Auth) -> None:
     verifier = TokenVerifier(auth.fetch, refresh_seconds=0.1, retry_seconds=0.01)
     auth.keys["k2"] = OTHER_KEY.public_key()
     old, new = [
@@ -345,7 +345,7 @@ async def test_what_was_begun_with_a_withdrawn_key_ends(auth: Auth) -> None:
     with pytest.raises(UnauthenticatedError) as refusal:
         await asyncio.wait_for(old, 10)
     assert refusal.value.reason == "BAD_TOKEN"
-    auth.answers = False  # while auth is away, what goes on goes on
+    auth.answers = False  # while auth is away, running RPCs continue
     await asyncio.sleep(0.2)
     assert not new.done()
     new.cancel()

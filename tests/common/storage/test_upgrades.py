@@ -1,6 +1,6 @@
-"""A rolling update: the newest migration runs while processes of the version before it are at work, and for a while
-after it they go on. So a migration only adds, and what it adds to a table has a default or may be missing. The
-changelog names exceptions, which rewrite rows: nothing here would notice them.
+"""A rolling update: the newest migration runs while processes of the previous version work, and they continue for a
+while after it. So a migration only adds, and added columns have a default or may be null. The changelog names
+exceptions, which rewrite rows; these tests would not notice them.
 """
 
 import asyncio

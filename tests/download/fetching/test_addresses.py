@@ -107,10 +107,10 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     names.answer.set()
 
 
-async def test_names_that_nobody_answers_hold_up_nobody_else(
+async def test_hanging_look_ups_of_names_do_not_delay_other_users(
     library: RunningLibrary, site: Site, song: Path, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They held all threads of the process, and with them each upload and each link."""
+    """They once occupied all threads of the process, so that every upload and link waited."""
     monkeypatch.setattr(addresses, "NAME_SECONDS", 60.0)
     checker = LinkChecker(("127.0.0.1",))
     annas = [asyncio.create_task(checker.checked("anna", f"https://{number}.hangs.test/")) for number in range(40)]
@@ -129,10 +129,10 @@ async def test_names_that_nobody_answers_hold_up_nobody_else(
         assert len(await asyncio.gather(*annas)) == 40
 
 
-async def test_a_name_that_nobody_answers_is_left_to_the_fetching(
+async def test_a_link_is_accepted_if_the_look_up_of_its_name_hangs(
     names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that is not found. Its thread counts for its user until it ends."""
+    """The fetch then reports the error. The thread of the look-up counts for its user until it ends."""
     monkeypatch.setattr(addresses, "NAME_SECONDS", 0.1)
     checker = LinkChecker(())
     urls = [f"https://{number}.hangs.test/" for number in range(3 * NAMES_PER_USER)]

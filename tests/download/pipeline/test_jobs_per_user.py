@@ -1,4 +1,4 @@
-"""A user has so many unfinished jobs, however many requests come at once."""
+"""The limit on a user's unfinished jobs holds for simultaneous requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ async def process(servicers: Servicers, track: Track, number: int) -> None:
     await servicers.tracks.ProcessTrack(track_pb2.ProcessTrackRequest(track_id=track.id, options=options), None)
 
 
-async def test_of_many_requests_at_once_so_many_are_taken(
+async def test_simultaneous_requests_do_not_exceed_the_limit(
     library: RunningLibrary, servicers: Servicers, track: Track
 ) -> None:
     calls = [process(servicers, track, number) for number in range(10)]
@@ -69,7 +69,7 @@ async def test_of_many_requests_at_once_so_many_are_taken(
     assert len(await library.jobs.unfinished("anna")) == MOST
 
 
-async def test_an_upload_in_pieces_waits_with_its_last_byte_for_a_place(
+async def test_a_resumable_upload_is_completed_when_the_user_may_have_another_job(
     library: RunningLibrary, servicers: Servicers, track: Track, tmp_path: Path
 ) -> None:
     set_caller(ANNA)

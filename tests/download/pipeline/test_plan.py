@@ -83,7 +83,7 @@ def test_only_lyrics_take_a_text_and_are_then_made_again() -> None:
 
 
 def test_jobs_of_earlier_versions_are_understood() -> None:
-    """These had lyrics without a given text, made everything again, and used cookies for nobody."""
+    """These had lyrics without a given text, made everything again, and used no cookies."""
     choice = {"part": "lyrics", "backend": "auto", "model": "auto", "language": ""}
     work = track_work(
         {"track_id": "t", "plan": {"separations": [], "analyses": [choice]}, "priority": job_pb2.PRIORITY_BATCH}

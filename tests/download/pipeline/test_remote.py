@@ -23,7 +23,7 @@ DONE = pb.Separation(job=job_pb2.Job(id="s1", state=job_pb2.JOB_STATE_SUCCEEDED)
 
 
 class Separations(separation_pb2_grpc.SeparationServiceServicer):
-    """Separates at once, and gives up what is cancelled."""
+    """Separates at once, and accepts cancellations."""
 
     async def CreateSeparation(self, _request: Any, _context: Any) -> pb.CreateSeparationResponse:
         return pb.CreateSeparationResponse(separation=DONE)
@@ -61,7 +61,7 @@ class Keys:
 
 
 @pytest.mark.parametrize("call", ["separate", "cancel"])
-async def test_work_goes_on_after_the_key_of_the_services_token_was_withdrawn(call: str) -> None:
+async def test_work_continues_after_the_key_of_the_services_token_was_withdrawn(call: str) -> None:
     async def nothing(_separation: pb.Separation) -> None:
         pass
 

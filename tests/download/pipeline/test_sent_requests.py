@@ -1,4 +1,4 @@
-"""What a job is about to send is kept first, and a database that takes no writes holds up only that."""
+"""Requests are stored before they are sent; blocked writes delay only this."""
 
 import asyncio
 import contextlib
@@ -43,8 +43,8 @@ async def sending(tmp_path: Path) -> AsyncIterator[Sending]:
     await sending.queue.close()
 
 
-async def test_requests_that_cannot_be_written_hold_up_no_other_thread(sending: Sending) -> None:
-    """They waited in the threads that all files and metrics of the process use."""
+async def test_blocked_writes_of_requests_do_not_delay_other_threads(sending: Sending) -> None:
+    """They once waited in the threads that all files and metrics of the process use."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     records = [await sending.queue.submit("send", {}, key=str(number), user="anna") for number in range(JOBS)]
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""No stems lie in the store that count for nobody: those beyond a quota, and those that others have replaced."""
+"""Stems that no quota counts are removed: those beyond a quota, and those that were replaced."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ LYRICS = [pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)]
 
 
 class Services:
-    """Separation and analysis without their networks: real queues of requests, and results that are bytes."""
+    """Separation and analysis without networks: real queues of requests, and results of arbitrary bytes."""
 
     def __init__(self, queue: JobQueue, library: RunningLibrary) -> None:
         self.is_away = False
@@ -119,15 +119,13 @@ async def stored_bytes(library: RunningLibrary, prefix: str | None = None) -> in
     return sum([info.size async for info in library.objects.list(prefix) if info.key != MARKER])
 
 
-async def test_stems_for_which_there_is_no_room_do_not_stay(
-    library: RunningLibrary, services: Services, track: Track
-) -> None:
+async def test_stems_without_room_are_removed(library: RunningLibrary, services: Services, track: Track) -> None:
     before = (await library.usage.of("anna")).used_bytes
     await library.usage.set_quota("anna", before + 2 * SET + STEM)
     choices = [pb.SeparationChoice(model=f"m{number}") for number in range(6)]
     ended = await ends_of(library, [await start(library, track, choice) for choice in choices])
     reasons = [job.error["reason"] for job in ended if job.error]
-    # One that waits for room may be refused beside another that is refused later.
+    # A separation may be refused because of another one that is refused later.
     assert 4 <= len(reasons) <= 6
     assert set(reasons) == {"QUOTA_EXCEEDED"}
     assert await stored_bytes(library, "stems") == (6 - len(reasons)) * SET
@@ -148,7 +146,7 @@ async def test_stems_without_room_are_removed_when_their_service_is_back(
     assert await stored_bytes(library, "stems") == 0
 
 
-async def test_replaced_stems_go_at_once_but_for_the_vocals_that_a_job_listens_to(
+async def test_replaced_stems_are_removed_at_once_except_vocals_that_a_job_uses(
     library: RunningLibrary, services: Services, track: Track
 ) -> None:
     choices = [pb.SeparationChoice(model="m", overlap=number / 10) for number in range(8)]
@@ -165,7 +163,7 @@ async def test_replaced_stems_go_at_once_but_for_the_vocals_that_a_job_listens_t
     assert await stored_bytes(library) == (await library.usage.of("anna")).used_bytes
 
 
-async def test_vocals_that_were_replaced_go_when_the_job_that_listens_to_them_is_cancelled(
+async def test_replaced_vocals_are_removed_when_the_job_that_uses_them_is_cancelled(
     library: RunningLibrary, services: Services, track: Track
 ) -> None:
     listener = await start(library, track, pb.SeparationChoice(model="m"), LYRICS)
@@ -177,7 +175,7 @@ async def test_vocals_that_were_replaced_go_when_the_job_that_listens_to_them_is
     assert await stored_bytes(library, "stems") == SET
 
 
-async def test_of_many_separations_with_lyrics_at_once_one_set_of_stems_stays(
+async def test_simultaneous_separations_with_lyrics_leave_one_set_of_stems(
     library: RunningLibrary, services: Services, track: Track
 ) -> None:
     services.going_on.set()

@@ -89,7 +89,7 @@ async def test_playlists_have_limits(song_library: SongLibrary, monkeypatch: pyt
     assert too_many.value.reason == "TOO_MANY_PLAYLISTS"
 
 
-async def test_of_many_playlists_at_once_no_more_are_made_than_there_may_be(
+async def test_simultaneously_created_playlists_do_not_exceed_the_limit(
     song_library: SongLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(playlists_module, "MAX_PLAYLISTS", 3)

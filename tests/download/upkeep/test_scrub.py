@@ -56,7 +56,7 @@ def damage(path: Path) -> bytes:
 
 
 async def make_copy(library: RunningLibrary, track: Track) -> None:
-    """Puts a copy of an original in another format into the store, as of whatever bytes the original has now."""
+    """Stores a copy of an original in another format, made from the present bytes of the original."""
     await library.objects.put(derived_key(track.audio_key, "mp3"), b"sound")
 
 
@@ -88,7 +88,7 @@ async def test_a_damaged_original_is_reported_and_repaired_by_the_same_file(
         assert (await fault_of(library, track), await fault_of(library, sound)) == ("OBJECT_DAMAGED", "")
         report = await sweeper(library, database).sweep()
         assert (report.damaged_count, report.damaged, report.object_count) == (1, [track.audio_key], 0)
-        assert content_of(path_of(settings, track)) == damaged, "it is kept as it is"
+        assert content_of(path_of(settings, track)) == damaged, "it is kept unchanged"
         assert await copies(library) == [derived_key(sound.audio_key, "mp3")]
         data = await library.tracks.track(track.id, "anna")
         assert data is not None

@@ -145,7 +145,7 @@ async def test_an_empty_store_is_never_adopted(disk_library: DiskLibrary, tmp_pa
 
 
 @pytest.mark.parametrize("marker", [None, RESTORING])
-async def test_a_store_without_an_id_that_is_adopted_gets_another_one_than_the_old_store(
+async def test_an_adopted_store_without_an_id_gets_a_new_one(
     disk_library: DiskLibrary, tmp_path: Path, marker: str | None
 ) -> None:
     await disk_library.store.expect_right_store()
@@ -167,7 +167,7 @@ async def test_a_store_without_an_id_that_is_adopted_gets_another_one_than_the_o
     assert await disk_library.refusal() == "STORE_WRONG"
 
 
-async def test_a_process_that_ends_while_it_adopts_a_store_is_gone_on_from(
+async def test_an_interrupted_adoption_is_completed_at_the_next_start(
     disk_library: DiskLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await disk_library.store.expect_right_store()

@@ -120,7 +120,7 @@ async def test_an_original_without_a_record_waits_and_then_goes_into_the_trash(d
 
 
 async def test_everything_of_a_track_comes_back_from_the_trash(disk_library: DiskLibrary) -> None:
-    """Pictures and peaks stayed there, and were removed for good in the end."""
+    """Pictures and peaks once stayed there until they were removed."""
     await disk_library.store.expect_right_store()
     _kept, original = await disk_library.add(2)
     keys = {original, "peaks/song", "covers/song", "stems/imported/song.flac", "peaks/stem"}
@@ -200,10 +200,10 @@ async def test_a_draft_is_removed_only_after_it_was_seen_for_a_while(
     assert (await sweeper.sweep()).objects == ["uploads/draft"]
 
 
-async def test_a_clock_that_is_wrong_for_a_while_drops_nothing(
+async def test_a_temporarily_wrong_clock_removes_nothing(
     disk_library: DiskLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that is kept for days was over at once: missing records, the trash, and what no record needs."""
+    """Everything that is kept for days once expired at once: missing records, the trash, unneeded objects."""
     await disk_library.store.expect_right_store()
     lost, *_others = await disk_library.add(4)
     (disk_library.root / lost).unlink()
@@ -228,7 +228,7 @@ async def test_a_clock_that_is_wrong_for_a_while_drops_nothing(
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
-    """Has sweeps see another time of day."""
+    """Changes the wall clock of sweeps."""
 
     class Clock(datetime):
         @classmethod
@@ -239,7 +239,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
 
 
 async def test_partial_writes_of_a_killed_process_are_removed(disk_library: DiskLibrary) -> None:
-    """It is no object, so no listing showed it, and it stayed for ever."""
+    """They are not objects, so no listing showed them, and they once stayed forever."""
     await disk_library.store.expect_right_store()
     left = {"uploads/draft#1", "stems/job/lease/live/vocals/00000.flac#12"}
     for key in left:

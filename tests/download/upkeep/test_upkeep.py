@@ -67,7 +67,7 @@ async def test_a_removed_track_stays_while_it_has_an_unfinished_job(
         await waiting.close()
 
 
-async def test_a_removed_track_survives_a_clock_that_is_wrong_for_a_while(
+async def test_a_removed_track_survives_a_temporarily_wrong_clock(
     library: RunningLibrary, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     track = await library.upload("anna", song)

@@ -67,10 +67,10 @@ async def test_files_of_one_user_do_not_delay_those_of_another(library: RunningL
 
 
 @pytest.mark.parametrize("section", [{"file_children_per_user": 1}])
-async def test_a_link_that_waits_behind_a_users_files_holds_up_no_other_owner(
+async def test_a_link_that_waits_behind_a_users_files_does_not_delay_its_other_owners(
     library: RunningLibrary, uploading: Uploading, site: Site, tmp_path: Path
 ) -> None:
-    """It was checked in the turn of the user who had it fetched, behind that user's other files."""
+    """It was once checked only in the turn of the user whose job fetched it, behind that user's other files."""
     upload = uploading.start("anna")
     held = await hold_children(FILES, 1)
     site.slow_seconds = 0.2

@@ -1,4 +1,4 @@
-"""Python loads this at its start if its folder is in PYTHONPATH: names below hangs.test get no answer for long."""
+"""Makes look-ups of names below hangs.test hang. Python imports this at its start if its folder is in PYTHONPATH."""
 
 import socket
 import time

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TorchNetwork:
-    """A `Network` around one of demucs' modules, run by torch in float32 as it is."""
+    """A `Network` around one of demucs' modules, run unchanged by torch in float32."""
 
     def __init__(self, model: Any, device: str | torch.device = "cpu") -> None:
         """Takes over the module.

@@ -1,4 +1,4 @@
-"""A digest of each request, to tell it from another one with the same id; earlier rows have none."""
+"""A digest of each request, to distinguish it from another one with the same id; earlier rows have none."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -6,7 +6,9 @@ from tests.auth.calling import PASSWORD, Caller, new_user, refusal
 from tests.auth.running import RunningAuth
 
 
-async def test_what_admins_and_users_do_is_in_the_audit_log_and_no_secret_is(auth: RunningAuth, admin: Caller) -> None:
+async def test_actions_of_admins_and_users_are_in_the_audit_log_without_secrets(
+    auth: RunningAuth, admin: Caller
+) -> None:
     with capture_logs() as lines:
         user, ben = await new_user(admin)
         made = await ben("CreateApiToken", name="backup", scopes=["read"])

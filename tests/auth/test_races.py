@@ -117,7 +117,9 @@ async def test_a_change_of_password_under_way_is_refused_after_a_change(
 
 
 @pytest.mark.parametrize("one_time", [False, True], ids=["own", "one-time"])
-async def test_of_many_changes_of_one_password_one_succeeds(account: Account, checked: Gate, one_time: bool) -> None:
+async def test_only_one_of_simultaneous_password_changes_succeeds(
+    account: Account, checked: Gate, one_time: bool
+) -> None:
     old = PASSWORD
     if one_time:
         old = (await account.admin("ResetPassword", user_id=account.user.id)).one_time_password
@@ -159,7 +161,7 @@ ADMINS_WORK: list[Callable[[Account], Awaitable[Any]]] = [
 
 @pytest.mark.parametrize("change", [disable, demote, reset])
 @pytest.mark.parametrize("work", ADMINS_WORK, ids=["create", "reset", "import"])
-async def test_what_an_admin_has_under_way_is_not_done_after_a_change(
+async def test_a_running_request_of_an_admin_is_refused_after_a_change(
     account: Account, hashed: Gate, change: Change, work: Callable[[Account], Awaitable[Any]]
 ) -> None:
     held = await hashed.hold([work(account)])
@@ -208,7 +210,7 @@ async def test_a_hash_that_is_renewed_is_not_put_over_a_newer_password(
         assert await refusal(account.login()) == BAD_CREDENTIALS
 
 
-async def test_many_people_with_one_invitation_are_no_more_than_it_is_good_for(
+async def test_simultaneous_uses_of_an_invitation_do_not_exceed_its_limit(
     tmp_path: Path, database_url: str, hashed: Gate
 ) -> None:
     async with running_auth(auth_settings(tmp_path, database_url=database_url, registration="invitation")) as auth:
@@ -221,7 +223,9 @@ async def test_many_people_with_one_invitation_are_no_more_than_it_is_good_for(
         assert len(refusals) == AT_ONCE - 2
 
 
-async def test_of_many_who_take_one_name_one_has_it(tmp_path: Path, database_url: str, hashed: Gate) -> None:
+async def test_only_one_of_simultaneous_registrations_gets_a_name(
+    tmp_path: Path, database_url: str, hashed: Gate
+) -> None:
     async with running_auth(auth_settings(tmp_path, database_url=database_url, registration="invitation")) as auth:
         admin = Caller(auth, await auth.login())
         code = (await admin("CreateInvitation", uses=AT_ONCE)).code
@@ -320,7 +324,7 @@ async def refused_soon(call: Callable[[], Awaitable[Any]]) -> None:
 
 
 @pytest.mark.parametrize("change", [disable, demote, choose_another, reset])
-async def test_what_is_got_around_a_change_does_not_outlive_it(account: Account, change: Change) -> None:
+async def test_sessions_and_tokens_made_during_a_change_do_not_survive_it(account: Account, change: Change) -> None:
     auth, gained = account.auth, Gained(account)
     secret = (await account.ben("CreateApiToken", name="old", scopes=["read", "admin"])).secret
     sessions = [await account.login() for _ in range(3)]

@@ -49,7 +49,7 @@ async def test_replicas_accept_each_others_tokens(tmp_path: Path) -> None:
         assert await one.me((await other.refresh(session.refresh_token)).access_token) == session.user
 
 
-async def test_a_fault_tells_the_log_what_happened_and_the_client_nothing(auth: RunningAuth) -> None:
+async def test_an_internal_error_is_logged_and_hidden_from_the_client(auth: RunningAuth) -> None:
     with database_file(auth) as file:
         file.execute("DROP TABLE users")
     file.close()

@@ -116,7 +116,7 @@ async def ways_in(auth: RunningAuth, held: SignedIn) -> dict[str, grpc.StatusCod
     }
 
 
-async def test_what_was_ended_since_the_backup_lets_nobody_in(suite: Suite) -> None:
+async def test_sign_ins_that_were_ended_since_the_backup_are_refused(suite: Suite) -> None:
     async with suite.auth() as auth:
         held = SignedIn(auth, await auth.login())
         await held.make_all()

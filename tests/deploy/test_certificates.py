@@ -41,7 +41,7 @@ def test_each_process_has_its_own_certificate(manifests: Manifests) -> None:
         assert {"server auth", "client auth"} <= set(certificate["usages"])
 
 
-def test_nobody_speaks_in_plain_text(manifests: Manifests) -> None:
+def test_no_process_uses_plain_text(manifests: Manifests) -> None:
     for name, deployment in manifests.deployments.items():
         environment = manifests.environment(deployment)
         assert environment[PLAIN] == "false"

@@ -64,7 +64,7 @@ def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) ->
     assert len(outcomes) > 2
 
 
-def test_what_races_or_breaks_off_gives_one_thing_or_none(target: Target, tmp_path: Path) -> None:
+def test_racing_or_interrupted_requests_have_one_effect_or_none(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     with closing(races.Fuzzer(target, tally)) as fuzzer:
         outcomes = fuzzer.run(7, 1)

@@ -72,7 +72,7 @@ async def done(client: Client, user: str) -> None:
     assert (len(samples), rate) == (RATE, RATE)
 
 
-async def test_forty_mixdowns_of_a_user_hold_up_nobody_else(client: Client) -> None:
+async def test_forty_mixdowns_of_a_user_do_not_delay_others(client: Client) -> None:
     anns = [Mixdown(client, "ann") for _ in range(40)]
     held = await hold_children(EXPORTS, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -135,7 +135,7 @@ async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, m
 
 
 @pytest.mark.parametrize("limits", [{"SLOW_SECONDS": 0.5, "LEAST_BYTES_PER_SECOND": 10**9}, {"MOST_SECONDS": 0.5}])
-async def test_a_client_that_reads_too_slowly_loses_its_file(
+async def test_a_client_that_reads_too_slowly_is_disconnected(
     client: Client, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]
 ) -> None:
     for name, limit in limits.items():

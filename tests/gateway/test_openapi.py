@@ -35,7 +35,7 @@ def test_every_service_with_http_paths_is_known() -> None:
     assert annotated <= {service.full_name for group in SERVICES.values() for service in group}
 
 
-async def test_it_tells_every_route_and_no_other(client: Client) -> None:
+async def test_it_describes_every_route_and_no_other(client: Client) -> None:
     served = {
         (resource.canonical, route.method)
         for route in client.gateway.app.router.routes()

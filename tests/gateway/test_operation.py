@@ -71,7 +71,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-async def test_no_answer_tells_versions_or_code(client: Client, name: str) -> None:
+async def test_no_answer_reveals_versions_or_code(client: Client, name: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
     writer.write(GARBAGE[name])
     async with asyncio.timeout(30):
@@ -160,7 +160,7 @@ ABANDONED = {
 
 
 @pytest.mark.parametrize("kind", ABANDONED)
-async def test_who_goes_away_or_sends_a_spoiled_body_fills_no_log(
+async def test_disconnects_and_malformed_bodies_do_not_fill_the_log(
     client: Client, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with structlog.testing.capture_logs() as lines:

@@ -70,7 +70,7 @@ async def test_a_large_error_is_refused(stranger: Client) -> None:
         assert answer == (413, "TOO_LARGE")
 
 
-async def test_an_address_tells_so_many(connect: Connect) -> None:
+async def test_reports_from_an_address_are_limited(connect: Connect) -> None:
     client = await connect(user=None, trusted_proxies=("127.0.0.0/8",))
 
     async def from_address(address: str) -> int:

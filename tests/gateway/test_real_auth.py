@@ -118,7 +118,7 @@ async def test_a_one_time_password_registration_and_api_tokens(address: str, bro
         assert (response.status, (await response.json())["details"][0]["reason"]) == (401, "BAD_API_TOKEN")
 
 
-async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(address: str) -> None:
+async def test_api_tokens_end_when_the_password_changes_unless_they_are_kept(address: str) -> None:
     async with Api(address) as api:
         await api.sign_in(ADMIN["username"], ADMIN["password"])
         made = await api.post("/api/v1/me/tokens", {"name": "backup", "scopes": ["read"]})
@@ -170,7 +170,7 @@ async def test_an_api_token_takes_the_password_after_some_minutes(address: str, 
         await api.post("/api/v1/me/tokens", {**wanted, "password": ADMIN["password"]})
 
 
-async def test_who_signs_in_again_in_the_same_browser_has_one_session(browser: aiohttp.ClientSession) -> None:
+async def test_signing_in_again_in_the_same_browser_replaces_the_session(browser: aiohttp.ClientSession) -> None:
     for _ in range(3):
         async with browser.post("/api/v1/auth/login", json=ADMIN) as response:
             assert response.status == 200

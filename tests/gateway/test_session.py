@@ -211,7 +211,7 @@ async def test_requests_of_an_address_are_limited_with_a_retry_time(connect: Con
         assert (await response.json())["details"][0]["reason"] == "TOO_MANY_REQUESTS"
 
 
-async def test_an_address_has_so_many_connections(connect: Connect) -> None:
+async def test_connections_from_an_address_are_limited(connect: Connect) -> None:
     client = await connect(trusted_proxies=(), connections_per_address=2)
     await client.json("GET", "/healthz")
     async with client.http.ws_connect("/api/v1/events"):
@@ -229,7 +229,7 @@ async def test_an_address_has_so_many_connections(connect: Connect) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_request_that_trickles_in_does_not_hold_its_connection(connect: Connect) -> None:
+async def test_a_slow_request_does_not_hold_its_connection(connect: Connect) -> None:
     client = await connect(keepalive_seconds=0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.gateway.port)
     writer.write(b"GET /healthz HTTP/1.1\r\n")

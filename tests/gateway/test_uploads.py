@@ -199,7 +199,7 @@ async def test_too_much_is_refused_before_it_is_sent(connect: Connect) -> None:
     assert (await client.json("POST", PATH, data=b"x" * 1000, headers=WAV, expect100=True))[0] == 200
 
 
-async def test_bytes_that_stop_coming(connect: Connect) -> None:
+async def test_an_upload_whose_bytes_stop_arriving_is_refused(connect: Connect) -> None:
     client = await connect(body_idle_seconds=0.1)
 
     async def stalled() -> AsyncIterator[bytes]:

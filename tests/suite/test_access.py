@@ -164,7 +164,7 @@ async def test_other_users_ids_are_not_found_on_any_route(
     assert status == 200
 
 
-async def test_a_second_owner_of_a_link_has_nothing_of_the_firsts_own_and_changes_nothing_of_it(
+async def test_a_second_owner_of_a_link_neither_gets_nor_changes_the_firsts_own_results(
     suite: Suite, client: Client, ben: Client, belongings: Belongings
 ) -> None:
     path = f"/tracks/{belongings.shared['id']}"
@@ -200,7 +200,7 @@ async def test_a_second_owner_of_a_link_has_nothing_of_the_firsts_own_and_change
     assert sent >= {"UpdateTrack", "EditPart", "RevertPart", "ProcessTrack", "DeleteTrack", "RestoreTrack"}
 
 
-async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suite: Suite, ben: Client) -> None:
+async def test_an_ended_session_is_refused_by_every_service_and_its_streams_end(suite: Suite, ben: Client) -> None:
     async with ben.events() as socket, Client(suite.url) as other:
         await socket.receive_json()
         await other.sign_in("ben", PASSWORD)
@@ -214,7 +214,9 @@ async def test_an_ended_session_is_out_of_every_service_and_its_streams_end(suit
 
 
 @pytest.mark.long
-async def test_a_demoted_admin_is_none_in_any_service_within_a_minute(suite: Suite, client: Client) -> None:
+async def test_a_demoted_admin_loses_admin_rights_in_every_service_within_a_minute(
+    suite: Suite, client: Client
+) -> None:
     await add_user(suite, "dora")
     users = (await client.get("/admin/users?pageSize=1000"))["users"]
     path = f"/admin/users/{next(user['id'] for user in users if user['username'] == 'dora')}"
@@ -239,7 +241,7 @@ async def test_a_demoted_admin_is_none_in_any_service_within_a_minute(suite: Sui
                     pass
 
 
-async def test_a_user_has_so_many_jobs_waiting_and_others_do_not_notice(
+async def test_a_users_waiting_jobs_are_limited_and_others_are_not_affected(
     suite: Suite, client: Client, ben: Client, tmp_path: Path
 ) -> None:
     """Links that hang take a user's share of what runs, and nothing of that of others."""

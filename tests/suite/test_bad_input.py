@@ -126,7 +126,7 @@ async def _crash_decoder(suite: Suite, service: str) -> None:
             await asyncio.sleep(0.03)
 
 
-async def test_a_decoder_that_crashes_costs_its_file_alone(suite: Suite, client: Client, tmp_path: Path) -> None:
+async def test_a_crashing_decoder_fails_only_its_file(suite: Suite, client: Client, tmp_path: Path) -> None:
     song = with_soundfile(tmp_path / "crash.flac", music(20, seed=77))
     before = await _everything(suite, client)
     crashing = asyncio.create_task(_crash_decoder(suite, "download"))

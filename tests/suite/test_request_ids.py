@@ -72,7 +72,9 @@ async def test_a_redo_with_the_id_of_another_is_refused(client: Client, tmp_path
     await refused(client, path, body | {"options": BEATS})
 
 
-async def test_of_different_links_at_once_one_wins(client: Client, site: Site, tmp_path: Path) -> None:
+async def test_only_one_of_different_links_with_the_same_id_is_added(
+    client: Client, site: Site, tmp_path: Path
+) -> None:
     urls = [site.put(song(tmp_path, f"{uuid.uuid4().hex}.wav", seed)) for seed in range(4)]
     before = await track_ids(client)
     bodies = [{"requestId": "at-once", "url": url, "options": KEY} for url in urls]

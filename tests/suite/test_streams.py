@@ -128,7 +128,7 @@ async def test_streams_of_one_user_take_little_memory_and_another_users_upload_e
 
 
 @pytest.mark.parametrize("rpc", [pytest.param("AppendUpload", marks=pytest.mark.long), "UploadTrack"])
-async def test_a_stream_that_trickles_is_ended_and_what_came_is_kept(ann: GrpcClient, rpc: str) -> None:
+async def test_a_slow_stream_is_ended_and_its_bytes_are_kept(ann: GrpcClient, rpc: str) -> None:
     upload_id = await created(ann, 1000)
     append = rpc == "AppendUpload"
     header = append_header(upload_id) if append else pb.UploadTrackRequest(header=UPLOAD_HEADER)

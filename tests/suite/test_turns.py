@@ -49,7 +49,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     await site.runner.cleanup()
 
 
-async def test_links_that_hang_keep_nobody_else_from_looking_one_up(
+async def test_hanging_look_ups_of_links_do_not_prevent_those_of_others(
     suite: Suite, client: Client, ben: Client, site: Site
 ) -> None:
     """Nine of them had everybody answered 504."""

@@ -22,7 +22,7 @@ async def test_a_service_proves_itself_with_the_secret_of_the_suite(auth: Runnin
         await auth.service_token(service, auth.settings.shared_service_secret())
 
 
-async def test_who_does_not_know_the_secret_learns_nothing(auth: RunningAuth) -> None:
+async def test_a_caller_with_a_wrong_secret_is_refused(auth: RunningAuth) -> None:
     secret = auth.settings.shared_service_secret()
     for service in ("download", "nonsense"):
         for wrong in ("", "wrong", secret[:-1], secret + "x", "é"):

@@ -5,7 +5,7 @@ from tests.auth.calling import PASSWORD, Caller, new_user, refusal
 from tests.auth.running import RunningAuth
 
 
-async def test_changing_a_password_takes_the_old_one(auth: RunningAuth, admin: Caller) -> None:
+async def test_changing_a_password_requires_the_old_one(auth: RunningAuth, admin: Caller) -> None:
     _, ben = await new_user(admin)
     other = await auth.login("ben", PASSWORD)
     for old, new, answer in (

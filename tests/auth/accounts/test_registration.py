@@ -9,7 +9,7 @@ from tests.auth.calling import PASSWORD, Caller, refusal, refused, register
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 
 
-async def test_nobody_registers_unless_the_settings_say_so(auth: RunningAuth) -> None:
+async def test_registration_is_closed_unless_the_settings_allow_it(auth: RunningAuth) -> None:
     assert await refusal(register(auth)) == (Code.PERMISSION_DENIED, "REGISTRATION_CLOSED")
     assert (
         await auth.stub.GetRegistration(account_pb2.GetRegistrationRequest()) == account_pb2.GetRegistrationResponse()
@@ -30,7 +30,7 @@ async def test_whoever_comes_registers_where_that_is_open(tmp_path: Path) -> Non
         assert int(error.metadata["retry_after_seconds"]) >= 1
 
 
-async def test_an_invitation_is_good_for_so_many_people(tmp_path: Path) -> None:
+async def test_the_uses_of_an_invitation_are_limited(tmp_path: Path) -> None:
     async with running_auth(auth_settings(tmp_path, registration="invitation")) as auth:
         admin = Caller(auth, await auth.login())
         made = await admin("CreateInvitation", uses=2)

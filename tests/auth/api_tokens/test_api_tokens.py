@@ -12,7 +12,7 @@ from tests.auth.calling import PASSWORD, Caller, begun_at, exchange, new_user, r
 from tests.auth.running import ADMIN_PASSWORD, RunningAuth, auth_settings, running_auth
 
 
-async def test_an_api_token_is_good_for_its_scopes(auth: RunningAuth, admin: Caller) -> None:
+async def test_an_api_token_is_valid_for_its_scopes(auth: RunningAuth, admin: Caller) -> None:
     made = await admin("CreateApiToken", name="backup", scopes=["read"])
     assert made.secret.startswith("stemtube_")
     script = Caller(auth, admin.session)
@@ -72,7 +72,7 @@ async def test_api_tokens_that_cannot_be_had(admin: Caller, fields: dict[str, An
     assert await refusal(admin("CreateApiToken", **fields)) == (Code.INVALID_ARGUMENT, "BAD_API_TOKEN")
 
 
-async def test_an_api_token_takes_the_password_once_the_sign_in_is_some_minutes_old(
+async def test_an_api_token_requires_the_password_some_minutes_after_the_sign_in(
     auth: RunningAuth, admin: Caller
 ) -> None:
     wanted = {"name": "backup", "scopes": ["read"]}
@@ -105,7 +105,7 @@ async def test_a_password_is_not_guessed_by_making_api_tokens(admin: Caller, slo
 
 
 @pytest.mark.parametrize("choice", [{}, {"end_api_tokens": True}, {"end_api_tokens": False}], ids=str)
-async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(
+async def test_api_tokens_end_when_the_password_changes_unless_they_are_kept(
     auth: RunningAuth, admin: Caller, choice: dict[str, bool]
 ) -> None:
     _, ben = await new_user(admin)
@@ -130,7 +130,7 @@ async def test_api_tokens_end_with_the_password_unless_they_are_to_go_on(
         assert [token.name for token in (await ben("ListApiTokens")).api_tokens] == ["backup"]
 
 
-async def test_a_user_has_so_many_api_tokens(admin: Caller) -> None:
+async def test_a_users_api_tokens_are_limited(admin: Caller) -> None:
     for number in range(50):
         await admin("CreateApiToken", name=str(number), scopes=["read"])
     more = admin("CreateApiToken", name="50", scopes=["read"])

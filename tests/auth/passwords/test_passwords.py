@@ -22,7 +22,7 @@ def hasher() -> Iterator[PasswordHasher]:
 
 
 @pytest.mark.parametrize("password", ["password", "Password1", "1q2w3e4r", "qwertyuiop", "iloveyou"])
-def test_a_password_that_is_tried_first_is_not_taken(password: str) -> None:
+def test_a_common_password_is_refused(password: str) -> None:
     with pytest.raises(InvalidInputError, match="too common") as refused:
         checked_password(password, "anna")
     assert refused.value.reason == "BAD_PASSWORD"
@@ -30,7 +30,7 @@ def test_a_password_that_is_tried_first_is_not_taken(password: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["stemtube", "StemTube123", "StemTubeAnna1", "annaanna", "Anna!Anna!"])
-def test_a_password_is_more_than_a_name_that_everybody_tries(password: str) -> None:
+def test_a_password_of_little_more_than_a_name_is_refused(password: str) -> None:
     with pytest.raises(InvalidInputError, match="user's name") as refused:
         checked_password(password, "anna")
     assert refused.value.reason == "BAD_PASSWORD"
@@ -86,7 +86,7 @@ async def test_no_more_passwords_are_hashed_at_once_than_allowed() -> None:
     hasher.close()
 
 
-async def test_a_flood_from_one_address_keeps_nobody_else_from_signing_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_from_one_address_does_not_prevent_other_sign_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who came after it waited for all of it, and was refused when it had filled the queue."""
     hasher = PasswordHasher(cost=4, threads=1)
     go_on = threading.Event()

@@ -45,12 +45,12 @@ async def test_signing_in_forgets_the_failures(auth: RunningAuth) -> None:
         await auth.login()
 
 
-async def test_many_guesses_at_once_are_no_way_round_the_wait(auth: RunningAuth, slow_clock: None) -> None:
+async def test_simultaneous_guesses_do_not_avoid_the_wait(auth: RunningAuth, slow_clock: None) -> None:
     guesses = await asyncio.gather(*(refusal(auth.login("admin", f"guess {number}")) for number in range(20)))
     assert sorted(reason for _, reason in guesses) == ["BAD_CREDENTIALS"] * 10 + ["TOO_MANY_ATTEMPTS"] * 10
 
 
-async def test_an_address_waits_too_whoever_it_tries_to_be(auth: RunningAuth, slow_clock: None) -> None:
+async def test_an_address_waits_after_failures_with_any_user_names(auth: RunningAuth, slow_clock: None) -> None:
     async def guess(number: int, address: str) -> str:
         request = session_pb2.LoginRequest(username=f"user-{number}", password="wrong password")
         return (await refusal(auth.stub.Login(request, metadata=(("x-client-address", address),))))[1]

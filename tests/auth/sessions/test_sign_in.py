@@ -44,7 +44,7 @@ async def test_case_and_encoding_of_a_name_do_not_matter(tmp_path: Path) -> None
     ],
     ids=lambda value: value[:20],
 )
-async def test_a_wrong_password_and_an_unknown_user_are_told_alike(
+async def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
     auth: RunningAuth, username: str, password: str
 ) -> None:
     error = await refused(auth.login(username, password))
@@ -60,7 +60,7 @@ async def test_no_byte_of_a_long_password_is_ignored(tmp_path: Path) -> None:
             assert (await refused(auth.login(password=other))).reason == "BAD_CREDENTIALS"
 
 
-async def test_a_password_is_hashed_anew_when_the_cost_setting_changes(tmp_path: Path) -> None:
+async def test_a_password_is_hashed_again_when_the_cost_setting_changes(tmp_path: Path) -> None:
     for cost, after_start, after_login in ((4, "$2b$04$", "$2b$04$"), (5, "$2b$04$", "$2b$05$")):
         async with running_auth(auth_settings(tmp_path, bcrypt_cost=cost)) as auth:
             with database_file(auth) as file:

@@ -43,7 +43,7 @@ async def test_of_two_admins_who_shut_each_other_out_one_is_left(
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["UnauthenticatedError", "User"]
 
 
-async def test_of_two_admins_who_go_at_once_one_is_left(
+async def test_only_one_of_the_last_two_admins_can_be_demoted(
     repositories: list[UserRepository], sessions: list[Sessions]
 ) -> None:
     ada = await new_admin(repositories[0])

@@ -30,7 +30,7 @@ async def test_an_account_begins_with_a_password_that_must_be_changed(auth: Runn
     assert not (await auth.login("ben", PASSWORD)).user.must_change_password
 
 
-async def test_a_one_time_password_is_good_for_some_days_only(tmp_path: Path) -> None:
+async def test_a_one_time_password_expires_after_some_days(tmp_path: Path) -> None:
     async with running_auth(auth_settings(tmp_path, one_time_password_days=0.2 / 86400)) as auth:
         made = await Caller(auth, await auth.login())("CreateUser", username="ben")
         await asyncio.sleep(0.3)
@@ -77,7 +77,7 @@ async def test_users_are_listed_page_by_page(admin: Caller) -> None:
     assert (await refusal(admin("ListUsers", page_size=-1)))[1] == "BAD_REQUEST"
 
 
-async def test_only_admins_do_what_admins_do(admin: Caller) -> None:
+async def test_only_admins_can_call_the_rpcs_for_admins(admin: Caller) -> None:
     user, ben = await new_user(admin)
     for rpc, fields in (
         ("ListUsers", {}),
@@ -94,9 +94,7 @@ async def test_only_admins_do_what_admins_do(admin: Caller) -> None:
     assert await refusal(ben("ListEndedSessions")) == (Code.PERMISSION_DENIED, "SERVICE_REQUIRED")
 
 
-async def test_a_disabled_user_is_out_at_once_and_comes_back_with_the_same_password(
-    auth: RunningAuth, admin: Caller
-) -> None:
+async def test_a_disabled_user_is_signed_out_at_once_and_keeps_the_password(auth: RunningAuth, admin: Caller) -> None:
     user, ben = await new_user(admin)
     secret = (await ben("CreateApiToken", name="backup", scopes=["read"])).secret
     await admin("UpdateUser", user_id=user.id, disabled=True)
@@ -111,7 +109,7 @@ async def test_a_disabled_user_is_out_at_once_and_comes_back_with_the_same_passw
     await auth.login("ben", PASSWORD)
 
 
-async def test_a_reset_ends_everything_of_the_user(auth: RunningAuth, admin: Caller) -> None:
+async def test_a_reset_ends_all_sessions_and_tokens_of_the_user(auth: RunningAuth, admin: Caller) -> None:
     user, ben = await new_user(admin)
     other = Caller(auth, await auth.login("ben", PASSWORD))
     made = [(await ben("CreateApiToken", name=name, scopes=["read"])).secret for name in ("backup", "sync")]

@@ -14,17 +14,6 @@ from services.common.audio import Samples
 RATE = 44100
 
 
-def music(seconds: float = 3.0, rate: int = RATE, channels: int = 2, seed: int = 1) -> Samples:
-    """Decaying tones over a little noise: float32 [channels, samples], peaks near 0.6; all channels differ."""
-    time = np.arange(round(seconds * rate)) / rate
-    noise = np.random.default_rng(seed)
-    tones = [
-        0.5 * np.sin(2 * np.pi * min(220 * (1 + channel / 4), rate / 8) * time) * np.exp(-3 * (time % 0.5))
-        for channel in range(channels)
-    ]
-    return (np.array(tones) + noise.normal(0, 0.02, (channels, len(time)))).astype(np.float32)
-
-
 def with_soundfile(path: Path, samples: Samples, rate: int = RATE, subtype: str | None = None) -> Path:
     """Writes a format of libsndfile (WAV, AIFF, FLAC, Ogg Vorbis, MP3), chosen by the suffix."""
     soundfile.write(path, samples.T, rate, subtype=subtype)

@@ -103,7 +103,7 @@ def test_an_rpc_comment_is_taken_apart() -> None:
 def test_every_message_and_field_comment_is_found() -> None:
     comments = read_comments()
     assert comments["stemtube.analysis.v1.Tempo.bpm"] == "Beats per minute; 0 if there is no pulse."
-    assert comments["stemtube.job.v1.Job"].startswith("A piece of durable work")
+    assert comments["stemtube.job.v1.Job"].startswith("A job. It survives")
     assert "stemtube.download.v1.TrackService.ListTracks" in comments
 
 

@@ -38,8 +38,8 @@ AVOID_SECONDS = 60.0
 """For this long a worker leaves a job that failed on its device to other busy workers."""
 END_SECONDS = 5.0
 """What attempts get to stop, beyond the grace of their jobs."""
-OUR_CODES = (int(Code.INTERNAL), int(Code.DATA_LOSS))
-OUR_REASONS = (DeviceError.reason, NoMemoryError.reason)
+SERVER_FAULTS = (int(Code.INTERNAL), int(Code.DATA_LOSS))
+SERVER_FAULT_REASONS = (DeviceError.reason, NoMemoryError.reason)
 """Codes and reasons of errors that somebody who operates StemTube must look at."""
 
 log = structlog.get_logger(__name__)
@@ -315,6 +315,6 @@ def _log_end(record: JobRecord, state: State, error: dict[str, Any] | None) -> N
     if not error:
         log.info("job ended", kind=record.kind, state=state)
         return
-    is_ours = error["code"] in OUR_CODES or error["reason"] in OUR_REASONS
-    tell = log.error if is_ours else log.warning
+    is_server_fault = error["code"] in SERVER_FAULTS or error["reason"] in SERVER_FAULT_REASONS
+    tell = log.error if is_server_fault else log.warning
     tell("job failed", kind=record.kind, reason=error["reason"], error=error["message"], attempt=record.attempts)

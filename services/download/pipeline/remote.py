@@ -51,7 +51,7 @@ class RemoteJobs:
         Raises:
             StemTubeError: the service refuses the request.
         """
-        created = await self._insist("separation", self._separation.CreateSeparation, request, on_away)
+        created = await self._call_with_retries("separation", self._separation.CreateSeparation, request, on_away)
         separation_id = created.separation.job.id
         watch = separation_pb2.WatchSeparationRequest(separation_id=separation_id)
         latest: separation_pb2.Separation = created.separation
@@ -69,7 +69,7 @@ class RemoteJobs:
         on_away: OnAway,
     ) -> analysis_pb2.Analysis:
         """Has audio analysed; like `separate`. Each part's result is in only one of the updates."""
-        created = await self._insist("analysis", self._analysis.CreateAnalysis, request, on_away)
+        created = await self._call_with_retries("analysis", self._analysis.CreateAnalysis, request, on_away)
         watch = analysis_pb2.WatchAnalysisRequest(analysis_id=created.analysis.job.id)
         latest: analysis_pb2.Analysis = created.analysis
         async for answer in self._follow("analysis", self._analysis.WatchAnalysis, watch, on_away):
@@ -102,7 +102,7 @@ class RemoteJobs:
             self._error(error)
             return None
 
-    async def _insist(self, service: str, call: Any, request: Any, on_away: OnAway) -> Any:
+    async def _call_with_retries(self, service: str, call: Any, request: Any, on_away: OnAway) -> Any:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:

@@ -196,7 +196,7 @@ class Sweeper:
         return found
 
     async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
-        """Those objects that no track needs. Converted copies count with their source."""
+        """Those objects that no track and no job needs. Converted copies count with their source."""
         unused = set(await self._library.unused(list({_recorded_key(info.key) for info in objects})))
         return [info for info in objects if _recorded_key(info.key) in unused]
 

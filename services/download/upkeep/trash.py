@@ -1,4 +1,4 @@
-"""Removes objects that no track needs, with their copies in other formats."""
+"""Removes objects that no track and no job needs, with their copies in other formats."""
 
 import contextlib
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ class Remover:
         self._library = library
 
     async def remove(self, keys: Iterable[str]) -> int:
-        """Removes those objects that no track needs, and returns their number."""
+        """Removes those objects that no track and no job needs, and returns their number."""
         removed = 0
         for key in keys:
             async with self._library.locked_object(key) as is_used:
@@ -112,6 +112,10 @@ class Trash:
 
         Tracks that a job is processing are left for the next time. If a user and a track are given, only that removal
         is ended. Otherwise, removals are ended if they are permanent or were seen expired for `SETTLED_SECONDS`.
+
+        Args:
+            user_id: only deleted tracks of this user; empty for all users.
+            track_id: only this track of the user.
 
         Returns:
             Number of accesses that were ended.

@@ -108,6 +108,18 @@ async def test_names_stay_if_naming_fails(
     assert len(service.requests) == 1
 
 
+async def test_failed_parts_cause_no_new_names(library: RunningLibrary, tmp_path: Path) -> None:
+    service = Analysis(named("verse", "chorus"), hears=False)
+    library.use(service)
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    await library.keep_part(track.id, "structure", {**FOUND, "madeBy": MADE_BY})
+    await library.keep_stems(track.id, STEMS)
+    lyrics = pb.AnalysisChoice(part=analysis_pb2.PART_LYRICS)
+    plan = make_plan(pb.ProcessingOptions(separations=[pb.SeparationChoice(model="htdemucs")], analyses=[lyrics]))
+    assert (await library.end_of(await library.start("anna", track.id, plan))).state == "failed"
+    assert service.requests == []
+
+
 async def test_sections_are_not_named_without_vocals_or_levels(library: RunningLibrary, tmp_path: Path) -> None:
     service = Analysis(named("verse", "chorus"))
     assert await end(library, tmp_path / "one.wav", service, None) is None

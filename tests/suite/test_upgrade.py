@@ -43,6 +43,7 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
     # As deploy/k8s gives them.
     graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 60}
     graces |= {"SEPARATION__GRACE_SECONDS": 20, "ANALYSIS__GRACE_SECONDS": 20}
+    graces |= {"DOWNLOAD__JOBS_PER_USER": 1000}  # the default; jobs wait while their workers are replaced
     suite = Suite(tmp_path / "cluster", settings=graces)
     suite.data.mkdir()
     for service, names in REPLICAS.items():

@@ -17,10 +17,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from services.common.jobs.records import COLUMNS, JobRecord
 from services.common.jobs.tables import job_table
+from services.common.storage.idle_transactions import limit_idle_transactions
 from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_files import set_up_sqlite
 
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 10.0
+"""Longest time without a statement in a transaction, which takes milliseconds here; see `limit_idle_transactions`."""
 READING_CONNECTIONS = WRITING_CONNECTIONS = 5
 OUTAGE_SECONDS, OUTAGE_POLL_SECONDS = 600.0, 0.5
 
@@ -102,13 +105,15 @@ def retry_while_database_down(method: Callable[P, T]) -> Callable[P, T]:
 def _create_engine(url: str, connections: int, *, only_reads: bool = False) -> Engine:
     kept = min(connections, 2)
     if not url.startswith("sqlite"):
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             pool_pre_ping=True,
             pool_size=kept,
             max_overflow=connections - kept,
             connect_args={"connect_timeout": CONNECT_SECONDS},
         )
+        limit_idle_transactions(engine, IDLE_SECONDS)
+        return engine
     path = Path(sa.make_url(url).database or "")
     engine = sa.create_engine(
         url,

@@ -51,6 +51,7 @@ from services.common.errors import (
 )
 from services.common.storage import damaged_files
 from services.common.storage.database_faults import fault_of
+from services.common.storage.idle_transactions import limit_idle_transactions
 from services.common.storage.sqlite_connection import open_sqlite
 from services.common.storage.sqlite_faults import without_path
 from services.common.storage.sqlite_files import checked_file, connect, prepare_file, set_up_sqlite
@@ -59,6 +60,8 @@ log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10
 MIGRATION_LOCK_SECONDS = 120
+IDLE_SECONDS = 300.0
+"""Longest time without a statement in a transaction, which may wait for the object store meanwhile."""
 READING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 4}
 WRITING_POOL: dict[str, Any] = {"pool_size": 4, "max_overflow": 3}
 """Connections of a `Database`, 15 at most. Writers may wait for each other; readers never wait for a writer."""
@@ -154,6 +157,8 @@ class Database:
         engine = create_async_engine(url, pool_pre_ping=True, **pool, **options)
         if self._sqlite:
             set_up_sqlite(engine.sync_engine)
+        else:
+            limit_idle_transactions(engine.sync_engine, IDLE_SECONDS)
         return engine
 
     @asynccontextmanager

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.common.errors import StemTubeError
+from services.common.storage.idle_transactions import ENDED
 from services.common.storage.sqlite_faults import (
     AWAY,
     DAMAGED,
@@ -24,6 +25,7 @@ _POSTGRESQL_REASONS = {
     "XX002": DAMAGED,
     "53100": DISK_FULL,
     "25006": READ_ONLY,
+    ENDED: AWAY,
     "42501": NO_PERMISSION,
 }
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.common.storage.marked_store import MARKER
 from tests.suite.running import Suite
 
 USERS = ("admin", "anna", "ben", "cleo")
@@ -68,7 +69,11 @@ class Run:
         return sum(int(count) for count, _ in found), found
 
     def taken_by(self, user_id: str) -> int:
-        """A user's bytes in the store: files of the user's tracks, and everything that separations have made."""
+        """A user's bytes in the store: files of the user's tracks, and everything that separations have made.
+
+        Raises:
+            OSError: the store is away.
+        """
         tracks = "SELECT audio_key, peaks_key, cover_key FROM tracks JOIN access ON track_id = id WHERE user_id = ?"
         keys = {key for row in self.query("download", tracks, user_id) for key in row if key}
         jobs = self.query("separation", 'SELECT id FROM job WHERE "user" = ?', user_id)
@@ -77,4 +82,5 @@ class Run:
         for path in (*(self.objects / key for key in keys), *stems):
             with contextlib.suppress(FileNotFoundError):  # it has just gone
                 size += path.stat().st_size
+        (self.objects / MARKER).stat()  # else the store went away meanwhile, and files were not counted
         return size

@@ -229,12 +229,14 @@ async def fill_quota(run: Run) -> None:
 
 async def _check_quota(run: Run, user_id: str) -> None:
     """Records a fault if a user has more bytes in the store than the quota, long after all jobs have ended."""
-    until = time.monotonic() + QUOTA_SECONDS
-    while (taken := await asyncio.to_thread(run.taken_by, user_id)) > QUOTA_BYTES:
-        if time.monotonic() > until:
-            run.faults.append(f"{QUOTA_USER} has {taken} bytes of {QUOTA_BYTES}")
-            return
+    until, taken = time.monotonic() + QUOTA_SECONDS, 0
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            taken = await asyncio.to_thread(run.taken_by, user_id)
+            if taken <= QUOTA_BYTES:
+                return
         await asyncio.sleep(1)
+    run.faults.append(f"{QUOTA_USER} has {taken} bytes of {QUOTA_BYTES}")
 
 
 async def _set_quota(run: Run) -> str:

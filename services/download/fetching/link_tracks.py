@@ -13,7 +13,7 @@ class LinkAdder:
     """Adds links to users' tracks. The track's job fetches the audio.
 
     Args:
-        library: the tracks.
+        tracks: the tracks of all users.
         usage: the users' storage.
         admission: checks quotas and waiting jobs.
         cookies: decides which users' links are fetched with the operator's cookies.
@@ -22,13 +22,13 @@ class LinkAdder:
 
     def __init__(
         self,
-        library: TrackRepository,
+        tracks: TrackRepository,
         usage: Usage,
         admission: Admission,
         cookies: CookieRules,
         checker: LinkChecker,
     ) -> None:
-        self._library = library
+        self._tracks = tracks
         self._usage = usage
         self._admission = admission
         self._cookies = cookies
@@ -57,5 +57,5 @@ class LinkAdder:
             if not use_cookies:
                 # If other users have this link, its audio is there already and counts at once.
                 await room.set_size(await self._usage.of_link(user, url))
-            track = await self._library.add_link(user, url, private=use_cookies, reservation_id=room.id)
+            track = await self._tracks.add_link(user, url, private=use_cookies, reservation_id=room.id)
             return track, use_cookies

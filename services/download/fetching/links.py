@@ -83,7 +83,7 @@ class LinkFetcher:
     Args:
         settings: the process's settings.
         drafts: writes fetched files into the object store.
-        library: the tracks.
+        tracks: the tracks of all users.
         inspector: checks fetched files.
         originals: stores checked files.
     """
@@ -92,13 +92,13 @@ class LinkFetcher:
         self,
         settings: DownloadSettings,
         drafts: Drafts,
-        library: TrackRepository,
+        tracks: TrackRepository,
         inspector: Inspector,
         originals: Originals,
     ) -> None:
         self._settings = settings
         self._drafts = drafts
-        self._library = library
+        self._tracks = tracks
         self._inspector = inspector
         self._originals = originals
         section = settings.download
@@ -165,7 +165,7 @@ class LinkFetcher:
 
     async def _look(self, track_id: str) -> tuple[Track, bool]:
         """Returns a track, and whether its audio can be used. That of a link cannot if it is missing or damaged."""
-        data = await self._library.track(track_id)
+        data = await self._tracks.track(track_id)
         if data is None:
             raise NotFoundError("The track was deleted.", "NO_SUCH_TRACK")
         key = data.track.audio_key
@@ -233,7 +233,7 @@ class LinkFetcher:
                 found["license"],
             )
             async with self._originals.keeping(copies_of(fetched.draft, facts)):
-                is_first = await self._library.set_audio(track_id, song, facts, reservation_id=reservation_id)
+                is_first = await self._tracks.set_audio(track_id, song, facts, reservation_id=reservation_id)
         # It is not the first if another process was faster, or if the track was deleted.
         return facts.audio_key if is_first else (await self._look(track_id))[0].audio_key
 

@@ -33,7 +33,7 @@ class Importer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._library = TrackRepository(database)
+        self._tracks = TrackRepository(database)
 
     async def has_audio(self, url: str) -> bool:
         """Whether the audio of a link has arrived."""
@@ -61,14 +61,14 @@ class Importer:
         existing = {found.user_id for found in await self.existing(user_ids, url=url)}
         for user_id in user_ids:
             if user_id not in existing:
-                track = await self._library.add_link(user_id, url)
+                track = await self._tracks.add_link(user_id, url)
                 if facts is not None:
-                    await self._library.set_audio(track.id, song, facts)
+                    await self._tracks.set_audio(track.id, song, facts)
 
     async def add_upload(self, user_ids: Sequence[str], song: SongFacts, facts: AudioFacts) -> list[ExistingTrack]:
         """Gives each user a track of their own with this audio."""
         return [
-            await self._describe(user_id, (await self._library.add_upload(user_id, song, facts))[0])
+            await self._describe(user_id, (await self._tracks.add_upload(user_id, song, facts))[0])
             for user_id in user_ids
         ]
 

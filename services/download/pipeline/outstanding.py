@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 class Outstanding:
     """Notes the ids of jobs that may have requests, and withdraws these requests."""
 
-    def __init__(self, library: TrackRepository, remover: Remover, remote: RemoteJobs) -> None:
-        self._database = library.database
+    def __init__(self, tracks: TrackRepository, remover: Remover, remote: RemoteJobs) -> None:
+        self._database = tracks.database
         self._remover = remover
         self._remote = remote
 

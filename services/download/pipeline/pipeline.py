@@ -44,7 +44,7 @@ class Pipeline:
 
     def __init__(
         self,
-        library: TrackRepository,
+        tracks: TrackRepository,
         remover: Remover,
         links: LinkFetcher,
         usage: Usage,
@@ -54,13 +54,13 @@ class Pipeline:
     ) -> None:
         self._versions = versions
         self._unfetched: Unchanged[str, str] = Unchanged()
-        self._library = library
+        self._tracks = tracks
         self._remover = remover
         self._links = links
         self._usage = usage
         self._remote = remote
         self._found_lyrics = found_lyrics
-        outstanding = self._outstanding = Outstanding(library, remover, remote)
+        outstanding = self._outstanding = Outstanding(tracks, remover, remote)
         self.withdraw = outstanding.withdraw
         self.withdraw_outstanding = outstanding.withdraw_all
 
@@ -73,7 +73,7 @@ class Pipeline:
         run = Run(
             job,
             job_progress,
-            self._library,
+            self._tracks,
             self._remover,
             self._usage,
             self._remote,
@@ -105,7 +105,7 @@ class Pipeline:
             analyses.append(asyncio.create_task(job.step("lyrics", _later(run.transcribe, separations, lyrics))))
         tasks = [*separations, *analyses]
         if names_sections(plan):
-            naming = SectionNaming(job, job_progress, self._library, self._versions, self._remote)
+            naming = SectionNaming(job, job_progress, self._tracks, self._versions, self._remote)
             tasks.append(asyncio.create_task(job.step("names", _later(naming.run, list(tasks)))))
         try:
             outcomes = await asyncio.gather(*tasks)
@@ -127,14 +127,14 @@ class Pipeline:
         Other users keep the track. So does this user, if another job of theirs still waits for the audio.
         """
         if not await jobs.subjects_in_work([track_id], user=user, besides=job_id):
-            await self._library.discard_unfetched(user, track_id)
+            await self._tracks.discard_unfetched(user, track_id)
             await self._links.forget_idle_partial(track_id)
 
     async def discard_abandoned(self, jobs: JobQueue) -> None:
         """Discards tracks without audio that have no unfinished job, because its worker died too often."""
-        unfetched = dict.fromkeys(await self._library.unfetched(), "")
+        unfetched = dict.fromkeys(await self._tracks.unfetched(), "")
         for track_id in self._unfetched.since(unfetched, SUBMITTING_SECONDS):
-            for user in await self._library.users_of(track_id):
+            for user in await self._tracks.users_of(track_id):
                 await self.discard_unfetched(jobs, "", user, track_id)
 
     async def _acquire(self, run: Run) -> Outcome:

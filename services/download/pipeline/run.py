@@ -41,7 +41,7 @@ class Run:
         self,
         job: JobContext,
         job_progress: JobProgress,
-        library: TrackRepository,
+        tracks: TrackRepository,
         remover: Remover,
         usage: Usage,
         remote: RemoteJobs,
@@ -53,7 +53,7 @@ class Run:
         self.progress = job_progress
         self.track_id: str = job.payload["track_id"]
         self.audio_key = ""
-        self._library = library
+        self._tracks = tracks
         self._remover = remover
         self._usage = usage
         self._remote = remote
@@ -104,7 +104,7 @@ class Run:
         await self._remover.remove(result.replaced)
         gone = await self._remover.missing(stem.audio_key for stem in separation.stems)
         # Stems that another job has replaced are not dropped.
-        if gone and (dropped := await self._library.drop_stems(self.track_id, gone)):
+        if gone and (dropped := await self._tracks.drop_stems(self.track_id, gone)):
             # The separation was withdrawn elsewhere, while no track needed its stems.
             await self._remover.remove(dropped)
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
@@ -214,16 +214,16 @@ class Run:
             outcome = await asyncio.shield(separation)
             key = outcome["stems"].get("vocals")
             # Another job may have replaced them already.
-            if key and await self._library.hold_vocals(self.job.job_id, key):
+            if key and await self._tracks.hold_vocals(self.job.job_id, key):
                 return {"audio_key": key, "own": Kept.OWN in outcome.get("kept", {}).values()}
-        while (data := await self._library.track(self.track_id, self.job.user)) and data.vocals:
-            if await self._library.hold_vocals(self.job.job_id, data.vocals.audio_key):
+        while (data := await self._tracks.track(self.track_id, self.job.user)) and data.vocals:
+            if await self._tracks.hold_vocals(self.job.job_id, data.vocals.audio_key):
                 return {"audio_key": data.vocals.audio_key, "own": isinstance(data.vocals, OwnStem)}
         return None
 
     async def _known_beats(self, choice: dict[str, Any], names: set[str]) -> tuple[music_pb2.Beats | None, bool]:
         """The user's beats for a part that uses them, unless the request makes beats; and whether they are own."""
-        data = await self._library.track(self.track_id, self.job.user) if choice["part"] in USES_BEATS else None
+        data = await self._tracks.track(self.track_id, self.job.user) if choice["part"] in USES_BEATS else None
         if data is None or "beats" in names or not data.analyses.get("beats", {}).get("beats"):
             return None, False
         beats = ParseDict(data.analyses["beats"], music_pb2.Beats(), ignore_unknown_fields=True)
@@ -231,7 +231,7 @@ class Run:
 
     async def _found_text(self, choice: dict[str, Any]) -> str:
         """Words from a lyrics site for lyrics without a given text; empty for other parts."""
-        data = await self._library.track(self.track_id) if choice["part"] == "lyrics" else None
+        data = await self._tracks.track(self.track_id) if choice["part"] == "lyrics" else None
         if data is None or choice["text"]:
             return ""
         track = data.track

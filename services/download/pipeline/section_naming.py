@@ -29,7 +29,7 @@ class SectionNaming:
     Args:
         job: the job.
         job_progress: shows the structure as running again.
-        library: has the sections, vocals and lyrics.
+        tracks: have the sections, vocals and lyrics.
         versions: stores the names.
         remote: calls the analysis service.
     """
@@ -38,13 +38,13 @@ class SectionNaming:
         self,
         job: JobContext,
         job_progress: JobProgress,
-        library: TrackRepository,
+        tracks: TrackRepository,
         versions: Versions,
         remote: RemoteJobs,
     ) -> None:
         self._job = job
         self._progress = job_progress
-        self._library = library
+        self._tracks = tracks
         self._versions = versions
         self._remote = remote
         self._track_id: str = job.payload["track_id"]
@@ -57,8 +57,8 @@ class SectionNaming:
         ended = [await asyncio.shield(task) for task in others]
 
         async def make() -> dict[str, Any] | None:
-            data = await self._library.track(self._track_id, self._job.user)
-            computed = await self._library.track(self._track_id, self._job.user, computed=True)
+            data = await self._tracks.track(self._track_id, self._job.user)
+            computed = await self._tracks.track(self._track_id, self._job.user, computed=True)
             return self._question(data, computed, ended) if data and computed else None
 
         asked = await first_request(self._job, "names", make)

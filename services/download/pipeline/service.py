@@ -30,7 +30,7 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
     Args:
         queue: the library's job queue.
         jobs: starts, finds and cancels users' jobs.
-        library: the tracks.
+        tracks: the tracks of all users.
         links: adds a link again if its track is gone.
         admission: checks quotas and waiting jobs.
         draining: ends the streams when the server stops.
@@ -40,14 +40,14 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
         self,
         queue: JobQueue,
         jobs: TrackJobs,
-        library: TrackRepository,
+        tracks: TrackRepository,
         links: LinkAdder,
         admission: Admission,
         draining: Draining,
     ) -> None:
         self._queue = queue
         self._jobs = jobs
-        self._library = library
+        self._tracks = tracks
         self._links = links
         self._admission = admission
         self._draining = draining
@@ -105,6 +105,6 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
             track, use_cookies = await self._links.add(caller, work.url)
             work = replace(work, track_id=track.id, use_cookies=use_cookies)
         else:
-            expect_audio(await self._library.track_of(caller.subject, work.track_id))
+            expect_audio(await self._tracks.track_of(caller.subject, work.track_id))
             await self._admission.expect_room(caller.subject)
         return await self._jobs.submit(caller.subject, work, request)

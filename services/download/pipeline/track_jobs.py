@@ -22,17 +22,17 @@ class TrackJobs:
     Args:
         queue: the library's job queue.
         pipeline: runs the jobs.
-        library: the tracks.
+        tracks: the tracks of all users.
         choices: checks the names of models and backends.
         most_unfinished: jobs that a user may have.
     """
 
     def __init__(
-        self, queue: JobQueue, pipeline: Pipeline, library: TrackRepository, choices: Choices, most_unfinished: int
+        self, queue: JobQueue, pipeline: Pipeline, tracks: TrackRepository, choices: Choices, most_unfinished: int
     ) -> None:
         self._queue = queue
         self._pipeline = pipeline
-        self._library = library
+        self._tracks = tracks
         self._choices = choices
         self._most_unfinished = most_unfinished
 
@@ -79,7 +79,7 @@ class TrackJobs:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
             LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS). The track stays.
         """
-        data = await self._library.track_of(user, work.track_id, computed=True)
+        data = await self._tracks.track_of(user, work.track_id, computed=True)
         stems: dict[str, set[str]] = {}
         for stem in data.stems:
             stems.setdefault(stem.model, set()).add(stem.name)

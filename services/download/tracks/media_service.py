@@ -38,7 +38,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        library: the tracks.
+        tracks: the tracks of all users.
         jobs: finds running separations.
         objects: the store of files.
         inspector: converts files.
@@ -47,13 +47,13 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     def __init__(
         self,
-        library: TrackRepository,
+        tracks: TrackRepository,
         jobs: TrackJobs,
         objects: ObjectStore,
         inspector: Inspector,
         conversions: Conversions,
     ) -> None:
-        self._library = library
+        self._tracks = tracks
         self._jobs = jobs
         self._objects = objects
         self._inspector = inspector
@@ -61,7 +61,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     async def GetMedia(self, request: pb.GetMediaRequest, _context: Any) -> pb.GetMediaResponse:
         user = require_user().subject
-        data = await self._library.track_of(user, request.track_id)
+        data = await self._tracks.track_of(user, request.track_id)
         if request.kind == pb.MEDIA_KIND_COVER:
             cover = _cover(data)
             await self._objects.expect_right_store()

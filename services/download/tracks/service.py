@@ -31,7 +31,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
     """The servicer. The contract describes each RPC and its errors.
 
     Args:
-        library: the tracks.
+        tracks: the tracks of all users.
         user_tracks: users' lists, names, edits and deleted tracks.
         playlists: filter lists.
         trash: removes deleted tracks.
@@ -42,7 +42,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
 
     def __init__(
         self,
-        library: TrackRepository,
+        tracks: TrackRepository,
         user_tracks: UserTracks,
         playlists: Playlists,
         trash: Trash,
@@ -50,7 +50,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
         jobs: TrackJobs,
         admission: Admission,
     ) -> None:
-        self._library = library
+        self._tracks = tracks
         self._user_tracks = user_tracks
         self._playlists = playlists
         self._trash = trash
@@ -62,12 +62,12 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
         caller = require_user()
         async with self._jobs.claimed(caller.subject, request) as known:
             record = known or await self._create_track(caller, request)
-            data = await self._library.track_of(caller.subject, record.subject)
+            data = await self._tracks.track_of(caller.subject, record.subject)
             return pb.CreateTrackResponse(track=track_message(data), job=track_job_message(record))
 
     async def GetTrack(self, request: pb.GetTrackRequest, _context: Any) -> pb.GetTrackResponse:
         user = require_user().subject
-        data = await self._library.track_of(user, request.track_id, computed=request.computed)
+        data = await self._tracks.track_of(user, request.track_id, computed=request.computed)
         return pb.GetTrackResponse(track=track_message(data))
 
     async def ListTracks(self, request: pb.ListTracksRequest, _context: Any) -> pb.ListTracksResponse:
@@ -111,19 +111,19 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
 
     async def EditPart(self, request: pb.EditPartRequest, _context: Any) -> pb.EditPartResponse:
         user = require_user().subject
-        track = (await self._library.track_of(user, request.track_id)).track
+        track = (await self._tracks.track_of(user, request.track_id)).track
         if not track.content_hash:
             raise PreconditionError("The track's audio has not arrived yet.", "TRACK_NOT_READY")
         part, content = checked_part(request, track.duration_seconds)
         await self._user_tracks.edit(user, track.id, part, content)
-        return pb.EditPartResponse(track=track_message(await self._library.track_of(user, track.id)))
+        return pb.EditPartResponse(track=track_message(await self._tracks.track_of(user, track.id)))
 
     async def RevertPart(self, request: pb.RevertPartRequest, _context: Any) -> pb.RevertPartResponse:
         user = require_user().subject
         if request.part not in PART_NAMES:
             raise InvalidInputError("part must be one of " + ", ".join(PARTS), "BAD_REQUEST")
         await self._user_tracks.revert(user, request.track_id, PART_NAMES[request.part], to_shared=request.to_shared)
-        return pb.RevertPartResponse(track=track_message(await self._library.track_of(user, request.track_id)))
+        return pb.RevertPartResponse(track=track_message(await self._tracks.track_of(user, request.track_id)))
 
     async def ProcessTrack(self, request: pb.ProcessTrackRequest, _context: Any) -> pb.ProcessTrackResponse:
         user = require_user().subject
@@ -139,7 +139,7 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
         return await self._jobs.submit_missing(caller.subject, work, request)
 
     async def _process_track(self, user: str, request: pb.ProcessTrackRequest) -> JobRecord:
-        expect_audio(await self._library.track_of(user, request.track_id))
+        expect_audio(await self._tracks.track_of(user, request.track_id))
         if not (request.options.separations or request.options.analyses):
             raise InvalidInputError("options must name the parts to make again", "BAD_REQUEST")
         plan = await self._jobs.plan(request)

@@ -126,8 +126,8 @@ class Sweeper:
         missing_for: timedelta = timedelta(days=30),
     ) -> None:
         self._objects = objects
-        self._library = TrackRepository(database)
-        self._remover = Remover(objects, self._library)
+        self._tracks = TrackRepository(database)
+        self._remover = Remover(objects, self._tracks)
         self._states = ObjectStates(database)
         self._lost = LostRecords(objects, database)
         self._usage = usage
@@ -197,7 +197,7 @@ class Sweeper:
 
     async def _without_record(self, objects: list[ObjectInfo]) -> list[ObjectInfo]:
         """Those objects that no track and no job needs. Converted copies count with their source."""
-        unused = set(await self._library.unused(list({_recorded_key(info.key) for info in objects})))
+        unused = set(await self._tracks.unused(list({_recorded_key(info.key) for info in objects})))
         return [info for info in objects if _recorded_key(info.key) in unused]
 
     async def _bring_back(
@@ -208,7 +208,7 @@ class Sweeper:
         back: set[str] = set()
         for first in range(0, len(missing), BATCH):
             some = missing[first : first + BATCH]
-            back.update(set(some).difference(await self._library.unused(some)))
+            back.update(set(some).difference(await self._tracks.unused(some)))
         for key in sorted(back) if not dry_run else ():
             await self._remover.bring_back(key)
             found.present.add(key)

@@ -49,15 +49,15 @@ def kept_key(trashed: str) -> str:
 class Remover:
     """Removes objects unless a track needs them."""
 
-    def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
+    def __init__(self, objects: ObjectStore, tracks: TrackRepository) -> None:
         self._objects = objects
-        self._library = library
+        self._tracks = tracks
 
     async def remove(self, keys: Iterable[str]) -> int:
         """Removes those objects that no track and no job needs, and returns their number."""
         removed = 0
         for key in keys:
-            async with self._library.locked_object(key) as is_used:
+            async with self._tracks.locked_object(key) as is_used:
                 if not is_used:
                     await self._objects.delete(key)
             if not is_used:
@@ -69,14 +69,14 @@ class Remover:
         """Keys of those objects that do not exist. Waits until no other process is removing them."""
         gone = []
         for key in keys:
-            async with self._library.locked_object(key):
+            async with self._tracks.locked_object(key):
                 if not await self._objects.exists(key):
                     gone.append(key)
         return gone
 
     async def put_into_trash(self, key: str) -> bool:
         """Moves an object into the trash of the store unless a track needs it. Returns whether it was moved."""
-        async with self._library.locked_object(key) as is_used:
+        async with self._tracks.locked_object(key) as is_used:
             if not is_used:
                 with contextlib.suppress(NotFoundError):
                     await self._objects.copy(key, trash_key(key))
@@ -87,7 +87,7 @@ class Remover:
 
     async def bring_back(self, key: str) -> None:
         """Moves an object out of the trash."""
-        async with self._library.locked_object(key):
+        async with self._tracks.locked_object(key):
             if not await self._objects.exists(key):
                 await self._objects.copy(trash_key(key), key)
             await self._objects.delete(trash_key(key))
@@ -100,8 +100,8 @@ class Remover:
 class Trash:
     """Removes deleted tracks permanently when their grace period is over."""
 
-    def __init__(self, library: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
-        self._library = library
+    def __init__(self, tracks: TrackRepository, user_tracks: UserTracks, remover: Remover, jobs: JobQueue) -> None:
+        self._tracks = tracks
         self._user_tracks = user_tracks
         self._remover = remover
         self._jobs = jobs
@@ -132,7 +132,7 @@ class Trash:
         for user_id, track_id in expired:
             if track_id in in_use:
                 continue
-            keys = await self._library.forget(user_id, track_id, self._user_tracks.removed_before())
+            keys = await self._tracks.forget(user_id, track_id, self._user_tracks.removed_before())
             if keys is not None:
                 done += 1
                 await self._remover.remove(keys)

@@ -24,19 +24,19 @@ class Acquirer:
     Args:
         settings: the process's settings.
         objects: the object store.
-        library: the tracks.
+        tracks: the tracks of all users.
 
     Attributes:
         inspector: checks and converts files.
         links: fetches links.
     """
 
-    def __init__(self, settings: DownloadSettings, objects: ObjectStore, library: TrackRepository) -> None:
-        self._library = library
-        self._originals = Originals(objects, library)
+    def __init__(self, settings: DownloadSettings, objects: ObjectStore, tracks: TrackRepository) -> None:
+        self._tracks = tracks
+        self._originals = Originals(objects, tracks)
         self._drafts = Drafts(objects, settings.limit.max_bytes)
         self.inspector = Inspector(settings, objects)
-        self.links = LinkFetcher(settings, self._drafts, library, self.inspector, self._originals)
+        self.links = LinkFetcher(settings, self._drafts, tracks, self.inspector, self._originals)
 
     async def close(self) -> None:
         """Ends the child processes."""
@@ -75,7 +75,7 @@ class Acquirer:
         async with self.checked(user_id, chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
             # If the user has a track with the same sound from another file, it keeps its file.
-            return await self._library.add_upload(user_id, song, facts, reservation_id=reservation_id)
+            return await self._tracks.add_upload(user_id, song, facts, reservation_id=reservation_id)
 
     @asynccontextmanager
     async def checked(

@@ -23,13 +23,13 @@ class Originals:
 
     Args:
         objects: the object store.
-        library: knows which objects tracks need.
+        tracks: know which objects they need.
     """
 
-    def __init__(self, objects: ObjectStore, library: TrackRepository) -> None:
+    def __init__(self, objects: ObjectStore, tracks: TrackRepository) -> None:
         self._objects = objects
-        self._library = library
-        self._states = ObjectStates(library.database)
+        self._tracks = tracks
+        self._states = ObjectStates(tracks.database)
 
     @asynccontextmanager
     async def keeping(self, copies: dict[str, str]) -> AsyncIterator[None]:
@@ -67,7 +67,7 @@ class Originals:
         """
         await self._states.forget(made)
         for key, source in copies.items():
-            async with self._library.locked_object(key) as is_used:
+            async with self._tracks.locked_object(key) as is_used:
                 if not is_used:
                     # An object from before is left to the sweep: it may have lost its record by an error.
                     if key in made:

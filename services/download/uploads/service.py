@@ -33,7 +33,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     Args:
         uploads: keeps unfinished uploads.
         acquirer: checks and stores files.
-        library: the tracks.
+        tracks: the tracks of all users.
         jobs: starts jobs.
         admission: checks quotas and waiting jobs.
         client_streams: limits the streams that send files.
@@ -44,7 +44,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
         self,
         uploads: Uploads,
         acquirer: Acquirer,
-        library: TrackRepository,
+        tracks: TrackRepository,
         jobs: TrackJobs,
         admission: Admission,
         client_streams: ClientStreams,
@@ -52,7 +52,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
     ) -> None:
         self._uploads = uploads
         self._acquirer = acquirer
-        self._library = library
+        self._tracks = tracks
         self._jobs = jobs
         self._admission = admission
         self._client_streams = client_streams
@@ -73,7 +73,7 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
                 record = known or await self._upload_track(user, header, content)
                 if known:
                     await self._expect_same_content(user, header, content)
-                data = await self._library.track_of(user, record.subject)
+                data = await self._tracks.track_of(user, record.subject)
         return pb.UploadTrackResponse(track=track_message(data), job=track_job_message(record))
 
     async def _upload_track(self, user: str, header: pb.UploadHeader, content: "_Content") -> JobRecord:

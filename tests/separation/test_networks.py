@@ -147,6 +147,7 @@ def test_a_converted_network_gives_what_torch_gives_and_is_kept(
         OpenVinoNetwork(model, "float32", converted, "v2").prepare(WORTH_SEGMENTS)
 
 
+@pytest.mark.long
 def test_a_damaged_converted_network_is_converted_again(converted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(converted, folder)
@@ -159,7 +160,8 @@ def test_a_damaged_converted_network_is_converted_again(converted: Path, tmp_pat
     assert path.stat().st_size == len(sound)
 
 
-def test_a_folder_that_cannot_be_written_costs_the_keeping_alone(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_network_is_converted_although_its_folder_cannot_be_written(tmp_path: Path) -> None:
     model = small()
     (tmp_path / "file").touch()
     batch = segments(model)

@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the folders in the order of `FIRST`."""
     ranks = {folder: rank for rank, folder in enumerate(FIRST)}
     items.sort(key=lambda item: next((ranks[folder] for folder in FIRST if item.nodeid.startswith(folder)), len(FIRST)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Collects garbage after each file, and then leaves all objects out of later collections.
+
+    These took a second each once a process had loaded torch and a song. A process also died in one, of an object that
+    native code had damaged: such a death now comes in the file that caused it.
+    """
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()

@@ -1,6 +1,6 @@
 """Songs with exactly known chords, for cases that are rare among the reference songs.
 
-They are the songs of `songs.key_songs`, some of which change key, and further kinds: single triads with pauses,
+They are the songs of `songs.key_songs` (some change key) and further kinds: single triads with pauses,
 inversions, sevenths, rare qualities, and the same held by strings. A chord's name follows from its notes.
 """
 

@@ -911,7 +911,7 @@ export interface components {
              * @description Time in seconds at which the first whole bar begins; 0 if bars were not found.
              */
             firstDownbeat: number;
-            /** @description The parts of which the caller has an own version instead of the shared one (see TrackService). */
+            /** @description The parts for which the caller has an own version instead of the shared one (see TrackService). */
             ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
             /** @description A fault of the original's file; absent if there is none. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];

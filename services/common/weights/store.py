@@ -35,7 +35,7 @@ class WeightFile:
     Args:
         path: in the models directory, relative, with `/`.
         url: to fetch it from, http(s).
-        checksum: `sha256:<hex>`, of which 8 or more digits are enough (demucs has these in its file names), or
+        checksum: `sha256:<hex>`, where 8 or more digits are enough (demucs has these in its file names), or
             `git-blob-sha1:<hex>`. Without one, a download is checked with the checksum of the Hugging Face hub.
         package: (distribution, path inside it) of a Python package that ships the file.
     """

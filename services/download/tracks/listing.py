@@ -58,7 +58,7 @@ class Listing:
     """The filters and the order of a list.
 
     Args:
-        words: folded words, each of which the title or the artist contains.
+        words: folded words; the title or the artist contains each of them.
         bpm: lowest and highest tempo; 0 for no limit.
         keys: numbers of keys (see `key_number`); None for any key.
         seconds: shortest and longest duration; 0 for no limit.

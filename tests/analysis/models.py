@@ -1,4 +1,4 @@
-"""Whisper models that are there by name alone."""
+"""Whisper models whose files are there but empty."""
 
 from services.analysis.backends.lyrics import whisper_models
 from services.common.weights.store import WeightStore

@@ -1,4 +1,4 @@
-"""An analysis whose audio is away when its worker begins, as that of a volume that is not mounted is."""
+"""An analysis whose audio is missing when its worker starts, as when a volume is not mounted."""
 
 import asyncio
 from contextlib import aclosing
@@ -13,12 +13,12 @@ from tests.analysis.work import AUDIO, choice, put
 
 
 @pytest.mark.long
-async def test_audio_that_is_gone_for_a_while_is_waited_for(
+async def test_a_worker_waits_for_audio_that_is_temporarily_missing(
     settings: AnalysisSettings,
     song: Song,
     jobs: JobQueue,
 ) -> None:
-    """It was there when the job was accepted: the store's volume is away, and the song was lost for that."""
+    """The audio was there when the job was accepted, so its absence is temporary and must not fail the job."""
     payload = {"audio_key": AUDIO, "parts": [choice("key", "librosa")]}
     job = await jobs.submit(KIND, payload, key="k", user="anna")
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""Levels, bars and phases of beats, from evidence that is made up."""
+"""Levels, bars and phases of beats, from made-up evidence."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def test_the_meter_and_an_upbeat_are_found(meter: int, tracked: int) -> None:
     np.testing.assert_array_equal(find_bars(evidence_of(places, noise=0.3), tracked, ternary=False), places)
 
 
-def test_where_nothing_tells_a_bar_has_four_beats() -> None:
+def test_without_evidence_a_bar_has_four_beats() -> None:
     nothing = evidence_of(bars_of(4), strength=0.0)
     assert find_bars(nothing, 4, ternary=False).max() == 4
 
 
 @pytest.mark.parametrize("meter", [2, 4])
-def test_beats_of_three_parts_come_in_twos_or_fours(meter: int) -> None:
+def test_triple_beats_are_grouped_in_twos_or_fours(meter: int) -> None:
     assert find_bars(evidence_of(bars_of(meter), noise=0.5), 4, ternary=True).max() == meter
 
 
@@ -43,7 +43,7 @@ def test_one_bar_may_be_shorter() -> None:
     np.testing.assert_array_equal(found, places)
 
 
-def test_a_single_misleading_beat_breaks_no_bar() -> None:
+def test_one_misleading_beat_does_not_change_the_bars() -> None:
     evidence = evidence_of(bars_of(4), noise=0.3)
     evidence[30] = 3.0
     np.testing.assert_array_equal(find_bars(evidence, 4, ternary=False), bars_of(4))
@@ -67,7 +67,7 @@ def heard(times: Floats, strengths: Floats, seconds: float) -> Evidence:
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.05])
-def test_off_beats_are_left_where_the_tempo_is_exact(drift: float) -> None:
+def test_off_beats_are_left_alone_if_the_tempo_is_exact(drift: float) -> None:
     beats = 0.3 + np.cumsum(0.5 * (1 + drift * np.sin(np.arange(60) / 5)))
     off_beats = (beats[:-1] + beats[1:]) / 2
     times = np.concatenate([beats, off_beats])

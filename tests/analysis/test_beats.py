@@ -44,13 +44,13 @@ def test_madmom_finds_the_bars(load_backend: LoadBackend, beats_per_bar: int) ->
     assert mir_eval.beat.f_measure(song.downbeats, downbeats) > 0.8
 
 
-def test_librosa_says_that_it_finds_no_bars(load_backend: LoadBackend, song: Song) -> None:
+def test_librosa_reports_that_it_finds_no_bars(load_backend: LoadBackend, song: Song) -> None:
     found = analyze(load_backend, "librosa", song)
     assert found.beats_per_bar == 0
     assert {beat.position for beat in found.beats} == {0}
 
 
-def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
+def test_madmom_gives_the_same_for_an_array_and_a_file(
     load_backend: LoadBackend, excerpt: Excerpt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from madmom.features.downbeats import DBNDownBeatTrackingProcessor, RNNDownBeatProcessor
@@ -106,7 +106,7 @@ def test_a_curve_where_the_tempo_changes() -> None:
         assert point.bpm == pytest.approx(np.interp(point.time, middles, tempi), rel=0.005)
 
 
-def test_beats_as_jobs_keep_them() -> None:
+def test_beats_survive_storing() -> None:
     found = Beats((Beat(0.5, 4), Beat(1.0, 1)), 120.0, 0.5, 4, (TempoPoint(0.5, 119.0),))
     kept = json.loads(json.dumps(content(found, {"backend": "madmom"})))
     message = ParseDict(kept, music_pb2.Beats())

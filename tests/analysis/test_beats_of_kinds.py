@@ -1,4 +1,4 @@
-"""Beats, bars and tempo of kinds of music that trackers get wrong."""
+"""Beats, bars and tempo of music that trackers get wrong."""
 
 from typing import cast
 
@@ -94,7 +94,7 @@ def test_three_seconds(load_backend: LoadBackend, style: str) -> None:
     assert (found.bpm > 0) == bool(found.beats)
 
 
-def test_recipes_sound_the_same_and_have_names_of_their_own() -> None:
+def test_recipes_are_deterministic_and_have_distinct_names() -> None:
     every = recipes()
     assert len({recipe.name for recipe in every}) == len(every)
     one, again = render(every[0]), render(every[0])

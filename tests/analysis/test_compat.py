@@ -15,7 +15,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
 
 
-def test_madmom_imports_with_our_help_and_the_metadata_are_as_before() -> None:
+def test_import_madmom_restores_the_metadata_functions() -> None:
     done = python(
         "import importlib.metadata as metadata; before = metadata.distribution\n"
         "from services.analysis.compat.madmom_metadata import import_madmom; import_madmom()\n"
@@ -29,7 +29,7 @@ def test_madmom_still_does_not_import_by_itself() -> None:
     assert "PackageNotFoundError" in done.stderr, "madmom imports by itself now: delete compat/madmom_metadata.py"
 
 
-def test_msaf_imports_with_our_help_and_scipy_is_as_before() -> None:
+def test_import_msaf_restores_scipy() -> None:
     done = python(
         "from services.analysis.compat.msaf_scipy import import_msaf; import_msaf()\n"
         "import msaf, scipy; assert not hasattr(scipy, 'inf'); print(msaf.__version__)"

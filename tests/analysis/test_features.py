@@ -11,7 +11,7 @@ from services.common.samples import Audio
 from songs.small_songs import RATE, Song, click_track, silence, white_noise
 
 
-def test_mono_is_what_librosa_would_load(song: Song) -> None:
+def test_mono_equals_what_librosa_loads(song: Song) -> None:
     import librosa
 
     mix = mono(song.audio, 22_050)
@@ -30,7 +30,7 @@ def test_mono_is_computed_once_and_dropped_with_the_track() -> None:
     assert gone() is None
 
 
-def test_mono_can_be_relied_upon_to_be_finite_and_not_written_to() -> None:
+def test_mono_is_finite_and_read_only() -> None:
     samples = np.full((2, RATE), 0.5, np.float32)
     samples[0, 100], samples[1, 200] = np.nan, np.inf
     mix = mono(Audio(samples, RATE), 22_050)

@@ -58,7 +58,7 @@ def test_keys_round_the_circle(load_backend: LoadBackend, mode: str, chords: str
 @pytest.mark.parametrize(
     "kind", ["minor, leading tone", "minor, relative major chorus", "mixolydian", "dorian", "applied dominants"]
 )
-def test_what_keys_are_mistaken_for(load_backend: LoadBackend, kind: str) -> None:
+def test_the_key_is_not_its_relative_or_neighbour(load_backend: LoadBackend, kind: str) -> None:
     song = song_of(kind)
     found = find(load_backend, song.audio)
     assert (found.tonic, found.mode) == named(*song.regions[0][1:])
@@ -118,7 +118,7 @@ def test_drums_have_no_key(load_backend: LoadBackend) -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_hardly_more_than_a_second(load_backend: LoadBackend, name: str) -> None:
+def test_a_song_of_little_more_than_a_second(load_backend: LoadBackend, name: str) -> None:
     triad = np.sum([tone(pitch, 1.05) for pitch in (48, 60, 64, 67)], axis=0)
     audio = Audio((0.1 * triad).astype(np.float32)[None], RATE)
     found = find(load_backend, audio, name)
@@ -144,7 +144,7 @@ def test_roman_numerals() -> None:
         chord("Am")
 
 
-def test_madmom_gets_from_an_array_what_it_gets_from_a_file(
+def test_madmom_gives_the_same_for_an_array_and_a_file(
     load_backend: LoadBackend, excerpt: Excerpt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = cast(MadmomKey, load_backend("key", "madmom"))
@@ -167,7 +167,7 @@ def test_keys_from_chroma() -> None:
     assert mixed.confidence < 0.2
 
 
-def test_correlations_are_pearsons() -> None:
+def test_correlations_equal_pearsons() -> None:
     chroma = np.random.default_rng(2).random((3, 12))
     expected = [np.corrcoef(np.roll(MINOR_PROFILE, 9), row)[0, 1] for row in chroma]
     np.testing.assert_allclose(correlations(chroma)[:, 12 + 9], expected)

@@ -1,4 +1,4 @@
-"""Names of sections by a language model: a real HTTP server that speaks the chat-completions shape, well and badly."""
+"""Section names from a language model: a real HTTP server gives good and bad chat completions."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ Answer = Callable[[int], "web.StreamResponse | str"]
 
 
 class ModelServer:
-    """Answers requests in turn by `answer`; what it was sent is in `requests`."""
+    """Answers requests in turn with `answer` and keeps them in `requests`."""
 
     def __init__(self) -> None:
         self.answer: Answer = lambda number: GOOD
@@ -79,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    # Waiting between tries is not what is tested.
+    # The waits between tries are not under test.
     monkeypatch.setattr("services.analysis.backends.structure.language_model._WAITS_SECONDS", (0.01, 0.01))
     server = ModelServer()
     yield server
@@ -95,7 +95,7 @@ def endpoint(server: ModelServer, **more: Any) -> Endpoint:
     return Endpoint(f"{server.url}/v1", "small-one", KEY, **more)
 
 
-def test_the_model_names_and_the_boundaries_stay(server: ModelServer) -> None:
+def test_the_model_names_sections_and_the_boundaries_stay(server: ModelServer) -> None:
     found = named(endpoint(server))
     assert [section.label for section in found.sections] == ["intro", "chorus", "outro"]
     assert [(section.start, section.end, section.group) for section in found.sections] == [
@@ -117,12 +117,12 @@ def test_the_model_gets_the_known_facts(server: ModelServer) -> None:
     assert third["words"] == "evening"
 
 
-def test_without_a_key_none_is_sent(server: ModelServer) -> None:
+def test_without_a_key_no_authorization_is_sent(server: ModelServer) -> None:
     named(Endpoint(f"{server.url}/v1/", "small-one"))
     assert server.keys == [""]
 
 
-def test_a_fence_around_the_answer_is_taken_off(server: ModelServer) -> None:
+def test_a_code_fence_around_the_answer_is_removed(server: ModelServer) -> None:
     server.answer = lambda number: f"```json\n{GOOD}\n```"
     assert named(endpoint(server)).sections[0].label == "intro"
 
@@ -169,7 +169,7 @@ def test_a_refusal_is_final(server: ModelServer, status: int, message: str) -> N
     assert_silent(failure.value)
 
 
-def test_a_slow_endpoint_is_not_waited_for(server: ModelServer) -> None:
+def test_a_slow_endpoint_times_out(server: ModelServer) -> None:
     server.delay = 30.0
     with pytest.raises(LanguageModelAwayError, match="in time"):
         named(endpoint(server, timeout_seconds=0.2))
@@ -190,7 +190,7 @@ def test_an_endless_answer_is_cut_off(server: ModelServer) -> None:
         named(endpoint(server))
 
 
-def test_the_key_goes_nowhere_else(server: ModelServer) -> None:
+def test_the_key_is_sent_to_no_other_host(server: ModelServer) -> None:
     with pytest.raises(LanguageModelError, match="HTTP 307"):
         named(Endpoint(f"{server.url}/moved", "small-one", KEY))
     assert server.requests == []
@@ -244,7 +244,7 @@ def test_the_settings_of_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def assert_silent(error: BaseException) -> None:
-    """Neither an error nor what it came from tells the key."""
+    """Neither the error nor its cause contains the key."""
     while error:
         assert KEY not in str(error)
         error = error.__cause__  # type: ignore[assignment]

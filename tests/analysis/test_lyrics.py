@@ -1,4 +1,4 @@
-"""Lyrics with Whisper's smallest model, the one that is always there."""
+"""Lyrics with Whisper's smallest model, which is bundled."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_speech_is_heard_to_the_word_and_in_time(tiny: whisper.WhisperLyrics) ->
     assert np.median(np.abs(np.subtract(heard, truth))) < 0.12
 
 
-def test_the_demo_song_is_understood_and_its_words_come_when_they_are_sung(tiny: whisper.WhisperLyrics) -> None:
+def test_the_words_of_the_demo_song_are_right_and_in_time(tiny: whisper.WhisperLyrics) -> None:
     song = short_song()
     lyrics = analyse(tiny, Audio(song.stems["vocals"], RATE))
     sung = {word: start for start, _, word in song.truth.words}
@@ -91,7 +91,7 @@ def test_silence_has_no_lyrics(tiny: whisper.WhisperLyrics, seconds: float) -> N
     assert analyse(tiny, sound) == Lyrics("", ())
 
 
-def test_noise_is_not_made_into_a_song(tiny: whisper.WhisperLyrics) -> None:
+def test_noise_has_no_lyrics(tiny: whisper.WhisperLyrics) -> None:
     noise = np.random.default_rng(1).standard_normal((2, 12 * RATE)).astype(np.float32) * 0.1
     lyrics = analyse(tiny, Audio(noise, RATE))
     assert sum(len(line.words) for line in lyrics.lines) <= 3
@@ -127,7 +127,7 @@ def test_weights_come_from_one_revision_and_are_checked() -> None:
         assert [file.path.endswith("model.bin") for file in weights.files if file.checksum] == [True]
 
 
-def test_a_model_in_pieces_is_refused_with_advice(tmp_path: Path) -> None:
+def test_an_incomplete_model_is_refused_with_advice(tmp_path: Path) -> None:
     store = WeightStore(tmp_path, offline=True)
     shipped = store.fetch(whisper_models.weights("tiny.en"))[0]
     own = tmp_path / "whisper" / "tiny.en"
@@ -137,7 +137,7 @@ def test_a_model_in_pieces_is_refused_with_advice(tmp_path: Path) -> None:
         whisper.load(store, "tiny.en", "cpu")
 
 
-def test_raising_from_the_progress_stops_the_work(tiny: whisper.WhisperLyrics) -> None:
+def test_raising_in_the_progress_callback_stops_the_work(tiny: whisper.WhisperLyrics) -> None:
     def stop(fraction: float) -> None:
         raise StoppedError("enough")
 

@@ -1,4 +1,4 @@
-"""Lyrics that are given: matched with what was heard, shared out to windows, and timed by the audio."""
+"""Given lyrics: matched with the words heard, divided among windows, and timed by the audio."""
 
 import re
 
@@ -33,7 +33,7 @@ def heard(text: str, start: float) -> list[Word]:
     return [Word(start + index, start + index + 0.5, word, 0.9) for index, word in enumerate(text.split())]
 
 
-def test_a_chorus_that_was_misheard_once_does_not_take_the_next_ones_place() -> None:
+def test_a_misheard_chorus_is_not_matched_with_the_next_one() -> None:
     given = ["we", "are", "here", "to", "stay", "then", "comes", "a", "verse", "we", "are", "here", "to", "stay"]
     found = match(
         given, ["weary", "hair", "two", "sty", "then", "comes", "a", "verse", "we", "are", "here", "to", "stay"]
@@ -41,7 +41,7 @@ def test_a_chorus_that_was_misheard_once_does_not_take_the_next_ones_place() -> 
     assert found[5:] == list(range(4, 13))
 
 
-def test_words_are_compared_without_case_accents_and_signs() -> None:
+def test_words_are_compared_without_case_accents_and_punctuation() -> None:
     assert match(["Fiancé,", "Don't"], ["fiance", "dont"]) == [0, 1]
     assert match([], ["a"]) == []
     assert match(["a"], []) == [None]
@@ -54,13 +54,13 @@ def test_headings_are_not_sung() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- ...\n", "[Chorus]", "a " * MAX_LYRICS_TEXT])
-def test_a_text_that_cannot_be_a_songs_is_refused(text: str) -> None:
+def test_a_text_that_cannot_be_lyrics_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
         check_text(text)
     assert refusal.value.reason == "INVALID_TEXT"
 
 
-def test_words_go_where_they_were_heard_and_what_was_not_heard_goes_between() -> None:
+def test_words_are_placed_where_they_were_heard_and_others_between() -> None:
     given = words_of("one two three four five six")
     shares = share_out(given, [*heard("one two", 0.0), *heard("six", 24.0)], [(0.0, 5.0), (20.0, 25.0)])
     assert [word.text for share in shares for word in share] == [word.text for word in given]
@@ -77,7 +77,7 @@ def test_given_lines_stay_lines_and_no_word_is_lost() -> None:
     assert flat[-1] <= 5.0
 
 
-def test_given_words_come_when_they_are_sung(model: whisper.WhisperLyrics, song: DemoSong) -> None:
+def test_given_words_are_timed_where_they_are_sung(model: whisper.WhisperLyrics, song: DemoSong) -> None:
     text = " ".join(word for _, _, word in song.truth.words)
     mix = np.sum(list(song.stems.values()), axis=0)[:, : 15 * RATE]  # the rest of it is missing
     context = Context(mix=lambda: Audio(mix, RATE), options={"text": text})
@@ -88,12 +88,12 @@ def test_given_words_come_when_they_are_sung(model: whisper.WhisperLyrics, song:
     assert np.median(errors) < 0.2
 
 
-def test_words_that_were_found_count_if_they_are_those_that_are_heard() -> None:
+def test_found_words_count_if_they_match_the_words_heard() -> None:
     song = ["boats", "come", "in", "and", "boats", "go", "out", "again"]
     misheard = ["votes", "come", "in", "an", "boats", "go", "about", "again"]
     assert is_same_song(song, misheard)
     assert not is_same_song(song, ["you", "and", "me", "go", "out", "to", "the", "river", "in", "the", "rain"])
-    # Words of a whole song are not found in a line of it, nor the other way round.
+    # The words of a whole song do not match one of its lines, nor the reverse.
     assert not is_same_song(song * 4, song)
     assert not is_same_song(song, song * 4)
     assert not is_same_song([], [])
@@ -112,7 +112,7 @@ def test_found_words_replace_the_recognised_ones(
     assert (words == sung) == has_right_words
 
 
-def test_a_word_does_not_begin_in_the_rest_before_it() -> None:
+def test_a_word_does_not_start_in_the_rest_before_it() -> None:
     sound = np.zeros(4 * SAMPLE_RATE_HZ, np.float32)
     sound[2 * SAMPLE_RATE_HZ : 3 * SAMPLE_RATE_HZ] = 0.3
     level = SungLevel(sound)

@@ -1,4 +1,4 @@
-"""How windows of singing are heard: several at once, in passes, across their joints, and what of it is believed."""
+"""How windows of singing are transcribed: in batches, in passes, across joints; and which words are kept."""
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -23,7 +23,7 @@ TIME_ZERO = 1000
 
 
 class CountingListener(Listener):
-    """A real one that counts the windows it is asked to transcribe."""
+    """A real listener that counts the windows it transcribes."""
 
     asked = 0
 
@@ -61,7 +61,7 @@ def recognised(
     return [word for phrase in phrases for word in phrase]
 
 
-def test_windows_heard_together_are_heard_as_one_by_one(listener: Listener, voice: Samples) -> None:
+def test_a_batch_gives_what_single_windows_give(listener: Listener, voice: Samples) -> None:
     windows = [(voice[start * SAMPLE_RATE_HZ :][: 7 * SAMPLE_RATE_HZ], float(start)) for start in (0, 7, 14)]
     sounds = listener.sounds(windows, ignore)
     prompts = ["", "over the mountain", ""]
@@ -79,7 +79,7 @@ def test_windows_heard_together_are_heard_as_one_by_one(listener: Listener, voic
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA failed with error out of memory"), MemoryError("bad_alloc")])
-def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
+def test_a_batch_that_does_not_fit_into_memory_is_divided(
     listener: Listener, voice: Samples, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     sizes: list[int] = []
@@ -104,11 +104,11 @@ def test_windows_that_do_not_fit_into_memory_together_are_heard_in_parts(
 @pytest.mark.parametrize(
     ("sources", "windows", "asked"),
     [
-        (1, [(0.0, 12.0)], 1),  # no others to tell of
+        (1, [(0.0, 12.0)], 1),  # no other progress to report
         (2, [(0.0, 6.0), (6.0, 12.0)], 4),  # vocals and mix say the same
     ],
 )
-def test_windows_are_heard_again_only_if_that_may_tell_more(
+def test_windows_are_heard_again_only_if_that_can_help(
     listener: CountingListener, voice: Samples, sources: int, windows: list[Span], asked: int
 ) -> None:
     before = listener.asked
@@ -135,7 +135,7 @@ def test_a_misheard_window_is_recognised_again_with_the_text_around_it(
 
 
 def test_a_word_across_a_joint_is_heard_once(listener: Listener, voice: Samples) -> None:
-    """The joint is in the middle of the middle word that is heard in the whole, so that a cut there would spoil it."""
+    """The joint is in the middle of a word, so that a cut there would spoil it."""
     end = voice.size / SAMPLE_RATE_HZ
     whole = recognised(listener, [voice], [(0.0, end)], [(0.0, end)])
     middle = len(whole) // 2
@@ -170,7 +170,7 @@ def test_windows_that_meet_at_a_rest_do_not_overlap() -> None:
         ("we walk along the river", "to the sea"),  # neither hears further than the joint
     ],
 )
-def test_of_two_windows_each_gives_what_lies_further_inside_it(left: str, right: str) -> None:
+def test_at_a_joint_each_window_gives_the_words_further_inside_it(left: str, right: str) -> None:
     after = {"the": 1.2, "that": 1.2, "to": 2.0}[right.split()[0]]
     windows, wide = [(0.0, 2.0), (2.0, 5.0)], [(0.0, 3.0), (1.0, 5.0)]
     phrases = joined([[timed(left, 0.0)], [timed(right, after)]], windows, wide)
@@ -185,7 +185,7 @@ def test_tokens_between_timestamps_are_phrases() -> None:
     assert phrases_of([], TIME_ZERO) == ([], False)
 
 
-def test_loops_and_what_the_model_is_unsure_of_are_not_believed() -> None:
+def test_loops_and_uncertain_phrases_are_dropped() -> None:
     assert is_believable("over the mountain, over the sea", -0.5)
     assert not is_believable("over the mountain, over the sea", -1.2)
     assert not is_believable("thank you so much " * 20, -0.1)
@@ -214,7 +214,7 @@ def test_a_word_with_a_hyphen_stays_one_word() -> None:
     assert (found[0].start, found[0].end) == pytest.approx((11.1 - late, 11.6 - late))
 
 
-def test_signs_of_subtitles_are_no_lyrics() -> None:
+def test_symbols_of_subtitles_are_no_lyrics() -> None:
     sung = [part(" \u266a", 1.0, 1.2, 0.5), part(" Hello", 1.2, 1.5, 0.9), part(" there\u266a", 1.5, 1.9, 0.9)]
     assert [word.text for word in words_of(sung, 0.0, "en")] == ["Hello", "there"]
     assert words_of([part(" \U0001f3b5Music", 1.0, 1.2, 0.6), part(" \U0001f3b5", 1.2, 1.5, 0.6)], 0.0, "en") == []

@@ -1,4 +1,4 @@
-"""The chords that made songs are said to have are those that sound in them."""
+"""Made songs really contain the chords that their truth says."""
 
 from itertools import pairwise
 
@@ -13,11 +13,11 @@ from songs.chord_songs import KINDS, ChordSong, TimedChord, chord_songs
 from songs.small_songs import RATE, pop_song
 from songs.styles import Recipe
 
-SHARE = 0.75  # of the chords: tunes and walking basses play other notes, too
+SHARE = 0.75  # of the chords: melodies and walking basses play other notes, too
 
 
 def right(audio: Audio, chords: tuple[TimedChord, ...]) -> list[bool]:
-    """Of each chord, whether its notes sound more than the others."""
+    """Whether the notes of each chord are stronger than the other notes."""
     classes = chroma(note_activity(audio, lambda _: None))
     found = []
     for start, end, label in chords:
@@ -50,6 +50,6 @@ def test_chords_of_songs_made_for_beats(style: str) -> None:
     assert np.mean(right(Audio(song.mix[None], RATE), song.chords)) >= SHARE
 
 
-def test_chords_of_the_small_song_join_exactly_as_mir_eval_demands() -> None:
+def test_chords_of_the_small_song_join_exactly_for_mir_eval() -> None:
     chords = pop_song(["C:maj", "A:min", "F:maj", "G:maj"] * 2).chords
     assert all(one[1] == other[0] for one, other in pairwise(chords))

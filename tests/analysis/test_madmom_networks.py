@@ -1,4 +1,4 @@
-"""madmom's networks and spectra, computed faster: what madmom's own code gives, on music."""
+"""madmom's networks and spectra, computed faster, give the results of madmom's own code on music."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,9 +34,7 @@ def downbeat_features(audio: Audio) -> npt.NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("block", [lstm.FRAMES_AT_ONCE, 37])
-def test_recurrent_networks_give_what_madmoms_give(
-    excerpt: Excerpt, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recurrent_networks_equal_madmoms(excerpt: Excerpt, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from madmom.features.downbeats import RNNDownBeatProcessor
 
     monkeypatch.setattr(lstm, "FRAMES_AT_ONCE", block)
@@ -57,7 +55,7 @@ def networks_of(part: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(("part", "bins"), [("key", 105), ("chords", 105)])
-def test_convolutional_networks_give_what_madmoms_give(part: str, bins: int) -> None:
+def test_convolutional_networks_equal_madmoms(part: str, bins: int) -> None:
     bands = np.abs(np.random.default_rng(0).standard_normal((41, bins))).astype(np.float32)
     for network in networks_of(part)[:2]:
         expected = np.squeeze(network(bands))
@@ -79,7 +77,7 @@ def test_networks_can_be_stopped(excerpt: Excerpt) -> None:
 
 @pytest.mark.parametrize("samples", [300, 44_100])
 @pytest.mark.parametrize("kind", ["float32", "int16"])
-def test_spectra_are_those_of_each_frame(song: Song, samples: int, kind: str) -> None:
+def test_spectra_equal_those_of_single_frames(song: Song, samples: int, kind: str) -> None:
     from madmom.audio.signal import FramedSignal, Signal
     from madmom.audio.stft import ShortTimeFourierTransform
 

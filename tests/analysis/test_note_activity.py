@@ -22,13 +22,13 @@ def test_the_notes_of_a_chord_are_the_strongest(cents: int) -> None:
     assert abs(len(activity) * SECONDS_PER_FRAME - 3.0) < 2 * SECONDS_PER_FRAME
 
 
-def test_overtones_are_no_notes() -> None:
+def test_overtones_are_not_notes() -> None:
     classes = chroma(note_activity(audio_of(45), lambda done: None))[4:-4].mean(axis=0)
     assert classes.argmax() == 9
     assert np.sort(classes)[-2] < 0.2 * classes[9], "the fifth is the third overtone"
 
 
-def test_bass_apart_from_the_rest() -> None:
+def test_the_bass_is_separate_from_the_rest() -> None:
     activity = note_activity(audio_of(40, 67, 71), lambda done: None)
     assert chroma(activity, highest=54)[4:-4].mean(axis=0).argmax() == 4
     assert set(np.argsort(chroma(activity, lowest=54)[4:-4].mean(axis=0))[-2:]) == {7, 11}

@@ -44,20 +44,20 @@ def test_parts_that_use_beats_have_backends_that_need_them() -> None:
     assert tuple(part for part in PARTS if any("beats" in entry.needs for entry in entries[part])) == USES_BEATS
 
 
-def test_madmoms_models_are_said_to_be_for_non_commercial_use() -> None:
+def test_madmoms_models_are_marked_non_commercial() -> None:
     assert "CC BY-NC-SA 4.0" in registry.entry("beats", "madmom").licence
 
 
 @pytest.mark.parametrize(
     ("part", "best"), [("beats", "madmom"), ("key", "blend"), ("chords", "hybrid"), ("structure", "barwise")]
 )
-def test_auto_is_what_measured_best(part: Part, best: str, store: WeightStore) -> None:
+def test_auto_chooses_the_best_measured_backend(part: Part, best: str, store: WeightStore) -> None:
     chosen = registry.choose(part, registry.AUTO, registry.AUTO, store)
     assert (chosen.entry.name, chosen.model.name, chosen.substitution) == (best, "", "")
     assert chosen.made_by["version"] == registry.entry(part, best).version
 
 
-def test_a_language_model_that_is_set_is_asked(store: WeightStore) -> None:
+def test_auto_uses_a_configured_language_model(store: WeightStore) -> None:
     endpoint = Endpoint("http://127.0.0.1:1/v1", "small-one")
     chosen = registry.choose("structure", registry.AUTO, registry.AUTO, store, language_model=endpoint)
     assert (chosen.entry.name, chosen.model.name, chosen.substitution) == ("llm", "small-one", "")
@@ -77,7 +77,7 @@ def test_an_unknown_backend_is_refused(store: WeightStore) -> None:
     assert refused.value.reason == "UNKNOWN_BACKEND"
 
 
-def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
+def test_a_missing_library_makes_auto_choose_another_and_fails_a_named_choice(
     store: WeightStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
@@ -89,6 +89,6 @@ def test_a_missing_library_leads_auto_elsewhere_and_a_named_choice_to_an_error(
         registry.load("beats", "madmom", store)
 
 
-def test_weights_have_the_name_that_selects_them() -> None:
+def test_weights_are_named_after_their_model() -> None:
     names = ["btc", *(f"whisper/{model.name}" for model in registry.entry("lyrics", "whisper").models)]
     assert [registry.weights(name).name for name in names] == names

@@ -1,4 +1,4 @@
-"""Names of sections: by likeness, level and length; by singing and words where they are known."""
+"""Section names from similarity, level and length, and from singing and words where they are known."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def unsung(group: int, level: float = 0.0) -> Traits:
     return Traits(group, level, 20.0, 0.05)
 
 
-def test_repeated_words_are_the_chorus_even_if_softer_and_like_the_verse() -> None:
+def test_repeated_words_make_a_chorus_even_if_it_is_soft_and_like_the_verse() -> None:
     sections = [
         sung(0, FIRST_VERSE),
         sung(0, CHORUS, -3.0),
@@ -79,7 +79,7 @@ def test_a_chorus_whose_words_were_misheard_is_no_bridge() -> None:
     assert name_sections(sections) == ["verse", "chorus", "verse", "chorus", "chorus"]
 
 
-def test_what_nobody_sings() -> None:
+def test_sections_without_singing() -> None:
     sections = [
         unsung(0, -9.0),
         sung(1, FIRST_VERSE),
@@ -110,7 +110,7 @@ def test_a_song_that_begins_with_singing_has_no_intro() -> None:
     assert name_sections([sections[0], sections[1], sections[3], sections[4]])[0] == "verse"
 
 
-def test_a_piece_without_a_voice_is_named_as_if_nothing_were_known_of_it() -> None:
+def test_a_piece_without_a_voice_is_named_by_its_sound_alone() -> None:
     assert name_sections([unsung(group) for group in (0, 1, 0, 1)]) == ["verse", "chorus", "verse", "chorus"]
 
 
@@ -128,7 +128,7 @@ SECTIONS = Structure(
 
 
 def vocals(*spans: tuple[float, float], bleed: float = 0.0) -> Audio:
-    """60 s of a voice in some places, and of what a separation left of the band everywhere."""
+    """60 s of vocals: a voice in some places, and everywhere what the separation left of the band."""
     rng = np.random.default_rng(0)
     samples = bleed * rng.standard_normal((1, 60 * 11_025))
     for start, end in spans:
@@ -145,14 +145,14 @@ def test_the_voices_share_of_a_section() -> None:
     assert {trait.voice for trait in traits(SECTIONS, None, None)} == {None}
 
 
-def test_words_belong_to_the_section_in_which_they_mostly_are() -> None:
+def test_words_belong_to_the_section_that_holds_most_of_them() -> None:
     timed = tuple(Word(9.0 + i, 9.9 + i, word, 1.0) for i, word in enumerate(("Don't", "you,", "ever…")))
     lines = (Line(9.0, 11.9, "Don't you, ever…", timed), Line(41.0, 44.0, "Go away!", ()))
     found = [trait.words for trait in traits(SECTIONS, None, Lyrics("en", lines))]
     assert found == [("don't",), ("you", "ever"), (), (), ("go", "away"), ()]
 
 
-def test_sections_are_named_again_and_else_stay_as_they_are() -> None:
+def test_renaming_changes_only_the_names() -> None:
     lyrics = Lyrics(
         "en",
         tuple(
@@ -192,7 +192,7 @@ def test_silence_before_and_after_the_music_is_a_section_of_its_own_and_keeps_it
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
-def test_a_song_that_begins_at_once_and_fades_has_no_silences(seconds: float) -> None:
+def test_a_song_that_starts_at_once_and_fades_out_has_no_silences(seconds: float) -> None:
     rate = 8_000
     sound = np.random.default_rng(3).uniform(-0.3, 0.3, 20 * rate) * np.linspace(1, 0, 20 * rate)
     audio = Audio(np.concatenate([np.zeros(round(seconds * rate)), sound])[None].astype(np.float32), rate)
@@ -200,6 +200,6 @@ def test_a_song_that_begins_at_once_and_fades_has_no_silences(seconds: float) ->
     assert with_silences(structure, audio) == structure
 
 
-def test_a_silent_track_stays_as_it_is() -> None:
+def test_a_silent_track_is_not_changed() -> None:
     structure = Structure((Section(0.0, 10.0, "A", 0.0),))
     assert with_silences(structure, Audio(np.zeros((2, 80_000), np.float32), 8_000)) == structure

@@ -52,7 +52,7 @@ class Requests:
 
 
 async def substitute(job: JobContext) -> dict[str, Any]:
-    """A worker that never has what was wanted."""
+    """A worker that never has the backend that was asked for."""
     made_by = {**job.payload["parts"][0]["made_by"], "substitution": "its weights did not come"}
     await job.keep_output("lyrics", {"language": "", "lines": [], "made_by": made_by})
     return {"parts": [{"part": "PART_LYRICS", "state": "JOB_STATE_SUCCEEDED", "progress": 1.0}]}
@@ -69,7 +69,7 @@ async def requests(tmp_path: Path) -> AsyncIterator[Requests]:
 
 
 async def test_an_automatic_choice_does_not_join_a_job_for_a_named_model(requests: Requests) -> None:
-    """Only the one may end with a substitute, and tells why it did."""
+    """Only the automatic one may end with a substitute, and says why."""
     by_name = await requests.submit(model="tiny.en")
     auto = await requests.submit()
     assert auto != by_name
@@ -80,7 +80,7 @@ async def test_an_automatic_choice_does_not_join_a_job_for_a_named_model(request
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 101, "a\0", "a b"])
-async def test_no_request_with_an_id_that_none_can_have_is_withdrawn(requests: Requests, request_id: str) -> None:
+async def test_withdrawing_an_impossible_request_id_is_refused(requests: Requests, request_id: str) -> None:
     set_caller(Identity("download", "download", "service"))
     service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining())
     with pytest.raises(InvalidInputError, match="request_id"):
@@ -92,7 +92,7 @@ async def test_a_named_model_is_never_replaced(requests: Requests) -> None:
         await requests.submit(model="small")
 
 
-async def test_what_auto_means_depends_on_the_device_that_is_set(requests: Requests) -> None:
+async def test_auto_depends_on_the_configured_device(requests: Requests) -> None:
     for model in ("small", "large-v3-turbo"):
         put_whisper_model(requests.weights, model)
     on_cpu, on_gpu = [await requests.made_by(await requests.submit(device=device)) for device in ("cpu", "cuda")]
@@ -116,7 +116,7 @@ def sections(*labels: str) -> music_pb2.Structure:
     )
 
 
-async def test_sections_are_named_again_for_each_text_and_division(requests: Requests) -> None:
+async def test_each_text_and_division_gets_its_own_naming_job(requests: Requests) -> None:
     await requests.jobs.stop_working()  # a job that has ended with a substitute would not be joined
     lyrics = music_pb2.Lyrics(lines=[music_pb2.Line(start=1, end=2, text="la la")])
     jobs = [
@@ -138,7 +138,7 @@ def beats(*times: float) -> music_pb2.Beats:
     )
 
 
-async def test_chords_go_by_the_beats_that_are_given(requests: Requests) -> None:
+async def test_chords_follow_the_given_beats(requests: Requests) -> None:
     jobs = [await requests.submit("chords", beats=given) for given in (None, beats(0.5, 1.0), beats(0.5, 1.1))]
     assert len(set(jobs)) == 3
     kept = (await requests.jobs.get(jobs[1])).payload["parts"][0]
@@ -154,7 +154,7 @@ async def test_chords_go_by_the_beats_that_are_given(requests: Requests) -> None
         ("chords", music_pb2.Beats(beats=[music_pb2.Beat(time=1.0)])),
     ],
 )
-async def test_beats_that_nothing_can_go_by_are_refused(requests: Requests, part: str, given: music_pb2.Beats) -> None:
+async def test_unusable_beats_are_refused(requests: Requests, part: str, given: music_pb2.Beats) -> None:
     with pytest.raises(InvalidInputError, match="beats"):
         await requests.submit(part, beats=given)
 
@@ -169,7 +169,7 @@ async def test_sections_and_lyrics_are_for_the_structure_alone(requests: Request
             await requests.submit(part, **given)
 
 
-async def test_a_language_model_is_offered_where_one_is_set(requests: Requests) -> None:
+async def test_a_language_model_is_offered_if_one_is_configured(requests: Requests) -> None:
     set_caller(Identity("anna", "anna", "user"))
     for endpoint, available, default in ((None, False, "barwise"), (Endpoint("http://x/v1", "m"), True, "llm")):
         service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining(), endpoint)
@@ -182,7 +182,7 @@ async def test_a_language_model_is_offered_where_one_is_set(requests: Requests) 
         assert [name for name, backend in structure.items() if backend.default] == [default]
 
 
-async def test_a_substitute_is_kept_only_as_long_as_the_best_cannot_be_had(requests: Requests) -> None:
+async def test_a_substitutes_result_is_kept_only_until_the_best_is_available(requests: Requests) -> None:
     async def ended(job_id: str) -> str:
         assert [record async for record in requests.jobs.watch(job_id)][-1].state == "succeeded"
         return job_id
@@ -195,7 +195,7 @@ async def test_a_substitute_is_kept_only_as_long_as_the_best_cannot_be_had(reque
     assert await requests.submit() != unlucky
 
 
-async def test_each_text_and_mix_is_a_job_of_its_own_and_is_checked(requests: Requests) -> None:
+async def test_each_text_and_mix_gets_its_own_job_and_is_checked(requests: Requests) -> None:
     jobs = [await requests.submit(**given) for given in ({}, {"text": "la"}, {"text": "la la"}, {"mix_key": AUDIO})]
     assert len(set(jobs)) == 4
     for part, given, reason in (
@@ -208,8 +208,8 @@ async def test_each_text_and_mix_is_a_job_of_its_own_and_is_checked(requests: Re
         assert refusal.value.reason == reason
 
 
-async def test_another_request_with_the_id_of_one_is_refused(requests: Requests) -> None:
-    """The one's answer stays the same, also when equal work is asked for by another id."""
+async def test_a_different_request_with_a_used_id_is_refused(requests: Requests) -> None:
+    """The first request's answer stays the same, also when another id asks for equal work."""
     set_caller(Identity("download", "download", "service"))
     service = AnalysisService(requests.jobs, requests.objects, requests.weights, "cpu", Draining())
 

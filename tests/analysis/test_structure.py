@@ -1,4 +1,4 @@
-"""Sections: boundaries, likeness, names."""
+"""Sections: boundaries, similarity, names."""
 
 import itertools
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.analysis.conftest import LoadBackend
 
 @pytest.fixture(scope="module")
 def two_themes() -> Song:
-    """48 s: a theme of two chords, another one of two others, and so on."""
+    """48 s: two themes of two chords each, in turn."""
     verse, chorus = ["C:maj", "A:min"] * 3, ["E:maj", "F#:min"] * 3
     return pop_song((verse + chorus) * 2, bpm=120)
 
@@ -42,7 +42,7 @@ def test_sections_cover_the_song_and_begin_on_downbeats(load_backend: LoadBacken
     assert all(0 <= section.confidence <= 1 for section in sections)
 
 
-def test_boundaries_from_an_array_are_msafs_own_from_a_file(
+def test_boundaries_from_an_array_equal_msafs_from_a_file(
     profiles: Any, two_themes: Song, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import msaf
@@ -62,7 +62,7 @@ def test_a_theme_that_returns_is_recognised(profiles: Any, two_themes: Song) -> 
     assert silhouettes.min() > 0
 
 
-def test_hpss_in_blocks_is_hpss_at_once(two_themes: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hpss_in_blocks_equals_hpss_of_the_whole(two_themes: Song, monkeypatch: pytest.MonkeyPatch) -> None:
     import librosa
 
     mix = mono(two_themes.audio, 22_050)[: 10 * 22_050]

@@ -1,4 +1,4 @@
-"""Sections from bars: what each step does, and what comes out for songs whose sections are known."""
+"""Sections from bars: each step, and the result for songs whose sections are known."""
 
 import itertools
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Known:
         return [time for time, position in self.truth.beats if position == 1]
 
     def beats(self, shift: int = 0, bars: bool = True) -> Beats:
-        """Beats of a tracker whose downbeats are a few beats late, or that finds no bars."""
+        """A tracker's beats, with downbeats a few beats late or without bars."""
         beats = [Beat(time, (place - 1 - shift) % 4 + 1 if bars else 0) for time, place in self.truth.beats]
         return Beats(tuple(beats), self.truth.tempo_bpm, 1.0, 4 if bars else 0)
 
@@ -76,11 +76,11 @@ def test_sections_start_on_true_downbeats_even_where_the_trackers_are_off(known:
     assert len(groups) == 1
 
 
-def test_beats_without_bars_do(known: Known) -> None:
+def test_beats_without_bars_are_enough(known: Known) -> None:
     assert boundary_f(known, analyse(known.audio, known.beats(bars=False)), 0.5) > 0.85
 
 
-def test_without_beats_librosas_are_taken(known: Known) -> None:
+def test_without_beats_librosa_tracks_them(known: Known) -> None:
     assert boundary_f(known, analyse(known.audio, None), 0.5) > 0.85
 
 
@@ -90,7 +90,7 @@ def test_without_a_pulse_a_bar_is_two_seconds(known: Known, spectrum: spectra.Sp
     assert len(bars.starts) == known.audio.duration // 2 + 1
 
 
-def test_bars_go_from_the_beginning_to_the_end(known: Known, spectrum: spectra.Spectrum) -> None:
+def test_bars_cover_the_whole_song(known: Known, spectrum: spectra.Spectrum) -> None:
     middle = tuple(beat for beat in known.beats().beats if 20 < beat.time < 60)
     bars = structure_bars.find_bars(spectrum, Beats(middle, 112, 1.0, 4), known.audio.duration)
     np.testing.assert_allclose(bars.starts[: len(known.downbeats)], known.downbeats)
@@ -118,7 +118,7 @@ def test_the_spectrum_does_not_depend_on_blocks(known: Known, monkeypatch: pytes
     np.testing.assert_allclose(blocks.mel, whole.mel, rtol=1e-4, atol=1e-4)
 
 
-def test_repetitions_along_diagonals_are_those_of_the_time_lag_matrix() -> None:
+def test_repetitions_along_diagonals_equal_those_of_the_time_lag_matrix() -> None:
     points = np.random.default_rng(1).standard_normal((30, 4))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     likeness = points @ points.T
@@ -142,7 +142,7 @@ def test_repetitions_along_diagonals_are_those_of_the_time_lag_matrix() -> None:
         assert repetition[bar] == pytest.approx(max(0.0, np.mean(top)))
 
 
-def test_a_division_is_the_best_of_all() -> None:
+def test_the_chosen_division_has_the_best_score() -> None:
     log_odds = np.random.default_rng(3).normal(-1.0, 1.5, 13)
     times = np.arange(14, dtype=np.float64) * 2.5
     found = structure_boundaries._divide(log_odds, times)
@@ -173,7 +173,7 @@ def test_sections_of_one_kind_may_differ_in_length() -> None:
     assert section_groups(likeness, [0]) == [0]
 
 
-def test_an_hour_of_bars_takes_a_moment() -> None:
+def test_an_hour_of_bars_is_fast() -> None:
     count = 1800
     bars = structure_bars.Bars(
         starts=np.arange(count, dtype=np.float64) * 2.0,
@@ -201,7 +201,7 @@ def test_drums_alone() -> None:
     analyse(Audio(mix.astype(np.float32)[None], RATE), None)
 
 
-def test_a_tracker_that_changes_its_metre_and_loses_its_way(known: Known) -> None:
+def test_a_tracker_that_changes_metre_and_loses_the_beat(known: Known) -> None:
     beats = [
         Beat(beat.time, i % 3 + 1 if i < 40 else beat.position)
         for i, beat in enumerate(known.beats().beats)

@@ -81,7 +81,7 @@ def test_drums_alone_and_a_voice_alone(load_backend: LoadBackend, part: Part, na
     match result:
         case Beats():
             assert result.bpm == pytest.approx(song.truth.tempo_bpm, rel=0.02)
-            # A voice alone has a pulse that is hard to tell.
+            # The pulse of a voice alone is hard to find.
             assert (result.confidence > 0.5) == (stem == "drums")
         case Key():
             assert result.confidence < 0.5
@@ -111,7 +111,7 @@ def test_three_seconds_in_telephone_quality(load_backend: LoadBackend, excerpt: 
 
 
 @every_backend
-def test_progress_rises_to_the_end_and_stops_the_work(
+def test_progress_rises_to_1_and_can_stop_the_work(
     load_backend: LoadBackend, excerpt: Excerpt, part: Part, name: str
 ) -> None:
     backend = load_backend(part, name)

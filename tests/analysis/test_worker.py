@@ -1,4 +1,4 @@
-"""Analyses as the worker does them: in which order, what it shows, and what it never does twice."""
+"""The worker's analyses: their order, their progress, and that nothing is done twice."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tests.analysis.work import AUDIO, Reports, choice, put, statuses
 
 
 class Stub:
-    """A backend that does what a test says."""
+    """A backend that runs a test's function."""
 
     def __init__(self, do: Any) -> None:
         self.analyze = do
@@ -38,7 +38,7 @@ Does = dict[str, Any]
 
 @pytest.fixture
 def does(monkeypatch: pytest.MonkeyPatch) -> Does:
-    """Functions of audio, context and progress that replace the parts' backends. There are two cores."""
+    """Functions of audio, context and progress that replace the backends, on two cores."""
     parts: Does = {}
     monkeypatch.setattr(registry, "load", lambda part, *_: Stub(parts[part]))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -59,7 +59,7 @@ def no_chord(*_: Any) -> Chords:
     return Chords((Chord(0.0, 1.0, "N", 1.0),))
 
 
-async def test_parts_run_side_by_side_and_tell_in_order(settings: AnalysisSettings, does: Does) -> None:
+async def test_parts_run_in_parallel_and_report_in_order(settings: AnalysisSettings, does: Does) -> None:
     both = threading.Barrier(2)
 
     def busy(result: Any) -> Any:
@@ -107,7 +107,7 @@ async def test_chords_and_structure_wait_for_the_beats_and_nothing_else_does(
     assert {part["state"] for part in result["parts"]} == {"JOB_STATE_SUCCEEDED"}
 
 
-async def test_a_part_that_fails_hurts_no_other(settings: AnalysisSettings, does: Does) -> None:
+async def test_a_failing_part_does_not_affect_others(settings: AnalysisSettings, does: Does) -> None:
     def fault(*_: Any) -> Any:
         raise RuntimeError("a secret")
 
@@ -149,7 +149,9 @@ async def test_all_parts_stop_before_a_task_ends(settings: AnalysisSettings, doe
     assert len(ended) == 2
 
 
-async def test_what_auto_chooses_is_run_on_music_before_the_first_job(settings: AnalysisSettings, does: Does) -> None:
+async def test_the_backends_of_auto_warm_up_on_music_before_the_first_job(
+    settings: AnalysisSettings, does: Does
+) -> None:
     ran: list[str] = []
 
     def analyze(part: str) -> Any:
@@ -170,7 +172,7 @@ async def test_what_auto_chooses_is_run_on_music_before_the_first_job(settings: 
     assert loads == [("load_seconds", part) for part in ran]
 
 
-async def test_a_part_that_a_dead_attempt_has_finished_is_not_made_again(
+async def test_a_part_that_a_dead_attempt_finished_is_not_repeated(
     settings: AnalysisSettings, song: Song, jobs: JobQueue, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await put(settings, song.audio.samples)
@@ -194,7 +196,7 @@ async def test_a_part_that_a_dead_attempt_has_finished_is_not_made_again(
     assert set(await jobs.outputs(job.id)) == {"key", "chords", "structure"}
 
 
-async def test_lyrics_are_heard_in_the_mix_too(settings: AnalysisSettings, song: Song) -> None:
+async def test_lyrics_use_the_mix_too(settings: AnalysisSettings, song: Song) -> None:
     await put(settings, song.audio.samples)
     mix = AnalysisWork(settings)._mix({"mix_key": AUDIO})
     assert mix is not None

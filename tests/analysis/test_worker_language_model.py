@@ -1,4 +1,4 @@
-"""The worker has a language model name sections, where one is set and answers."""
+"""The worker lets a language model name sections if one is configured and answers."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ SECTIONS = {
 }
 
 
-async def name_anew(settings: AnalysisSettings, backend: str, *more: dict[str, Any]) -> tuple[Any, Reports]:
+async def rename_sections(settings: AnalysisSettings, backend: str, *more: dict[str, Any]) -> tuple[Any, Reports]:
     await put(settings, np.zeros((2, 30 * RATE), np.float32))
     reports = Reports()
     parts = [choice("structure", backend, structure=SECTIONS), *more]
@@ -40,20 +40,20 @@ async def name_anew(settings: AnalysisSettings, backend: str, *more: dict[str, A
     ), reports
 
 
-async def test_a_language_model_that_is_set_names_sections(with_language_model: AnalysisSettings) -> None:
-    _, reports = await name_anew(with_language_model, "auto")
+async def test_a_configured_language_model_names_sections(with_language_model: AnalysisSettings) -> None:
+    _, reports = await rename_sections(with_language_model, "auto")
     structure = reports.kept["structure"]
     assert [section["label"] for section in structure["sections"]] == ["intro", "chorus", "outro"]
     assert (structure["made_by"]["backend"], structure["made_by"]["model"]) == ("llm", "small-one")
     assert structure["made_by"]["substitution"] == ""
 
 
-async def test_auto_does_without_a_language_model_that_refuses_and_says_so(
+async def test_auto_replaces_a_language_model_that_refuses_and_says_so(
     with_language_model: AnalysisSettings,
     server: ModelServer,  # noqa: F811
 ) -> None:
     server.answer = lambda number: web.Response(status=401)
-    _, reports = await name_anew(with_language_model, "auto")
+    _, reports = await rename_sections(with_language_model, "auto")
     structure = reports.kept["structure"]
     assert [section["label"] for section in structure["sections"]] == ["A", "B", "A"]
     assert structure["made_by"]["backend"] == "barwise"
@@ -61,23 +61,23 @@ async def test_auto_does_without_a_language_model_that_refuses_and_says_so(
     assert KEY not in str(reports.kept)
 
 
-async def test_a_language_model_that_is_named_and_not_set_fails_its_part_alone(settings: AnalysisSettings) -> None:
-    result, reports = await name_anew(settings, "llm", choice("key", "librosa"))
+async def test_naming_a_missing_language_model_fails_that_part_alone(settings: AnalysisSettings) -> None:
+    result, reports = await rename_sections(settings, "llm", choice("key", "librosa"))
     assert statuses(result)["structure"].error.reason == "LANGUAGE_MODEL_NOT_SET"
     assert set(reports.kept) == {"key"}
 
 
-async def test_a_language_model_that_is_named_and_refuses_is_not_replaced(
+async def test_a_named_language_model_that_refuses_is_not_replaced(
     with_language_model: AnalysisSettings,
     server: ModelServer,  # noqa: F811
 ) -> None:
     server.answer = lambda number: "no idea"
     with pytest.raises(StemTubeError, match="not usable") as failure:
-        await name_anew(with_language_model, "llm")
+        await rename_sections(with_language_model, "llm")
     assert failure.value.reason == "LANGUAGE_MODEL_ANSWER"
 
 
-async def test_without_a_language_model_auto_says_nothing_of_it(settings: AnalysisSettings) -> None:
-    _, reports = await name_anew(settings, "auto")
+async def test_without_a_language_model_auto_does_not_mention_one(settings: AnalysisSettings) -> None:
+    _, reports = await rename_sections(settings, "auto")
     made_by = reports.kept["structure"]["made_by"]
     assert (made_by["backend"], made_by["substitution"]) == ("barwise", "")

@@ -1,4 +1,4 @@
-"""The worker fetches weights, shows it, and takes another model where that fails."""
+"""The worker fetches weights, shows that, and uses another model if it fails."""
 
 import asyncio
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.common.weights.test_store import Hub, hub  # noqa: F401 - a fixture
 
 @pytest.fixture
 def small_from(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
-    """Has Whisper's model `small` come from a path of the test's hub."""
+    """Makes the worker fetch Whisper's `small` from a path of the test's hub."""
     real = whisper_models.weights
 
     def use(path: str) -> None:
@@ -35,9 +35,7 @@ def small_from(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
     return use
 
 
-async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
-    settings: AnalysisSettings, small_from: Any
-) -> None:
+async def test_auto_uses_the_bundled_model_after_a_broken_download(settings: AnalysisSettings, small_from: Any) -> None:
     small_from("cut")
     await put(settings, np.zeros((2, RATE), np.float32))
     reports = Reports()
@@ -52,7 +50,7 @@ async def test_weights_that_break_off_lead_auto_to_the_bundled_model(
     )
 
 
-async def test_weights_that_break_off_fail_what_was_named(settings: AnalysisSettings, small_from: Any) -> None:
+async def test_a_broken_download_fails_a_named_model(settings: AnalysisSettings, small_from: Any) -> None:
     small_from("cut")
     await put(settings, np.zeros((2, RATE), np.float32))
     task = {"audio_key": AUDIO, "parts": [choice("lyrics", "whisper", "small")], "done": {}}

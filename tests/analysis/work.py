@@ -1,4 +1,4 @@
-"""Tasks for the analysis worker, and what they report."""
+"""Tasks for the analysis worker, and their reports."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ async def put(settings: AnalysisSettings, samples: audio.Samples) -> None:
 
 
 class Reports:
-    """Keeps what a task reports."""
+    """Records what a task reports."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, float]] = []

@@ -2,7 +2,7 @@
 
 The settings are the process's; DEVICE names it, and files in DATA_DIR break it: `DEVICE.gone` (no proof succeeds),
 `DEVICE.once` (the next song fails), `DEVICE.broken` (each song fails, though the proof succeeds), `DEVICE.small` (a
-song whose key begins with "long" does not fit). Each song done leaves a line in DATA_DIR/done.
+song whose key begins with "long" does not fit). Each finished song adds a line to DATA_DIR/done.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Chunks of a song that is being separated: order, completeness, progress, memory, and ending early."""
+"""Chunks of a song during separation: order, completeness, progress, memory, and stopping early."""
 
 import gc
 import itertools
@@ -21,7 +21,7 @@ STEMS = ("left", "swapped", "half")
 
 
 class Plain:
-    """A network that anybody can check: the segment itself, its channels swapped, and its half."""
+    """A network that is easy to check: it gives the segment, its channels swapped, and half of it."""
 
     def __init__(self, segment_samples: int = 1000, widen: int = 0) -> None:
         self.segment_samples = segment_samples
@@ -40,7 +40,7 @@ class Plain:
 
 
 class Full(Plain):
-    """A network that memory does not suffice for when more than `fits` segments come at once."""
+    """A network that runs out of memory if a batch has more than `fits` segments."""
 
     def __init__(self, fits: int, error: Exception) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def assert_complete(chunks: list[Chunk], stems: tuple[str, ...], samples: int) -
 @pytest.mark.parametrize(
     "options", [Options(), Options(overlap=0), Options(shifts=3, overlap=0.6), Options(shifts=1, batch=4)]
 )
-def test_chunks_are_complete_in_order_and_what_the_network_says(samples: int, options: Options) -> None:
+def test_chunks_are_complete_in_order_and_equal_the_networks_output(samples: int, options: Options) -> None:
     mix = song(samples)
     chunks = list(separator(Plain(), Plain(777, widen=5)).separate(mix, options, ignore))
     assert_complete(chunks, STEMS, samples)
@@ -119,17 +119,17 @@ def test_spleeters_chunks_are_complete_and_in_order(spleeter: Separator, overlap
         assert len(chunks) > 1
 
 
-def test_the_first_chunk_is_there_after_each_networks_first_segment() -> None:
+def test_the_first_chunk_comes_after_the_first_segment_of_each_network() -> None:
     networks = Plain(1000), Plain(3000)
     chunks = separator(*networks).separate(song(100_000), Options(shifts=2), ignore)
     assert [network.batches for network in networks] == [[], []]
     first = next(chunks)
-    # With a shift, one segment more may lie before the song: half a second is four segments of the first network.
+    # A shift may put more segments before the song: half a second is four segments of the first network.
     assert [len(network.batches) <= most for network, most in zip(networks, (2 * 7, 2 * 3), strict=True)] == [True] * 2
     assert first.start == 0
 
 
-def test_nothing_is_finished_before_its_last_segment_and_nothing_later_than_that() -> None:
+def test_a_chunk_is_given_right_after_its_last_segment() -> None:
     network = Plain(1000)
     chunks = separator(network).separate(song(10_000), Options(overlap=0.25), ignore)
     for number, chunk in enumerate(chunks):
@@ -137,7 +137,7 @@ def test_nothing_is_finished_before_its_last_segment_and_nothing_later_than_that
         assert chunk.start == 750 * number
 
 
-def test_the_mix_stays_as_it_is_and_chunks_are_the_callers_own() -> None:
+def test_the_mix_is_not_changed_and_the_caller_owns_the_chunks() -> None:
     mix = song(5000)
     before = mix.copy()
     chunks = separator().separate(mix, Options(), ignore)
@@ -148,7 +148,7 @@ def test_the_mix_stays_as_it_is_and_chunks_are_the_callers_own() -> None:
     np.testing.assert_allclose(join(rest, STEMS)["left"], mix[:, first.samples :], atol=1e-6)
 
 
-def test_a_mix_that_must_not_be_written_to_is_taken() -> None:
+def test_a_read_only_mix_is_accepted() -> None:
     mix = song(3000)
     mix.setflags(write=False)
     assert_complete(list(separator().separate(mix, Options(shifts=1), ignore)), STEMS, 3000)
@@ -191,7 +191,7 @@ def test_work_is_stopped_between_segments() -> None:
     assert_complete(list(model.separate(song(3000), Options(), ignore)), STEMS, 3000)
 
 
-def test_a_caller_can_leave_in_the_middle() -> None:
+def test_a_caller_can_stop_in_the_middle() -> None:
     network = Plain()
     chunks = separator(network).separate(song(100_000), Options(shifts=2), ignore)
     next(chunks)
@@ -209,7 +209,7 @@ def test_inference_mode_ends_at_every_chunk(family: str, spleeter: Separator) ->
     assert not torch.is_inference_mode_enabled()
 
 
-def test_songs_can_be_separated_in_turns() -> None:
+def test_songs_can_be_separated_alternately() -> None:
     model, mixes = separator(), [song(5000, seed=1), song(5000, seed=2)]
     both = list(zip(*(model.separate(mix, Options(), ignore) for mix in mixes), strict=True))
     for number, mix in enumerate(mixes):
@@ -227,14 +227,14 @@ def test_segments_are_computed_in_batches() -> None:
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_batches_that_do_not_fit_into_memory_are_halved_and_the_work_goes_on(error: Exception) -> None:
+def test_batches_that_do_not_fit_into_memory_are_halved(error: Exception) -> None:
     network, mix = Full(2, error), song(20_000)
     seen: list[float] = []
     chunks = list(separator(network).separate(mix, Options(overlap=0, batch=9), seen.append))
     np.testing.assert_allclose(join(chunks, STEMS)["left"], mix, atol=1e-6)
     assert network.batches == [-9, -4, *[2] * 4, 1, *[2] * 5, 1]
     assert seen[-1] == 1.0
-    # The next song tries again: somebody else's memory may be free by then.
+    # The next song tries again: another process may have freed memory by then.
     network.fits = 9
     network.batches.clear()
     list(separator(network).separate(mix, Options(overlap=0, batch=9), ignore))
@@ -261,7 +261,7 @@ def resident() -> int:
 
 
 def growth(chunks: Iterator[Chunk], samples: int) -> int:
-    """The most bytes that the process grows by while chunks come and are thrown away."""
+    """The most bytes that the process grows by while chunks are made and dropped."""
     gc.collect()
     before, most, seen = resident(), 0, 0
     for chunk in chunks:
@@ -275,7 +275,7 @@ def growth(chunks: Iterator[Chunk], samples: int) -> int:
 def test_memory_does_not_grow_with_the_song() -> None:
     """Ten minutes: the mix takes 212 MB, its stems would take 635 MB, for each of the passes."""
     mix = np.zeros((2, 600 * 44_100), "f4")
-    mix[:, ::1024] = 0.1  # all of it is in memory before the measurement
+    mix[:, ::1024] = 0.1  # all in memory before the measurement
     networks = [Plain(5 * 44_100), Plain(4 * 44_100)]
     model = SegmentedSeparator(STEMS, 44_100, networks)
     assert growth(model.separate(mix, Options(shifts=1), ignore), mix.shape[1]) < 120e6

@@ -1,4 +1,4 @@
-"""Separation workers whose device fails: at the start, once, for good; what the queue's songs come to."""
+"""Separation workers whose device fails at the start, once, or for good: how the songs of the queue end."""
 
 import asyncio
 import os
@@ -119,7 +119,7 @@ def done(folder: Path) -> list[tuple[str, ...]]:
 SONGS = tuple(f"song-{number}" for number in range(6))
 
 
-async def test_a_worker_without_its_device_says_why_and_leaves_the_songs_to_others(
+async def test_a_worker_without_its_device_says_why_and_takes_no_songs(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     driver = workers.breaks("left", "gone")
@@ -127,7 +127,7 @@ async def test_a_worker_without_its_device_says_why_and_leaves_the_songs_to_othe
     await workers.told("left", "503 not ready: no jobs are taken: ")
     await workers.told("left", "no CUDA-capable device is detected")
     ids = await submit(queue, *SONGS[:3])
-    await asyncio.sleep(1.5)  # several looks of the worker at its queue
+    await asyncio.sleep(1.5)  # the worker polls its queue several times
     assert [(await queue.get(job_id)).state for job_id in ids] == ["queued"] * 3
     await workers.start("right")
     ends = [await end_of(queue, job_id) for job_id in ids]
@@ -138,7 +138,7 @@ async def test_a_worker_without_its_device_says_why_and_leaves_the_songs_to_othe
 
 
 @pytest.mark.long
-async def test_a_device_that_fails_once_costs_an_attempt_and_no_song(
+async def test_a_device_that_fails_once_costs_an_attempt_but_no_song(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     workers.breaks("left", "once")
@@ -151,7 +151,7 @@ async def test_a_device_that_fails_once_costs_an_attempt_and_no_song(
 
 
 @pytest.mark.long
-async def test_a_device_that_fails_for_good_spoils_no_song_of_a_queue_with_another_worker(
+async def test_a_device_that_fails_for_good_fails_no_song_if_another_worker_is_there(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     workers.breaks("left", "broken")
@@ -193,7 +193,7 @@ async def test_the_only_device_fails_for_good_and_its_song_says_so(queue: JobQue
 
 
 @pytest.mark.long
-async def test_one_dead_device_of_two_leaves_its_worker_the_other(
+async def test_a_worker_with_one_dead_device_of_two_uses_the_other(
     queue: JobQueue, workers: Workers, tmp_path: Path
 ) -> None:
     driver = workers.breaks("a", "gone")

@@ -1,4 +1,4 @@
-"""The registry, and Demucs through demucs' own loader on tiny networks with random weights."""
+"""The registry, and Demucs with demucs' own loader on tiny networks with random weights."""
 
 import itertools
 import pickle
@@ -103,7 +103,7 @@ def test_progress_covers_models_shifts_and_segments_evenly(
         assert any(abs(fraction - step / (passes * segments)) < 1e-6 for fraction in seen)
 
 
-def test_progress_can_stop_the_work_and_the_model_stays_usable(store: WeightStore) -> None:
+def test_the_progress_callback_can_stop_the_work_and_the_model_stays_usable(store: WeightStore) -> None:
     separator = registry.load("duet", store)
     calls = []
 
@@ -171,7 +171,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(store: WeightStore) -> 
         assert caught.value.reason == "UNKNOWN_MODEL"
 
 
-def test_a_model_that_cannot_be_had_says_how_to_get_it(store: WeightStore) -> None:
+def test_an_unavailable_model_says_how_to_get_it(store: WeightStore) -> None:
     answer = registry.availability("htdemucs_ft", store)
     assert not answer.available
     assert answer.reason == (
@@ -196,21 +196,21 @@ def test_a_quantized_model_without_its_package_is_reported(store: WeightStore) -
         pytest.skip("diffq is installed")
 
 
-def test_auto_takes_the_bundled_model_where_the_best_cannot_be_had_and_says_why(store: WeightStore) -> None:
+def test_auto_uses_the_bundled_model_if_the_best_is_unavailable_and_says_why(store: WeightStore) -> None:
     choice = registry.choose("auto", store)
     assert choice.entry.name == "spleeter_2stems"
     assert choice.substitution.startswith("spleeter_2stems is used in place of htdemucs: 955717e8-8726e21a.th")
     assert "`stemtube models pull htdemucs`" in choice.substitution
 
 
-def test_auto_fails_clearly_where_nothing_is_there(store: WeightStore) -> None:
+def test_auto_fails_clearly_without_any_model(store: WeightStore) -> None:
     with pytest.raises(WeightsMissingError, match=r"955717e8-8726e21a\.th.*; 0d19c1c6"):
         registry.choose("auto", store, ["htdemucs", "mdx"])
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A web server in place of dl.fbaipublicfiles.com whose htdemucs is a tiny one; gives the folder it serves."""
+    """A web server in place of dl.fbaipublicfiles.com, with a tiny htdemucs; gives the folder it serves."""
     folder = tmp_path / "hub"
     folder.mkdir()
     package = write_package(folder, "955717e8", seed=7)
@@ -268,7 +268,7 @@ def test_a_model_for_another_number_of_channels_is_refused(tmp_path: Path) -> No
         ("mine.yaml", b"models: [nowhere]", "nowhere.th of the model mine is not here"),
     ],
 )
-def test_a_faulty_own_model_is_listed_with_its_fault(tmp_path: Path, file: str, content: bytes, why: str) -> None:
+def test_a_faulty_user_model_is_listed_with_its_fault(tmp_path: Path, file: str, content: bytes, why: str) -> None:
     (tmp_path / "demucs").mkdir()
     (tmp_path / "demucs" / file).write_bytes(content)
     store = WeightStore(tmp_path, offline=True)
@@ -291,7 +291,7 @@ def test_listing_models_runs_none_of_their_code(tmp_path: Path) -> None:
     assert registry.entry("mine", WeightStore(tmp_path, offline=True)).stems == ("a", "b")
 
 
-def test_asking_what_there_is_does_not_load_torch(store: WeightStore) -> None:
+def test_listing_models_does_not_load_torch(store: WeightStore) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from services.common.weights.store import WeightStore\n"

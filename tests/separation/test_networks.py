@@ -40,7 +40,7 @@ def full() -> Any:
 
 
 def grown(model: Any) -> Any:
-    """A model whose residual and transformer layers count: when fresh, their scales are 1e-4 to 1e-3."""
+    """A model whose residual and transformer layers matter: in a new one their scales are 1e-4 to 1e-3."""
     for module in model.modules():
         if isinstance(module, LayerScale):
             module.scale.data.uniform_(0.1, 0.5)
@@ -56,7 +56,7 @@ def _both_cores() -> Iterator[None]:
 
 
 def segments(model: Any, count: int = 1) -> torch.Tensor:
-    """Normalised noise with the fall of music's spectrum."""
+    """Normalised noise whose spectrum falls as that of music does."""
     samples = int(model.samplerate * model.segment)
     white = np.random.default_rng(1).standard_normal((count, 2, samples + 15))
     pink = sum(white[..., lag : lag + samples] for lag in range(16)) / 4
@@ -74,7 +74,7 @@ def error_decibel(stems: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_network_in_parts_gives_what_the_whole_gives(count: int) -> None:
+def test_a_network_in_parts_equals_the_whole(count: int) -> None:
     model = small()
     batch = segments(model, count)
     network = HTDemucsTorchNetwork(model, CPU, "float32")
@@ -86,7 +86,7 @@ PUBLISHED = [{}, {"bottom_channels": 24}, {"t_layers": 2}, {"norm_starts": 1, "n
 
 
 @pytest.mark.parametrize("options", PUBLISHED)
-def test_layers_for_compilers_give_what_demucs_own_give(options: dict[str, Any]) -> None:
+def test_layers_for_compilers_equal_demucs_own(options: dict[str, Any]) -> None:
     model = small(**options)
     assert htdemucs_layers.suits(model)
     wave = segments(model)
@@ -130,9 +130,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_converted_network_gives_what_torch_gives_and_is_kept(
-    converted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_converted_network_equals_torch_and_is_cached(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def convert(*_arguments: Any) -> None:
         raise AssertionError("it was converted again")
 
@@ -141,7 +139,7 @@ def test_a_converted_network_gives_what_torch_gives_and_is_kept(
     model = small()
     batch = segments(model, 2)
     network = OpenVinoNetwork(model, "float32", converted, "v1")
-    network.prepare(1)  # however short the song, for it is quick now
+    network.prepare(1)  # however short the song: it is fast now
     torch.testing.assert_close(network(batch), reference(model, batch), atol=1e-5, rtol=0)
     with pytest.raises(AssertionError, match="converted again"):
         OpenVinoNetwork(model, "float32", converted, "v2").prepare(WORTH_SEGMENTS)
@@ -161,7 +159,7 @@ def test_a_damaged_converted_network_is_converted_again(converted: Path, tmp_pat
 
 
 @pytest.mark.long
-def test_a_network_is_converted_although_its_folder_cannot_be_written(tmp_path: Path) -> None:
+def test_a_network_is_converted_even_if_its_folder_is_read_only(tmp_path: Path) -> None:
     model = small()
     (tmp_path / "file").touch()
     batch = segments(model)

@@ -1,4 +1,4 @@
-"""Stems equal those of `demucs.apply.apply_model`, on small networks of all of demucs' kinds with random weights."""
+"""Stems equal those of `demucs.apply.apply_model` on small networks of all its architectures, with random weights."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ def waveform(seed: int = 0, segment: float = 0.26) -> Demucs:
 
 
 def bag() -> BagOfModels:
-    """Models of all kinds, with segments of their own, and some weights of 0."""
+    """Models of all kinds with different segments, and some weights of 0."""
     return BagOfModels([transformer(1), hybrid(2), waveform(3)], [[1.0, 0.0], [0.5, 2.0], [0.0, 1.0]])
 
 
@@ -73,7 +73,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def song(samples: int, seed: int = 0) -> Samples:
-    """Noise that swells, on an offset, the channels different: nothing cancels out."""
+    """Swelling noise with an offset and different channels, so that nothing cancels out."""
     noise = np.random.default_rng(seed).normal(0.02, 0.2, (2, samples))
     return (noise * np.linspace(0.5, 1.5, samples) * [[1.0], [0.7]]).astype("f4")
 
@@ -111,7 +111,7 @@ def test_stems_equal_those_of_apply_model(model: Any, samples: int, overlap: flo
 
 @pytest.mark.parametrize("samples", [2, 3, 17])
 def test_songs_of_a_few_samples_equal_those_of_apply_model(samples: int) -> None:
-    """The kinds that can do it: a spectrogram network without a fixed length needs more samples than that."""
+    """Only for some kinds: a spectrogram network without a fixed length needs more samples than that."""
     for model in (transformer(), waveform()):
         mix = song(samples, seed=5)
         assert_equal(ours(separator_of(model), mix, Options()), of_demucs(model, mix, shifts=0))
@@ -129,14 +129,14 @@ def test_shifts_equal_those_of_apply_model(
     monkeypatch: pytest.MonkeyPatch, model: Any, samples: int, shifts: int, overlap: float
 ) -> None:
     mix = song(samples)
-    # A generator of its own: HTDemucs draws from the module's too.
+    # A separate generator: HTDemucs draws from the module's too.
     monkeypatch.setattr(demucs.apply, "random", random.Random(11))
     expected = of_demucs(model, mix, shifts=shifts, overlap=overlap)
     actual = ours(separator_of(model), mix, Options(shifts=shifts, overlap=overlap), random.Random(11))
     assert_equal(actual, expected)
 
 
-def test_other_shifts_give_other_stems_and_no_choice_gives_the_same_ones() -> None:
+def test_other_shifts_give_other_stems_and_the_default_always_the_same() -> None:
     separator, mix, options = separator_of(transformer()), song(5000), Options(shifts=1)
     first, second = (ours(separator, mix, options, random.Random(seed)) for seed in (1, 2))
     assert np.abs(first - second).max() > 1e-4 * np.abs(first).max()
@@ -146,14 +146,14 @@ def test_other_shifts_give_other_stems_and_no_choice_gives_the_same_ones() -> No
 
 @pytest.mark.parametrize("batch", [2, 3, 100])
 @pytest.mark.parametrize("shifts", [0, 2])
-def test_batches_change_nothing(model: Any, batch: int, shifts: int) -> None:
+def test_the_batch_size_does_not_change_the_result(model: Any, batch: int, shifts: int) -> None:
     mix, separator = song(9001), separator_of(model)
     one = ours(separator, mix, Options(shifts=shifts))
     assert_equal(ours(separator, mix, Options(shifts=shifts, batch=batch)), one)
 
 
 @pytest.mark.parametrize(("stem", "numbers"), [("drums", {0, 1}), ("vocals", {1, 2})])
-def test_of_a_bag_only_those_networks_run_that_a_wanted_stem_needs(
+def test_a_bag_runs_only_the_networks_that_the_wanted_stems_need(
     stem: str, numbers: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, mix = bag(), song(5000)
@@ -208,7 +208,7 @@ def test_segments_start_at_every_stride_and_end_with_the_song() -> None:
     assert stride_of(3, 0.99) == 1
 
 
-def test_a_window_shows_what_surrounds_the_segment_and_zeros_beyond_the_mix() -> None:
+def test_a_window_includes_the_surrounding_mix_and_zeros_beyond_it() -> None:
     mix = np.stack([np.arange(1, 11), np.arange(101, 111)]).astype("f4")
     level = level_of(mix)
 
@@ -239,7 +239,7 @@ def test_triangles_are_highest_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("stride", [100, 75, 50, 13, 1])
-def test_segments_of_one_song_add_up_to_it_stride_by_stride(stride: int) -> None:
+def test_segments_add_up_to_the_song_stride_by_stride(stride: int) -> None:
     whole = torch.rand(3, 2, 321)
     overlap_add = OverlapAdd(100, stride)
     segments = segments_of(0, 321, 100, stride)
@@ -248,7 +248,7 @@ def test_segments_of_one_song_add_up_to_it_stride_by_stride(stride: int) -> None
     torch.testing.assert_close(torch.cat(done, dim=-1), whole)
 
 
-def test_passes_are_averaged_position_by_position_without_one_running_ahead() -> None:
+def test_passes_are_averaged_in_step() -> None:
     taken = [0, 0]
 
     def blocks(number: int, value: float, lengths: list[int]) -> Iterator[torch.Tensor]:

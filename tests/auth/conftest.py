@@ -37,13 +37,13 @@ async def admin(auth: RunningAuth) -> Caller:
 
 @pytest.fixture
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits that are over only when a test says so, however busy the machine is."""
+    """Waits end only when a test says so, however busy the machine is."""
     monkeypatch.setattr(throttle, "FIRST_WAIT_SECONDS", 60.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
-    """Three replicas' connections to one database."""
+    """The connections of three replicas to one database."""
     url = create_database() if request.param == "postgresql" else f"sqlite:///{tmp_path}/auth.sqlite"
     await migrate(url, "services.auth")
     async with AsyncExitStack() as stack:

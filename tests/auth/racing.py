@@ -1,4 +1,4 @@
-"""Calls that are held half-way, and what can happen to an account meanwhile."""
+"""Pauses calls half-way, and changes an account meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ Change = Callable[["Account"], Awaitable[Any]]
 
 
 class Gate:
-    """Holds calls of a method of the hasher once they have their result."""
+    """Holds calls of a method of the hasher after they have computed their result."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         self._to_hold = self._held = 0
@@ -51,13 +51,13 @@ class Gate:
         return tasks
 
     async def let_go(self, tasks: list["asyncio.Future[Any]"]) -> list[Any]:
-        """What has become of them."""
+        """Lets the calls go on, and returns their outcomes."""
         self._open.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Account:
-    """Ben, who is an admin too, as another admin and the database see him."""
+    """Ben, a second admin, as the first admin and the database see him."""
 
     def __init__(self, auth: RunningAuth, admin: Caller, user: user_pb2.User, ben: Caller) -> None:
         self.auth, self.admin, self.user, self.ben = auth, admin, user, ben
@@ -85,7 +85,7 @@ async def demote(account: Account) -> None:
 
 
 async def choose_another(account: Account) -> None:
-    # With a session of its own: that of `account.ben` may be under way.
+    # With its own session, because `account.ben`'s may be in use.
     me = Caller(account.auth, await account.login())
     await me("ChangePassword", old_password=PASSWORD, new_password=ANOTHER)
 

@@ -1,4 +1,4 @@
-"""A real auth service in this process, for tests of it and of those who need one."""
+"""A real auth service in this process, for its own tests and others that need one."""
 
 import contextlib
 import sqlite3
@@ -45,7 +45,7 @@ def auth_settings(data_dir: Path, admin_password: str = ADMIN_PASSWORD, **auth: 
 
 @dataclass
 class RunningAuth:
-    """An auth service that answers."""
+    """A running auth service."""
 
     settings: AuthSettings
     server: RunningServer

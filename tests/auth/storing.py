@@ -1,4 +1,4 @@
-"""Users and sessions straight in the database."""
+"""Creates users and sessions directly in the database."""
 
 from sqlalchemy import func, select
 

@@ -1,4 +1,4 @@
-"""What is written into the audit log, and what is not."""
+"""The audit log names actions, and contains no secrets."""
 
 from structlog.testing import capture_logs
 

@@ -1,4 +1,4 @@
-"""The database's migrations."""
+"""Migrations of the database."""
 
 import sqlite3
 from pathlib import Path

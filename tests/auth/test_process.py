@@ -1,4 +1,4 @@
-"""`python -m services.auth` as operators run it."""
+"""`python -m services.auth`, as operators run it."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ Start = Callable[..., Awaitable[Process]]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts an auth process on free ports, in an empty directory; ends all that still run."""
+    """Starts auth processes on free ports, in an empty directory, and ends them after the test."""
     processes: list[Process] = []
 
     async def start(*arguments: str, **settings: str) -> Process:
@@ -99,7 +99,7 @@ async def test_two_processes_that_start_at_once_share_one_admin_and_end_at_a_sig
     assert time.monotonic() - started < 5
 
 
-async def test_a_given_password_is_taken_and_told_nowhere(start: Start, tmp_path: Path) -> None:
+async def test_a_given_password_is_used_and_not_logged(start: Start, tmp_path: Path) -> None:
     process = await start(STEMTUBE_ADMIN_PASSWORD="correct horse", STEMTUBE_LOG__FORMAT="console")
     log, address = await log_until_serving(process)
     assert (await login(address, "correct horse")).user.admin
@@ -136,7 +136,7 @@ def test_settings_have_limits(monkeypatch: pytest.MonkeyPatch, name: str, value:
         load(AuthSettings)
 
 
-async def test_what_cannot_start_says_why_in_its_log(start: Start, tmp_path: Path) -> None:
+async def test_a_process_that_cannot_start_logs_the_reason(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     process = await start(STEMTUBE_DATA_DIR=str(tmp_path / "file"))
     _, errors = await process.communicate()

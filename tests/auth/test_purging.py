@@ -1,4 +1,4 @@
-"""What is deleted from time to time."""
+"""Expired rows are deleted from time to time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ from tests.auth.conftest import MINUTE, MONTH
 from tests.auth.storing import calling, count, new_admin
 
 
-async def test_purging_forgets_tokens_invitations_and_attempts_that_are_over(databases: list[Database]) -> None:
+async def test_purging_deletes_expired_tokens_invitations_and_attempts(databases: list[Database]) -> None:
     user = await new_admin(UserRepository(databases[0]))
     tokens, invitations, throttle = ApiTokens(databases[0], MINUTE), Invitations(databases[1]), Throttle(databases[2])
     me = await calling(Sessions(databases[0], MONTH, MINUTE), user)

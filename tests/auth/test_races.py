@@ -1,4 +1,4 @@
-"""What is under way while an account changes: sign-ins, new passwords, tokens, admins' work; on both databases."""
+"""Requests that run while an account changes: sign-ins, passwords, tokens, admin calls; on both databases."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,13 +35,13 @@ AT_ONCE = 6
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds what has found a password right or wrong."""
+    """Holds calls that have checked a password."""
     return Gate(monkeypatch, "matches")
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds what has hashed a new password."""
+    """Holds calls that have hashed a new password."""
     return Gate(monkeypatch, "hash")
 
 
@@ -78,7 +78,7 @@ DISABLED = (Code.PERMISSION_DENIED, "ACCOUNT_DISABLED")
         (remove, BAD_CREDENTIALS, 0),
     ],
 )
-async def test_a_sign_in_under_way_is_refused_after_a_change(
+async def test_a_running_sign_in_is_refused_after_a_change(
     account: Account, checked: Gate, change: Change, answer: tuple[Code, str], left: int
 ) -> None:
     held = await checked.hold([account.login() for _ in range(AT_ONCE)])
@@ -87,7 +87,7 @@ async def test_a_sign_in_under_way_is_refused_after_a_change(
     assert await account.open_sessions() == left
 
 
-async def test_a_sign_in_under_way_has_the_rights_that_are_left(account: Account, checked: Gate) -> None:
+async def test_a_running_sign_in_gets_the_remaining_rights(account: Account, checked: Gate) -> None:
     held = await checked.hold([account.login() for _ in range(AT_ONCE)])
     await demote(account)
     for session in await checked.let_go(held):
@@ -95,7 +95,7 @@ async def test_a_sign_in_under_way_has_the_rights_that_are_left(account: Account
         assert await refusal(Caller(account.auth, session)("ListUsers")) == (Code.PERMISSION_DENIED, "ADMIN_REQUIRED")
 
 
-async def test_a_one_time_password_under_way_is_refused_once_it_is_replaced(account: Account, checked: Gate) -> None:
+async def test_a_running_sign_in_with_a_replaced_one_time_password_is_refused(account: Account, checked: Gate) -> None:
     first = (await account.admin("ResetPassword", user_id=account.user.id)).one_time_password
     ben = Caller(account.auth, await account.auth.login("ben", first))
     held = await checked.hold([account.auth.login("ben", first) for _ in range(AT_ONCE)])
@@ -106,7 +106,7 @@ async def test_a_one_time_password_under_way_is_refused_once_it_is_replaced(acco
 @pytest.mark.parametrize(
     ("change", "answer"), [(disable, DISABLED), (reset, BAD_CREDENTIALS), (remove, BAD_CREDENTIALS)]
 )
-async def test_a_change_of_password_under_way_is_refused_after_a_change(
+async def test_a_running_password_change_is_refused_after_another_change(
     account: Account, checked: Gate, change: Change, answer: tuple[Code, str]
 ) -> None:
     (held,) = await checked.hold([account.ben("ChangePassword", old_password=PASSWORD, new_password=ANOTHER)])
@@ -137,9 +137,7 @@ async def test_only_one_of_simultaneous_password_changes_succeeds(
 
 
 @pytest.mark.parametrize("change", [disable, demote, choose_another, reset, remove])
-async def test_an_api_token_under_way_is_not_made_after_a_change(
-    account: Account, checked: Gate, change: Change
-) -> None:
+async def test_no_api_token_is_made_after_a_change(account: Account, checked: Gate, change: Change) -> None:
     wanted = {"name": "mine", "scopes": ["read", "admin"], "password": PASSWORD}
     held = await checked.hold([account.ben("CreateApiToken", **wanted) for _ in range(AT_ONCE)])
     await change(account)
@@ -171,7 +169,7 @@ async def test_a_running_request_of_an_admin_is_refused_after_a_change(
     await account.auth.login()
 
 
-async def test_what_takes_no_time_is_not_done_by_who_was_an_admin(account: Account) -> None:
+async def test_a_quick_request_of_a_former_admin_is_refused(account: Account) -> None:
     await demote(account)
     for rpc, fields in (
         ("UpdateUser", {"user_id": account.user.id, "admin": True}),
@@ -184,7 +182,7 @@ async def test_what_takes_no_time_is_not_done_by_who_was_an_admin(account: Accou
     assert counts == [0, 1, 0]
 
 
-async def test_sign_ins_at_once_with_a_hash_of_another_cost_all_succeed(
+async def test_simultaneous_sign_ins_with_an_outdated_hash_all_succeed(
     tmp_path: Path, database_url: str, checked: Gate
 ) -> None:
     async with running_auth(auth_settings(tmp_path, database_url=database_url)) as auth:
@@ -197,7 +195,7 @@ async def test_sign_ins_at_once_with_a_hash_of_another_cost_all_succeed(
         assert await account.count(User, User.id == user.id, User.password_hash.startswith("$2b$05$")) == 1
 
 
-async def test_a_hash_that_is_renewed_is_not_put_over_a_newer_password(
+async def test_renewing_a_hash_does_not_overwrite_a_newer_password(
     tmp_path: Path, database_url: str, checked: Gate
 ) -> None:
     async with running_auth(auth_settings(tmp_path, database_url=database_url)) as auth:
@@ -236,7 +234,7 @@ async def test_only_one_of_simultaneous_registrations_gets_a_name(
         assert (await admin("ListInvitations")).invitations[0].uses_left == AT_ONCE - 1
 
 
-async def test_an_invitation_that_is_taken_back_lets_nobody_in_who_is_under_way(
+async def test_a_running_registration_with_a_revoked_invitation_is_refused(
     tmp_path: Path, database_url: str, hashed: Gate
 ) -> None:
     async with running_auth(auth_settings(tmp_path, database_url=database_url, registration="invitation")) as auth:
@@ -249,7 +247,7 @@ async def test_an_invitation_that_is_taken_back_lets_nobody_in_who_is_under_way(
 
 
 class Gained:
-    """All that many programs of one user get while the account changes."""
+    """The sessions and tokens that many programs of one user get while the account changes."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -259,7 +257,7 @@ class Gained:
         self._changed = asyncio.Event()
 
     async def around(self, change: Change, *steps: Callable[[], Awaitable[None]]) -> None:
-        """Repeats all steps at once; makes the change once each has succeeded; goes on until each is refused."""
+        """Repeats all steps in parallel, makes the change once each has succeeded, and ends when each is refused."""
         started = [asyncio.Event() for _ in steps]
         async with asyncio.timeout(3 * PATIENCE), asyncio.TaskGroup() as group:
             for step, event in zip(steps, started, strict=True):
@@ -312,7 +310,7 @@ class Gained:
 
 
 async def refused_soon(call: Callable[[], Awaitable[Any]]) -> None:
-    """Waits until an RPC is refused as who calls has no right to it (any more)."""
+    """Waits until an RPC is refused because the caller has lost the right to it."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -335,7 +333,7 @@ async def test_sessions_and_tokens_made_during_a_change_do_not_survive_it(accoun
         *(gained.exchanging(secret) for _ in range(3)),
         gained.make_a_token,
     )
-    if change is not demote:  # who is an admin no more still signs in
+    if change is not demote:  # a demoted admin can still sign in
         assert await account.open_sessions() == (1 if change is choose_another else 0)
     assert await account.good_tokens() == 0
     for access_token in {account.ben.token, *gained.access_tokens}:

@@ -81,7 +81,7 @@ async def test_health_reflection_and_metrics_answer_without_a_token(auth: Runnin
         assert "stemtube_rpcs_total" in await (await http.get("/metrics")).text()
 
 
-async def test_who_calls_an_auth_that_is_not_there_is_told_so() -> None:
+async def test_a_caller_is_told_that_auth_is_unavailable() -> None:
     async with open_channel("127.0.0.1:1") as channel:
         with pytest.raises(RemoteError) as outage:
             await AuthClient(channel, "download", "secret").signing_keys()

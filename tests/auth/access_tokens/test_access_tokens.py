@@ -72,7 +72,7 @@ async def test_only_tokens_that_auth_signed_are_accepted(auth: RunningAuth) -> N
         assert (error.code, error.reason) == (Code.UNAUTHENTICATED, reason)
 
 
-async def test_the_account_of_a_valid_token_may_be_gone(auth: RunningAuth) -> None:
+async def test_a_valid_token_of_a_deleted_account_is_refused(auth: RunningAuth) -> None:
     token = (await auth.login()).access_token
     with database_file(auth) as file:
         file.execute("DELETE FROM users")

@@ -20,7 +20,7 @@ async def test_keys_change_and_no_token_is_refused(auth: RunningAuth, admin: Cal
     new = (await admin("RotateSigningKey")).key_id
     published = (await auth.stub.ListSigningKeys(access_token_pb2.ListSigningKeysRequest())).keys
     assert len(published) == 2
-    # The new one signs once every service must know it.
+    # The new key signs as soon as every service must know it.
     again = await auth.login()
     assert jwt.get_unverified_header(again.access_token)["kid"] != new
     assert await auth.me(again.access_token) == await auth.me(admin.token)
@@ -49,7 +49,7 @@ async def test_replicas_that_start_at_once_share_one_signing_key(
 
 
 async def test_a_key_is_replaced_when_it_is_old_and_forgotten_when_its_tokens_are(databases: list[Database]) -> None:
-    def ring(number: int) -> KeyRing:  # one that has not read anything yet
+    def ring(number: int) -> KeyRing:  # one that has read nothing yet
         return KeyRing(databases[number], MINUTE, MONTH)
 
     first = (await ring(0).signing_key()).key_id

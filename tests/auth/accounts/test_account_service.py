@@ -1,4 +1,4 @@
-"""What users do with their own account."""
+"""Users change their own account."""
 
 from services.common.errors import Code
 from tests.auth.calling import PASSWORD, Caller, new_user, refusal

@@ -1,4 +1,4 @@
-"""People make accounts for themselves: where that is open, and with an invitation."""
+"""People register themselves: if registration is open, or with an invitation."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ async def test_registration_is_closed_unless_the_settings_allow_it(auth: Running
     )
 
 
-async def test_whoever_comes_registers_where_that_is_open(tmp_path: Path) -> None:
+async def test_anyone_can_register_if_registration_is_open(tmp_path: Path) -> None:
     async with running_auth(auth_settings(tmp_path, registration="open")) as auth:
         session = (await register(auth, email="eve@example.org")).session
         assert (session.user.admin, session.user.must_change_password) == (False, False)

@@ -1,4 +1,4 @@
-"""API tokens: what they are good for, how long, and what it takes to make one."""
+"""API tokens: their scopes, their lifetime, and the conditions for making one."""
 
 import asyncio
 from pathlib import Path
@@ -68,16 +68,14 @@ async def test_an_api_token_ends(auth: RunningAuth, admin: Caller) -> None:
         {"name": "x", "scopes": ["read"], "lifetime": Duration(seconds=2**62)},
     ],
 )
-async def test_api_tokens_that_cannot_be_had(admin: Caller, fields: dict[str, Any]) -> None:
+async def test_invalid_api_tokens_are_refused(admin: Caller, fields: dict[str, Any]) -> None:
     assert await refusal(admin("CreateApiToken", **fields)) == (Code.INVALID_ARGUMENT, "BAD_API_TOKEN")
 
 
-async def test_an_api_token_requires_the_password_some_minutes_after_the_sign_in(
-    auth: RunningAuth, admin: Caller
-) -> None:
+async def test_an_api_token_requires_the_password_minutes_after_the_sign_in(auth: RunningAuth, admin: Caller) -> None:
     wanted = {"name": "backup", "scopes": ["read"]}
     await admin("CreateApiToken", **wanted)
-    for moment in ("-6 minutes", "+6 minutes"):  # and where the clock was set back
+    for moment in ("-6 minutes", "+6 minutes"):  # also if the clock was set back
         await asyncio.to_thread(begun_at, auth, moment)  # the service may be about to end a transaction here
         assert await refusal(admin("CreateApiToken", **wanted)) == (Code.PERMISSION_DENIED, "PASSWORD_REQUIRED")
     refreshed = Caller(auth, await auth.refresh(admin.session.refresh_token))
@@ -88,7 +86,7 @@ async def test_an_api_token_requires_the_password_some_minutes_after_the_sign_in
     await refreshed("CreateApiToken", **wanted, password=ADMIN_PASSWORD)
 
 
-async def test_an_api_token_always_takes_the_password_where_the_settings_say_so(tmp_path: Path) -> None:
+async def test_a_setting_makes_api_tokens_always_require_the_password(tmp_path: Path) -> None:
     async with running_auth(auth_settings(tmp_path, fresh_sign_in_minutes=0)) as auth:
         admin = Caller(auth, await auth.login())
         wanted = {"name": "backup", "scopes": ["read"]}
@@ -96,7 +94,7 @@ async def test_an_api_token_always_takes_the_password_where_the_settings_say_so(
         await admin("CreateApiToken", **wanted, password=ADMIN_PASSWORD)
 
 
-async def test_a_password_is_not_guessed_by_making_api_tokens(admin: Caller, slow_clock: None) -> None:
+async def test_making_api_tokens_does_not_help_to_guess_a_password(admin: Caller, slow_clock: None) -> None:
     wanted = {"name": "backup", "scopes": ["read"]}
     for _ in range(10):
         await refusal(admin("CreateApiToken", **wanted, password="wrong password"))

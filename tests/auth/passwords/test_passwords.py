@@ -51,11 +51,11 @@ async def test_two_hashes_of_one_password_differ(hasher: PasswordHasher) -> None
     assert await hasher.hash("hunter2!") != await hasher.hash("hunter2!")
 
 
-async def test_it_does_not_matter_how_a_keyboard_encodes_a_letter(hasher: PasswordHasher) -> None:
+async def test_equivalent_unicode_forms_are_the_same_password(hasher: PasswordHasher) -> None:
     assert await hasher.matches("e\N{COMBINING ACUTE ACCENT}tude", await hasher.hash("étude"))
 
 
-async def test_nothing_matches_no_user(hasher: PasswordHasher) -> None:
+async def test_no_password_matches_an_unknown_user(hasher: PasswordHasher) -> None:
     assert not await hasher.matches("hunter2!", None)
 
 
@@ -87,7 +87,7 @@ async def test_no_more_passwords_are_hashed_at_once_than_allowed() -> None:
 
 
 async def test_a_flood_from_one_address_does_not_prevent_other_sign_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who came after it waited for all of it, and was refused when it had filled the queue."""
+    """Without shares, later sign-ins would wait for the whole flood, or be refused by the full queue."""
     hasher = PasswordHasher(cost=4, threads=1)
     go_on = threading.Event()
     real = bcrypt.hashpw
@@ -114,6 +114,6 @@ async def test_a_flood_from_one_address_does_not_prevent_other_sign_ins(monkeypa
     hasher.close()
 
 
-def test_a_hash_of_another_cost_is_outdated(hasher: PasswordHasher) -> None:
+def test_a_hash_with_another_cost_is_outdated(hasher: PasswordHasher) -> None:
     assert not hasher.is_outdated("$2b$04$" + "." * 53)
     assert hasher.is_outdated("$2b$12$" + "." * 53)

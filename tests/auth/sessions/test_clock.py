@@ -1,4 +1,4 @@
-"""Setting the clock locks nobody out for longer than promised, and ended sessions and tokens stay ended."""
+"""Changing the clock locks nobody out for longer than promised, and ended sessions and tokens stay ended."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +37,7 @@ async def test_a_clock_that_goes_back_locks_no_account(databases: list[Database]
     await throttle.begin(counter)
     with pytest.raises(LimitExceededError):
         await throttle.begin(counter)
-    clock.shift -= MINUTE  # clocks of two machines may differ by so much
+    clock.shift -= MINUTE  # the clocks of two machines may differ by this much
     with pytest.raises(LimitExceededError):
         await throttle.begin(counter)
     clock.shift = timedelta(0)

@@ -1,4 +1,4 @@
-"""Guessing passwords takes longer with each failure, for accounts and for addresses."""
+"""Guessing passwords takes longer with each failure, per account and per address."""
 
 import asyncio
 import sqlite3

@@ -23,7 +23,7 @@ async def test_a_refresh_token_gives_the_next_one(auth: RunningAuth) -> None:
     assert len(ids) == 1
 
 
-async def test_a_refresh_token_that_comes_back_ends_its_session_and_no_other(auth: RunningAuth) -> None:
+async def test_a_reused_refresh_token_ends_its_session_and_no_other(auth: RunningAuth) -> None:
     stolen, other = await auth.login(), await auth.login()
     heir = await auth.refresh(stolen.refresh_token)
     for token in (stolen.refresh_token, heir.refresh_token, stolen.refresh_token):
@@ -32,7 +32,7 @@ async def test_a_refresh_token_that_comes_back_ends_its_session_and_no_other(aut
     await auth.refresh(other.refresh_token)
 
 
-async def test_of_two_refreshes_at_once_one_is_told_that_the_session_ended(auth: RunningAuth) -> None:
+async def test_one_of_two_simultaneous_refreshes_is_told_that_the_session_ended(auth: RunningAuth) -> None:
     token = (await auth.login()).refresh_token
     results = await asyncio.gather(*(auth.refresh(token) for _ in range(5)), return_exceptions=True)
     renewed = [result for result in results if isinstance(result, session_pb2.Session)]
@@ -54,7 +54,7 @@ async def test_a_refresh_token_expires(tmp_path: Path) -> None:
 
 
 async def test_a_disabled_user_gets_no_token_for_a_session_that_is_still_open(auth: RunningAuth) -> None:
-    """The session is open until the change that disables the user ends it."""
+    """The session stays open until disabling the user ends it."""
     token = (await auth.login()).refresh_token
     for disabled in (True, False):
         with database_file(auth) as file:

@@ -15,7 +15,7 @@ from tests.auth.conftest import MINUTE, MONTH
 from tests.auth.storing import calling, count, new_admin
 
 
-async def test_one_of_many_refreshes_at_once_succeeds(
+async def test_one_of_many_simultaneous_refreshes_succeeds(
     repositories: list[UserRepository], sessions: list[Sessions]
 ) -> None:
     user = await new_admin(repositories[0])
@@ -27,7 +27,7 @@ async def test_one_of_many_refreshes_at_once_succeeds(
         assert all(isinstance(error, UnauthenticatedError) for error in refused)
 
 
-async def test_purging_forgets_what_has_expired_only(databases: list[Database]) -> None:
+async def test_purging_deletes_only_expired_rows(databases: list[Database]) -> None:
     lasting, fleeting = Sessions(databases[0], MONTH, MINUTE), Sessions(databases[1], timedelta(0), MINUTE)
     user = await new_admin(UserRepository(databases[0]))
     _, _, first = await lasting.open(user)

@@ -21,7 +21,7 @@ async def test_the_first_admins_random_password_must_be_changed_and_has_no_right
         await Caller(auth, changed.session)("CreateUser", username="ben")
 
 
-async def test_without_a_given_password_a_random_one_is_left_in_a_private_file(tmp_path: Path) -> None:
+async def test_without_a_given_password_a_random_one_is_saved_in_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "secrets" / "admin-password"
     async with running_auth(auth_settings(tmp_path, "")) as auth:
         assert file.stat().st_mode & 0o777 == 0o600
@@ -34,7 +34,7 @@ async def test_without_a_given_password_a_random_one_is_left_in_a_private_file(t
         await auth.login(password=password)
 
 
-async def test_there_is_no_admin_if_the_password_cannot_be_kept(tmp_path: Path) -> None:
+async def test_no_admin_is_created_if_the_password_cannot_be_saved(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "admin-password").mkdir()
     with pytest.raises(OSError, match="admin-password"):

@@ -57,7 +57,7 @@ def test_a_known_vector_of_scrypt() -> None:
         "scrypt:1024:0:1$salt$" + "0" * 128,
     ],
 )
-def test_what_is_no_hash_of_werkzeugs_or_too_much_work(hashed: str) -> None:
+def test_hashes_that_are_not_werkzeugs_or_too_costly_are_refused(hashed: str) -> None:
     assert not is_old(hashed)
 
 
@@ -76,7 +76,7 @@ async def kept_hash(auth: RunningAuth, user_id: str) -> str:
         return (await session.get_one(User, user_id)).password_hash
 
 
-async def test_an_old_password_works_and_is_hashed_anew_at_the_next_sign_in(auth: RunningAuth) -> None:
+async def test_an_old_password_works_and_is_rehashed_at_the_next_sign_in(auth: RunningAuth) -> None:
     created = Timestamp()
     created.FromDatetime(datetime(2025, 3, 4, 5, tzinfo=UTC))
     (ann,) = await imported(auth, user("Ann", create_time=created))
@@ -93,7 +93,7 @@ async def test_an_old_password_works_and_is_hashed_anew_at_the_next_sign_in(auth
     assert (await auth.login("ann", "guitar hero")).user.id == ann.user_id
 
 
-async def test_again_adds_nothing_and_changes_nothing(auth: RunningAuth) -> None:
+async def test_a_second_import_changes_nothing(auth: RunningAuth) -> None:
     (first,) = await imported(auth, user("ann", admin=True))
     (again,) = await imported(auth, user("ANN", "another"))
     assert (again.outcome, again.user_id) == (pb.IMPORT_OUTCOME_PRESENT, first.user_id)
@@ -101,7 +101,7 @@ async def test_again_adds_nothing_and_changes_nothing(auth: RunningAuth) -> None
     assert session.user.admin
 
 
-async def test_a_dry_run_tells_the_same_and_leaves_nothing(auth: RunningAuth) -> None:
+async def test_a_dry_run_reports_the_same_and_stores_nothing(auth: RunningAuth) -> None:
     users = user("ann"), user("admin"), user("Ann"), user(""), user("x" * 65), user("a\nb")
     told = await imported(auth, *users, dry_run=True)
     outcomes = [found.outcome for found in told]
@@ -112,7 +112,7 @@ async def test_a_dry_run_tells_the_same_and_leaves_nothing(auth: RunningAuth) ->
     assert [found.outcome for found in await imported(auth, *users, dry_run=True)] == outcomes
 
 
-async def test_a_password_that_cannot_come_along_is_told_and_nothing_signs_in_with_it(auth: RunningAuth) -> None:
+async def test_a_password_that_cannot_be_imported_is_reported_and_does_not_work(auth: RunningAuth) -> None:
     plain = hashlib.sha256(b"guitar hero").hexdigest()
     (ann,) = await imported(auth, pb.UserToImport(username="ann", password_hash=plain))
     assert "password" in ann.note
@@ -131,7 +131,7 @@ async def test_admins_only(auth: RunningAuth) -> None:
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "ADMIN_REQUIRED")
 
 
-async def test_a_time_that_is_none_is_now(auth: RunningAuth) -> None:
+async def test_an_invalid_time_becomes_now(auth: RunningAuth) -> None:
     await imported(
         auth, user("ann", create_time=Timestamp(seconds=2**62)), user("ben", create_time=Timestamp(nanos=-1))
     )
@@ -140,7 +140,7 @@ async def test_a_time_that_is_none_is_now(auth: RunningAuth) -> None:
         assert abs(datetime.now(UTC) - created) < timedelta(hours=1)
 
 
-async def test_addresses_go_along_and_what_is_none_is_told(auth: RunningAuth) -> None:
+async def test_email_addresses_are_imported_and_invalid_ones_reported(auth: RunningAuth) -> None:
     bert, carl = await imported(auth, user("bert", email="bert@example.org"), user("carl", email="none at all"))
     assert (bert.outcome, bert.note) == (pb.IMPORT_OUTCOME_ADDED, "")
     assert (carl.outcome, carl.note) == (pb.IMPORT_OUTCOME_ADDED, "the e-mail address is invalid and left out")

@@ -28,7 +28,7 @@ async def test_replicas_that_start_at_once_create_one_admin_and_keep_one_passwor
 
 
 @pytest.mark.parametrize("change", [{"disabled": True}, {"admin": False}], ids=["disable", "demote"])
-async def test_of_two_admins_who_shut_each_other_out_one_is_left(
+async def test_two_admins_cannot_shut_each_other_out(
     repositories: list[UserRepository], sessions: list[Sessions], change: dict[str, bool]
 ) -> None:
     ada = await new_admin(repositories[0])
@@ -39,7 +39,7 @@ async def test_of_two_admins_who_shut_each_other_out_one_is_left(
         repositories[2].change(bob.id, change, by=callers[0]),
     )
     outcomes = await asyncio.gather(*both, return_exceptions=True)
-    # The second has no rights any more when its turn comes.
+    # The second admin has lost the rights by then.
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["UnauthenticatedError", "User"]
 
 

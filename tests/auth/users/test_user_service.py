@@ -1,4 +1,4 @@
-"""What admins do with users."""
+"""Admins manage users."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.auth.calling import PASSWORD, Caller, exchange, new_user, refusal
 from tests.auth.running import RunningAuth, auth_settings, running_auth
 
 
-async def test_an_account_begins_with_a_password_that_must_be_changed(auth: RunningAuth, admin: Caller) -> None:
+async def test_a_new_account_has_a_password_that_must_be_changed(auth: RunningAuth, admin: Caller) -> None:
     made = await admin("CreateUser", username="Ben", email="ben@example.org")
     assert (made.user.username, made.user.email, made.user.admin) == ("Ben", "ben@example.org", False)
     assert made.user.must_change_password
@@ -52,11 +52,11 @@ async def test_a_one_time_password_expires_after_some_days(tmp_path: Path) -> No
         ({"username": "ben", "email": f"{'b' * 250}@example.org"}, "BAD_EMAIL"),
     ],
 )
-async def test_names_and_addresses_that_cannot_be_used(admin: Caller, fields: dict[str, str], reason: str) -> None:
+async def test_invalid_names_and_addresses_are_refused(admin: Caller, fields: dict[str, str], reason: str) -> None:
     assert await refusal(admin("CreateUser", **fields)) == (Code.INVALID_ARGUMENT, reason)
 
 
-async def test_two_users_do_not_have_one_name(admin: Caller) -> None:
+async def test_two_users_cannot_have_the_same_name(admin: Caller) -> None:
     await admin("CreateUser", username="Zoë")
     for name in ("zoë", "ZOË", "Zoe\N{COMBINING DIAERESIS}"):
         assert await refusal(admin("CreateUser", username=name)) == (Code.ALREADY_EXISTS, "USERNAME_TAKEN")
@@ -131,7 +131,7 @@ async def test_a_reset_ends_all_sessions_and_tokens_of_the_user(auth: RunningAut
     assert not (await Caller(auth, changed.session)("ListApiTokens")).api_tokens
 
 
-async def test_rights_given_and_taken(auth: RunningAuth, admin: Caller) -> None:
+async def test_rights_are_granted_and_revoked(auth: RunningAuth, admin: Caller) -> None:
     user, ben = await new_user(admin)
     changed = await admin("UpdateUser", user_id=user.id, admin=True, email=" ben@example.org ")
     assert (changed.user.admin, changed.user.email) == (True, "ben@example.org")

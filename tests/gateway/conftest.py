@@ -18,7 +18,7 @@ from tests.gateway.suite import Suite, running_suite, token_of
 
 @dataclass
 class Client:
-    """A person's program: HTTP with an access token."""
+    """A user's program: HTTP with an access token."""
 
     http: aiohttp.ClientSession
     gateway: RunningGateway
@@ -48,7 +48,7 @@ Connect = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 async def connect(suite: Suite, tmp_path: Path) -> AsyncIterator[Connect]:
-    """Starts a gateway with given settings, and gives a client of it; `user=None` for a browser without cookies."""
+    """Starts a gateway with given settings and returns a client of it; `user=None` is a browser without cookies."""
     async with AsyncExitStack() as stack:
 
         async def connect(

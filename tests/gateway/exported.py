@@ -1,4 +1,4 @@
-"""A track for tests of exports, with every part, and what an export makes of it."""
+"""A track with every part for tests of exports, and helpers that export it."""
 
 from gateway.exports.export import Document, Track
 from gateway.exports.registry import EXPORTS

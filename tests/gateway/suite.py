@@ -1,4 +1,4 @@
-"""Small services behind the gateway: the real server, interceptor and tokens, a library that lives in memory."""
+"""Small services behind the gateway: real servers, interceptors and tokens, with a library in memory."""
 # ruff: noqa: N802  # RPCs are named in the contracts
 
 import asyncio
@@ -55,7 +55,7 @@ CREATED = Timestamp(seconds=1_700_000_000)
 
 
 def token_of(user: str, lifetime: float = 60.0) -> str:
-    """An access token as auth signs them."""
+    """An access token as auth signs it."""
     now = time.time()
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "kind": "user", "iat": now, "exp": now + lifetime}
     return jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"kid": "one"})
@@ -66,7 +66,7 @@ async def _keys() -> PublicKeys:
 
 
 class Auth(session_pb2_grpc.SessionServiceServicer, account_pb2_grpc.AccountServiceServicer):
-    """Users who all have the same password, and refresh tokens that work once."""
+    """Users with one common password, and refresh tokens that work once."""
 
     def __init__(self) -> None:
         self.refresh_tokens: dict[str, str] = {}
@@ -123,7 +123,7 @@ class Library(
     upload_pb2_grpc.UploadServiceServicer,
     media_pb2_grpc.MediaServiceServicer,
 ):
-    """Tracks and jobs of each user, in memory; jobs change when a test says so."""
+    """The tracks and jobs of each user, in memory; tests change the jobs."""
 
     def __init__(self, draining: Draining) -> None:
         self.draining = draining
@@ -324,7 +324,7 @@ async def running_suite() -> AsyncIterator[Suite]:
 
 
 async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Waits for something that happens on the other side of a connection."""
+    """Waits until something has happened at the other end of a connection."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

@@ -50,7 +50,7 @@ async def test_events_begin_with_a_snapshot_and_end_when_the_client_leaves(clien
     await until(lambda: client.suite.library.watchers == 0)
 
 
-async def test_a_client_whose_connection_breaks_ends_the_rpc_too(client: Client) -> None:
+async def test_a_broken_connection_ends_the_rpc(client: Client) -> None:
     socket = await client.http.ws_connect("/api/v1/events")
     await socket.receive_json()
     connection = socket._response.connection
@@ -79,7 +79,7 @@ async def test_an_error_is_in_a_message_and_in_the_close_code(
     assert messages[0]["error"]["code"] == code - 4000
 
 
-async def test_a_draining_service_has_clients_connect_again(client: Client) -> None:
+async def test_a_draining_service_makes_clients_reconnect(client: Client) -> None:
     job_id = await new_job(client)
     async with client.http.ws_connect(f"/api/v1/jobs/{job_id}/watch") as socket:
         await socket.receive_json()
@@ -87,13 +87,13 @@ async def test_a_draining_service_has_clients_connect_again(client: Client) -> N
         assert await rest_of(socket) == ([], 1012)
 
 
-async def test_a_service_that_is_not_there_has_clients_try_later(connect: Connect) -> None:
+async def test_an_unavailable_service_makes_clients_try_later(connect: Connect) -> None:
     client = await connect(address={"download": "127.0.0.1:1"})
     async with client.http.ws_connect("/api/v1/events") as socket:
         assert await rest_of(socket) == ([], 1013)
 
 
-async def test_a_stopping_gateway_has_clients_connect_elsewhere(connect: Connect) -> None:
+async def test_a_stopping_gateway_makes_clients_connect_elsewhere(connect: Connect) -> None:
     client = await connect(shutdown_seconds=3.0)
     sockets = [await client.http.ws_connect("/api/v1/events") for _ in range(20)]
     for socket in sockets:
@@ -105,13 +105,13 @@ async def test_a_stopping_gateway_has_clients_connect_elsewhere(connect: Connect
     assert client.suite.library.watchers == 0
 
 
-async def test_a_stream_has_a_greatest_age(connect: Connect) -> None:
+async def test_a_stream_has_a_maximum_age(connect: Connect) -> None:
     client = await connect(stream_seconds=0.2)
     async with client.http.ws_connect("/api/v1/events") as socket:
         assert await rest_of(socket) == ([{"snapshotEnd": {}}], 1012)
 
 
-async def test_a_browser_is_known_by_its_cookie(connect: Connect) -> None:
+async def test_a_browser_is_identified_by_its_cookie(connect: Connect) -> None:
     client = await connect(user=None)
     cookie = {"Cookie": f"stemtube_access={token_of('ann')}"}
     async with client.http.ws_connect("/api/v1/events", headers=cookie) as socket:
@@ -141,7 +141,7 @@ async def test_only_our_own_pages_may_open_sockets_and_write(connect: Connect, o
     else:
         with pytest.raises(WSServerHandshakeError, match="403"):
             await client.http.ws_connect("/api/v1/events", headers=headers)
-    # Reading is harmless: without permission (CORS) the page does not see what comes back.
+    # Reading is harmless: without permission (CORS) the page does not see the answer.
     assert (await client.json("GET", "/api/v1/tracks", headers=headers))[0] == 200
 
 
@@ -165,7 +165,7 @@ async def test_a_client_that_does_not_read_is_dropped(connect: Connect) -> None:
     writer.close()
 
 
-async def test_a_client_that_goes_silent_is_found_by_the_heartbeat(connect: Connect) -> None:
+async def test_the_heartbeat_detects_a_silent_client(connect: Connect) -> None:
     client = await connect(heartbeat_seconds=0.2)
     socket = await client.http.ws_connect("/api/v1/events", autoping=False)
     assert await socket.receive_json() == {"snapshotEnd": {}}
@@ -198,11 +198,11 @@ async def test_server_sent_events(client: Client) -> None:
     assert end == "event: end\ndata: {}"
 
 
-async def test_server_sent_events_fail_as_http_before_they_begin(client: Client) -> None:
+async def test_server_sent_events_that_cannot_begin_are_http_errors(client: Client) -> None:
     assert await client.refused("GET", "/api/v1/jobs/none/watch", headers=SSE) == (404, "NO_SUCH_JOB")
 
 
-async def test_server_sent_events_beat_and_end_with_the_gateway_or_the_client(connect: Connect) -> None:
+async def test_server_sent_events_have_heartbeats_and_end_with_gateway_or_client(connect: Connect) -> None:
     client = await connect(heartbeat_seconds=0.05)
     async with client.http.get("/api/v1/events", headers=SSE) as response:
         assert await response.content.readuntil(b"\n\n") == b'data: {"snapshotEnd": {}}\n\n'
@@ -216,12 +216,12 @@ async def test_server_sent_events_beat_and_end_with_the_gateway_or_the_client(co
         await stopping
 
 
-async def test_an_outbox_is_bounded_by_number_and_by_size() -> None:
+async def test_an_outbox_is_limited_in_number_and_size() -> None:
     outbox = Outbox(max_messages=2, max_bytes=10)
     assert outbox.put("a")
     assert outbox.put("b")
     assert not outbox.put("c")
     outbox = Outbox(max_messages=9, max_bytes=10)
-    assert outbox.put("x" * 100)  # a single message always fits: it is in memory already
+    assert outbox.put("x" * 100)  # a single message always fits, because it is already in memory
     assert not outbox.put("y")
     assert (await outbox.overflow()).close_code == 1013

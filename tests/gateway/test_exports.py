@@ -1,4 +1,4 @@
-"""The route of exports: who may have what, under which name, and what is refused."""
+"""The route of exports: access, names of files, and refusals."""
 
 import io
 import json
@@ -62,7 +62,7 @@ async def test_a_document(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in EXPORTS if name not in ("mixdown", "stem.mp4", "click")])
-async def test_every_format_is_answered_and_head_tells_the_same(client: Client, name: str) -> None:
+async def test_every_format_is_answered_and_head_has_the_same_headers(client: Client, name: str) -> None:
     status, content, headers = await get(client, name)
     assert status == 200
     head_status, nothing, head = await get(client, name, "HEAD")
@@ -111,12 +111,12 @@ async def test_a_missing_part_is_named(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["lrc", "stems", "mixdown?stems=vocals"])
-async def test_another_users_track_is_not_there(client: Client, name: str) -> None:
+async def test_another_users_track_is_not_found(client: Client, name: str) -> None:
     headers = {"Authorization": f"Bearer {token_of('bob')}"}
     assert await client.refused("GET", f"{PATH}/{name}", headers=headers) == (404, "NO_SUCH_TRACK")
 
 
-async def test_who_is_not_signed_in_gets_nothing(client: Client) -> None:
+async def test_without_a_sign_in_nothing_is_exported(client: Client) -> None:
     assert (await client.refused("GET", f"{PATH}/lrc", headers={"Authorization": "Bearer x"}))[0] == 401
 
 
@@ -145,14 +145,14 @@ async def test_stems_of_two_models_have_folders_of_their_own(client: Client) -> 
 
 
 @pytest.mark.parametrize("name", ["stems", "mixdown?stems=drums"])
-async def test_a_stem_that_is_gone_from_the_store(client: Client, name: str) -> None:
+async def test_a_stem_that_is_missing_in_the_store(client: Client, name: str) -> None:
     store = open_store(client.settings)
     await store.put(MARKER, b"of ann's library")
     await store.delete("stems/htdemucs/drums")
     assert await client.refused("GET", f"{PATH}/{name}") == (404, "NO_SUCH_OBJECT")
 
 
-async def test_a_stem_that_goes_while_the_zip_is_sent_breaks_the_connection(client: Client) -> None:
+async def test_a_stem_that_disappears_while_the_zip_is_sent_breaks_the_connection(client: Client) -> None:
     store = open_store(client.settings)
     await store.put("stems/htdemucs/drums", bytes(30_000_000))
     async with client.http.get(f"{PATH}/stems") as response:
@@ -164,7 +164,7 @@ async def test_a_stem_that_goes_while_the_zip_is_sent_breaks_the_connection(clie
 
 
 async def test_an_undecodable_stem_is_an_error_of_the_request(client: Client) -> None:
-    """The stem is 3 MB of zeros behind four letters."""
+    """The stem is 3 MB of zeros after FLAC's four letters."""
     assert await client.refused("GET", f"{PATH}/mixdown?stems=vocals") == (400, "CORRUPT")
 
 
@@ -180,7 +180,7 @@ def test_files_are_named_after_artist_and_title() -> None:
     assert named_after(track_pb2.Track()) == "track"
 
 
-def test_names_in_a_zip_are_names_on_any_system() -> None:
+def test_names_in_a_zip_are_valid_on_any_system() -> None:
     stems = [track_pb2.TrackStem(model=model, name=name) for model in ("aux.pt", "x.") for name in ("con", "a:b")]
     track = track_pb2.Track(title="..\\..", stems=stems)
     archive = EXPORTS["stems"].make(track, {"model": ""})

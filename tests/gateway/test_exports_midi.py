@@ -1,4 +1,4 @@
-"""The song's frame as MIDI, as other programs read it."""
+"""The MIDI export, as other programs read it."""
 
 import io
 from typing import Any
@@ -30,7 +30,7 @@ def times(file: mido.MidiFile, kind: str) -> list[tuple[float, Any]]:
     return found
 
 
-def test_it_is_as_long_as_the_song() -> None:
+def test_the_file_is_as_long_as_the_song() -> None:
     track = full_track()
     track.duration_seconds = 31.7
     _, file = read(track)
@@ -46,7 +46,7 @@ def song(beat_times: list[float], first_position: int = 1, metre: int = 4, secon
     return track_pb2.Track(title="x", duration_seconds=seconds, beats_per_bar=metre, beats=beats, chords=[chord])
 
 
-def test_its_beats_and_bars_are_those_of_the_song() -> None:
+def test_beats_and_bars_are_those_of_the_song() -> None:
     track = full_track()
     pretty, _ = read(track)
     beats = [beat.time for beat in track.beats]
@@ -62,7 +62,7 @@ def test_a_tempo_that_drifts_is_followed_to_the_end() -> None:
     pretty, _ = read(song(beats, seconds=600.0))
     found = pretty.get_beats()
     lead = int(np.searchsorted(found, beats[0] - 1e-3))
-    # A note at the very end of the song: 900 rounded tempi did not add up.
+    # A note at the very end of the song: the roundings of 900 tempi must not add up.
     assert np.allclose(found[lead : lead + 900], beats, atol=2e-5)
 
 
@@ -128,7 +128,7 @@ def test_chords_without_beats() -> None:
 @pytest.mark.parametrize(
     "beats", [[5.0], [0.0, 59.0], [0.2, 40.0, 80.0], [0.0, 0.5, 1.0, 55.0, 55.5]], ids=["one", "two", "far", "gap"]
 )
-def test_beats_that_are_few_and_far_between(beats: list[float]) -> None:
+def test_very_slow_beats(beats: list[float]) -> None:
     """A MIDI tempo cannot be slower than 16.7 s for a beat."""
     pretty, file = read(song(beats, seconds=100.0))
     found = [*pretty.get_beats(), file.length]
@@ -137,7 +137,7 @@ def test_beats_that_are_few_and_far_between(beats: list[float]) -> None:
     assert all(message.tempo < 2**24 for _, message in times(file, "set_tempo"))
 
 
-def test_bars_that_are_not_known_count_from_the_start() -> None:
+def test_unknown_bars_are_counted_from_the_start() -> None:
     track = song([1.0, 1.5, 2.0])
     for beat in track.beats:
         beat.position = 0

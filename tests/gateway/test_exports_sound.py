@@ -1,4 +1,4 @@
-"""Sound exports, heard by other programs: libsndfile, FFmpeg, and a reader of MP4 boxes written for the test."""
+"""Sound exports, read by other programs: libsndfile, FFmpeg, and a reader of MP4 boxes written for the test."""
 
 import io
 import json
@@ -110,7 +110,7 @@ def test_a_pan_moves_a_stem_with_equal_power(tmp_path: Path) -> None:
     assert np.abs(found - np.stack([left * 0, left + right])).max() < 1e-6
 
 
-def test_what_would_clip_is_turned_down_as_a_whole(tmp_path: Path) -> None:
+def test_a_mixdown_that_would_clip_is_turned_down_as_a_whole(tmp_path: Path) -> None:
     found = mixed(tmp_path / "mix", "drums:12,bass:12,other:12,vocals:12")
     assert np.abs(MIX).max() * 10 ** (12 / 20) > 1.2
     expected = MIX / np.abs(MIX).max()
@@ -159,7 +159,7 @@ def test_the_click_is_at_the_beats_and_higher_on_downbeats(tmp_path: Path) -> No
     assert np.abs(samples).max() < 1
 
 
-def test_clicks_go_over_the_ends_of_blocks_and_of_the_song(tmp_path: Path) -> None:
+def test_clicks_continue_across_the_ends_of_blocks_and_of_the_song(tmp_path: Path) -> None:
     edge = click.BLOCK_SAMPLES / RATE
     track = track_of()
     track.beats.extend(music_pb2.Beat(time=time) for time in (0.5, edge - 0.001, SECONDS - 0.001))
@@ -170,7 +170,7 @@ def test_clicks_go_over_the_ends_of_blocks_and_of_the_song(tmp_path: Path) -> No
     assert len(samples) == LENGTH
 
 
-def test_a_click_track_of_bars_that_are_not_known_has_no_accents() -> None:
+def test_a_click_track_without_known_bars_has_no_accents() -> None:
     track = track_of()
     track.beats.extend(music_pb2.Beat(time=time) for time in (0.5, 1.0))
     assert planned("click", track).parameters["beats"] == [(0.5, False), (1.0, False)]
@@ -247,7 +247,7 @@ def test_six_stems_become_four(tmp_path: Path) -> None:
     assert snr_db(stems["vocals"], found[3][:, :LENGTH]) > 20
 
 
-def test_a_mix_of_another_rate_and_length_is_brought_to_the_stems(tmp_path: Path) -> None:
+def test_a_mix_of_another_rate_and_length_is_adapted_to_the_stems(tmp_path: Path) -> None:
     mono = audio.resample(MIX[:1, : LENGTH - 10_000], RATE, 48_000)
     mix, drums, *_ = decoded_tracks(stem_file(tmp_path / "song", list(STEMS), STEMS, flac(mono, 48_000)))
     assert mix.shape == drums.shape
@@ -256,13 +256,13 @@ def test_a_mix_of_another_rate_and_length_is_brought_to_the_stems(tmp_path: Path
 
 
 @pytest.mark.parametrize("names", [("vocals", "accompaniment"), ("vocals", "no_vocals"), ("drums", "bass", "vocals")])
-def test_other_stems_make_no_stem_file(names: tuple[str, ...]) -> None:
+def test_other_stems_cannot_become_a_stem_file(names: tuple[str, ...]) -> None:
     with pytest.raises(NotFoundError, match=r"here is no .* a model that has these") as caught:
         stem_mp4.make(track_of(*names), {"model": ""})
     assert caught.value.reason == "NO_SUCH_STEM"
 
 
-def test_user_data_is_added_where_there_is_none() -> None:
+def test_user_data_is_added_if_there_is_none() -> None:
     def make(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I4s", 8 + len(content), kind) + content
 
@@ -320,19 +320,19 @@ async def test_sound_over_http(client: Client, tmp_path: Path) -> None:
         assert response.status == 200
 
 
-async def test_a_client_that_goes_away_leaves_the_renderer_to_others(client: Client) -> None:
+async def test_a_client_that_disconnects_frees_the_renderer(client: Client) -> None:
     with pytest.raises(TimeoutError):
         await client.http.get(f"{PATH}/stem.mp4", timeout=aiohttp.ClientTimeout(total=0.05))
     content, _ = await get(client, "click?encoding=wav")
     assert len(soundfile.read(io.BytesIO(content))[0]) == LENGTH
 
 
-async def test_a_mix_that_is_gone(client: Client) -> None:
+async def test_a_missing_mix(client: Client) -> None:
     await open_store(client.settings).delete("objects/mix")
     assert await client.refused("GET", f"{PATH}/stem.mp4") == (404, "NO_SUCH_OBJECT")
 
 
-async def test_no_export_is_missing_while_the_store_is_away(client: Client, tmp_path: Path) -> None:
+async def test_exports_are_unavailable_not_missing_while_the_store_is_away(client: Client, tmp_path: Path) -> None:
     (tmp_path / "data" / "objects").rename(tmp_path / "away")
     (tmp_path / "data" / "objects").mkdir()
     for name in ("stem.mp4", "stems"):

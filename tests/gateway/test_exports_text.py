@@ -1,4 +1,4 @@
-"""Text exports, each read by a reader that is not ours, or that is written here from the format's description."""
+"""Text exports, each read by another project's reader, or by one written here from the format's description."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ def test_enhanced_lrc_has_the_time_of_each_word() -> None:
     assert words == [(5.8, "Hello"), (6.3, "bright"), (6.9, "world"), (7.5, "")]
 
 
-def test_times_of_lrc_are_carried_over_the_minute() -> None:
+def test_times_of_lrc_roll_over_at_the_minute() -> None:
     lines = [music_pb2.Line(start=59.998, end=6000.0, text="a\nb"), music_pb2.Line(start=6001.0, end=6002.0, text="c")]
     track = track_pb2.Track(lyrics=music_pb2.Lyrics(lines=lines))
     assert lrc_lines(exported("lrc", track, words="1")) == [(60.0, "a b"), (6001.0, "c"), (6002.0, "")]
@@ -68,7 +68,7 @@ def test_srt() -> None:
     assert srt_blocks(exported("srt")) == [(5.8, 7.4, "Hello bright world"), (7.4, 12.0, "Größe <3 [live]")]
 
 
-def test_srt_of_lines_that_would_break_it() -> None:
+def test_srt_escapes_lines_that_would_break_it() -> None:
     lines = [
         music_pb2.Line(start=-0.02, end=0.0, text="a --> b"),
         music_pb2.Line(start=3725.5, end=3725.5, text="c\n\nd"),
@@ -112,7 +112,7 @@ def test_chordpro_for_beginners() -> None:
     assert track == full_track()
 
 
-def test_chordpro_of_an_instrumental_has_grids_alone() -> None:
+def test_chordpro_of_an_instrumental_has_only_grids() -> None:
     track = full_track()
     track.ClearField("lyrics")
     text = exported("chordpro", track)
@@ -200,7 +200,7 @@ def test_json() -> None:
 
 def read_jams(text: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a package that jams uses
+        warnings.simplefilter("ignore")  # from a package that jams uses
         import jams
     return jams.load(io.StringIO(text), validate=True, strict=True)
 

@@ -1,4 +1,4 @@
-"""Exports with sound are made by several children: no user waits for another one's, and what waits is bounded."""
+"""Several children make exports with sound: users do not wait for each other, and the queue is limited."""
 
 import asyncio
 import io
@@ -46,7 +46,7 @@ async def client(client: Client) -> Client:
 
 
 class Mixdown:
-    """A request for a mixdown, unlike all others unless its gain is given: its status, body and headers."""
+    """A request for a mixdown, different from all others unless its gain is given; its status, body and headers."""
 
     def __init__(self, client: Client, user: str, gain_db: float | None = None) -> None:
         self._client = client
@@ -90,7 +90,7 @@ async def test_forty_mixdowns_of_a_user_do_not_delay_others(client: Client) -> N
             assert b"TOO_MANY_WAITING" in content
 
 
-async def test_clients_that_go_away_free_their_places_and_turns(client: Client) -> None:
+async def test_clients_that_disconnect_free_their_places_and_turns(client: Client) -> None:
     anns = [Mixdown(client, "ann") for _ in range(TAKEN)]
     await hold_children(EXPORTS, PER_USER)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -110,7 +110,7 @@ def held_and_waiting() -> float:
 
 
 async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files stay on the disk meanwhile: it has four at most."""
+    """Its files, at most four, stay on the disk meanwhile."""
     monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 0.2)
     sent: list[BinaryIO] = []
     go_on = asyncio.Event()
@@ -175,7 +175,7 @@ async def test_a_request_that_waits_too_long_gets_a_retry_time(client: Client, m
 
 
 async def test_a_user_with_many_tokens_is_one_user(client: Client) -> None:
-    """`token_of` signs another token each time."""
+    """`token_of` signs a different token each time."""
     tokens = {token_of("ann", 600 + number) for number in range(4)}
     assert len(tokens) == 4
     tasks = [

@@ -31,10 +31,10 @@ async def test_every_view_is_the_same_document_with_a_strict_policy(tmp_path: Pa
             assert "default-src 'none'" in policy
             assert "unsafe-inline" not in policy
         script = await client.get("/assets/index-abc.js")
-        assert script.content_type.endswith("/javascript")  # Python 3.12 has another one than 3.11
+        assert script.content_type.endswith("/javascript")  # differs between Python 3.11 and 3.12
         assert "immutable" in script.headers["Cache-Control"]
         assert (await client.get("/icon.svg")).headers["Cache-Control"] == "no-cache"
-        worker = await client.get("/sw.js")  # it fetches by its own policy, and a new one must be seen at once
+        worker = await client.get("/sw.js")  # it fetches by its own policy, and a new one must take effect at once
         assert "connect-src 'self'" in worker.headers["Content-Security-Policy"]
         assert worker.headers["Cache-Control"] == "no-cache"
         assert (await client.get("/assets/../index.html")).status == 404

@@ -1,4 +1,4 @@
-"""Audio and peaks from the object store: ranges, validators, names, and who may hear what."""
+"""Audio and peaks from the object store: ranges, validators, names and access."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -67,7 +67,7 @@ async def test_the_original_a_stem_another_format_and_peaks(client: Client) -> N
 
 
 @pytest.mark.parametrize("control", [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "é"])
-async def test_no_header_has_what_no_header_may_have(client: Client, control: str) -> None:
+async def test_headers_contain_no_control_characters(client: Client, control: str) -> None:
     told = f"audio/x{control}Injected: yes"
     media = client.suite.library.media["t", "", "", AUDIO, ""]
     media.content_type = media.filename = told
@@ -122,7 +122,7 @@ async def test_ranges_beyond_the_end(client: Client, path: str, wanted: str) -> 
         assert (await response.json())["details"][0]["reason"] == "BAD_RANGE"
 
 
-async def test_head_tells_the_whole_and_sends_nothing(client: Client) -> None:
+async def test_head_describes_the_whole_file_without_a_body(client: Client) -> None:
     status, body, headers = await get(client, f"{TRACK}/audio", "HEAD", Range="bytes=0-1")
     assert (status, body, headers["Content-Length"]) == (200, b"", str(SIZE))
     assert headers["ETag"].startswith('"')
@@ -149,7 +149,7 @@ async def test_validators(client: Client) -> None:
         assert (await get(client, path, Range="bytes=0-9", If_Range=version))[0] == status, version
 
 
-async def test_the_tag_changes_with_the_object_and_tells_nothing(client: Client) -> None:
+async def test_the_etag_changes_with_the_object_and_reveals_nothing(client: Client) -> None:
     store = open_store(client.settings)
     _, _, before = await get(client, f"{TRACK}/audio")
     assert (await store.head("tracks/t/original")).etag.strip('"') not in before["ETag"]
@@ -160,7 +160,7 @@ async def test_the_tag_changes_with_the_object_and_tells_nothing(client: Client)
     assert after["ETag"] != before["ETag"]
 
 
-async def test_names_for_saving(client: Client) -> None:
+async def test_names_of_downloads(client: Client) -> None:
     _, _, headers = await get(client, f"{TRACK}/audio?download=1")
     expected = "attachment; filename=\"Gr__e _9_.mp3\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%229%22.mp3"
     assert headers["Content-Disposition"] == expected
@@ -174,7 +174,7 @@ def test_a_name_cannot_break_out_of_its_header() -> None:
     assert disposition("", attachment=False) == "inline"
 
 
-async def test_nothing_is_shown_as_a_page(client: Client) -> None:
+async def test_browsers_do_not_render_media_as_a_page(client: Client) -> None:
     _, _, headers = await get(client, f"{TRACK}/stems/htdemucs/page")
     assert headers["Content-Type"] == "application/octet-stream"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -196,25 +196,25 @@ async def test_refusals(client: Client, path: str, status: int, reason: str) -> 
     assert await client.refused("GET", path) == (status, reason)
 
 
-async def test_another_users_track_is_not_there(client: Client) -> None:
+async def test_another_users_track_is_not_found(client: Client) -> None:
     headers = {"Authorization": f"Bearer {token_of('bob')}"}
     assert await client.refused("GET", f"{TRACK}/audio", headers=headers) == (404, "NO_SUCH_TRACK")
 
 
-async def test_an_audio_element_is_known_by_its_cookie(client: Client, connect: Connect) -> None:
+async def test_an_audio_element_is_identified_by_its_cookie(client: Client, connect: Connect) -> None:
     browser = await connect(user=None)
     headers = {"Cookie": f"stemtube_access={token_of('ann')}", "Range": "bytes=0-"}
     async with browser.http.get(f"{TRACK}/audio", headers=headers) as response:
         assert (response.status, await response.read()) == (206, CONTENT)
 
 
-async def test_an_object_that_is_gone(client: Client) -> None:
+async def test_a_missing_object(client: Client) -> None:
     await open_store(client.settings).delete("tracks/t/original")
     assert await client.refused("GET", f"{TRACK}/audio") == (404, "NO_SUCH_OBJECT")
 
 
-async def test_a_store_that_is_away_is_no_missing_object(client: Client) -> None:
-    """It was told as 404, which players and caches keep."""
+async def test_an_unavailable_store_is_not_a_missing_object(client: Client) -> None:
+    """Players and caches would keep a 404."""
     store = open_store(client.settings)
     for key in ("tracks/t/original", MARKER):
         await store.delete(key)
@@ -243,7 +243,7 @@ async def test_objects_are_not_missing_while_the_store_is_away(client: Client, t
     assert (await get(client, f"{TRACK}/audio"))[:2] == (200, CONTENT)
 
 
-async def test_an_object_that_goes_while_it_is_sent_breaks_the_connection(client: Client, tmp_path: Path) -> None:
+async def test_an_object_that_disappears_while_it_is_sent_breaks_the_connection(client: Client, tmp_path: Path) -> None:
     async with client.http.get(f"{TRACK}/stems/htdemucs/large") as response:
         assert response.status == 200
         await response.content.readexactly(1000)
@@ -252,7 +252,7 @@ async def test_an_object_that_goes_while_it_is_sent_breaks_the_connection(client
             await response.read()
 
 
-async def test_a_client_that_goes_away_midway_is_no_error(client: Client) -> None:
+async def test_a_client_that_disconnects_midway_is_not_an_error(client: Client) -> None:
     async with client.http.get(f"{TRACK}/stems/htdemucs/large") as response:
         await response.content.readexactly(1000)
         response.close()

@@ -1,4 +1,4 @@
-"""A service that the gateway has never heard of is served from its annotations: every kind of rule and of field."""
+"""The gateway serves an unknown service from its annotations: every kind of rule and of field."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,17 +41,17 @@ def google_api_folder() -> str:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> ServiceDescriptor:
-    folder = tmp_path_factory.mktemp("shelf")
-    return compile_service(HERE / "shelf.proto", folder, "stemtube.tests.shelf.v1.ShelfService")
+def record_service(tmp_path_factory: pytest.TempPathFactory) -> ServiceDescriptor:
+    folder = tmp_path_factory.mktemp("record")
+    return compile_service(HERE / "record.proto", folder, "stemtube.tests.record.v1.RecordService")
 
 
 @pytest.fixture
-async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    echo = message_factory.GetMessageClass(shelf.methods_by_name["PutRecord"].output_type)
+async def http(record_service: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    echo = message_factory.GetMessageClass(record_service.methods_by_name["PutRecord"].output_type)
 
     def handler(rpc: str, field: str) -> "grpc.RpcMethodHandler[Any, Any]":
-        request_class = message_factory.GetMessageClass(shelf.methods_by_name[rpc].input_type)
+        request_class = message_factory.GetMessageClass(record_service.methods_by_name[rpc].input_type)
 
         async def answer(request: Any, context: Any) -> Any:
             return echo(**{field: request}, counts={"all": 2**53 + 1})
@@ -62,7 +62,7 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
 
     server = grpc.aio.server()
     handlers = {"PutRecord": handler("PutRecord", "put"), "FindRecords": handler("FindRecords", "found")}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(shelf.full_name, handlers),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(record_service.full_name, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     settings = GatewaySettings(
@@ -70,7 +70,7 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
         address=AddressSettings(analysis=f"127.0.0.1:{port}"),
         gateway=GatewaySection(listen="127.0.0.1:0", health_listen=None),
     )
-    gateway = await start(settings, {"analysis": [shelf]})
+    gateway = await start(settings, {"analysis": [record_service]})
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as session:
         yield session
     await gateway.stop()
@@ -78,11 +78,11 @@ async def http(shelf: ServiceDescriptor, tmp_path: Path) -> AsyncIterator[aiohtt
 
 
 async def test_a_field_as_body_nested_path_variables_and_the_rest_as_query(http: aiohttp.ClientSession) -> None:
-    path = "/v1/shelves/jazz/records/7?replace=true&note=a%20b"
+    path = "/v1/genres/jazz/records/7?replace=true&note=a%20b"
     async with http.put(path, json={"title": "Blue Train", "id": "ignored"}) as response:
         content = await response.json()
     assert content["put"] == {
-        "record": {"shelf": "shelves/jazz", "id": "7", "title": "Blue Train"},
+        "record": {"genre": "genres/jazz", "id": "7", "title": "Blue Train"},
         "replace": True,
         "note": "a b",
     }
@@ -98,7 +98,7 @@ async def test_an_additional_binding(http: aiohttp.ClientSession) -> None:
 async def test_every_kind_of_query_parameter(http: aiohttp.ClientSession) -> None:
     query = (
         "tags=a&tags=b&condition=CONDITION_WORN&conditions=CONDITION_MINT&conditions=2&maxPrice=1.5"
-        "&since=2026-01-02T03:04:05Z&like.title=Blue&like.shelf=jazz&signed=true"
+        "&since=2026-01-02T03:04:05Z&like.title=Blue&like.genre=jazz&signed=true"
     )
     async with http.get(f"/v1/records/{2**60}?{query}") as response:
         content = await response.json()
@@ -109,7 +109,7 @@ async def test_every_kind_of_query_parameter(http: aiohttp.ClientSession) -> Non
         "conditions": ["CONDITION_MINT", "CONDITION_WORN"],
         "maxPrice": 1.5,
         "since": "2026-01-02T03:04:05Z",
-        "like": {"shelf": "jazz", "id": "", "title": "Blue"},
+        "like": {"genre": "jazz", "id": "", "title": "Blue"},
         "signed": True,
     }
 
@@ -128,7 +128,7 @@ async def test_every_kind_of_query_parameter(http: aiohttp.ClientSession) -> Non
         "/v1/records/1?.=1",
     ],
 )
-async def test_what_does_not_fit_is_refused(http: aiohttp.ClientSession, target: str) -> None:
+async def test_invalid_parameters_are_refused(http: aiohttp.ClientSession, target: str) -> None:
     async with http.get(target) as response:
         assert response.status == 400
         assert (await response.json())["details"][0]["reason"] == "BAD_REQUEST"
@@ -137,17 +137,17 @@ async def test_what_does_not_fit_is_refused(http: aiohttp.ClientSession, target:
 async def test_it_is_in_the_openapi_document(http: aiohttp.ClientSession) -> None:
     async with http.get("/api/v1/openapi.json") as response:
         document = await response.json()
-    put = document["paths"]["/v1/{record.shelf}/records/{record.id}"]["put"]
-    assert [parameter["name"] for parameter in put["parameters"]] == ["record.shelf", "record.id", "replace", "note"]
+    put = document["paths"]["/v1/{record.genre}/records/{record.id}"]["put"]
+    assert [parameter["name"] for parameter in put["parameters"]] == ["record.genre", "record.id", "replace", "note"]
     assert document["paths"]["/v1/records:put"]["post"]["operationId"] == "PutRecord2"
 
 
-def test_query_fields_lead_into_messages_but_not_into_lists(shelf: ServiceDescriptor) -> None:
-    message = shelf.methods_by_name["FindRecords"].input_type
+def test_query_fields_descend_into_messages_but_not_into_lists(record_service: ServiceDescriptor) -> None:
+    message = record_service.methods_by_name["FindRecords"].input_type
     names = [".".join(field.json_name for field in fields) for fields in query_fields(message)]
     assert names == [
         *("number", "tags", "condition", "conditions", "maxPrice", "since"),
-        *("like.shelf", "like.id", "like.title", "signed"),
+        *("like.genre", "like.id", "like.title", "signed"),
     ]
 
 
@@ -161,7 +161,7 @@ BAD_RULES = {
 
 
 @pytest.mark.parametrize("rule", BAD_RULES.values(), ids=BAD_RULES)
-def test_an_annotation_that_cannot_be_served_stops_the_start(rule: str, tmp_path: Path) -> None:
+def test_an_unsupported_annotation_stops_the_start(rule: str, tmp_path: Path) -> None:
     package = f"stemtube.tests.bad{abs(hash(rule))}"
     proto = tmp_path / f"{package}.proto"
     proto.write_text(

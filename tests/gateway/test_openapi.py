@@ -1,4 +1,4 @@
-"""The interface's description: valid, complete, true."""
+"""The OpenAPI document is valid, complete and true."""
 
 import re
 from importlib.resources import files
@@ -75,7 +75,7 @@ def test_comments_and_status_codes_come_from_the_contracts() -> None:
     assert "tempo" not in track["required"]
 
 
-def test_answers_tell_what_is_always_there_and_requests_of_the_same_message_leave_it_out() -> None:
+def test_fields_are_required_in_answers_and_optional_in_requests() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert "job" in schemas["stemtube.download.v1.TrackJob"]["required"]
     assert "regions" in schemas["stemtube.analysis.v1.Key"]["required"]
@@ -86,16 +86,16 @@ def test_answers_tell_what_is_always_there_and_requests_of_the_same_message_leav
     assert (sent["additionalProperties"], "required" in sent) == (False, False)
 
 
-def test_an_rpc_comment_is_taken_apart() -> None:
+def test_an_rpc_comment_is_parsed() -> None:
     text = (
-        "Puts a record on a shelf. The rest.\nIt has several\nsentences.\n\n"
-        "NOT_FOUND         no such shelf, or none\n                  that you may see\nALREADY_EXISTS    it is there"
+        "Stores a record of a genre. The rest.\nIt has several\nsentences.\n\n"
+        "NOT_FOUND         no such genre, or none\n                  that you may see\nALREADY_EXISTS    it is there"
     )
     comment = parse_rpc_comment(text)
-    assert comment.summary == "Puts a record on a shelf."
+    assert comment.summary == "Stores a record of a genre."
     assert comment.description == "The rest. It has several sentences."
     assert comment.errors == {
-        Code.NOT_FOUND: "no such shelf, or none that you may see",
+        Code.NOT_FOUND: "no such genre, or none that you may see",
         Code.ALREADY_EXISTS: "it is there",
     }
 

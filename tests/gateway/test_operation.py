@@ -44,14 +44,14 @@ def operators(client: Client) -> str:
     return f"http://127.0.0.1:{client.gateway.health_port}"
 
 
-async def test_strangers_get_no_metrics_and_no_errors(client: Client) -> None:
+async def test_without_a_token_there_are_no_metrics_and_no_errors(client: Client) -> None:
     for path in ("/metrics", "/errors"):
         assert (await client.json("GET", path))[0] == 404
         async with aiohttp.ClientSession() as session, session.get(f"{operators(client)}{path}") as response:
             assert response.status == 200
 
 
-async def test_metrics_can_be_nowhere(connect: Connect) -> None:
+async def test_metrics_can_be_turned_off(connect: Connect) -> None:
     client = await connect(health_listen="")
     assert client.gateway.health_port == 0
     assert (await client.json("GET", "/metrics"))[0] == 404
@@ -86,7 +86,7 @@ async def metric(client: Client, line: str) -> float:
     return float(values.get(line, 0))
 
 
-async def test_requests_are_counted_by_route_not_by_address(client: Client) -> None:
+async def test_requests_are_counted_by_route_not_by_path(client: Client) -> None:
     line = 'stemtube_http_requests_total{method="GET",route="/api/v1/tracks/{track_id}",status="404"}'
     before = await metric(client, line)
     for track in "abc":
@@ -129,7 +129,7 @@ async def test_headers_that_browsers_obey(client: Client, path: str) -> None:
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    # The page itself, where it is built, is kept and asked for again.
+    # If the page is built, browsers may cache it, but must revalidate it.
     assert headers["Cache-Control"] in ("no-store", *(["no-cache"] if path == "/" else []))
     assert headers["X-Request-Id"]
     assert "aiohttp" not in headers["Server"]
@@ -233,7 +233,7 @@ async def _until_up(http: aiohttp.ClientSession) -> None:
     raise TimeoutError
 
 
-async def test_help_tells_every_setting() -> None:
+async def test_help_lists_every_setting_of_the_gateway() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos" / "gen")))}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "--help"), env=environment, stdout=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Errors of the page in a browser, as the gateway's log tells them."""
+"""Errors of the page in a browser, as the gateway logs them."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ async def told(client: Client, error: dict[str, Any], **headers: str) -> int:
         return answer.status
 
 
-async def test_it_is_a_line_of_the_log_with_page_browser_and_request(stranger: Client) -> None:
+async def test_an_error_is_logged_with_page_browser_and_request(stranger: Client) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         where = {"page": "/songs/a?q=secret#b", "message": ERROR["message"] + "\x1b[2J"}
         assert await told(stranger, ERROR | where, **{"User-Agent": "Browser/1", "X-Request-Id": "r-7"}) == 204
@@ -85,6 +85,6 @@ async def test_reports_from_an_address_are_limited(connect: Connect) -> None:
     assert 429 in statuses, "all addresses together have a limit, too"
 
 
-async def test_pages_of_other_sites_tell_nothing(stranger: Client) -> None:
+async def test_pages_of_other_sites_cannot_report_errors(stranger: Client) -> None:
     headers = {"Origin": "https://evil.example"}
     assert await stranger.refused("POST", PATH, json=ERROR, headers=headers) == (403, "BAD_ORIGIN")

@@ -24,7 +24,7 @@ ADMIN = {"username": "admin", "password": "correct horse battery"}
 
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
-    """Where a gateway listens that has the real auth service behind it."""
+    """The address of a gateway with the real auth service behind it."""
     settings = AuthSettings(
         data_dir=tmp_path, admin_password=SecretStr(ADMIN["password"]), auth=AuthSection(bcrypt_cost=4)
     )
@@ -75,7 +75,7 @@ async def test_a_session_from_signing_in_to_signing_out(address: str, browser: a
     async with aiohttp.request("GET", f"{address}/api/v1/me", headers=headers) as response:
         assert response.status == 200
 
-    # A spent refresh token that comes back was stolen from or by its sender: the session ends.
+    # A reused refresh token was stolen from or by its sender: the session ends.
     for token in (spent, fresh):
         cookie = {"Cookie": f"stemtube_refresh={token}", "Origin": address}
         async with aiohttp.request("POST", f"{address}/api/v1/auth/refresh", headers=cookie) as response:
@@ -145,7 +145,7 @@ async def test_a_script_is_accepted_as_soon_as_a_wrong_clock_is_corrected(
         made = await api.post("/api/v1/me/tokens", {"name": "backup", "scopes": ["read"]})
     script, real = {"Authorization": f"Bearer {made['secret']}"}, time.time
     statuses = []
-    for shift in (3600, 0):  # of the clock that tokens are issued by
+    for shift in (3600, 0):  # the clock that issues tokens
         monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift)
         async with aiohttp.request("GET", f"{address}/api/v1/me", headers=script) as response:
             statuses.append(response.status)
@@ -159,7 +159,7 @@ def begun_earlier(database: Path) -> None:
     file.close()
 
 
-async def test_an_api_token_takes_the_password_after_some_minutes(address: str, tmp_path: Path) -> None:
+async def test_an_api_token_requires_the_password_after_some_minutes(address: str, tmp_path: Path) -> None:
     wanted = {"name": "backup", "scopes": ["read"]}
     async with Api(address) as api:
         await api.sign_in(ADMIN["username"], ADMIN["password"])

@@ -1,4 +1,4 @@
-"""Signing in and out of a browser, and what other pages and too many requests meet."""
+"""Signing in and out in a browser; refusals of other pages and of too many requests."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ async def test_a_browser_signs_in_and_needs_no_token_from_then_on(browser: Clien
     assert (await browser.json("GET", "/api/v1/me"))[1]["user"]["id"] == "ann"
 
 
-async def test_the_cookies_are_out_of_reach_for_scripts_and_other_sites(browser: Client) -> None:
+async def test_scripts_and_other_sites_cannot_read_the_cookies(browser: Client) -> None:
     async with browser.http.post(LOGIN, json=ANN) as response:
         content, cookies = await response.json(), cookies_of(response)
     assert set(cookies) == {"stemtube_access", "stemtube_refresh"}
@@ -62,11 +62,11 @@ async def test_behind_https_cookies_are_secure(connect: Connect) -> None:
         ({"username": "ann", "password": PASSWORD, "admin": True}, 400, "BAD_REQUEST"),
     ],
 )
-async def test_who_cannot_sign_in(browser: Client, body: dict[str, object], status: int, reason: str) -> None:
+async def test_refused_sign_ins(browser: Client, body: dict[str, object], status: int, reason: str) -> None:
     assert await browser.refused("POST", LOGIN, json=body) == (status, reason)
 
 
-async def test_an_old_token_does_not_stand_in_the_way_of_signing_in(browser: Client) -> None:
+async def test_an_old_token_does_not_prevent_a_sign_in(browser: Client) -> None:
     headers = {"Authorization": "Bearer expired", "Cookie": "stemtube_access=expired"}
     assert (await browser.json("POST", LOGIN, json=ANN, headers=headers))[0] == 200
 
@@ -81,7 +81,7 @@ async def test_refreshing_changes_both_tokens(browser: Client) -> None:
     assert list(browser.suite.auth.refresh_tokens) == [new]
 
 
-async def test_a_spent_refresh_token_is_taken_away(browser: Client) -> None:
+async def test_the_cookie_of_a_spent_refresh_token_is_deleted(browser: Client) -> None:
     headers = {"Cookie": "stemtube_refresh=spent"}
     async with browser.http.post("/api/v1/auth/refresh", headers=headers) as response:
         assert response.status == 401
@@ -103,7 +103,7 @@ async def test_signing_out(browser: Client) -> None:
     assert (await browser.json("POST", "/api/v1/auth/logout"))[0] == 200
 
 
-async def test_while_auth_is_away_signing_out_forgets_and_refreshing_does_not(connect: Connect) -> None:
+async def test_while_auth_is_away_signing_out_deletes_the_cookies_and_refreshing_keeps_them(connect: Connect) -> None:
     browser = await connect(user=None, address={"auth": "127.0.0.1:1"}, call_seconds=0.3)
     headers = {"Cookie": "stemtube_refresh=kept"}
     async with browser.http.post("/api/v1/auth/refresh", headers=headers) as response:
@@ -119,7 +119,7 @@ async def test_another_sites_page_cannot_sign_anyone_in_or_out(browser: Client) 
         assert refused == (403, "BAD_ORIGIN")
 
 
-async def test_a_browsers_cookies_write_only_for_our_own_pages(connect: Connect) -> None:
+async def test_cookies_authorise_writes_only_from_our_own_pages(connect: Connect) -> None:
     browser = await connect(user=None)
     await browser.json("POST", LOGIN, json=ANN)
     browser.http.headers.clear()
@@ -143,7 +143,7 @@ async def test_a_browsers_cookies_write_only_for_our_own_pages(connect: Connect)
         with contextlib.suppress(aiohttp.WSServerHandshakeError):
             async with browser.http.ws_connect("/api/v1/events", headers=headers):
                 assert allowed, headers
-        # The one GET that changes something.
+        # The only GET that changes something.
         weights = "/api/v1/admin/services/analysis/weights?model=tiny"
         _, content = await browser.json("GET", weights, headers={**headers, "Accept": "text/event-stream"})
         assert (content["details"][0]["reason"] != "BAD_ORIGIN") is allowed, headers
@@ -176,7 +176,7 @@ async def test_no_other_origin_reads_answers_unless_it_is_named(connect: Connect
             assert response.headers["Vary"] == "Origin"
 
 
-async def test_no_page_has_script_in_it(browser: Client) -> None:
+async def test_no_page_has_inline_scripts(browser: Client) -> None:
     for path in ("/", "/api/docs", "/api/v1/me", "/nowhere"):
         async with browser.http.get(path) as response:
             policy = response.headers["Content-Security-Policy"]
@@ -225,7 +225,7 @@ async def test_connections_from_an_address_are_limited(connect: Connect) -> None
                 async with other.get(f"http://127.0.0.1:{client.gateway.port}/healthz") as response:
                     assert response.status == 200
                     break
-            except aiohttp.ClientConnectionError:  # the closed one is not gone yet
+            except aiohttp.ClientConnectionError:  # the closed one may still be counted
                 await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Where traces begin, and what they tell of requests that fail."""
+"""Where traces begin, and how they show failed requests."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,7 +16,7 @@ GET_TRACK = "stemtube.download.v1.TrackService/GetTrack"
 
 @pytest.fixture
 def sent() -> Iterator[Callable[[], Collector]]:
-    """Has this process, in which gateway and services run, send traces; called, it gives all that were sent."""
+    """Makes this process, which runs gateway and services, send traces; a call returns all that were sent."""
     with running_collector() as collector:
         tracing.configure_tracing(TracingSettings(otlp_url=collector.url), "here")
 
@@ -28,7 +28,7 @@ def sent() -> Iterator[Callable[[], Collector]]:
         all_spans()
 
 
-async def test_a_trusted_proxy_begins_a_trace_and_nobody_else(connect: Connect, sent: Callable[[], Collector]) -> None:
+async def test_only_a_trusted_proxy_can_begin_a_trace(connect: Connect, sent: Callable[[], Collector]) -> None:
     behind_proxy, alone = await connect(), await connect(trusted_proxies=())
     for client in (behind_proxy, alone):
         assert await client.refused("GET", "/api/v1/tracks/t1", headers=HEADERS) == (404, "NO_SUCH_TRACK")
@@ -45,7 +45,7 @@ async def test_a_trusted_proxy_begins_a_trace_and_nobody_else(connect: Connect, 
     assert {span.name for span in collector.spans.values()} == {GET_TRACK, "GET /api/v1/tracks/{track_id}"}
 
 
-async def test_a_share_of_the_traces_is_kept_whole(connect: Connect, sent: Callable[[], Collector]) -> None:
+async def test_sampled_traces_are_complete(connect: Connect, sent: Callable[[], Collector]) -> None:
     collector = sent()
     tracing.configure_tracing(TracingSettings(otlp_url=collector.url, share=0.0), "here")
     client = await connect(trusted_proxies=())

@@ -1,4 +1,4 @@
-"""RPCs over HTTP: from the contracts' annotations alone."""
+"""RPCs over HTTP, derived from the contracts' annotations alone."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ async def test_a_bad_query_is_refused_by_reason(client: Client, query: str) -> N
     assert await client.refused("GET", f"/api/v1/tracks?{query}") == (400, "BAD_REQUEST")
 
 
-async def test_other_faults_of_http_have_the_same_shape(connect: Connect) -> None:
+async def test_other_http_errors_have_the_same_form(connect: Connect) -> None:
     client = await connect(max_json_bytes=1000)
     assert await client.refused("GET", "/nowhere") == (404, "NO_SUCH_ROUTE")
     assert await client.refused("GET", "/api/v1/tracks/a/b/c") == (404, "NO_SUCH_ROUTE")
@@ -122,7 +122,7 @@ async def test_other_faults_of_http_have_the_same_shape(connect: Connect) -> Non
         assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
 
 
-async def test_a_body_that_stops_coming_is_refused(connect: Connect) -> None:
+async def test_a_body_that_stops_arriving_is_refused(connect: Connect) -> None:
     client = await connect(body_idle_seconds=0.1)
 
     async def body() -> AsyncIterator[bytes]:
@@ -170,14 +170,12 @@ async def test_an_error_of_a_service_keeps_its_code_reason_and_facts(
     )
 
 
-async def test_a_service_that_drains_says_so(client: Client) -> None:
+async def test_a_draining_service_is_answered_with_503(client: Client) -> None:
     client.suite.library.error = UnavailableError("Not now.", "DRAINING")
     assert await client.refused("GET", "/api/v1/tracks") == (503, "DRAINING")
 
 
-async def test_a_service_without_the_rpc_without_an_answer_or_without_a_process(
-    client: Client, connect: Connect
-) -> None:
+async def test_unimplemented_slow_and_unreachable_services(client: Client, connect: Connect) -> None:
     elsewhere = {"separation": client.suite.address("auth"), "analysis": "127.0.0.1:1"}
     client = await connect(call_seconds=0.3, address=elsewhere)
     assert await client.refused("GET", "/api/v1/models") == (501, "UNIMPLEMENTED")
@@ -206,7 +204,7 @@ async def test_the_caller_and_the_request_id_reach_the_service(connect: Connect)
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer nonsense", "Basic YTpi", "Bearer ünsinn", "Bearer " + "x" * 4000]
 )
-async def test_without_a_valid_token_nothing_is_shown(connect: Connect, authorization: str | None) -> None:
+async def test_without_a_valid_token_requests_are_refused(connect: Connect, authorization: str | None) -> None:
     client = await connect(user=None)
     headers = {} if authorization is None else {"Authorization": authorization}
     async with client.http.get("/api/v1/tracks", headers=headers) as response:
@@ -238,6 +236,6 @@ def test_path_templates(template: str, route: str, fields: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize("template", ["v1", "/v1/{", "/v1/{a}/{a}", "/v1/{A}", "/v1/a*", "/v1/{a={b}}"])
-def test_templates_that_follow_no_grammar_stop_the_start(template: str) -> None:
+def test_invalid_path_templates_stop_the_start(template: str) -> None:
     with pytest.raises(BadAnnotationError):
         parse_template(template)

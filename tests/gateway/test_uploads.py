@@ -1,4 +1,4 @@
-"""Uploads flow through the gateway piece by piece."""
+"""Uploads stream through the gateway."""
 
 import asyncio
 import hashlib
@@ -53,7 +53,7 @@ async def test_a_form_without_options_means_everything(client: Client) -> None:
     assert not client.suite.library.uploads[0].header.HasField("options")
 
 
-async def test_empty_options_are_not_no_options(client: Client) -> None:
+async def test_empty_options_differ_from_no_options(client: Client) -> None:
     await client.json("POST", PATH, data=form(("options", "{}"), ("file", b"RIFF")))
     assert client.suite.library.uploads[0].header.HasField("options")
 
@@ -79,7 +79,7 @@ async def test_a_bare_body_and_its_name(
     assert (len(header.options.analyses), header.request_id) == (1, "id-2")
 
 
-async def test_fifty_megabytes_arrive_whole_and_are_never_held(client: Client) -> None:
+async def test_fifty_megabytes_arrive_complete_without_being_buffered(client: Client) -> None:
     expected = hashlib.sha256()
     async for piece in pieces(50):
         expected.update(piece)
@@ -120,7 +120,7 @@ async def test_a_slow_library_slows_the_client_down(client: Client) -> None:
 
 
 @pytest.mark.parametrize("whole", ["chunked", "announced", "form"])
-async def test_a_client_that_goes_away_midway_leaves_nothing(client: Client, whole: str) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(client: Client, whole: str) -> None:
     body = {
         "chunked": b"Transfer-Encoding: chunked\r\nContent-Type: audio/wav\r\n\r\n10000\r\n" + b"x" * 65536 + b"\r\n",
         "announced": b"Content-Length: 1000000\r\nContent-Type: audio/wav\r\n\r\n" + b"x" * 65536,
@@ -153,7 +153,7 @@ async def test_a_broken_transfer_coding_is_refused(connect: Connect) -> None:
     await until(lambda: client.suite.library.uploads[0].ended == "cancelled")
 
 
-async def test_a_refusal_stops_the_reading(client: Client) -> None:
+async def test_a_refusal_stops_reading_the_body(client: Client) -> None:
     client.suite.library.refuse_upload_at = MIB
     sent = 0
 
@@ -193,7 +193,7 @@ async def test_limits_of_size(connect: Connect) -> None:
     assert [upload.ended for upload in client.suite.library.uploads].count("complete") == 2
 
 
-async def test_too_much_is_refused_before_it_is_sent(connect: Connect) -> None:
+async def test_too_large_a_file_is_refused_before_it_is_sent(connect: Connect) -> None:
     client = await connect(max_bytes=MIB)
     assert await client.refused("POST", PATH, data=b"x" * 9 * MIB, headers=WAV, expect100=True) == (413, "TOO_LARGE")
     assert (await client.json("POST", PATH, data=b"x" * 1000, headers=WAV, expect100=True))[0] == 200
@@ -217,7 +217,7 @@ async def test_a_stopping_gateway_finishes_uploads_and_closes_connections(connec
         yield bytes(MIB)
         await until(lambda: bool(client.suite.library.uploads))
         stopping.append(asyncio.create_task(client.gateway.stop()))
-        # By then it takes no more connections.
+        # By then it accepts no more connections.
         await asyncio.sleep(LAST_ANSWERS_SECONDS + 0.1)
         yield bytes(MIB)
 
@@ -291,5 +291,5 @@ async def test_malformed_uploads(client: Client, content_type: str) -> None:
         ("  ", "upload"),
     ],
 )
-def test_names_for_people(name: str, shown: str) -> None:
+def test_displayed_names_of_files(name: str, shown: str) -> None:
     assert display_name(name) == shown

@@ -1,4 +1,4 @@
-"""A way to a server that is slow or broken at will."""
+"""A TCP proxy whose connections a test can slow down or break."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,12 @@ PIECE_BYTES = 8192
 
 
 class BadLine:
-    """Passes TCP connections on; what clients send is slowed down, and everything can be cut.
+    """Forwards TCP connections; it can slow down what clients send, and cut connections.
 
     Attributes:
         url: where it listens.
-        bytes_per_second: of what each client sends; 0 for no limit.
-        broken: connections are cut, and new ones too.
+        bytes_per_second: the rate at which each client can send; 0 for no limit.
+        broken: whether new connections are cut at once.
     """
 
     def __init__(self, port: int) -> None:
@@ -27,7 +27,7 @@ class BadLine:
         self.broken = False
 
     def break_off(self) -> None:
-        """Cuts all connections; new ones are refused until `broken` is taken back."""
+        """Cuts all connections; new ones are cut at once until `broken` is reset."""
         self.broken = True
 
         def cut() -> None:
@@ -38,7 +38,7 @@ class BadLine:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["BadLine"]:
-        """Listens as long as the context lasts; in a thread, for the caller's may have an event loop already."""
+        """Listens while the context lasts; in a thread, because the caller's may already have an event loop."""
         thread = threading.Thread(target=self._loop.run_forever)
         thread.start()
         server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()

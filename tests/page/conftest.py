@@ -1,7 +1,7 @@
-"""A running suite, a song in it, and a browser; skipped where there is no Chromium or the page is not built.
+"""A running suite with a song, and a browser; skipped if there is no Chromium or the page is not built.
 
-All of it goes at the end of the folder, whose tests share a process (`tests/conftest.py`): Playwright's event loop
-occupies the thread as long as the browser is open.
+All of it ends with the last test of the folder, whose tests share a process (`tests/conftest.py`): Playwright's event
+loop occupies the thread as long as the browser is open.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from tests.suite.running import PASSWORD, Suite
 T = TypeVar("T")
 TITLE = "Morning Light"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# No sandbox: it needs rights that containers do not give, and all that is loaded here is our own. Without the rest a
-# browser asks Google's hosts for updates, in vain.
+# No sandbox: it needs rights that containers do not give, and the browser loads only our own pages. The other options
+# prevent requests for updates to Google's hosts.
 FLAGS = (
     *("--no-sandbox", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -39,7 +39,7 @@ expect.set_options(timeout=20_000)
 
 
 def elsewhere(work: Coroutine[Any, Any, T]) -> T:
-    """The result of asynchronous work, done in a thread without Playwright."""
+    """Runs asynchronous work in a thread without Playwright, and returns its result."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -76,7 +76,7 @@ def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def track(suite: Suite, song_file: Path) -> Json:
-    """The song, with everything that is made of it."""
+    """The song with all its results."""
 
     async def processed() -> Json:
         async with Client(suite.url) as client:
@@ -90,7 +90,7 @@ def track(suite: Suite, song_file: Path) -> Json:
 
 @pytest.fixture(scope="package")
 def stems(suite: Suite, track: Json) -> dict[str, npt.NDArray[np.float32]]:
-    """The stems as the library keeps them: float32 [channels, samples]."""
+    """The stems as the library stores them: float32 [channels, samples]."""
 
     async def fetched() -> dict[str, bytes]:
         async with Client(suite.url) as client:
@@ -106,7 +106,7 @@ def stems(suite: Suite, track: Json) -> dict[str, npt.NDArray[np.float32]]:
 
 @pytest.fixture
 def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
-    """A browser that nobody has used yet."""
+    """A new browser context."""
     context = browser.new_context(base_url=suite.url, viewport={"width": 1280, "height": 900})
     yield context
     context.close()
@@ -114,13 +114,13 @@ def context(browser: Browser, suite: Suite) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page of somebody signed in; an error of a script fails the test."""
+    """A page with a signed-in user; an error of a script fails the test."""
     yield from signed_in(context)
 
 
 @pytest.fixture
 def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
-    """The same with a tap at its sound, which the page's policy would not let in."""
+    """The same with a tap on its sound, which the page's content security policy would block."""
     context = browser.new_context(base_url=suite.url, bypass_csp=True)
     put_tap(context)
     yield from signed_in(context)
@@ -128,7 +128,7 @@ def listening(browser: Browser, suite: Suite) -> Iterator[Page]:
 
 
 def signed_in(context: BrowserContext) -> Iterator[Page]:
-    """A page of admin in a context; an error of a script fails the test."""
+    """A page in a context, signed in as admin; an error of a script fails the test."""
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

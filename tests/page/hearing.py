@@ -1,4 +1,4 @@
-"""A tap at what a page sends to the loudspeakers."""
+"""A tap on the sound that a page sends to the loudspeakers."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ OWN = Path(__file__).parent
 
 
 def put_tap(context: BrowserContext) -> None:
-    """Puts the tap into all pages of a context, which must bypass their policy: it would not let the tap in."""
+    """Adds the tap to all pages of a context, which must bypass their security policy: it would block the tap."""
     tap = (OWN / "tap.js").read_text()
     context.add_init_script((OWN / "listen.js").read_text().replace("TAP_SOURCE", json.dumps(tap)))
 

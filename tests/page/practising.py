@@ -1,4 +1,4 @@
-"""Helpers of the tests of the song view."""
+"""Helpers for the tests of the song view."""
 
 from pathlib import Path
 from typing import Any

@@ -73,13 +73,13 @@ def _band_levels(sound: Mono, hop: int, sample_rate_hz: int) -> Mono:
 
 
 def onsets(sound: Mono, sample_rate_hz: int) -> list[float]:
-    """Seconds at which something loud begins after a tenth of a second without."""
+    """Seconds at which a loud sound begins after a tenth of a second without one."""
     loud = np.flatnonzero(np.abs(sound) > 0.2)
     begins = np.diff(loud, prepend=-sample_rate_hz) > sample_rate_hz // 10
     return [float(at / sample_rate_hz) for at in loud[begins]]
 
 
 def longest_silence(sound: Mono, sample_rate_hz: int) -> float:
-    """Seconds of the longest stretch below -80 dB."""
+    """Seconds of the longest time below -80 dB."""
     loud = np.flatnonzero(np.abs(sound) > 1e-4)
     return float(np.diff(loud, prepend=0, append=len(sound)).max() / sample_rate_hz)

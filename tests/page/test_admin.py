@@ -1,4 +1,4 @@
-"""Ways in, the account and the admin's sections in a real browser."""
+"""Signing in, the account and the admin's sections in a real browser."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def stranger(browser: Browser, suite: Suite) -> Iterator[Page]:
-    """The page in a browser of somebody else."""
+    """The page in another user's browser."""
     context = browser.new_context(base_url=suite.url)
     yield context.new_page()
     context.close()
@@ -43,7 +43,7 @@ def choose(page: Page, password: str, again: str) -> None:
     page.get_by_label("Repeat the password").fill(again)
 
 
-def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(page: Page, stranger: Page) -> None:
+def test_a_new_account_must_replace_its_one_time_password(page: Page, stranger: Page) -> None:
     page.goto("/admin")
     page.get_by_label("Name").fill("nina")
     page.get_by_role("button", name="Make an account").click()
@@ -58,7 +58,7 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     choose(stranger, OWN_PASSWORD, OWN_PASSWORD + "!")
     stranger.get_by_role("button", name="Keep this password").click()
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("differ"))
-    stranger.reload()  # now the one-time password is asked for again
+    stranger.reload()  # the form asks for the one-time password again
     stranger.get_by_label("One-time password").fill(password)
     choose(stranger, OWN_PASSWORD, OWN_PASSWORD)
     stranger.get_by_role("button", name="Keep this password").click()
@@ -67,10 +67,10 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     expect(stranger.get_by_text("There is nothing here")).to_be_visible()
 
     page.reload()
-    expect(secret).to_have_count(0)  # it is shown once
+    expect(secret).to_have_count(0)  # shown only once
     page.get_by_role("button", name="New password for nina").click()
     again = page.get_by_role("status").filter(has_text="one-time password of nina").locator("code").inner_text()
-    # The page hears by itself that its session has ended.
+    # The page notices by itself that its session has ended.
     expect(stranger.get_by_role("button", name="Sign in")).to_be_visible()
     sign_in(stranger, "nina", OWN_PASSWORD)
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("wrong password"))
@@ -85,13 +85,13 @@ def test_an_account_is_made_and_its_one_time_password_leads_to_choosing_another(
     expect(stranger.get_by_role("alert")).to_have_text(re.compile("disabled"))
 
 
-def test_a_user_is_given_less_room(page: Page) -> None:
+def test_an_admin_lowers_a_users_quota(page: Page) -> None:
     room = page.get_by_label("Gigabytes that admin may take")
     for given, told in (("0.25", "of 250 MB"), ("", "take 0 B.")):
         page.goto("/admin")
         expect(room).to_have_value("" if given else "0.25")
         room.fill(given)
-        with page.expect_response("**/admin/storage"):  # after the change it is asked for again
+        with page.expect_response("**/admin/storage"):  # the list is requested again after the change
             room.press("Tab")
         page.goto("/account")
         expect(page.get_by_role("region", name="Storage")).to_contain_text(told)
@@ -108,7 +108,7 @@ def test_after_wrong_guesses_the_form_shows_how_long_to_wait(stranger: Page) -> 
     expect(stranger.get_by_role("button", name="Sign in", exact=True)).to_be_enabled()
 
 
-def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(page: Page, stranger: Page) -> None:
+def test_an_invited_user_makes_and_ends_tokens_and_sessions(page: Page, stranger: Page) -> None:
     page.goto("/admin")
     page.get_by_role("button", name="Invite").click()
     address = page.get_by_role("status").filter(has_text="The address to pass on").locator("code").inner_text()
@@ -142,7 +142,7 @@ def test_an_invitation_brings_a_new_user_who_makes_and_ends_tokens_and_sessions(
     expect(page.get_by_text("For 1 person")).to_have_count(0)
 
 
-def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page: Page, stranger: Page) -> None:
+def test_api_tokens_end_with_the_password_unless_they_are_kept_by_choice(page: Page, stranger: Page) -> None:
     page.goto("/admin")
     page.get_by_role("button", name="Invite").click()
     address = page.get_by_role("status").filter(has_text="The address to pass on").locator("code").inner_text()
@@ -161,7 +161,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
     password = stranger.get_by_role("region", name="Password", exact=True)
     ending = password.get_by_label("end my tokens for scripts as well")
     for old, new, ends in ((OWN_PASSWORD, "three loud rivers", False), ("three loud rivers", OWN_PASSWORD, True)):
-        expect(ending).to_be_checked()  # unless somebody says otherwise
+        expect(ending).to_be_checked()  # the default
         ending.set_checked(ends)
         password.get_by_label("Old password").fill(old)
         choose(stranger, new, new)
@@ -172,7 +172,7 @@ def test_tokens_for_scripts_end_with_the_password_unless_they_are_to_go_on(page:
         expect(token).to_have_count(0 if ends else 1)
 
 
-def test_storage_is_shown_and_cleaned_and_a_new_key_is_made(page: Page) -> None:
+def test_storage_is_shown_and_cleaned_and_signing_keys_are_renewed(page: Page) -> None:
     page.goto("/admin")
     page.get_by_role("link", name="Storage").click()
     page.get_by_role("button", name="Check only").click()

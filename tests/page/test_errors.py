@@ -1,4 +1,4 @@
-"""Errors of the page are in the gateway's log."""
+"""The gateway logs errors of the page."""
 
 import json
 import os

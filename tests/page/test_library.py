@@ -22,7 +22,7 @@ SLOW_BYTES_PER_SECOND = 3_000_000
 
 @pytest.fixture(scope="module")
 def suite(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite with a library; its jobs wait for services that are away."""
+    """A suite with a library; its jobs wait for services that do not run."""
     settings = {"DOWNLOAD__QUOTA_BYTES": QUOTA_BYTES, "AUTH__REGISTRATION": "invitation"}
     suite = Suite(tmp_path_factory.mktemp("suite"), settings=settings)
     try:
@@ -33,7 +33,7 @@ def suite(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def noise(path: Path, seed: int, seconds: float = 1.0) -> Path:
-    """A file of noise, a song of its own for the library: about 130 kB a second."""
+    """A file of noise, which the library takes for a new song: about 130 kB a second."""
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, int(seconds * RATE_HZ))).astype(np.float32)
     audio.encode(samples, RATE_HZ, path, "flac")
     return path
@@ -41,7 +41,7 @@ def noise(path: Path, seed: int, seconds: float = 1.0) -> Path:
 
 @pytest.fixture(scope="module")
 def songs(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> list[Json]:
-    """Three songs, each with a key and beats of its own."""
+    """Three songs with different keys and beats."""
     folder = tmp_path_factory.mktemp("songs")
 
     async def uploaded() -> list[Json]:
@@ -70,7 +70,7 @@ def titles(page: Page) -> Locator:
 
 
 class Requests:
-    """The pieces of files that a page sends: at which byte each begins, and how many are on their way at a time."""
+    """The pieces of files that a page sends: the first byte of each, and how many are sent at a time."""
 
     def __init__(self, page: Page) -> None:
         self.offsets: list[int] = []
@@ -97,12 +97,12 @@ def line(suite: Suite) -> Iterator[BadLine]:
 
 
 def under_way(page: Page, name: str, fraction: float) -> None:
-    """Waits until so much of a file has been sent."""
+    """Waits until a fraction of a file has been sent."""
     bar = page.get_by_role("progressbar", name=f"Upload of {name}")
     page.wait_for_function("([bar, share]) => bar.value > share * bar.max", arg=[bar.element_handle(), fraction])
 
 
-def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line: BadLine, tmp_path: Path) -> None:
+def test_an_upload_survives_a_broken_connection_a_pause_and_a_reload(page: Page, line: BadLine, tmp_path: Path) -> None:
     requests = Requests(page)
     page.goto(line.url)
     page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 60))
@@ -123,7 +123,7 @@ def test_an_upload_outlives_a_broken_line_a_pause_and_the_page(page: Page, line:
     assert min(requests.offsets[1:]) > 0, "what had arrived was sent again"
 
 
-def test_a_folder_is_dropped_two_files_go_at_a_time_and_the_rest_is_left_out(
+def test_a_dropped_folder_is_uploaded_two_files_at_a_time_without_other_files(
     page: Page, line: BadLine, tmp_path: Path
 ) -> None:
     requests = Requests(page)
@@ -146,7 +146,7 @@ def test_a_folder_is_dropped_two_files_go_at_a_time_and_the_rest_is_left_out(
     assert len(requests.offsets) == len(names)
 
 
-def test_what_does_not_fit_or_is_no_song_is_refused_in_plain_words(page: Page, tmp_path: Path) -> None:
+def test_large_files_and_files_that_are_not_songs_are_refused_clearly(page: Page, tmp_path: Path) -> None:
     page.goto("/")
     (tmp_path / "Long.flac").write_bytes(bytes(QUOTA_BYTES + 1))
     page.get_by_label("Song files").set_input_files(tmp_path / "Long.flac")
@@ -162,7 +162,7 @@ def test_what_does_not_fit_or_is_no_song_is_refused_in_plain_words(page: Page, t
     expect(row).to_have_count(0)
 
 
-def test_the_list_is_narrowed_down_and_the_address_says_how(page: Page, songs: list[Json]) -> None:
+def test_filters_narrow_the_list_and_are_in_the_address(page: Page, songs: list[Json]) -> None:
     page.goto("/")
     page.get_by_label("Key", exact=True).select_option("G")
     expect(titles(page)).to_have_text(["Brisa"])
@@ -184,7 +184,7 @@ def test_the_list_is_narrowed_down_and_the_address_says_how(page: Page, songs: l
     expect(page.get_by_label("Slowest tempo")).to_have_value("")
 
 
-def test_a_job_tells_how_it_is_and_is_cancelled_and_tried_again(page: Page, songs: list[Json]) -> None:
+def test_a_job_shows_its_state_and_is_cancelled_and_retried(page: Page, songs: list[Json]) -> None:
     page.goto("/?find=Costa")
     song = card(page, "Costa")
     expect(song.get_by_role("progressbar", name="separation")).to_be_visible()
@@ -194,7 +194,7 @@ def test_a_job_tells_how_it_is_and_is_cancelled_and_tried_again(page: Page, song
     expect(song.get_by_role("progressbar", name="separation")).to_be_visible()
 
 
-def test_a_playlist_is_made_arranged_renamed_and_deleted_with_keys_and_a_pointer(page: Page, songs: list[Json]) -> None:
+def test_a_playlist_is_managed_with_keyboard_and_pointer(page: Page, songs: list[Json]) -> None:
     page.goto("/")
     page.get_by_label("Playlist", exact=True).select_option("new")
     page.get_by_label("Name of the new playlist").fill("Concert")
@@ -248,7 +248,7 @@ def test_uploads_and_playlists_are_accessible(
 
 
 def check_accessible(page: Page) -> None:
-    """WCAG 2.2 AA as far as axe can tell, and nothing that is wider than the screen."""
+    """Checks WCAG 2.2 AA with axe, and that nothing is wider than the screen."""
     page.wait_for_timeout(300)
     assert not violations(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"

@@ -28,7 +28,7 @@ STEMS_ONLY: Json = {"separations": [{}], "analyses": []}
 
 @pytest.fixture(scope="module")
 def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """The processes that make a song's stems."""
+    """The processes that are needed to make a song's stems."""
     suite = Suite(tmp_path_factory.mktemp("suite"))
     try:
         suite.start("auth", "separation", "download", "gateway")
@@ -39,7 +39,7 @@ def suite(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of the song: what is kept of it matters here, not what it is."""
+    """Six seconds of the song: its content does not matter here."""
     path = tmp_path_factory.mktemp("song") / f"{TITLE}.flac"
     audio.encode(short_song().mix[:, 4 * RATE_HZ : 10 * RATE_HZ], RATE_HZ, path, "flac")
     return path
@@ -103,7 +103,7 @@ Cache.prototype.keys = async function (...wanted) {
 
 
 def test_a_song_that_is_removed_while_songs_are_updated_stays_removed(page: Page, line: BadLine, track: Json) -> None:
-    """Each connection updates the kept songs, and a slow device takes its time to remove one."""
+    """Each reconnection updates the kept songs, and a slow device needs time to remove one."""
     page.goto(line.url)
     page.evaluate("navigator.serviceWorker.ready")
     keep = page.get_by_role("button", name=f"Keep {TITLE} on this device")
@@ -121,7 +121,7 @@ def test_a_song_that_is_removed_while_songs_are_updated_stays_removed(page: Page
     assert not page.evaluate("caches.match('/kept.json').then(kept => kept.json()).then(kept => kept.songs.length)")
 
 
-def test_kept_files_answer_ranges_as_the_server_does_and_are_renewed(page: Page, track: Json) -> None:
+def test_kept_files_answer_ranges_like_the_server_and_are_updated(page: Page, track: Json) -> None:
     page.goto("/")
     page.evaluate("navigator.serviceWorker.ready")
     page.get_by_role("button", name=f"Keep {TITLE} on this device").click()
@@ -142,7 +142,7 @@ def test_kept_files_answer_ranges_as_the_server_does_and_are_renewed(page: Page,
     }"""
     ranges = [None, "bytes=0-99", "bytes=1000-", "bytes=-500", "bytes=5-4", "bytes=0-0", "bytes=90000000-", "lines=1-2"]
     path = track["stems"][0]["audio"]
-    ranges = [each for each in ranges if each != "bytes=90000000-"]  # its body is an error's text on the server
+    ranges = [each for each in ranges if each != "bytes=90000000-"]  # the server's body is the text of an error
     assert page.evaluate(compare, [path, ranges]) == []
 
     page.evaluate("path => caches.open('songs').then(cache => cache.put(path, new Response('old')))", path)
@@ -157,7 +157,7 @@ def test_kept_files_answer_ranges_as_the_server_does_and_are_renewed(page: Page,
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serves a built page as the gateway does; its address."""
+    """Serves a built page as the gateway does; yields its address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

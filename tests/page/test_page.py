@@ -1,4 +1,4 @@
-"""The page as somebody meets it, in a real browser against a real suite."""
+"""The page as a user sees it, in a real browser with a real suite."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.suite.client import Json
 from tests.suite.running import PASSWORD
 
 
-def test_somebody_signs_in_adds_a_song_and_watches_it_fill_in(context: BrowserContext, song_file: Path) -> None:
+def test_a_user_signs_in_adds_a_song_and_watches_its_progress(context: BrowserContext, song_file: Path) -> None:
     page = context.new_page()
     page.goto("/")
     page.get_by_label("Name").fill("admin")

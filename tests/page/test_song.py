@@ -1,4 +1,4 @@
-"""A song's view: chords, words, sections, keys, corrections, what can be saved, and a phone on a music stand."""
+"""The view of a song: chords, lyrics, sections, keys, corrections, exports, and a phone on a music stand."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.suite.client import Json
 from tests.suite.running import Suite
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
-# A phone's system, as far as a page tells it what it plays.
+# The part of a phone's system that learns from the page what is played.
 WATCH_SYSTEM = """
 window.handlers = {};
 navigator.mediaSession.setActionHandler = (action, handler) => (window.handlers[action] = handler);
@@ -27,7 +27,7 @@ WakeLock.prototype.request = async function (type) {
 """
 
 
-def test_keys_alone_play_loop_mute_and_show_what_they_do(page: Page, track: Json) -> None:
+def test_the_keyboard_plays_loops_mutes_and_lists_its_shortcuts(page: Page, track: Json) -> None:
     open_song(page, track)
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
@@ -73,7 +73,7 @@ def test_everything_can_be_reached_by_keyboard(page: Page, track: Json) -> None:
     page.get_by_role("slider", name="Pan of vocals").focus()
     page.keyboard.press("ArrowLeft")
     expect(page.get_by_role("slider", name="Pan of vocals")).to_have_attribute("aria-valuetext", "5 % left")
-    # After a click the space bar plays, rather than clicking again.
+    # After a click, the space bar plays and does not click again.
     page.get_by_role("button", name="Metronome").click()
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
@@ -147,7 +147,7 @@ def drop_corrections(page: Page) -> None:
 
 @pytest.fixture
 def misled(browser: Browser, suite: Suite) -> Iterator[Page]:
-    """A page whose requests can be answered by a test: none goes through its service worker."""
+    """A page whose requests a test can answer: none goes through its service worker."""
     context = browser.new_context(base_url=suite.url, service_workers="block")
     yield from signed_in(context)
     context.close()
@@ -162,7 +162,7 @@ def test_keys_and_tempo_are_shown_where_they_change(misled: Page, track: Json) -
         "key": track["key"] | {"regions": regions},
         "tempo": track["tempo"] | {"curve": [{"time": 0, "bpm": 100}, {"time": middle, "bpm": 120}]},
     }
-    # No song of a few seconds has these; this is what the library tells of one that does.
+    # No song of a few seconds has these, so the test answers as the library would for a longer one.
     page.route(f"**/api/v1/tracks/{track['id']}", lambda route: route.fulfill(json={"track": known}))
     open_song(page, track)
     expect(page.get_by_role("img", name="Tempo, 100 to 120 BPM")).to_be_visible()
@@ -189,7 +189,7 @@ BEGINNINGS = {
 }
 
 
-def test_all_that_the_server_offers_is_saved(page: Page, track: Json) -> None:
+def test_every_export_of_the_server_can_be_saved(page: Page, track: Json) -> None:
     open_song(page, track)
     page.get_by_role("button", name="Save", exact=True).click()
     assert not violations(page)
@@ -211,7 +211,7 @@ def test_all_that_the_server_offers_is_saved(page: Page, track: Json) -> None:
     formats.filter(has_text="chordpro").get_by_role("checkbox").check()
     with page.expect_request("**/exports/chordpro?triads=1"):
         saved(page, names["chordpro"])
-    # Two stems make none: it says what is missing.
+    # Two stems are not enough for it: the menu says what is missing.
     page.get_by_role("button", name=names["stem.mp4"]).click()
     expect(page.locator(".toast.error")).to_contain_text("drums")
 
@@ -229,7 +229,7 @@ def phone(page: Page) -> Page:
     return page
 
 
-def test_a_phone_on_a_music_stand_shows_what_one_plays_from_and_stays_on(phone: Page, track: Json) -> None:
+def test_a_phone_on_a_music_stand_shows_chords_and_lyrics_and_stays_on(phone: Page, track: Json) -> None:
     page = phone
     open_song(page, track, f"?t={track['lyrics']['lines'][0]['start'] + 0.1}")
     page.get_by_role("button", name="Stand").click()
@@ -265,7 +265,7 @@ def test_with_reduced_motion_chords_change_without_gliding(page: Page, track: Js
 
 
 def places_of_chords(page: Page, track: Json) -> set[str]:
-    """Where the lane of chords is at two moments of one chord."""
+    """The position of the chord lane at two moments of one chord."""
     place = "document.querySelector('.run').style.transform"
     open_song(page, track, f"?t={track['chords'][1]['start'] + 0.05}")
     play(page)

@@ -1,4 +1,4 @@
-"""The sound of a song while somebody practises with it."""
+"""The sound of a song during practice."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +16,7 @@ from tests.page.sound import longest_silence, onsets, place_of, residual_db, sem
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
-# Both stems are 24 bit and Web Audio computes in float32; what is left of an exact sum lies 100 dB down.
+# Both stems have 24 bits and Web Audio computes in float32: the residual of an exact sum is at -100 dB.
 EXACT_DB = -80.0
 LOOP = (2, 20)
 SEPARATION_MS = 100_000
@@ -68,7 +68,7 @@ def test_tempo_and_pitch_are_independent(listening: Page, track: Json, stems: St
     assert semitones_between(sound, song, RATE_HZ) == pytest.approx(pitch, abs=0.3)
 
 
-def test_a_loop_comes_round_without_a_gap_and_the_trainer_raises_the_tempo(
+def test_a_loop_repeats_without_a_gap_and_the_trainer_raises_the_tempo(
     listening: Page, track: Json, stems: Stems
 ) -> None:
     page = listening
@@ -106,11 +106,11 @@ def test_the_metronome_clicks_on_the_beats(listening: Page, track: Json) -> None
     assert np.median(np.diff(twice)) == pytest.approx(float(np.median(np.diff(beats))) / 2, abs=0.02)
 
 
-def test_a_bar_is_counted_in_and_the_song_comes_in_on_the_beat(listening: Page, track: Json, stems: Stems) -> None:
+def test_a_bar_is_counted_in_and_the_song_starts_on_the_beat(listening: Page, track: Json, stems: Stems) -> None:
     page = listening
     beats = [beat["time"] for beat in track["beats"]]
     beat = float(np.median(np.diff(beats)))
-    # Between two beats: what is counted goes on in the song all the same.
+    # Between two beats: the count still continues into the song's beats.
     place = round((beats[8] + beats[9]) / 2, 1)
     open_song(page, track, f"?t={place}&count=1")
     page.evaluate("listen()")
@@ -122,13 +122,13 @@ def test_a_bar_is_counted_in_and_the_song_comes_in_on_the_beat(listening: Page, 
     song = left(mix_of(stems))
     begin = int((clicks[0] + 5 * beat) * RATE_HZ)
     at = place_of(sound[begin : begin + RATE_HZ], song)
-    # Had the first click been in the song, it would have been on the beat that lies four before the next.
+    # The first click is where the beat four before the next one would be.
     assert (at - begin) / RATE_HZ + clicks[0] == pytest.approx(beats[9] - 4 * beat, abs=0.03)
     before = sound[int((clicks[0] + 0.1) * RATE_HZ) : int((clicks[1] - 0.01) * RATE_HZ)]
     assert np.abs(before).max() < 1e-3
 
 
-@pytest.mark.long  # on a loaded machine the browser itself interrupts the sound
+@pytest.mark.long  # on a busy machine the browser itself interrupts the sound
 def test_stems_join_a_song_that_plays_while_it_is_separated(
     listening: Page, suite: Suite, stems: Stems, tmp_path: Path
 ) -> None:
@@ -160,14 +160,14 @@ def test_stems_join_a_song_that_plays_while_it_is_separated(
     page.evaluate("listen()")
     elsewhere(separate(track["id"]))
     live = page.get_by_text("The stems are still being made")
-    live.wait_for(timeout=SEPARATION_MS)  # looks with every picture: it may be over soon
+    live.wait_for(timeout=SEPARATION_MS)  # looks in every frame: it may be over soon
     expect(page.get_by_role("button", name="Mute vocals")).to_be_visible(timeout=SEPARATION_MS)
     expect(live).to_have_count(0, timeout=SEPARATION_MS)
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
     page.wait_for_timeout(500)
     sound = together(heard_since(page))
     assert longest_silence(left(sound), RATE_HZ) < longest_silence(left(song), RATE_HZ) + 0.05
-    # It is where it would be had nothing changed.
+    # It is at the same position as if nothing had changed.
     first, last = (left(piece) for piece in (sound[:, :RATE_HZ], sound[:, -RATE_HZ:]))
     run = place_of(last, left(mix)) - place_of(first, left(mix))
     round_samples = (LOOP[1] - LOOP[0]) * RATE_HZ
@@ -202,13 +202,13 @@ def test_loops_snap_to_beats_or_sections(page: Page, track: Json) -> None:
 
 
 def loop_of(page: Page) -> tuple[float, float]:
-    page.wait_for_timeout(500)  # the address follows by and by
+    page.wait_for_timeout(500)  # the address is updated after a delay
     start, end = parse_qs(urlsplit(page.url).query)["loop"][0].split("-")
     return float(start), float(end)
 
 
 def drag(page: Page, track: Json, start: float, end: float) -> None:
-    """Draws over the waves from one second of the song to another."""
+    """Drags over the waveforms from one second of the song to another."""
     box = page.locator(".overlay").bounding_box()
     assert box
     x = [box["x"] + box["width"] * seconds / track["durationSeconds"] for seconds in (start, end)]

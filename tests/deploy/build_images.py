@@ -1,4 +1,4 @@
-"""Does what the Dockerfile's stages do, without Docker: `make images-check [IMAGES="gateway auth"]`.
+"""Runs the steps of the Dockerfile's stages without Docker: `make images-check [IMAGES="gateway auth"]`.
 
 For each image: a fresh virtual environment gets what the stages install, by their own command lines; then the image's
 command runs in it, in an empty folder, until it answers /healthz, and must end well at SIGTERM.

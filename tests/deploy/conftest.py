@@ -21,7 +21,7 @@ SETTINGS: dict[str, type[Settings]] = {
 
 
 def known_variables(module: str) -> set[str]:
-    """The variables that the process of a module reads: its settings, and where to look for more of them."""
+    """The variables that the process of a module reads: its settings, and the places of further settings."""
     lines = describe(SETTINGS[module])
     return {line.split("=")[0].strip() for line in lines} | {PREFIX + "SECRETS_DIR", PREFIX + "CONFIG"}
 

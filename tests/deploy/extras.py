@@ -1,7 +1,7 @@
-"""Which packages an extra of pyproject.toml brings, and a process that has no others.
+"""The packages that an extra of pyproject.toml installs, and a process that has no others.
 
 Run as a program (`python -m tests.deploy.extras EXTRA PACKAGE`) it imports every module of PACKAGE while all
-distributions that the extra does not bring are hidden, and prints the project's modules that this loaded.
+distributions that the extra does not install are hidden, and prints the project's modules that were loaded.
 """
 
 import functools
@@ -29,7 +29,7 @@ OURS = ("services", "gateway", "cli", "stemtube")
 
 @functools.cache
 def distributions(extra: str) -> frozenset[str]:
-    """Canonical names of all distributions that `pip install stemtube[extra]` brings, as far as installed here."""
+    """Canonical names of the distributions that `pip install stemtube[extra]` installs, if they are installed here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = project["optional-dependencies"]
     wanted, seen, found = [*project["dependencies"], *groups[extra]], set(), set()
@@ -57,7 +57,7 @@ def distributions(extra: str) -> frozenset[str]:
 
 @functools.cache
 def owners() -> dict[str, set[str]]:
-    """The distributions that a top-level module comes from."""
+    """The distributions of each top-level module."""
     return {
         module: {canonicalize_name(name) for name in names}
         for module, names in metadata.packages_distributions().items()
@@ -65,14 +65,14 @@ def owners() -> dict[str, set[str]]:
 
 
 def is_hidden(module: str, extra: str) -> bool:
-    """Whether a module is only in distributions that the extra does not bring."""
+    """Whether a module is only in distributions that the extra does not install."""
     top = module.partition(".")[0]
-    ours = top in OURS or top in sys.stdlib_module_names  # which packages of old backports own, too
+    ours = top in OURS or top in sys.stdlib_module_names  # packages of old backports own it, too
     return not ours and top in owners() and not owners()[top] & distributions(extra)
 
 
 class Hidden:
-    """A finder before all others that finds none of the hidden modules."""
+    """A finder, before all others, that hides modules."""
 
     def __init__(self, extra: str) -> None:
         self._extra = extra

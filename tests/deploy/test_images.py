@@ -1,4 +1,4 @@
-"""The images and the compose files: a target for each process, its own packages only, settings that exist."""
+"""Images and compose files: a target for each process, only its own packages, existing settings."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_stages_come_from_earlier_ones_or_from_the_pinned_image() -> None:
 
 
 @pytest.mark.parametrize("process", PACKAGES)
-def test_an_image_has_the_packages_of_its_extra_and_no_root(process: str) -> None:
+def test_an_image_has_the_packages_of_its_extra_and_does_not_run_as_root(process: str) -> None:
     stage, packages = STAGES[process], STAGES[f"{process}-packages"]
     assert stage.base == "runtime"
     assert f"--from={process}-packages /app /app" in stage.arguments("COPY")
@@ -52,7 +52,7 @@ def test_an_image_has_the_packages_of_its_extra_and_no_root(process: str) -> Non
 
 
 @pytest.mark.parametrize("process", PACKAGES)
-def test_the_layer_of_packages_does_not_change_with_the_code(process: str) -> None:
+def test_changes_of_the_code_do_not_rebuild_the_layer_of_packages(process: str) -> None:
     names = [f"{process}-packages"]
     while names[-1] in STAGES:
         names.append(STAGES[names[-1]].base.replace("${ACCELERATOR}", "cpu"))
@@ -86,7 +86,7 @@ def test_compose_runs_each_process_with_settings_that_it_has(process: str, setti
     assert environment.keys() - shared <= known_variables(module)
     section = getattr(settings_from(module, environment), process)
     assert split_address(section.listen)[0] == "0.0.0.0"
-    # Its health is asked from inside of the container.
+    # The health check runs inside the container.
     _, port = split_address(section.health_listen)
     assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
     grace = getattr(section, "grace_seconds", getattr(section, "shutdown_seconds", 5.0))
@@ -116,7 +116,7 @@ def test_the_gpu_is_for_the_separation_and_its_image_has_cuda() -> None:
 
 
 @pytest.mark.parametrize("told", ["sha256:" + 64 * "a", "", "no such manifest"])
-def test_the_base_is_pinned_to_what_the_registry_tells(told: str, tmp_path: Path) -> None:
+def test_make_images_pin_writes_the_registrys_digest(told: str, tmp_path: Path) -> None:
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
     docker.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '{told}'\n")

@@ -1,4 +1,4 @@
-"""Checks that schemas cannot make: names that must match, times that must fit, settings that processes must know."""
+"""Checks beyond schemas: names match, times fit, processes know their settings."""
 
 import importlib
 import re
@@ -30,7 +30,7 @@ from tests.deploy.manifests import (
 # Variables that other programs read.
 OTHER_VARIABLES = {"NUMBA_CACHE_DIR"}
 AUTH_GRACE_SECONDS = 5.0  # the default of services.common.rpc.server.serve, which auth leaves as it is
-ENGINE_END_SECONDS = 5.0  # what JobQueue.stop_working gives the job engine beyond the grace
+ENGINE_END_SECONDS = 5.0  # the time that JobQueue.stop_working gives the job engine beyond the grace period
 WORKLOADS = [(overlay, name) for overlay in OVERLAYS for name in rendered(f"overlays/{overlay}").deployments]
 SERVICES = {
     f"{file.package}.{service.name}"
@@ -67,7 +67,7 @@ def settings_of(settings_from: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_references_lead_somewhere(name: str) -> None:
+def test_references_exist(name: str) -> None:
     manifests = made(name)
     claims, maps, accounts = (
         manifests.of_kind(kind) for kind in ("PersistentVolumeClaim", "ConfigMap", "ServiceAccount")
@@ -93,7 +93,7 @@ def test_references_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_selectors_mean_the_pods_of_one_workload(name: str) -> None:
+def test_selectors_match_the_pods_of_one_workload(name: str) -> None:
     manifests = made(name)
     for found, deployment in manifests.deployments.items():
         labels = pod_labels(deployment)
@@ -136,7 +136,7 @@ def test_every_variable_is_a_setting(overlay: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("overlay", "name"), WORKLOADS)
-def test_processes_listen_where_the_pod_says(overlay: str, name: str, settings_of: Any) -> None:
+def test_processes_listen_on_the_ports_of_their_pods(overlay: str, name: str, settings_of: Any) -> None:
     manifests, deployment = workload(overlay, name)
     section = getattr(settings_of(manifests, deployment), module_of(deployment).rpartition(".")[2])
     listening = {"health": section.health_listen}
@@ -159,7 +159,7 @@ def test_processes_listen_where_the_pod_says(overlay: str, name: str, settings_o
 
 
 @pytest.mark.parametrize(("overlay", "name"), WORKLOADS)
-def test_no_process_is_killed_within_its_grace(overlay: str, name: str, settings_of: Any) -> None:
+def test_no_process_is_killed_within_its_grace_period(overlay: str, name: str, settings_of: Any) -> None:
     manifests, deployment = workload(overlay, name)
     settings = settings_of(manifests, deployment)
     match module_of(deployment).rpartition(".")[2]:
@@ -177,7 +177,7 @@ def test_no_process_is_killed_within_its_grace(overlay: str, name: str, settings
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_workers_have_time_for_the_longest_song(overlay: str, settings_of: Any) -> None:
-    # Half of real time, which no model of the tables in docs/performance.md needs on a whole machine.
+    # Half of real time; on a whole machine every model in docs/performance.md is faster.
     manifests = rendered(f"overlays/{overlay}")
     for name in ("separation-work", "analysis-work"):
         settings = settings_of(manifests, manifests.deployments[name])
@@ -220,7 +220,7 @@ def test_scalers_and_workers_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_ways_in_lead_to_the_gateway(name: str, settings_of: Any) -> None:
+def test_ingresses_lead_to_the_gateway(name: str, settings_of: Any) -> None:
     manifests = made(name)
     gateway = manifests.of_kind("Service")["gateway"]
     names, numbers = ({port[key] for port in gateway["spec"]["ports"]} for key in ("name", "port"))
@@ -253,7 +253,7 @@ def test_every_pod_is_scraped(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_who_calls_finds_all_replicas(name: str) -> None:
+def test_clients_find_all_replicas(name: str) -> None:
     manifests = made(name)
     (settings,) = (found for name, found in manifests.of_kind("ConfigMap").items() if name.startswith("settings-"))
     addresses = {key: value for key, value in settings["data"].items() if key.startswith(PREFIX + "ADDRESS__")}
@@ -266,7 +266,7 @@ def test_who_calls_finds_all_replicas(name: str) -> None:
         assert manifests.of_kind("Service")[target]["spec"]["clusterIP"] == "None"
 
 
-def test_no_service_keeps_data_in_its_pod_when_databases_are_outside() -> None:
+def test_with_external_databases_no_service_keeps_data_in_its_pod() -> None:
     manifests = rendered("overlays/gpu-cluster")
     for name, deployment in manifests.deployments.items():
         (volume,) = (found for found in deployment["spec"]["template"]["spec"]["volumes"] if found["name"] == "secrets")

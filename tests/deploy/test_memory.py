@@ -1,4 +1,4 @@
-"""A container's memory limit holds all that its child processes may take together."""
+"""A container's memory limit covers the limits of all its child processes together."""
 
 import re
 

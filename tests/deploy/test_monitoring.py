@@ -1,4 +1,4 @@
-"""The alerts and the dashboard ask for metrics and labels that the processes' code has."""
+"""The alerts and the dashboard query metrics and labels that exist in the code."""
 
 import json
 import os

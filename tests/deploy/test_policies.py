@@ -1,4 +1,4 @@
-"""Network policies: what the services' code calls is allowed, and nothing else."""
+"""Network policies allow exactly the calls in the services' code."""
 
 import ipaddress
 import re
@@ -39,7 +39,7 @@ def calls_in_code(manifests: Manifests) -> set[tuple[str, str]]:
 
 
 def policies(manifests: Manifests, direction: str, name: str) -> list[Object]:
-    """The rules of one direction that hold for a workload's pods; it must be isolated in that direction."""
+    """The rules of one direction for a workload's pods, which must be isolated in that direction."""
     labels = pod_labels(manifests.deployments[name])
     holding = [
         found["spec"]
@@ -85,7 +85,7 @@ def test_pods_reach_exactly_those_that_their_code_calls(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", WITH_POLICIES)
-def test_links_and_hubs_are_reached_on_public_addresses_alone(overlay: str) -> None:
+def test_only_public_addresses_of_links_and_hubs_can_be_reached(overlay: str) -> None:
     policy = rendered(f"overlays/{overlay}").of_kind("NetworkPolicy")["internet"]
     (rule,) = policy["spec"]["egress"]
     assert {entry["port"] for entry in rule["ports"]} == {80, 443}
@@ -104,7 +104,7 @@ def test_links_and_hubs_are_reached_on_public_addresses_alone(overlay: str) -> N
 
 
 @pytest.mark.parametrize("overlay", WITH_POLICIES)
-def test_who_keeps_no_objects_or_loads_no_models_gets_no_way_out(overlay: str) -> None:
+def test_processes_without_objects_or_models_have_no_egress(overlay: str) -> None:
     manifests = rendered(f"overlays/{overlay}")
     reached = {
         name: manifests.selected(found["spec"]["podSelector"])
@@ -120,7 +120,7 @@ def test_who_keeps_no_objects_or_loads_no_models_gets_no_way_out(overlay: str) -
 
 
 @pytest.mark.parametrize("overlay", WITH_POLICIES)
-def test_the_gateway_alone_is_open_to_all(overlay: str) -> None:
+def test_only_the_gateway_is_open_to_all(overlay: str) -> None:
     manifests = rendered(f"overlays/{overlay}")
     wide = {
         name: [

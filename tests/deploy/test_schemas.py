@@ -1,4 +1,4 @@
-"""Every manifest is what the clusters' APIs take, unknown fields refused."""
+"""Every manifest is valid for the clusters' APIs, without unknown fields."""
 
 import functools
 import json
@@ -16,10 +16,10 @@ from tests.deploy.manifests import COMPONENTS, OVERLAYS, Manifests, base_with, r
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
 CUSTOM = {kind.__name__: kind for kind in (Certificate, Issuer, ScaledObject, PodMonitor, PrometheusRule)}
-# No package has its schema; what it refers to is checked with the meaning.
+# No package has its schema; test_meaning.py checks its references.
 WITHOUT_SCHEMA = {"HTTPRoute"}
 
-# Else it reads a megabyte of definitions for each object.
+# Otherwise it reads a megabyte of definitions for each object.
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 

@@ -1,4 +1,4 @@
-"""A client as a browser's page would be one: HTTP and WebSocket only."""
+"""A client that works as a page in a browser does: by HTTP and WebSocket only."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class Client:
             return answer.status, await answer.json() if answer.content_type == "application/json" else {}
 
     async def begin_upload(self, headers: dict[str, str]) -> str:
-        """An upload by tus; its id."""
+        """Begins an upload by tus; returns its id."""
         async with self._session.post("/api/v1/uploads", headers=self.headers | headers) as answer:
             assert answer.status == 201, await answer.text()
             return answer.headers["Location"].rpartition("/")[2]
@@ -68,7 +68,7 @@ class Client:
         return answer
 
     async def end_of(self, job_id: str, seconds: float = 150) -> Json:
-        """Follows a job on its WebSocket to the end."""
+        """Follows a job on its WebSocket until it ends."""
         async with asyncio.timeout(seconds):
             while True:
                 async with self.watch(job_id) as socket:
@@ -99,7 +99,7 @@ def part_of(job: Json, name: str) -> Json:
 
 
 async def until_part(client: Client, job_id: str, name: str, stage: str, progress: float = 0.1) -> None:
-    """Waits until a part is in the middle of a stage, its own progress past `progress`."""
+    """Waits until a part is in a stage and its own progress is beyond `progress`."""
     async with asyncio.timeout(60):
         while True:
             part = part_of((await client.get(f"/jobs/{job_id}"))["job"], name)
@@ -110,7 +110,7 @@ async def until_part(client: Client, job_id: str, name: str, stage: str, progres
 
 
 async def patient_end(client: Client, job_id: str) -> Json:
-    """Follows a job as a page does, which connects again when the connection breaks."""
+    """Follows a job as a page does: reconnects when the connection breaks."""
     async with asyncio.timeout(120):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP and keeps the spans."""
+"""A collector of traces: receives OTLP over HTTP and keeps the spans."""
 
 import threading
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ class Collector:
         return [span for span in found if facts.items() <= span.facts.items()]
 
     def path_to(self, span: Span) -> list[tuple[str, str]]:
-        """Process and name of a span and of all that it is part of, the outermost first, as far as they have come."""
+        """Process and name of a span and of its ancestors that have arrived, the outermost first."""
         path = [(span.process, span.name)]
         while span.parent in self.spans:
             span = self.spans[span.parent]

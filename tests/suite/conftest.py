@@ -1,4 +1,4 @@
-"""One running suite for all tests of this folder, and clients of it."""
+"""One running suite for all tests of this folder, and its clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""Every RPC and every route of the suite, and enough of a request to ask each."""
+"""Every RPC and every route of the suite, with a minimal request for each."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ INFRASTRUCTURE = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflec
 
 
 async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
-    """All RPCs that a server says it has."""
+    """All RPCs that a server lists by reflection."""
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # the types know no aio
 
     async def ask(**what: Any) -> Any:
@@ -49,7 +49,7 @@ async def reflected(channel: grpc.aio.Channel) -> list[MethodDescriptor]:
 
 
 async def refusal(channel: grpc.aio.Channel, method: MethodDescriptor, request: bytes, token: str) -> tuple[Code, str]:
-    """Code and reason that an RPC ends with; (0, "") if it answers."""
+    """The status code and the reason of an RPC's error; (0, "") if it succeeds."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     metadata = bearer(token) if token else ()
     try:
@@ -75,7 +75,7 @@ TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Offset": "0", "X-
 
 
 def arguments(verb: str, path: str, operation: Json) -> dict[str, Any]:
-    """Enough for a request to get as far as to the question who sends it."""
+    """Enough for a request to reach the check of its sender."""
     if path.startswith("/api/v1/uploads"):
         body = {"data": b"x"} if verb == "PATCH" else {}
         return {"headers": TUS | {"Content-Type": "application/offset+octet-stream"}, **body}
@@ -85,7 +85,7 @@ def arguments(verb: str, path: str, operation: Json) -> dict[str, Any]:
 
 
 def fill(path: str, ids: dict[str, str]) -> str:
-    """A path with ids for its variables."""
+    """A path with its variables replaced by ids."""
     others = {
         "part": "PART_KEY",
         "model": "spleeter_2stems",
@@ -94,6 +94,6 @@ def fill(path: str, ids: dict[str, str]) -> str:
         "format": "json",
         "service": "download",
     }
-    # Nobody is asked for an upload whose id cannot be one.
+    # An upload with an invalid id is refused before its sender is checked.
     others["upload_id"] = "0" * 32
     return re.sub(r"\{(\w+)\}", lambda variable: ids.get(variable[1]) or others.get(variable[1], "x"), path)

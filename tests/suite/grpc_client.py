@@ -1,4 +1,4 @@
-"""A client by gRPC alone."""
+"""A client that uses only gRPC."""
 
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -16,11 +16,11 @@ CHUNK_BYTES = 1 << 18
 
 
 class GrpcClient:
-    """Stubs of the services that users sign in at and keep their library with.
+    """Stubs of the services for signing in and for a user's library.
 
     Args:
-        suite: where they run.
-        library: the library's process.
+        suite: runs the services.
+        library: name of the library's process.
     """
 
     def __init__(self, suite: Suite, library: str = "download") -> None:

@@ -23,8 +23,8 @@ class Shell:
     """Runs examples in a folder.
 
     Args:
-        folder: where curl finds its settings and puts files.
-        meanings: values for texts of the examples: `TRACK`, `localhost:8080`, ….
+        folder: has curl's settings, and gets its files.
+        meanings: values for placeholders in the examples: `TRACK`, `localhost:8080`, ….
     """
 
     def __init__(self, folder: Path, meanings: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The whole suite as real processes on free ports: four services and the gateway."""
+"""The whole suite in real processes on free ports: four services and the gateway."""
 
 import os
 import signal
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery"
 SERVICES = ("auth", "download", "separation", "analysis")
 EXTRA_WORKERS = ("separation-work", "analysis-work")
-# Further processes: service[-role][-number], the number where several play a role.
+# Names of further processes: service[-role][-number], with a number if several have the same role.
 ROLES = (*EXTRA_WORKERS, "separation-serve", "analysis-serve", "separation-work-2")
 SECOND = ("auth-2", "download-2", "separation-serve-2", "analysis-serve-2", "gateway-2")
 # Small limits, so that tests of them are quick.
 MAX_SECONDS, MAX_BYTES = 100, 24_000_000
-PATIENCE_SECONDS = 120  # far more than a process takes to start or to end, unless the machine is overloaded
+PATIENCE_SECONDS = 120  # far more than a process needs to start or to end, unless the machine is overloaded
 
 
 def free_ports(count: int) -> list[int]:
@@ -34,7 +34,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class EndedError(Exception):
-    """A process ended that was to start."""
+    """A process ended while starting."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Suite:
         variables = {
             "DATA_DIR": self.data,
             "OFFLINE": "true",
-            "ANALYSIS__PREPARE": "false",  # no test waits for a first song's seconds, but each would pay for models
+            "ANALYSIS__PREPARE": "false",  # no test measures the first song, but each would have to load models
             "ADMIN_PASSWORD": PASSWORD,
             "AUTH__BCRYPT_COST": 4,
             "NETWORK__AUTH_REFRESH_SECONDS": 2,
@@ -114,7 +114,7 @@ class Suite:
         return (self.data / f"{name}.log").read_text()[-3000:]
 
     def end(self, name: str) -> int:
-        """Asks a process to end, as Kubernetes does, and waits for it; its exit status."""
+        """Asks a process to end, as Kubernetes does, and waits for it; returns its exit status."""
         self.processes[name].send_signal(signal.SIGTERM)
         return self.processes[name].wait(PATIENCE_SECONDS)
 

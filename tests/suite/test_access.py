@@ -28,7 +28,7 @@ KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
 
 @dataclass
 class Belongings:
-    """The admin's library; `shared` is a link's track that ben has too, with the admin's own stem and key."""
+    """The admin's library; `shared` is the track of a link that ben has too, with the admin's own stem and key."""
 
     ids: dict[str, str]
     track: Json
@@ -72,7 +72,7 @@ async def belongings(client: Client, ben: Client, tmp_path: Path, site: Site) ->
     await client.call("DELETE", f"/playlists/{ids['playlist_id']}")
 
 
-# Fields that a request needs besides ids to be one that the owner could send.
+# Fields besides ids that make a request valid for the owner.
 FURTHER: dict[str, Json] = {
     "UpdateTrack": {"title": "stolen"},
     "EditPart": {"key": {"tonic": "C", "mode": "major", "confidence": 1}},
@@ -83,7 +83,7 @@ FURTHER: dict[str, Json] = {
     "UpdatePlaylist": {"name": "stolen"},
     "CreatePlaylist": {"name": "with what is not mine"},
 }
-# Ids of other kinds, which the caller makes up.
+# Ids of other kinds, which the caller chooses.
 OWN = {"request_id", "separation_id", "analysis_id"}
 
 
@@ -156,7 +156,7 @@ async def test_other_users_ids_are_not_found_on_any_route(
                 assert status == 404, f"{method} {path}: {answer}"
             tried += 1
     assert tried >= 20
-    # The ids were right: their owner finds everything as it was.
+    # The ids were right: the owner finds everything unchanged.
     assert (await client.get(f"/tracks/{belongings.ids['track_id']}"))["track"] == belongings.track
     for path, name in (("/jobs/", "job_id"), ("/playlists/", "playlist_id"), ("/admin/cleanups/", "cleanup_id")):
         await client.get(path + belongings.ids[name])
@@ -164,7 +164,7 @@ async def test_other_users_ids_are_not_found_on_any_route(
     assert status == 200
 
 
-async def test_a_second_owner_of_a_link_neither_gets_nor_changes_the_firsts_own_results(
+async def test_a_second_owner_of_a_link_cannot_see_or_change_the_firsts_own_results(
     suite: Suite, client: Client, ben: Client, belongings: Belongings
 ) -> None:
     path = f"/tracks/{belongings.shared['id']}"
@@ -183,7 +183,7 @@ async def test_a_second_owner_of_a_link_neither_gets_nor_changes_the_firsts_own_
         if "mixdown" not in below:
             status, _, _ = await client.bytes(below)
             assert status == 200, below
-    # His requests for the track that is his as well leave the first owner's as it was.
+    # His requests for the shared track do not change the first owner's results.
     sent = set()
     async with open_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
         for method in sorted(await reflected(channel), key=lambda method: method.name == "DeleteTrack"):
@@ -244,7 +244,7 @@ async def test_a_demoted_admin_loses_admin_rights_in_every_service_within_a_minu
 async def test_a_users_waiting_jobs_are_limited_and_others_are_not_affected(
     suite: Suite, client: Client, ben: Client, tmp_path: Path
 ) -> None:
-    """Links that hang take a user's share of what runs, and nothing of that of others."""
+    """Links that hang use up one user's share of running jobs, not the shares of others."""
     answering = asyncio.Event()
     song = with_soundfile(tmp_path / "song.flac", music(3, seed=91))
 
@@ -281,7 +281,7 @@ async def test_a_users_waiting_jobs_are_limited_and_others_are_not_affected(
         await client.call("DELETE", f"/tracks/{other['track']['id']}")
         await client.call("DELETE", f"/tracks/{uploaded['track']['id']}")
     finally:
-        # Before the site answers: a link that leads nowhere takes its track away by itself.
+        # Before the site answers: a link without a song removes its track by itself.
         for added in started:
             await ben.call("DELETE", f"/tracks/{added['track']['id']}")
         answering.set()

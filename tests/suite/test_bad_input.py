@@ -1,4 +1,4 @@
-"""Unusable input gives one clear error and leaves nothing behind, and the suite continues."""
+"""Unusable input gives one clear error and leaves nothing behind, and the suite goes on."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ async def test_a_bad_file_is_refused_and_leaves_nothing(
     status, answer = await client.upload(make(tmp_path / name))
     assert (status, reason(answer)) == (status_expected, reason_expected), answer
     assert answer["message"]
-    # The gateway refuses what is too large before the library has thrown away what had come so far.
+    # The gateway refuses a large file before the library has deleted the bytes that had arrived.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
             while await _everything(suite, client) != before:
@@ -109,12 +109,12 @@ async def test_a_bad_file_behind_a_link_fails_its_job_and_leaves_nothing(
     status, answer = await client.call("GET", f"/tracks/{added['track']['id']}")
     assert (status, reason(answer)) == (404, "NO_SUCH_TRACK")
     after = await _everything(suite, client)
-    # A job that failed is kept for a while, and so is its request.
+    # A failed job and its request are kept for a while.
     assert after | {name: before[name] for name in ("job", "job_request")} == before
 
 
 async def _crash_decoder(suite: Suite, service: str) -> None:
-    """Does to a service's next decoder what a file could that makes it read where nothing is."""
+    """Crashes a service's next decoder, as a file could that makes it read invalid memory."""
     parent = psutil.Process(suite.processes[service].pid)
     async with asyncio.timeout(60):
         while True:
@@ -168,7 +168,7 @@ GOOD: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-async def test_every_kind_of_sound_works(kind: str, client: Client, tmp_path: Path) -> None:
+async def test_every_kind_of_audio_file_works(kind: str, client: Client, tmp_path: Path) -> None:
     added = await client.uploaded(GOOD[kind](tmp_path), KEY_ONLY)
     job = await client.end_of(added["job"]["job"]["id"])
     assert states(job) == {"acquire": "succeeded", "key": "succeeded"}, job
@@ -215,7 +215,7 @@ async def test_unknown_options_are_refused(kind: str, suite: Suite, client: Clie
     assert await _everything(suite, client) == before
 
 
-async def test_a_model_that_cannot_be_had_fails_its_part_and_says_how_to_get_it(client: Client, tmp_path: Path) -> None:
+async def test_an_unavailable_model_fails_its_part_and_says_how_to_get_it(client: Client, tmp_path: Path) -> None:
     options = {"separations": [{"model": "htdemucs"}], **KEY_ONLY}
     added = await client.uploaded(with_soundfile(tmp_path / "a.wav", music(5)), options)
     job = await client.end_of(added["job"]["job"]["id"])
@@ -236,7 +236,9 @@ async def test_a_wrong_password_is_refused(suite: Suite) -> None:
         assert status == 401
 
 
-async def test_missing_and_other_users_things_are_not_found(client: Client, ben: Client, tmp_path: Path) -> None:
+async def test_missing_items_and_those_of_other_users_are_not_found(
+    client: Client, ben: Client, tmp_path: Path
+) -> None:
     added = await client.uploaded(with_soundfile(tmp_path / "mine.wav", music(3, seed=9)), KEY_ONLY)
     track, job = added["track"]["id"], added["job"]["job"]["id"]
     await client.end_of(job)
@@ -260,7 +262,7 @@ async def test_missing_and_other_users_things_are_not_found(client: Client, ben:
     assert (await client.get(f"/tracks/{track}"))["track"]["key"]
 
 
-async def test_pages_of_a_list_and_a_token_that_is_none(client: Client, tmp_path: Path) -> None:
+async def test_pages_of_a_list_and_an_invalid_page_token(client: Client, tmp_path: Path) -> None:
     ids = []
     for number in range(3):
         added = await client.uploaded(with_soundfile(tmp_path / f"{number}.wav", music(2, seed=number + 50)), KEY_ONLY)

@@ -64,7 +64,7 @@ async def test_a_song_is_processed_and_shown(kind: str, suite: Suite, song: Path
         assert word in shown
 
 
-def test_json_is_all_that_is_printed_and_tells_where_the_stems_are(suite: Suite, song: Path, tmp_path: Path) -> None:
+def test_only_json_is_printed_and_it_has_the_paths_of_the_stems(suite: Suite, song: Path, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
     path = os.pathsep.join((str(ROOT), str(ROOT / "protos" / "gen")))
     arguments = ["--json", "--backend", "beats=librosa", "--backend", "key=librosa"]

@@ -1,4 +1,4 @@
-"""A real song, processed by the real suite, taken away in every format."""
+"""A real song, processed by the real suite and exported in every format."""
 
 import io
 import json
@@ -28,7 +28,7 @@ SECONDS = 18
 
 @pytest.fixture(scope="module")
 def excerpt(song: DemoSong) -> Samples:
-    """A song that other tests have not processed, with words in it."""
+    """A song with words that other tests have not processed."""
     return song.mix[:, : SECONDS * 44_100] * np.float32(0.8)
 
 

@@ -1,4 +1,4 @@
-"""Text with controls, by gRPC where nothing cleans it, or in the database from earlier versions: headers stay whole."""
+"""Text with control characters, sent by gRPC or stored by earlier versions, does not break headers."""
 
 import sqlite3
 from typing import Any
@@ -19,7 +19,7 @@ CONTROLS = [*map(chr, range(0x20)), "\x7f", "\x85", "\u2028", "\u2029"]
 TUS_PATH = "/uploads"
 
 
-async def test_controls_are_refused_where_text_comes_in(grpc_client: GrpcClient) -> None:
+async def test_control_characters_are_refused_in_requests(grpc_client: GrpcClient) -> None:
     uploads, metadata = grpc_client.uploads, grpc_client.metadata
 
     async def uploading(name: str) -> Any:
@@ -47,7 +47,7 @@ async def test_controls_are_refused_where_text_comes_in(grpc_client: GrpcClient)
         assert (await refusal(uploads.CreateUpload(long, metadata=metadata))).reason == "BAD_REQUEST"
 
 
-async def test_a_lone_surrogate_is_no_text(suite: Suite, grpc_client: GrpcClient) -> None:
+async def test_a_lone_surrogate_is_refused(suite: Suite, grpc_client: GrpcClient) -> None:
     surrogate = b"\xed\xa0\x80"
     message = b"\x18\x05\x22" + bytes([len(surrogate)]) + surrogate
     async with grpc.aio.insecure_channel(f"127.0.0.1:{suite.ports['download']}") as channel:
@@ -58,7 +58,7 @@ async def test_a_lone_surrogate_is_no_text(suite: Suite, grpc_client: GrpcClient
 
 
 @pytest.mark.parametrize("character", [*CONTROLS, "é", "\U0001f3b8"])
-async def test_stored_text_spoils_no_header_of_an_upload(
+async def test_stored_text_cannot_break_headers_of_an_upload(
     suite: Suite, ben: Client, grpc_client: GrpcClient, character: str
 ) -> None:
     announced = upload_pb2.CreateUploadRequest(filename="a.wav", size_bytes=1000, metadata="kept")
@@ -79,7 +79,7 @@ async def test_stored_text_spoils_no_header_of_an_upload(
     assert (await request(ben, "DELETE", path))[0] == 204
 
 
-async def test_stored_titles_spoil_no_header_of_media_and_exports(
+async def test_stored_titles_cannot_break_headers_of_media_and_exports(
     suite: Suite, ben: Client, grpc_client: GrpcClient, tmp_path: Any
 ) -> None:
     track = (await grpc_client.upload(with_soundfile(tmp_path / "song.flac", music(1, seed=77)))).track
@@ -100,7 +100,7 @@ async def test_stored_titles_spoil_no_header_of_media_and_exports(
             assert headers["Content-Disposition"].isprintable()
 
 
-async def test_an_error_that_repeats_a_long_text_is_still_an_answer(grpc_client: GrpcClient, tmp_path: Any) -> None:
+async def test_an_error_that_repeats_a_long_text_is_still_delivered(grpc_client: GrpcClient, tmp_path: Any) -> None:
     track = (await grpc_client.upload(with_soundfile(tmp_path / "song.flac", music(1, seed=78)))).track
     for text in ("x" * 1_000_000, "\U0001f3b8" * 100_000, "\0" * 50_000):
         asked = media_pb2.GetMediaRequest(track_id=track.id, kind=media_pb2.MEDIA_KIND_AUDIO, format=text)

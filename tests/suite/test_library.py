@@ -1,4 +1,4 @@
-"""The library over HTTP: whose tracks they are, what is said of them, and what admins may do."""
+"""The library over HTTP: owners of tracks, their texts, and the rights of admins."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ async def done(client: Client, method: str, path: str, **body: Any) -> Json:
     return answer
 
 
-async def test_a_track_is_named_found_corrected_reverted_deleted_and_restored(client: Client, track: Json) -> None:
+async def test_a_track_is_renamed_found_corrected_reverted_deleted_and_restored(client: Client, track: Json) -> None:
     path = f"/tracks/{track['id']}"
     named = (await done(client, "PATCH", path, title="Zanzibar", favourite=True, notes="capo 2\nslow"))["track"]
     assert (named["title"], named["originalTitle"], named["favourite"]) == ("Zanzibar", "Shelf song", True)
@@ -76,7 +76,7 @@ async def test_a_setlist_over_http(client: Client, track: Json) -> None:
     assert (status, reason(answer)) == (404, "NO_SUCH_PLAYLIST")
 
 
-async def test_nobody_else_can_touch_or_see_any_of_it(client: Client, ben: Client, track: Json) -> None:
+async def test_other_users_cannot_change_or_see_a_track(client: Client, ben: Client, track: Json) -> None:
     made = (await done(client, "POST", "/playlists", name="Mine"))["playlist"]
     path, playlist = f"/tracks/{track['id']}", f"/playlists/{made['id']}"
     for method, where, body, expected in (
@@ -106,9 +106,7 @@ async def test_names_and_notes_of_a_track_have_limits(client: Client, track: Jso
     assert (status, reason(answer)) == (400, "BAD_REQUEST")
 
 
-async def test_admins_see_numbers_and_clean_up_and_others_do_not(
-    client: Client, ben: Client, track: Json, suite: Suite
-) -> None:
+async def test_only_admins_see_statistics_and_clean_up(client: Client, ben: Client, track: Json, suite: Suite) -> None:
     use = await client.get("/storage")
     assert int(use["usedBytes"]) > 0
     numbers = await client.get("/admin/statistics")

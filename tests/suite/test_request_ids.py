@@ -1,4 +1,4 @@
-"""Ids of requests over HTTP and gRPC: the same request gives the same answer, another one makes nothing."""
+"""Ids of requests over HTTP and gRPC: the same request gets the same answer, a different one is refused."""
 
 import asyncio
 import uuid
@@ -37,9 +37,7 @@ async def refused(client: Client, path: str, body: Json) -> None:
     assert (await track_ids(client), len((await client.get("/jobs?pageSize=200"))["jobs"])) == before
 
 
-async def test_a_link_with_the_id_of_another_makes_nothing(
-    client: Client, ben: Client, site: Site, tmp_path: Path
-) -> None:
+async def test_a_link_with_a_used_id_is_refused(client: Client, ben: Client, site: Site, tmp_path: Path) -> None:
     one, two = (site.put(song(tmp_path, f"{uuid.uuid4().hex}.wav", seed)) for seed in (1, 2))
     body: Json = {"requestId": str(uuid.uuid4()), "url": one, "options": KEY}
     status, first = await client.call("POST", "/tracks", json=body)
@@ -51,7 +49,7 @@ async def test_a_link_with_the_id_of_another_makes_nothing(
     for other in ({"url": two}, {"options": BEATS}, {"options": {**KEY, "priority": "PRIORITY_BATCH"}}):
         await refused(client, "/tracks", body | other)
     await refused(client, f"/tracks/{first['track']['id']}/process", {"requestId": body["requestId"], "options": KEY})
-    # To somebody else the id says nothing, and a request that was refused has none.
+    # Another user may use the same id, and a refused request does not use it up.
     status, other_users = await ben.call("POST", "/tracks", json=body | {"url": two})
     assert status == 200
     assert other_users["job"]["job"]["id"] != first["job"]["job"]["id"]
@@ -60,7 +58,7 @@ async def test_a_link_with_the_id_of_another_makes_nothing(
     assert (await client.call("POST", "/tracks", json=free | {"url": two, "options": KEY}))[0] == 200
 
 
-async def test_a_redo_with_the_id_of_another_is_refused(client: Client, tmp_path: Path) -> None:
+async def test_a_redo_with_a_used_id_is_refused(client: Client, tmp_path: Path) -> None:
     added = await client.uploaded(song(tmp_path, "redo.wav", 11), KEY)
     await client.end_of(added["job"]["job"]["id"])
     path = f"/tracks/{added['track']['id']}/process"
@@ -97,7 +95,7 @@ def upload(path: Path, filename: str = "", **header: Any) -> Any:
     return requests()
 
 
-async def test_an_uploads_id_is_of_its_header_and_its_content(
+async def test_an_uploads_id_belongs_to_its_header_and_content(
     grpc_client: GrpcClient, ben: Client, tmp_path: Path
 ) -> None:
     one, two = song(tmp_path, "one.wav", 21), song(tmp_path, "two.wav", 22)
@@ -117,7 +115,7 @@ async def test_an_uploads_id_is_of_its_header_and_its_content(
         error = await refusal(other)
         assert (error.code, error.reason) == (Code.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert await track_ids(ben) == before
-    # Two files at once with one id: one of them is there.
+    # Of two files at once with one id, one is stored.
     said["request_id"] = str(uuid.uuid4())
     outcomes = await asyncio.gather(
         *(send(song(tmp_path, f"{seed}.wav", seed)) for seed in (31, 32)), return_exceptions=True

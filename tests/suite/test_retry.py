@@ -1,4 +1,4 @@
-"""Failed parts of a job are tried again, over HTTP."""
+"""Failed parts of a job are retried over HTTP."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tests.common.audio_files import with_soundfile
 from tests.suite.client import Client, part_of, reason, states
 
 
-async def test_failed_parts_of_a_job_are_tried_again_as_they_were_chosen(client: Client, tmp_path: Path) -> None:
+async def test_failed_parts_of_a_job_are_retried_with_their_options(client: Client, tmp_path: Path) -> None:
     options = {
         "separations": [{"model": "htdemucs", "quality": "QUALITY_BEST"}],
         "analyses": [{"part": "PART_KEY", "backend": "librosa"}],
@@ -27,7 +27,7 @@ async def test_failed_parts_of_a_job_are_tried_again_as_they_were_chosen(client:
     assert (status, same["job"]["job"]["id"]) == (200, again["job"]["id"])
 
 
-async def test_a_job_that_has_made_everything_is_not_tried_again(client: Client, ben: Client, tmp_path: Path) -> None:
+async def test_a_complete_job_is_not_retried(client: Client, ben: Client, tmp_path: Path) -> None:
     options = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
     added = await client.uploaded(with_soundfile(tmp_path / "a.wav", music(5, seed=3)), options)
     job_id = added["job"]["job"]["id"]

@@ -1,4 +1,4 @@
-"""Observing one song on its way through all processes, with a restart: trace, logs, metrics, status.
+"""Traces, logs, metrics and status of one song that passes through all processes, with a restart.
 
 At the end the suite is backed up while it runs, wiped, and restored.
 """
@@ -71,7 +71,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 
 async def process_a_song(suite: Suite, collector: Collector) -> Seen:
-    """The song waits for a worker of the separation while the library is restarted."""
+    """The song waits for a separation worker while the library restarts."""
     await add_user(suite, "ben")
     async with Client(suite.url) as client:
         await client.sign_in("ben", PASSWORD)
@@ -101,7 +101,7 @@ async def until(found: Any) -> Any:
 
 
 @pytest.mark.long
-async def test_one_trace_leads_from_the_click_to_each_stem_through_a_restart(seen: Seen) -> None:
+async def test_one_trace_leads_from_the_request_to_each_stem_across_a_restart(seen: Seen) -> None:
     collector = seen.collector
     for stem in ("vocals", "accompaniment"):
         (stored,) = await until(lambda stem=stem: collector.named("store stem", stem=stem))
@@ -159,20 +159,20 @@ def test_the_ids_of_a_request_are_in_the_lines_of_all_processes(seen: Seen) -> N
         assert line["job"]
 
 
-def test_the_lines_are_in_files_too(seen: Seen) -> None:
+def test_the_log_is_also_in_files(seen: Seen) -> None:
     folder = seen.suite.data / "logs"
     names = {"auth", "download", "gateway", "separation-serve", "separation-work", "analysis-all"}
     assert {path.stem for path in folder.iterdir()} == names
     for name in names:
         shown = (seen.suite.data / f"{name.removesuffix('-all')}.log").read_text()
         told = [line["event"] for line in lines(folder / f"{name}.log")]
-        # Bare text is what libraries print themselves.
+        # Lines that are not JSON were printed by libraries.
         assert set(told) == {json.loads(line)["event"] for line in shown.splitlines() if line.startswith("{")}
     engines = {line["service"] for line in lines(folder / "separation-work.log") if line["event"] == "model loaded"}
     assert engines == {"separation-engine-cpu"}
 
 
-async def test_metrics_tell_queues_jobs_models_workers_and_storage(seen: Seen) -> None:
+async def test_metrics_show_queues_jobs_models_workers_and_storage(seen: Seen) -> None:
     async with Client(seen.suite.url) as client:
         await client.sign_in("ben", PASSWORD)
         status_code, again = await client.call(
@@ -240,7 +240,7 @@ def stemtube(suite: Suite, *arguments: str) -> str:
 
 
 @pytest.mark.long
-async def test_a_suite_that_is_backed_up_while_it_runs_comes_back_with_users_songs_and_edits(seen: Seen) -> None:
+async def test_a_backup_of_a_running_suite_restores_users_songs_and_edits(seen: Seen) -> None:
     """The last test: it wipes the suite."""
     suite, vocals = seen.suite, f"/tracks/{seen.track}/stems/spleeter_2stems/vocals"
     edit = {"key": {"tonic": "F#", "mode": "minor"}}

@@ -1,4 +1,4 @@
-"""Separation as a user meets it: heard before it is complete, two stems, karaoke, options, one of the user's own."""
+"""Separation for users: stems that play before they are complete, two stems, karaoke, options, an own model."""
 
 import asyncio
 import io
@@ -34,7 +34,7 @@ async def read(client: Client, path: str) -> np.ndarray:
 
 
 @pytest.mark.long
-async def test_stems_are_heard_while_the_rest_is_computed(client: Client, ben: Client, tmp_path: Path) -> None:
+async def test_stems_play_while_the_rest_is_computed(client: Client, ben: Client, tmp_path: Path) -> None:
     added = await client.uploaded(with_soundfile(tmp_path / "long.flac", music(80, seed=101)), {"separations": [BEST]})
     job_id = added["job"]["job"]["id"]
     live: Json | None = None
@@ -63,9 +63,9 @@ async def test_stems_are_heard_while_the_rest_is_computed(client: Client, ben: C
     assert (await client.bytes(playlist))[0] == 404
 
 
-async def test_nothing_of_the_early_files_stays(client: Client, suite: Suite, tmp_path: Path) -> None:
+async def test_the_early_files_are_deleted(client: Client, suite: Suite, tmp_path: Path) -> None:
     stems = suite.data / "objects" / "stems"
-    # Objects of attempts that were killed in other tests of this suite stay until the sweep.
+    # Objects of attempts that other tests of this suite killed stay until the sweep.
     before = set(stems.glob("*"))
     await separated(client, with_soundfile(tmp_path / "a.flac", music(12, seed=102)), {})
     stored = {path.name for job in set(stems.glob("*")) - before for path in job.rglob("*")}
@@ -95,7 +95,7 @@ async def test_options_out_of_range_are_refused(client: Client, tmp_path: Path) 
         assert answer["code"] == Code.INVALID_ARGUMENT
 
 
-async def test_a_demucs_model_of_the_users_own(client: Client, suite: Suite, tmp_path: Path) -> None:
+async def test_a_users_own_demucs_model(client: Client, suite: Suite, tmp_path: Path) -> None:
     folder = suite.data / "models" / "demucs"
     folder.mkdir(parents=True, exist_ok=True)
     write_package(folder, "abcd1234", seed=3)

@@ -1,4 +1,4 @@
-"""Separation on several machines: an API process and two workers on one PostgreSQL, killed in the middle of a job."""
+"""Separation on several machines: an API process and two workers with one PostgreSQL, killed during a job."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 @pytest.fixture
 async def submitted(machines: Suite, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Client, Json, str]:
-    """A client, a job in the middle of its separation, and the worker that does it."""
+    """A client, a job during its separation, and its worker."""
     client = Client(machines.url)
     await client.sign_in("admin", PASSWORD)
     seed = sum(map(ord, request.node.name))
@@ -57,7 +57,7 @@ async def _check(client: Client, added: Json) -> Json:
     return job
 
 
-async def test_a_killed_workers_separation_goes_on_with_the_other(
+async def test_another_worker_continues_the_separation_of_a_killed_worker(
     machines: Suite, submitted: tuple[Client, Json, str]
 ) -> None:
     client, added, worker = submitted
@@ -81,7 +81,7 @@ async def test_watchers_do_not_notice_that_the_api_process_was_killed(
         await following
 
 
-async def test_a_worker_that_was_frozen_changes_nothing_when_it_wakes_up(
+async def test_a_frozen_worker_changes_nothing_when_it_wakes_up(
     machines: Suite, submitted: tuple[Client, Json, str]
 ) -> None:
     client, added, worker = submitted
@@ -102,7 +102,7 @@ async def test_a_worker_that_was_frozen_changes_nothing_when_it_wakes_up(
         assert len(attempts) == len({job for job, _ in attempts}), "the frozen worker's stems stayed beside the other's"
 
 
-async def test_a_worker_asked_to_end_hands_its_separation_over(
+async def test_a_stopping_worker_hands_its_separation_over(
     machines: Suite, submitted: tuple[Client, Json, str]
 ) -> None:
     client, added, worker = submitted

@@ -1,4 +1,4 @@
-"""One link, two users, over HTTP: what one chooses by hand the other neither sees nor hears of."""
+"""One link, two users, over HTTP: neither sees the other's own choices, nor gets events about them."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ async def made(client: Client, path: str, body: Json) -> Json:
 
 
 @pytest.mark.parametrize("order", ["the chooser first", "the chooser second"])
-async def test_each_owner_has_what_that_owner_chose(
+async def test_each_owner_has_their_own_choices(
     client: Client, ben: Client, site: Site, tmp_path: Path, order: str
 ) -> None:
     url = site.put(with_soundfile(tmp_path / f"{order}.wav", music(4, seed=len(order))))
@@ -46,7 +46,7 @@ async def test_each_owner_has_what_that_owner_chose(
     stem = chosen["stems"][0]["audio"].removeprefix("/api/v1")
     for below in (stem, f"{stem}?format=wav", f"{stem}/peaks", f"{path}/exports/stems"):
         assert [(await one.bytes(below))[0] for one in (client, ben)] == [200, 404], below
-    # Lists tell the same as the track.
+    # Lists show the same as the track.
     for one, track in ((client, chosen), (ben, plain)):
         key = track["key"]
         asked = f"/tracks?pageSize=200&keyTonic={key['tonic'].replace('#', '%23')}&keyMode={key['mode']}"
@@ -71,7 +71,7 @@ async def test_a_users_job_and_words_do_not_reach_the_other_owner(
         job_id = answer["job"]["job"]["id"]
         ended = await client.end_of(job_id)
         assert ended["job"]["state"] in FINISHED_JSON_NAMES
-        # Ben's own job is heard of, and nothing before it.
+        # Ben gets events of his own job, and none before it.
         status, other = await ben.call("POST", f"/tracks/{track['id']}/process", json={"options": KEY})
         assert status == 200
         async with asyncio.timeout(60):
@@ -85,5 +85,5 @@ async def test_a_users_job_and_words_do_not_reach_the_other_owner(
     assert job_id not in json.dumps(await ben.get("/jobs?pageSize=200"))
     assert words not in json.dumps((await ben.get(f"/tracks/{track['id']}"))["track"])
     assert (await ben.call("GET", f"/jobs/{job_id}"))[0] == 404
-    # The separation was automatic, and the first: it is for both.
+    # The separation was automatic and the first, so it is for both.
     assert {stem["name"] for stem in (await ben.get(f"/tracks/{track['id']}"))["track"]["stems"]} >= {"vocals"}

@@ -1,4 +1,4 @@
-"""A song whose truth is known goes in over HTTP, and what comes out is right."""
+"""A song with known truth is uploaded over HTTP, and its results are right."""
 
 import io
 import itertools
@@ -41,7 +41,7 @@ JOB_PARTS = ["acquire", "separation", *PARTS]
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    """The results of the first test, for those that look closer."""
+    """The results of the first test, for the later ones."""
     return {}
 
 
@@ -52,7 +52,7 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
     changed: Counter[str] = Counter()
     async with client.events() as socket:
         while json.loads((await socket.receive(timeout=10)).data) != {"snapshotEnd": {}}:
-            pass  # jobs of other tests
+            pass  # events of other tests' jobs
         answer = await client.uploaded(song_file)
         track_id, job_id = answer["track"]["id"], answer["job"]["job"]["id"]
         async for message in socket:
@@ -64,7 +64,7 @@ async def test_an_upload_is_followed_live_until_every_part_is_there(
                 if event["job"]["job"]["state"] in FINISHED_JSON_NAMES:
                     break
     assert states(jobs[-1]) == dict.fromkeys(JOB_PARTS, "succeeded"), jobs[-1]
-    # Sections are found, and in the end named again by the singing.
+    # Sections are found, and at the end renamed by the singing.
     assert changed == Counter(JOB_PARTS) + Counter(["structure"])
     overall = [job["job"]["progress"] for job in jobs]
     assert overall == sorted(overall)
@@ -166,7 +166,7 @@ async def test_ranges_and_other_formats_of_a_stem(client: Client, results: dict[
     assert np.abs(audio.decode(io.BytesIO(original), audio.NO_LIMITS) - song.mix).max() < 1e-6
 
 
-async def test_the_same_file_again_gives_the_track_with_its_results_at_once(
+async def test_the_same_file_again_gives_the_finished_track_at_once(
     client: Client, song_file: Path, results: dict[str, Any]
 ) -> None:
     answer = await client.uploaded(song_file)
@@ -201,7 +201,7 @@ async def test_the_examples_in_the_http_documentation_work(
     assert sorted(shell.saved()) == [".cho", ".mp3"]
 
 
-async def test_a_part_is_made_again_with_another_backend(client: Client, results: dict[str, Any]) -> None:
+async def test_a_part_is_computed_again_with_another_backend(client: Client, results: dict[str, Any]) -> None:
     track_id = results["track"]["id"]
     options = {"analyses": [{"part": "PART_KEY", "backend": "librosa"}]}
     status, answer = await client.call("POST", f"/tracks/{track_id}/process", json={"options": options})
@@ -213,7 +213,7 @@ async def test_a_part_is_made_again_with_another_backend(client: Client, results
     assert track["chords"] == results["track"]["chords"]
 
 
-async def test_the_whole_way_by_grpc_alone(suite: Suite, song: DemoSong, song_file: Path) -> None:
+async def test_a_song_is_processed_by_grpc_alone(suite: Suite, song: DemoSong, song_file: Path) -> None:
     address = "127.0.0.1:{}".format
     async with (
         grpc.aio.insecure_channel(address(suite.ports["auth"])) as auth,

@@ -1,4 +1,4 @@
-"""Real workers that start while their store is away: they start, say what is wrong, wait, and go on by themselves."""
+"""Real workers that start while their store is away say what is wrong, wait, and go on by themselves."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ async def worker(service: str, data: Path) -> AsyncIterator[str]:
 
 
 async def until_answer(url: str, status: int, text: str) -> None:
-    """Waits until /readyz answers with a status and a text."""
+    """Waits until /readyz answers with this status and text."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(120):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
@@ -57,7 +57,7 @@ async def until_answer(url: str, status: int, text: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("service", ["separation", "analysis"])
 async def test_a_worker_starts_while_its_store_is_away(service: str, tmp_path: Path) -> None:
-    """It ended with "File exists", or took its jobs and failed them."""
+    """It must neither end, nor take jobs and fail them."""
     objects = tmp_path / "objects"
     objects.touch()
     async with worker(service, tmp_path) as url:

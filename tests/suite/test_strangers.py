@@ -1,4 +1,4 @@
-"""Every RPC and every HTTP route, with nobody's token."""
+"""Every RPC and every HTTP route without a token."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Many clients that send files at once, and slow ones, to a real library by gRPC: memory, least rate, shares."""
+"""Many clients and slow clients that upload to a real library by gRPC: memory, minimum rate, shares."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -21,9 +21,9 @@ from tests.suite.running import PASSWORD, PATIENCE_SECONDS, Suite
 
 MIB = 1024 * 1024
 STREAMS = 40
-# Of each stream at once; below a part, so that all of it is in flight.
+# Sent by each stream at once; less than a part, so that all of it is in flight.
 SENT_BYTES = 7 * MIB
-# Of each while it sends: a message of 1 MiB, as gRPC received it and parsed. Of all while they are merely open.
+# For each stream while it sends: a message of 1 MiB, received and parsed. For all while they are only open.
 MESSAGE_BYTES, OPEN_BYTES = 5 * MIB, 60 * MIB
 BYTES_PER_SECOND, RATE_SECONDS = 1000, 2
 
@@ -77,7 +77,7 @@ def append_header(upload_id: str) -> pb.AppendUploadRequest:
 
 
 class Sending:
-    """A stream that sends so many bytes, then some now and then."""
+    """A stream that sends `size` bytes, and then a few from time to time."""
 
     def __init__(self, client: GrpcClient, rpc: str, header: Any, size: int, then: int = 1) -> None:
         self.sent = asyncio.Event()
@@ -99,7 +99,7 @@ class Sending:
 async def test_streams_of_one_user_take_little_memory_and_another_users_upload_ends(
     suite: Suite, ann: GrpcClient, ben: GrpcClient, tmp_path: Path
 ) -> None:
-    await ben.upload(with_soundfile(tmp_path / "first.wav", music(1, seed=1)))  # starts the child that checks files
+    await ben.upload(with_soundfile(tmp_path / "first.wav", music(1, seed=1)))  # start the child that checks files
     process = psutil.Process(suite.processes["download"].pid)
     before = process.memory_info().rss
     uploads = [await created(ann, 20 * MIB) for _ in range(STREAMS)]
@@ -121,7 +121,7 @@ async def test_streams_of_one_user_take_little_memory_and_another_users_upload_e
         answer = await ben.upload(with_soundfile(tmp_path / "song.wav", music(1, seed=2)))
         assert answer.track.id
         assert not any(stream.call.done() for stream in streams)
-        # What gRPC has taken from the client may still be on its way to the disk.
+        # Bytes that gRPC has taken from the client may not be on the disk yet.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while process.memory_info().rss - before > OPEN_BYTES:
                 await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Objects of dead attempts and broken uploads are found and removed; objects in use are not."""
+"""Objects of dead attempts and broken uploads are removed; objects in use are not."""
 
 import json
 import sqlite3
@@ -39,7 +39,7 @@ async def jobs(tmp_path: Path, objects: ObjectStore) -> AsyncIterator[JobQueue]:
     await queue.close()
 
 
-async def test_stems_of_attempts_that_came_to_nothing_are_removed(jobs: JobQueue, objects: ObjectStore) -> None:
+async def test_stems_of_failed_attempts_are_removed(jobs: JobQueue, objects: ObjectStore) -> None:
     good = await jobs.submit("separation", {}, key="a", user="anna")
     bad = await jobs.submit("separation", {"fails": True}, key="b", user="anna")
     for job in (good, bad):
@@ -54,10 +54,10 @@ async def test_stems_of_attempts_that_came_to_nothing_are_removed(jobs: JobQueue
     assert [info.key async for info in objects.list(stem_sweep.RESULTS)] == []
 
 
-async def test_a_restored_queue_removes_no_stems_that_were_a_result(
+async def test_a_restored_queue_does_not_remove_stems_of_results(
     jobs: JobQueue, objects: ObjectStore, tmp_path: Path
 ) -> None:
-    """The library has them, and the queue, restored from before their end, has the job done again."""
+    """The library has them, but the queue was restored from an earlier state and runs the job again."""
     job = await jobs.submit("separation", {}, key="a", user="anna")
     assert [record async for record in jobs.watch(job.id)][-1].finished
     assert await stem_sweep.sweep(objects, jobs) == 1
@@ -71,7 +71,7 @@ async def test_a_restored_queue_removes_no_stems_that_were_a_result(
     assert kept == [f"stems/{job.id}/good/vocals.flac", f"stems/{job.id}/later/vocals.flac"]
 
 
-async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: Path, objects: ObjectStore) -> None:
+async def test_old_objects_without_a_track_are_removed(tmp_path: Path, objects: ObjectStore) -> None:
     url = f"sqlite:///{tmp_path}/library.sqlite"
     await migrate(url, "services.download")
     for key in (
@@ -83,7 +83,7 @@ async def test_objects_without_a_track_are_removed_when_they_are_old(tmp_path: P
         "stems/x/y/vocals.flac",
         "derived/originals/used.mp3",
         "derived/stems/gone/y/vocals.flac.mp3",
-        f"derived/{'0' * 64}.mp3",  # as earlier versions named them
+        f"derived/{'0' * 64}.mp3",  # the names in earlier versions
     ):
         await objects.put(key, b"sound")
     facts = AudioFacts("originals/used", "peaks/used", "covers/used.png", "hash", "flac", 1.0, 44_100, 2, -20.0)

@@ -1,4 +1,4 @@
-"""Nobody waits for what another user has asked for: through the whole suite, with sites that never answer."""
+"""Users do not wait for each other's requests: through the whole suite, with sites that never answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 120
 
 
 class Site:
-    """A song at one address; at all others it never answers."""
+    """A site with a song at one address; it never answers at others."""
 
     def __init__(self, song: Path) -> None:
         self._song = song
@@ -52,7 +52,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 async def test_hanging_look_ups_of_links_do_not_prevent_those_of_others(
     suite: Suite, client: Client, ben: Client, site: Site
 ) -> None:
-    """Nine of them had everybody answered 504."""
+    """Without shares, nine of them would make all requests end with 504."""
     async with aiohttp.ClientSession(f"{suite.url}", headers=ben.headers) as http:
 
         async def look_up(number: int) -> tuple[int, str]:
@@ -64,12 +64,12 @@ async def test_hanging_look_ups_of_links_do_not_prevent_those_of_others(
         async with asyncio.timeout(PATIENCE_SECONDS):
             refused, _ = await asyncio.wait(hanging, return_when=asyncio.FIRST_COMPLETED)
             assert {task.result()[0] for task in refused} == {429}
-            # 503: a busy machine had not started a child in time.
+            # 503: a busy machine did not start a child in time.
             while (answer := await client.call("GET", f"/links?url={site.url}/song.flac"))[0] == 503:
                 pass
             status, found = answer
             assert (status, found["song"]["title"]) == (200, "song")
-            # Two were asked for, four waited for a turn, three were refused at once.
+            # Two ran, four waited for a turn, three were refused at once.
             ends = await asyncio.gather(*hanging)
     assert len(site.asked) >= 2
     assert {status for status, _ in ends} <= {429, 503}

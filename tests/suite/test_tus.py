@@ -1,4 +1,4 @@
-"""Resumable uploads by a real client of tus, through the real gateway to the real library."""
+"""Resumable uploads by a real tus client, through the real gateway to the real library."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         asyncio.run(add_user(suite, "ben"))
         yield suite
     finally:
-        # Stopping in order is tested elsewhere, and takes its time.
+        # A clean stop is slow, and other tests cover it.
         for name in suite.processes:
             suite.kill(name)
 
@@ -60,7 +60,7 @@ def tus_client(suite: Suite, client: Client) -> TusClient:
 
 
 def headers_of(uploader: Uploader) -> Mapping[str, str]:
-    """Of the last answer."""
+    """The headers of the last answer."""
     assert uploader.request is not None
     found: Mapping[str, str] = uploader.request.response_headers
     return found
@@ -72,7 +72,7 @@ def id_of(uploader: Uploader) -> str:
 
 
 async def request(client: Client, method: str, path: str | URL, **arguments: Any) -> tuple[int, Any, Any]:
-    """Status, headers, and the answer's JSON if there is any."""
+    """Status and headers of the answer, and its JSON if there is any."""
     headers = client.headers | TUS | arguments.pop("headers", {})
     place = path if isinstance(path, URL) else f"/api/v1{path}"
     async with client._session.request(method, place, headers=headers, **arguments) as answer:
@@ -119,7 +119,7 @@ async def test_a_client_sends_a_file_in_pieces(
     assert (job["trackId"], [part["name"] for part in job["parts"]]) == (track["id"], ["acquire", "key"])
     _status, original, _headers = await client.bytes(f"/tracks/{track['id']}/audio")
     assert original == path.read_bytes()
-    # A client whose last answer got lost looks again.
+    # A client that lost the last answer asks again.
     upload = (await client.get(f"/uploads/{id_of(uploader)}"))["upload"]
     assert (upload["trackId"], upload["offset"]) == (track["id"], upload["sizeBytes"])
     assert await left_of(objects) == []
@@ -135,7 +135,7 @@ async def test_the_same_file_again_is_the_same_track(suite: Suite, client: Clien
     assert len(tracks) == 1
 
 
-async def test_a_client_that_is_gone_before_its_piece_is_refused_fills_no_log(suite: Suite, client: Client) -> None:
+async def test_a_client_that_disconnects_before_a_refusal_does_not_fill_the_log(suite: Suite, client: Client) -> None:
     location = await created(client, 1_000_000)
     head = (
         f"PATCH /api/v1{location} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 500000\r\n"
@@ -170,8 +170,8 @@ async def test_a_broken_connection_keeps_the_bytes_that_arrived(suite: Suite, cl
         writer.write(head.encode() + content[begin:arrived])
         await writer.drain()
         writer.close()
-        # Bytes in the gateway's buffer of this connection are lost with it.
-        # A whole part is kept before the rest, so the offset is the last one only once it stays.
+        # Bytes in the gateway's buffer are lost with the connection.
+        # A whole part is stored before the rest, so the offset is final only when it stays the same.
         async with asyncio.timeout(20):
             before = -1
             while not arrived - 500_000 < (now := await offset_of(client, location)) <= arrived or now != before:
@@ -183,7 +183,7 @@ async def test_a_broken_connection_keeps_the_bytes_that_arrived(suite: Suite, cl
     assert (await client.bytes(f"/tracks/{track_id}/audio"))[1] == content
 
 
-async def test_a_client_goes_on_after_the_gateway_was_killed(suite: Suite, client: Client, tmp_path: Path) -> None:
+async def test_a_client_resumes_after_the_gateway_was_killed(suite: Suite, client: Client, tmp_path: Path) -> None:
     path = song(tmp_path, 4)
     uploader = tus_client(suite, client).uploader(str(path), chunk_size=1_000_000, retries=60, retry_delay=0.5)
     await asyncio.to_thread(uploader.upload, 4_000_000)
@@ -208,7 +208,7 @@ async def test_wrong_offsets(client: Client) -> None:
     assert (await append(client, location, 100, b""))[1]["Upload-Offset"] == "100"
 
 
-async def test_of_two_senders_of_the_same_bytes_one_is_refused(client: Client) -> None:
+async def test_one_of_two_senders_of_the_same_bytes_is_refused(client: Client) -> None:
     location = await created(client, 1000)
 
     async def slowly(byte: bytes) -> AsyncIterator[bytes]:
@@ -234,7 +234,7 @@ async def test_the_last_piece_of_a_file_that_is_no_song_is_refused(
     assert [key for key in await left_of(objects) if id_of(uploader) in key] == []
 
 
-async def test_an_upload_is_ended(client: Client, objects: ObjectStore) -> None:
+async def test_an_upload_is_terminated(client: Client, objects: ObjectStore) -> None:
     location = await created(client, 1000)
     await append(client, location, 0, b"x" * 10)
     kept = location.removeprefix("/")
@@ -246,7 +246,7 @@ async def test_an_upload_is_ended(client: Client, objects: ObjectStore) -> None:
     assert (await append(client, location, 10, b"x"))[0] == 404
 
 
-async def test_uploads_are_their_owners_alone(client: Client, ben: Client) -> None:
+async def test_uploads_belong_to_their_owner_alone(client: Client, ben: Client) -> None:
     location = await created(client, 1000)
     for method in ("HEAD", "DELETE"):
         assert (await request(ben, method, location))[0] == 404
@@ -272,7 +272,7 @@ async def test_versions(client: Client) -> None:
             assert (status, headers["Tus-Version"]) == (412, "1.0.0")
 
 
-async def test_bad_announcements(client: Client) -> None:
+async def test_invalid_creations_are_refused(client: Client) -> None:
     async def refused(**headers: str) -> tuple[int, str]:
         status, _, answer = await request(client, "POST", PATH, headers=headers)
         return status, reason(answer)
@@ -291,14 +291,14 @@ async def test_bad_announcements(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "0" * 33, "%ff", "%00", "..%2f..%2fetc"])
-async def test_ids_that_are_none(client: Client, name: str) -> None:
+async def test_invalid_upload_ids(client: Client, name: str) -> None:
     for method in ("HEAD", "DELETE"):
         assert (await request(client, method, URL(f"/api/v1/uploads/{name}", encoded=True)))[0] == 404
     status, _, answer = await append(client, URL(f"/api/v1/uploads/{name}", encoded=True), 0, b"x")
     assert (status, reason(answer)) == (404, "NO_SUCH_UPLOAD")
 
 
-async def test_metadata_is_given_back_and_bytes_may_come_with_the_announcement(client: Client) -> None:
+async def test_metadata_is_returned_and_a_creation_may_contain_bytes(client: Client) -> None:
     metadata = f"filename {base64.b64encode('Über ../x/Lied.mp3'.encode()).decode()}, private"
     headers = {"Upload-Length": "1000", "Upload-Metadata": metadata}
     status, answer, _ = await request(client, "POST", PATH, headers=headers | BYTES, data=b"x" * 30)
@@ -310,7 +310,7 @@ async def test_metadata_is_given_back_and_bytes_may_come_with_the_announcement(c
     assert (await client.get(location))["upload"]["filename"] == "Lied.mp3"
 
 
-async def test_methods_that_a_client_cannot_send(client: Client) -> None:
+async def test_the_method_can_be_overridden(client: Client) -> None:
     location = await created(client, 100)
     headers = BYTES | {"Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
     assert (await request(client, "POST", location, headers=headers, data=b"x" * 10))[0] == 204
@@ -328,7 +328,7 @@ async def test_unfinished_uploads_count_for_the_quota(ben: Client) -> None:
     await created(ben, 1_000_000)
 
 
-async def test_a_sleeping_line_is_given_up_and_its_bytes_are_kept(suite: Suite, client: Client) -> None:
+async def test_an_idle_connection_is_closed_and_its_bytes_are_kept(suite: Suite, client: Client) -> None:
     location = await created(client, 1000)
     opened = socket.create_connection(("127.0.0.1", suite.ports["gateway"]))
     head = (
@@ -337,7 +337,7 @@ async def test_a_sleeping_line_is_given_up_and_its_bytes_are_kept(suite: Suite, 
         "Content-Type: application/offset+octet-stream\r\n\r\n" + "x" * 250
     )
     opened.sendall(head.encode())
-    # The line seems to be up still, and the client comes by another one.
+    # The connection still seems to be open, and the client uses another one.
     await asyncio.sleep(0.2)
     assert await offset_of(client, location) == 0
     assert (await append(client, location, 0, b"y" * 300))[0] == 204

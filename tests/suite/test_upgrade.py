@@ -1,7 +1,7 @@
 """A rolling update: every process is replaced in turn while people work, and nobody notices.
 
-Two of each serving process and workers, as on Kubernetes. A process that goes leaves the gateways' list first, as a pod
-leaves its Service's, is then asked to end and must end well; its successor starts where it was.
+There are two of each serving process, and workers, as on Kubernetes. A process first leaves the gateways' list, as a
+pod leaves that of its Service, is then asked to end and must end cleanly; its successor starts at the same address.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
     # As deploy/k8s gives them.
     graces = {"GATEWAY__SHUTDOWN_SECONDS": 60, "DOWNLOAD__GRACE_SECONDS": 60}
     graces |= {"SEPARATION__GRACE_SECONDS": 20, "ANALYSIS__GRACE_SECONDS": 20}
-    graces |= {"DOWNLOAD__JOBS_PER_USER": 1000}  # the default; jobs wait while their workers are replaced
+    graces |= {"DOWNLOAD__JOBS_PER_USER": 1000}  # the default: jobs wait while their workers are replaced
     suite = Suite(tmp_path / "cluster", settings=graces)
     suite.data.mkdir()
     for service, names in REPLICAS.items():
@@ -61,8 +61,10 @@ def cluster(tmp_path: Path) -> Iterator[Suite]:
 
 
 class Visitors:
-    """People at the gateways that are in the list, each by turns. They follow the rules of docs/operations.md: an event
-    stream that ends with 1012 or 1013, or breaks, is opened again."""
+    """Users of the gateways in the list, each gateway in turn.
+
+    They follow the rules of docs/operations.md: they reopen an event stream that ends with 1012 or 1013, or breaks.
+    """
 
     def __init__(self, clients: dict[str, Client], folder: Path) -> None:
         self._clients = clients
@@ -117,7 +119,7 @@ class Visitors:
         return with_soundfile(self._folder / f"{number}.flac", music(3, seed=1000 + number))
 
     async def follow_library(self) -> None:
-        """One life of an event stream."""
+        """Reads one event stream until it ends."""
         try:
             async with self.client.events() as socket:
                 self.done["events"] += 1
@@ -133,7 +135,9 @@ class Visitors:
             while True:
                 async with self.client.watch(job_id) as socket:
                     async for message in socket:
-                        job: Json = json.loads(message.data).get("job", {})  # the last one may tell why the stream ends
+                        job: Json = json.loads(message.data).get(
+                            "job", {}
+                        )  # the last message may say why the stream ends
                         if job and job["job"]["state"] in FINISHED_JSON_NAMES:
                             return job
                     if socket.close_code not in CONNECT_AGAIN:
@@ -151,7 +155,7 @@ async def again_and_again(visit: Callable[[], Coroutine[Any, Any, None]], visito
 
 
 async def replace_all(cluster: Suite, visitors: Visitors) -> None:
-    """Every process in turn; of each kind another one serves meanwhile."""
+    """Replaces every process in turn, while another one of each kind serves."""
 
     async def replace(name: str) -> None:
         visitors.listed.discard(name)
@@ -203,7 +207,7 @@ async def test_every_process_is_replaced_and_nobody_notices(cluster: Suite, visi
 
 
 def check_each_done_once(cluster: Suite, uploads: int) -> None:
-    """One job for each mix, one attempt's stems for each job."""
+    """Each mix has one job, and each job the stems of one attempt."""
     with create_engine(f"sqlite:///{cluster.data}/databases/separation.sqlite").connect() as connection:
         rows = connection.execute(text("SELECT subject, state FROM job")).all()
     jobs = Counter(subject for subject, _ in rows)

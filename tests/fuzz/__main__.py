@@ -1,7 +1,7 @@
 """`make fuzz`: hostile input for some minutes, half of them with SQLite, half with PostgreSQL.
 
-Each half goes in rounds, whose inputs follow from the seed and the number of the round; so a run with the same seed has
-the same inputs in the same order. It ends with one line, and fails if anything but inputs was counted.
+Each half runs in rounds. The seed and the number of a round determine its inputs, so a run with the same seed has the
+same inputs in the same order. It ends with one line, and fails if anything but inputs was counted.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
-# Of one round, a minute or so.
+# Inputs of one round, which takes about a minute.
 FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES, CROWDS = 1500, 500, 25, 15, 20, 150, 40, 4, 1
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
-    """Rounds until the time is up; one that has begun is ended.
+    """Runs rounds until the time is up; a round that has begun is completed.
 
     Args:
-        target: a suite that runs.
-        seed: of the first round; the next ones count on.
-        seconds: how long.
-        tally: where it is counted.
+        target: a running suite.
+        seed: of the first round; each further round adds 1.
+        seconds: how long to run.
+        tally: counts the inputs and the findings.
     """
     until = time.monotonic() + seconds
     fuzzers = (
@@ -56,7 +56,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
 
 
 def main() -> int:
-    """Runs it; the exit code is 1 if something broke."""
+    """Runs the fuzzers; the exit code is 1 if something broke."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

@@ -1,4 +1,4 @@
-"""Requests that the gateway's own description allows, and some that it does not: answers are as it describes them."""
+"""Requests that the gateway's OpenAPI document allows, and some that it does not: answers are as it describes them."""
 
 import json
 import random
@@ -42,7 +42,7 @@ def _tus_body(_context: schemathesis.SerializationContext, value: Any) -> bytes:
 
 
 def _cases(operation: Any, ids: Mapping[str, str]) -> st.SearchStrategy[Any]:
-    """Requests of an operation: as described, and not; about what the caller owns, and about anything."""
+    """Valid and invalid requests of an operation, with ids that the caller owns and any others."""
     own = {one.name: ids[one.name] for one in operation.path_parameters if one.name in ids}
     positive = operation.as_strategy(generation_mode=GenerationMode.POSITIVE, path_parameters=own or None)
     negative = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
@@ -53,9 +53,9 @@ class Fuzzer:
     """Sends requests to the gateway of a target.
 
     Args:
-        target: what gets them.
-        tally: what it does is noted there.
-        document: what it should do; None for what it says itself.
+        target: gets the requests.
+        tally: records the findings.
+        document: the OpenAPI document to compare with; None for the gateway's own.
     """
 
     def __init__(self, target: Target, tally: Tally, document: dict[str, Any] | None = None) -> None:
@@ -68,7 +68,7 @@ class Fuzzer:
         for result in schema.get_all_operations():
             assert isinstance(result, Ok), result.err()
             named[result.ok().definition.raw["operationId"]] = result.ok()
-        # As with messages: what ends the caller's session comes last.
+        # As in messages.py, calls that end the caller's session come last.
         order = sorted(
             named.keys() - LEFT_OUT.keys(), key=lambda name: (name in ENDING, name.startswith("Delete"), name)
         )
@@ -82,7 +82,7 @@ class Fuzzer:
         """Sends up to `count` requests of each operation, all of them by a user, or all by an admin.
 
         Returns:
-            How many were answered with each status.
+            The number of answers with each status.
         """
         accounts = (self._target.account(), self._target.account(admin=True))
         statuses: Counter[str] = Counter()
@@ -103,7 +103,7 @@ class Fuzzer:
             response = case.call(
                 base_url=self._target.suite.url, session=self._http, headers=headers, timeout=ANSWER_SECONDS
             )
-        except ValueError:  # no program could send such a header
+        except ValueError:  # no client can send such a header
             return "not sent"
         except requests.RequestException as error:
             self._note("hangs" if isinstance(error, requests.Timeout) else "crashes", name, case, repr(error))

@@ -1,6 +1,6 @@
 """Many requests of one user, Anna, while another user, Ben, sends one, which must have its usual result.
 
-Anna looks up links whose site or name never answers, has many exports made, and changes a song that both have.
+Anna looks up links whose site or name never answers, exports a song many times, and changes a song that both have.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class Scene:
     """Two users who have a song of one link, with a stem, and a site.
 
     Attributes:
-        anna: one user.
-        ben: the other one.
+        anna: a user.
+        ben: another user.
         track: path of their song.
         site: has song.flac; names that begin with "hang" are never answered.
         song: the file.
@@ -191,7 +191,7 @@ class Fuzzer:
         return [asyncio.create_task(ask(path)) for path in paths]
 
     async def _ben(self, kind: str, call: Callable[[], Awaitable[tuple[int, Json]]]) -> None:
-        """Ben's request succeeds; a busy machine may tell him to come back a few times."""
+        """Ben's request succeeds; a busy machine may ask him to retry a few times."""
         for _ in range(5):
             status, answer = await call()
             if status not in BUSY:

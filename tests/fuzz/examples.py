@@ -1,4 +1,4 @@
-"""Inputs made by hypothesis, the same ones for the same seed."""
+"""Inputs made by hypothesis, which are the same for the same seed."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 def each(strategy: strategies.SearchStrategy[T], seed: int, count: int, check: Callable[[T], None]) -> None:
     """Calls `check` with up to `count` examples.
 
-    It notes what is wrong and goes on, so nothing is kept between runs and nothing is tried again in a simpler form.
+    `check` records faults and does not raise, so hypothesis stores no examples and does not shrink them.
     """
 
     @hypothesis.seed(seed)

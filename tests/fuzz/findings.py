@@ -1,4 +1,4 @@
-"""The counts of fuzzing, and the inputs that broke something."""
+"""The counts of a fuzzing run, and the inputs that broke something."""
 
 import re
 import threading
@@ -17,9 +17,9 @@ class Tally:
 
     Attributes:
         folder: where each input that broke something is saved, with what happened.
-        inputs: how many there were.
-        counts: by kind. `crashes`: a process died, or an error came out that is not of our domain. `5xx`: a server
-            answered with a fault of its own, or not as it is described. `hangs`: there was no answer in time.
+        inputs: the number of inputs.
+        counts: by kind. `crashes`: a process died, or raised an error that is not one of our domain. `5xx`: a server
+            answered with an internal error, or not as described. `hangs`: there was no answer in time.
         found: one line for each.
     """
 
@@ -30,10 +30,10 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, kind: Kind, what: str, content: bytes, more: str = "") -> None:
-        """Counts one and saves its input; several threads may do so.
+        """Counts a finding and saves its input; thread-safe.
 
         Args:
-            kind: what it is.
+            kind: a key of `counts`.
             what: one line for a person.
             content: the input.
             more: an answer, or the end of a log.

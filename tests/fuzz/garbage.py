@@ -1,4 +1,4 @@
-"""Bytes that are almost HTTP, a form, tus, WebSocket or HTTP/2, or nothing of the kind."""
+"""Bytes that are almost HTTP, a form, tus, WebSocket or HTTP/2, or nothing like it."""
 
 import base64
 import random
@@ -89,7 +89,7 @@ def _request(verb: str, path: str, account: Account, *lines: str, body: bytes = 
     return "\r\n".join(head).encode("utf-8", "surrogateescape") + body
 
 
-def _spoiled(dice: random.Random, content: bytes) -> bytes:
+def _damaged(dice: random.Random, content: bytes) -> bytes:
     return mutated(dice, content, [content]) if dice.random() < 0.5 else content
 
 
@@ -105,7 +105,7 @@ def http(dice: random.Random, account: Account) -> bytes:
     kind = dice.choice(("Content-Type: application/json", "Content-Type: text/plain", "X: y"))
     lines = (*dice.sample(_LINES, dice.randint(0, 3)), kind, f"Content-Length: {len(body)}")
     request = _request(verb, dice.choice(_PATHS), account, *lines, body=body)
-    return _spoiled(dice, request) * dice.choice((1, 1, 1, 3))
+    return _damaged(dice, request) * dice.choice((1, 1, 1, 3))
 
 
 def form(dice: random.Random, account: Account) -> bytes:
@@ -121,7 +121,7 @@ def form(dice: random.Random, account: Account) -> bytes:
         )
         head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n{more}\r\n'
         parts.append(head.encode() + content + b"\r\n")
-    body = _spoiled(dice, b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode())
+    body = _damaged(dice, b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode())
     boundary = dice.choice((_BOUNDARY, _BOUNDARY, _BOUNDARY, "", '"', "x" * 200))
     length = dice.choice((len(body), len(body), len(body) + 5, 3))
     lines = (f"Content-Type: multipart/form-data; boundary={boundary}", f"Content-Length: {length}")
@@ -145,7 +145,7 @@ def tus(dice: random.Random, account: Account) -> bytes:
     kept = [line for line in lines if dice.random() < 0.8]
     verb, own = dice.choice(("POST", "PATCH", "HEAD", "DELETE", "OPTIONS")), account.ids["upload_id"]
     path = "/api/v1/uploads" + dice.choice(("", "", f"/{own}", f"/{own}", "/", "/..", f"/{'0' * 32}"))
-    return _spoiled(dice, _request(verb, path, account, *kept, f"Content-Length: {len(body)}", body=body))
+    return _damaged(dice, _request(verb, path, account, *kept, f"Content-Length: {len(body)}", body=body))
 
 
 def websocket(dice: random.Random, account: Account) -> bytes:
@@ -159,7 +159,7 @@ def websocket(dice: random.Random, account: Account) -> bytes:
     path = dice.choice(("/api/v1/events", f"/api/v1/jobs/{account.ids['job_id']}/watch"))
     request = _request("GET", path, account, *lines, *(compressing if dice.random() < 0.5 else ()))
     frames = b"".join(_frame(dice) for _ in range(dice.randint(1, 6)))
-    return request + _spoiled(dice, frames)
+    return request + _damaged(dice, frames)
 
 
 def _frame(dice: random.Random) -> bytes:
@@ -185,7 +185,7 @@ def http2(dice: random.Random, _account: Account) -> bytes:
     if dice.random() < 0.1:
         return dice.randbytes(dice.choice((1, 24, 5000)))
     frames = b"".join(_http2_frame(dice) for _ in range(dice.choice((1, 3, 10, 200))))
-    return _spoiled(dice, _PREFACE + dice.choice((b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"")) + frames)
+    return _damaged(dice, _PREFACE + dice.choice((b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"")) + frames)
 
 
 def _http2_frame(dice: random.Random) -> bytes:

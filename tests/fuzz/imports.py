@@ -1,4 +1,4 @@
-"""Malformed results in an old installation's database: each becomes a result, or is left out."""
+"""Malformed results in an old installation's database: each is imported or left out."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ def fuzz(seed: int, count: int, tally: Tally) -> None:
         for reader in READERS:
             tally.inputs += 1
             try:
-                with contextlib.suppress(ValueError):  # the refusal: the command tells it and goes on
+                with contextlib.suppress(ValueError):  # a refusal: the command reports it and goes on
                     reader(*example)
             except Exception as error:
                 tally.note("crashes", f"an old result: {error!r}", repr(example).encode(), traceback.format_exc())

@@ -1,6 +1,6 @@
-"""Spoiled media files: each is decoded, or refused by an error of our domain, and soon.
+"""Damaged media files: each is decoded, or refused with an error of our domain, within a time limit.
 
-They are read in a child process, as the suite does it, which an input may end.
+They are read in a child process, as in the suite, which an input may crash.
 """
 
 import functools
@@ -39,7 +39,7 @@ _SONG = music(SECONDS)
 _SONG_48K = music(SECONDS, rate=48000)
 
 
-# Without random ids, so that a seed means the same inputs again.
+# Without random ids, so that a seed always gives the same inputs.
 _EXACT = {"fflags": "+bitexact"}
 
 
@@ -52,7 +52,7 @@ def _opus(path: Path) -> Path:
 
 
 def _vorbis(path: Path) -> Path:
-    """FFmpeg has no good encoder of Vorbis, and libsndfile writes random ids."""
+    """FFmpeg has no good encoder for Vorbis, and libsndfile writes random ids."""
     encoded = with_soundfile(path.with_name(f"random-{path.name}"), _SONG)
     with av.open(str(encoded)) as source, av.open(str(path), "w", container_options=_EXACT) as copy:
         stream = copy.add_stream_from_template(source.streams.audio[0])
@@ -127,7 +127,7 @@ KINDS: Mapping[str, Callable[[Path], Path]] = {
 
 @functools.cache
 def originals() -> Mapping[str, bytes]:
-    """A whole file of each kind that is accepted, half a second long."""
+    """A complete file of each accepted kind, half a second long."""
     with tempfile.TemporaryDirectory() as folder:
         return {name: make(Path(folder) / name).read_bytes() for name, make in KINDS.items()}
 
@@ -139,9 +139,9 @@ def verdict(content: bytes) -> str:
         `decoded`, or the reason of the refusal.
 
     Raises:
-        Exception: a fault of ours.
+        Exception: a bug.
     """
-    with tempfile.TemporaryFile() as file:  # as the library has it: memory forgives more than a file does
+    with tempfile.TemporaryFile() as file:  # as in the library: a file fails in more ways than memory does
         file.write(content)
         return _verdict(file)
 
@@ -172,7 +172,7 @@ def _verdict(file: BinaryIO) -> str:
 
 
 def _read(content: bytes) -> str:
-    """`verdict` in the child; a traceback if it fails."""
+    """Runs `verdict` in the child; a traceback if it fails."""
     try:
         return verdict(content)
     except Exception:
@@ -190,11 +190,11 @@ class DiedError(Exception):
 
 
 class Reader:
-    """A child process that reads files; there is another one after each that an input has ended.
+    """A child process that reads files; a new one starts after an input has crashed it.
 
     Args:
-        work: what it does with a file.
-        seconds: how long that may take.
+        work: the function to call with each file.
+        seconds: the time limit for a file.
     """
 
     def __init__(self, work: Callable[[bytes], str] = _read, seconds: float = HANG_SECONDS) -> None:
@@ -206,7 +206,7 @@ class Reader:
         """The child's result for a file.
 
         Raises:
-            TimeoutError: nothing, in that time.
+            TimeoutError: no result within the time limit.
             DiedError: the process has ended.
         """
         if self._process is None:
@@ -235,10 +235,10 @@ class Reader:
 
 
 def fuzz(seed: int, count: int, tally: Tally, reader: Reader | None = None) -> Counter[str]:
-    """Has `count` spoiled files read.
+    """Reads `count` damaged files.
 
     Returns:
-        How many of them were decoded, and how many refused for each reason.
+        The number of decoded files, and of refused ones for each reason.
     """
     dice, reader = random.Random(seed), reader or Reader()
     files = list(originals().items())

@@ -1,4 +1,4 @@
-"""Messages of every RPC, made from the contracts, and bytes that are none: each gets a proper status."""
+"""Messages of every RPC, made from the contracts, and bytes that are not messages: each gets a proper status."""
 
 import random
 from collections import Counter
@@ -27,7 +27,7 @@ LEFT_OUT = {
 }
 FOR_SERVICES = ("SeparationService", "AnalysisService")
 ENDING = ("ChangePassword", "EndSession", "EndOtherSessions")
-# Faults of ours. UNAVAILABLE too: nothing that is needed here goes away.
+# Bugs. UNAVAILABLE too, because every service runs.
 _FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -44,7 +44,7 @@ _WORDS = (
 
 
 def methods() -> list[MethodDescriptor]:
-    """Every RPC of the suite that can be fuzzed; those that delete, and last those that end the caller's session."""
+    """Every RPC that can be fuzzed: those that delete, and then those that end the caller's session, come last."""
     found = [
         method
         for group in SERVICES.values()
@@ -56,11 +56,11 @@ def methods() -> list[MethodDescriptor]:
 
 
 def messages(descriptor: Descriptor, ids: Mapping[str, str], depth: int = DEPTH) -> st.SearchStrategy[Message]:
-    """Messages of a type, some of their texts being ids of what the caller owns."""
+    """Messages of a type, with ids of the caller's items in some text fields."""
     fields = {
         field.name: _several(field, ids, depth) for field in descriptor.fields if depth or field.message_type is None
     }
-    # Without the id of something that is there most requests would end at once.
+    # Without valid ids most requests would be refused at once.
     wanted = {name: field for name, field in fields.items() if name in ids and depth == DEPTH}
     further = {name: field for name, field in fields.items() if name not in wanted}
     build = message_factory.GetMessageClass(descriptor)
@@ -99,7 +99,7 @@ def _value(field: FieldDescriptor, ids: Mapping[str, str], depth: int) -> st.Sea
 
 
 def _requests(method: MethodDescriptor, caller: Account) -> st.SearchStrategy[tuple[str, list[bytes]]]:
-    """A caller's token, and what the caller sends."""
+    """A caller's token, and the messages to send."""
     one = messages(method.input_type, caller.ids).map(lambda message: message.SerializeToString())
     return st.tuples(st.just(caller.token), st.lists(one, min_size=1, max_size=3 if method.client_streaming else 1))
 
@@ -108,8 +108,8 @@ class Fuzzer:
     """Sends messages to the services of a target.
 
     Args:
-        target: what gets them.
-        tally: what they do is noted there.
+        target: gets the messages.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -129,10 +129,10 @@ class Fuzzer:
             channel.close()
 
     def run(self, seed: int, count: int) -> Counter[str]:
-        """Sends up to `count` messages, and a fourth as many that are none, to each RPC.
+        """Sends up to `count` messages, and a fourth as many invalid ones, to each RPC.
 
         Returns:
-            How many ended with each status.
+            The number of calls that ended with each status.
         """
         user, admin = self._target.account(), self._target.account(admin=True)
         service = Account(self._target.service_token(), user.ids)

@@ -1,10 +1,10 @@
-"""Ways to spoil a file: bytes, lengths in headers, parts in another order, the head of one with the tail of another."""
+"""Ways to damage a file: bytes, lengths in headers, the order of parts, the head of one with the tail of another."""
 
 import random
 import re
 from collections.abc import Callable, Sequence
 
-# Names of chunks, atoms, pages and tags, beside which containers keep sizes and counts.
+# Names of chunks, atoms, pages and tags; containers store sizes and counts beside them.
 _NAMES = re.compile(
     rb"RIFF|WAVE|fmt |data|LIST|fact|ds64|FORM|COMM|SSND|ftyp|moov|mvhd|trak|tkhd|mdia|mdhd|hdlr|minf|stbl|stsd|stts|"
     rb"stsc|stsz|stco|co64|esds|mdat|free|udta|meta|ilst|covr|moof|traf|trun|OggS|OpusHead|OpusTags|vorbis|fLaC|ID3|"
@@ -19,23 +19,23 @@ Mutation = Callable[[random.Random, bytearray], None]
 
 
 def mutated(dice: random.Random, content: bytes, others: Sequence[bytes]) -> bytes:
-    """The content with one to four things wrong; now and then its head before another's tail."""
-    spoiled = bytearray(content)
+    """The content with one to four mutations; sometimes its head before the tail of another file."""
+    mutant = bytearray(content)
     if dice.random() < 0.05:
         other = dice.choice(others)
-        spoiled = bytearray(content[: _place(dice, spoiled)] + other[_place(dice, bytearray(other)) :])
+        mutant = bytearray(content[: _place(dice, mutant)] + other[_place(dice, bytearray(other)) :])
     for _ in range(dice.randint(1, _MOST_AT_ONCE)):
-        if spoiled:
-            dice.choice(_MUTATIONS)(dice, spoiled)
-    return bytes(spoiled)
+        if mutant:
+            dice.choice(_MUTATIONS)(dice, mutant)
+    return bytes(mutant)
 
 
 def _place(dice: random.Random, content: bytearray) -> int:
-    """A byte, half of the time one of the header."""
+    """The place of a byte, half of the time in the header."""
     return dice.randrange(min(len(content), _HEADER_BYTES if dice.random() < 0.5 else len(content)))
 
 
-def _stretch(dice: random.Random, content: bytearray) -> slice:
+def _random_range(dice: random.Random, content: bytearray) -> slice:
     start = _place(dice, content)
     return slice(start, start + dice.choice((1, 2, 4, 16, 256, 4096, len(content))))
 
@@ -46,7 +46,7 @@ def _flip_bits(dice: random.Random, content: bytearray) -> None:
 
 
 def _overwrite_bytes(dice: random.Random, content: bytearray) -> None:
-    place = _stretch(dice, content)
+    place = _random_range(dice, content)
     size = len(content[place])
     content[place] = dice.choice((bytes(size), b"\xff" * size, dice.randbytes(size)))
 
@@ -76,7 +76,7 @@ def _cut_end(dice: random.Random, content: bytearray) -> None:
 
 
 def _cut_out(dice: random.Random, content: bytearray) -> None:
-    del content[_stretch(dice, content)]
+    del content[_random_range(dice, content)]
 
 
 def _insert_bytes(dice: random.Random, content: bytearray) -> None:
@@ -85,7 +85,7 @@ def _insert_bytes(dice: random.Random, content: bytearray) -> None:
 
 
 def _repeat(dice: random.Random, content: bytearray) -> None:
-    place = _stretch(dice, content)
+    place = _random_range(dice, content)
     content[place.start : place.start] = content[place] * dice.choice((1, 2, 8))
     del content[1_000_000:]
 

@@ -1,4 +1,4 @@
-"""Garbage where HTTP, WebSocket, tus, multipart or HTTP/2 is expected: the server answers or closes, and goes on."""
+"""Garbage where HTTP, WebSocket, tus, multipart or HTTP/2 is expected: the server answers or closes, and survives."""
 
 import random
 import re
@@ -24,8 +24,8 @@ class Fuzzer:
     """Sends garbage to the ports of a target.
 
     Args:
-        target: what gets it.
-        tally: what it does is noted there.
+        target: gets the garbage.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -33,13 +33,13 @@ class Fuzzer:
         self._tally = tally
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Does nothing: no connection stays open."""
 
     def run(self, seed: int, count: int) -> Counter[str]:
         """Sends `count` inputs of each kind.
 
         Returns:
-            How often the other side answered.
+            The number of answers.
         """
         ports = self._target.suite.ports
         account = self._target.account()
@@ -68,7 +68,7 @@ class Fuzzer:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=CLOSING_SECONDS) as connection:
                 connection.sendall(content)
-                # A request that ends in the middle waits for more; and a client that has gone gets no answer.
+                # The server waits for the rest of a request, and does not answer a client that has disconnected.
                 if select.select([connection], [], [], PATIENCE_SECONDS)[0]:
                     answer = connection.recv(_READ_BYTES)
                 connection.shutdown(socket.SHUT_WR)
@@ -79,7 +79,7 @@ class Fuzzer:
         except ConnectionRefusedError as error:
             self._tally.note("crashes", f"{name} refuses connections after {kind}", content, repr(error))
         except OSError:
-            pass  # it closed before it had read all
+            pass  # the server closed before it had read everything
         if _SERVER_FAULT.search(answer):
             self._tally.note("5xx", f"{kind}: {answer.splitlines()[0].decode(errors='replace')}", content, repr(answer))
         return answer

@@ -1,7 +1,7 @@
-"""Requests that race: one many times at once, another under a used id, room for one more, a change of an account.
+"""Requests that race: equal ones, different ones with one id, uploads for the rest of a quota, changes of an account.
 
-What each answer says is compared with the rule: an id of a request gives one thing, a quota is never passed, and who
-was disabled, or has another password, is out.
+Each answer is compared with the rules: a request id creates one item, a quota is never exceeded, and a disabled
+account or a changed password ends all sessions.
 """
 
 import random
@@ -30,11 +30,11 @@ Call = Callable[[], requests.Response]
 
 
 class Fuzzer:
-    """Sends what races to the gateway of a target.
+    """Sends racing requests to the gateway of a target.
 
     Args:
-        target: what gets it.
-        tally: what it does is noted there.
+        target: gets the requests.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -42,7 +42,7 @@ class Fuzzer:
         self._tally = tally
         self._http = requests.Session()
         self._http.trust_env = False
-        # Each request is one by itself: a cookie is sent where that is meant.
+        # Requests share no cookies: a cookie is sent only on purpose.
         self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2 * AT_ONCE))
         self._pool = ThreadPoolExecutor(2 * AT_ONCE)
@@ -55,7 +55,7 @@ class Fuzzer:
         self._http.close()
 
     def run(self, seed: int, count: int, kinds: Sequence[str] = ()) -> Counter[str]:
-        """Has `count` races of each kind.
+        """Runs `count` races of each kind.
 
         Args:
             seed: of all choices.
@@ -63,7 +63,7 @@ class Fuzzer:
             kinds: of `KINDS`; all of them if none is named.
 
         Returns:
-            How often there was which answer, by kind and reason.
+            The number of answers by kind and reason.
         """
         self._outcomes = Counter()
         for kind in kinds or KINDS:
@@ -74,7 +74,7 @@ class Fuzzer:
         return self._outcomes
 
     def equal_requests(self) -> None:
-        """The same request many times at once: each answer is the same one thing."""
+        """The same request many times at once: all answers have the same item."""
         token = self._target.account().token
         request = {"url": self._url(), "requestId": uuid.uuid4().hex}
         answers = self._at_once([lambda: self._post("/tracks", token, request)] * AT_ONCE, "equal requests")
@@ -84,7 +84,7 @@ class Fuzzer:
             self._wrong("equal requests gave several things", request, answers)
 
     def used_ids(self) -> None:
-        """Other content under the id of a request, at once and later: it is refused, and nothing is made of it."""
+        """Different requests with a used id, at once and later, are refused and create nothing."""
         token = self._target.account().token
         request_id = uuid.uuid4().hex
         first, second = ({"url": self._url(), "requestId": request_id} for _ in range(2))
@@ -97,7 +97,7 @@ class Fuzzer:
             self._wrong("a used id was refused for another reason", [first, second], refused)
 
     def broken_uploads(self) -> None:
-        """Uploads that trickle in, or whose connection dies in the middle: nothing of them stays in the list."""
+        """Uploads that trickle in, or whose connection breaks in the middle, leave nothing in the list."""
         token = self._target.account().token
         name, content = self._dice.choice(list(originals().items()))
         head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
@@ -109,7 +109,7 @@ class Fuzzer:
             self._wrong("an upload that broke off became a track", cuts, after)
 
     def room_for_one(self) -> None:
-        """Uploads at once where there is room for one or two: a quota is never passed."""
+        """Simultaneous uploads with room for one or two: a quota is never exceeded."""
         account = self._target.account()
         content = self._distinct_songs()
         room = self._dice.randint(1, 2)
@@ -228,7 +228,7 @@ class Fuzzer:
                     threading.Event().wait(TRICKLE_SECONDS)
                 connection.sendall(body[cut // 2 + 20 : cut])
         except OSError:
-            pass  # it closed before it had read all
+            pass  # the server closed before it had read everything
 
     def _set_quota(self, token: str, quota: int) -> None:
         user = self._http.get(
@@ -253,6 +253,6 @@ KINDS: dict[str, Callable[[Fuzzer], None]] = {
 
 
 def _reason(answer: dict[str, Any]) -> str:
-    """The reason of an error; empty if it is none."""
+    """The reason of an error; empty if the answer is not an error."""
     details = answer.get("details") or [{}]
     return str(details[0].get("reason", "")) if isinstance(details, list) else ""

@@ -1,4 +1,4 @@
-"""The target of fuzzing: a running suite, with accounts that own something, and a check that it is alive."""
+"""The target of fuzzing: a running suite with accounts that own items, and a check that it is alive."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ from tests.suite.client import Client
 from tests.suite.conftest import add_user
 from tests.suite.running import PASSWORD, Suite
 
-# Nobody takes jobs: what is asked for is checked, kept and queued, and a second's fuzzing makes no minute's work.
+# No worker takes jobs: requests are checked, stored and queued, so a second of fuzzing does not cause minutes of work.
 PROCESSES = ("auth", "separation-serve", "analysis-serve", "download", "gateway")
 SETTINGS: Mapping[str, object] = {
     "NETWORK__REQUESTS_PER_SECOND": 1e6,
@@ -40,11 +40,11 @@ _FAULT = b"Traceback (most recent call last)"
 
 @dataclass(frozen=True)
 class Account:
-    """A user who owns one thing of each kind.
+    """A user who owns one item of each kind.
 
     Attributes:
         token: access token.
-        ids: of what the user owns, by the name that the contracts give them (`track_id`).
+        ids: of the user's items, by their names in the contracts (`track_id`).
     """
 
     token: str
@@ -52,7 +52,7 @@ class Account:
 
 
 class Target:
-    """A suite that runs."""
+    """A running suite."""
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
@@ -60,7 +60,7 @@ class Target:
         self._read: dict[Path, int] = {}
 
     def account(self, admin: bool = False) -> Account:
-        """A new account: what is done to it harms nobody else."""
+        """A new account, so that changes to it do not affect others."""
         return asyncio.run(self._account(next(self._numbers), admin))
 
     def admin_token(self) -> str:
@@ -74,7 +74,7 @@ class Target:
         return asyncio.run(sign_in())
 
     def add_user(self, name: str) -> str:
-        """Adds a user who has chosen `PASSWORD`; the user's id."""
+        """Adds a user who has chosen `PASSWORD`; returns the user's id."""
 
         async def add() -> str:
             await add_user(self.suite, name)
@@ -121,7 +121,7 @@ class Target:
             return Account(user.token, ids)
 
     async def _work(self, key: str) -> dict[str, str]:
-        """A separation and an analysis of an object, which stay in their queues."""
+        """Queues a separation and an analysis of an object; they stay in their queues."""
         metadata = bearer(await self._service_token())
         common: dict[str, Any] = {"request_id": key[-32:], "audio_key": key, "on_behalf_of": "fuzz"}
         part = analysis_pb2.PartRequest(part=analysis_pb2.PART_KEY, backend="librosa")
@@ -143,7 +143,7 @@ class Target:
         }
 
     def service_token(self) -> str:
-        """A token that a service has."""
+        """A service's token."""
         return asyncio.run(self._service_token())
 
     async def _service_token(self) -> str:
@@ -154,13 +154,13 @@ class Target:
             return str((await stub.IssueServiceToken(request, timeout=20)).access_token)
 
     def openapi(self) -> dict[str, Any]:
-        """The interface as the gateway describes it."""
+        """The gateway's OpenAPI document."""
         with urllib.request.urlopen(f"{self.suite.url}/api/v1/openapi.json", timeout=20) as answer:
             document: dict[str, Any] = json.load(answer)
         return document
 
     def check(self, tally: Tally, after: str) -> None:
-        """Notes as crashes which processes have died or answer no more, and each traceback that is new in the logs."""
+        """Records as crashes each process that has died or does not answer, and each new traceback in the logs."""
         for name, process in self.suite.processes.items():
             log = self.suite.data / f"{name}.log"
             with log.open("rb") as file:
@@ -199,11 +199,11 @@ async def _done(client: Client, method: str, path: str, content: dict[str, Any])
 
 @contextmanager
 def running_target(data: Path, databases: Mapping[str, str] | None = None) -> Iterator[Target]:
-    """A suite that starts and ends.
+    """Runs a suite.
 
     Args:
-        data: where its logs lie.
-        databases: settings that name other databases than SQLite's files.
+        data: the folder for its logs.
+        databases: settings for databases other than SQLite files.
     """
     suite = Suite(data, settings={**SETTINGS, **(databases or {})})
     suite.environment["PYTHONPATH"] += f"{os.pathsep}tests/fuzz/hanging_names"

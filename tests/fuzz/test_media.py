@@ -1,4 +1,4 @@
-"""Spoiled files and old results: read or refused. The same in each run; `make fuzz` has others."""
+"""Damaged files and old results are read or refused. The inputs are the same in each run; `make fuzz` has others."""
 
 import os
 import time
@@ -8,22 +8,22 @@ from tests.fuzz import imports, media
 from tests.fuzz.findings import Tally
 
 
-def test_every_kind_of_file_is_read_before_it_is_spoiled() -> None:
+def test_every_kind_of_file_is_readable_before_it_is_damaged() -> None:
     assert {name: media.verdict(content) for name, content in media.originals().items()} == dict.fromkeys(
         media.KINDS, "decoded"
     )
 
 
-def test_spoiled_files_are_read_or_refused(tmp_path: Path) -> None:
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     verdicts = media.fuzz(7, 600, tally)
     assert tally.found == []
-    # The inputs go deep: into decoders and through every kind of refusal.
+    # The inputs reach the decoders and cause every kind of refusal.
     assert verdicts["decoded"] > 100
     assert {"NOT_AUDIO", "NO_AUDIO_STREAM", "NO_SAMPLES", "TRUNCATED", "CORRUPT"} < set(verdicts)
 
 
-def test_what_ends_the_reading_process_or_never_ends_is_counted(tmp_path: Path) -> None:
+def test_crashes_and_hangs_of_the_reading_process_are_counted(tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     media.fuzz(7, 1, tally, media.Reader(die))
     media.fuzz(7, 1, tally, media.Reader(sleep, 0.1))

@@ -1,4 +1,4 @@
-"""Hostile input at every port of a running suite; the same in each run, `make fuzz` has other. One suite for all."""
+"""Hostile input at every port of a running suite. It is the same in each run; `make fuzz` has others."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,13 +22,13 @@ def test_messages_of_every_rpc_get_a_proper_status(target: Target, tmp_path: Pat
     with closing(messages.Fuzzer(target, tally)) as fuzzer:
         codes = fuzzer.run(7, 8)
     assert tally.found == []
-    # Requests that are refused at once prove nothing: many must get in, and every service must refuse some.
+    # Requests that are refused at once prove nothing: many must be accepted, and every service must refuse some.
     assert codes["OK"] > 50
     assert codes["INVALID_ARGUMENT"] > 50
     assert codes["NOT_FOUND"] > 10
 
 
-def test_texts_with_controls_spoil_nothing_that_is_read(target: Target, tmp_path: Path) -> None:
+def test_texts_with_control_characters_do_not_break_reads(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     with closing(texts.Fuzzer(target, tally)) as fuzzer:
         outcomes = fuzzer.run(7, 8)
@@ -55,7 +55,7 @@ def test_garbage_is_answered_or_its_connection_closed(target: Target, tmp_path: 
     assert min(answered[kind] for kind in ("HTTP", "a form", "tus", "WebSocket", "HTTP/2")) > 20
 
 
-def test_spoiled_uploads_are_taken_or_refused(target: Target, tmp_path: Path) -> None:
+def test_damaged_uploads_are_accepted_or_refused(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     with closing(uploads.Fuzzer(target, tally)) as fuzzer:
         outcomes = fuzzer.run(7, 20)
@@ -75,7 +75,7 @@ def test_racing_or_interrupted_requests_have_one_effect_or_none(target: Target, 
     assert outcomes.total() > 3 * races.AT_ONCE
 
 
-@pytest.mark.long  # other tests have each of these alone
+@pytest.mark.long  # other tests cover each of these alone
 @pytest.mark.parametrize("kind", crowds.KINDS)
 def test_many_requests_of_one_user_do_not_affect_another(target: Target, tmp_path: Path, kind: str) -> None:
     tally = Tally(tmp_path)
@@ -95,7 +95,7 @@ def test_an_answer_that_is_not_as_described_is_counted(target: Target, tmp_path:
     assert "colour" in next(tmp_path.glob("*.txt")).read_text()
 
 
-def test_a_traceback_and_a_process_that_is_gone_are_counted(target: Target, tmp_path: Path) -> None:
+def test_a_traceback_and_a_dead_process_are_counted(target: Target, tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     with (target.suite.data / "download.log").open("a") as log:
         log.write("Traceback (most recent call last)\n")

@@ -1,4 +1,4 @@
-"""Texts with controls in every field of every RPC that keeps something, then reads by HTTP of what came of it."""
+"""Texts with control characters in every field of every RPC that stores something, then reads by HTTP."""
 
 import random
 from collections import Counter
@@ -30,11 +30,11 @@ _TUS = {"Tus-Resumable": "1.0.0"}
 
 
 class Fuzzer(messages.Fuzzer):
-    """Sends such texts by gRPC, and reads by HTTP.
+    """Sends such texts by gRPC, and reads the results by HTTP.
 
     Args:
-        target: what gets them.
-        tally: what it does is noted there.
+        target: gets the texts.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -48,10 +48,10 @@ class Fuzzer(messages.Fuzzer):
         self._http.close()
 
     def run(self, seed: int, count: int) -> Counter[str]:
-        """Sends up to `count` messages to each RPC that a user may call and that keeps something, and reads.
+        """Sends up to `count` messages to each RPC that users may call and that stores something, and reads.
 
         Returns:
-            How many messages ended with each status, and how many reads (`HTTP 200`).
+            The number of messages and of reads with each status (`HTTP 200` for reads).
         """
         account = self._target.account()
         outcomes: Counter[str] = Counter()
@@ -61,7 +61,7 @@ class Fuzzer(messages.Fuzzer):
             dice = random.Random(f"{seed} {method.full_name}")
 
             def send(message: Message, method: object = method, dice: random.Random = dice) -> None:
-                _spoil(message, dice)
+                _insert_texts(message, dice)
                 outcomes[self._send(method, account.token, [message.SerializeToString()])] += 1  # type: ignore[arg-type]
 
             each(messages.messages(method.input_type, account.ids), seed, count, send)
@@ -75,7 +75,7 @@ class Fuzzer(messages.Fuzzer):
         return outcomes
 
     def _upload(self, account: Account, dice: random.Random) -> str:
-        """The id of an upload that is announced with such texts; empty if it is refused."""
+        """Creates an upload with such texts; returns its id, or an empty string if it is refused."""
         message = pb.CreateUploadRequest(filename="a.wav", metadata="kept", size_bytes=1000)
         setattr(message, dice.choice(("filename", "metadata")), _text(dice))
         call = self._channels["stemtube.download.v1.UploadService"].unary_unary(
@@ -97,14 +97,14 @@ class Fuzzer(messages.Fuzzer):
         answer = self._http.request(
             verb, f"{self._target.suite.url}/api/v1{path}", headers=headers, timeout=CALL_SECONDS
         )
-        spoiled = "Injected" in answer.headers or not all(value.isprintable() for value in answer.headers.values())
-        if answer.status_code >= 500 or spoiled:
+        broken = "Injected" in answer.headers or not all(value.isprintable() for value in answer.headers.values())
+        if answer.status_code >= 500 or broken:
             self._tally.note("5xx", f"{verb} {path}: {answer.status_code} {answer.headers}", b"", answer.text)
         return [f"HTTP {answer.status_code}"]
 
 
 def _keeps(name: str) -> bool:
-    """Whether an RPC keeps what it is sent, and leaves the account as it is."""
+    """Whether an RPC stores its request and does not change the account."""
     return not name.startswith(("Delete", "Get", "List", "Watch", "Search", "LookUp")) and name not in messages.ENDING
 
 
@@ -112,15 +112,15 @@ def _text(dice: random.Random) -> str:
     return dice.choice(("a", "", "f" * 70)) + dice.choice(CONTROLS) * dice.choice((1, 1, 3)) + dice.choice(ENDINGS)
 
 
-def _spoil(message: Message, dice: random.Random) -> None:
-    """Puts such texts into some of a message's fields; ids of what is there mostly stay."""
+def _insert_texts(message: Message, dice: random.Random) -> None:
+    """Puts such texts into some fields of a message; most valid ids stay."""
     for holder, field in list(_texts(message)):
         if dice.random() < (0.05 if field.name.endswith("id") else 0.6):
             setattr(holder, field.name, _text(dice))
 
 
 def _texts(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
-    """The text fields of a message and of the messages in it; those that are lists and maps apart."""
+    """The text fields of a message and of its submessages, without lists and maps."""
     for field in message.DESCRIPTOR.fields:
         if field.is_repeated:
             if field.message_type is not None and not field.message_type.GetOptions().map_entry:

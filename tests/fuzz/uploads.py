@@ -1,4 +1,4 @@
-"""Spoiled files on their way into the library: each becomes a track, or is refused with a reason."""
+"""Uploads of damaged files: each becomes a track, or is refused with a reason."""
 
 import random
 from collections import Counter
@@ -14,11 +14,11 @@ ANSWER_SECONDS = 60.0
 
 
 class Fuzzer:
-    """Uploads spoiled files to a target.
+    """Uploads damaged files to a target.
 
     Args:
-        target: what gets them.
-        tally: what it does is noted there.
+        target: gets the files.
+        tally: records the findings.
     """
 
     def __init__(self, target: Target, tally: Tally) -> None:
@@ -32,10 +32,10 @@ class Fuzzer:
         self._http.close()
 
     def run(self, seed: int, count: int) -> Counter[str]:
-        """Uploads `count` files, the next one while the one before is processed.
+        """Uploads `count` files, each while the previous one is processed.
 
         Returns:
-            How many were accepted, and how many refused for each reason.
+            The number of accepted files, and of refused ones for each reason.
         """
         headers = {"Authorization": f"Bearer {self._target.account().token}"}
         dice, files = random.Random(seed), list(originals().items())

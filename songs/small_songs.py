@@ -1,4 +1,4 @@
-"""Songs made from numbers, so that their tempo, key, chords and sections are known exactly."""
+"""Synthetic songs whose tempo, key, chords and sections are known exactly."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A song that the project makes itself, so that everything about it is known exactly.
+"""The project's own song, about which everything is known exactly.
 
 About 79 seconds of pop in G major at 112 BPM: intro, verse, chorus, verse, chorus, outro, with drums, bass, electric
 piano, guitar, strings and English singing (`songs.voice`). Every call gives the same arrays. The sum of the stems is

@@ -28,7 +28,7 @@ class Recipe:
         beats_per_bar: of the meter.
         upbeat: beats before the first bar.
         drift: largest change of the tempo in both directions, as a fraction.
-        seed: of random choices: key, chords, melody.
+        seed: for random choices of key, chords and melody.
     """
 
     category: str

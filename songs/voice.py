@@ -206,7 +206,7 @@ def _smooth(track: Signal, seconds: float) -> Signal:
     return np.convolve(padded, kernel, mode="valid")
 
 
-def _stretch(track: Signal) -> Signal:
+def _per_sample(track: Signal) -> Signal:
     """Interpolates values per frame to values per sample."""
     at = np.arange(len(track) * _HOP) / _HOP
     return np.interp(at, np.arange(len(track)) + 0.5, track)
@@ -235,14 +235,16 @@ def _excitation(
     time = np.arange(frames) / _FRAME_RATE
     drift = _smooth(rng.standard_normal(frames), 0.12)
     pitch = _smooth(pitch, 0.07) + 0.3 * _smooth(vibrato, 0.1) * np.sin(2 * np.pi * 5.4 * time) + 0.25 * drift
-    pitch_hz = 440.0 * 2.0 ** ((_stretch(pitch) - 69.0) / 12.0)
+    pitch_hz = 440.0 * 2.0 ** ((_per_sample(pitch) - 69.0) / 12.0)
     phase = np.cumsum(pitch_hz / _RATE)
-    loudness = _stretch(_smooth(level, 0.08)) * (1.0 + 0.04 * _stretch(_smooth(rng.standard_normal(frames), 0.03)))
+    loudness = _per_sample(_smooth(level, 0.08)) * (
+        1.0 + 0.04 * _per_sample(_smooth(rng.standard_normal(frames), 0.03))
+    )
     pulses = _glottal_pulses(phase)
     noise = rng.standard_normal(len(phase)) * 0.05
     open_glottis = 0.6 + 0.4 * np.cos(2 * np.pi * phase)
-    voiced = _stretch(_smooth(voicing, 0.02)) * loudness * (pulses + 0.12 * noise * open_glottis)
-    return voiced + _stretch(_smooth(breath, 0.012)) * noise
+    voiced = _per_sample(_smooth(voicing, 0.02)) * loudness * (pulses + 0.12 * noise * open_glottis)
+    return voiced + _per_sample(_smooth(breath, 0.012)) * noise
 
 
 def _glottal_pulses(phase: Signal) -> Signal:
@@ -344,5 +346,5 @@ def _hisses(pieces: Sequence[_Piece], frames: int, rng: np.random.Generator) -> 
                 envelope[_span(piece)] = piece.hiss_level
         shape = butter(2, band, btype="bandpass", fs=_RATE, output="sos")
         noise = sosfilt(shape, rng.standard_normal(len(out)))
-        out += _HISS_GAIN[name] * _stretch(_smooth(envelope, 0.01)) * noise
+        out += _HISS_GAIN[name] * _per_sample(_smooth(envelope, 0.01)) * noise
     return out

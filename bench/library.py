@@ -40,7 +40,7 @@ WORDS = (
     *("morning", "garden", "mirror", "highway", "ghost", "honey", "desert", "engine", "island", "signal"),
 )
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-# As many as in a short song, because lists must not become slower by data that they do not show.
+# As many as in a short song, because data that lists do not show must not make them slower.
 BEATS = [{"time": round(0.5 * n, 3), "position": n % 4 + 1} for n in range(120)]
 MADE_BY = {"backend": "madmom", "version": "1"}
 

@@ -1,6 +1,6 @@
 """Reads the autoscaling rule of the rendered deploy/k8s, and computes the numbers of pods that KEDA and its HPA choose.
 
-The arithmetic follows KEDA 2.16 (pkg/scaling/executor) and of Kubernetes 1.33 (pkg/controller/podautoscaler).
+The arithmetic follows KEDA 2.16 (pkg/scaling/executor) and Kubernetes 1.33 (pkg/controller/podautoscaler).
 """
 
 import math
@@ -39,7 +39,7 @@ class Rule:
     """A ScaledObject on queued and running jobs, with the grace period of its pods.
 
     Args:
-        polling_seconds: time between two looks of KEDA, which starts the first pod and removes the last ones.
+        polling_seconds: polling interval of KEDA, which starts the first pod and removes the last ones.
         cooldown_seconds: time without a job before KEDA removes all pods.
         fewest: smallest number of pods, or 0.
         most: largest number of pods.

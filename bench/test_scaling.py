@@ -1,4 +1,4 @@
-"""The simulation behind docs/scaling.md: right where the answer is known, and true to the manifests' rule."""
+"""The simulation behind docs/scaling.md is right where the answer is known, and uses the rule of the manifests."""
 
 import heapq
 import itertools
@@ -20,7 +20,7 @@ SLOW = Starts(node=180.0, pod=20.0, kept=600.0)
 
 
 def poisson(rate: float, mean_seconds: float, count: int, seed: int = 1) -> Iterator[tuple[float, float]]:
-    """Arrivals and work as M/M/c has them."""
+    """Arrivals and work of an M/M/c queue."""
     dice = random.Random(seed)
     now = 0.0
     for _ in range(count):
@@ -44,7 +44,7 @@ def with_pods(number: int) -> Rule:
 
 
 @pytest.mark.parametrize(("servers", "load"), [(2, 1.0), (4, 2.4)])
-def test_a_fixed_number_of_pods_waits_as_erlang_says(servers: int, load: float) -> None:
+def test_waits_with_a_fixed_number_of_pods_follow_erlang_c(servers: int, load: float) -> None:
     waits = simulate(poisson(load / 10, 10.0, 50_000), with_pods(servers), AT_ONCE).waits
     assert sum(waits) / len(waits) == pytest.approx(erlang_c_wait(servers, load, 10.0), rel=0.1)
 
@@ -60,7 +60,7 @@ def test_each_job_waits_for_the_first_pod_that_is_free() -> None:
 
 
 @pytest.mark.parametrize("name", ["separation-work", "analysis-work"])
-def test_the_rule_is_the_one_of_the_issue(name: str) -> None:
+def test_the_rule_of_each_worker(name: str) -> None:
     rule = rule_of(name)
     assert (rule.fewest, rule.cooldown_seconds, rule.down.window_seconds) == (0, 600, 300)
     assert Policy("Pods", 1, 120) in rule.down.policies
@@ -68,7 +68,7 @@ def test_the_rule_is_the_one_of_the_issue(name: str) -> None:
     assert (rule.most, rule.polling_seconds) == (scaled["maxReplicaCount"], scaled["pollingInterval"])
 
 
-def test_without_jobs_all_pods_go_and_the_first_job_brings_one() -> None:
+def test_without_jobs_there_are_no_pods_and_the_first_job_starts_one() -> None:
     rule = rule_of("separation-work")
     outcome = simulate([(100.0, 30.0), (7200.0, 30.0)], rule, SLOW)
     first, zero, second = outcome.pods
@@ -76,7 +76,7 @@ def test_without_jobs_all_pods_go_and_the_first_job_brings_one() -> None:
     assert zero[1] == 0
     end = 100 + outcome.waits[0] + 30
     assert rule.cooldown_seconds < zero[0] - end <= rule.cooldown_seconds + 2 * rule.polling_seconds
-    for wait in outcome.waits:  # the node of the first job has gone by then
+    for wait in outcome.waits:  # by then the node of the first job is gone
         assert SLOW.node + SLOW.pod <= wait <= SLOW.node + SLOW.pod + rule.polling_seconds
     assert outcome.node_seconds == pytest.approx(zero[0] - first[0] + SLOW.kept + 7230 + outcome.waits[1] - second[0])
 
@@ -86,11 +86,11 @@ def test_there_are_never_more_pods_than_allowed_and_no_job_is_lost() -> None:
     outcome = simulate(poisson(0.5, 20.0, 5_000), rule, SLOW)
     assert max(number for _, number in outcome.pods) == 7
     assert len(outcome.waits) == 5_000
-    # A pod that goes ends its job, so its node may be there beside its successor's for a moment.
+    # A removed pod ends its job, so its node may overlap with its successor's for a moment.
     assert outcome.most_nodes >= 7
 
 
-def test_fewer_pods_only_after_the_window_and_one_at_a_time() -> None:
+def test_pods_are_removed_one_at_a_time_after_the_window() -> None:
     rule = rule_of("separation-work")
     jobs = [(10.0, 600.0)] * 12 + [(10.0, 3.0)] + [(float(at), 20.0) for at in range(700, 4000, 30)]
     changes = simulate(jobs, replace(rule, grace_seconds=3600), AT_ONCE).pods
@@ -103,7 +103,7 @@ def test_fewer_pods_only_after_the_window_and_one_at_a_time() -> None:
     assert all(later - earlier >= 120 for earlier, later in itertools.pairwise(falling))
 
 
-def test_more_pods_come_as_fast_as_the_policies_allow() -> None:
+def test_pods_are_added_as_fast_as_the_policies_allow() -> None:
     rule = replace(rule_of("separation-work"), most=1000)
     hpa, pods, steps = Hpa(rule), 1, []
     for round_ in range(8):
@@ -112,7 +112,7 @@ def test_more_pods_come_as_fast_as_the_policies_allow() -> None:
     assert steps == [11, 22, 44, 88, 176, 352, 500, 500]
 
 
-def test_a_number_near_the_target_changes_nothing() -> None:
+def test_a_load_near_the_target_changes_nothing() -> None:
     rule = Rule(
         15, 600, 0, 100, 1, Direction((Policy("Percent", 100, 15),), 0), Direction((Policy("Pods", 9, 15),), 0), 60
     )
@@ -124,14 +124,14 @@ def test_a_job_longer_than_the_grace_is_not_simulated() -> None:
         simulate([(1.0, 1300.0)], rule_of("separation-work"), AT_ONCE)
 
 
-def test_a_day_has_the_load_that_it_promises() -> None:
+def test_a_day_has_its_nominal_load() -> None:
     day = Day(workers=50)
     arrivals, seconds = (np.array(column) for column in zip(*day.jobs(), strict=True))
     assert np.all(np.diff(arrivals) >= 0)
     assert seconds.mean() == pytest.approx(day.mean_seconds, rel=0.02)
 
     def load(hour: float) -> float:
-        """Workers kept busy by what comes around an hour; in the middle of many, for bursts are few."""
+        """The load around an hour, in busy workers; the median of many intervals, because bursts are rare."""
         counts = np.histogram(arrivals, bins=np.arange(hour - 0.5, hour + 0.5, 0.05) * 3600)[0]
         return float(np.median(counts)) / 180 * day.mean_seconds
 

@@ -1,4 +1,4 @@
-"""A small installation of the old StemTube, as issue 6 describes it: its database and its files."""
+"""A small installation of the old StemTube: its database and its files."""
 
 import json
 import sqlite3
@@ -49,7 +49,7 @@ RESULTS = {
 
 @dataclass
 class OldFolder:
-    """Makes the installation piece by piece."""
+    """Creates the installation step by step."""
 
     folder: Path
 
@@ -97,13 +97,13 @@ class OldFolder:
         return path
 
     def add_stems(self, number: int, *names: str) -> str:
-        """Stems as files, and what `stems_paths` says of them."""
+        """Stems as files, and the content of `stems_paths`."""
         for place, name in enumerate(names):
             write(self.downloads / f"song {number}" / f"{name}.mp3", 100 * number + place)
         return json.dumps({name: f"{STALE}/song {number}/{name}.mp3" for name in names})
 
     def state(self) -> dict[str, tuple[int, bytes]]:
-        """Everything in the folder, to see that nothing changes."""
+        """The content of the folder, to check that nothing changes."""
         return {
             str(path.relative_to(self.folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
             for path in sorted(self.folder.rglob("*"))
@@ -111,7 +111,7 @@ class OldFolder:
 
 
 def write(path: Path, seed: int) -> None:
-    """A tone of 12 s, another one for each seed."""
+    """A tone of 12 s, a different one for each seed."""
     path.parent.mkdir(exist_ok=True)
     tone = 220 * (1 + seed % 7) + seed
     time = np.arange(int(SECONDS * 44_100)) / 44_100

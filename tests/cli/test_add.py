@@ -1,4 +1,4 @@
-"""`stemtube add` on a real library: folders, files that are none, and a gateway that goes away in between."""
+"""`stemtube add` on a real library: folders, files that are not songs, and a gateway that restarts in between."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         suite.start("auth", "download", "gateway")
         yield suite
     finally:
-        # Stopping in order is tested elsewhere, and takes its time.
+        # A clean stop is slow, and other tests cover it.
         for name in suite.processes:
             suite.kill(name)
 
@@ -80,7 +80,7 @@ async def test_all_songs_below_a_folder(api: Api, songs: Path) -> None:
     assert len(jobs) == 3
 
 
-async def test_a_song_that_is_refused_is_no_reason_to_stop(api: Api, songs: Path) -> None:
+async def test_a_refused_song_does_not_stop_the_command(api: Api, songs: Path) -> None:
     silence = np.zeros((2, MAX_BYTES // 4 + 1), np.float32)
     audio.encode(silence, 44_100, songs / "0.wav", "wav")
     summary, told = await added(api, songs)
@@ -101,7 +101,7 @@ async def test_missing_files(api: Api, songs: Path, suite: Suite) -> None:
             await added(nowhere, songs)
 
 
-async def test_a_large_file_survives_that_the_gateway_is_killed(
+async def test_a_large_upload_survives_the_death_of_the_gateway(
     api: Api, suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resumable, "PIECE_BYTES", 3_000_000)
@@ -128,14 +128,14 @@ async def test_a_large_file_survives_that_the_gateway_is_killed(
     assert kept.read_bytes() == song.read_bytes()
 
 
-async def test_a_large_file_that_is_no_song_is_refused_with_the_reason(api: Api, tmp_path: Path) -> None:
+async def test_a_large_file_that_is_not_a_song_is_refused_with_the_reason(api: Api, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(b"no song " * 1_100_000)
     with pytest.raises(ApiError, match="audio"):
         await upload_file(api, path, lambda _done: None)
 
 
-def test_the_command_ends_with_what_came_of_it(suite: Suite, songs: Path, tmp_path: Path) -> None:
+def test_the_exit_code_shows_whether_all_songs_were_added(suite: Suite, songs: Path, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STEMTUBE_")}
     path = os.pathsep.join((str(ROOT), str(ROOT / "protos" / "gen")))
 

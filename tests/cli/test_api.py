@@ -1,4 +1,4 @@
-"""The client against the real gateway, behind which small services live."""
+"""The client with the real gateway and small services behind it."""
 
 import asyncio
 import hashlib
@@ -51,7 +51,7 @@ async def api(gateway: RunningGateway) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def songs(suite: Suite) -> dict[str, track_pb2.Track]:
-    """Ann has two songs with words."""
+    """Ann has two songs with lyrics."""
     tracks = suite.library.tracks["ann"]
     for digit, title in (("a", "One"), ("b", "Two/3")):
         track = track_pb2.Track(id=digit * 32, title=title)
@@ -67,7 +67,7 @@ async def test_an_export_is_saved_under_its_own_name(api: Api, songs: dict[str, 
     assert [path.name for path in saved.parent.iterdir()] == ["Two_3.lrc"]
 
 
-async def test_an_export_of_a_song_by_its_name(api: Api, songs: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_song_is_exported_by_its_title(api: Api, songs: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ApiError, match=r"which one is 'x'\? One \(a+\); Two/3 \(b+\)"):
         await export(api, "x", "srt", [], tmp_path)
     del songs["b" * 32]
@@ -127,7 +127,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_reported(api: Api, suite:
         await api.upload(song, lambda _: None)
 
 
-async def test_a_services_refusal_is_shown_in_its_words(api: Api, suite: Suite) -> None:
+async def test_a_services_error_message_is_shown(api: Api, suite: Suite) -> None:
     suite.library.error = InvalidInputError("This is not an http(s) address.", "BAD_URL")
     with pytest.raises(ApiError, match=r"^This is not an http\(s\) address\.$"):
         await api.add_link("http://example.org/song")
@@ -139,13 +139,13 @@ async def test_wrong_password(gateway: RunningGateway) -> None:
             await api.sign_in("ann", "guess")
 
 
-async def test_an_expired_token_is_renewed_without_ado(api: Api, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expired_token_is_renewed_silently(api: Api, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_token", small.token_of("ann", lifetime=-60))
     added = await api.add_link("https://example.org/song")
     assert added["job"]["job"]["id"] in suite.library.jobs
 
 
-async def test_nothing_that_could_sign_in_is_left_behind(gateway: RunningGateway, suite: Suite) -> None:
+async def test_no_credentials_are_left_behind(gateway: RunningGateway, suite: Suite) -> None:
     async with Api(f"http://127.0.0.1:{gateway.port}") as api:
         await api.sign_in("ann", PASSWORD)
         assert suite.auth.refresh_tokens
@@ -180,7 +180,7 @@ async def test_a_job_is_followed_to_its_end_across_restarts_of_the_gateway(suite
     assert states[-1] == 1.0
 
 
-async def test_a_job_that_was_quiet_for_long_is_followed_across_a_restart(
+async def test_a_long_silent_job_is_followed_across_a_restart(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.api.PATIENCE_SECONDS", 1.0)
@@ -203,7 +203,7 @@ async def test_a_job_that_was_quiet_for_long_is_followed_across_a_restart(
     assert states[-1] == 1.0
 
 
-async def test_a_job_that_is_not_there_cannot_be_followed(api: Api) -> None:
+async def test_an_unknown_job_cannot_be_followed(api: Api) -> None:
     with pytest.raises(ApiError, match="no such job"):
         await follow(api, "00000000-0000-0000-0000-000000000000", [])
 

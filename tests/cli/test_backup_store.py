@@ -1,4 +1,4 @@
-"""A backup is made only of the library's own store, and a restore gives the store another id."""
+"""Only the library's own store is backed up, and a restore gives the store a new id."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ async def test_a_backup_fails_if_the_store_is_lost_or_exchanged_meanwhile(
     assert not (tmp_path / "backup").exists()
 
 
-def test_the_command_ends_with_1_if_many_objects_were_gone(
+def test_the_command_exits_with_1_if_many_objects_are_missing(
     settings: SuiteSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(fill(settings))
@@ -151,7 +151,7 @@ async def test_the_store_is_checked_with_a_database_in_postgresql(
     assert refused.value.reason == "STORE_WRONG"
 
 
-async def test_the_restored_store_has_another_id_than_the_old_one(settings: SuiteSettings, tmp_path: Path) -> None:
+async def test_the_restored_store_gets_a_new_id(settings: SuiteSettings, tmp_path: Path) -> None:
     await fill(settings)
     await backup(settings, tmp_path / "backup", ignore_progress)
     settings.data_dir.rename(tmp_path / "old")
@@ -167,7 +167,7 @@ async def test_the_restored_store_has_another_id_than_the_old_one(settings: Suit
         await backup(settings, tmp_path / "second", ignore_progress)
     assert refused.value.reason == "STORE_WRONG"
     assert marker_of(settings) == STORE_ID
-    # The same backup once more, into the store that it was restored to.
+    # The same backup again, into the store that it was restored to.
     shutil.rmtree(root_of(settings))
     (tmp_path / "new").rename(root_of(settings))
     await restore(settings, tmp_path / "backup", ignore_progress, force=True)
@@ -189,7 +189,7 @@ async def test_nothing_is_restored_into_the_mount_point_of_a_store_that_is_away(
     assert await refusal(settings, tmp_path / "backup", force=True) == "STORE_AWAY"
     assert files_of(root_of(settings)) == set()
     assert file_of(settings, "auth").read_bytes() == before
-    # It can be restored to if it is a new disk.
+    # A new disk can be restored to.
     await restore(settings, tmp_path / "backup", ignore_progress, force=True, adopt_store=True)
     assert store_id_of(settings) == marker_of(settings)
     await expect_all(settings)

@@ -1,4 +1,4 @@
-"""The `stemtube` command as people type it."""
+"""The `stemtube` command as users type it."""
 
 import os
 import subprocess

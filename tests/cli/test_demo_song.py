@@ -1,4 +1,4 @@
-"""The song that the project makes itself: the same every time, true to its own truth, and shaped like music."""
+"""The project's own song: always the same, consistent with its truth, and shaped like music."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""An installation of the old StemTube is taken over by real services, as the command does it."""
+"""The command imports an installation of the old StemTube into real services."""
 
 import asyncio
 import json
@@ -37,20 +37,20 @@ def old(tmp_path: Path) -> OldFolder:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    # No name leads anywhere in tests: the links' host is allowed without being looked up.
+    # Tests cannot look up names, so the links' host is allowed without a look-up.
     hosts = {"DOWNLOAD__ALLOWED_HOSTS": '["www.youtube.com"]', "DOWNLOAD__QUOTA_BYTES": 1000}
     suite = Suite(tmp_path_factory.mktemp("import"), settings=hosts)
     try:
         suite.start("auth", "download")
         yield suite
     finally:
-        # Stopping in order is tested elsewhere, and takes its time.
+        # A clean stop is slow, and other tests cover it.
         for name in suite.processes:
             suite.kill(name)
 
 
 class Library:
-    """The libraries of users afterwards."""
+    """The libraries of users after the import."""
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
@@ -124,7 +124,7 @@ async def test_users_tracks_stems_and_results(old: OldFolder, services: ImportSe
     annas, berts = await library.tracks("anna"), await library.tracks("bert")
     assert set(annas) == set(berts) == {"Song 1", "Song 2"}
     song = annas["Song 1"]
-    # A link is one track for all, an upload its owner's own.
+    # All users share the track of a link; an upload belongs to its owner.
     assert song.id == berts["Song 1"].id
     assert annas["Song 2"].id != berts["Song 2"].id
     assert song.source_url == f"https://www.youtube.com/watch?v={VIDEO}"
@@ -221,7 +221,7 @@ async def test_a_stem_of_another_song_is_refused(old: OldFolder, services: Impor
     assert "the stem takes 3.0 s" in report.notes[0]
 
 
-async def test_what_a_user_has_here_stays(old: OldFolder, services: ImportServices, library: Library) -> None:
+async def test_existing_data_of_a_user_is_kept(old: OldFolder, services: ImportServices, library: Library) -> None:
     old.add_user(1, "fred")
     old.add_song(1, "upload_8", 1, detected_key="C major")
     await run(old, services)
@@ -244,7 +244,7 @@ async def test_only_admins_and_only_with_a_password(old: OldFolder, suite: Suite
             await run(old, strangers)
 
 
-async def test_services_that_are_away(old: OldFolder) -> None:
+async def test_unreachable_services(old: OldFolder) -> None:
     nowhere = AddressSettings(auth="127.0.0.1:1", download="127.0.0.1:1")
     async with ImportServices(nowhere, "admin", PASSWORD) as services:
         with pytest.raises(ApiError, match="no StemTube answers"):
@@ -262,7 +262,7 @@ def test_a_folder_without_an_old_installation(tmp_path: Path) -> None:
         OldInstallation(tmp_path)
 
 
-def test_what_waits_in_the_journal_counts(old: OldFolder) -> None:
+def test_rows_in_the_write_ahead_log_are_read(old: OldFolder) -> None:
     writer = sqlite3.connect(old.database)
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("PRAGMA wal_autocheckpoint = 0")

@@ -1,4 +1,4 @@
-"""Results of the old StemTube in the terms of the contracts."""
+"""Results of the old StemTube, converted to messages of the contracts."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ CHORDS = {
 
 
 @pytest.mark.parametrize(("name", "label"), CHORDS.items())
-def test_chords_as_musicians_write_them(name: str, label: str) -> None:
+def test_chord_names_of_musicians_become_harte_labels(name: str, label: str) -> None:
     assert results.harte(name) == label
 
 
@@ -57,7 +57,7 @@ def test_beats_are_those_of_a_constant_tempo() -> None:
     found = results.beats(60, 0.5, None, 3.0)
     assert found is not None
     assert ([beat.time for beat in found.beats], found.tempo.bpm) == ([0.5, 1.5, 2.5], 60)
-    # Where bars begin was not known.
+    # The old results have no bars.
     assert {beat.position for beat in found.beats} == {0}
     assert found.beats_per_bar == 0
     without_offset = results.beats("120.5", None, 7, 3.0)
@@ -87,7 +87,7 @@ def test_keys(name: str, tonic: str, mode: str) -> None:
     assert (found.tonic, found.mode, found.confidence) == (tonic, mode, 0.5)
 
 
-def test_sections_cover_the_song_and_those_of_one_name_are_alike() -> None:
+def test_sections_cover_the_song_and_equal_names_share_a_group() -> None:
     given = {
         "sections": [{"start": 0.4, "end": 4, "label": "A"}, {"start": 4, "label": "B"}, {"start": 8, "label": "A"}]
     }
@@ -133,6 +133,6 @@ def test_malformed_results_are_refused_with_a_reason(make: Any, content: Any) ->
 @pytest.mark.parametrize(
     ("bpm", "offset"), [(-5, 0), (10**400, 0), (1e9, 0), ("fast", 0), (100, -1), (100, 11), (100, "first")]
 )
-def test_tempos_that_are_none(bpm: Any, offset: Any) -> None:
+def test_invalid_tempos(bpm: Any, offset: Any) -> None:
     with pytest.raises(ValueError, match=r"no|outside"):
         results.beats(bpm, offset, None, 10.0)

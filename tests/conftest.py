@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-# As the analysis worker does it for itself (services/analysis/worker.py): each process of the tests, with the suite
-# that it starts, keeps librosa's compiled functions in a folder of its own.
+# As in the analysis worker (services/analysis/worker.py), each process of the tests keeps librosa's compiled functions
+# in its own folder, together with the suite that it starts.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{WORKER}")
 
 
-# All tests of the page share a browser, a suite and a song; those of the analysis what librosa and numba compile.
+# All tests of the page share a browser, a suite and a song; those of the analysis share librosa's compiled functions.
 TOGETHER = ("tests/page/", "tests/analysis/")
-# The longest tests come first, so that short ones fill the time until all processes have ended.
+# The longest tests run first, so that short ones fill the time until all processes have ended.
 FIRST = (*TOGETHER, "tests/suite/", "tests/fuzz/", "tests/cli/", "tests/download/", "tests/separation/")
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Tests of a file go to one process, and so do all of some folders."""
+    """Runs all tests of a file, and of some folders, in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = next(filter(nodeid.startswith, TOGETHER), "")

@@ -1,4 +1,4 @@
-"""What `make audit` takes for a licence, and which ones it lets in."""
+"""How `make audit` finds licences, and which ones it allows."""
 
 from email.message import Message
 from importlib import metadata
@@ -60,7 +60,7 @@ def test_a_licence_is_found_wherever_a_package_states_it(headers: list[tuple[str
         ("", False),
     ],
 )
-def test_which_licences_are_let_in(licence: str, allowed: bool) -> None:
+def test_allowed_licences(licence: str, allowed: bool) -> None:
     assert is_allowed(licence) is allowed
     assert list(refused({"some": licence})) == ([] if allowed else [f"some: {licence or 'no licence is stated'}"])
 

@@ -1,4 +1,4 @@
-"""Names in the documents exist: settings, files, links, commands, routes, RPCs. Their examples are well formed."""
+"""Settings, files, links, commands, routes and RPCs that documents name exist, and their examples are well formed."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ def _files() -> Iterator[Path]:
 FILES = sorted(_files())
 DOCUMENTS = [path for path in FILES if path.suffix == ".md" and not path.parts[0].startswith(".")]
 PROCESSES = (AuthSettings, DownloadSettings, SeparationSettings, AnalysisSettings, GatewaySettings)
-# Read where no settings class has them: by the settings themselves, and by the tests.
+# Read outside the settings classes: by the loader of settings, and by the tests.
 OTHER_VARIABLES = {"STEMTUBE_SECRETS_DIR", "STEMTUBE_CONFIG", "STEMTUBE_TEST_DATABASE_URL", "STEMTUBE_TEST_BROWSER"}
 # Made by a build, or by an operator.
 MADE = ("gateway/web", "protos/gen", "build/", "stemtube.toml", "backup.json")
@@ -164,7 +164,7 @@ def test_every_module_and_target_that_is_run_exists(path: Path) -> None:
 
 
 @every_document
-def test_every_option_of_a_bench_is_one(path: Path) -> None:
+def test_every_option_of_a_bench_exists(path: Path) -> None:
     for module, words in re.findall(r"python -m (bench[\w.]*\w)([^`\n]*)", text_of(path)):
         spec = importlib.util.find_spec(module)
         assert spec, module
@@ -191,7 +191,7 @@ def check_command(words: list[str], *, complete: bool) -> None:
 
 
 @every_document
-def test_every_command_that_is_shown_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_that_is_shown_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMTUBE_NEW_PASSWORD", "asked for unless given")
     text = text_of(path)
     for span in spans(text):
@@ -245,7 +245,7 @@ def curls() -> list[str]:
 
 
 @pytest.mark.parametrize("call", curls())
-def test_every_example_of_http_is_a_request_that_the_api_describes(call: str) -> None:
+def test_every_http_example_is_a_valid_request(call: str) -> None:
     (address,) = re.findall(r"localhost:8080(/[^'\s]+)", call)
     bodies, fields = re.findall(r"-d '([^']+)'", call), re.findall(r"-F '?(\w+)=", call)
     verbs, query = operations(address)
@@ -261,7 +261,7 @@ def test_every_example_of_http_is_a_request_that_the_api_describes(call: str) ->
         json_format.Parse(options, track_job_pb2.ProcessingOptions())
 
 
-def test_the_example_of_options_is_one() -> None:
+def test_the_example_of_options_is_valid() -> None:
     (block,) = blocks(text_of("docs/http.md"), "json")
     options = json_format.Parse(block, track_job_pb2.ProcessingOptions())
     assert list(options.separations[0].stems) == ["vocals", "no_vocals"]

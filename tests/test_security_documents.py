@@ -1,4 +1,4 @@
-"""docs/security.md and docs/asvs.md name tests: all of them are there, and no item of the list is missing."""
+"""The tests that docs/security.md and docs/asvs.md name exist, and no item of the list is missing."""
 
 import re
 from pathlib import Path
@@ -32,13 +32,13 @@ def wanted() -> list[tuple[str, str]]:
 
 
 def items() -> list[list[str]]:
-    """The rows of docs/asvs.md: item, level, what it asks, state, why."""
+    """The rows of docs/asvs.md: item, level, requirement, state, reason."""
     lines = (ROOT / "docs" / "asvs.md").read_text().splitlines()
     return [line.strip("| ").split(" | ") for line in lines if re.match(r"\| \d", line)]
 
 
 def missing(text: str) -> list[str]:
-    """The tests that a document names and that are not there."""
+    """The tests that a document names and that do not exist."""
     file, found = "", []
     for place, name in NAMED.findall(text):
         file = file if place == "…" else place

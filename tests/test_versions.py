@@ -1,4 +1,4 @@
-"""Versions of models and backends are part of cache keys: one that changes by accident computes every song again.
+"""Versions of models and backends are part of cache keys: an accidental change computes every song again.
 
 Change a version here only together with a change that gives other results.
 """

@@ -1,4 +1,4 @@
-"""One list of parts, one of states, one of limits: what else names them is made from these, or agrees with them."""
+"""Parts, states and limits are each defined once, and all other lists are derived from them or agree with them."""
 
 import ast
 import re
@@ -61,7 +61,7 @@ SOURCES = [
     if not NOT_WRITTEN_BY_HAND & set(path.relative_to(ROOT).parts)
 ]
 
-# Tables that say something of each part, and so name all of them; how many there are in a module.
+# Modules with tables that have an entry for each part, and the number of such tables.
 TABLES = {
     "bench/accuracy.py": 1,
     "cli/legacy/importing.py": 2,
@@ -69,7 +69,7 @@ TABLES = {
     "services/download/pipeline/progress.py": 1,
     "services/download/tracks/edits.py": 1,
 }
-# Numbers in the contracts' comments; of RPCs by their name, of fields with that of their message.
+# Numbers in the contracts' comments, by RPC or by message and field.
 TOLD: dict[str, tuple[float, ...]] = {
     "CreateApiTokenRequest.name": (MAX_TOKEN_NAME,),
     "CreateApiTokenRequest.lifetime": (DEFAULT_TOKEN_DAYS, MAX_LIFETIME_DAYS),
@@ -114,7 +114,7 @@ TELLS_A_LIMIT = re.compile(
 
 
 def lists_of_parts(path: Path) -> list[set[str]]:
-    """The parts that collections in a source hold, for each that holds most of them."""
+    """The parts in each collection of a source file that names most of them."""
     text = path.read_text()
     if len(parts_among(re.findall(r"\w+", text))) < FEWEST:
         return []
@@ -134,7 +134,7 @@ def parts_among(words: Iterable[str]) -> set[str]:
 
 
 def test_parts_are_listed_once() -> None:
-    """Tests say by themselves what they expect, and the generated types of the page quote comments."""
+    """Tests may list what they expect, and the generated types of the page quote comments."""
     sources = [path for path in SOURCES if path.name != "schema.ts" and ROOT / "tests" not in path.parents]
     found = {str(path.relative_to(ROOT)): lists for path in sources if (lists := lists_of_parts(path))}
     assert found == {path: [set(PARTS)] * count for path, count in TABLES.items()}
@@ -188,7 +188,7 @@ def test_limits_in_the_documents_are_those_that_are_checked() -> None:
 
 
 def test_the_page_has_no_limits_of_its_own() -> None:
-    """A number of a field for text, or of a page of a list, is one of the contract's."""
+    """Lengths of text fields and sizes of pages come from the contracts."""
     own = re.compile(r"maxLength=\{?\"?\d|minLength=\{?\"?\d|pageSize=\d")
     exceptions = {"maxLength={3"}  # a code of ISO 639
     found = {

@@ -14,7 +14,7 @@ import "./styles/stand.css";
 import "./styles/song_narrow.css";
 
 reportErrors();
-// Code of this version is gone from the server: a newer one is there.
+// The server no longer has the code of this version: there is a newer one.
 window.addEventListener("vite:preloadError", () => location.reload());
 followLinks();
 render(<App />, document.getElementById("page")!);

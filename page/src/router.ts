@@ -1,10 +1,10 @@
-/** The view is chosen by the address, so that it can be kept, shared and gone back to. */
+/** The address chooses the view, so that it can be bookmarked, shared and returned to. */
 
 import { batch, computed, signal } from "@preact/signals";
 
 const address = signal(location.pathname + location.search);
 
-/** Counts the steps to a view, also to the one that is shown already. */
+/** Counts navigations, also those to the current view. */
 export const visits = signal(0);
 
 function arrive(): void {
@@ -29,7 +29,7 @@ export function go(path: string): void {
   window.scrollTo(0, 0);
 }
 
-/** Writes the state of a view into its address, without another step to go back to. */
+/** Writes the state of a view into its address, without a new entry in the history. */
 export function remember(values: Record<string, string | undefined>): void {
   const wanted = parameters();
   for (const [name, value] of Object.entries(values)) {
@@ -40,7 +40,7 @@ export function remember(values: Record<string, string | undefined>): void {
   history.replaceState(null, "", location.pathname + (text && `?${text}`));
 }
 
-/** Has links of this page change the view in place of loading the page again. */
+/** Makes links of this page change the view without a reload. */
 export function followLinks(): void {
   window.addEventListener("popstate", arrive);
   document.addEventListener("click", (event) => {

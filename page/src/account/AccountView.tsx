@@ -11,7 +11,7 @@ import { Tokens } from "./Tokens.tsx";
 
 /** The user's own account: storage, songs on this device, password, sessions, tokens for scripts. */
 export function AccountView() {
-  // Sessions and tokens that end with the password are asked for again.
+  // A new password ends sessions and tokens, so the lists are fetched again.
   const [changes, setChanges] = useState(0);
   useEffect(() => {
     document.title = "Account – StemTube";
@@ -85,7 +85,7 @@ function Sessions() {
   );
 }
 
-/** A new password for the old one; all other sessions end, and tokens for scripts too, unless they are kept. */
+/** Changes the password; all other sessions end, and tokens for scripts too, unless they are kept. */
 function Password({ changed }: { changed: () => void }) {
   async function submit(event: SubmitEvent) {
     event.preventDefault();

@@ -8,7 +8,7 @@ import { fail } from "../parts/toasts.tsx";
 
 const DAYS = [7, 30, 90, 366];
 
-/** Tokens by which the user's scripts use the API; the password makes them. */
+/** API tokens for the user's scripts; creating one requires the password. */
 export function Tokens() {
   const [answer, again] = useAnswer<{ apiTokens: ApiToken[] }>("/me/tokens");
   const [secret, setSecret] = useState("");

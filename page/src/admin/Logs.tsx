@@ -6,7 +6,7 @@ import { Panel, useAnswer } from "../parts/Panel.tsx";
 const SERVICES = ["gateway", "auth", "download", "separation", "analysis"];
 const LEVELS = ["debug", "info", "warning", "error"];
 
-/** The last lines that a process has logged, the newest first. */
+/** The last lines of a process's log, the newest first. */
 export function Logs() {
   const [service, setService] = useState("gateway");
   const [level, setLevel] = useState("info");

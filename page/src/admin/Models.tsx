@@ -14,7 +14,7 @@ interface Row {
   availability: Availability;
 }
 
-/** Models and backends: their sizes, whether they are here, and fetching those that are not. */
+/** Models and backends: their sizes, whether they are installed, and fetching missing ones. */
 export function Models() {
   const [models, modelsAgain] = useAnswer<{ models: Model[] }>("/models");
   const [backends, backendsAgain] = useAnswer<{ backends: Backend[] }>("/backends");
@@ -58,7 +58,7 @@ export function Models() {
   );
 }
 
-/** A backend, and each of the models that it has to choose from. */
+/** A backend and each of its models. */
 function rowsOf(backend: Backend): Row[] {
   const part = words(backend.part.slice(5).toLowerCase());
   const { name, license, availability } = backend;
@@ -78,7 +78,7 @@ function State({ row, again }: { row: Row; again: () => void }) {
       aria-label={`Fetch ${row.name}`}
       onClick={() => {
         setFraction(0);
-        // The stream takes the access token as it is; a call has it renewed first.
+        // The stream does not renew an expired access token, but a call does.
         call("GET", "/me")
           .then(() => pull(row, setFraction))
           .then(() => tell(`${row.name} is here.`))
@@ -94,7 +94,7 @@ function State({ row, again }: { row: Row; again: () => void }) {
   );
 }
 
-/** Has a model's weights fetched and shows the progress. It ends with the page. */
+/** Makes the server fetch a model's weights, and shows the progress until the page is closed. */
 function pull({ service, name }: Row, progress: (fraction: number) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const path = `/api/v1/admin/services/${service}/weights?model=${encodeURIComponent(name)}`;

@@ -7,7 +7,7 @@ import { fail } from "../parts/toasts.tsx";
 
 const CLEANUP_MS = 1000;
 
-/** The library's storage, and cleaning it up. */
+/** The library's storage and its cleanup. */
 export function Storage() {
   const [statistics, again] = useAnswer<Statistics>("/admin/statistics");
   if (!statistics) return null;

@@ -9,7 +9,7 @@ import { fail } from "../parts/toasts.tsx";
 
 const GIGABYTE = 1e9;
 
-/** All accounts: made, disabled, given new passwords, rights and room. */
+/** All accounts: creating and disabling them, changing passwords, rights and storage limits. */
 export function Users() {
   const [answer, again] = useAnswer<{ users: User[] }>(`/admin/users?pageSize=${MAX_USERS_PAGE}`);
   const [storage, measureAgain] = useAnswer<{ users: UserStorage[] }>("/admin/storage");

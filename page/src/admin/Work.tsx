@@ -11,7 +11,7 @@ const SERVICES = [
 ];
 const LOOK_MS = 2000;
 
-/** The jobs of all users, queue by queue, as they go. */
+/** The jobs of all users by queue, with their progress. */
 export function Work() {
   const [users] = useAnswer<{ users: User[] }>(`/admin/users?pageSize=${MAX_USERS_PAGE}`);
   const names = new Map((users?.users ?? []).map(({ id, username }) => [id, username]));

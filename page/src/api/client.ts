@@ -9,12 +9,12 @@ const NOT_MODIFIED = 304;
 /** The signed-in user: null for nobody, undefined while it is not known yet. */
 export const user = signal<User | null | undefined>(undefined);
 
-/** The API refused, or nobody answers; the message is for a person, the reason for programs. */
+/** An error of the API, or no answer; the message is for users, the reason for programs. */
 export class ApiError extends Error {
   /** 0 if nobody answers. */
   readonly status: number;
   readonly reason: string;
-  /** When the same request may be made again; 0 if nothing is said about that. */
+  /** When the request may be repeated; 0 if the answer does not say. */
   readonly retrySeconds: number;
 
   constructor(status: number, reason: string, message: string, retrySeconds = 0) {
@@ -25,7 +25,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Nobody answers, or something in between says so. */
+/** There is no answer, or a proxy says so. */
 export function isOffline(error: unknown): boolean {
   return error instanceof ApiError && (error.status === 0 || error.status >= 502);
 }
@@ -102,7 +102,7 @@ async function refusal(response: Response): Promise<ApiError> {
   return errorOf(response.status, response.headers.get("Retry-After"), await response.text());
 }
 
-/** The error that there is no answer. */
+/** The error for a missing answer. */
 export function noAnswer(): ApiError {
   return new ApiError(0, "OFFLINE", "StemTube does not answer. Check the network, then try again.");
 }

@@ -2,7 +2,7 @@
 
 const ADDRESS = "/api/v1/page/errors";
 const MOST = 10;
-// As the gateway takes them.
+// The gateway's limits.
 const LONGEST_MESSAGE = 1000;
 const LONGEST_STACK = 8000;
 const LONGEST_PAGE = 1000;
@@ -60,7 +60,7 @@ async function post(error: PageError): Promise<boolean> {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(error),
-    keepalive: true, // also from a page that is being left
+    keepalive: true, // also while the page is being closed
   });
   return response.status !== 404;
 }

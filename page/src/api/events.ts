@@ -1,4 +1,4 @@
-/** The stream of everything that happens to the user's tracks and jobs. */
+/** The stream of all events of the user's tracks and jobs. */
 
 import { signal } from "@preact/signals";
 import { renew } from "./client.ts";
@@ -13,7 +13,7 @@ export interface Listener {
   job(job: TrackJob): void;
   /** A part of a track is new. */
   changed(trackId: string, part: string): void;
-  /** Connected (again): everything may have changed, and all unfinished jobs have been told. */
+  /** Connected (again): everything may have changed, and events of all unfinished jobs have arrived. */
   caughtUp(): void;
 }
 

@@ -1,4 +1,4 @@
-/** A random UUID; crypto.randomUUID is there on secure pages only, and on a LAN this one may not be. */
+/** A random UUID; crypto.randomUUID exists only on secure pages, which this one may not be in a LAN. */
 export function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import type { Beat } from "../api/types.ts";
 import { timesOf, type Leg } from "./timeline.ts";
 
-// Clicks are set this long before they sound: longer than a tick of the player, short enough to follow changes.
+// Clicks are scheduled this long before they sound: longer than a tick of the player, short enough to follow changes.
 const AHEAD_SECONDS = 0.25;
 const ACCENT_HZ = 1760;
 const BEAT_HZ = 1175;
@@ -17,7 +17,7 @@ export interface Click {
   isAccent: boolean;
 }
 
-/** Beats at half, the same or twice the pace; at half pace the downbeats stay. */
+/** Beats at half, the same or double pace; half pace keeps the downbeats. */
 export function clicksOf(beats: readonly Beat[], pace: number): Click[] {
   const clicks = beats.map(({ time, position }) => ({ time, isAccent: position === 1 }));
   if (pace === 0.5) {
@@ -37,9 +37,9 @@ export function clicksOf(beats: readonly Beat[], pace: number): Click[] {
 }
 
 /**
- * Clicks that lead into a place, on the song's beats continued backwards, so that a player who counts starts in time.
+ * Clicks of a count-in, on the song's beats continued backwards, so that one can start in time.
  *
- * @param bars how many bars are counted; a place between two beats gets its own beginning of a beat with the last.
+ * @param bars number of bars to count; from between two beats, the count leads to the next beat.
  * @returns times in the song, which may lie before its start.
  */
 export function countInTo(beats: readonly Beat[], place: number, bars: number): Click[] {
@@ -48,7 +48,7 @@ export function countInTo(beats: readonly Beat[], place: number, bars: number): 
   const [one, other] = index < 0 ? beats.slice(-2) : beats.slice(Math.max(Math.min(index, beats.length - 2), 0));
   const seconds = one && other ? other.time - one.time : USUAL_SECONDS_PER_BEAT;
   const next = beats[index];
-  // Where no beat is near, as before the band comes in, the place itself is the first.
+  // Without a beat nearby, for instance before the band starts, the position itself is the first beat.
   const isNear = next !== undefined && next.time - place < seconds;
   const end = isNear ? next.time : place;
   const first = isNear && next.position > 0 ? next.position : 1;
@@ -76,7 +76,7 @@ export class Clicks {
     this.#beats = beats;
   }
 
-  /** Sets the clicks that come next. */
+  /** Schedules the next clicks. */
   schedule(leg: Leg, next: Leg | undefined): void {
     const now = this.#context.currentTime;
     const from = Math.max(this.#until, now, leg.output);
@@ -91,12 +91,12 @@ export class Clicks {
     this.#until = to;
   }
 
-  /** Clicks that lead into a place. */
+  /** The clicks of a count-in to a position. */
   countIn(place: number, bars: number): Click[] {
     return countInTo(this.#beats, place, bars);
   }
 
-  /** Sets clicks that lead into the beginning of a leg. */
+  /** Schedules the clicks of a count-in to the beginning of a leg. */
   lead(clicks: Click[], { output, input, rate }: Leg): void {
     for (const { time, isAccent } of clicks) this.#click(output + (time - input) / rate, isAccent);
   }

@@ -1,9 +1,9 @@
-/** Keeps the deck supplied with sound around the place that is played, within a bound of memory. */
+/** Keeps the deck supplied with sound around the playhead, within a limit of memory. */
 
 import type { StretchNode } from "signalsmith-stretch";
 import type { Source } from "./sources.ts";
 
-// The first pieces are short, so that sound comes at once; later ones need fewer requests.
+// The first pieces are short, so that the sound starts at once; later ones need fewer requests.
 const FIRST_SECONDS = 1.5;
 const PIECE_SECONDS = 6;
 // Limit of the sound in memory: four stereo stems of eight minutes are 680 MB as 32-bit samples.
@@ -18,13 +18,13 @@ export class Feeder {
   readonly #totalSamples: number;
   #sources: Source[];
   #run: AbortController | undefined;
-  /** Sample of the song at which the deck's buffers begin to count, and what is there now. */
+  /** The sample of the song at which the deck's buffers start, and the loaded range. */
   #origin = 0;
   #start = 0;
   #end = 0;
-  /** The end of the sound once the piece that is fetched first is there. */
+  /** The end of the loaded sound after the next piece arrives. */
   #soon = 0;
-  /** Where the song is played, in seconds, and from where it may be played again soon. */
+  /** The playhead in seconds, and the position to which it may soon return. */
   position: () => number = () => 0;
   keepFrom: () => number = () => Infinity;
   /** Called whenever there is more sound, and with errors. */
@@ -59,7 +59,7 @@ export class Feeder {
   }
 
   /**
-   * Begins to fetch at a place. Forgets the loaded sound unless it contains that place or ends close before it.
+   * Starts to fetch at a position. Drops the loaded sound unless it contains that position or ends shortly before it.
    *
    * @param from where to begin instead, not behind the place: where a loop around it comes round to.
    */
@@ -86,7 +86,7 @@ export class Feeder {
     this.#run = undefined;
   }
 
-  /** Reads on from other sources of the same stems: complete ones for those that were being made. */
+  /** Continues with other sources of the same stems: complete ones in place of those in progress. */
   use(sources: Source[]): void {
     this.#sources = sources;
     if (!this.#run) return;
@@ -118,7 +118,7 @@ export class Feeder {
     }
   }
 
-  /** Drops played sound when there is too much; waits while there is enough ahead. */
+  /** Drops sound behind the playhead if there is too much; waits while there is enough ahead. */
   async #makeRoom(signal: AbortSignal): Promise<void> {
     const bytesPerSample = this.#sources.length * 2 * 4;
     while ((this.#end - this.#start) * bytesPerSample > MAX_BYTES) {

@@ -1,5 +1,5 @@
 /**
- * FLAC cut into pieces: any run of whole frames, behind a header of its own, is a file that browsers decode.
+ * Cuts FLAC into pieces: browsers can decode any sequence of whole frames after a header.
  *
  * Format: RFC 9639. Only the files that StemTube makes are read: one block size, a STREAMINFO block first.
  */
@@ -32,7 +32,7 @@ export interface Frame {
  * Reads the header of a file.
  *
  * @returns undefined if the metadata are longer than `bytes`.
- * @throws Error if it is no such file.
+ * @throws Error if it is not such a file.
  */
 export function readStreamInfo(bytes: Uint8Array): StreamInfo | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -58,7 +58,7 @@ export function readStreamInfo(bytes: Uint8Array): StreamInfo | undefined {
 }
 
 /**
- * The frames in a piece of a file, in order and without gaps, from the first whose successor proves it to be one.
+ * The frames in a piece of a file, in order and without gaps, from the first that is followed directly by another one.
  *
  * The last one may be cut off at its end, unless the file ends there.
  */
@@ -105,7 +105,7 @@ function readFrameHeader(bytes: Uint8Array, at: number, info: StreamInfo): Frame
   return { offset: at, sample: number.value * info.blockSize, samples };
 }
 
-/** A number coded as UTF-8 codes characters. */
+/** A number in the variable-length coding of UTF-8. */
 function readNumber(bytes: Uint8Array, at: number): { value: number; end: number } | undefined {
   const first = bytes[at]!;
   const ones = Math.clz32(~(first << 24));
@@ -128,7 +128,7 @@ function crc8(bytes: Uint8Array, start: number, end: number): number {
   return crc;
 }
 
-/** A file of its own that has just these frames. */
+/** A file with only these frames. */
 export function pieceOf(info: StreamInfo, frames: Uint8Array, samples: number): ArrayBuffer {
   const piece = new Uint8Array(STREAM_INFO_END + frames.length);
   piece.set(info.header);

@@ -24,7 +24,7 @@ export async function fetchPeaks(path: string, signal: AbortSignal): Promise<Pea
   return readPeaks(await (await fetchBytes(path, undefined, signal)).arrayBuffer());
 }
 
-/** The greatest extent within each of `columns` equal stretches of a song, from 0 to 1. */
+/** The peak in each of `columns` equal intervals of a song, from 0 to 1. */
 export function envelope(peaks: Peaks, duration: number, columns: number): Float32Array {
   const heights = new Float32Array(columns);
   const pixels = duration * peaks.pixelsPerSecond;
@@ -38,7 +38,7 @@ export function envelope(peaks: Peaks, duration: number, columns: number): Float
   return heights;
 }
 
-/** Draws a waveform over the whole of a canvas, in the text colour that it has by its style. */
+/** Draws a waveform over a whole canvas in the text colour of its style. */
 export function drawWave(canvas: HTMLCanvasElement, peaks: Peaks, duration: number): void {
   const scale = window.devicePixelRatio || 1;
   canvas.width = Math.max(Math.round(canvas.clientWidth * scale), 1);

@@ -9,12 +9,12 @@ import type { Strip } from "./strip.ts";
 import { placeAt, timeOfRound, type Leg, type Loop } from "./timeline.ts";
 
 const TICK_MS = 40;
-// Sound that must be there to begin, and to go on.
+// Sound that must be loaded to start, and to go on.
 const READY_SECONDS = 0.5;
 // A loop is loaded from its beginning, unless that would take too long.
 const LOOP_SECONDS = 40;
 
-/** After every so many rounds of the loop the tempo rises by a step, up to the last. */
+/** After each `rounds` repetitions of the loop, the tempo rises by a step, up to the last. */
 export interface Trainer {
   rounds: number;
   step: number;
@@ -25,7 +25,7 @@ export class Player {
   readonly duration: number;
   readonly clicks: Clicks;
   readonly playing = signal(false);
-  /** Pressed play, but the sound is not there yet. */
+  /** Whether play was pressed, but the sound is not loaded yet. */
   readonly waiting = signal(false);
   /** 1 is the song's own tempo. */
   readonly rate = signal(1);
@@ -40,7 +40,7 @@ export class Player {
   #error: unknown;
   readonly #rack: Rack;
   readonly #feeder: Feeder;
-  /** Where the song stands while it does not run. */
+  /** The position while the song does not play. */
   #place = 0;
   #leg: Leg | undefined;
   #next: Leg | undefined;
@@ -48,7 +48,7 @@ export class Player {
   #timer = 0;
 
   /**
-   * Loads nothing before it has a place, from `seek` or another player.
+   * Loads nothing before it has a position, from `seek` or another player.
    *
    * @param sources stems of one length and rate, mixed as they are numbered.
    * @param duration seconds.
@@ -94,7 +94,7 @@ export class Player {
     return Math.min(placeAt(leg, time), this.duration);
   }
 
-  /** Goes on with other sources of the same stems. */
+  /** Continues with other sources of the same stems. */
   use(sources: Source[]): void {
     this.#feeder.use(sources);
   }
@@ -116,10 +116,10 @@ export class Player {
   }
 
   /**
-   * Loads sound at another player's place, until there is enough to go on, or the other player stops.
+   * Loads sound at another player's position, until there is enough to continue, or the other player stops.
    *
    * @param ahead seconds of sound that are enough, if the loop does not end before.
-   * @param isWanted asked again and again; if not, nothing more is waited for.
+   * @param isWanted called repeatedly; waiting stops when it returns false.
    * @throws ApiError it cannot be fetched.
    */
   async catchUp(other: Player, ahead: number, isWanted: () => boolean): Promise<void> {
@@ -135,7 +135,7 @@ export class Player {
     }
   }
 
-  /** Plays on where another player is, or stands there; the other one ends when this one is heard. */
+  /** Continues at another player's position, playing or paused; the other one ends when this one is heard. */
   async relieve(other: Player): Promise<void> {
     if (!other.playing.value) {
       await this.seek(other.position());
@@ -205,7 +205,7 @@ export class Player {
     } else this.#change();
   }
 
-  /** The song runs on as it is set now, from where it is. */
+  /** The song continues from its position with the new settings. */
   #change(): void {
     if (!this.#leg) return;
     // Nothing shortens a count-in.
@@ -287,7 +287,7 @@ export class Player {
       this.pause();
       return;
     }
-    // The song has reached the end of the loaded sound, or a loop has come round to sound that is not loaded.
+    // The song has reached the end of the loaded sound, or a loop has returned to sound that is not loaded.
     if (!this.#feeder.has(Math.min(place + READY_SECONDS / 2, this.duration - 0.01))) {
       this.#halt();
       void this.#run(place);
@@ -297,7 +297,7 @@ export class Player {
     this.clicks.schedule(this.#leg, this.#next);
   }
 
-  /** Has the tempo rise when the loop has come round often enough. */
+  /** Raises the tempo after enough repetitions of the loop. */
   #train(now: number): void {
     const trainer = this.trainer.value;
     const leg = this.#leg!;

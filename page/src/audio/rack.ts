@@ -1,12 +1,12 @@
-/** The signal path of the stems: one deck that plays them all, a strip for each, and the output. */
+/** The signal path of the stems: one deck that plays them all, a mixer strip for each, and the output. */
 
 import { effect } from "@preact/signals";
 import createStretch, { type StretchNode } from "signalsmith-stretch";
 import { Strip } from "./strip.ts";
 import deckUrl from "./worklet/deck.ts?worker&url";
 
-// Blocks as signalsmith-stretch chooses them for music; the work is spread over an interval, or the stems' Fourier
-// transforms would all fall into one quantum of 3 ms.
+// Block sizes that signalsmith-stretch chooses for music. The work is spread over an interval; otherwise the Fourier
+// transforms of all stems would be computed in one quantum of 3 ms.
 const STRETCHING = { blockMs: 120, intervalMs: 30, splitComputation: true };
 const MOST_STEMS = 16;
 const FADE_SECONDS = 0.01;

@@ -28,10 +28,10 @@ function silence(count: number): Stereo {
 }
 
 /** Copies the overlapping part of `sound`, which begins at sample `at` of the song, into a range from `first` on. */
-function paste(sound: Stereo, at: number, stretch: Stereo, first: number): void {
+function paste(sound: Stereo, at: number, target: Stereo, first: number): void {
   const from = Math.max(first - at, 0);
   const place = Math.max(at - first, 0);
-  stretch.forEach((channel, index) => {
+  target.forEach((channel, index) => {
     const count = Math.min(sound[index]!.length - from, channel.length - place);
     if (count > 0) channel.set(sound[index]!.subarray(from, from + count), place);
   });
@@ -42,13 +42,13 @@ interface Anchor {
   byte: number;
 }
 
-// The first request takes metadata and some sound. A guess at where a sample lies is this much too early, because
+// The first request fetches metadata and some sound. The estimated place of a sample is this much earlier, because
 // quiet passages take fewer bytes.
 const HEAD_BYTES = 64 * 1024;
 const GUESS_MARGIN_BYTES = 48 * 1024;
 const SPARE = 1.2;
 
-/** A FLAC file that is fetched piece by piece, by Range requests. */
+/** A FLAC file that is fetched in pieces by Range requests. */
 export class FlacFile implements Source {
   readonly name: string;
   readonly #path: string;
@@ -57,7 +57,7 @@ export class FlacFile implements Source {
   #size = 0;
   #anchors: Anchor[] = [];
 
-  /** @param gain that its samples were kept at: without it the stems add up to the mix. */
+  /** @param gain applied to the stored samples; without it the stems add up to the mix. */
   constructor(name: string, path: string, gain: number) {
     this.name = name;
     this.#path = path;
@@ -71,8 +71,8 @@ export class FlacFile implements Source {
     });
     const info = await this.#opening;
     const last = Math.min(first + count, info.totalSamples);
-    const stretch = silence(count);
-    if (first >= last) return stretch;
+    const target = silence(count);
+    if (first >= last) return target;
     const { bytes, start } = await this.#frames(info, first, last, signal);
     const frames = findFrames(bytes, info);
     const wanted = frames.filter(({ sample, samples }) => sample < last && sample + samples > first);
@@ -82,9 +82,9 @@ export class FlacFile implements Source {
     if (next) this.#remember({ sample: next.sample, byte: start + next.offset });
     const samples = wanted.reduce((sum, frame) => sum + frame.samples, 0);
     const piece = pieceOf(info, bytes.subarray(head.offset, next?.offset), samples);
-    paste(await decode(piece, info.sampleRateHz), head.sample, stretch, first);
-    if (this.#gain !== 1) for (const channel of stretch) channel.forEach((value, at) => (channel[at] = value / this.#gain));
-    return stretch;
+    paste(await decode(piece, info.sampleRateHz), head.sample, target, first);
+    if (this.#gain !== 1) for (const channel of target) channel.forEach((value, at) => (channel[at] = value / this.#gain));
+    return target;
   }
 
   async #open(): Promise<StreamInfo> {
@@ -119,7 +119,7 @@ export class FlacFile implements Source {
     }
   }
 
-  /** Where to begin to read for a sample: exactly there if the frame is known, else by interpolation, rather too early. */
+  /** The byte at which to start reading for a sample: exact if the frame is known, else interpolated, rather too early. */
   #byteBefore(sample: number): number {
     const index = this.#anchors.findLastIndex((anchor) => anchor.sample <= sample);
     const before = this.#anchors[index]!;
@@ -168,13 +168,13 @@ export class LiveStem implements Source {
       await this.#renew(signal);
       if (this.#readySamples < first + count) await pause(LIVE_WAIT_MS, signal);
     }
-    const stretch = silence(count);
+    const target = silence(count);
     for (let number = Math.floor(first / this.#samples); number * this.#samples < first + count; number++) {
       const response = await fetchBytes(this.#files[number]!, undefined, signal);
       const sound = await decode(await response.arrayBuffer(), this.#sampleRateHz);
-      paste(sound, number * this.#samples, stretch, first);
+      paste(sound, number * this.#samples, target, first);
     }
-    return stretch;
+    return target;
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
@@ -186,7 +186,7 @@ export class LiveStem implements Source {
   }
 }
 
-/** A file in any format that the browser knows, decoded whole: the mix, while there are no stems. */
+/** A file in any format that the browser supports, decoded as a whole: the mix, while there are no stems. */
 export class WholeFile implements Source {
   readonly name: string;
   readonly #path: string;
@@ -203,13 +203,13 @@ export class WholeFile implements Source {
     this.#sound ??= fetchBytes(this.#path)
       .then((response) => response.arrayBuffer())
       .then((data) => decode(data, this.#sampleRateHz));
-    const stretch = silence(count);
-    paste(await this.#sound, 0, stretch, first);
-    return stretch;
+    const target = silence(count);
+    paste(await this.#sound, 0, target, first);
+    return target;
   }
 }
 
-/** Waits, for ever if `ms` is infinite, unless it is aborted. */
+/** Waits, forever if `ms` is infinite, until it is aborted. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = ms === Infinity ? undefined : setTimeout(resolve, ms);

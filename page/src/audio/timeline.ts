@@ -1,4 +1,4 @@
-/** Converts times of the audio context to places in the song, and back. */
+/** Converts times of the audio context to positions in the song, and back. */
 
 export interface Loop {
   start: number;
@@ -27,14 +27,14 @@ export function roundsAt(leg: Leg, time: number): number {
   return Math.max(Math.floor((place - leg.loop.start) / (leg.loop.end - leg.loop.start)), 0);
 }
 
-/** The context's time at which the loop comes round for the nth time. */
+/** The context's time at which the loop begins its nth repetition. */
 export function timeOfRound(leg: Leg, round: number): number {
   const { start, end } = leg.loop!;
   return leg.output + (start + round * (end - start) - leg.input) / leg.rate;
 }
 
 /**
- * Times of the context, from `from` to `to`, at which places of the song are heard; `places` are in order.
+ * Times of the context, from `from` to `to`, at which positions of the song are heard; `places` are in order.
  *
  * @returns pairs of a place's index and its time.
  */

@@ -13,7 +13,7 @@ interface Properties {
   below?: ComponentChildren;
 }
 
-/** A form in the middle of an otherwise empty page. Where the server wants a pause, its button counts that down. */
+/** A form in the middle of an otherwise empty page. If the server asks to wait, its button counts down. */
 export function EntryForm({ title, action, onSubmit, children, below }: Properties) {
   const error = useSignal("");
   const busy = useSignal(false);

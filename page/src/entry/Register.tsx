@@ -4,7 +4,7 @@ import { MAX_USERNAME } from "../api/contract.ts";
 import { go } from "../router.ts";
 import { EntryForm, NewPassword, wantedPassword } from "./EntryForm.tsx";
 
-/** A new account, with an invitation where one is needed: its code may be in the address, after a #, out of logs. */
+/** A new account, with an invitation if one is needed: its code may be in the address after a #, out of logs. */
 export function Register() {
   useEffect(() => {
     document.title = "Make an account – StemTube";

@@ -87,7 +87,7 @@ export function AddBar() {
   );
 }
 
-/** The songs of a list that a link leads to; none for a song, or where the site does not tell. */
+/** The songs of the list behind a link; none if the link leads to a song, or the site does not answer. */
 async function songsBehind(url: string): Promise<Song[]> {
   try {
     return (await call<{ entries: Song[] }>("GET", "/links" + query({ url }))).entries;

@@ -10,7 +10,7 @@ const model = signal("");
 const quality = signal("");
 const language = signal("");
 
-/** Options for the songs that are added next; undefined leaves all to the server. */
+/** Options for the songs that are added next; undefined means the server's defaults. */
 export function chosenOptions(many = false): ProcessingOptions | undefined {
   if (!model.value && !quality.value && !language.value && !many) return undefined;
   const separation: SeparationChoice = { model: model.value };

@@ -1,7 +1,7 @@
 import type { Job, TrackJob, TrackJobPart } from "../api/types.ts";
 import { bytes, remaining, words } from "../parts/format.ts";
 
-/** A bar for each part of a track's job while it runs, and afterwards what failed. */
+/** A bar for each part of a track's job while it runs, and afterwards the failed parts. */
 export function JobBars({ job }: { job: TrackJob }) {
   const { state, error, eta } = job.job;
   if (state === "JOB_STATE_SUCCEEDED") return <Failures parts={job.parts} />;

@@ -13,7 +13,7 @@ import { TrackCard } from "./TrackCard.tsx";
 
 const TYPING_MS = 200;
 
-/** All songs of the user: adding, finding, and their progress. */
+/** All songs of the user: adding and finding them, and their progress. */
 export function LibraryView() {
   const wanted = filters.value;
   useEffect(() => {

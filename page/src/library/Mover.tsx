@@ -7,13 +7,13 @@ import type { Place } from "./TrackCard.tsx";
 
 const DRAGGED = "application/x-stemtube-track";
 
-/** Buttons that rearrange a playlist, as dragging does: a step up, a step down, out of it. */
+/** Buttons that rearrange a playlist without dragging: one place up, one down, remove. */
 export function Mover({ track, place }: { track: Track; place: Place }) {
   const { playlistId } = filters.value;
   const step = (label: string, sign: string, to: string | undefined) => (
     <button
       aria-label={`${track.title}: ${label}`}
-      // Not disabled at the ends: a disabled button loses the focus, and keyboard users their place.
+      // Not disabled at the ends: a disabled button loses the focus, so keyboard users would lose their place.
       aria-disabled={!to}
       onClick={() => to && move(playlistId, track.id, to).catch(fail)}
     >
@@ -31,7 +31,7 @@ export function Mover({ track, place }: { track: Track; place: Place }) {
   );
 }
 
-/** Attributes by which a card can be dragged to the place of another one. */
+/** Attributes that make a card draggable to the place of another one. */
 export function useDrag(track: Track, isMovable: boolean) {
   const isOver = useSignal(false);
   if (!isMovable) return {};

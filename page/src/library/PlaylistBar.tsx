@@ -4,7 +4,7 @@ import { fail } from "../parts/toasts.tsx";
 import { filters, isWholePlaylist } from "./filters.ts";
 import { playlists, removePlaylist, renamePlaylist } from "./playlists.ts";
 
-/** The playlist that is chosen: its name, and what can be done with it as a whole. */
+/** The chosen playlist: its name, and actions for all of it. */
 export function PlaylistBar() {
   const naming = useSignal(false);
   const playlist = playlists.value.find(({ id }) => id === filters.value.playlistId);

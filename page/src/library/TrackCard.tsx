@@ -11,7 +11,7 @@ import { Mover, useDrag } from "./Mover.tsx";
 import { addToPlaylist, playlists } from "./playlists.ts";
 import * as library from "./state.ts";
 
-/** The songs beside one in a playlist, by their ids; undefined at its ends. */
+/** The ids of a song's neighbours in a playlist; undefined at its ends. */
 export interface Place {
   before: string | undefined;
   after: string | undefined;
@@ -19,7 +19,7 @@ export interface Place {
 
 /** One song: its results, the progress of its job, and its actions; in a playlist also moving it. */
 export function TrackCard({ track, place }: { track: Track; place?: Place }) {
-  // A card is drawn again only when its own job changes, not with every other job.
+  // A card is rendered again only when its own job changes.
   const job = useComputed(() => library.jobs.value.get(track.id)).value;
   const drag = useDrag(track, place !== undefined);
   const facts = [

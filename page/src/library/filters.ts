@@ -1,4 +1,4 @@
-/** The filters and the order of the list of songs, as the address of the page has them. */
+/** The filters and the order of the list of songs, which are kept in the page's address. */
 
 import { signal } from "@preact/signals";
 import { parameters, remember } from "../router.ts";
@@ -55,7 +55,7 @@ export function narrow(change: Partial<Filters>): void {
   });
 }
 
-/** Takes over the filters of the address. */
+/** Reads the filters from the address. */
 export function readFilters(): void {
   const given = parameters();
   const text = (name: keyof Filters) => given.get(NAMES[name]) ?? "";

@@ -1,4 +1,4 @@
-/** The user's playlists: songs in an order of their own. */
+/** The user's playlists: songs in a chosen order. */
 
 import { signal } from "@preact/signals";
 import { ApiError, call } from "../api/client.ts";
@@ -18,7 +18,7 @@ async function get(id: string): Promise<Playlist> {
   return (await call<{ playlist: Playlist }>("GET", `/playlists/${id}`)).playlist;
 }
 
-/** Makes a playlist; its id. */
+/** Creates a playlist; returns its id. */
 export async function createPlaylist(name: string): Promise<string> {
   const { playlist } = await call<{ playlist: Playlist }>("POST", "/playlists", { name });
   await loadPlaylists();
@@ -36,7 +36,7 @@ export async function addToPlaylist(playlist: Playlist, track: Track): Promise<v
   tell(`“${track.title}” is in ${playlist.name}.`);
 }
 
-/** Deletes a playlist, and offers to make it again; its songs stay. */
+/** Deletes a playlist, but not its songs, and offers to create it again. */
 export async function removePlaylist(playlist: Playlist): Promise<void> {
   const { name, notes, trackIds } = await get(playlist.id);
   await call("DELETE", `/playlists/${playlist.id}`);
@@ -46,7 +46,7 @@ export async function removePlaylist(playlist: Playlist): Promise<void> {
   tell(`The playlist ${name} is deleted; its songs are not.`, { label: "Undo", run: undo });
 }
 
-/** Takes a song out of a playlist, and offers to undo that. */
+/** Removes a song from a playlist, and offers to undo that. */
 export async function takeOut(playlistId: string, track: Track): Promise<void> {
   let before: string[] = [];
   await rearrange(playlistId, (ids) => {
@@ -57,7 +57,7 @@ export async function takeOut(playlistId: string, track: Track): Promise<void> {
   tell(`“${track.title}” is no longer in this playlist.`, { label: "Undo", run: undo });
 }
 
-/** Moves a song of a playlist to the place of another one, at once in sight. */
+/** Moves a song of a playlist to the place of another one; the page shows it at once. */
 export async function move(playlistId: string, id: string, to: string): Promise<void> {
   const shown = tracks.value ?? [];
   const order = moved(shown.map((track) => track.id), id, to);
@@ -65,7 +65,7 @@ export async function move(playlistId: string, id: string, to: string): Promise<
   await rearrange(playlistId, (ids) => moved(ids, id, to));
 }
 
-/** The ids with one at the place that another has now. */
+/** The ids after moving one to the place of another. */
 export function moved(ids: string[], id: string, to: string): string[] {
   const [from, place] = [ids.indexOf(id), ids.indexOf(to)];
   if (from < 0 || place < 0) return ids;
@@ -75,7 +75,7 @@ export function moved(ids: string[], id: string, to: string): string[] {
 let lastChange: Promise<unknown> = Promise.resolve();
 let changesUnderWay = 0;
 
-/** Changes the order of a playlist, after earlier changes: each begins with the result of the last one. */
+/** Changes the order of a playlist after earlier changes: each starts with the result of the previous one. */
 function rearrange(playlistId: string, change: (trackIds: string[]) => string[]): Promise<void> {
   changesUnderWay += 1;
   const turn = lastChange.then(() => rearrangeNow(playlistId, change));
@@ -92,7 +92,7 @@ async function rearrangeNow(playlistId: string, change: (trackIds: string[]) => 
     throw new Error("This playlist was changed elsewhere at the same moment. Here it is as it is now; try again.");
   } finally {
     changesUnderWay -= 1;
-    // Before the last one the server's order is older than what is shown.
+    // Until the last change has ended, the server's order is older than the one on the page.
     await Promise.all([changesUnderWay ? undefined : load(), loadPlaylists()]);
   }
 }

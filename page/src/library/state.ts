@@ -1,4 +1,4 @@
-/** The library as it is shown: a list that the server filters and sorts, and the jobs that work on it. */
+/** The displayed library: a list that the server filters and sorts, and the jobs of its songs. */
 
 import { batch, signal } from "@preact/signals";
 import { call, isOffline, query } from "../api/client.ts";
@@ -17,14 +17,14 @@ export const tracks = signal<Track[] | undefined>(undefined);
 export const nextPage = signal("");
 /** The newest job of each track, by the track's id. */
 export const jobs = signal<ReadonlyMap<string, TrackJob>>(new Map());
-/** The list has the songs of this device, because the server does not answer. */
+/** Whether the list has the songs of this device because the server does not answer. */
 export const offline = signal(false);
 /** Called with the id of a track that has a new part, and the part. */
 export const trackChanges = new Set<(trackId: string, part: string) => void>();
 
 let asked = 0;
 
-/** Asks for the list from its beginning. */
+/** Requests the list from its beginning. */
 export async function load(): Promise<void> {
   const turn = ++asked;
   const answer = await page("").catch(keptInstead);
@@ -36,7 +36,7 @@ export async function load(): Promise<void> {
   });
 }
 
-/** The songs on this device, in place of those of a server that does not answer. */
+/** Shows the songs on this device while the server does not answer. */
 async function keptInstead(error: unknown) {
   if (!isOffline(error)) throw error;
   const songs = await keptTracks();
@@ -46,7 +46,7 @@ async function keptInstead(error: unknown) {
   return { tracks: fitting, nextPageToken: "", offline: true };
 }
 
-/** Forgets everything: another user may sign in. */
+/** Forgets everything, because another user may sign in. */
 export function clear(): void {
   asked += 1;
   batch(() => {
@@ -71,7 +71,7 @@ function page(pageToken: string): Promise<{ tracks: Track[]; nextPageToken: stri
   return call("GET", "/tracks" + query({ ...filters.value, pageSize: PAGE_SIZE, pageToken }));
 }
 
-/** Keeps the newest job of a track: of two the one that was made later. */
+/** Keeps the newest job of a track, by time of creation. */
 function keepJob(job: TrackJob): void {
   const known = jobs.value.get(job.trackId);
   if (known && known.job.id !== job.job.id && (known.job.createTime ?? "") > (job.job.createTime ?? "")) return;
@@ -81,7 +81,7 @@ function keepJob(job: TrackJob): void {
 const changed = new Set<string>();
 let reloading: number | undefined;
 
-/** Fetches what has changed, several changes at once: a song that fills in has many within a second. */
+/** Fetches changes, several at a time: a song in progress has many within a second. */
 function reloadSoon(id: string): void {
   changed.add(id);
   reloading ??= window.setTimeout(() => {
@@ -116,7 +116,7 @@ export const listener: Listener = {
   },
 };
 
-/** Jobs that have ended are not in the stream; those that failed are shown until they are tried again. */
+/** The stream has no ended jobs, but failed ones are shown until they are retried. */
 async function findFailed(): Promise<void> {
   const answer = await call<{ jobs: TrackJob[] }>("GET", `/jobs?pageSize=${MAX_PAGE}`);
   batch(() => answer.jobs.toReversed().forEach(keepJob));
@@ -134,7 +134,7 @@ export async function addLink(url: string, options?: ProcessingOptions): Promise
   added(await call("POST", "/tracks", { url, requestId: newId(), ...(options && { options }) }));
 }
 
-/** Shows a track that has come in another way, by an upload for instance. */
+/** Shows a track that was added in another way, for instance by an upload. */
 export async function showTrack(id: string): Promise<void> {
   const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
   added({ track });
@@ -144,12 +144,12 @@ export function cancel(job: TrackJob): Promise<unknown> {
   return call("POST", `/jobs/${job.job.id}/cancel`);
 }
 
-/** Tries a job's failed parts again, with the same options; a link that could not be fetched is fetched again. */
+/** Retries a job's failed parts with the same options; a link that could not be fetched is fetched again. */
 export async function retry(track: Track, failed: TrackJob): Promise<void> {
   const { job } = await call<{ job: TrackJob }>("POST", `/jobs/${failed.job.id}/retry`, { requestId: newId() });
   keepJob(job);
   if (job.trackId === track.id) return;
-  // A link that was never fetched left no track: this is a new one.
+  // A link that was never fetched has no track, so this is a new one.
   tracks.value = tracks.value?.filter(({ id }) => id !== track.id);
   await showTrack(job.trackId);
 }

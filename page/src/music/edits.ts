@@ -2,7 +2,7 @@
 
 import type { Beat, Chord, Line, Section, Word } from "../api/types.ts";
 
-/** Another chord in place of one, or of all with the same label. */
+/** Replaces a chord, or all chords with the same label. */
 export function relabelled(chords: readonly Chord[], index: number, label: string, everywhere: boolean): Chord[] {
   const old = chords[index]!.label;
   return chords.map((chord, at) =>
@@ -10,14 +10,14 @@ export function relabelled(chords: readonly Chord[], index: number, label: strin
   );
 }
 
-/** Another chord from `from` to the end of the one that sounds there. */
+/** Starts another chord at `from`, up to the end of the chord there. */
 export function chordFrom(chords: readonly Chord[], index: number, from: number, label: string): Chord[] {
   const chord = chords[index]!;
   if (from <= chord.start || from >= chord.end) return relabelled(chords, index, label, false);
   return chords.toSpliced(index, 1, { ...chord, end: from }, { ...chord, start: from, label, confidence: 1 });
 }
 
-/** A section with another name and another beginning; the one before it ends there. */
+/** Changes the name and the start of a section; the one before it ends there. */
 export function movedSection(sections: readonly Section[], index: number, label: string, start: number): Section[] {
   const section = sections[index]!;
   const before = sections[index - 1];
@@ -29,20 +29,20 @@ export function movedSection(sections: readonly Section[], index: number, label:
   });
 }
 
-/** A section cut in two at a time within it. */
+/** Divides a section at a time within it. */
 export function dividedSection(sections: readonly Section[], index: number, at: number): Section[] {
   const section = sections[index]!;
   if (at <= section.start || at >= section.end) return [...sections];
   return sections.toSpliced(index, 1, { ...section, end: at }, { ...section, start: at });
 }
 
-/** A section that takes in the one behind it. */
+/** Joins a section with the next one. */
 export function joinedSection(sections: readonly Section[], index: number): Section[] {
   const next = sections[index + 1];
   return next ? sections.toSpliced(index, 2, { ...sections[index]!, end: next.end }) : [...sections];
 }
 
-/** A line with other words: as many as before keep their times, else the line's time is shared by their lengths. */
+/** Changes the words of a line: the same number keeps its times; otherwise their lengths divide the line's time. */
 export function rewordedLine(line: Line, text: string): Line {
   const texts = text.trim().split(/\s+/).filter(Boolean);
   if (texts.length === line.words.length) {
@@ -59,7 +59,7 @@ export function rewordedLine(line: Line, text: string): Line {
   return { ...line, text: texts.join(" "), words };
 }
 
-/** Beats counted again from a downbeat on, and backwards from it. */
+/** Counts beats from a new downbeat, forwards and backwards. */
 export function counted(beats: readonly Beat[], downbeat: number, beatsPerBar: number): Beat[] {
   return beats.map((beat, index) => {
     const offset = (index - downbeat) % beatsPerBar;
@@ -67,14 +67,14 @@ export function counted(beats: readonly Beat[], downbeat: number, beatsPerBar: n
   });
 }
 
-/** Every second beat, those with the downbeats. */
+/** Keeps every second beat, including the downbeats. */
 export function halved(beats: readonly Beat[], beatsPerBar: number): Beat[] {
   const downbeat = Math.max(beats.findIndex(({ position }) => position === 1), 0);
   const kept = beats.filter((_, index) => (index - downbeat) % 2 === 0);
   return counted(kept, Math.floor(downbeat / 2), beatsPerBar);
 }
 
-/** Twice as many beats, the new ones between the old. */
+/** Doubles the beats: new ones between the old ones. */
 export function doubled(beats: readonly Beat[], beatsPerBar: number): Beat[] {
   const downbeat = Math.max(beats.findIndex(({ position }) => position === 1), 0);
   const all = beats.flatMap((beat, index) => {
@@ -84,7 +84,7 @@ export function doubled(beats: readonly Beat[], beatsPerBar: number): Beat[] {
   return counted(all, 2 * downbeat, beatsPerBar);
 }
 
-/** All beats later (or earlier) by some seconds; those that leave the song go. */
+/** Shifts all beats by some seconds; those outside the song are removed. */
 export function shifted(beats: readonly Beat[], seconds: number, duration: number): Beat[] {
   return beats
     .map((beat) => ({ ...beat, time: beat.time + seconds }))

@@ -1,4 +1,4 @@
-/** Places in a song. */
+/** Finds positions in a song. */
 
 interface Span {
   start: number;

@@ -98,7 +98,7 @@ export interface ChordView {
   flats: boolean;
 }
 
-/** The chord that is to be played: as it sounds after transposition, less the capo's semitones; or its triad alone. */
+/** The chord to play: after transposition, less the capo's semitones; or only its triad. */
 export function shownChord({ label, triad }: Pick<Chord, "label" | "triad">, view: ChordView): ParsedChord | undefined {
   const chord = parseChord((view.simple && triad) || label);
   return chord && transposed(chord, view.semitones - view.capo);

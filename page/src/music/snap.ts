@@ -6,7 +6,7 @@ import { lastBefore, nearest } from "./find.ts";
 export const SNAPS = ["beat", "bar", "section", "none"] as const;
 export type Snap = (typeof SNAPS)[number];
 
-// Beats that are further apart than a slow bar are no help.
+// Beats that are further apart than a slow bar do not help.
 const NEAR_SECONDS = 2;
 const USUAL_BARS_SECONDS = 8;
 
@@ -23,7 +23,7 @@ export function snapped(track: Known, seconds: number, snap: Snap): number {
   return nearest(placesOf(track, snap), seconds, snap === "section" ? Infinity : NEAR_SECONDS);
 }
 
-/** A stretch whose ends are snapped; where both go to the same place, all between that one's neighbours around it. */
+/** A range with snapped ends; if both snap to the same point, the range between the points around its start. */
 export function snappedSpan(track: Known, from: number, to: number, snap: Snap): { start: number; end: number } {
   const start = snapped(track, from, snap);
   const end = snapped(track, to, snap);

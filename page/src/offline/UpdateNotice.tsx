@@ -1,6 +1,6 @@
 import { update, takeUpdate } from "./updates.ts";
 
-/** Says that there is a new version of the page, which takes over when somebody agrees. */
+/** Says that there is a new version of the page, and activates it when the user agrees. */
 export function UpdateNotice() {
   return (
     <div class="update" role="status">

@@ -1,7 +1,7 @@
 /**
  * Songs that are kept on this device, in the browser's Cache Storage: the track, its stems or its audio, peaks and
- * picture, each under its own address, where the service worker finds them. They belong to one user and go with the
- * sign-out. Only https pages (and those of this machine) can keep anything.
+ * picture, each under its own address, where the service worker finds them. They belong to one user and are deleted at
+ * the sign-out. Only https pages (and those of this machine) can keep anything.
  */
 
 import { signal } from "@preact/signals";
@@ -18,9 +18,9 @@ export interface KeptSong {
 
 /** Whether this page can keep songs. */
 export const canKeep = "serviceWorker" in navigator && "caches" in window;
-/** All that are kept whole, by their ids. */
+/** The songs that are stored completely, by their ids. */
 export const kept = signal<ReadonlyMap<string, KeptSong>>(new Map());
-/** Those that are being fetched: the fraction that is there. */
+/** The songs that are being fetched: the fraction that has arrived. */
 export const fetching = signal<ReadonlyMap<string, number>>(new Map());
 
 // The list of kept songs lies among them, under an address that the server does not have.
@@ -93,7 +93,7 @@ export async function keep(id: string): Promise<void> {
 
 /** Removes a song from this device, or stops fetching it. */
 export async function drop(id: string): Promise<void> {
-  // First, so that nothing begins to update it meanwhile.
+  // First, so that no update starts meanwhile.
   kept.value = set(kept.value, id, undefined);
   await stop(id);
   await remove(id);
@@ -146,7 +146,7 @@ async function writeIndex(cache: Cache): Promise<void> {
 async function fetchSong(id: string, signal: AbortSignal): Promise<void> {
   fetching.value = set(fetching.value, id, 0);
   try {
-    // Once this is granted, the browser does not clear the songs away when the disk is full.
+    // Once this is granted, the browser does not delete the songs when the disk is full.
     await navigator.storage.persist();
     const cache = await caches.open(SONGS);
     const song = await fetchAll(cache, id, signal);

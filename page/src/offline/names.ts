@@ -2,5 +2,5 @@
 
 /** The cache with the songs that are kept on this device. */
 export const SONGS = "songs";
-/** The page's message that has a waiting service worker take over. */
+/** The page's message that activates a waiting service worker. */
 export const ACTIVATE = "activate";

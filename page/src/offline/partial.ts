@@ -1,9 +1,9 @@
-/** Stretches of a file that is kept whole: caches of browsers do not answer Range by themselves. */
+/** Parts of a file that is stored whole, because caches of browsers do not answer Range requests by themselves. */
 
 /**
  * The answer to a request for `range`, a header such as "bytes=0-99", of a whole answer (RFC 9110, section 14).
  *
- * What is malformed or names several ranges gets the whole, as the RFC allows.
+ * Malformed and multiple ranges get the whole file, as the RFC allows.
  */
 export async function partOf(whole: Response, range: string | null): Promise<Response> {
   const wanted = /^bytes=(\d*)-(\d*)$/.exec(range ?? "");

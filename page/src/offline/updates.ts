@@ -1,11 +1,11 @@
-/** The service worker of this page: it is installed, and a new version of the page announces itself. */
+/** Installs the service worker of this page, and announces new versions of the page. */
 
 import { signal } from "@preact/signals";
 import { ACTIVATE } from "./names.ts";
 
 const LOOK_MS = 3_600_000;
 
-/** A new version that is fetched and waits; undefined while this one is the newest. */
+/** A new version that is ready; undefined while this one is the newest. */
 export const update = signal<ServiceWorker | undefined>(undefined);
 
 /** Installs the service worker, where the browser has them: on https pages, and on those of this machine. */
@@ -24,7 +24,7 @@ export async function installWorker(): Promise<void> {
   setInterval(() => void registration.update().catch(() => undefined), LOOK_MS);
 }
 
-/** Has the new version take over, and reloads the page. */
+/** Activates the new version, and reloads the page. */
 export function takeUpdate(): void {
   navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());
   update.value?.postMessage(ACTIVATE);

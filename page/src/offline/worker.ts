@@ -1,15 +1,15 @@
 /**
  * The service worker: the page itself comes from this device, and so do songs that are kept on it.
  *
- * A new version of the page waits until somebody agrees to it. The page writes the songs that are kept (`kept.ts`);
- * here they are only read. Requests with `no-store` go to the server.
+ * A new version of the page waits until the user agrees to it. The page stores the songs (`kept.ts`); the worker only
+ * reads them. Requests with `no-store` go to the server.
  */
 
 import { ACTIVATE, SONGS } from "./names.ts";
 import { partOf } from "./partial.ts";
 
 declare const self: ServiceWorkerGlobalScope;
-/** Put in by the build: the page's files, and a hash of them all. */
+/** Inserted by the build: the page's files, and a hash of them all. */
 declare const FILES: string[];
 declare const VERSION: string;
 
@@ -55,7 +55,7 @@ function kept(request: Request): Promise<Response | undefined> {
   return caches.match(request.url, { cacheName: SONGS, ignoreVary: true });
 }
 
-/** The server's answer, or the kept one if the server does not answer, or a proxy reports that it is away. */
+/** The server's answer, or the stored one if the server does not answer or a proxy reports that it is unreachable. */
 async function serverFirst(request: Request): Promise<Response> {
   const answer = await fetch(request).catch(() => undefined);
   if (answer && ![502, 503, 504].includes(answer.status)) return answer;

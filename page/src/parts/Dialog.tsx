@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
-/** A modal dialog, open as long as it is there; Escape and a click beside it close it. */
+/** A modal dialog, open while it is rendered; Escape and a click beside it close it. */
 export function Dialog(properties: { title: string; onClose: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => dialog.current?.showModal(), []);

@@ -4,9 +4,9 @@ import { ApiError, call } from "../api/client.ts";
 import { fail } from "./toasts.tsx";
 
 /**
- * The answer of a path of the API, and a way to ask again; undefined until it has answered.
+ * The answer of a path of the API, and a function that fetches it again; undefined until there is an answer.
  *
- * A path that this server does not have stays undefined too, so that what needs it is not shown.
+ * The answer also stays undefined if this server does not have the path, so that panels for it are hidden.
  */
 export function useAnswer<Answer>(path: string): [Answer | undefined, () => void] {
   const [answer, setAnswer] = useState<Answer>();
@@ -35,7 +35,7 @@ export function when(time: string | undefined): string {
   return time ? new Date(time).toLocaleString() : "never";
 }
 
-/** Does something, shows errors, and then asks again. */
+/** Runs an action, shows its errors, and then fetches the answer again. */
 export function then(work: Promise<unknown>, again: () => void): void {
   work.then(again).catch(fail);
 }

@@ -8,7 +8,7 @@ export function clock(seconds: number, tenths = false): string {
   return `${minutes}:${rest.padStart(tenths ? 4 : 2, "0")}`;
 }
 
-/** A time still to wait, from a duration such as "12.5s". */
+/** The time left, from a duration such as "12.5s". */
 export function remaining(eta: string): string {
   const seconds = Math.ceil(parseFloat(eta));
   if (seconds < 60) return `${seconds} s left`;

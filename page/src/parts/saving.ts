@@ -1,4 +1,4 @@
-/** Files that are fetched here and not by a link, so that progress and errors can be shown. */
+/** Saves files that the page fetches itself, so that it can show progress and errors. */
 
 import { fetchBytes } from "../api/client.ts";
 
@@ -6,9 +6,9 @@ import { fetchBytes } from "../api/client.ts";
 const KEPT_MS = 120_000;
 
 /**
- * Fetches a file and has the browser save it.
+ * Fetches a file and makes the browser save it.
  *
- * @param onProgress told the share of the file that has arrived, again and again.
+ * @param onProgress called repeatedly with the fraction of the file that has arrived.
  * @throws ApiError it cannot be fetched.
  */
 export async function saveFile(path: string, onProgress: (share: number) => void, signal: AbortSignal): Promise<void> {

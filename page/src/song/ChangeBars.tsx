@@ -1,4 +1,4 @@
-/** Where the key changes, and how the tempo drifts, over the song's length; only in songs where they do. */
+/** Changes of key and drifts of tempo over the song's length, if there are any. */
 
 import type { KeyRegion, TempoPoint } from "../api/types.ts";
 import { keyName } from "../music/keys.ts";

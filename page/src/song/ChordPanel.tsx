@@ -9,7 +9,7 @@ import type { Practice } from "./practice.ts";
 
 const PIXELS_PER_SECOND = 56;
 
-/** Chords: the one that sounds and the next, how to hold them, and the lane that runs past. */
+/** Chords: the current one and the next, their diagrams, and a moving lane of all chords. */
 export function ChordPanel({ practice }: { practice: Practice }) {
   const { chords } = practice.track.value!;
   const editing = useSignal<number | null>(null);
@@ -90,13 +90,13 @@ function Diagram({ practice, chord, name }: { practice: Practice; chord: Chord; 
   );
 }
 
-/** For the pointer; keys go from beat to beat, and the chord that sounds is corrected above. */
+/** For the pointer; with keys one goes from beat to beat, and corrects the current chord above. */
 function Lane({ practice, onEdit }: { practice: Practice; onEdit: (index: number) => void }) {
   const lane = useRef<HTMLDivElement>(null);
   const { chords, beats } = practice.track.value!;
   const current = practice.chord.value;
   useSignalEffect(() => {
-    // With reduced motion it changes with the chords.
+    // With reduced motion it moves only when the chord changes.
     const seconds = isCalm() ? (practice.track.value!.chords[practice.chord.value]?.start ?? 0) : practice.position.value;
     if (lane.current) lane.current.style.transform = `translateX(${-seconds * PIXELS_PER_SECOND}px)`;
   });

@@ -22,7 +22,7 @@ interface Properties {
   onClose: () => void;
 }
 
-/** Sends a corrected part, and shows the song with it. */
+/** Sends a corrected part, and updates the song. */
 async function save({ practice, onClose }: Properties, part: object): Promise<void> {
   try {
     const { track } = await call<{ track: Track }>("PUT", `/tracks/${practice.id}/edits`, part);
@@ -33,7 +33,7 @@ async function save({ practice, onClose }: Properties, part: object): Promise<vo
   }
 }
 
-/** The dialog of all corrections, with a button that returns to the computed part. */
+/** The dialog for all corrections, with a button that restores the computed part. */
 function Edit(properties: Properties & { title: string; part: PartName; children: ComponentChildren }) {
   const { practice, onClose, title, part, children } = properties;
   const edit = practice.track.value!.edits.find((each) => each.part === part);

@@ -10,7 +10,7 @@ import type { Practice } from "./practice.ts";
 
 const MIXDOWN = "mixdown";
 
-/** Everything that can be saved of a song. */
+/** All files of a song that can be saved. */
 export function ExportMenu({ practice }: { practice: Practice }) {
   const offered = useSignal<Offer | undefined>(undefined);
   const isOpen = useSignal(false);
@@ -74,7 +74,7 @@ function SaveDialog({ practice, offered, onClose }: { practice: Practice; offere
   );
 }
 
-/** @param known values of options that are chosen elsewhere. */
+/** @param known values of options that are set elsewhere. */
 function ExportFile(properties: {
   format: Format;
   known: Record<string, string>;
@@ -121,7 +121,7 @@ function Choice({ option, chosen }: { option: Option; chosen: Signal<Record<stri
 /** A file to save, with the progress while it is made and fetched. */
 function Saved(properties: { name: string; detail?: string; path: string; children?: ComponentChildren }) {
   const { name, detail, path, children } = properties;
-  /** The share that has arrived; null: nothing is under way. */
+  /** The fraction that has arrived; null if nothing is being saved. */
   const share = useSignal<number | null>(null);
   const stop = useRef<AbortController | undefined>(undefined);
   async function save() {
@@ -144,7 +144,7 @@ function Saved(properties: { name: string; detail?: string; path: string; childr
       </span>
       {children}
       {share.value !== null && (
-        // Without a value it moves: until the first byte the server is at work, and nobody knows for how long.
+        // Without a value the bar is indeterminate: until the first byte, the server works for an unknown time.
         <progress aria-label={`${name}: on its way`} {...(share.value > 0 && { value: share.value })} />
       )}
       <button aria-label={share.value === null ? `Save ${name}` : `Stop saving ${name}`} onClick={save}>

@@ -8,7 +8,7 @@ import { LineDialog } from "./EditDialogs.tsx";
 import { EARLY_SECONDS, type Practice } from "./practice.ts";
 import { Songbook } from "./Songbook.tsx";
 
-/** The words: as karaoke that follows the song, or as a songbook with chords above them; chords alone where nobody sings. */
+/** Lyrics: as karaoke that follows the song, or as a songbook with chords above them; only chords in instrumentals. */
 export function LyricsPanel({ practice }: { practice: Practice }) {
   const { lyrics, chords } = practice.track.value!;
   const { words } = practice;
@@ -64,7 +64,7 @@ function SungLine({ practice, line }: { practice: Practice; line: Line }) {
   return <Words practice={practice} line={line} word={word.value} />;
 }
 
-/** @param word the last one that is sung by now; -1 for none. */
+/** @param word index of the last word that has begun; -1 for none. */
 function Words({ practice, line, word }: { practice: Practice; line: Line; word: number }) {
   const go = (seconds: number) => practice.player.value?.seek(seconds).catch(fail);
   if (!line.words.length) return <span onClick={() => go(line.start)}>{line.text}</span>;

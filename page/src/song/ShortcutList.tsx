@@ -1,7 +1,7 @@
 import { Dialog } from "../parts/Dialog.tsx";
 import { SHORTCUTS } from "./shortcuts.ts";
 
-/** The keys, to learn. */
+/** The list of keyboard shortcuts. */
 export function ShortcutList({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Keyboard" onClose={onClose}>

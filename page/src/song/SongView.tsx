@@ -15,7 +15,7 @@ import { Transport } from "./Transport.tsx";
 import { BeatsDialog, KeyDialog } from "./EditDialogs.tsx";
 import { useMediaSession } from "./mediaSession.ts";
 
-/** One song: mixer, sections, chords, words, and everything to practise with them. */
+/** One song: mixer, sections, chords, lyrics, and the controls for practice. */
 export function SongView({ id }: { id: string }) {
   const practice = useMemo(() => new Practice(id), [id]);
   const help = useSignal(false);
@@ -46,7 +46,7 @@ export function SongView({ id }: { id: string }) {
   );
 }
 
-/** A button that was clicked gives the focus back, or the space bar would press it again in place of playing. */
+/** A clicked button gives up the focus; otherwise the space bar would press it again and not play. */
 function giveFocusBack(event: MouseEvent) {
   const isPointer = event instanceof PointerEvent && event.pointerType !== "";
   const button = (event.target as Element).closest<HTMLElement>("button, summary");

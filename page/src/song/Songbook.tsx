@@ -9,7 +9,7 @@ interface Piece {
   text: string;
 }
 
-/** The words with the chords above them, section by section: a page to play from. */
+/** The lyrics with the chords above them, section by section. */
 export function Songbook({ practice }: { practice: Practice }) {
   const track = practice.track.value!;
   const box = useRef<HTMLDivElement>(null);
@@ -31,7 +31,7 @@ export function Songbook({ practice }: { practice: Practice }) {
 }
 
 function Lines({ practice, track, section }: { practice: Practice; track: Track; section: { start: number; end: number } }) {
-  // By its middle: a line may begin with a pick-up to its section.
+  // By its middle: a line may begin with an upbeat before its section.
   const lines = (track.lyrics?.lines ?? []).filter(({ start, end }) => {
     const middle = (start + end) / 2;
     return middle >= section.start && middle < section.end;
@@ -56,7 +56,7 @@ function Lines({ practice, track, section }: { practice: Practice; track: Track;
   );
 }
 
-/** A line cut where chords change: each word has the chord that begins with it or while it is sung. */
+/** A line divided where chords change: each word has the chord that begins with it or during it. */
 function piecesOf(track: Track, line: Line, until: number): Piece[] {
   const items = line.words.length ? line.words : [{ start: line.start, text: line.text }];
   const pieces: Piece[] = [];

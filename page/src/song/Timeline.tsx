@@ -8,7 +8,7 @@ import type { Practice } from "./practice.ts";
 const DRAG_PIXELS = 6;
 
 /**
- * The playhead, the loop and the loaded range over the song's length. A click goes to a place, a drag makes a
+ * The playhead, the loop and the loaded range over the song's length. A click goes to a position, a drag makes a
  * loop from beat to beat, or from section to section. Its children's last column is the song's length.
  */
 export function Timeline({ practice, children }: { practice: Practice; children: ComponentChildren }) {

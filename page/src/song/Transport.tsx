@@ -7,7 +7,7 @@ import { setEnd, toggleLoop } from "./loops.ts";
 import { toggleStand } from "./stand.ts";
 import { MoreControls } from "./MoreControls.tsx";
 
-/** Play, place, loop, tempo, pitch, metronome. */
+/** Play, position, loop, tempo, pitch, metronome. */
 export function Transport({ practice, onHelp }: { practice: Practice; onHelp: () => void }) {
   const player = practice.player.value;
   const more = useSignal(false);

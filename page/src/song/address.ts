@@ -7,7 +7,7 @@ import { SNAPS } from "../music/snap.ts";
 import { parameters, remember } from "../router.ts";
 import type { Practice } from "./practice.ts";
 
-/** Takes over the address's settings of the page, and of the player once there is one. */
+/** Applies the settings in the address to the page, and to the player if there is one. */
 export function readAddress(practice: Practice, player?: Player): void {
   const wanted = parameters();
   practice.capo.value = Number(wanted.get("capo") ?? 0) || 0;
@@ -36,7 +36,7 @@ export function readAddress(practice: Practice, player?: Player): void {
   void player.seek(Number(wanted.get("t")) || player.position());
 }
 
-/** Takes over a strip's number from a list such as "vocals:0.5,drums:1.2". */
+/** Reads a strip's number from a list such as "vocals:0.5,drums:1.2". */
 function readNumber(list: string | null, strip: Strip, target: Signal<number>, lowest: number, highest: number): void {
   const number = list?.split(",").find((item) => item.startsWith(`${strip.name}:`))?.slice(strip.name.length + 1);
   const value = Number(number || NaN);

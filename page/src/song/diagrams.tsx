@@ -86,7 +86,7 @@ function Fretboard({ shape }: { shape: Shape }) {
   );
 }
 
-/** A chord on two octaves of a keyboard, its bass at the left. */
+/** A chord on two octaves of a keyboard, with its bass at the left. */
 export function PianoDiagram({ chord, name }: { chord: ParsedChord; name: string }) {
   const [bass, ...others] = tonesOf(chord);
   const keys = new Set([bass!, ...others.map((tone) => (tone < bass! ? tone + 12 : tone))]);

@@ -1,4 +1,4 @@
-/** The exports of a song, from this server's description of its API. */
+/** The exports of a song, from this server's OpenAPI document. */
 
 import { call } from "../api/client.ts";
 import type { Player } from "../audio/player.ts";
@@ -36,14 +36,14 @@ export interface Offer {
   formats: Format[];
 }
 
-/** Asks the server for its exports. */
+/** Fetches the server's exports. */
 export async function offer(): Promise<Offer> {
   const { paths } = await call<Description>("GET", "/openapi.json");
   const encodings = paths[STEM]?.get?.parameters?.find(({ name }) => name === "format")?.schema?.enum ?? [];
   return { encodings, formats: paths[EXPORTS]?.get?.["x-formats"] ?? [] };
 }
 
-/** The stems that are heard now, each with its gain in dB and its pan, as a mixdown is asked for. */
+/** The audible stems, each with its gain in dB and its pan, as options of a mixdown. */
 export function presentMix(player: Player | undefined): string {
   const strips = player?.strips ?? [];
   const anySolo = strips.some(({ solo }) => solo.value);
@@ -51,7 +51,7 @@ export function presentMix(player: Player | undefined): string {
   return heard.map(({ name, volume, pan }) => `${name}:${decibels(volume.value)}:${Number(pan.value.toFixed(2))}`).join();
 }
 
-// A mixdown has no lower gain.
+// The lowest gain of a mixdown.
 const LOWEST_DB = -60;
 
 function decibels(volume: number): number {

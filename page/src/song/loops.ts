@@ -4,7 +4,7 @@ import type { Section } from "../api/types.ts";
 import { secondsOfFourBars, snapped } from "../music/snap.ts";
 import type { Practice } from "./practice.ts";
 
-/** Sets one end of the loop where it is heard now, snapped; the other end stays, or is four bars away. */
+/** Sets one end of the loop to the audible position, snapped; the other end stays, or is four bars away. */
 export function setEnd(practice: Practice, which: "start" | "end"): void {
   const player = practice.player.value;
   if (!player) return;

@@ -7,9 +7,9 @@ import { nextSection } from "./steps.ts";
 const STEP_SECONDS = 10;
 
 /**
- * Has a lock screen, a headset and media keys know the song and play it.
+ * Lets a lock screen, a headset and media keys show the song and play it.
  *
- * Browsers give these to pages with a media element that plays, which Web Audio is not; so a silent one does.
+ * Browsers support these only for media elements, not for Web Audio, so a silent element plays.
  */
 export function useMediaSession(practice: Practice): void {
   useEffect(() => {
@@ -38,7 +38,7 @@ export function useMediaSession(practice: Practice): void {
     const stopPlaying = effect(() => {
       const isPlaying = player()?.playing.value ?? false;
       session.playbackState = isPlaying ? "playing" : "paused";
-      // Without it there are no keys, and that is all.
+      // Without it only the media keys are missing.
       if (isPlaying) silence.play().catch(() => {});
       else silence.pause();
     });
@@ -46,7 +46,7 @@ export function useMediaSession(practice: Practice): void {
     const stopMoving = effect(() => {
       const duration = practice.track.value?.durationSeconds;
       if (!duration) return;
-      // Told once a second: between, the system reckons by the rate.
+      // Updated once a second: in between, the system extrapolates by the rate.
       const position = Math.min(second.value, duration);
       session.setPositionState({ duration, position, playbackRate: player()?.rate.value ?? 1 });
     });

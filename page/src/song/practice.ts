@@ -1,4 +1,4 @@
-/** A song as somebody practises with it: the track, its sound, and how both are shown. */
+/** A song during practice: the track, its sound, and the display of both. */
 
 import { computed, effect, signal } from "@preact/signals";
 import { call } from "../api/client.ts";
@@ -13,9 +13,9 @@ import { fail } from "../parts/toasts.tsx";
 import { readAddress, writeAddress } from "./address.ts";
 import { modelsOf, soundOf, type Sound } from "./sound.ts";
 
-// A word is shown a little early: eyes need to be there before the voice.
+// A word is highlighted a little early, so that one can read it before it is sung.
 export const EARLY_SECONDS = 0.06;
-// Stems may come more slowly than the song plays: the present sound plays on until this much of them is loaded.
+// Stems may load more slowly than the song plays: the current sound plays until this much of them is loaded.
 const LIVE_SECONDS = 10;
 const RELOAD_MS = 200;
 
@@ -28,9 +28,9 @@ export class Practice {
   readonly track = signal<Track | undefined>(undefined);
   readonly player = signal<Player | undefined>(undefined);
   readonly sound = signal<Sound | undefined>(undefined);
-  /** Why there is no song, or no sound; empty if there is. */
+  /** The reason why there is no song or no sound; otherwise empty. */
   readonly notice = signal("");
-  /** Seconds of the song that are heard now, renewed with every picture. */
+  /** The audible position in seconds, updated in every frame. */
   readonly position = signal(0);
   readonly capo = signal(0);
   readonly simple = signal(false);
@@ -41,7 +41,7 @@ export class Practice {
   readonly stand = signal(false);
   readonly words = signal<"karaoke" | "book">("karaoke");
 
-  /** Beats per minute as they are heard now; 0 where there is no pulse. */
+  /** The audible beats per minute; 0 without a pulse. */
   readonly bpm = computed(() => {
     const { bpm = 0, curve = [] } = this.track.value?.tempo ?? {};
     const point = curve[lastBefore(curve, this.position.value, ({ time }) => time)];
@@ -119,7 +119,7 @@ export class Practice {
     return snapped(this.track.value!, this.position.value, "beat");
   }
 
-  /** A chord as it is to be played, by its name and its tones; spelt by the key that the song is in there. */
+  /** The name and the tones of a chord to play, spelt for the key at its time. */
   nameOf(chord: Chord): string {
     return shownName(chord, this.#viewAt(chord.start));
   }
@@ -135,12 +135,12 @@ export class Practice {
     return { semitones, capo, simple: this.simple.value, flats };
   }
 
-  /** Models that have made stems of this song. */
+  /** The models that made stems of this song. */
   get models(): string[] {
     return modelsOf(this.track.value);
   }
 
-  /** Opens a sound in place of the present one. Changes come one after another; outdated ones are skipped. */
+  /** Opens a sound in place of the current one. Changes run one after another; outdated ones are skipped. */
   #open(sound: Sound, duration: number): void {
     this.sound.value = sound;
     this.#opening = this.#opening.then(async () => {
@@ -160,12 +160,12 @@ export class Practice {
     });
   }
 
-  /** Whether the song is still shown, and nothing better has come meanwhile. */
+  /** Whether the song is still shown, and no better sound has become available. */
   #isWanted(sound: Sound): boolean {
     return !this.#isOver && this.sound.peek() === sound;
   }
 
-  /** Has a new player do what the old one does, without a gap if the old one plays. */
+  /** Makes a new player continue what the old one does, without a gap if it is playing. */
   async #takeOver(old: Player | undefined, player: Player, sound: Sound): Promise<void> {
     player.onError = fail;
     try {

@@ -1,16 +1,16 @@
-/** The sound of a song that can be played by now. */
+/** The sound of a song that can be played now. */
 
 import type { Track, TrackJob } from "../api/types.ts";
 import { FlacFile, LiveStem, WholeFile, type Source } from "../audio/sources.ts";
 
-// The rate of all stems that StemTube makes, and so of those that can be heard while they are made.
+// The rate of all stems that StemTube makes, also of those in progress.
 const STEM_RATE_HZ = 44_100;
 
 export interface Sound {
   /** Equal for equal sounds. */
   key: string;
   kind: "stems" | "live" | "mix";
-  /** That made the stems; empty if they are not complete. */
+  /** The model that made the stems; empty while they are incomplete. */
   model: string;
   sources: Source[];
   /** Paths of the waveforms, one per source; empty where one is missing. */
@@ -18,14 +18,14 @@ export interface Sound {
   sampleRateHz: number;
 }
 
-/** The models that have made stems of a song, the one with most stems first. */
+/** The models that made stems of a song, the one with most stems first. */
 export function modelsOf(track: Track | undefined): string[] {
   const counts = new Map<string, number>();
   for (const { model } of track?.stems ?? []) counts.set(model, (counts.get(model) ?? 0) + 1);
   return [...counts].toSorted(([, one], [, other]) => other - one).map(([model]) => model);
 }
 
-/** The best available sound: complete stems, else those that are being made, else the mix. */
+/** The best available sound: complete stems, else stems in progress, else the mix. */
 export function soundOf(track: Track, job: TrackJob | undefined, model: string): Sound {
   const models = modelsOf(track);
   const chosen = models.includes(model) ? model : models[0];

@@ -1,10 +1,10 @@
-/** A phone or tablet on a music stand: large chords and words alone, and a screen that stays on. */
+/** A phone or tablet on a music stand: only large chords and words, and a screen that stays on. */
 
 import { effect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Practice } from "./practice.ts";
 
-/** Shows only chords and words, in full screen where the browser has that; or everything again. */
+/** Shows only chords and words, in full screen if the browser supports that; or everything again. */
 export function toggleStand(practice: Practice): void {
   practice.stand.value = !practice.stand.value;
   const root = document.documentElement;
@@ -22,7 +22,7 @@ export function useStand(practice: Practice): void {
     let lock: Promise<WakeLockSentinel | undefined> | undefined;
     const keepOn = (isWanted: boolean) => {
       if (isWanted) {
-        // A system that is short of power refuses.
+        // A device with low battery refuses.
         lock ??= navigator.wakeLock?.request("screen").catch(() => undefined);
       } else {
         void lock?.then((held) => held?.release());
@@ -30,7 +30,7 @@ export function useStand(practice: Practice): void {
       }
     };
     const isInUse = () => practice.stand.value || !!practice.player.value?.playing.value;
-    // The lock goes whenever the page is hidden, and has to be asked for again.
+    // The lock ends whenever the page is hidden, and must be requested again.
     const onVisibility = () => keepOn(document.visibilityState === "visible" && isInUse());
     const stop = effect(() => keepOn(isInUse()));
     document.addEventListener("fullscreenchange", onFullscreen);

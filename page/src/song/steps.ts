@@ -2,17 +2,17 @@
 
 import type { Practice } from "./practice.ts";
 
-// A step back from just behind a beat goes to the beat before, so that pressing twice goes back two beats.
+// A step back from just after a beat goes to the previous one, so that pressing twice goes back two beats.
 const BEHIND_SECONDS = 0.3;
 
-/** Where a step to the next beat leads, or (direction -1) to the one before. */
+/** The time of the next beat, or (direction -1) of the previous one. */
 export function nextBeat(practice: Practice, direction: number): number {
   const times = practice.track.value!.beats.map(({ time }) => time);
   if (!times.length) return hereIn(practice) + direction;
   return next([0, ...times, practice.track.value!.durationSeconds], hereIn(practice), direction);
 }
 
-/** The same, by sections. */
+/** The same for sections. */
 export function nextSection(practice: Practice, direction: number): number {
   const { sections, durationSeconds } = practice.track.value!;
   return next([0, ...sections.map(({ start }) => start), durationSeconds], hereIn(practice), direction);

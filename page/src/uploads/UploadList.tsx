@@ -1,7 +1,7 @@
 import { bytes } from "../parts/format.ts";
 import { cancel, pause, resume, uploads, type Upload } from "./queue.ts";
 
-/** Files on their way, each with its progress and its actions; nothing while there are none. */
+/** Unfinished uploads, each with its progress and its actions; nothing while there are none. */
 export function UploadList() {
   const list = uploads.value;
   if (!list.length) return null;

@@ -1,4 +1,4 @@
-/** Files on their way to the library, a few at a time, through broken connections and pages loaded again. */
+/** Uploads to the library, a few at a time, which survive broken connections and reloads of the page. */
 
 import { signal } from "@preact/signals";
 import { ApiError, user } from "../api/client.ts";
@@ -9,13 +9,13 @@ import { fail } from "../parts/toasts.tsx";
 import * as storedFiles from "./storedFiles.ts";
 import * as tus from "./tus.ts";
 
-// More would only share the same connection, and the server decodes each one whole.
+// More would only share the same connection, and the server decodes each file completely.
 const AT_A_TIME = 2;
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 const SONG_NAME = /\.(mp3|flac|wav|m4a|aac|ogg|oga|opus|wma|aiff?|mp4|mkv|webm|mov|avi)$/i;
 
-/** `later`: the connection is broken, or the server wants a pause; it is tried again by itself. */
+/** `later`: the connection is broken, or the server asks to wait; it is retried automatically. */
 export type UploadState = "waiting" | "sending" | "checking" | "later" | "paused" | "failed";
 
 export interface Upload {
@@ -23,7 +23,7 @@ export interface Upload {
   readonly name: string;
   readonly size: number;
   state: UploadState;
-  /** Bytes that are on their way or there. */
+  /** Bytes that are sent or being sent. */
   sent: number;
   /** Why it failed, or has to wait. */
   message: string;
@@ -34,13 +34,13 @@ interface Work {
   stop: AbortController;
 }
 
-/** All that have not arrived, in their order. */
+/** All unfinished uploads, in their order. */
 export const uploads = signal<readonly Upload[]>([]);
 
 const works = new Map<string, Work>();
 const running = new Set<string>();
 
-/** Sends files that may be songs; of a folder, its pictures and texts are left out. */
+/** Sends files that may be songs; pictures and texts in a folder are skipped. */
 export async function addFiles(files: File[]): Promise<void> {
   const songs = files.filter(({ type, name }) => /^(audio|video)\//.test(type) || SONG_NAME.test(name));
   if (files.length && !songs.length) fail("There is no song among these files.");
@@ -50,7 +50,7 @@ export async function addFiles(files: File[]): Promise<void> {
   for (const file of songs) {
     const kept = { id: newId(), userId: user.value!.id, file, options, uploadId: "", createTime };
     enqueue(kept);
-    // Where the browser keeps nothing, an upload does not outlive the page, and that is all.
+    // If the browser cannot store it, the upload only does not survive a reload.
     await storedFiles.keep(kept).catch(() => undefined);
   }
 }
@@ -67,7 +67,7 @@ export async function resumeUploads(userId: string): Promise<void> {
 
 /** Continues an upload once no other page sends it, unless it has ended by then. */
 async function takeOver(id: string): Promise<void> {
-  // A page that is loaded again may hold its locks for a moment still.
+  // After a reload, the old page may hold its locks for a moment.
   await navigator.locks?.request(lockOf(id), () => undefined);
   const kept = await storedFiles.find(id).catch(() => undefined);
   if (kept && !works.has(id)) enqueue(kept);
@@ -85,7 +85,7 @@ export function pause(id: string): void {
   works.get(id)?.stop.abort();
 }
 
-/** Continues an upload that is paused, has failed, or waits for its next try. */
+/** Continues an upload that is paused, has failed, or waits for its next attempt. */
 export function resume(id: string): void {
   const work = works.get(id);
   if (!work) return;
@@ -100,7 +100,7 @@ export function cancel(id: string): void {
   const work = works.get(id);
   work?.stop.abort();
   forget(id);
-  // One that is gone at the server, or cannot be reached, expires by itself.
+  // If the server is unreachable, the upload expires there by itself.
   if (work?.kept.uploadId) tus.end(work.kept.uploadId).catch(() => undefined);
 }
 
@@ -180,14 +180,14 @@ async function look(kept: storedFiles.Kept): Promise<tus.Arrived | undefined> {
   }
 }
 
-/** The server refuses the file: it stays in the list with the reason. The next page does not send it. */
+/** The server refuses the file: it stays in the list with the reason, and a reload does not send it again. */
 function refuse(kept: storedFiles.Kept, error: unknown): void {
   set(kept.id, { state: "failed", message: error instanceof Error ? error.message : String(error) });
   kept.uploadId = "";
   storedFiles.drop(kept.id).catch(() => undefined);
 }
 
-/** Trying again later may help: nobody answers or is signed in, another page was quicker, or there are too many now. */
+/** Whether a later attempt may succeed: no answer, no sign-in, another page is sending it, or too many uploads. */
 function isPassing(error: unknown): boolean {
   if (!(error instanceof ApiError)) return false;
   const tooMany = error.status === 429 && error.reason.startsWith("TOO_MANY");

@@ -1,6 +1,6 @@
 /**
- * Files that are on their way, kept in the browser (IndexedDB) until they have arrived: so a page that is loaded again
- * continues with them. Without this it could not: a page may not read files that were given to an earlier page.
+ * Files of unfinished uploads, stored in the browser (IndexedDB) until they have arrived, so that a reloaded page can
+ * continue: it may not read files that were given to an earlier page.
  */
 
 export interface Kept {
@@ -9,7 +9,7 @@ export interface Kept {
   file: File;
   /** The options of processing, as JSON; empty for everything. */
   options: string;
-  /** The upload's id at the server; empty before it is announced. */
+  /** The upload's id at the server; empty before it is created. */
   uploadId: string;
   createTime: number;
 }
@@ -38,7 +38,7 @@ async function use<Result>(mode: IDBTransactionMode, work: (store: IDBObjectStor
   }
 }
 
-/** Keeps a file, or updates it. @throws DOMException there is no room, or the browser keeps nothing. */
+/** Stores a file, or updates it. @throws DOMException there is no room, or the browser stores nothing. */
 export async function keep(kept: Kept): Promise<void> {
   await use("readwrite", (store) => store.put(kept));
 }
@@ -47,12 +47,12 @@ export async function drop(id: string): Promise<void> {
   await use("readwrite", (store) => store.delete(id));
 }
 
-/** The file with an id, if it is kept. */
+/** The file with an id, if it is stored. */
 export function find(id: string): Promise<Kept | undefined> {
   return use("readonly", (store) => store.get(id) as IDBRequest<Kept | undefined>);
 }
 
-/** All of a user, in their order. Those of others are deleted, because nobody else can send them. */
+/** All files of a user, in their order. Those of others are deleted, because nobody else can send them. */
 export async function keptOf(userId: string): Promise<Kept[]> {
   const all = await use("readonly", (store) => store.getAll() as IDBRequest<Kept[]>);
   await Promise.all(all.filter((kept) => kept.userId !== userId).map(({ id }) => drop(id)));

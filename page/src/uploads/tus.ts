@@ -5,7 +5,7 @@ import { errorOf, noAnswer, renew, request } from "../api/client.ts";
 const PATH = "/uploads";
 const VERSION = { "Tus-Resumable": "1.0.0" };
 const UNAUTHENTICATED = 401;
-// A proxy may forward a request only when it has all of it, so at most one piece is lost with the connection.
+// A proxy may forward a request only after it has all of it, so a broken connection loses at most one piece.
 const PIECE_BYTES = 4 * 1024 * 1024;
 
 /** The bytes of an upload that the server has; with the last byte, its track. */
@@ -15,7 +15,7 @@ export interface Arrived {
 }
 
 /**
- * Announces a file.
+ * Creates an upload.
  *
  * @param metadata stored by the server.
  * @returns the upload's id.
@@ -40,9 +40,9 @@ export async function end(id: string): Promise<void> {
 }
 
 /**
- * Sends a file from a byte on, to its end, piece by piece.
+ * Sends a file in pieces, from a byte to its end.
  *
- * @param progress told how many of the file's bytes are on their way or there.
+ * @param progress called with the number of bytes that are sent or being sent.
  * @throws ApiError what it is refused with; status 0 if the connection breaks.
  * @throws DOMException it was aborted.
  */

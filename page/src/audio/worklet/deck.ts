@@ -3,7 +3,7 @@
  * they do not. A worklet module; the node has two channels per stem.
  *
  * signalsmith-stretch at rate 1 is not transparent (it leaves a residual of -16 dB against its input), and costs 6 % of a
- * core for four stems, so it rests while it has nothing to do.
+ * core for four stems, so it does not run while it is not needed.
  */
 
 import { register, taken, type Segment } from "./stretch.ts";
@@ -12,10 +12,10 @@ import { Voice } from "./voice.ts";
 
 const { name, Stretch } = taken();
 
-// A jump is heard as a click if it is sudden; between the two ways to play, what is stretched needs a block to swell.
+// A sudden jump is heard as a click; at a change between the two ways to play, stretched sound needs a block to rise.
 const JUMP_SAMPLES = 128;
 const CHANGE_SAMPLES = 2048;
-// Sound in the stretcher is still heard for its latency and a block.
+// After its input ends, the stretcher sounds for its latency and a block.
 const TAIL_SECONDS = 0.4;
 
 class Deck extends Stretch {
@@ -42,14 +42,14 @@ class Deck extends Stretch {
     return true;
   }
 
-  /** The part of the schedule that is to be computed now, found as the stretcher finds it. */
+  /** The part of the schedule to compute now, chosen as in the stretcher. */
   #segment(): Segment {
     const time = currentTime + this.outputLatencySeconds;
     while (this.timeMap.length > 1 && this.timeMap[1]!.output <= time) this.timeMap.shift();
     return this.timeMap[0]!;
   }
 
-  /** Seconds of the song that are to be computed now; at its end the loop begins again. */
+  /** The seconds of the song to compute now; at its end the loop starts again. */
   #input(segment: Segment): number {
     const loop = segment.loopEnd - segment.loopStart;
     const time = (currentTime + this.outputLatencySeconds - segment.output) * segment.rate;
@@ -57,7 +57,7 @@ class Deck extends Stretch {
     return segment.input + time;
   }
 
-  /** Runs the stretcher, or lets it sound out, with one piece of exactly its input: it misreads where pieces meet. */
+  /** Runs the stretcher, or lets it decay, with one piece that has exactly its input: it misreads across pieces. */
   #stretch(segment: Segment, isStretched: boolean, run: () => void): void {
     const { audioBuffers, audioBuffersStart } = this;
     const isActive = segment.active;
@@ -92,10 +92,10 @@ class Deck extends Stretch {
     }
   }
 
-  /** Has the voices follow where the song is to be read; undefined: nowhere. */
+  /** Makes the voices follow the position at which the song is read; undefined for none. */
   #follow(place: number | undefined, isStretched: boolean): void {
     const current = this.#voices.find((voice) => !voice.isFadingOut);
-    // Places are rounded; one sample to either side is still the same reading.
+    // Positions are rounded; a difference of one sample is not a jump.
     if (current?.place === place || (current && place !== undefined && Math.abs(current.place - place) <= 1)) return;
     const fade = isStretched || this.#isStretching ? CHANGE_SAMPLES : JUMP_SAMPLES;
     current?.fadeOut(fade);
@@ -109,7 +109,7 @@ class Deck extends Stretch {
   #addDelayed(output: Float32Array[]): void {
     const length = output[0]!.length;
     const latency = Math.round(this.outputLatencySeconds * sampleRate);
-    // It changes when the stretcher is configured.
+    // This changes when the stretcher is configured.
     if (this.#delay[0]?.length !== latency + length) {
       this.#delay = output.map(() => new Float32Array(latency + length));
       this.#written = 0;

@@ -25,7 +25,7 @@ export interface Stretch extends AudioWorkletProcessor {
   audioBuffersStart: number;
   inputLatencySeconds: number;
   outputLatencySeconds: number;
-  /** Samples that it looks back from where it reads. */
+  /** The number of samples before the read position that it needs. */
   bufferLength: number;
   process(inputs: Float32Array[][], outputs: Float32Array[][], parameters: Record<string, Float32Array>): boolean;
 }

@@ -1,4 +1,4 @@
-/** One reading of the song, sample by sample, that fades in or out. */
+/** A reader of the song, sample by sample, that fades in or out. */
 export class Voice {
   /** The sample that comes next. */
   place: number;

@@ -86,7 +86,7 @@ def test_a_new_account_must_replace_its_one_time_password(page: Page, stranger: 
 
 
 def test_an_admin_lowers_a_users_quota(page: Page) -> None:
-    room = page.get_by_label("Gigabytes that admin may take")
+    room = page.get_by_label("Storage limit of admin in GB")
     for given, told in (("0.25", "of 250 MB"), ("", "take 0 B.")):
         page.goto("/admin")
         expect(room).to_have_value("" if given else "0.25")
@@ -111,7 +111,7 @@ def test_after_wrong_guesses_the_form_shows_how_long_to_wait(stranger: Page) -> 
 def test_an_invited_user_makes_and_ends_tokens_and_sessions(page: Page, stranger: Page) -> None:
     page.goto("/admin")
     page.get_by_role("button", name="Invite").click()
-    address = page.get_by_role("status").filter(has_text="The address to pass on").locator("code").inner_text()
+    address = page.get_by_role("status").filter(has_text="The address to share").locator("code").inner_text()
     expect(page.get_by_text("For 1 person")).to_be_visible()
 
     stranger.goto("/register#no-such-code")
@@ -145,7 +145,7 @@ def test_an_invited_user_makes_and_ends_tokens_and_sessions(page: Page, stranger
 def test_api_tokens_end_with_the_password_unless_they_are_kept_by_choice(page: Page, stranger: Page) -> None:
     page.goto("/admin")
     page.get_by_role("button", name="Invite").click()
-    address = page.get_by_role("status").filter(has_text="The address to pass on").locator("code").inner_text()
+    address = page.get_by_role("status").filter(has_text="The address to share").locator("code").inner_text()
     stranger.goto(f"/register#{address.partition('#')[2]}")
     stranger.get_by_label("Name").fill("pia")
     choose(stranger, OWN_PASSWORD, OWN_PASSWORD)

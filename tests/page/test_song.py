@@ -197,8 +197,8 @@ def test_every_export_of_the_server_can_be_saved(page: Page, track: Json) -> Non
     expect(sounds.get_by_role("listitem")).to_have_text([re.compile(name) for name in ("came", "set", "vocals", "acc")])
     assert saved(page, "Save vocals")[:4] == b"fLaC"
     page.get_by_label("Sound as").select_option("m4a")
-    assert saved(page, "Save The mix as it is set")[4:8] == b"ftyp"
-    assert saved(page, "Save The song as it came")[:4] == b"fLaC"
+    assert saved(page, "Save The mix with these settings")[4:8] == b"ftyp"
+    assert saved(page, "Save The original song")[:4] == b"fLaC"
     page.get_by_label("Sound as").select_option("flac")
     formats = page.get_by_role("list", name="For other programs").get_by_role("listitem")
     names = {}

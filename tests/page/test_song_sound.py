@@ -50,7 +50,7 @@ def test_a_pan_moves_both_channels_of_a_stem_and_is_in_the_saved_mix(
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_label("Sound as").select_option("wav")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save The mix as it is set").click()
+        page.get_by_role("button", name="Save The mix with these settings").click()
     download.value.save_as(tmp_path / "mix.wav")
     saved = audio.decode(tmp_path / "mix.wav", audio.NO_LIMITS)
     expected = stems["vocals"].sum(axis=0)

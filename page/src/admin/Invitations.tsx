@@ -37,7 +37,7 @@ export function Invitations() {
           their own accounts.
         </p>
       )}
-      <Secret text="The address to pass on" secret={address} />
+      <Secret text="The address to share" secret={address} />
       <ul class="choice">
         {answer.invitations.map(({ id, expireTime, usesLeft }) => (
           <li key={id} class="row">

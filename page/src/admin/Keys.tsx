@@ -6,7 +6,7 @@ import { fail, tell } from "../parts/toasts.tsx";
 export function Keys() {
   const rotate = (withdrawOlder: boolean) =>
     call("POST", "/admin/signing-keys", { withdrawOlder })
-      .then(() => tell(withdrawOlder ? "Only the new key is valid now." : "There is a new key; it signs in two minutes."))
+      .then(() => tell(withdrawOlder ? "Only the new key is valid now." : "There is a new key. It will sign tokens in two minutes."))
       .catch(fail);
   return (
     <Panel title="Signing key">

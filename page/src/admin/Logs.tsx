@@ -37,7 +37,7 @@ export function Logs() {
         </label>
         <button onClick={again}>Refresh</button>
       </div>
-      <p class="faint">The last records of the process that answers, from its memory. Its whole log is where the settings say.</p>
+      <p class="faint">The last records in the memory of the process that answers. Its settings say where the whole log is.</p>
       {answer && !answer.records.length && <p>No records.</p>}
       <table class="log">
         <tbody>

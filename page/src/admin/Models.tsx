@@ -99,7 +99,7 @@ function pull({ service, name }: Row, progress: (fraction: number) => void): Pro
   return new Promise((resolve, reject) => {
     const path = `/api/v1/admin/services/${service}/weights?model=${encodeURIComponent(name)}`;
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + path);
-    let failure = "The connection broke. The part that was fetched is kept; try again.";
+    let failure = "The connection was lost. The part that has arrived is kept; try again.";
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data as string) as { fraction?: number; error?: { message: string } };
       if (message.error) failure = message.error.message;

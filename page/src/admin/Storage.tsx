@@ -59,7 +59,7 @@ function CleanupPanel({ onEnd }: { onEnd: () => void }) {
       .catch(fail);
   return (
     <Panel title="Cleanup">
-      <p>Looks for objects that no song needs, and for records whose objects are gone.</p>
+      <p>Looks for objects that no song needs, and for records whose objects are missing.</p>
       <div class="row">
         <button disabled={isRunning} onClick={() => start(true)}>
           Check only

@@ -17,7 +17,7 @@ export function Users() {
   if (!answer) return null;
   const change = (account: User, what: object) => then(call("PATCH", `/admin/users/${account.id}`, what), again);
   const tellPassword = (name: unknown, password: string) =>
-    setMade({ text: `The one-time password of ${name}, to sign in and choose another`, secret: password });
+    setMade({ text: `The one-time password of ${name}, for signing in and choosing a new one`, secret: password });
 
   async function create(event: SubmitEvent) {
     event.preventDefault();
@@ -123,7 +123,7 @@ function Room({ account, storage, again }: { account: User; storage: UserStorage
         min={0}
         step="any"
         size={5}
-        aria-label={`Gigabytes that ${account.username} may take; 0 for no limit, empty for the default`}
+        aria-label={`Storage limit of ${account.username} in GB; 0 for no limit, empty for the default`}
         placeholder="no limit"
         value={quota ? quota / GIGABYTE : ""}
         onChange={keep}

@@ -19,7 +19,7 @@ export function Register() {
       }}
       below={
         <p>
-          <a href="/">I have an account already</a>
+          <a href="/">I already have an account</a>
         </p>
       }
     >

@@ -25,7 +25,7 @@ export function JobBars({ job }: { job: TrackJob }) {
 }
 
 function waiting({ queuePosition, lastError }: Job): string {
-  if (lastError) return `It will be tried again soon. ${lastError.message}`;
+  if (lastError) return `Retrying soon. ${lastError.message}`;
   return queuePosition ? `Waiting, number ${queuePosition} in the queue` : "Waiting";
 }
 

@@ -14,7 +14,7 @@ export function KeepButton({ track }: { track: Track }) {
     <button
       aria-label={`Keep ${track.title} on this device`}
       aria-pressed={song !== undefined}
-      title={song ? `On this device: ${bytes(song.bytes)}` : "Keep it on this device, to play it without a connection"}
+      title={song ? `On this device: ${bytes(song.bytes)}` : "Keep on this device, to play without a connection"}
       onClick={() => (song || isFetching ? drop(track.id) : keep(track.id)).catch(fail)}
     >
       {isFetching ? `${Math.round(100 * fraction)} %` : "⤓"}

@@ -24,7 +24,7 @@ export function Mover({ track, place }: { track: Track; place: Place }) {
     <div class="mover" role="group" aria-label={`Place of ${track.title}`}>
       {step("up", "↑", place.before)}
       {step("down", "↓", place.after)}
-      <button aria-label={`Take ${track.title} out of the playlist`} onClick={() => takeOut(playlistId, track).catch(fail)}>
+      <button aria-label={`Remove ${track.title} from the playlist`} onClick={() => takeOut(playlistId, track).catch(fail)}>
         −
       </button>
     </div>

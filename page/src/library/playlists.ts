@@ -89,7 +89,7 @@ async function rearrangeNow(playlistId: string, change: (trackIds: string[]) => 
     await call("PATCH", `/playlists/${playlistId}`, { tracks: { trackIds: change(trackIds) }, revision });
   } catch (error) {
     if (!(error instanceof ApiError) || error.reason !== "REVISION_CHANGED") throw error;
-    throw new Error("This playlist was changed elsewhere at the same moment. Here it is as it is now; try again.");
+    throw new Error("This playlist was changed elsewhere at the same time. It is now up to date; try again.");
   } finally {
     changesUnderWay -= 1;
     // Until the last change has ended, the server's order is older than the one on the page.

@@ -49,9 +49,9 @@ function SaveDialog({ practice, offered, onClose }: { practice: Practice; offere
         </select>
       </label>
       <ul class="files" aria-label="Sound">
-        <Saved name="The song as it came" path={`${track.audio}?download=1`} />
+        <Saved name="The original song" path={`${track.audio}?download=1`} />
         {offered.formats.some(({ name }) => name === MIXDOWN) && stems.length > 0 && mix && (
-          <Saved name="The mix as it is set" path={path(MIXDOWN, { stems: mix, model, encoding: encoding.value })} />
+          <Saved name="The mix with these settings" path={path(MIXDOWN, { stems: mix, model, encoding: encoding.value })} />
         )}
         {stems.map(({ name, model, audio }) => (
           <Saved key={audio} name={words(name)} detail={model} path={`${audio}?format=${encoding.value}&download=1`} />

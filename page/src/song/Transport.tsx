@@ -49,7 +49,7 @@ export function Transport({ practice, onHelp }: { practice: Practice; onHelp: ()
           More
         </button>
         <button
-          title="Music stand: large chords and words alone (F)"
+          title="Music stand: only large chords and words (F)"
           aria-pressed={practice.stand}
           onClick={() => toggleStand(practice)}
         >
@@ -74,7 +74,7 @@ function Place({ practice, player }: { practice: Practice; player: Player }) {
       </output>
       <input
         type="range"
-        aria-label="Place in the song"
+        aria-label="Position in the song"
         aria-valuetext={`${clock(seconds)} of ${clock(player.duration)}`}
         min={0}
         max={player.duration}
@@ -116,7 +116,7 @@ interface AmountProperties {
 
 function Amount({ name, text, value, min, max, standard, onChange }: AmountProperties) {
   return (
-    <label class="amount" title="Double-click: as in the song">
+    <label class="amount" title="Double-click: reset">
       <span>
         {name} <output>{text}</output>
       </span>

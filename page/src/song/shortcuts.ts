@@ -21,7 +21,7 @@ export const SHORTCUTS: [string, string][] = [
   ["[ ]", "loop begins, ends here"],
   ["M", "metronome"],
   ["Home", "to the beginning"],
-  ["F", "music stand: large chords and words alone"],
+  ["F", "music stand: only large chords and words"],
   ["E, L on a section", "correct it, repeat it"],
   ["?", "this list"],
 ];

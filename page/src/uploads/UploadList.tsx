@@ -44,7 +44,7 @@ function Row({ upload }: { upload: Upload }) {
           Send again
         </button>
       )}
-      <button aria-label={`Do not send ${name}`} onClick={() => cancel(id)}>
+      <button aria-label={`Cancel the upload of ${name}`} onClick={() => cancel(id)}>
         ✕
       </button>
     </li>

@@ -1,6 +1,7 @@
-"""Parts, states and limits are each defined once, and all other lists are derived from them or agree with them."""
+"""Parts, states and limits are each defined once, and all other lists agree with them. Some words are not used."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,6 +113,30 @@ TELLS_A_LIMIT = re.compile(
     r"\b(at most|up to|unless given|first \d+|\d+ to \d+|\d+ means|more than \d+|within \d)", re.IGNORECASE
 )
 
+# Words that read like a translation, and names that a newcomer has to look up, with the words to use. An underscore in
+# a name counts as a space.
+UNWANTED = {
+    "again": r"anew|afresh",
+    "anyone who": r"who(?:so)?ever",
+    "a sentence of its own": r"of which|of whom|that which|what has become of",
+    "is created": r"(?:comes?|came) about",
+    "legacy": r"forerunners?",
+    "has, contains": r"carried",
+    "task, maintenance": r"chores?|keeps? house",
+    "wake": r"pok(?:es?|ed|ing)",
+    "limiter": r"doorkeepers?",
+    "silently": r"without ado",
+    "without result": r"in vain",
+    "later": r"by and by",
+    "compute, expect": r"reckon(?:s|ed|ing)?",
+    "running": r"under way|underway",
+    "no longer": r"(?:is|are|was|were) no more",
+    "invalid": r"that (?:is|are) none",
+    "repeats": r"(?:comes?|came) round",
+    "a simpler word": r"wherein|whereby|thereof|therein|hitherto|henceforth",
+}
+UNWANTED_WORDS = re.compile("|".join(rf"\b(?:{words})\b" for words in UNWANTED.values()), re.IGNORECASE)
+
 
 def lists_of_parts(path: Path) -> list[set[str]]:
     """The parts in each collection of a source file that names most of them."""
@@ -207,3 +232,28 @@ def test_a_limit_is_defined_in_one_place() -> None:
     assigned = re.compile(rf"^\s*(?:\w+, )*(?:{names})\b(?:, \w+)* = ", re.MULTILINE)
     others = (path for path in SOURCES if path.suffix == ".py" and path != Path(limits.__file__))
     assert [str(path.relative_to(ROOT)) for path in others if assigned.search(path.read_text())] == []
+
+
+def unwanted_words(text: str) -> list[str]:
+    return [found.lower() for found in UNWANTED_WORDS.findall(text.replace("_", " "))]
+
+
+def test_unwanted_words_are_not_used() -> None:
+    documents = [ROOT.glob("*.md"), ROOT.glob("page/*.md"), ROOT.glob("protos/stemtube/**/*.proto")]
+    documents += [(ROOT / folder).rglob("*.md") for folder in ("docs", "gateway", "services")]
+    sources = {*SOURCES, *itertools.chain(*documents)} - {Path(__file__), ROOT / "page/src/api/schema.ts"}
+    found = {str(path.relative_to(ROOT)): words for path in sources if (words := unwanted_words(path.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("def test_a_song_is_hashed_anew() -> None:", "anew"),
+        ("# The lists, one of which is shown.", "of which"),
+        ("/** Whoever comes. */", "whoever"),
+        ("Renewed, several more, wherever it is carrying on, of any kind which helps.", ""),
+    ],
+)
+def test_unwanted_words_are_found(text: str, word: str) -> None:
+    assert unwanted_words(text) == [word] * bool(word)

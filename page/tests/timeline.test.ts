@@ -6,7 +6,7 @@ import { nearest, spanAt } from "../src/music/find.ts";
 
 const leg = { output: 10, input: 2, rate: 0.5, loop: { start: 3, end: 5 } };
 
-test("a loop comes round", () => {
+test("a loop repeats", () => {
   assert.equal(placeAt(leg, 9), 2);
   assert.equal(placeAt(leg, 14), 4);
   assert.equal(placeAt(leg, 16), 3);

@@ -75,17 +75,17 @@ class Requests:
     def __init__(self, page: Page) -> None:
         self.offsets: list[int] = []
         self.most = 0
-        under_way: set[Request] = set()
+        until_sent: set[Request] = set()
 
         def begin(request: Request) -> None:
             if request.method == "PATCH":
                 self.offsets.append(int(request.headers["upload-offset"]))
-                under_way.add(request)
-                self.most = max(self.most, len(under_way))
+                until_sent.add(request)
+                self.most = max(self.most, len(until_sent))
 
         page.on("request", begin)
-        page.on("requestfinished", lambda request: under_way.discard(request))
-        page.on("requestfailed", lambda request: under_way.discard(request))
+        page.on("requestfinished", lambda request: until_sent.discard(request))
+        page.on("requestfailed", lambda request: until_sent.discard(request))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def line(suite: Suite) -> Iterator[BadLine]:
         yield line
 
 
-def under_way(page: Page, name: str, fraction: float) -> None:
+def until_sent(page: Page, name: str, fraction: float) -> None:
     """Waits until a fraction of a file has been sent."""
     bar = page.get_by_role("progressbar", name=f"Upload of {name}")
     page.wait_for_function("([bar, share]) => bar.value > share * bar.max", arg=[bar.element_handle(), fraction])
@@ -106,15 +106,15 @@ def test_an_upload_survives_a_broken_connection_a_pause_and_a_reload(page: Page,
     requests = Requests(page)
     page.goto(line.url)
     page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 60))
-    under_way(page, "Dolce.flac", 0.1)
+    until_sent(page, "Dolce.flac", 0.1)
     line.break_off()
     expect(page.get_by_label("Uploads")).to_contain_text("will continue automatically")
     line.broken = False
-    under_way(page, "Dolce.flac", 0.3)
+    until_sent(page, "Dolce.flac", 0.3)
     page.get_by_role("button", name="Pause Dolce.flac").click()
     expect(page.get_by_label("Uploads")).to_contain_text(re.compile(r"paused at \d+ %"))
     page.get_by_role("button", name="Resume Dolce.flac").click()
-    under_way(page, "Dolce.flac", 0.5)
+    until_sent(page, "Dolce.flac", 0.5)
     page.reload()
     expect(card(page, "Dolce")).to_be_visible()
     expect(page.get_by_label("Uploads")).to_have_count(0)

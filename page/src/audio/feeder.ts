@@ -61,7 +61,7 @@ export class Feeder {
   /**
    * Starts to fetch at a position. Drops the loaded sound unless it contains that position or ends shortly before it.
    *
-   * @param from where to begin instead, not behind the place: where a loop around it comes round to.
+   * @param from where to start instead, not after the position: the start of a loop around it.
    */
   async begin(seconds: number, from = seconds): Promise<void> {
     const sample = Math.floor(seconds * this.#sampleRateHz);

@@ -86,7 +86,7 @@ def _measured(context: BrowserContext, title: str) -> Iterator[tuple[str, float]
     yield "from play to sound, loaded, ms", _until_sound_ms(page)
     deltas = np.asarray(page.evaluate(PICTURES, PLAYING_SECONDS))
     yield "pictures per second while it plays", 1000 / float(deltas.mean())
-    yield f"pictures later than {SLOW_MS:.0f} ms, per cent", 100 * float((deltas > SLOW_MS).mean())
+    yield f"frames later than {SLOW_MS:.0f} ms, per cent", 100 * float((deltas > SLOW_MS).mean())
     yield "longest wait for a picture, ms", float(deltas.max())
     page.goto(f"{path}{0.6 * duration:.1f}")
     page.get_by_role("button", name="Mute").first.wait_for()

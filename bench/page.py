@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.page.hearing import RATE_HZ, heard_since, put_tap
+from tests.page.sound_tap import RATE_HZ, heard_since, put_tap
 
 FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PLAYING_SECONDS = 10

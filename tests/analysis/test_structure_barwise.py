@@ -20,7 +20,7 @@ from songs.song import Truth, demo_song, short_song
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownSong:
     """The demo song: intro, verse, chorus, half a verse, chorus, outro in 79 s."""
 
     audio: Audio
@@ -37,13 +37,13 @@ class Known:
 
 
 @pytest.fixture(scope="module")
-def known() -> Known:
+def known() -> KnownSong:
     song = demo_song()
-    return Known(Audio(song.mix, RATE), song.truth)
+    return KnownSong(Audio(song.mix, RATE), song.truth)
 
 
 @pytest.fixture(scope="module")
-def spectrum(known: Known) -> spectra.Spectrum:
+def spectrum(known: KnownSong) -> spectra.Spectrum:
     return spectra.spectrum(mono(known.audio, spectra.SAMPLE_RATE_HZ), lambda done: None)
 
 
@@ -56,14 +56,14 @@ def analyse(audio: Audio, beats: Beats | None) -> Structure:
     return structure
 
 
-def boundary_f(known: Known, structure: Structure, seconds: float) -> float:
+def boundary_f(known: KnownSong, structure: Structure, seconds: float) -> float:
     true = np.array([section[:2] for section in known.truth.sections])
     found = np.array([(section.start, section.end) for section in structure.sections])
     return float(mir_eval.segment.detection(true, found, window=seconds)[2])
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
-def test_sections_start_on_true_downbeats_even_where_the_trackers_are_off(known: Known, shift: int) -> None:
+def test_sections_start_on_true_downbeats_even_where_the_trackers_are_off(known: KnownSong, shift: int) -> None:
     structure = analyse(known.audio, known.beats(shift))
     assert boundary_f(known, structure, 0.5) > 0.85
     sections = [section for section in structure.sections if section.label != "silence"]
@@ -76,21 +76,21 @@ def test_sections_start_on_true_downbeats_even_where_the_trackers_are_off(known:
     assert len(groups) == 1
 
 
-def test_beats_without_bars_are_enough(known: Known) -> None:
+def test_beats_without_bars_are_enough(known: KnownSong) -> None:
     assert boundary_f(known, analyse(known.audio, known.beats(bars=False)), 0.5) > 0.85
 
 
-def test_without_beats_librosa_tracks_them(known: Known) -> None:
+def test_without_beats_librosa_tracks_them(known: KnownSong) -> None:
     assert boundary_f(known, analyse(known.audio, None), 0.5) > 0.85
 
 
-def test_without_a_pulse_a_bar_is_two_seconds(known: Known, spectrum: spectra.Spectrum) -> None:
+def test_without_a_pulse_a_bar_is_two_seconds(known: KnownSong, spectrum: spectra.Spectrum) -> None:
     bars = structure_bars.find_bars(spectrum, Beats((), 0.0, 0.0, 0), known.audio.duration)
     assert np.diff(bars.starts) == pytest.approx(2.0)
     assert len(bars.starts) == known.audio.duration // 2 + 1
 
 
-def test_bars_cover_the_whole_song(known: Known, spectrum: spectra.Spectrum) -> None:
+def test_bars_cover_the_whole_song(known: KnownSong, spectrum: spectra.Spectrum) -> None:
     middle = tuple(beat for beat in known.beats().beats if 20 < beat.time < 60)
     bars = structure_bars.find_bars(spectrum, Beats(middle, 112, 1.0, 4), known.audio.duration)
     np.testing.assert_allclose(bars.starts[: len(known.downbeats)], known.downbeats)
@@ -98,7 +98,7 @@ def test_bars_cover_the_whole_song(known: Known, spectrum: spectra.Spectrum) -> 
     np.testing.assert_allclose(np.diag(bars.likeness), 1.0)
 
 
-def test_bars_of_the_same_passage_are_alike(known: Known, spectrum: spectra.Spectrum) -> None:
+def test_bars_of_the_same_passage_are_alike(known: KnownSong, spectrum: spectra.Spectrum) -> None:
     likeness = structure_bars.find_bars(spectrum, known.beats(), known.audio.duration).likeness
     chorus, again, verse = 12, 24, 4
     same = [likeness[chorus + bar, again + bar] for bar in range(8)]
@@ -107,7 +107,7 @@ def test_bars_of_the_same_passage_are_alike(known: Known, spectrum: spectra.Spec
     assert max(other) < 0.5
 
 
-def test_the_spectrum_does_not_depend_on_blocks(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spectrum_does_not_depend_on_blocks(known: KnownSong, monkeypatch: pytest.MonkeyPatch) -> None:
     mix = mono(known.audio, spectra.SAMPLE_RATE_HZ)[: 200 * spectra.HOP + 77]
     told: list[float] = []
     whole = spectra.spectrum(mix, told.append)
@@ -201,7 +201,7 @@ def test_drums_alone() -> None:
     analyse(Audio(mix.astype(np.float32)[None], RATE), None)
 
 
-def test_a_tracker_that_changes_metre_and_loses_the_beat(known: Known) -> None:
+def test_a_tracker_that_changes_metre_and_loses_the_beat(known: KnownSong) -> None:
     beats = [
         Beat(beat.time, i % 3 + 1 if i < 40 else beat.position)
         for i, beat in enumerate(known.beats().beats)

@@ -246,7 +246,7 @@ async def test_a_running_registration_with_a_revoked_invitation_is_refused(
         assert outcomes == {(Code.PERMISSION_DENIED, "BAD_INVITATION")}
 
 
-class Gained:
+class Credentials:
     """The sessions and tokens that many programs of one user get while the account changes."""
 
     def __init__(self, account: Account) -> None:
@@ -323,19 +323,19 @@ async def refused_soon(call: Callable[[], Awaitable[Any]]) -> None:
 
 @pytest.mark.parametrize("change", [disable, demote, choose_another, reset])
 async def test_sessions_and_tokens_made_during_a_change_do_not_survive_it(account: Account, change: Change) -> None:
-    auth, gained = account.auth, Gained(account)
+    auth, credentials = account.auth, Credentials(account)
     secret = (await account.ben("CreateApiToken", name="old", scopes=["read", "admin"])).secret
     sessions = [await account.login() for _ in range(3)]
-    await gained.around(
+    await credentials.around(
         change,
-        *(gained.sign_in for _ in range(3)),
-        *(gained.refreshing(session) for session in sessions),
-        *(gained.exchanging(secret) for _ in range(3)),
-        gained.make_a_token,
+        *(credentials.sign_in for _ in range(3)),
+        *(credentials.refreshing(session) for session in sessions),
+        *(credentials.exchanging(secret) for _ in range(3)),
+        credentials.make_a_token,
     )
     if change is not demote:  # a demoted admin can still sign in
         assert await account.open_sessions() == (1 if change is choose_another else 0)
     assert await account.good_tokens() == 0
-    for access_token in {account.ben.token, *gained.access_tokens}:
+    for access_token in {account.ben.token, *credentials.access_tokens}:
         bearing = Caller(auth, session_pb2.Session(access_token=access_token))
         await refused_soon(lambda bearing=bearing: bearing("ListUsers"))  # type: ignore[misc]

@@ -40,7 +40,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
-class Diary:
+class Output:
     """The output of the parts, in order."""
 
     def __init__(self) -> None:
@@ -74,8 +74,8 @@ async def until(is_true: Callable[[], object], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_started(diary: Diary, name: str, times: int) -> None:
-    await until(lambda: len(diary.said(name, "started")) == times)
+async def until_started(output: Output, name: str, times: int) -> None:
+    await until(lambda: len(output.said(name, "started")) == times)
 
 
 def is_alive(pid: int) -> bool:
@@ -86,50 +86,50 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_parts_are_ready_when_entered_and_end_in_order(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     parts = [part("auth", 2), part("library", 1, delay=0.2), part("gateway", 0, delay=0.2)]
-    async with Supervisor(parts, tmp_path / "lock", diary, timings=QUICK):
-        pids = [diary.pid(name) for name in ("auth", "library", "gateway")]
+    async with Supervisor(parts, tmp_path / "lock", output, timings=QUICK):
+        pids = [output.pid(name) for name in ("auth", "library", "gateway")]
         assert all(is_alive(pid) for pid in pids)
     assert not any(is_alive(pid) for pid in pids)
-    endings = [(name, line) for name, line in diary.entries if line.startswith("end")]
+    endings = [(name, line) for name, line in output.entries if line.startswith("end")]
     steps = ("ending", "ended")
     assert endings == [(name, step) for name in ("gateway", "library", "auth") for step in steps]
 
 
 async def test_a_crashed_part_comes_back_after_ever_longer_pauses(tmp_path: Path) -> None:
-    diary = Diary()
-    async with Supervisor([part("worker"), part("other")], tmp_path / "lock", diary, timings=QUICK):
+    output = Output()
+    async with Supervisor([part("worker"), part("other")], tmp_path / "lock", output, timings=QUICK):
         for crashes in range(1, 5):
-            os.kill(diary.pid("worker"), signal.SIGKILL)
-            await until_started(diary, "worker", crashes + 1)
-        assert len(diary.said("other", "started")) == 1
-    told = diary.said("worker", "was ended by SIGKILL")
+            os.kill(output.pid("worker"), signal.SIGKILL)
+            await until_started(output, "worker", crashes + 1)
+        assert len(output.said("other", "started")) == 1
+    told = output.said("worker", "was ended by SIGKILL")
     assert [line.rpartition(" in ")[2] for line in told] == ["0.1 s", "0.1 s", "0.2 s", "0.4 s"]
 
 
 async def test_the_pause_is_short_again_after_a_steady_run(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     timings = Timings(stop=2.0, first_backoff=0.1, steady=0.5)
-    async with Supervisor([part("worker")], tmp_path / "lock", diary, timings=timings):
+    async with Supervisor([part("worker")], tmp_path / "lock", output, timings=timings):
         for crashes, wait in ((1, 0.0), (2, 0.0), (3, 0.7)):
             await asyncio.sleep(wait)
-            os.kill(diary.pid("worker"), signal.SIGKILL)
-            await until_started(diary, "worker", crashes + 1)
-    told = diary.said("worker", "was ended by SIGKILL")
+            os.kill(output.pid("worker"), signal.SIGKILL)
+            await until_started(output, "worker", crashes + 1)
+    told = output.said("worker", "was ended by SIGKILL")
     assert [line.rpartition(" in ")[2] for line in told] == ["0.1 s", "0.2 s", "0.1 s"]
 
 
 async def test_a_part_that_ignores_sigterm_is_killed_and_does_not_delay_others(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     parts = [part("gateway", 0, prelude=STUBBORN), part("auth", 1)]
-    async with Supervisor(parts, tmp_path / "lock", diary, timings=QUICK):
-        pids = [diary.pid("gateway"), diary.pid("auth")]
+    async with Supervisor(parts, tmp_path / "lock", output, timings=QUICK):
+        pids = [output.pid("gateway"), output.pid("auth")]
         began = time.monotonic()
     assert QUICK.stop - 0.1 < time.monotonic() - began < QUICK.stop + 1.0
     assert not any(is_alive(pid) for pid in pids)
-    assert diary.said("auth", "ended")
-    assert not diary.said("gateway", "ending")
+    assert output.said("auth", "ended")
+    assert not output.said("gateway", "ending")
 
 
 def test_the_suite_has_less_than_ten_seconds_to_stop() -> None:
@@ -137,61 +137,61 @@ def test_the_suite_has_less_than_ten_seconds_to_stop() -> None:
 
 
 async def test_children_of_a_crashed_part_end_too(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     prelude = "print('engine', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
-    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
-        engine = int(diary.said("worker", "engine")[0].split()[1])
+    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", output, timings=QUICK):
+        engine = int(output.said("worker", "engine")[0].split()[1])
         assert is_alive(engine)
-        os.kill(diary.pid("worker"), signal.SIGKILL)
-        await until(lambda: len(diary.said("worker", "started")) == 2)
+        os.kill(output.pid("worker"), signal.SIGKILL)
+        await until(lambda: len(output.said("worker", "started")) == 2)
         assert not is_alive(engine)
 
 
 async def test_a_taken_port_is_reported_in_one_line(tmp_path: Path) -> None:
     taken = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
-    diary = Diary()
+    output = Output()
     async with taken:
         with pytest.raises(CannotStartError, match=rf"gateway cannot listen on 127\.0\.0\.1:{port}.*--port-base"):
-            async with Supervisor([part("auth"), part("gateway", port=port)], tmp_path / "lock", diary):
+            async with Supervisor([part("auth"), part("gateway", port=port)], tmp_path / "lock", output):
                 pass
-    assert diary.entries == []
+    assert output.entries == []
 
 
 async def test_one_data_directory_serves_one_suite_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "data" / "suite.lock"
-    async with Supervisor([part("auth")], lock, Diary(), timings=QUICK):
+    async with Supervisor([part("auth")], lock, Output(), timings=QUICK):
         with pytest.raises(CannotStartError, match="data is in use"):
-            async with Supervisor([part("auth")], lock, Diary()):
+            async with Supervisor([part("auth")], lock, Output()):
                 pass
-    async with Supervisor([part("auth")], lock, Diary(), timings=QUICK):
+    async with Supervisor([part("auth")], lock, Output(), timings=QUICK):
         pass
 
 
 async def test_a_part_that_cannot_start_ends_the_start_with_its_last_words(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     prelude = "time.sleep(0.5); sys.exit('stemtube: wrong setting STEMTUBE_X: must be a number')"
     broken = part("library", prelude=prelude)
     message = r"library ended with status 1 while starting: .*wrong setting STEMTUBE_X"
     with pytest.raises(CannotStartError, match=message):
-        async with Supervisor([part("auth"), broken], tmp_path / "lock", diary, timings=QUICK):
+        async with Supervisor([part("auth"), broken], tmp_path / "lock", output, timings=QUICK):
             pass
-    assert not is_alive(diary.pid("auth"))
+    assert not is_alive(output.pid("auth"))
 
 
 async def test_a_part_that_never_gets_ready_is_named(tmp_path: Path) -> None:
     timings = Timings(ready=1.0, stop=1.0)
     parts = [part("auth"), part("library", prelude="time.sleep(60)")]
     with pytest.raises(CannotStartError, match=r"not ready after 1 s: library$"):
-        async with Supervisor(parts, tmp_path / "lock", Diary(), timings=timings):
+        async with Supervisor(parts, tmp_path / "lock", Output(), timings=timings):
             pass
 
 
 async def test_very_long_lines_are_handled(tmp_path: Path) -> None:
-    diary = Diary()
+    output = Output()
     prelude = "print('x' * 300_000); print('after', flush=True)"
-    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", diary, timings=QUICK):
-        await until(lambda: diary.said("worker", "after"))
+    async with Supervisor([part("worker", prelude=prelude)], tmp_path / "lock", output, timings=QUICK):
+        await until(lambda: output.said("worker", "after"))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

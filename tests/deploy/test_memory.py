@@ -31,14 +31,16 @@ def setting(overlay: str, name: str, variable: str, default: int) -> int:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_fetches_look_ups_and_checks_of_files_fit_into_the_librarys_memory(overlay: str) -> None:
-    def told(variable: str, default: int) -> int:
+    def setting_or(variable: str, default: int) -> int:
         return setting(overlay, "download", variable, default)
 
     section = DownloadSection()
-    of_sites = told("DOWNLOAD__FETCHES", section.fetches) + told("DOWNLOAD__LOOKUP_CHILDREN", section.lookup_children)
-    files = told("DOWNLOAD__FILE_CHILDREN", section.file_children)
+    of_sites = setting_or("DOWNLOAD__FETCHES", section.fetches) + setting_or(
+        "DOWNLOAD__LOOKUP_CHILDREN", section.lookup_children
+    )
+    files = setting_or("DOWNLOAD__FILE_CHILDREN", section.file_children)
     assert files, "as many as there are cores is no number"
-    decoder = told("DECODER__MEMORY_MIB", DecoderSettings().memory_mib) * MIB
+    decoder = setting_or("DECODER__MEMORY_MIB", DecoderSettings().memory_mib) * MIB
     most = of_sites * SITE_CHILD + files * (FILE_CHILD + decoder) + DOWNLOAD_ITSELF
     assert most <= limit_of(overlay, "download")
 

@@ -17,7 +17,7 @@ async def stranger(connect: Connect) -> Client:
     return await connect(user=None)
 
 
-async def told(client: Client, error: dict[str, Any], **headers: str) -> int:
+async def report(client: Client, error: dict[str, Any], **headers: str) -> int:
     async with client.http.post(PATH, json=error, headers=headers) as answer:
         return answer.status
 
@@ -25,7 +25,7 @@ async def told(client: Client, error: dict[str, Any], **headers: str) -> int:
 async def test_an_error_is_logged_with_page_browser_and_request(stranger: Client) -> None:
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         where = {"page": "/songs/a?q=secret#b", "message": ERROR["message"] + "\x1b[2J"}
-        assert await told(stranger, ERROR | where, **{"User-Agent": "Browser/1", "X-Request-Id": "r-7"}) == 204
+        assert await report(stranger, ERROR | where, **{"User-Agent": "Browser/1", "X-Request-Id": "r-7"}) == 204
     (line,) = (line for line in lines if line["event"] == "page error")
     assert line["log_level"] == "warning"
     assert (line["kind"], line["page"], line["thrown_at"]) == ("error", "/songs/a", ERROR["stack"])
@@ -37,7 +37,7 @@ async def test_an_error_is_logged_with_page_browser_and_request(stranger: Client
 async def test_the_operator_chooses_the_level_or_none(connect: Connect) -> None:
     client = await connect(user=None, page_errors="error")
     with structlog.testing.capture_logs() as lines:
-        assert await told(client, ERROR) == 204
+        assert await report(client, ERROR) == 204
     assert [line["log_level"] for line in lines if line["event"] == "page error"] == ["error"]
     off = await connect(user=None, page_errors="off")
     assert await off.refused("POST", PATH, json=ERROR) == (404, "PAGE_ERRORS_OFF")
@@ -74,7 +74,7 @@ async def test_reports_from_an_address_are_limited(connect: Connect) -> None:
     client = await connect(user=None, trusted_proxies=("127.0.0.0/8",))
 
     async def from_address(address: str) -> int:
-        return await told(client, ERROR, **{"X-Forwarded-For": address})
+        return await report(client, ERROR, **{"X-Forwarded-For": address})
 
     assert {await from_address("192.0.2.1") for _ in range(20)} == {204}
     assert await from_address("192.0.2.1") == 429

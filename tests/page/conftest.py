@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from gateway.frontend import BUILT
 from services.common import audio
 from songs.song import short_song
-from tests.page.hearing import RATE_HZ, put_tap
+from tests.page.sound_tap import RATE_HZ, put_tap
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 

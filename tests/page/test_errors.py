@@ -66,17 +66,17 @@ def test_uncaught_errors_are_reported_with_page_and_browser(browser: Browser, ga
     for _ in range(2):
         page.evaluate(THROW)
 
-    def told() -> list[dict[str, str]]:
+    def reported() -> list[dict[str, str]]:
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == "page error" and "by a test" in line["message"]]
 
-    until(lambda: len(told()) == 2)
+    until(lambda: len(reported()) == 2)
     page.close()
-    assert sorted((line["kind"], line["message"]) for line in told()) == [
+    assert sorted((line["kind"], line["message"]) for line in reported()) == [
         ("error", "TypeError: thrown by a test"),
         ("rejection", "Error: left by a test"),
     ]
-    for line in told():
+    for line in reported():
         assert (line["page"], line["level"], line["service"]) == ("/account", "warning", "gateway")
         assert "Chrome" in line["agent"]
         assert line["thrown_at"]

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Locator, Page, Request, expect
 
 from services.common import audio
-from tests.page.bad_line import BadLine
 from tests.page.conftest import elsewhere
-from tests.page.hearing import RATE_HZ
-from tests.page.practising import violations
+from tests.page.slow_proxy import SlowProxy
+from tests.page.song_view import violations
+from tests.page.sound_tap import RATE_HZ
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 
@@ -89,9 +89,9 @@ class Requests:
 
 
 @pytest.fixture(scope="module")
-def line(suite: Suite) -> Iterator[BadLine]:
+def line(suite: Suite) -> Iterator[SlowProxy]:
     """A slow line to the gateway."""
-    with BadLine(suite.ports["gateway"]).running() as line:
+    with SlowProxy(suite.ports["gateway"]).running() as line:
         line.bytes_per_second = SLOW_BYTES_PER_SECOND
         yield line
 
@@ -102,7 +102,9 @@ def until_sent(page: Page, name: str, fraction: float) -> None:
     page.wait_for_function("([bar, share]) => bar.value > share * bar.max", arg=[bar.element_handle(), fraction])
 
 
-def test_an_upload_survives_a_broken_connection_a_pause_and_a_reload(page: Page, line: BadLine, tmp_path: Path) -> None:
+def test_an_upload_survives_a_broken_connection_a_pause_and_a_reload(
+    page: Page, line: SlowProxy, tmp_path: Path
+) -> None:
     requests = Requests(page)
     page.goto(line.url)
     page.get_by_label("Song files").set_input_files(noise(tmp_path / "Dolce.flac", 10, 60))
@@ -124,7 +126,7 @@ def test_an_upload_survives_a_broken_connection_a_pause_and_a_reload(page: Page,
 
 
 def test_a_dropped_folder_is_uploaded_two_files_at_a_time_without_other_files(
-    page: Page, line: BadLine, tmp_path: Path
+    page: Page, line: SlowProxy, tmp_path: Path
 ) -> None:
     requests = Requests(page)
     page.goto(line.url)
@@ -233,7 +235,7 @@ def test_a_playlist_is_managed_with_keyboard_and_pointer(page: Page, songs: list
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_uploads_and_playlists_are_accessible(
-    page: Page, line: BadLine, songs: list[Json], scheme: str, width: int
+    page: Page, line: SlowProxy, songs: list[Json], scheme: str, width: int
 ) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": 800})

@@ -16,9 +16,9 @@ from playwright.sync_api import Browser, Page, expect
 from gateway.frontend import BUILT, routes
 from services.common import audio
 from songs.song import short_song
-from tests.page.bad_line import BadLine
 from tests.page.conftest import TITLE, elsewhere
-from tests.page.hearing import RATE_HZ
+from tests.page.slow_proxy import SlowProxy
+from tests.page.sound_tap import RATE_HZ
 from tests.page.test_library import check_accessible
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
@@ -61,12 +61,12 @@ def track(suite: Suite, song_file: Path) -> Json:
 
 
 @pytest.fixture
-def line(suite: Suite) -> Iterator[BadLine]:
-    with BadLine(suite.ports["gateway"]).running() as line:
+def line(suite: Suite) -> Iterator[SlowProxy]:
+    with SlowProxy(suite.ports["gateway"]).running() as line:
         yield line
 
 
-def test_a_song_is_kept_plays_without_a_server_and_is_removed(page: Page, line: BadLine, track: Json) -> None:
+def test_a_song_is_kept_plays_without_a_server_and_is_removed(page: Page, line: SlowProxy, track: Json) -> None:
     page.goto(line.url)
     page.evaluate("navigator.serviceWorker.ready")
     keep = page.get_by_role("button", name=f"Keep {TITLE} on this device")
@@ -102,7 +102,7 @@ Cache.prototype.keys = async function (...wanted) {
 """
 
 
-def test_a_song_that_is_removed_while_songs_are_updated_stays_removed(page: Page, line: BadLine, track: Json) -> None:
+def test_a_song_that_is_removed_while_songs_are_updated_stays_removed(page: Page, line: SlowProxy, track: Json) -> None:
     """Each reconnection updates the kept songs, and a slow device needs time to remove one."""
     page.goto(line.url)
     page.evaluate("navigator.serviceWorker.ready")

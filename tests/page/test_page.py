@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.page.conftest import TITLE
-from tests.page.practising import violations
+from tests.page.song_view import violations
 from tests.suite.client import Json
 from tests.suite.running import PASSWORD
 

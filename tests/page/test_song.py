@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.page.conftest import signed_in
-from tests.page.practising import open_song, play, violations
+from tests.page.song_view import open_song, play, violations
 from tests.suite.client import Json
 from tests.suite.running import Suite
 

@@ -10,9 +10,9 @@ from playwright.sync_api import Page, expect
 
 from services.common import audio
 from tests.page.conftest import elsewhere
-from tests.page.hearing import RATE_HZ, heard, heard_since
-from tests.page.practising import Stems, left, mix_of, open_song, play
+from tests.page.song_view import Stems, left, mix_of, open_song, play
 from tests.page.sound import longest_silence, onsets, place_of, residual_db, semitones_between, tempo_ratio
+from tests.page.sound_tap import RATE_HZ, heard, heard_since
 from tests.suite.client import Client, Json
 from tests.suite.running import PASSWORD, Suite
 

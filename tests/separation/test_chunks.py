@@ -20,7 +20,7 @@ RATE = 8000
 STEMS = ("left", "swapped", "half")
 
 
-class Plain:
+class TrivialNetwork:
     """A network that is easy to check: it gives the segment, its channels swapped, and half of it."""
 
     def __init__(self, segment_samples: int = 1000, widen: int = 0) -> None:
@@ -39,7 +39,7 @@ class Plain:
         return torch.stack([batch, batch.flip(1), batch / 2], dim=1)
 
 
-class Full(Plain):
+class OutOfMemoryNetwork(TrivialNetwork):
     """A network that runs out of memory if a batch has more than `fits` segments."""
 
     def __init__(self, fits: int, error: Exception) -> None:
@@ -75,8 +75,8 @@ def spleeter(tmp_path_factory: pytest.TempPathFactory) -> Separator:
     return registry.load("spleeter_2stems", WeightStore(tmp_path_factory.mktemp("models"), offline=True))
 
 
-def separator(*networks: Plain) -> SegmentedSeparator:
-    return SegmentedSeparator(STEMS, RATE, networks or [Plain()])
+def separator(*networks: TrivialNetwork) -> SegmentedSeparator:
+    return SegmentedSeparator(STEMS, RATE, networks or [TrivialNetwork()])
 
 
 def assert_complete(chunks: list[Chunk], stems: tuple[str, ...], samples: int) -> None:
@@ -98,7 +98,7 @@ def assert_complete(chunks: list[Chunk], stems: tuple[str, ...], samples: int) -
 )
 def test_chunks_are_complete_in_order_and_equal_the_networks_output(samples: int, options: Options) -> None:
     mix = song(samples)
-    chunks = list(separator(Plain(), Plain(777, widen=5)).separate(mix, options, ignore))
+    chunks = list(separator(TrivialNetwork(), TrivialNetwork(777, widen=5)).separate(mix, options, ignore))
     assert_complete(chunks, STEMS, samples)
     stems = join(chunks, STEMS)
     np.testing.assert_allclose(stems["left"], mix, atol=1e-6)
@@ -120,7 +120,7 @@ def test_spleeters_chunks_are_complete_and_in_order(spleeter: Separator, overlap
 
 
 def test_the_first_chunk_comes_after_the_first_segment_of_each_network() -> None:
-    networks = Plain(1000), Plain(3000)
+    networks = TrivialNetwork(1000), TrivialNetwork(3000)
     chunks = separator(*networks).separate(song(100_000), Options(shifts=2), ignore)
     assert [network.batches for network in networks] == [[], []]
     first = next(chunks)
@@ -130,7 +130,7 @@ def test_the_first_chunk_comes_after_the_first_segment_of_each_network() -> None
 
 
 def test_a_chunk_is_given_right_after_its_last_segment() -> None:
-    network = Plain(1000)
+    network = TrivialNetwork(1000)
     chunks = separator(network).separate(song(10_000), Options(overlap=0.25), ignore)
     for number, chunk in enumerate(chunks):
         assert len(network.batches) == number + 1
@@ -157,7 +157,7 @@ def test_a_read_only_mix_is_accepted() -> None:
 @pytest.mark.parametrize("options", [Options(), Options(shifts=2, batch=3), Options(overlap=0.9, batch=7)])
 def test_progress_rises_with_every_batch_from_0_to_1(options: Options) -> None:
     seen: list[float] = []
-    networks = Plain(1000), Plain(2222)
+    networks = TrivialNetwork(1000), TrivialNetwork(2222)
     for chunk in separator(*networks).separate(song(20_001), options, seen.append):
         assert seen[-1] > chunk.start / 20_001 / 2
     assert seen[0] == 0.0
@@ -174,7 +174,7 @@ def test_an_empty_mix_is_done_at_once() -> None:
 
 
 def test_work_is_stopped_between_segments() -> None:
-    network = Plain()
+    network = TrivialNetwork()
     model = separator(network)
     got: list[Chunk] = []
 
@@ -192,7 +192,7 @@ def test_work_is_stopped_between_segments() -> None:
 
 
 def test_a_caller_can_stop_in_the_middle() -> None:
-    network = Plain()
+    network = TrivialNetwork()
     chunks = separator(network).separate(song(100_000), Options(shifts=2), ignore)
     next(chunks)
     computed = len(network.batches)
@@ -218,7 +218,7 @@ def test_songs_can_be_separated_alternately() -> None:
 
 
 def test_segments_are_computed_in_batches() -> None:
-    network = Plain(1000, widen=0)
+    network = TrivialNetwork(1000, widen=0)
     list(separator(network).separate(song(10_000), Options(overlap=0, batch=4), ignore))
     assert network.batches == [4, 4, 2]
     network.batches.clear()
@@ -228,7 +228,7 @@ def test_segments_are_computed_in_batches() -> None:
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
 def test_batches_that_do_not_fit_into_memory_are_halved(error: Exception) -> None:
-    network, mix = Full(2, error), song(20_000)
+    network, mix = OutOfMemoryNetwork(2, error), song(20_000)
     seen: list[float] = []
     chunks = list(separator(network).separate(mix, Options(overlap=0, batch=9), seen.append))
     np.testing.assert_allclose(join(chunks, STEMS)["left"], mix, atol=1e-6)
@@ -245,14 +245,18 @@ def test_batches_that_do_not_fit_into_memory_are_halved(error: Exception) -> Non
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
 def test_a_single_segment_that_does_not_fit_is_an_error(error: Exception, batch: int) -> None:
     with pytest.raises(StemTubeError, match="not enough memory") as caught:
-        list(separator(Full(0, error)).separate(song(5000), Options(batch=batch), ignore))
+        list(separator(OutOfMemoryNetwork(0, error)).separate(song(5000), Options(batch=batch), ignore))
     assert caught.value.code == Code.RESOURCE_EXHAUSTED
     assert caught.value.reason == "OUT_OF_MEMORY"
 
 
 def test_other_errors_of_a_network_are_passed_on() -> None:
     with pytest.raises(RuntimeError, match="cuDNN"):
-        list(separator(Full(2, RuntimeError("cuDNN error: no"))).separate(song(20_000), Options(batch=4), ignore))
+        list(
+            separator(OutOfMemoryNetwork(2, RuntimeError("cuDNN error: no"))).separate(
+                song(20_000), Options(batch=4), ignore
+            )
+        )
 
 
 def resident() -> int:
@@ -276,6 +280,6 @@ def test_memory_does_not_grow_with_the_song() -> None:
     """Ten minutes: the mix takes 212 MB, its stems would take 635 MB, for each of the passes."""
     mix = np.zeros((2, 600 * 44_100), "f4")
     mix[:, ::1024] = 0.1  # all in memory before the measurement
-    networks = [Plain(5 * 44_100), Plain(4 * 44_100)]
+    networks = [TrivialNetwork(5 * 44_100), TrivialNetwork(4 * 44_100)]
     model = SegmentedSeparator(STEMS, 44_100, networks)
     assert growth(model.separate(mix, Options(shifts=1), ignore), mix.shape[1]) < 120e6

@@ -53,7 +53,7 @@ class Workers:
             )
         self._running.append(worker)
 
-    async def told(self, device: str, text: str) -> None:
+    async def until_ready_says(self, device: str, text: str) -> None:
         """Waits until /readyz says so."""
         answer = ""
         try:
@@ -124,8 +124,8 @@ async def test_a_worker_without_its_device_says_why_and_takes_no_songs(
 ) -> None:
     driver = workers.breaks("left", "gone")
     await workers.start("left")
-    await workers.told("left", "503 not ready: no jobs are taken: ")
-    await workers.told("left", "no CUDA-capable device is detected")
+    await workers.until_ready_says("left", "503 not ready: no jobs are taken: ")
+    await workers.until_ready_says("left", "no CUDA-capable device is detected")
     ids = await submit(queue, *SONGS[:3])
     await asyncio.sleep(1.5)  # the worker polls its queue several times
     assert [(await queue.get(job_id)).state for job_id in ids] == ["queued"] * 3
@@ -134,7 +134,7 @@ async def test_a_worker_without_its_device_says_why_and_takes_no_songs(
     assert [(end.state, end.attempts, end.device_faults) for end in ends] == [("succeeded", 1, 0)] * 3
     assert {device for device, _ in done(tmp_path)} == {"right"}
     driver.unlink()
-    await workers.told("left", "200 ready")
+    await workers.until_ready_says("left", "200 ready")
 
 
 @pytest.mark.long
@@ -143,7 +143,7 @@ async def test_a_device_that_fails_once_costs_an_attempt_but_no_song(
 ) -> None:
     workers.breaks("left", "once")
     await workers.start("left")
-    await workers.told("left", "200 ready")
+    await workers.until_ready_says("left", "200 ready")
     (job_id,) = await submit(queue, "song")
     end = await end_of(queue, job_id)
     assert (end.state, end.attempts, end.device_faults) == ("succeeded", 2, 1)
@@ -157,7 +157,7 @@ async def test_a_device_that_fails_for_good_fails_no_song_if_another_worker_is_t
     workers.breaks("left", "broken")
     for device in ("left", "right"):
         await workers.start(device)
-        await workers.told(device, "200 ready")
+        await workers.until_ready_says(device, "200 ready")
     ids = await submit(queue, *SONGS)
     ends = [await end_of(queue, job_id) for job_id in ids]
     assert [end.state for end in ends] == ["succeeded"] * len(SONGS), [end.error for end in ends]
@@ -198,7 +198,7 @@ async def test_a_worker_with_one_dead_device_of_two_uses_the_other(
 ) -> None:
     driver = workers.breaks("a", "gone")
     await workers.start("a,b")
-    await workers.told("a,b", "200 ready")
+    await workers.until_ready_says("a,b", "200 ready")
     for job_id in await submit(queue, *SONGS[:3]):
         assert (await end_of(queue, job_id)).state == "succeeded"
     assert {device for device, _ in done(tmp_path)} == {"b"}

@@ -278,14 +278,14 @@ def test_a_faulty_user_model_is_listed_with_its_fault(tmp_path: Path, file: str,
     assert why in answer.reason
 
 
-class Burglar:
+class MaliciousPickle:
     def __reduce__(self) -> tuple[Any, ...]:
         return (sys.exit, ("code of a model file was run",))
 
 
 def test_listing_models_runs_none_of_their_code(tmp_path: Path) -> None:
     (tmp_path / "demucs").mkdir()
-    package = {"klass": Burglar(), "args": (), "kwargs": {"sources": ["a", "b"]}, "state": {}}
+    package = {"klass": MaliciousPickle(), "args": (), "kwargs": {"sources": ["a", "b"]}, "state": {}}
     with zipfile.ZipFile(tmp_path / "demucs" / "mine.th", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(package))
     assert registry.entry("mine", WeightStore(tmp_path, offline=True)).stems == ("a", "b")

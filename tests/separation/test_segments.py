@@ -161,7 +161,7 @@ def test_a_bag_runs_only_the_networks_that_the_wanted_stems_need(
     whole = join(separator.separate(mix, Options(shifts=1), lambda _: None), STEMS)
     ran: set[int] = set()
 
-    class Counting:
+    class CountingNetwork:
         def __init__(self, network: Any, number: int) -> None:
             self._network, self._number = network, number
 
@@ -173,7 +173,7 @@ def test_a_bag_runs_only_the_networks_that_the_wanted_stems_need(
             stems: torch.Tensor = self._network(batch)
             return stems
 
-    counting = tuple(Counting(network, number) for number, network in enumerate(separator._networks))
+    counting = tuple(CountingNetwork(network, number) for number, network in enumerate(separator._networks))
     monkeypatch.setattr(separator, "_networks", counting)
     told: list[float] = []
     chunks = list(separator.separate(mix, Options(shifts=1, stems=(stem,)), told.append))

@@ -73,7 +73,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await asyncio.wait_for(worker.wait(), 30)
 
 
-async def told(url: str, text: str) -> None:
+async def until_ready_says(url: str, text: str) -> None:
     answer = ""
     async with asyncio.timeout(120), aiohttp.ClientSession() as session:
         while text not in answer:
@@ -99,17 +99,17 @@ async def test_a_worker_without_its_gpu_takes_no_song_and_another_does_it(
     await queue.start()
     try:
         without = await start(service, "cuda")
-        await told(without, "503 not ready: no jobs are taken: The device cuda cannot be used: ")
+        await until_ready_says(without, "503 not ready: no jobs are taken: The device cuda cannot be used: ")
         jobs = [
             await queue.submit(service, TASKS[service], key=f"song-{number}", user=f"user-{number}")
             for number in range(3)
         ]
         await asyncio.sleep(1.5)  # the worker polls its queue several times
         assert [(await queue.get(job.id)).attempts for job in jobs] == [0, 0, 0]
-        await told(await start(service, "cpu"), "200 ready")
+        await until_ready_says(await start(service, "cpu"), "200 ready")
         ends = [await _end_of(queue, job.id) for job in jobs]
         assert [(end.state, end.attempts, end.error) for end in ends] == [("succeeded", 1, None)] * 3
-        await told(without, "503 not ready: ")
+        await until_ready_says(without, "503 not ready: ")
     finally:
         await queue.close()
 

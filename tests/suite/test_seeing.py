@@ -36,7 +36,7 @@ MODELS = {"separation": ("separation", "spleeter_2stems"), "analysis": ("key", "
 
 
 @dataclass
-class Seen:
+class ProcessedSong:
     suite: Suite
     collector: Collector
     track: str
@@ -54,7 +54,7 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessedSong]:
     data = tmp_path_factory.mktemp("seeing")
     with running_collector() as collector:
         settings = {
@@ -70,7 +70,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             suite.stop()
 
 
-async def process_a_song(suite: Suite, collector: Collector) -> Seen:
+async def process_a_song(suite: Suite, collector: Collector) -> ProcessedSong:
     """The song waits for a separation worker while the library restarts."""
     await add_user(suite, "ben")
     async with Client(suite.url) as client:
@@ -90,7 +90,7 @@ async def process_a_song(suite: Suite, collector: Collector) -> Seen:
         ended = await patient_end(client, job)
         assert set(states(ended).values()) == {"succeeded"}, ended
         user = (await client.get("/me"))["user"]["id"]
-    return Seen(suite, collector, track, user)
+    return ProcessedSong(suite, collector, track, user)
 
 
 async def until(found: Any) -> Any:
@@ -101,8 +101,8 @@ async def until(found: Any) -> Any:
 
 
 @pytest.mark.long
-async def test_one_trace_leads_from_the_request_to_each_stem_across_a_restart(seen: Seen) -> None:
-    collector = seen.collector
+async def test_one_trace_leads_from_the_request_to_each_stem_across_a_restart(processed: ProcessedSong) -> None:
+    collector = processed.collector
     for stem in ("vocals", "accompaniment"):
         (stored,) = await until(lambda stem=stem: collector.named("store stem", stem=stem))
         await until(lambda stored=stored: len(collector.path_to(stored)) == 9)
@@ -133,17 +133,17 @@ def lines(path: Path) -> list[Json]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
-def test_the_ids_of_a_request_are_in_the_lines_of_all_processes(seen: Seen) -> None:
+def test_the_ids_of_a_request_are_in_the_lines_of_all_processes(processed: ProcessedSong) -> None:
     def events(process: str, wanted: str) -> list[Json]:
-        found = [line for line in lines(seen.suite.data / f"{process}.log") if line["event"] == wanted]
+        found = [line for line in lines(processed.suite.data / f"{process}.log") if line["event"] == wanted]
         return [line for line in found if line.get("request") == REQUEST]
 
     (line,) = events("gateway", "request")
     assert (line["route"], line["status"]) == ("/api/v1/tracks/upload", 200)
     assert "aiohttp" in line["agent"]
-    assert "filename=" not in (seen.suite.data / "gateway.log").read_text(), "a query is in the log"
-    (click,) = seen.collector.named("POST /api/v1/tracks/upload", request=REQUEST)
-    ids = {"track_id": seen.track, "user": seen.user, "trace": click.trace}
+    assert "filename=" not in (processed.suite.data / "gateway.log").read_text(), "a query is in the log"
+    (click,) = processed.collector.named("POST /api/v1/tracks/upload", request=REQUEST)
+    ids = {"track_id": processed.track, "user": processed.user, "trace": click.trace}
     for process, event in (
         ("download", "job accepted"),
         ("download", "job ended"),
@@ -159,12 +159,12 @@ def test_the_ids_of_a_request_are_in_the_lines_of_all_processes(seen: Seen) -> N
         assert line["job"]
 
 
-def test_the_log_is_also_in_files(seen: Seen) -> None:
-    folder = seen.suite.data / "logs"
+def test_the_log_is_also_in_files(processed: ProcessedSong) -> None:
+    folder = processed.suite.data / "logs"
     names = {"auth", "download", "gateway", "separation-serve", "separation-work", "analysis-all"}
     assert {path.stem for path in folder.iterdir()} == names
     for name in names:
-        shown = (seen.suite.data / f"{name.removesuffix('-all')}.log").read_text()
+        shown = (processed.suite.data / f"{name.removesuffix('-all')}.log").read_text()
         told = [line["event"] for line in lines(folder / f"{name}.log")]
         # Lines that are not JSON were printed by libraries.
         assert set(told) == {json.loads(line)["event"] for line in shown.splitlines() if line.startswith("{")}
@@ -172,17 +172,17 @@ def test_the_log_is_also_in_files(seen: Seen) -> None:
     assert engines == {"separation-engine-cpu"}
 
 
-async def test_metrics_show_queues_jobs_models_workers_and_storage(seen: Seen) -> None:
-    async with Client(seen.suite.url) as client:
+async def test_metrics_show_queues_jobs_models_workers_and_storage(processed: ProcessedSong) -> None:
+    async with Client(processed.suite.url) as client:
         await client.sign_in("ben", PASSWORD)
         status_code, again = await client.call(
-            "POST", f"/tracks/{seen.track}/process", json={"options": {"separations": OPTIONS["separations"]}}
+            "POST", f"/tracks/{processed.track}/process", json={"options": {"separations": OPTIONS["separations"]}}
         )
         assert status_code == 200, again
         await patient_end(client, again["job"]["job"]["id"])
     for service, (part, model) in MODELS.items():
         own = ("separation-serve", "separation-work") if service == "separation" else (service,)
-        found = {name: value for process in own for name, value in seen.metrics(process).items()}
+        found = {name: value for process in own for name, value in processed.metrics(process).items()}
 
         def value(name: str, found: Any = found, **labels: str) -> float:
             return float(found[name, frozenset(labels.items())])
@@ -209,19 +209,19 @@ async def test_metrics_show_queues_jobs_models_workers_and_storage(seen: Seen) -
         }
         kept = value("stemtube_job_submissions_total", **queue, kind=service, outcome="kept") if part != "key" else 1
         assert kept == 1
-    stored = seen.metrics("download")["stemtube_storage_bytes", frozenset({("prefix", "originals")})]
-    assert stored == (seen.suite.data / "song.flac").stat().st_size
-    http = seen.metrics("gateway")
+    stored = processed.metrics("download")["stemtube_storage_bytes", frozenset({("prefix", "originals")})]
+    assert stored == (processed.suite.data / "song.flac").stat().st_size
+    http = processed.metrics("gateway")
     route = {"method": "POST", "route": "/api/v1/tracks/upload"}
     assert http["stemtube_http_requests_total", frozenset({**route, "status": "200"}.items())] == 1
     assert http["stemtube_http_request_seconds_count", frozenset(route.items())] == 1
-    rpcs = {dict(own).get("method") for name, own in seen.metrics("auth") if name == "stemtube_rpcs_total"}
+    rpcs = {dict(own).get("method") for name, own in processed.metrics("auth") if name == "stemtube_rpcs_total"}
     assert "/stemtube.auth.v1.SessionService/Login" in rpcs
 
 
-async def test_status_shows_the_loaded_models_of_each_worker(seen: Seen) -> None:
+async def test_status_shows_the_loaded_models_of_each_worker(processed: ProcessedSong) -> None:
     names = ("auth", "download", "separation-work", "analysis")
-    ports = {name: seen.suite.ports[f"{name}-health"] for name in names}
+    ports = {name: processed.suite.ports[f"{name}-health"] for name in names}
     processes = await status.ask({name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
     told = status.as_json(processes)["processes"]
     assert {name: process["state"] for name, process in told.items()} == dict.fromkeys(names, "ready")
@@ -240,15 +240,15 @@ def stemtube(suite: Suite, *arguments: str) -> str:
 
 
 @pytest.mark.long
-async def test_a_backup_of_a_running_suite_restores_users_songs_and_edits(seen: Seen) -> None:
+async def test_a_backup_of_a_running_suite_restores_users_songs_and_edits(processed: ProcessedSong) -> None:
     """The last test: it wipes the suite."""
-    suite, vocals = seen.suite, f"/tracks/{seen.track}/stems/spleeter_2stems/vocals"
+    suite, vocals = processed.suite, f"/tracks/{processed.track}/stems/spleeter_2stems/vocals"
     edit = {"key": {"tonic": "F#", "mode": "minor"}}
     async with Client(suite.url) as client:
         await client.sign_in("ben", PASSWORD)
-        status_code, answer = await client.call("PUT", f"/tracks/{seen.track}/edits", json=edit)
+        status_code, answer = await client.call("PUT", f"/tracks/{processed.track}/edits", json=edit)
         assert status_code == 200, answer
-        before = (await client.get(f"/tracks/{seen.track}"))["track"]
+        before = (await client.get(f"/tracks/{processed.track}"))["track"]
         heard = await client.bytes(vocals)
     folder = str(suite.data / "backup")
     told = await asyncio.to_thread(stemtube, suite, "admin", "backup", folder)
@@ -260,7 +260,7 @@ async def test_a_backup_of_a_running_suite_restores_users_songs_and_edits(seen: 
     await asyncio.to_thread(suite.start, "auth", "download", "gateway")
     async with Client(suite.url) as client:
         await client.sign_in("ben", PASSWORD)
-        after = (await client.get(f"/tracks/{seen.track}"))["track"]
+        after = (await client.get(f"/tracks/{processed.track}"))["track"]
         assert after == before
         assert (after["key"]["tonic"], after["edits"][0]["part"]) == ("F#", "PART_KEY")
         assert (await client.bytes(vocals))[:2] == heard[:2]

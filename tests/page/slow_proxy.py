@@ -9,7 +9,7 @@ from collections.abc import Iterator
 PIECE_BYTES = 8192
 
 
-class BadLine:
+class SlowProxy:
     """Forwards TCP connections; it can slow down what clients send, and cut connections.
 
     Attributes:
@@ -37,7 +37,7 @@ class BadLine:
         self._loop.call_soon_threadsafe(cut)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["BadLine"]:
+    def running(self) -> Iterator["SlowProxy"]:
         """Listens while the context lasts; in a thread, because the caller's may already have an event loop."""
         thread = threading.Thread(target=self._loop.run_forever)
         thread.start()

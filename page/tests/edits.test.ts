@@ -13,14 +13,14 @@ const sections = ["verse", "chorus"].map((label, index) => ({
 }));
 const beats = Array.from({ length: 6 }, (_, index) => ({ time: index, position: ((index + 3) % 4) + 1 }));
 
-test("a chord is corrected once or everywhere, or from a place on", () => {
+test("a chord is corrected once, everywhere, or from a time on", () => {
   assert.deepEqual(edits.relabelled(chords, 0, "F:maj", false).map(({ label }) => label), ["F:maj", "A:min", "C:maj"]);
   assert.deepEqual(edits.relabelled(chords, 0, "F:maj", true).map(({ label }) => label), ["F:maj", "A:min", "F:maj"]);
   const spans = edits.chordFrom(chords, 1, 1.5, "F:maj").map(({ start, end, label }) => [start, end, label]);
   assert.deepEqual(spans.slice(1, 3), [[1, 1.5, "A:min"], [1.5, 2, "F:maj"]]);
 });
 
-test("sections move, part and join without gaps", () => {
+test("sections are moved, divided and joined without gaps", () => {
   const moved = edits.movedSection(sections, 1, "bridge", 8);
   assert.deepEqual(moved.map(({ start, end, label }) => [start, end, label]), [[0, 8, "verse"], [8, 20, "bridge"]]);
   assert.equal(edits.movedSection(sections, 0, "intro", 5)[0]!.start, 0);
@@ -28,7 +28,7 @@ test("sections move, part and join without gaps", () => {
   assert.deepEqual(edits.joinedSection(sections, 0).map(({ start, end }) => [start, end]), [[0, 20]]);
 });
 
-test("a line keeps its words' times where it can", () => {
+test("a line keeps its words' times if possible", () => {
   const words = [
     { start: 1, end: 1.5, text: "morning", confidence: 1 },
     { start: 2, end: 3, text: "lite", confidence: 1 },

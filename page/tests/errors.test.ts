@@ -11,7 +11,7 @@ function reporter(wanted = true): { sent: PageError[]; errors: ErrorReporter } {
   return { sent, errors: new ErrorReporter(send, () => "/songs/a") };
 }
 
-test("an error is told once, with where it was", () => {
+test("an error is reported once, with its place", () => {
   const { sent, errors } = reporter();
   const thrown = new TypeError("x is undefined");
   errors.report("error", thrown);
@@ -22,21 +22,21 @@ test("an error is told once, with where it was", () => {
   assert.deepEqual([sent[0]?.kind, sent[0]?.page], ["error", "/songs/a"]);
 });
 
-test("what is thrown need not be an error, and texts are cut as the gateway takes them", () => {
+test("thrown values need not be errors, and texts are cut to the gateway's limits", () => {
   const { sent, errors } = reporter();
   errors.report("rejection", undefined);
   errors.report("rejection", "y".repeat(5000));
   assert.deepEqual(sent.map((error) => error.message.length), ["undefined".length, 1000]);
 });
 
-test("ten different ones are told, and nothing that was given up", () => {
+test("ten different errors are reported, and no aborts", () => {
   const { sent, errors } = reporter();
   errors.report("rejection", new DOMException("left", "AbortError"));
   for (let number = 0; number < 30; number++) errors.report("error", `error ${number}`);
   assert.equal(sent.length, 10);
 });
 
-test("an operator who wants none gets no second one", async () => {
+test("nothing more is reported if the operator wants no reports", async () => {
   const { sent, errors } = reporter(false);
   errors.report("error", "first");
   await Promise.resolve();

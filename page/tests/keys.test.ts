@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { keyAt, keyName, pitchClass } from "../src/music/keys.ts";
 
-test("a key is spelt as its signature is", () => {
+test("a key is spelt like its signature", () => {
   assert.equal(keyName({ tonic: "A#", mode: "major" }), "B♭ major");
   assert.equal(keyName({ tonic: "G", mode: "minor" }), "G minor");
   assert.equal(keyName({ tonic: "E", mode: "major" }, 1), "F major");
@@ -17,6 +17,6 @@ test("the key may change along the song", () => {
   assert.equal(keyName(keyAt({ ...main, regions: [] }, 60)), "G major");
 });
 
-test("note names are pitch classes", () => {
+test("note names become pitch classes", () => {
   assert.deepEqual(["C", "F#", "Bb", "Cb", "B#", "H", "C#b"].map(pitchClass), [0, 6, 10, 11, 0, undefined, undefined]);
 });

@@ -29,7 +29,7 @@ for (const range of [null, "bytes=-", "bytes=5-4", "bytes=0-1,3-4", "lines=0-1"]
   });
 }
 
-test("what lies beyond the end is refused", async () => {
+test("ranges beyond the end are refused", async () => {
   const answer = await partOf(whole(), "bytes=10-");
   assert.equal(answer.status, 416);
   assert.equal(answer.headers.get("Content-Range"), "bytes */10");

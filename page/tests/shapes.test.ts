@@ -12,7 +12,7 @@ function pitchesOf(label: string): number[] {
   return shape.frets.flatMap((fret, string) => (fret < 0 ? [] : TUNING[string]! + (fret > 0 ? fret + shape.baseFret - 1 : 0)));
 }
 
-test("shapes sound their chords and nothing else", () => {
+test("fingerings contain only tones of their chords", () => {
   for (const label of ["C:maj", "F#:min7", "Bb:maj7", "D:sus4(b7)", "E:7(#9)", "A:min(9)", "C:aug", "B:hdim7", "G:maj6"]) {
     const tones = new Set(tonesOf(parseChord(label)!));
     const pitches = pitchesOf(label);
@@ -21,7 +21,7 @@ test("shapes sound their chords and nothing else", () => {
   }
 });
 
-test("a bass that is known is played, another is left out", () => {
+test("a known bass is played, an unknown one is left out", () => {
   assert.equal(pitchesOf("C:maj/5")[0]! % 12, 7);
   assert.deepEqual(pitchesOf("C:maj7/b2"), pitchesOf("C:maj7"));
 });

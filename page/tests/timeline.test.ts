@@ -27,13 +27,13 @@ test("beats are heard once in every round", () => {
   ]);
 });
 
-test("clicks at half and twice the pace", () => {
+test("clicks at half and double pace", () => {
   const beats = [4, 1, 2, 3, 4, 1].map((position, index) => ({ time: index, position }));
   assert.deepEqual(clicksOf(beats, 0.5).map(({ time }) => time), [0, 1, 3, 5]);
   assert.deepEqual(clicksOf(beats, 2).map(({ time }) => time), [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]);
 });
 
-test("a count-in runs on into the song's beats", () => {
+test("a count-in leads into the song's beats", () => {
   const beats = Array.from({ length: 12 }, (_, index) => ({ time: 2 + index / 2, position: ((index + 2) % 4) + 1 }));
   const counted = (place: number, bars = 1) => countInTo(beats, place, bars).map(({ time, isAccent }) => [time, isAccent]);
   // The beat at 3 is a “one”, the one at 3.5 a “two”; between them, the last click is on the former.
@@ -46,7 +46,7 @@ test("a count-in runs on into the song's beats", () => {
   assert.deepEqual(countInTo(beats, 3, 0), []);
 });
 
-test("places are found", () => {
+test("items and times are found", () => {
   assert.equal(nearest([0, 1, 2], 1.4), 1);
   assert.equal(nearest([0, 1, 2], 1.4, 0.2), 1.4);
   assert.equal(nearest([], 1.4), 1.4);

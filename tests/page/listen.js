@@ -1,4 +1,4 @@
-// Puts a tap beside the destination of every audio context that the page makes.
+// Adds a tap to the destination of every audio context of the page.
 {
   const module = URL.createObjectURL(new Blob([TAP_SOURCE], { type: "text/javascript" }));
   const taps = new Map();
@@ -26,15 +26,15 @@
 
   const all = () => [...taps.values()].map(({ blocks }) => blocks);
 
-  // Forgets what was heard so far.
+  // Forgets the sound so far.
   window.listen = () => all().forEach((blocks) => (blocks.length = 0));
 
-  // What has been heard since: for each context, when that began in seconds of the page's clock, and the sound as base64
-  // of float32, left and right after one another in blocks of 128.
+  // The sound since then: for each context its start in seconds of the page's clock, and the samples as base64 of float32,
+  // left and right in alternating blocks of 128.
   window.heard = async () => {
     const found = all().filter((blocks) => blocks.length > 0);
     return Promise.all(found.map(async (blocks) => {
-      // Some messages are late, none is early; a context that is closed tells nothing more itself.
+      // Some messages are late, none is early; a closed context sends no more.
       const begin = blocks[0].time + blocks.reduce((least, { time, arrived }) => Math.min(least, arrived - time), Infinity);
       const bytes = new Uint8Array(await new Blob(blocks.flatMap(({ sound }) => sound)).arrayBuffer());
       let text = "";
@@ -43,6 +43,6 @@
     }));
   };
 
-  // How many seconds have been heard since, in the context that was made last.
+  // Seconds heard since then, in the newest context.
   window.heardSeconds = (sampleRate) => ((all().at(-1)?.length ?? 0) * 128) / sampleRate;
 }

@@ -1,4 +1,4 @@
-// Records what the page sends to the loudspeakers, in the audio thread, where nothing is lost.
+// Records the page's output in the audio thread, where no sample is lost.
 class Tap extends AudioWorkletProcessor {
   process([input]) {
     const [left, right] = input;

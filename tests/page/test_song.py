@@ -194,7 +194,8 @@ def test_every_export_of_the_server_can_be_saved(page: Page, track: Json) -> Non
     page.get_by_role("button", name="Save", exact=True).click()
     assert not violations(page)
     sounds = page.get_by_role("list", name="Sound")
-    expect(sounds.get_by_role("listitem")).to_have_text([re.compile(name) for name in ("came", "set", "vocals", "acc")])
+    names = ("original", "settings", "vocals", "accompaniment")
+    expect(sounds.get_by_role("listitem")).to_have_text([re.compile(name) for name in names])
     assert saved(page, "Save vocals")[:4] == b"fLaC"
     page.get_by_label("Sound as").select_option("m4a")
     assert saved(page, "Save The mix with these settings")[4:8] == b"ftyp"

@@ -8,6 +8,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from gateway.config import GatewaySettings
 from gateway.exports.registry import EXPORTS
 from services.common.compute.engine import Engine, Report
 from services.common.compute.engine_pool import EnginePool
-from services.common.compute.fair_limiter import FairLimiter
+from services.common.compute.fair_limiter import TOO_MANY_WAITING, FairLimiter, Place
 from services.common.compute.joint_work import JointWork
-from services.common.errors import UnavailableError
+from services.common.errors import LimitExceededError, UnavailableError
 from services.common.storage.marked_store import open_marked_store
 
 IDLE_SECONDS = 120.0
@@ -27,9 +28,17 @@ WAITING_PER_USER = 8
 FILE = "export"
 WAIT_SECONDS = 60.0
 """Longest time to wait for a turn; after that the client gets 429 with Retry-After."""
-
+RETRY_AFTER_SECONDS = 10
 
 _Folder = tempfile.TemporaryDirectory[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """A file that is kept as long as its place is held."""
+
+    path: Path
+    place: Place
 
 
 class RenderWork:
@@ -77,8 +86,11 @@ class Renderer:
     @contextlib.asynccontextmanager
     async def rendered(
         self, user: str, export: str, keys: Sequence[str], parameters: dict[str, Any]
-    ) -> AsyncIterator[Path]:
+    ) -> AsyncIterator[RenderedFile]:
         """Makes the file of an export; equal requests share it. It is deleted when the last context ends.
+
+        If a user without a file waits, and no other user has more files than this one, a file that is still being made
+        is given up. One that is complete has a `place` that its caller can have recalled.
 
         Args:
             user: the user whose turn is used.
@@ -88,7 +100,8 @@ class Renderer:
 
         Raises:
             StemTubeError: the file cannot be made.
-            LimitExceededError: too many requests wait, or this one waited too long (reason TOO_MANY_WAITING).
+            LimitExceededError: too many requests wait, this one waited too long, or its place was needed for another
+                user (reason TOO_MANY_WAITING).
             UnavailableError: the file was not made in time (reason EXPORT_TIMEOUT).
         """
         wanted = {"export": export, "keys": list(keys), "parameters": parameters}
@@ -97,8 +110,18 @@ class Renderer:
             lambda: self._children.engine(user, patient=True),
             lambda engine: self._make(engine, wanted),
         )
-        async with self._files.place(user, wait_seconds=WAIT_SECONDS), rendering as folder:
-            yield Path(folder.name) / FILE
+        async with self._files.place(user, wait_seconds=WAIT_SECONDS) as place, contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None) as limit:
+                    with place.recallable(lambda: limit.reschedule(asyncio.get_running_loop().time())):
+                        folder = await stack.enter_async_context(rendering)
+            except TimeoutError:
+                raise LimitExceededError(
+                    f"Other users wait for an export; come back in {RETRY_AFTER_SECONDS} s.",
+                    TOO_MANY_WAITING,
+                    retry_after_seconds=str(RETRY_AFTER_SECONDS),
+                ) from None
+            yield RenderedFile(Path(folder.name) / FILE, place)
 
     async def _make(self, engine: Engine, wanted: dict[str, Any]) -> _Folder:
         folder = tempfile.TemporaryDirectory(prefix="stemtube-export-")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import structlog
@@ -18,6 +19,7 @@ from gateway.keys import CHANNELS, MEDIA, SETTINGS, STORE, TRACKS
 from gateway.media.media import CACHING, TRACK, break_off, disposition
 from gateway.session.credentials import call_metadata, turn_key
 from gateway.transcoding.messages import bad_request, query_of
+from services.common.compute.fair_limiter import Place
 from services.common.errors import NotFoundError, StemTubeError
 from services.common.storage.object_info import ObjectInfo
 from services.common.storage.pieces import CHUNK_BYTES
@@ -32,6 +34,8 @@ SLOW_SECONDS = 60.0
 """A client that takes a file from the disk may be behind the least rate by so much time, in all."""
 MOST_SECONDS = 1200.0
 """Longest time that it may take for the whole file: others wait for its place."""
+GIVE_WAY_SECONDS = 20.0
+"""Time to complete a file whose place a user without one waits for."""
 
 
 def add_exports(app: web.Application, config: GatewaySettings) -> None:
@@ -67,11 +71,11 @@ async def export_track(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={hdrs.CACHE_CONTROL: CACHING})
     response.headers[hdrs.CONTENT_TYPE] = _content_type(made.type.content_type)
     response.headers[hdrs.CONTENT_DISPOSITION] = disposition(named_after(track) + made.type.suffix, attachment=True)
-    async with _body(library, export, made) as (length, pieces):
-        response.content_length = length
+    async with _body(library, export, made) as body:
+        response.content_length = body.length
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            await _send(request, response, pieces, holds_file=isinstance(made, Rendering))
+            await _send(request, response, body)
     return response
 
 
@@ -127,29 +131,36 @@ class _Library:
         return await rpc(message, timeout=seconds, metadata=call_metadata(self._request))
 
 
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The number of bytes (None if unknown), the bytes, and the place of a file on the disk that has them."""
+
+    length: int | None
+    pieces: AsyncIterator[bytes]
+    place: Place | None = None
+
+
 @contextlib.asynccontextmanager
-async def _body(
-    library: _Library, export: Export, made: Document | Archive | Rendering
-) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:
-    """The number of bytes (None if unknown) and the bytes. Errors of the request are raised before the first byte."""
+async def _body(library: _Library, export: Export, made: Document | Archive | Rendering) -> AsyncIterator[_Body]:
+    """The body of the response. Errors of the request are raised before the first byte."""
     match made:
         case Document():
             content = made.content.encode() if isinstance(made.content, str) else made.content
-            yield len(content), _whole(content)
+            yield _Body(len(content), _whole(content))
         case Archive():
             entries = {name: await library.stem(stem) for name, stem in made.stems.items()}
-            yield None, zipped(library.store, entries)
+            yield _Body(None, zipped(library.store, entries))
         case Rendering():
             objects = [await library.mix()] if made.with_mix else []
             objects += [await library.stem(stem) for stem in made.stems]
             if library.head_only:
-                yield None, _whole(b"")
+                yield _Body(None, _whole(b""))
                 return
             keys = [info.key for info in objects]
             rendered = library.renderer.rendered(library.turn_key, export.name, keys, made.parameters)
-            async with rendered as path:
-                with path.open("rb") as file:
-                    yield path.stat().st_size, _pieces(file)
+            async with rendered as made_file:
+                with made_file.path.open("rb") as file:
+                    yield _Body(made_file.path.stat().st_size, _pieces(file), made_file.place)
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:
@@ -161,18 +172,13 @@ async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], *, holds_file: bool
-) -> None:
+async def _send(request: web.Request, response: web.StreamResponse, body: _Body) -> None:
     """Sends a body. A client that reads a file from the disk too slowly is disconnected."""
-    began, sent = asyncio.get_running_loop().time(), 0
     try:
-        async for piece in pieces:
-            sent += len(piece)
-            latest = began + min(SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND, MOST_SECONDS)
-            async with asyncio.timeout_at(latest if holds_file else None):
-                await response.write(piece)
-        await response.write_eof()
+        if body.place:
+            await _send_in_time(response, body.pieces, body.place)
+        else:
+            await _send_all(response, body.pieces)
     except TimeoutError:
         break_off(request)
         log.warning("export broke off", reason="TOO_SLOW")
@@ -182,6 +188,39 @@ async def _send(
         if not isinstance(error, StemTubeError):
             raise
         log.warning("export broke off", reason=error.reason)
+
+
+async def _send_all(response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+    async for piece in pieces:
+        await response.write(piece)
+    await response.write_eof()
+
+
+async def _send_in_time(response: web.StreamResponse, pieces: AsyncIterator[bytes], place: Place) -> None:
+    """Sends a file.
+
+    Raises:
+        TimeoutError: the client is too slow, or was not done soon after its place was recalled.
+    """
+    time = asyncio.get_running_loop().time
+    began = time()
+    latest = began + MOST_SECONDS
+    async with asyncio.timeout_at(latest) as limit:
+
+        def give_way() -> None:
+            nonlocal latest
+            latest = min(latest, time() + GIVE_WAY_SECONDS)
+            limit.reschedule(min(latest, limit.when() or latest))
+
+        async def timed() -> AsyncIterator[bytes]:
+            sent = 0
+            async for piece in pieces:
+                sent += len(piece)
+                limit.reschedule(min(latest, began + SLOW_SECONDS + sent / LEAST_BYTES_PER_SECOND))
+                yield piece
+
+        with place.recallable(give_way):
+            await _send_all(response, timed())
 
 
 def _option_parameters() -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from services.download.tracks.repository import TrackRepository
 from services.download.tracks.user_tracks import UserTracks
 from services.download.tracks.versions import Versions
 from services.download.upkeep import cleanup
+from services.download.upkeep.remaking import Remaker
 from services.download.upkeep.sweep import Sweeper
 from services.download.upkeep.trash import Remover, Trash
 from services.download.upkeep.usage import Usage
@@ -79,7 +80,7 @@ def open_library(
     pipeline = Pipeline(
         tracks, remover, acquirer.links, usage, remote, FoundLyrics(section.lyrics_url), Versions(database)
     )
-    sweeper = _sweeper(settings, database, objects, usage)
+    sweeper = _sweeper(settings, database, objects, usage, Remaker(objects, tracks, acquirer.inspector))
     queue = JobQueue(
         settings.database_url,
         "download",
@@ -115,12 +116,15 @@ def open_library(
     return library
 
 
-def _sweeper(settings: DownloadSettings, database: Database, objects: MarkedStore, usage: Usage) -> Sweeper:
+def _sweeper(
+    settings: DownloadSettings, database: Database, objects: MarkedStore, usage: Usage, remaker: Remaker
+) -> Sweeper:
     section = settings.download
     return Sweeper(
         objects,
         database,
         usage,
+        remaker,
         older_than=timedelta(hours=section.draft_hours),
         stems_older_than=timedelta(days=section.stem_days),
         unneeded_for=timedelta(days=section.unneeded_days),

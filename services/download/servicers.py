@@ -17,6 +17,7 @@ from services.download.playlists.service import PlaylistService
 from services.download.tracks.media_service import MediaService
 from services.download.tracks.service import TrackService
 from services.download.upkeep.service import UpkeepService
+from services.download.upkeep.trash import Remover
 from services.download.uploads.client_streams import MAX_REQUEST_BYTES, ClientStreams
 from services.download.uploads.service import UploadService
 from stemtube.download.v1 import (
@@ -58,7 +59,8 @@ class Servicers:
         tracks, queue, acquirer = library.tracks, library.queue, library.acquirer
         cookies = CookieRules(section)
         cookies.warn()
-        jobs = TrackJobs(queue, library.pipeline, tracks, library.choices, section.jobs_per_user)
+        remover = Remover(library.objects, tracks)
+        jobs = TrackJobs(queue, library.pipeline, tracks, remover, library.choices, section.jobs_per_user)
         admission = Admission(library.objects, library.usage, queue, section.jobs_per_user)
         checker = LinkChecker(section.allowed_hosts)
         links = LinkAdder(tracks, library.usage, admission, cookies, checker)

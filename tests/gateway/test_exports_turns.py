@@ -25,6 +25,7 @@ EXPORTS = "gateway-exports"
 PER_USER = 2
 # Four whose file has room on the disk, and eight that wait for it.
 TAKEN = 12
+USERS = ("ann", "bob", "cid", "dan", "eve", "fay", "gus")
 RATE = 44_100
 PATH = "/api/v1/tracks/t/exports/mixdown?stems=vocals:{:.2f}&encoding=wav"
 NUMBERS = itertools.count()
@@ -32,11 +33,11 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 async def client(client: Client) -> Client:
-    """Ann, Bob and Eve have a track with a stem of a second."""
+    """The users have a track with a stem of a second."""
     file = io.BytesIO()
     audio.encode(np.full((2, RATE), 0.1, np.float32), RATE, file, "flac")
     await open_store(client.settings).put("stems/m/vocals", file.getvalue())
-    for user in ("ann", "bob", "eve"):
+    for user in USERS:
         track = track_pb2.Track(id="t", title="Song", duration_seconds=1.0)
         track.stems.add(name="vocals", model="m", sample_rate_hz=RATE, gain=1.0, duration_seconds=1.0)
         client.suite.library.tracks[user]["t"] = track
@@ -132,6 +133,77 @@ async def test_a_client_that_reads_slowly_holds_up_nobody_else(client: Client, m
         assert (await bob.answer)[0] == 200
         answers = await asyncio.gather(*(mixdown.answer for mixdown in anns))
     assert Counter(status for status, _, _ in answers) == {200: 4, 429: 2}
+
+
+async def test_users_without_an_export_do_not_wait_for_slow_clients_of_others(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ann, Bob, Cid, Dan and Eve hold all places. Fay and Gus get one each, and the five keep at least one."""
+    monkeypatch.setattr("gateway.exports.routes.GIVE_WAY_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 30)
+    slow = ("ann", "bob", "cid", "dan")
+    sent: list[BinaryIO] = []
+    go_on = asyncio.Event()
+
+    async def slowly(file: BinaryIO) -> AsyncIterator[bytes]:
+        sent.append(file)
+        if len(sent) <= TAKEN:
+            await go_on.wait()
+        yield file.read()
+
+    monkeypatch.setattr("gateway.exports.routes._pieces", slowly)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        held = [Mixdown(client, user, -3) for _ in range(3) for user in slow]
+        while len(sent) < TAKEN - 1:  # the last place is for a user without one
+            await asyncio.sleep(0.01)
+        held.append(Mixdown(client, "eve", -3))
+        while len(sent) < TAKEN:
+            await asyncio.sleep(0.01)
+        for user in ("fay", "gus"):
+            others = [Mixdown(client, user, -3) for _ in range(2)]
+            for other in others:
+                status, content, _ = await other.answer
+                assert status == 200, content
+        go_on.set()
+        ends = await asyncio.gather(*(mixdown.answer for mixdown in held), return_exceptions=True)
+    users = (*slow * 3, "eve")
+    kept = Counter(user for user, end in zip(users, ends, strict=True) if isinstance(end, tuple) and end[0] == 200)
+    assert set(kept) == {*slow, "eve"}
+
+
+async def test_an_export_that_waits_to_be_made_gives_way_to_a_user_without_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ann, Bob and Cid have eleven files, of which three are being made. Eve reads hers slowly."""
+    monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 30)
+    busy = ("ann", "bob", "cid")
+    held = [Mixdown(client, user) for user in busy]
+    await hold_children(EXPORTS, len(busy))
+    held += [Mixdown(client, user) for _ in range(3) for user in busy]
+    reads = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def slowly(file: BinaryIO) -> AsyncIterator[bytes]:
+        if not reads.is_set():
+            reads.set()
+            await go_on.wait()
+        yield file.read()
+
+    monkeypatch.setattr("gateway.exports.routes._pieces", slowly)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while held_and_waiting() < TAKEN:
+            await asyncio.sleep(0.01)
+        eve = Mixdown(client, "eve")
+        await reads.wait()
+        await done(client, "fay")
+        (refused,) = [mixdown for mixdown in held if mixdown.answer.done()]
+        status, content, headers = await refused.answer
+        assert (status, bool(headers["Retry-After"])) == (429, True)
+        assert b"Other users wait" in content
+        go_on.set()
+        assert (await eve.answer)[0] == 200
+        for mixdown in held:
+            await mixdown.go_away()
 
 
 @pytest.mark.parametrize("limits", [{"SLOW_SECONDS": 0.5, "LEAST_BYTES_PER_SECOND": 10**9}, {"MOST_SECONDS": 0.5}])

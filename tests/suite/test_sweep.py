@@ -94,8 +94,15 @@ async def test_old_objects_without_a_track_are_removed(tmp_path: Path, objects: 
 
         def sweeper(older_than: timedelta, stems_older_than: timedelta) -> Sweeper:
             usage = Usage(database, objects, 0)
-            ages = {"older_than": older_than, "stems_older_than": stems_older_than}
-            return Sweeper(objects, database, usage, **ages, unneeded_for=now, trashed_for=now)
+            return Sweeper(
+                objects,
+                database,
+                usage,
+                older_than=older_than,
+                stems_older_than=stems_older_than,
+                unneeded_for=now,
+                trashed_for=now,
+            )
 
         assert (await sweeper(hour, hour).sweep()).object_count == 0
         assert (await sweeper(now, hour).sweep(dry_run=True)).object_count == 5

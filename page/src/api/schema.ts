@@ -578,7 +578,7 @@ export interface components {
             trashedCount: string;
             /**
              * Format: int64
-             * @description Objects that were taken out of the trash because a record needed them.
+             * @description Objects that a record needed and that were taken out of the trash or, for peaks and pictures, made again.
              */
             restoredCount: string;
             /**
@@ -873,7 +873,7 @@ export interface components {
             channels: number;
             /** Format: double */
             loudnessLufs: number;
-            /** @description Paths below the gateway's address: the original, and its waveform peaks. */
+            /** @description Paths below the gateway's address: the original, and its waveform peaks (empty if they are missing). */
             audio: string;
             peaks: string;
             tempo?: components["schemas"]["stemtube.analysis.v1.Tempo"];
@@ -889,7 +889,7 @@ export interface components {
             madeBy: {
                 [key: string]: components["schemas"]["stemtube.common.v1.Provenance"];
             };
-            /** @description Path below the gateway's address of a picture (JPEG, PNG or WebP); empty if there is none. */
+            /** @description Path below the gateway's address of a picture (JPEG, PNG or WebP); empty if there is none, or it is missing. */
             cover: string;
             /** @description The site of the link, and the licence that the site states; empty if unknown. */
             source: string;

@@ -7,7 +7,7 @@ callers is bounded; further callers are told to come back later. Everything happ
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import prometheus_client
@@ -37,6 +37,50 @@ class _Waiter:
     @property
     def may_be_refused(self) -> bool:
         return not (self.patient or self.answer.done())
+
+
+class Place:
+    """A place that a caller holds.
+
+    Args:
+        user: the caller's user.
+        on_change: called when the place can be recalled.
+    """
+
+    def __init__(self, user: str, on_change: Callable[[], None]) -> None:
+        self.user = user
+        self._on_change = on_change
+        self._give_way: Callable[[], None] | None = None
+        self._is_recalled = False
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether the holder was asked to give the place back."""
+        return self._is_recalled
+
+    @property
+    def can_be_recalled(self) -> bool:
+        """Whether the holder can be asked now."""
+        return self._give_way is not None and not self._is_recalled
+
+    @contextlib.contextmanager
+    def recallable(self, give_way: Callable[[], None]) -> Iterator[None]:
+        """Within the context, `give_way` is called, at most once, if a user without a place needs this one.
+
+        It must make the holder give the place back soon.
+        """
+        self._give_way = give_way
+        try:
+            self._on_change()
+            yield
+        finally:
+            self._give_way = None
+
+    def recall(self) -> None:
+        """Asks the holder to give the place back."""
+        assert self._give_way is not None
+        self._is_recalled = True
+        self._give_way()
 
 
 class FairLimiter:
@@ -76,6 +120,8 @@ class FairLimiter:
         self._spare = spare
         self._retry_after_seconds = retry_after_seconds
         self._taken: Counter[str] = Counter()
+        # Held places, oldest first.
+        self._held: list[Place] = []
         # Users in the order of their turns; a queue is never empty.
         self._queues: dict[str, deque[_Waiter]] = {}
 
@@ -87,7 +133,7 @@ class FairLimiter:
         patient: bool = False,
         wait_seconds: float | None = None,
         on_waiting: Callable[[], None] | None = None,
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Place]:
         """Holds a place as long as the context lasts.
 
         Args:
@@ -101,9 +147,12 @@ class FairLimiter:
             LimitExceededError: too many callers wait already, or this one waited too long (reason TOO_MANY_WAITING).
         """
         await self._take(user, patient, wait_seconds, on_waiting)
+        place = Place(user, self._recall)
+        self._held.append(place)
         try:
-            yield
+            yield place
         finally:
+            self._held.remove(place)
             self._give_back(user)
 
     async def _take(
@@ -119,6 +168,7 @@ class FairLimiter:
         try:
             if on_waiting and not waiter.answer.done():
                 on_waiting()
+            self._recall()
             async with asyncio.timeout(wait_seconds):
                 has_place = await waiter.answer
         except TimeoutError:
@@ -157,6 +207,18 @@ class FairLimiter:
             self._taken[user] += 1
             PLACES.labels(self._name, "taken").inc()
             waiter.answer.set_result(True)
+
+    def _recall(self) -> None:
+        """Asks for as many places back as there are waiting users without one."""
+        newcomers = sum(not self._taken[user] for user in self._queues)
+        for _ in range(newcomers - sum(place.is_recalled for place in self._held)):
+            # Recalled places count as given back.
+            left = Counter(place.user for place in self._held if not place.is_recalled)
+            possible = [place for place in self._held if place.can_be_recalled and left[place.user] > 1]
+            if not possible:
+                return
+            most = max(left[place.user] for place in possible)
+            next(place for place in reversed(possible) if left[place.user] == most).recall()
 
     def _end_turn(self, user: str) -> None:
         if queue := self._queues.pop(user, None):

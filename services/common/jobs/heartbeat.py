@@ -38,6 +38,8 @@ class Heartbeat:
         self._threads = threads
         self._active = active
         self._beats: Unchanged[tuple[str, str], float] = Unchanged()
+        # Silent leases, since this worker could write.
+        self._silent: Unchanged[tuple[str, str], float] = Unchanged()
         self._awake_since = self._beaten = self._looked = 0.0
 
     async def run(self) -> None:
@@ -81,7 +83,17 @@ class Heartbeat:
                 log.warning("job lease lost", job=context.job_id)
 
     async def _take_over_silent(self) -> None:
+        """Takes leases that were not renewed, although their workers could write for half as long as a lease lasts.
+
+        An idle worker writes nothing, so it would not notice a lock of the database that keeps others from renewing.
+        """
         silent = self._beats.since(await self._threads.call(self._leases.beats), self._rules.lease_seconds)
+        if silent:
+            began = time.monotonic()
+            await self._threads.call(self._leases.expect_writable)
+            if time.monotonic() - began > BEAT_SECONDS:
+                self._silent = Unchanged()
+        silent = self._silent.since(silent, self._rules.lease_seconds / 2)
         if not silent:
             return
         error = worker_died(self._rules.retry.deaths)

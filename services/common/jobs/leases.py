@@ -208,6 +208,12 @@ class LeaseStore:
         with self._database.reading.connect() as connection:
             return {(row.id, row.lease): row.beat_at for row in connection.execute(query)}
 
+    def expect_writable(self) -> None:
+        """Waits until this process may write."""
+        with self._database.engine.begin() as connection:
+            # An update locks the database as far as it locks anything: SQLite for all others.
+            connection.execute(sa.update(job_table).where(sa.false()).values(version=job_table.c.version))
+
     def take_silent(
         self, silent: Mapping[tuple[str, str], float], most_deaths: int, error: dict[str, Any]
     ) -> list[JobRecord]:

@@ -5,7 +5,7 @@ from services.download.fetching.addresses import LinkChecker
 from services.download.fetching.cookies import CookieRules
 from services.download.pipeline.admission import Admission
 from services.download.tables import Track
-from services.download.tracks.repository import TrackRepository
+from services.download.tracks.repository import Grant, TrackRepository
 from services.download.upkeep.usage import Usage
 
 
@@ -42,11 +42,12 @@ class LinkAdder:
         """
         return await self._checker.checked(user, url)
 
-    async def add(self, caller: Identity, url: str) -> tuple[Track, bool]:
+    async def add(self, caller: Identity, url: str) -> tuple[Track, Grant, bool]:
         """Adds the track of a checked link to the caller's tracks.
 
         Returns:
-            The track, and whether its link is fetched with the operator's cookies.
+            The track, what adding it changed for the caller, and whether its link is fetched with the operator's
+            cookies.
 
         Raises:
             LimitExceededError: the caller may not add more (reason QUOTA_EXCEEDED, TOO_MANY_JOBS).
@@ -57,5 +58,5 @@ class LinkAdder:
             if not use_cookies:
                 # If other users have this link, its audio is there already and counts at once.
                 await room.set_size(await self._usage.of_link(user, url))
-            track = await self._tracks.add_link(user, url, private=use_cookies, reservation_id=room.id)
-            return track, use_cookies
+            track, grant = await self._tracks.grant_link(user, url, private=use_cookies, reservation_id=room.id)
+            return track, grant, use_cookies

@@ -18,7 +18,7 @@ from services.download.pipeline.submitting import track_work
 from services.download.pipeline.track_jobs import TrackJobs
 from services.download.tracks.messages import track_job_message
 from services.download.tracks.paging import make_token, page_size, read_token
-from services.download.tracks.repository import TrackRepository
+from services.download.tracks.repository import Grant, TrackRepository
 from services.download.tracks.results import expect_audio
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.download.v1 import track_job_pb2_grpc
@@ -102,9 +102,10 @@ class TrackJobService(track_job_pb2_grpc.TrackJobServiceServicer):
         work = replace(work, plan=plan)
         if work.url and "acquire" not in made:
             # The track of a link that could not be fetched was removed.
-            track, use_cookies = await self._links.add(caller, work.url)
+            track, grant, use_cookies = await self._links.add(caller, work.url)
             work = replace(work, track_id=track.id, use_cookies=use_cookies)
         else:
+            grant = Grant.NONE
             expect_audio(await self._tracks.track_of(caller.subject, work.track_id))
             await self._admission.expect_room(caller.subject)
-        return await self._jobs.submit(caller.subject, work, request)
+        return await self._jobs.submit(caller.subject, work, request, grant)

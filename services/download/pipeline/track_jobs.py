@@ -1,10 +1,13 @@
 """Makes jobs of users' requests, and finds and cancels jobs for their users."""
 
+import asyncio
+import contextlib
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
-from services.common.errors import NotFoundError
+from services.common.errors import NotFoundError, UnavailableError
 from services.common.jobs.messages import queue_priority
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.records import JobRecord
@@ -13,7 +16,8 @@ from services.download.pipeline.choices import Choices
 from services.download.pipeline.pipeline import Pipeline
 from services.download.pipeline.plan import Plan, make_plan, missing_work
 from services.download.pipeline.submitting import TrackWork, submit
-from services.download.tracks.repository import TrackRepository
+from services.download.tracks.repository import Grant, TrackRepository
+from services.download.upkeep.trash import Remover
 
 
 class TrackJobs:
@@ -23,16 +27,24 @@ class TrackJobs:
         queue: the library's job queue.
         pipeline: runs the jobs.
         tracks: the tracks of all users.
+        remover: removes objects that nobody needs.
         choices: checks the names of models and backends.
         most_unfinished: jobs that a user may have.
     """
 
     def __init__(
-        self, queue: JobQueue, pipeline: Pipeline, tracks: TrackRepository, choices: Choices, most_unfinished: int
+        self,
+        queue: JobQueue,
+        pipeline: Pipeline,
+        tracks: TrackRepository,
+        remover: Remover,
+        choices: Choices,
+        most_unfinished: int,
     ) -> None:
         self._queue = queue
         self._pipeline = pipeline
         self._tracks = tracks
+        self._remover = remover
         self._choices = choices
         self._most_unfinished = most_unfinished
 
@@ -64,21 +76,55 @@ class TrackJobs:
         """Stores the digest of the bytes that came with a request; see `requests.note_content`."""
         await requests.note_content(self._queue, user, request, content_digest)
 
-    async def submit(self, user: str, work: TrackWork, request: Any) -> JobRecord:
+    async def submit(self, user: str, work: TrackWork, request: Any, grant: Grant = Grant.NONE) -> JobRecord:
         """Submits a job, or joins an unfinished one that does the same.
+
+        Args:
+            user: the job's owner.
+            work: the work of the job.
+            request: the RPC's request.
+            grant: what the request has changed for the user. It is undone if there is no job in the end.
 
         Raises:
             LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS).
         """
-        return await submit(self._queue, user, work, request, most_unfinished=self._most_unfinished)
+        submitting = submit(self._queue, user, work, request, most_unfinished=self._most_unfinished)
+        return await self._submit_or_undo(user, work.track_id, grant, submitting)
 
-    async def submit_missing(self, user: str, work: TrackWork, request: Any, content_digest: str = "") -> JobRecord:
-        """Submits a job for those parts of the work that the user's track does not have yet.
+    async def submit_missing(
+        self, user: str, work: TrackWork, request: Any, grant: Grant, content_digest: str = ""
+    ) -> JobRecord:
+        """Submits a job for those parts of the work that the user's track does not have yet; otherwise like `submit`.
 
         Raises:
             NotFoundError: the user has no such track (reason NO_SUCH_TRACK).
-            LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS). The track stays.
+            LimitExceededError: the user has too many unfinished jobs (reason TOO_MANY_JOBS).
         """
+        submitting = self._submit_missing(user, work, request, content_digest)
+        return await self._submit_or_undo(user, work.track_id, grant, submitting)
+
+    async def _submit_or_undo(
+        self, user: str, track_id: str, grant: Grant, submitting: Coroutine[Any, Any, JobRecord]
+    ) -> JobRecord:
+        async def submit_or_undo() -> JobRecord:
+            try:
+                return await submitting
+            except Exception:
+                await self._undo(user, track_id, grant)
+                raise
+
+        # A client that goes away must not leave a track without a job.
+        return await asyncio.shield(asyncio.create_task(submit_or_undo()))
+
+    async def _undo(self, user: str, track_id: str, grant: Grant) -> None:
+        """Undoes what adding a track changed for its user, unless another job of the user needs the track."""
+        if grant is Grant.NONE or await self._queue.subjects_in_work([track_id], user=user):
+            return
+        unneeded = await self._tracks.take_back(user, track_id, grant)
+        with contextlib.suppress(UnavailableError):  # the store is away: a sweep removes them later
+            await self._remover.remove(unneeded)
+
+    async def _submit_missing(self, user: str, work: TrackWork, request: Any, content_digest: str) -> JobRecord:
         data = await self._tracks.track_of(user, work.track_id, computed=True)
         stems: dict[str, set[str]] = {}
         for stem in data.stems:

@@ -69,6 +69,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         key, peaks_key, name, suffix = _media(data, request.model, request.stem)
         await self._objects.expect_right_store()
         if request.kind == pb.MEDIA_KIND_PEAKS:
+            if not data.has(peaks_key):
+                raise NotFoundError("The peaks are missing; they will be made again.", "NO_PEAKS")
             return pb.GetMediaResponse(key=peaks_key, content_type=PEAKS_TYPE, filename=f"{name}.peaks")
         expect_undamaged(data, key)
         wanted = next((known for known in audio.FORMATS if known == request.format), None)
@@ -115,8 +117,8 @@ def _media(data: TrackData, model: str, stem_name: str) -> tuple[str, str, str, 
 
 def _cover(data: TrackData) -> pb.GetMediaResponse:
     key = data.track.cover_key
-    if not key:
-        raise NotFoundError("The track has no picture.", "NO_COVER")
+    if not data.has(key):
+        raise NotFoundError("The track has no picture, or it is missing.", "NO_COVER")
     suffix = key.rpartition(".")[2]
     return pb.GetMediaResponse(key=key, content_type=CONTENT_TYPES[suffix], filename=f"{_file_name(data)}.{suffix}")
 

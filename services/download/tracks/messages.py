@@ -28,7 +28,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
         source_url=track.url,
         source=track.source,
         license=track.license,
-        cover=f"{path}/cover" if track.cover_key else "",
+        cover=f"{path}/cover" if data.has(track.cover_key) else "",
         create_time=timestamp(track.create_time.timestamp()),
         stems=[
             track_pb2.TrackStem(
@@ -40,7 +40,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
                 gain=stem.gain,
                 own=isinstance(stem, OwnStem),
                 audio=f"{path}/stems/{stem.model}/{stem.name}",
-                peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks",
+                peaks=f"{path}/stems/{stem.model}/{stem.name}/peaks" if data.has(stem.peaks_key) else "",
                 made_by=ParseDict(stem.made_by, provenance_pb2.Provenance()),
                 fault=_fault_message(data.faults.get(stem.audio_key)),
             )
@@ -56,7 +56,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
         message.channels = track.channels
         message.loudness_lufs = track.loudness_lufs
         message.audio = f"{path}/audio"
-        message.peaks = f"{path}/peaks"
+        message.peaks = f"{path}/peaks" if data.has(track.peaks_key) else ""
     _add_analyses(message, data.analyses, summary)
     return message
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Select, and_, delete, exists, or_, select, update
@@ -62,6 +63,14 @@ class SongFacts:
     license: str = ""
 
 
+class Grant(Enum):
+    """What adding a track changed for its user."""
+
+    NONE = "had the track already"
+    RESTORED = "had deleted the track"
+    NEW = "has the track for the first time"
+
+
 class TrackRepository:
     """Reads and writes tracks."""
 
@@ -74,7 +83,13 @@ class TrackRepository:
         return self._database
 
     async def add_link(self, user_id: str, url: str, *, private: bool = False, reservation_id: str = "") -> Track:
-        """Gives a user access to the track of a link, and makes the track if it is new.
+        """Gives a user access to the track of a link, and makes the track if it is new; see `grant_link`."""
+        return (await self.grant_link(user_id, url, private=private, reservation_id=reservation_id))[0]
+
+    async def grant_link(
+        self, user_id: str, url: str, *, private: bool = False, reservation_id: str = ""
+    ) -> tuple[Track, Grant]:
+        """Like `add_link`, and tells what it changed for the user.
 
         Args:
             user_id: the user.
@@ -91,18 +106,21 @@ class TrackRepository:
                 track.title = url[:MAX_TITLE]
                 session.add(track)
                 await session.flush()
-            await _grant(session, user_id, track)
+            grant = await _grant(session, user_id, track)
             await release_in(session, reservation_id)
-            return track
+            return track, grant
 
     async def add_upload(
         self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
-    ) -> tuple[Track, bool]:
-        """Returns the user's track with this content, and whether it is new. Releases the reservation, if given."""
+    ) -> tuple[Track, Grant]:
+        """Adds a track with this content to those of a user, unless there is one. Releases the reservation, if given.
+
+        Returns:
+            The track, and what this changed for the user.
+        """
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
-            new = track is None
             if track is None:
                 track = _new_track(owner_id=user_id)
                 _set_song(track, song)
@@ -110,9 +128,9 @@ class TrackRepository:
             if not track.audio_key or await faults_of(session, [track.audio_key]):
                 _set_facts(track, facts)
                 await session.flush()
-            await _grant(session, user_id, track)
+            grant = await _grant(session, user_id, track)
             await release_in(session, reservation_id)
-            return track, new
+            return track, grant
 
     async def set_audio(self, track_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = "") -> bool:
         """Stores the facts about the audio of a link, for the first time or to replace a faulty original.
@@ -188,13 +206,23 @@ class TrackRepository:
             access = await session.get(Access, (user_id, track_id))
             if track is None or access is None or access.remove_time is None or access.remove_time > removed_before:
                 return None
-            own = select(OwnStem).where(OwnStem.user_id == user_id, OwnStem.track_id == track_id)
-            keys = keys_of(await session.scalars(own))
-            if await _take_away(session, user_id, track_id):
-                keys |= keys_of(await session.scalars(select(Stem).where(Stem.track_id == track_id)))
-                keys |= {key for key in (track.audio_key, track.peaks_key, track.cover_key) if key}
-                await session.execute(delete(Track).where(Track.id == track_id))
-            return [key for key in keys if not await _is_used(session, key)]
+            return await _end_access(session, user_id, track)
+
+    async def take_back(self, user_id: str, track_id: str, grant: Grant) -> list[str]:
+        """Undoes what adding a track changed for its user.
+
+        Returns:
+            Keys of the objects that nobody needs any more.
+        """
+        async with self._database.write(lock=f"track {track_id}") as session:
+            track = await session.get(Track, track_id, with_for_update=True)
+            access = await session.get(Access, (user_id, track_id))
+            if track is None or access is None or grant is Grant.NONE:
+                return []
+            if grant is Grant.RESTORED:
+                access.remove_time = datetime.now(UTC)
+                return []
+            return await _end_access(session, user_id, track)
 
     async def discard_unfetched(self, user_id: str, track_id: str) -> None:
         """Ends a user's access to a track whose audio has never arrived, and removes it if nobody else has it."""
@@ -282,17 +310,34 @@ async def visible(session: AsyncSession, user_id: str, track_id: str) -> Access 
     return None if access is None or access.remove_time is not None else access
 
 
-async def _grant(session: AsyncSession, user_id: str, track: Track) -> None:
+async def _grant(session: AsyncSession, user_id: str, track: Track) -> Grant:
     """Gives a user access to a track, or restores it if the user has removed it."""
     access = await session.get(Access, (user_id, track.id))
     if access is not None and access.remove_time is None:
-        return
+        return Grant.NONE
+    grant = Grant.NEW if access is None else Grant.RESTORED
     if access is None:
         access = Access(user_id=user_id, track_id=track.id)
         session.add(access)
     access.create_time, access.remove_time = datetime.now(UTC), None
     await session.flush()
     await update_list_columns(session, track, user_id)
+    return grant
+
+
+async def _end_access(session: AsyncSession, user_id: str, track: Track) -> list[str]:
+    """Ends a user's access to a locked track, and deletes the track if nobody else has it.
+
+    Returns:
+        Keys of the objects that nobody needs any more.
+    """
+    own = select(OwnStem).where(OwnStem.user_id == user_id, OwnStem.track_id == track.id)
+    keys = keys_of(await session.scalars(own))
+    if await _take_away(session, user_id, track.id):
+        keys |= keys_of(await session.scalars(select(Stem).where(Stem.track_id == track.id)))
+        keys |= {key for key in (track.audio_key, track.peaks_key, track.cover_key) if key}
+        await session.execute(delete(Track).where(Track.id == track.id))
+    return [key for key in keys if key and not await _is_used(session, key)]
 
 
 async def _take_away(session: AsyncSession, user_id: str, track_id: str) -> bool:

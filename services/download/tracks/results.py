@@ -40,7 +40,7 @@ class TrackData:
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     edits: dict[str, PartEdit] = field(default_factory=dict)
-    # States of the original and the stems that are missing or damaged, by key.
+    # States of the original, the stems, peaks and pictures that are missing or damaged, by key.
     faults: dict[str, ObjectState] = field(default_factory=dict)
 
     @property
@@ -58,6 +58,10 @@ class TrackData:
         """The vocals stem: the user's own, else a shared one."""
         vocals = [stem for stem in self.stems if stem.name == "vocals"]
         return next((stem for stem in vocals if isinstance(stem, OwnStem)), vocals[0] if vocals else None)
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a peaks file or picture, and it is not known to be missing."""
+        return bool(key) and key not in self.faults
 
     def add_edit(self, row: Row[Any], content: dict[str, Any] | None) -> None:
         """Adds a user's edit.
@@ -191,7 +195,7 @@ async def add_results(
 
 
 async def _add_faults(session: AsyncSession, found: Collection[TrackData]) -> None:
-    keys = [{data.track.audio_key, *(stem.audio_key for stem in data.stems)} for data in found]
+    keys = [{data.track.audio_key, data.track.peaks_key, data.track.cover_key, *keys_of(data.stems)} for data in found]
     faults = await faults_of(session, set().union(*keys))
     for data, own in zip(found, keys, strict=True) if faults else ():
         data.faults.update({key: state for key, state in faults.items() if key in own})

@@ -134,9 +134,9 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
     async def _create_track(self, caller: Identity, request: pb.CreateTrackRequest) -> JobRecord:
         plan = await self._jobs.plan(request)
         url = await self._links.checked(caller.subject, request.url)
-        track, use_cookies = await self._links.add(caller, url)
+        track, grant, use_cookies = await self._links.add(caller, url)
         work = TrackWork(track.id, plan, request.options.priority, again=False, use_cookies=use_cookies, url=url)
-        return await self._jobs.submit_missing(caller.subject, work, request)
+        return await self._jobs.submit_missing(caller.subject, work, request, grant)
 
     async def _process_track(self, user: str, request: pb.ProcessTrackRequest) -> JobRecord:
         expect_audio(await self._tracks.track_of(user, request.track_id))

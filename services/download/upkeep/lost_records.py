@@ -15,12 +15,16 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class LostRecord:
-    """The record of an original, or of a stem (with `model` and `name`), whose object `key` is missing."""
+    """The record of an original, or of a stem (with `model` and `name`), whose object `key` is missing.
+
+    If `source` is given, the object is the peaks or the picture of that original or stem.
+    """
 
     track_id: str
     key: str
     model: str = ""
     name: str = ""
+    source: str = ""
 
 
 class LostRecords:
@@ -56,14 +60,39 @@ class LostRecords:
                 async for several in (await session.stream(stems)).partitions(BATCH):
                     known += len(several)
                     lost += [LostRecord(*row) for row in several if row.audio_key not in present]
-        # Objects that were written after the listing exist, too.
-        return [one for one in lost if not await self._objects.exists(one.key)], known
+        return await self._still_missing(lost), known
+
+    async def find_made(self, present: Collection[str]) -> list[LostRecord]:
+        """Finds peaks and pictures of originals and stems that have no object.
+
+        Args:
+            present: keys of objects that were listed in the store.
+        """
+        lost: list[LostRecord] = []
+        peaks = [select(table.track_id, table.peaks_key, table.audio_key) for table in STEMS]
+        covers = select(Track.id, Track.cover_key, Track.audio_key)
+        async with self._database.read() as session:
+            for query in (select(Track.id, Track.peaks_key, Track.audio_key), covers, *peaks):
+                async for some in (await session.stream(query)).partitions(BATCH):
+                    lost += [
+                        LostRecord(track_id, key, source=source)
+                        for track_id, key, source in some
+                        if key and key not in present
+                    ]
+        return await self._still_missing(lost)
+
+    async def _still_missing(self, lost: Iterable[LostRecord]) -> list[LostRecord]:
+        """Leaves out those whose object was written after the listing."""
+        return [one for one in lost if not await self._objects.exists(one.key)]
 
     async def drop(self, lost: Iterable[LostRecord]) -> None:
-        """Deletes stems and empties the keys of originals, unless they have another object by now."""
+        """Deletes stems and empties other keys, unless they are of another object by now."""
         async with self._database.write() as session:
             for one in lost:
-                if one.name:
+                if one.source:
+                    for column in (Track.peaks_key, Track.cover_key, *(table.peaks_key for table in STEMS)):
+                        await session.execute(update(column.class_).where(column == one.key).values({column: ""}))
+                elif one.name:
                     for table in STEMS:
                         same_stem = (table.track_id == one.track_id, table.model == one.model, table.name == one.name)
                         await session.execute(delete(table).where(*same_stem, table.audio_key == one.key))

@@ -20,6 +20,7 @@ from services.download.tables import ObjectState
 from services.download.tracks.repository import UPLOADS, TrackRepository
 from services.download.upkeep.lost_records import LostRecord, LostRecords
 from services.download.upkeep.object_states import ObjectStates
+from services.download.upkeep.remaking import Remaker
 from services.download.upkeep.trash import DERIVED, TRASH, Remover, kept_key, source_key, trash_key
 from services.download.upkeep.usage import Usage
 
@@ -30,6 +31,8 @@ KEPT = ("originals", "peaks", "covers", "stems")
 # No service can make these again.
 LASTING = ("originals/", "peaks/", "covers/", "stems/imported/")
 SHOWN = 100
+# A sweep decodes at most so many originals and stems; the next one continues.
+MOST_REMADE = 100
 
 
 @dataclass(slots=True)
@@ -105,6 +108,7 @@ class Sweeper:
         objects: the object store.
         database: the library's database.
         usage: stores the numbers of objects.
+        remaker: makes missing peaks and pictures again; None: they stay missing.
         older_than: age below which objects are not removed, because they may belong to running work.
         stems_older_than: age below which stems are not removed, because the separation service may give them to equal
             requests.
@@ -118,6 +122,7 @@ class Sweeper:
         objects: ObjectStore,
         database: Database,
         usage: Usage,
+        remaker: Remaker | None = None,
         *,
         older_than: timedelta,
         stems_older_than: timedelta,
@@ -131,6 +136,7 @@ class Sweeper:
         self._states = ObjectStates(database)
         self._lost = LostRecords(objects, database)
         self._usage = usage
+        self._remaker = remaker
         self._ages = {"stems": stems_older_than}
         self._age = older_than
         self._unneeded_for = unneeded_for
@@ -150,10 +156,11 @@ class Sweeper:
         began = datetime.now(UTC)
         found = await self._look(began)
         lost, known = await self._lost.find(found.present)
+        made = await self._lost.find_made(found.present)
         # A store that has become unavailable meanwhile looks like an empty one.
         await self._objects.expect_right_store()
         report = Report()
-        lost = await self._bring_back(lost, found, report, dry_run=dry_run)
+        lost, made = await self._bring_back(lost, made, found, report, dry_run=dry_run)
         if lost and len(lost) == known:
             raise PreconditionError(
                 f"All {known} objects of the library are missing: is this the right object store?",
@@ -161,6 +168,9 @@ class Sweeper:
             )
         report.held_back = _reason_to_hold_back(len(lost), known)
         states = await self._states.all()
+        if not (dry_run or report.held_back):
+            made = await self._remake(made, found, states, report)
+        lost += made
         await self._process_lost(lost, states, began, report, dry_run=dry_run)
         await self._process_orphans(found, states, began, report, dry_run=dry_run)
         for state in states.values():
@@ -201,8 +211,8 @@ class Sweeper:
         return [info for info in objects if _recorded_key(info.key) in unused]
 
     async def _bring_back(
-        self, lost: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
-    ) -> list[LostRecord]:
+        self, lost: list[LostRecord], made: list[LostRecord], found: _Listing, report: Report, *, dry_run: bool
+    ) -> tuple[list[LostRecord], list[LostRecord]]:
         """Moves missing objects that a record needs from the trash back; returns the records that still lack one."""
         missing = [key for info in found.trash if (key := kept_key(info.key)) not in found.present]
         back: set[str] = set()
@@ -213,7 +223,24 @@ class Sweeper:
             await self._remover.bring_back(key)
             found.present.add(key)
         report.restored_count = len(back)
-        return [one for one in lost if one.key not in back]
+        return [one for one in lost if one.key not in back], [one for one in made if one.key not in back]
+
+    async def _remake(
+        self, made: list[LostRecord], found: _Listing, states: dict[str, ObjectState], report: Report
+    ) -> list[LostRecord]:
+        """Makes missing peaks and pictures again; returns the records that still lack one."""
+        wanted: dict[str, set[str]] = {}
+        for one in made:
+            is_damaged = one.source in states and states[one.source].damaged_since is not None
+            if one.source in found.present and not is_damaged:
+                wanted.setdefault(one.source, set()).add(one.key)
+        remade: set[str] = set()
+        for source, keys in list(wanted.items())[:MOST_REMADE] if self._remaker else ():
+            assert self._remaker is not None
+            remade |= await self._remaker.remake(source, keys)
+        found.present |= remade
+        report.restored_count += len(remade)
+        return [one for one in made if one.key not in remade]
 
     async def _process_lost(
         self, lost: list[LostRecord], states: dict[str, ObjectState], began: datetime, report: Report, *, dry_run: bool

@@ -10,7 +10,7 @@ from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.links import LinkFetcher
 from services.download.tables import Track
-from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
+from services.download.tracks.repository import AudioFacts, Grant, SongFacts, TrackRepository
 from services.download.uploads.drafts import Drafts
 from services.download.uploads.inspection import Inspector, ignore_progress
 from services.download.uploads.originals import Originals, copies_of, flac_of, peaks_of
@@ -52,7 +52,7 @@ class Acquirer:
         reservation_id: str = "",
         *,
         stored: bool = False,
-    ) -> tuple[Track, bool]:
+    ) -> tuple[Track, Grant]:
         """Makes a track of an uploaded file.
 
         Args:
@@ -65,7 +65,7 @@ class Acquirer:
             stored: whether the bytes come from the object store, and not from a client, which may be slow.
 
         Returns:
-            The track, and whether it is new.
+            The track, and what adding it changed for the user.
 
         Raises:
             InvalidInputError: the file is not usable as a song (reason EMPTY_FILE, NOT_AUDIO, …).

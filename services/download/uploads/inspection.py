@@ -18,6 +18,8 @@ from services.download.uploads.originals import cover_of, peaks_of
 
 OnStage = Callable[..., None]
 IDLE_SECONDS = 120.0
+# The user whose turns the upkeep uses; no account has it.
+UPKEEP = ""
 
 
 class Inspector:
@@ -69,13 +71,7 @@ class Inspector:
             StemTubeError: the file is not usable as a song.
             LimitExceededError: too many of the user's files wait (reason TOO_MANY_WAITING).
         """
-        task = {
-            "do": "inspect",
-            "key": draft,
-            "path": str(path or ""),
-            "peaks_key": peaks_of(draft),
-            "cover_key": cover_of(draft),
-        }
+        task = _inspection(draft, draft, path)
 
         async def decode(engine: Engine) -> dict[str, Any]:
             return await engine.run(task, lambda stage, fraction, **_: on_stage(stage, fraction))
@@ -105,6 +101,24 @@ class Inspector:
             size_bytes=sum([(await self._objects.head(key)).size for key in kept]),
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
+
+    async def remake(self, key: str, draft: str) -> str:
+        """Decodes an original or a stem, and makes peaks and cover of it like those of a draft.
+
+        Args:
+            key: key of the object.
+            draft: the draft whose peaks and cover they become.
+
+        Returns:
+            The name of the cover; empty if there is none in the object.
+
+        Raises:
+            StemTubeError: the object cannot be read.
+        """
+        async with self._files.engine(UPKEEP, patient=True) as engine:
+            found = await engine.run(_inspection(key, draft), ignore_progress)
+        name: str = found["cover"]
+        return name
 
     async def convert(
         self, user_id: str, key: str, audio_format: str, to: str, wait_seconds: float | None = None
@@ -139,6 +153,17 @@ def files_pool(settings: DownloadSettings) -> EnginePool:
     section = settings.download
     limiter = FairLimiter("files", section.file_children or default_children(), section.file_children_per_user)
     return EnginePool(lambda: Engine("download-files", FileWork, settings, settings.log, IDLE_SECONDS), limiter)
+
+
+def _inspection(key: str, draft: str, path: Path | None = None) -> dict[str, str]:
+    """The task of inspecting an object, or a file with the same bytes, with peaks and cover of a draft as results."""
+    return {
+        "do": "inspect",
+        "key": key,
+        "path": str(path or ""),
+        "peaks_key": peaks_of(draft),
+        "cover_key": cover_of(draft),
+    }
 
 
 def ignore_progress(*_arguments: Any, **_detail: Any) -> None:

@@ -1,12 +1,13 @@
 """The RPCs that receive files: in one call, or in pieces over several connections."""
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from services.common.errors import InvalidInputError, LimitExceededError
+from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
 from services.common.jobs.messages import timestamp
 from services.common.jobs.records import JobRecord
 from services.common.limits import MAX_UPLOAD_METADATA
@@ -86,9 +87,9 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
 
         async with self._admission.room(user) as room:
             arriving = room.growing(noted())
-            track, _new = await self._acquirer.upload(user, header.filename, arriving, room.set_size, room.id)
+            track, grant = await self._acquirer.upload(user, header.filename, arriving, room.set_size, room.id)
         work = TrackWork(track.id, plan, header.options.priority, again=False)
-        return await self._jobs.submit_missing(user, work, header, content.digest)
+        return await self._jobs.submit_missing(user, work, header, grant, content.digest)
 
     async def _expect_same_content(self, user: str, header: pb.UploadHeader, content: "_Content") -> None:
         """Reads a file that was sent before with the same header, and checks that its bytes are the same."""
@@ -147,11 +148,17 @@ class UploadService(upload_pb2_grpc.UploadServiceServicer):
             async def settle(size: int) -> None:
                 await self._admission.reserve(upload.user_id, upload.id, size)
 
-            track, _new = await self._acquirer.upload(
+            track, grant = await self._acquirer.upload(
                 upload.user_id, upload.filename, content, settle, upload.id, stored=True
             )
             work = TrackWork(track.id, plan, header.options.priority, again=False)
-            record = await self._jobs.submit_missing(upload.user_id, work, header)
+            try:
+                record = await self._jobs.submit_missing(upload.user_id, work, header, grant)
+            except StemTubeError:
+                # The pieces stay, and count again.
+                with contextlib.suppress(LimitExceededError):
+                    await settle(upload.size_bytes)
+                raise
             return track.id, record.id
 
 

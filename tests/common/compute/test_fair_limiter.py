@@ -240,3 +240,70 @@ async def test_metrics_count_running_waiting_and_refused_work() -> None:
     assert REGISTRY.get_sample_value("stemtube_places_refused_total", {"limiter": "seen"}) == 1
     await work.end("a1", "a2", "a3")
     assert (value("seen", "taken"), value("seen", "waiting")) == (0, 0)
+
+
+class Recalled(Work):
+    """Callers whose places can be recalled; they end at once then."""
+
+    async def _hold(self, name: str, options: Any) -> None:
+        async with self.limiter.place(name.rstrip("0123456789"), **options) as place:
+            self.running.append(name)
+            try:
+                with place.recallable(self._ends[name].set):
+                    await self._ends[name].wait()
+            finally:
+                self.running.remove(name)
+
+
+async def test_users_without_a_place_get_those_of_users_with_the_most() -> None:
+    work = Recalled(FairLimiter("test", 6, 4))
+    await work.start("a1", "a2", "a3", "a4", "b1", "c1")
+    assert work.running == ["a1", "a2", "a3", "a4", "b1", "c1"]
+    await work.start("d1")
+    assert work.running == ["a1", "a2", "a3", "b1", "c1", "d1"]
+    await work.start("e1", "f1")
+    assert work.running == ["a1", "b1", "c1", "d1", "e1", "f1"]
+    await work.start("g1")
+    assert work.running == ["a1", "b1", "c1", "d1", "e1", "f1"]
+    await work.end("b1")
+    assert work.running == ["a1", "c1", "d1", "e1", "f1", "g1"]
+
+
+async def test_a_user_with_a_place_gets_no_place_of_another() -> None:
+    work = Recalled(FairLimiter("test", 4, 3, spare=0))
+    await work.start("a1", "a2", "a3", "b1", "b2")
+    assert work.running == ["a1", "a2", "a3", "b1"]
+
+
+async def test_one_place_is_recalled_for_each_user_that_waits_for_one() -> None:
+    work = Work(FairLimiter("test", 4, 4, spare=0))
+    recalled: list[int] = []
+
+    async def hold(number: int) -> None:
+        async with work.limiter.place("a") as place:
+            with place.recallable(lambda: recalled.append(number)):
+                await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(hold(number)) for number in range(4)]
+    await settle()
+    await work.start("b1", "b2")
+    assert recalled == [3]
+    await work.start("c1", "d1", "e1")
+    assert recalled == [3, 2, 1]
+    for task in tasks[1:]:
+        task.cancel()
+    await settle()
+    assert work.running == ["b1", "c1", "d1"]
+    await work.cancel("b2", "e1")
+    tasks[0].cancel()
+
+
+async def test_a_place_that_becomes_recallable_later_is_recalled_then() -> None:
+    work = Work(FairLimiter("test", 2, 2, spare=0))
+    recalled: list[str] = []
+    async with work.limiter.place("a"), work.limiter.place("a") as place:
+        await work.start("b1")
+        with place.recallable(lambda: recalled.append("a")):
+            assert recalled == ["a"]
+    await settle()
+    await work.end("b1")

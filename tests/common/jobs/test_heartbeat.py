@@ -15,6 +15,7 @@ from services.common.jobs.leases import LeaseStore
 from services.common.jobs.queue import JobQueue
 
 LEASE_SECONDS = 1.0
+OTHER = "another worker's"
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ async def test_a_locked_database_costs_no_living_worker_its_lease(queue: JobQueu
             await asyncio.sleep(0.05)
     other = JobDatabase(f"sqlite:///{tmp_path}/jobs.sqlite")
     leases = LeaseStore(other, 60.0)
-    job = await asyncio.to_thread(leases.claim, "another worker's")
+    job = await asyncio.to_thread(leases.claim, OTHER)
     assert job is not None
-    held = {(job.id, "another worker's")}
+    held = {(job.id, OTHER)}
     for _ in range(round(1.5 * LEASE_SECONDS / 0.1)):
         assert await asyncio.to_thread(leases.beat, held) == held
         await asyncio.sleep(0.1)
@@ -54,4 +55,30 @@ async def test_a_locked_database_costs_no_living_worker_its_lease(queue: JobQueu
     writer.close()
     await asyncio.sleep(0.4 * LEASE_SECONDS)
     assert await asyncio.to_thread(leases.beat, held) == held
+    other.close()
+
+
+async def test_an_idle_worker_takes_no_lease_that_could_not_be_renewed(queue: JobQueue, tmp_path: Path) -> None:
+    """It writes nothing itself, so it does not notice that the database was locked."""
+    queue.limit(0)
+    await queue.submit("wait", {}, key="k", user="anna")
+    other = JobDatabase(f"sqlite:///{tmp_path}/jobs.sqlite")
+    leases = LeaseStore(other, 60.0)
+    job = await asyncio.to_thread(leases.claim, OTHER)
+    assert job is not None
+    held = {(job.id, OTHER)}
+    await asyncio.sleep(1.5 * LEASE_SECONDS)
+    assert await asyncio.to_thread(leases.beat, held) == held
+    with sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        await asyncio.sleep(2 * LEASE_SECONDS)
+        writer.execute("ROLLBACK")
+    writer.close()
+    await asyncio.sleep(0.1 * LEASE_SECONDS)
+    assert await asyncio.to_thread(leases.beat, held) == held
+    async with asyncio.timeout(20):
+        while (await queue.get(job.id)).state == "running":  # it is silent now, and the database is not locked
+            await asyncio.sleep(0.05)
+    assert not await asyncio.to_thread(leases.finish, job.id, OTHER, "succeeded", {}, None)
+    assert (await queue.get(job.id)).state == "queued"
     other.close()

@@ -12,7 +12,7 @@ from services.common import audio
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
 from services.download.tables import Track
-from services.download.tracks.repository import AudioFacts, SongFacts, TrackRepository
+from services.download.tracks.repository import AudioFacts, Grant, SongFacts, TrackRepository
 from services.download.upkeep.trash import derived_key
 from services.download.uploads.acquire import Acquirer
 from songs.small_songs import music
@@ -49,7 +49,7 @@ async def test_an_upload_keeps_a_file_that_another_track_removes_meanwhile(
 
         async def add_upload(
             self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
-        ) -> tuple[Track, bool]:
+        ) -> tuple[Track, Grant]:
             await library.user_tracks.remove("anna", first.id, for_good=True)
             assert await library.trash.empty() == 1
             assert facts.audio_key not in await library.keys()

@@ -34,8 +34,9 @@ def song(tmp_path: Path) -> Path:
 
 def sweeper(library: RunningLibrary, database: Database, age: timedelta = NOW) -> Sweeper:
     usage = Usage(database, library.objects, 0)
-    waits = {"unneeded_for": age, "missing_for": age}
-    return Sweeper(library.objects, database, usage, older_than=age, stems_older_than=age, **waits)
+    return Sweeper(
+        library.objects, database, usage, older_than=age, stems_older_than=age, unneeded_for=age, missing_for=age
+    )
 
 
 async def keep_stem(library: RunningLibrary, track_id: str, content: bytes = b"12345") -> str:
@@ -111,7 +112,8 @@ async def test_records_without_objects_are_found_and_removed(
     stem_key = await keep_stem(library, track.id)
     for number in range(3):
         other = await library.tracks.add_upload("ben", SongFacts("Other", ""), facts_of(str(number)))
-        await library.objects.put(other[0].audio_key, b"other")
+        for key in (other[0].audio_key, other[0].peaks_key):
+            await library.objects.put(key, b"other")
     await library.objects.delete(stem_key)
     await library.objects.delete(track.audio_key)
     async with Database(settings.database_url) as database:

@@ -9,6 +9,8 @@ from services.common.compute.engine import Engine
 from services.common.compute.engine_pool import EnginePool, default_children
 from services.common.compute.fair_limiter import FairLimiter
 from services.common.compute.joint_work import JointWork
+from services.common.errors import NotFoundError
+from services.common.storage.object_info import ObjectInfo
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
 from services.download.fetching.pictures import picture_name
@@ -141,11 +143,22 @@ class Inspector:
         task = {"do": "transcode", "key": key, "format": audio_format, "to": to}
 
         async def make(engine: Engine) -> None:
-            if not await self._objects.exists(to):
+            while not await self._objects.exists(to):
+                source = await self._objects.head(key)
                 await engine.run(task, ignore_progress)
+                if not await self._is_current(source):
+                    # A damaged original was repaired meanwhile, and its copies removed, before this one was stored.
+                    await self._objects.delete(to)
 
         async with self._converting.result(to, lambda: self._files.engine(user_id, wait_seconds=wait_seconds), make):
             pass
+
+    async def _is_current(self, source: ObjectInfo) -> bool:
+        """Whether an object has not been replaced or removed."""
+        try:
+            return await self._objects.head(source.key) == source
+        except NotFoundError:
+            return False
 
 
 def files_pool(settings: DownloadSettings) -> EnginePool:

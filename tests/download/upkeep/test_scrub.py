@@ -3,10 +3,13 @@
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 import structlog
 
+from services.common.compute.engine import Engine
 from services.common.errors import PreconditionError, UnavailableError
 from services.common.storage.database import Database
 from services.download.config import DownloadSettings
@@ -172,3 +175,33 @@ async def test_a_damaged_original_of_a_link_is_fetched_again(
     data = await library.tracks.track(track_id)
     assert data is not None
     assert content_of(path_of(settings, data.track)) == content_of(song)
+
+
+async def test_a_copy_made_while_its_original_is_repaired_has_the_repaired_sound(
+    library: RunningLibrary, settings: DownloadSettings, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conversion has read the damaged bytes, and stores the copy after the repair."""
+    track = await library.upload("anna", song)
+    damage(path_of(settings, track))
+    copy = derived_key(track.audio_key, "flac")
+    run = Engine.run
+    conversions = 0
+
+    async def run_and_repair(engine: Engine, task: dict[str, Any], on_progress: Any) -> dict[str, Any]:
+        nonlocal conversions
+        result = await run(engine, task, on_progress)
+        if task["do"] == "transcode":
+            conversions += 1
+            if conversions == 1:
+                path = settings.data_dir / "objects" / copy
+                stale = path.read_bytes()
+                await library.upload("anna", song)
+                assert await copies(library) == []
+                await library.objects.put(copy, stale)
+        return result
+
+    monkeypatch.setattr(Engine, "run", run_and_repair)
+    await library.acquirer.inspector.convert("anna", track.audio_key, "flac", copy)
+    assert conversions == 2
+    (made, _), (sound, _) = (soundfile.read(path) for path in (settings.data_dir / "objects" / copy, song))
+    assert (made == sound).all()

@@ -6,6 +6,7 @@ from datetime import timedelta
 import grpc.aio
 
 from services.common.jobs.queue import JobQueue
+from services.common.jobs.retry import RetryPolicy
 from services.common.rpc.auth import ServiceIdentity
 from services.common.storage.database import Database
 from services.common.storage.disk_room import needs_of
@@ -29,6 +30,9 @@ from services.download.upkeep.trash import Remover, Trash
 from services.download.upkeep.usage import Usage
 from services.download.uploads.acquire import Acquirer
 from services.download.uploads.uploads import Uploads
+
+# Each process runs dozens of jobs; whatever a song could crash is done by children, whose deaths are errors of the job.
+WORKER_DEATHS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ def open_library(
         keep_seconds=section.keep_days * 86400,
         needs=needs_of(objects, settings.data_dir),
         maintenance_seconds=section.maintenance_seconds,
+        retry=RetryPolicy(worker_deaths=WORKER_DEATHS),
     )
     trash = Trash(tracks, user_tracks, remover, queue)
     library = Library(

@@ -174,7 +174,7 @@ async def test_users_without_an_export_do_not_wait_for_slow_clients_of_others(
 async def test_an_export_that_waits_to_be_made_gives_way_to_a_user_without_one(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ann, Bob and Cid have eleven files, of which three are being made. Eve reads hers slowly."""
+    """Ann, Bob and Cid have eleven files; three are being made. Eve reads hers slowly."""
     monkeypatch.setattr("gateway.exports.rendering.WAIT_SECONDS", 30)
     busy = ("ann", "bob", "cid")
     held = [Mixdown(client, user) for user in busy]

@@ -202,18 +202,18 @@ def test_every_export_of_the_server_can_be_saved(page: Page, track: Json) -> Non
     assert saved(page, "Save The original song")[:4] == b"fLaC"
     page.get_by_label("Sound as").select_option("flac")
     formats = page.get_by_role("list", name="For other programs").get_by_role("listitem")
-    names = {}
+    labels = {}
     for row in formats.all():
         name = row.locator(".what .faint").inner_text().strip("()")
-        names[name] = row.get_by_role("button").get_attribute("aria-label") or ""
-    assert set(names) == {*BEGINNINGS, "stem.mp4"}
+        labels[name] = row.get_by_role("button").get_attribute("aria-label") or ""
+    assert set(labels) == {*BEGINNINGS, "stem.mp4"}
     for name, beginning in BEGINNINGS.items():
-        assert saved(page, names[name]).startswith(beginning), name
+        assert saved(page, labels[name]).startswith(beginning), name
     formats.filter(has_text="chordpro").get_by_role("checkbox").check()
     with page.expect_request("**/exports/chordpro?triads=1"):
-        saved(page, names["chordpro"])
+        saved(page, labels["chordpro"])
     # Two stems are not enough for it: the menu says what is missing.
-    page.get_by_role("button", name=names["stem.mp4"]).click()
+    page.get_by_role("button", name=labels["stem.mp4"]).click()
     expect(page.locator(".toast.error")).to_contain_text("drums")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.common.errors import Code, LimitExceededError, StemTubeError
 from services.common.jobs.retry import TRANSIENT
+from services.common.storage.sqlite_faults import OUTAGES
 
 TOO_MANY_JOBS = "TOO_MANY_JOBS"
 INTERNAL_ERROR = {
@@ -31,6 +32,11 @@ def error_detail(error: StemTubeError) -> dict[str, Any]:
         "message": error.message,
         "retryable": error.code in TRANSIENT,
     }
+
+
+def is_database_outage(error: StemTubeError) -> bool:
+    """Whether this process could not use a database for a while; the job itself did not fail."""
+    return error.reason in OUTAGES and not isinstance(error, KeptError)
 
 
 def too_many_jobs(most: int) -> LimitExceededError:

@@ -96,8 +96,9 @@ class Heartbeat:
         silent = self._silent.since(silent, self._rules.lease_seconds / 2)
         if not silent:
             return
-        error = worker_died(self._rules.retry.deaths)
-        for record in await self._threads.call(self._leases.take_silent, silent, self._rules.retry.deaths, error):
+        most = self._rules.retry.worker_deaths
+        error = worker_died(most)
+        for record in await self._threads.call(self._leases.take_silent, silent, most, error):
             metrics.TAKEN_OVER.labels(self._rules.service).inc()
             if record.state == "queued":
                 log.warning("job taken over from a silent worker", job=record.id, attempts=record.attempts)

@@ -14,13 +14,15 @@ class RetryPolicy:
 
     Attributes:
         retries: how often an attempt may be repeated after transient errors.
-        deaths: a job fails when its workers have died this many times in a row without progress.
+        deaths: a job fails when the process that does its work has died this many times; it is often a worker's child.
+        worker_deaths: a job fails when workers have died this many times in a row during it, without progress.
         device_faults: a job fails when workers' devices have failed at it this many times.
         first_delay_seconds: from the first transient error to the next attempt; each further delay is twice as long.
     """
 
     retries: int = 4
     deaths: int = 3
+    worker_deaths: int = 5
     device_faults: int = 5
     first_delay_seconds: float = 1.0
 

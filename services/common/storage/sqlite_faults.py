@@ -14,6 +14,8 @@ from services.common.storage.sqlite_connection import open_sqlite
 
 DAMAGED, LOCKED, DISK_FULL = "DATABASE_DAMAGED", "DATABASE_LOCKED", "DATABASE_DISK_FULL"
 READ_ONLY, NO_PERMISSION, AWAY = "DATABASE_READ_ONLY", "DATABASE_NO_PERMISSION", "DATABASE_UNAVAILABLE"
+OUTAGES = frozenset((LOCKED, DISK_FULL, READ_ONLY, NO_PERMISSION, AWAY))
+"""Reasons of databases that are not damaged and cannot be used for now."""
 RESTORE = "`stemtube admin restore FOLDER --force` puts a backup back"
 
 _WORDS = {

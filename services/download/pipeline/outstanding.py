@@ -11,7 +11,7 @@ import asyncio
 import structlog
 from sqlalchemy import delete, select
 
-from services.common.errors import NotFoundError
+from services.common.errors import NotFoundError, UnavailableError
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import Plan, part_names
 from services.download.pipeline.progress import SUCCEEDED, parts_in
@@ -80,10 +80,14 @@ class Outstanding:
         """Withdraws one request, and removes its results unless others need them.
 
         Returns:
-            False if the service does not answer.
+            False if the service does not answer, or the results cannot be removed now.
         """
         keys = await self._remote.cancel(name, f"{job_id}.{name}")
-        await self._remover.remove(keys or ())
+        try:
+            await self._remover.remove(keys or ())
+        except UnavailableError as error:
+            log.warning("results that nobody needs stay for now", job=job_id, reason=error.reason, error=error.message)
+            return False
         return keys is not None
 
 

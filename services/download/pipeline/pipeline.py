@@ -20,7 +20,7 @@ from services.common.jobs.retry import TRANSIENT
 from services.common.unchanged import Unchanged
 from services.download.fetching.links import LinkFetcher, Requester
 from services.download.pipeline.found_lyrics import FoundLyrics
-from services.download.pipeline.outstanding import Outstanding, names_sections
+from services.download.pipeline.outstanding import Outstanding, names_sections, request_name
 from services.download.pipeline.plan import Plan, complete, part_names, separation_part
 from services.download.pipeline.progress import QUEUED, RUNNING, JobProgress
 from services.download.pipeline.remote import RemoteJobs
@@ -79,7 +79,6 @@ class Pipeline:
             self._remote,
             self._found_lyrics,
             self._versions,
-            self._outstanding,
         )
         try:
             acquired = await job.step("acquire", lambda: self._acquire(run))
@@ -95,7 +94,7 @@ class Pipeline:
         run.progress.show_ended({"acquire": None})
         await self._outstanding.note(job.job_id)
         separations = [
-            asyncio.create_task(job.step(separation_part(number), _later(run.separate, number, choice)))
+            asyncio.create_task(self._separate(run, number, choice))
             for number, choice in enumerate(plan["separations"])
         ]
         mix = [choice for choice in plan["analyses"] if choice["part"] != "lyrics"]
@@ -136,6 +135,15 @@ class Pipeline:
         for track_id in self._unfetched.since(unfetched, SUBMITTING_SECONDS):
             for user in await self._tracks.users_of(track_id):
                 await self.discard_unfetched(jobs, "", user, track_id)
+
+    async def _separate(self, run: Run, number: int, choice: dict[str, Any]) -> Outcome:
+        """Runs the step of a separation; then withdraws its request if nobody needs the result."""
+        part = separation_part(number)
+        outcome = await run.job.step(part, lambda: run.separate(number, choice))
+        if not outcome.get("unneeded"):
+            return outcome
+        # Only now that the outcome is stored: an attempt that repeated the step would find its request withdrawn.
+        return outcome | {"withdrawn": await self._outstanding.withdraw_request(run.job.job_id, request_name(part))}
 
     async def _acquire(self, run: Run) -> Outcome:
         payload = run.job.payload

@@ -123,11 +123,13 @@ class JobProgress:
 
 
 def job_parts(record: JobRecord) -> list[pb.TrackJobPart]:
-    """The parts of a track's job. Unfinished parts of an ended job count as cancelled."""
+    """The parts of a track's job. Unfinished parts of a failed job failed with its error; others were cancelled."""
     parts = list(_known_parts(record.detail, part_names(record.payload["plan"])).values())
+    error = error_message(record.error) if record.state == "failed" and record.error else None
+    state = FAILED if error else job_pb2.JOB_STATE_CANCELLED
     for part in parts:
         if record.finished and part.state not in FINISHED_NUMBERS:
-            part.CopyFrom(pb.TrackJobPart(name=part.name, state=job_pb2.JOB_STATE_CANCELLED, progress=part.progress))
+            part.CopyFrom(pb.TrackJobPart(name=part.name, state=state, progress=part.progress, error=error))
     return parts
 
 

@@ -9,11 +9,12 @@ from services.common.errors import LimitExceededError, PreconditionError, StemTu
 from services.common.jobs.context import JobContext
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.messages import message_json
+from services.common.jobs.retry import TRANSIENT
 from services.common.jobs.states import FINISHED_NUMBERS
 from services.common.parts import PART_NAMES, PART_NUMBERS, USES_BEATS
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.kept_stems import keep_stems
-from services.download.pipeline.outstanding import Outstanding, request_name
+from services.download.pipeline.outstanding import request_name
 from services.download.pipeline.plan import (
     is_analysed_by_hand,
     is_separated_by_hand,
@@ -47,7 +48,6 @@ class Run:
         remote: RemoteJobs,
         found_lyrics: FoundLyrics,
         versions: Versions,
-        outstanding: Outstanding,
     ) -> None:
         self.job = job
         self.progress = job_progress
@@ -60,10 +60,9 @@ class Run:
         self._found_lyrics = found_lyrics
         self._versions = versions
         self._again: bool = job.payload["again"]
-        self._outstanding = outstanding
 
     async def separate(self, number: int, choice: dict[str, Any]) -> Outcome:
-        """Has the mix separated and stores the stems."""
+        """Has the mix separated and stores the stems; the outcome says whether the service may drop its result."""
         part = separation_part(number)
         request = separation_pb2.CreateSeparationRequest(
             request_id=f"{self.job.job_id}.{request_name(part)}",
@@ -89,7 +88,8 @@ class Run:
                 separation = await self._remote.separate(request, show, lambda: self._show_waiting(part))
                 _expect_success(separation.job)
             except StemTubeError as error:
-                return await self._without_stems(part, error)
+                _expect_lasting(error)
+                return self._without_stems(part, error)
             result = await keep_stems(
                 self._versions,
                 self._usage,
@@ -100,7 +100,7 @@ class Run:
                 again=self._again,
             )
         except LimitExceededError as error:
-            return await self._without_stems(part, error)
+            return self._without_stems(part, error)
         await self._remover.remove(result.replaced)
         gone = await self._remover.missing(stem.audio_key for stem in separation.stems)
         # Stems that another job has replaced are not dropped.
@@ -109,18 +109,14 @@ class Run:
             await self._remover.remove(dropped)
             missing = UnavailableError("The stems are not in the object store.", "STEMS_MISSING")
             return {"stems": {}, "parts": self._failed([part], missing)}
-        withdrawn = result.kept is not Kept.NOT or await self._withdraw(part)
         self.progress.succeed(part)
         keys = {stem.name: stem.audio_key for stem in separation.stems}
-        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}, "withdrawn": withdrawn}
+        unneeded = result.kept is Kept.NOT
+        return {"stems": keys, "parts": {part: None}, "kept": {part: result.kept}, "unneeded": unneeded}
 
-    async def _without_stems(self, part: str, error: StemTubeError) -> Outcome:
-        """The outcome of a separation without stems for the track; withdraws stems that the service may have made."""
-        withdrawn = await self._withdraw(part)
-        return {"stems": {}, "parts": self._failed([part], error), "withdrawn": withdrawn}
-
-    async def _withdraw(self, part: str) -> bool:
-        return await self._outstanding.withdraw_request(self.job.job_id, request_name(part))
+    def _without_stems(self, part: str, error: StemTubeError) -> Outcome:
+        """The outcome of a separation without stems for the track; the service may have made some."""
+        return {"stems": {}, "parts": self._failed([part], error), "unneeded": True}
 
     async def analyse(self, audio_key: str, choices: list[dict[str, Any]], is_own_audio: bool = False) -> Outcome:
         """Has audio analysed and stores each part as soon as it exists."""
@@ -162,6 +158,7 @@ class Run:
             analysis = await self._remote.analyse(request, keep, show_waiting)
             _expect_success(analysis.job)
         except StemTubeError as error:
+            _expect_lasting(error)
             ended |= self._failed([name for name in names if name not in ended], error)
         return {"parts": ended, "kept": kept}
 
@@ -252,6 +249,12 @@ class Run:
     def _show_waiting(self, part: str) -> None:
         service = "separation" if part.startswith("separation") else "analysis"
         self.progress.update(part, QUEUED, stage=f"waiting for the {service} service")
+
+
+def _expect_lasting(error: StemTubeError) -> None:
+    """Raises a transient error of this process, after which the step is run again; those of the service's job last."""
+    if error.code in TRANSIENT and not isinstance(error, KeptError):
+        raise error
 
 
 def _expect_success(job: job_pb2.Job) -> None:

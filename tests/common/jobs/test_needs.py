@@ -10,8 +10,10 @@ import pytest
 from services.common.errors import NotFoundError, StemTubeError, UnavailableError
 from services.common.jobs import needs
 from services.common.jobs.context import JobContext
+from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.retry import RetryPolicy
+from services.common.storage.sqlite_faults import LOCKED, OUTAGES, outage
 from tests.common.jobs.test_processes import end_of, until
 
 ABSENCES = 5
@@ -89,5 +91,24 @@ async def test_an_error_while_the_store_is_away_is_not_counted(
 
 async def test_an_error_while_the_store_is_there_is_counted(queue: JobQueue, store: Store) -> None:
     store.stays_there = True
+    job = await queue.submit("read", {}, key="k", user="anna")
+    assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)
+
+
+@pytest.mark.parametrize("reason", sorted(OUTAGES))
+async def test_an_attempt_that_could_not_use_a_database_is_not_counted(
+    reason: str, queue: JobQueue, store: Store
+) -> None:
+    """Songs once failed because a part's result could not be stored while the database was locked."""
+    store.stays_there, store.error = True, outage(reason, None)
+    job = await queue.submit("read", {}, key="k", user="anna")
+    end = (await end_of(queue, job.id))[-1]
+    assert (end.state, store.absences, end.retries) == ("succeeded", ABSENCES, 0)
+
+
+async def test_a_job_fails_with_the_stored_error_of_another_service_that_had_no_database(
+    queue: JobQueue, store: Store
+) -> None:
+    store.stays_there, store.error = True, KeptError(error_detail(outage(LOCKED, None)))
     job = await queue.submit("read", {}, key="k", user="anna")
     assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)

@@ -134,17 +134,17 @@ async def test_a_frozen_worker_that_wakes_up_cannot_change_the_result(
 
 
 @pytest.mark.long
-async def test_a_job_that_kills_its_worker_three_times_fails(queue: JobQueue, workers: Workers, tmp_path: Path) -> None:
+async def test_a_job_that_kills_its_worker_five_times_fails(queue: JobQueue, workers: Workers, tmp_path: Path) -> None:
     job = await queue.submit("crash", {}, key="poison", user="anna")
     ending = asyncio.create_task(end_of(queue, job.id, 90))
     while not ending.done():
         await workers.start()
         await asyncio.wait({ending, asyncio.create_task(workers.running[-1].wait())}, return_when="FIRST_COMPLETED")
     final = ending.result()[-1]
-    assert (final.state, final.attempts) == ("failed", 3)
+    assert (final.state, final.attempts) == ("failed", 5)
     assert final.error is not None
     assert final.error["reason"] == "WORKER_DIED"
-    assert len(lines(tmp_path, "crash")) == 3
+    assert len(lines(tmp_path, "crash")) == 5
     healthy = await queue.submit("count", {}, key="k", user="anna")
     assert (await end_of(queue, healthy.id))[-1].state == "succeeded"
 

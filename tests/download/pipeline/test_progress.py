@@ -1,10 +1,12 @@
 """The progress of a track's parts as watchers see it, also after a dead attempt."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from services.common.jobs.errors import worker_died
 from services.common.jobs.messages import message_json
 from services.common.jobs.records import JobRecord
 from services.common.jobs.states import State
@@ -119,3 +121,17 @@ def test_the_eta_is_that_of_the_slowest_part_or_unknown() -> None:
     assert job.told[-1][2] is None
     job_progress.show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5, eta=5))
     assert job.told[-1][2] == pytest.approx(20)
+
+
+def test_unfinished_parts_of_a_failed_job_have_its_error() -> None:
+    """Parts of a job whose workers had died once showed as cancelled, without a reason."""
+    dead = Job({})
+    job_progress = JobProgress(dead, NAMES)  # type: ignore[arg-type]
+    job_progress.succeed("acquire")
+    job_progress.show_remote("beats", remote(job_pb2.JOB_STATE_RUNNING, 0.5))
+    failed = dataclasses.replace(record("failed", dead.detail), error=worker_died(20))
+    found = {part.name: (part.state, part.error.reason) for part in job_parts(failed)}
+    lost = (job_pb2.JOB_STATE_FAILED, "WORKER_DIED")
+    assert found == {"acquire": (job_pb2.JOB_STATE_SUCCEEDED, ""), "separation": lost, "beats": lost}
+    cancelled = job_parts(record("cancelled", dead.detail))
+    assert [part.state for part in cancelled if part.name == "beats"] == [job_pb2.JOB_STATE_CANCELLED]

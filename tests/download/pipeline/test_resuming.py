@@ -4,10 +4,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.common.errors import AlreadyExistsError
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.requests import request_digest
+from services.common.jobs.retry import RetryPolicy
 from services.common.parts import PART_NAMES
+from services.common.storage.sqlite_faults import LOCKED, outage
 from services.download.pipeline.found_lyrics import FoundLyrics
 from services.download.pipeline.pipeline import KIND
 from services.download.pipeline.plan import make_plan
@@ -86,3 +90,27 @@ async def test_an_interrupted_job_sends_the_same_requests_again(library: Running
     assert parts_in(ended, SUCCEEDED) == {"acquire", "chords", "lyrics"}, ended.detail
     assert ended.attempts > 0
     assert lyrics.answers == 1
+
+
+async def test_a_part_that_could_not_be_stored_for_a_while_is_stored_later(
+    library: RunningLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts once failed for good when the database was locked while their results were stored."""
+    service = Analysis()
+    service.hangs = False
+    library.use(service)
+    keep_part, times = library.versions.keep_part, 0
+
+    async def locked(*arguments: Any, **options: Any) -> Any:
+        nonlocal times
+        times += 1
+        if times <= RetryPolicy().retries + 1:
+            raise outage(LOCKED, None)
+        return await keep_part(*arguments, **options)
+
+    monkeypatch.setattr(library.versions, "keep_part", locked)
+    monkeypatch.setattr("services.common.jobs.retry.RetryPolicy.delay_seconds", lambda *_: 0.05)
+    track = await library.upload("anna", with_soundfile(tmp_path / "song.wav", music(2)))
+    plan = make_plan(pb.ProcessingOptions(analyses=[pb.AnalysisChoice(part=analysis_pb2.PART_KEY)]))
+    ended = await library.end_of(await library.start("anna", track.id, plan))
+    assert (ended.state, parts_in(ended, SUCCEEDED)) == ("succeeded", {"acquire", "key"}), ended.detail

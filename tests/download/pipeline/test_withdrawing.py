@@ -1,16 +1,18 @@
 """Stems that nobody needs are removed, whether the separation ends before or after the withdrawal of its request."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.common.errors import UnavailableError
 from services.common.jobs.errors import worker_died
 from services.common.jobs.queue import JobQueue
 from services.download.pipeline.plan import make_plan
 from services.download.tables import Track
+from services.download.tracks.versions import Kept, KeptStems
 from songs.small_songs import music
 from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
@@ -198,5 +200,36 @@ async def test_a_job_whose_worker_died_leaves_no_work_behind(
     (given_up,) = leases.take_silent(leases.beats(), 1, worker_died(1))
     assert (given_up.id, given_up.state) == (job, "failed")
     assert await service.finish()
+    await library.pipeline.withdraw_outstanding(library.jobs)
+    assert await stems_of(library, track) == (0, 0)
+
+
+async def test_stems_that_nobody_keeps_are_withdrawn_after_the_outcome_is_stored(
+    library: RunningLibrary, service: Separation, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that ended between the two once made the next one fail: its request was withdrawn."""
+    withdrawals: list[bool] = []
+    cancel, remove = service.cancel, library.remover.remove
+
+    async def note(part: str, request_id: str) -> list[str] | None:
+        job_id = request_id.partition(".")[0]
+        withdrawals.append(library.jobs._leases.kept_step(job_id, "separation") is not None)
+        return await cancel(part, request_id)
+
+    async def without_store(keys: Iterable[str]) -> None:
+        if list(keys):
+            raise UnavailableError("The object store is away.", "STORE_AWAY")
+
+    async def keep_none(*_arguments: Any, **_options: Any) -> KeptStems:
+        return KeptStems(Kept.NOT, [])
+
+    monkeypatch.setattr(service, "cancel", note)
+    monkeypatch.setattr("services.download.pipeline.run.keep_stems", keep_none)
+    monkeypatch.setattr(library.remover, "remove", without_store)
+    job = await begin(library, service, "anna", track)
+    assert await service.finish()
+    ended = await library.end_of(job)
+    assert (ended.state, ended.attempts, withdrawals) == ("succeeded", 1, [True])
+    monkeypatch.setattr(library.remover, "remove", remove)
     await library.pipeline.withdraw_outstanding(library.jobs)
     assert await stems_of(library, track) == (0, 0)

@@ -85,6 +85,8 @@ async def test_a_link_is_not_added_without_a_job(
     created = await servicers.tracks.CreateTrack(track_pb2.CreateTrackRequest(url=url, options=KEY), None)
     while (await library.tracks.track_of("ben", created.track.id)).track.audio_key == "":
         await asyncio.sleep(0.01)
+    while any(key.startswith("uploads/") for key in await library.keys()):
+        await asyncio.sleep(0.01)
     keys = await library.keys()
     set_caller(ANNA)
     await refused(servicers.tracks.CreateTrack(request, None))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from services.common.errors import DeviceError, StemTubeError, StoppedError
-from services.common.jobs.errors import KeptError, error_detail, is_database_outage
+from services.common.jobs.errors import KeptError, error_detail, is_outage
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
@@ -101,7 +101,7 @@ class JobContext:
 
     def is_final(self, error: StemTubeError) -> bool:
         """Whether the job ends with this error, instead of being tried again."""
-        return not is_database_outage(error) and self._retry.is_final(error, self.retries)
+        return not is_outage(error) and self._retry.is_final(error, self.retries)
 
     @property
     def has_unwritten_report(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.common.errors import Code, LimitExceededError, StemTubeError
 from services.common.jobs.retry import TRANSIENT
+from services.common.storage.marked_store import AWAY_REASONS
 from services.common.storage.sqlite_faults import OUTAGES
 
 TOO_MANY_JOBS = "TOO_MANY_JOBS"
@@ -34,9 +35,9 @@ def error_detail(error: StemTubeError) -> dict[str, Any]:
     }
 
 
-def is_database_outage(error: StemTubeError) -> bool:
-    """Whether this process could not use a database for a while; the job itself did not fail."""
-    return error.reason in OUTAGES and not isinstance(error, KeptError)
+def is_outage(error: StemTubeError) -> bool:
+    """Whether this process could not use a database or the object store for a while; the job itself did not fail."""
+    return error.reason in (*OUTAGES, *AWAY_REASONS) and not isinstance(error, KeptError)
 
 
 def too_many_jobs(most: int) -> LimitExceededError:

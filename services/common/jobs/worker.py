@@ -23,7 +23,7 @@ from services.common.errors import (
 from services.common.jobs import metrics
 from services.common.jobs.active import ActiveJobs
 from services.common.jobs.context import JobContext
-from services.common.jobs.errors import INTERNAL_ERROR, error_detail, is_database_outage
+from services.common.jobs.errors import INTERNAL_ERROR, error_detail, is_outage
 from services.common.jobs.leases import LeaseStore
 from services.common.jobs.needs import Needs
 from services.common.jobs.records import JobRecord
@@ -208,7 +208,7 @@ class Worker:
         except DeviceError as error:
             return await self._after_device_error(context, error)
         except StemTubeError as error:
-            if is_database_outage(error):
+            if is_outage(error):
                 await self._put_back(context, error_detail(error), counts=False)
                 raise asyncio.CancelledError from None
             return await self._after_error(context, error)

@@ -13,6 +13,7 @@ from services.common.jobs.context import JobContext
 from services.common.jobs.errors import KeptError, error_detail
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.retry import RetryPolicy
+from services.common.storage.marked_store import AWAY_REASONS
 from services.common.storage.sqlite_faults import LOCKED, OUTAGES, outage
 from tests.common.jobs.test_processes import end_of, until
 
@@ -95,12 +96,12 @@ async def test_an_error_while_the_store_is_there_is_counted(queue: JobQueue, sto
     assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)
 
 
-@pytest.mark.parametrize("reason", sorted(OUTAGES))
-async def test_an_attempt_that_could_not_use_a_database_is_not_counted(
+@pytest.mark.parametrize("reason", sorted({*OUTAGES, *AWAY_REASONS}))
+async def test_an_attempt_without_its_database_or_store_is_not_counted(
     reason: str, queue: JobQueue, store: Store
 ) -> None:
-    """Songs once failed because a part's result could not be stored while the database was locked."""
-    store.stays_there, store.error = True, outage(reason, None)
+    """Songs once failed because a database was locked, or a store was back before anybody looked for it."""
+    store.stays_there, store.error = True, UnavailableError("It is away.", reason)
     job = await queue.submit("read", {}, key="k", user="anna")
     end = (await end_of(queue, job.id))[-1]
     assert (end.state, store.absences, end.retries) == ("succeeded", ABSENCES, 0)

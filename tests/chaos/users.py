@@ -13,7 +13,7 @@ import numpy as np
 
 from services.common import audio
 from songs.small_songs import music
-from tests.chaos.run import USERS, Run
+from tests.chaos.run import BUSY_SECONDS, USERS, Run
 from tests.common.audio_files import with_soundfile
 from tests.download.site import Site
 from tests.suite.client import Client, Json
@@ -29,7 +29,7 @@ SUBMIT_SECONDS = 2.0
 CANCELS = 0.15
 BREAKS = 3
 HANGING_USERS, HANGING_LINKS, HANGING_SECONDS = ("dora", "emil"), 17, 20.0
-LINK_USER, MEANWHILE_SECONDS = "fay", 300.0
+LINK_USER, MEANWHILE_SECONDS = "fay", BUSY_SECONDS
 QUOTA_USER, QUOTA_AT_ONCE, NOISE_SECONDS = "quinn", 4, 20
 QUOTA_BYTES = 12_000_000  # three files, or one with its stems
 QUOTA_SECONDS = 300.0  # stems without room have been removed by then

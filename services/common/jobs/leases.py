@@ -141,10 +141,18 @@ class LeaseStore:
 
     @retry_while_database_down
     def finish(
-        self, job_id: str, lease: str, state: State, result: dict[str, Any] | None, error: dict[str, Any] | None
+        self,
+        job_id: str,
+        lease: str,
+        state: State,
+        result: dict[str, Any] | None,
+        error: dict[str, Any] | None,
+        detail: dict[str, Any] | None = None,
     ) -> bool:
-        """Ends a job; returns False if the lease is lost."""
+        """Ends a job, with the detail of its last report if given; returns False if the lease is lost."""
         values: dict[str, Any] = {"state": state, "result": result, "error": error, "ended_at": self._database.now}
+        if detail is not None:
+            values["detail"] = detail
         if state == "succeeded":
             values |= {"fraction": 1.0, "eta_seconds": 0.0}
         with self._database.engine.begin() as connection:

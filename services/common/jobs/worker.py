@@ -177,7 +177,7 @@ class Worker:
                 await self._put_back(context, error)
                 return
             finished = await self._threads.call(
-                self._leases.finish, context.job_id, context.lease, state, result, error
+                self._leases.finish, context.job_id, context.lease, state, result, error, context.detail
             )
         except Exception:
             # Another worker takes the job over when the lease has expired.

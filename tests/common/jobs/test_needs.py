@@ -1,11 +1,13 @@
 """Jobs wait while something that they all need is away, and failures during that time are not counted."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from services.common.errors import NotFoundError, StemTubeError, UnavailableError
 from services.common.jobs import needs
@@ -113,3 +115,22 @@ async def test_a_job_fails_with_the_stored_error_of_another_service_that_had_no_
     store.stays_there, store.error = True, KeptError(error_detail(outage(LOCKED, None)))
     job = await queue.submit("read", {}, key="k", user="anna")
     assert ((await end_of(queue, job.id))[-1].state, store.absences) == ("failed", 2)
+
+
+async def test_a_job_ends_with_its_last_detail_although_reports_could_not_be_written(
+    store: Store, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that had succeeded once showed as cancelled: the database was locked at the last report."""
+
+    def locked(*_arguments: Any) -> None:
+        raise OperationalError("UPDATE job", {}, sqlite3.OperationalError("database is locked"))
+
+    async def tell(job: JobContext) -> dict[str, Any]:
+        job.report("telling", 0.5, words="la la")
+        return {}
+
+    monkeypatch.setattr(queue._leases, "report", locked)
+    monkeypatch.setitem(queue._worker._handlers, "read", tell)
+    job = await queue.submit("read", {}, key="k", user="anna")
+    end = (await end_of(queue, job.id))[-1]
+    assert (end.state, end.detail) == ("succeeded", {"words": "la la"})

@@ -63,7 +63,7 @@ SOURCES = [
 
 # Tables that say something of each part, and so name all of them; how many there are in a module.
 TABLES = {
-    "bench/accuracy.py": 1,
+    "bench/accuracy/scores.py": 1,
     "cli/legacy/importing.py": 2,
     "page/src/api/contract.ts": 1,
     "services/download/pipeline/progress.py": 1,

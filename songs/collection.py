@@ -139,7 +139,7 @@ def _keys() -> list[Recipe]:
                "bridge a sixth up")  # fmt: skip
     found = [
         *_songs("major", styles, _tempos(78, 142, 8), ("major", "applied dominants")),
-        *_songs("major, begun off the tonic", styles, _tempos(80, 144, 8), ("major off the tonic",)),
+        *_songs("major begun off the tonic", styles, _tempos(80, 144, 8), ("major off the tonic",)),
         *_songs("minor", styles, _tempos(76, 138, 10), ("minor", "minor, leading tone")),
         *_songs("modes", styles, _tempos(82, 134, 8), ("mixolydian", "dorian")),
         *_songs("blues and jazz", ("slow blues", "swing", "shuffle"), _tempos(62, 148, 6), ("blues", "jazz")),

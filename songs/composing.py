@@ -220,6 +220,7 @@ def _finished(
         _spans(keys, end) if pitched else (),
         _spans(sections, end) if recipe.form in WITH_SECTIONS else (),
         recipe.tuning_cents,
+        style.pulse,
     )
     return Score(tuple(players.notes), truth, end + TAIL)
 

@@ -1,7 +1,7 @@
 """A score: the notes of a song in seconds, and what is true of the song by its making."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Truth:
         keys: (start, end, tonic and mode, as in "Eb minor"), the keys of passages; empty if only drums play.
         sections: (start, end, label); empty where the passages do not differ in sound.
         tuning_cents: from A = 440 Hz, the mean over the song.
+        pulse: whether beats can be heard.
     """
 
     meter: str
@@ -45,6 +46,7 @@ class Truth:
     keys: tuple[Span, ...]
     sections: tuple[Span, ...]
     tuning_cents: float = 0.0
+    pulse: bool = True
 
     @property
     def tempo_bpm(self) -> float:
@@ -75,28 +77,28 @@ class Truth:
                 if end > start
             )
 
-        return Truth(
-            self.meter,
-            self.beats_per_bar,
-            times(self.beats),
-            times(self.downbeats),
-            spans(self.chords),
-            spans(self.keys),
-            spans(self.sections),
-            self.tuning_cents,
+        return replace(
+            self,
+            beats=times(self.beats),
+            downbeats=times(self.downbeats),
+            chords=spans(self.chords),
+            keys=spans(self.keys),
+            sections=spans(self.sections),
         )
 
     def entries(self) -> dict[str, Any]:
-        """The truth as JSON, in the form of the reference songs' `truth.json`."""
-        middles, tempi = (self.beats[1:] + self.beats[:-1]) / 2, 60.0 / np.diff(self.beats)
-        found: dict[str, Any] = {
-            "meter": self.meter,
-            "beats_per_bar": self.beats_per_bar,
-            "tempo_bpm": self.tempo_bpm,
-            "tempo_curve": [{"time": float(time), "bpm": float(bpm)} for time, bpm in zip(middles, tempi, strict=True)],
-            "beats": self.beats.tolist(),
-            "downbeats": self.downbeats.tolist(),
-        }
+        """What can be heard of the truth as JSON, in the form of the reference songs' `truth.json`."""
+        found: dict[str, Any] = {"meter": self.meter, "beats_per_bar": self.beats_per_bar}
+        if self.pulse:
+            middles, tempi = (self.beats[1:] + self.beats[:-1]) / 2, 60.0 / np.diff(self.beats)
+            found |= {
+                "tempo_bpm": self.tempo_bpm,
+                "tempo_curve": [
+                    {"time": float(time), "bpm": float(bpm)} for time, bpm in zip(middles, tempi, strict=True)
+                ],
+                "beats": self.beats.tolist(),
+                "downbeats": self.downbeats.tolist(),
+            }
         if self.keys:
             found |= {
                 "tuning_cents": self.tuning_cents,

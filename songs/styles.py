@@ -46,6 +46,7 @@ class Style:
         lines: chords and lines.
         tune: the melody, if there is one.
         four_part: a chord on each beat in four voices, as in a chorale, by this instrument; instead of lines.
+        pulse: whether beats can be heard; they cannot where each bar has one sound.
     """
 
     meter: str
@@ -54,6 +55,7 @@ class Style:
     lines: tuple[Line, ...] = ()
     tune: Tune | None = None
     four_part: str = ""
+    pulse: bool = True
 
 
 def _bass(pattern: str, level: float = 0.5) -> Line:
@@ -173,9 +175,9 @@ STYLES: dict[str, Style] = {
     "chorale": Style("4/4", 4, {}, four_part="strings"),
     "organ chorale": Style("4/4", 4, {}, four_part="organ"),
     "piano chorale": Style("4/4", 4, {}, four_part="piano"),
-    "held chords": Style("4/4", 4, {}, (_strings("0=======", 0.25, 43), _strings("x=======", 0.2))),
+    "held chords": Style("4/4", 4, {}, (_strings("0=======", 0.25, 43), _strings("x=======", 0.2)), pulse=False),
     "struck chords": Style("4/4", 4, {}, (_piano("0=======", 0.3, 40), _piano("x=x=x=x=", 0.25))),
-    "chords and rests": Style("4/4", 4, {}, (_guitar("x=====..", 0.3, 57),)),
+    "chords and rests": Style("4/4", 4, {}, (_guitar("x=====..", 0.3, 57),), pulse=False),
     # Three beats
     "waltz": Style(
         "3/4", 3, _WALTZ_DRUMS, (_bass("0=....|2=...."), _piano(".x.", 0.2), _piano("..x", 0.2)), Tune("guitar", 0.35)

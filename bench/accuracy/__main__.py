@@ -69,8 +69,8 @@ def _options() -> argparse.Namespace:
         parser.error(f"--kinds takes some of: {', '.join(sorted(known))}")
     if options.backends and "," in options.parts:
         parser.error("--backends is for one part; add --parts")
-    if options.write and (options.set != REPORTING or options.backends or options.kinds or not options.originals):
-        parser.error("--write is for all kinds and backends of the songs kept for reporting")
+    if options.write and (options.set != REPORTING or options.kinds):
+        parser.error("--write is for all songs that are kept for reporting: leave out --set and --kinds")
     return options
 
 

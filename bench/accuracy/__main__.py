@@ -34,7 +34,6 @@ def main() -> None:
     options = _options()
     kinds = options.kinds.split(",") if options.kinds else []
     only = tuple(options.backends.split(",")) if options.backends else ()
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(KEPT / "compiled"))
     chosen = [recipe for recipe in recipes(options.set) if not kinds or recipe.kind in kinds]
     made = made_songs(chosen, KEPT / "songs", options.jobs, show)
     shared = songs_in(options.songs) if options.songs and not kinds else []

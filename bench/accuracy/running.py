@@ -1,11 +1,12 @@
 """Scores ways on songs, in several processes."""
 
+import os
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 
 from bench.accuracy.references import Song
@@ -19,7 +20,9 @@ class Runner:
 
     def __init__(self, jobs: int, folder: Path) -> None:
         # Not forked: libraries of models start threads.
-        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_prepare)
+        self._pool = ProcessPoolExecutor(
+            jobs, mp_context=get_context("spawn"), initializer=_prepare, initargs=(folder / "compiled",)
+        )
         self._folder = folder
 
     def scores(self, part: str, ways: list[str], songs: list[Song]) -> Found:
@@ -35,7 +38,7 @@ class Runner:
                 found[way, song.name] = future.result()
             except BrokenProcessPool as error:
                 raise RuntimeError(
-                    f"a process of {part}, {way} was killed: give it more memory, or fewer --jobs"
+                    f"a process of {part}, {way} crashed, or was killed for its memory: try fewer --jobs"
                 ) from error
             except Exception as error:  # a library's own way may refuse a song
                 show(done, len(waiting), f"{part}, {way}: {song.name} FAILED: {error!r}")
@@ -53,8 +56,10 @@ def show(done: int, total: int, what: str) -> None:
     print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
 
-def _prepare() -> None:
+def _prepare(compiled: Path) -> None:
     warnings.simplefilter("ignore")
+    # Of each process its own: numba's files of compiled ufuncs break if two processes write them, and then crash both.
+    os.environ["NUMBA_CACHE_DIR"] = str(compiled / current_process().name)
 
 
 @cache

@@ -14,7 +14,7 @@ from songs.score import Score, Signal, Truth
 SAMPLE_RATE_HZ = band.SAMPLE_RATE_HZ
 _PEAK = 0.89
 _MOST_DRIFT_CENTS = 40.0
-_WIDTH = 0.15  # of stereo, where a channel is inverted
+_WIDTHS = (0.0, 0.0, 0.4)  # of stereo, where a channel is inverted
 _PANS = {"snare": 0.05, "hat": 0.35, "open hat": 0.35, "ride": -0.3, "rim": -0.15, "crash": 0.3, "piano": 0.25,
          "guitar": -0.35, "strings": 0.1, "organ": -0.2}  # fmt: skip
 
@@ -94,9 +94,9 @@ def render(recipe: Recipe) -> MadeSong:
     elif recipe.effect == "cut in mid-bar":
         sound, truth = _cut(sound, truth, rng)
     elif recipe.effect == "one channel inverted":
-        # Nearly mono, as most of a recording is: the mean of the channels is close to silence.
-        middle = sound.mean(axis=0)
-        sound = _WIDTH * sound + (1.0 - _WIDTH) * np.stack([middle, middle])
+        # The mean of the channels is silence if the recording is mono, else it lacks what is in the middle.
+        width, middle = float(rng.choice(_WIDTHS)), sound.mean(axis=0)
+        sound = width * sound + (1.0 - width) * np.stack([middle, middle])
         sound[1] = -sound[1]
     return MadeSong((sound * (_PEAK / np.abs(sound).max())).astype(np.float32), truth)
 

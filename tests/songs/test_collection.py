@@ -143,7 +143,7 @@ def test_beats_that_cannot_be_heard_are_not_told() -> None:
 
 def test_an_inverted_channel_cancels() -> None:
     mix = render(short(effect="one channel inverted")).mix
-    assert np.std(mix[0] + mix[1]) < 0.1 * np.std(mix[0] - mix[1])
+    assert np.std(mix[0] + mix[1]) < 0.4 * np.std(mix[0] - mix[1])
 
 
 @pytest.mark.parametrize("cents", [-50.0, 30.0])

@@ -167,7 +167,7 @@ def _chords() -> list[Recipe]:
 def _forms() -> list[Recipe]:
     forms = ("song", "song with a bridge", "song with a solo", "chorus first")
     found = []
-    for number, bpm in enumerate(_tempos(92, 148, 12)):
+    for number, bpm in enumerate([*_tempos(92, 148, 12), *_tempos(88, 152, 12)]):
         found.append(
             Recipe("whole song", "verse", Pulse(bpm, unrest=0.004), _PLAIN[number % 3], forms[number % 4],
                    instruments=_synthesiser(number), number=number)

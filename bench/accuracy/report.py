@@ -15,7 +15,8 @@ A hash of their names splits them once into two halves. Settings may be chosen w
 second half alone, by which nothing is chosen. Voices are not among the sounds, so lyrics are measured on other songs.
 
 In brackets are 95 % intervals: the bootstrap over songs. A kind has few songs, and bootstrap intervals of few songs are
-too narrow. `unmodified` is a library's own way, from a file to a result.
+too narrow. `unmodified` is a library's own way, from a file to a result. `meter` is the share of songs with the right
+number of beats in a bar; `tempo over time` and `key over time` are shares of the time of a song.
 
 Tables of songs that were in view have recordings and renderings by others, which are not in the repository. Settings
 were chosen with some of them, so these are not scores on unseen songs.

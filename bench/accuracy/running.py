@@ -6,7 +6,8 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from multiprocessing import current_process, get_context
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from bench.accuracy.references import Song
@@ -20,8 +21,9 @@ class Runner:
 
     def __init__(self, jobs: int, folder: Path) -> None:
         # Not forked: libraries of models start threads.
+        context = get_context("spawn")
         self._pool = ProcessPoolExecutor(
-            jobs, mp_context=get_context("spawn"), initializer=_prepare, initargs=(folder / "compiled",)
+            jobs, mp_context=context, initializer=_prepare, initargs=(folder / "compiled", context.Value("i", 0))
         )
         self._folder = folder
 
@@ -56,10 +58,12 @@ def show(done: int, total: int, what: str) -> None:
     print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
 
-def _prepare(compiled: Path) -> None:
+def _prepare(compiled: Path, started: "Synchronized[int]") -> None:
     warnings.simplefilter("ignore")
     # Of each process its own: numba's files of compiled ufuncs break if two processes write them, and then crash both.
-    os.environ["NUMBA_CACHE_DIR"] = str(compiled / current_process().name)
+    with started:
+        started.value += 1
+        os.environ["NUMBA_CACHE_DIR"] = str(compiled / str(started.value))
 
 
 @cache

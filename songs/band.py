@@ -1,7 +1,7 @@
-"""The instruments of the demo song: drums, bass, electric piano, guitar and strings, synthesised with NumPy.
+"""Instruments of the songs: drums, bass, electric piano, guitar, strings and organ, synthesised with NumPy.
 
-Every function returns one sound as float64 [samples] at 44.1 kHz, with a peak of about -6 dBFS; pitches are MIDI
-numbers. Notes are cached, so a song with repetitions costs little more than its distinct notes.
+Every function returns one sound as float64 [samples] at 44.1 kHz, with a peak of about -6 dBFS. Pitches are MIDI
+numbers, which need not be whole. Notes are cached, so a song costs little more than its distinct notes.
 """
 
 from functools import lru_cache
@@ -13,6 +13,7 @@ from scipy.signal import butter, oaconvolve, sosfilt
 Signal = npt.NDArray[np.float64]
 
 SAMPLE_RATE_HZ = 44_100
+NOTES_KEPT = 256  # of each instrument
 _NOISE_SEED = 112
 
 
@@ -21,15 +22,17 @@ def hertz(pitch: float) -> float:
     return float(440.0 * 2.0 ** ((pitch - 69.0) / 12.0))
 
 
-def _time(seconds: float) -> Signal:
+def time_axis(seconds: float) -> Signal:
+    """Times of the samples of a sound."""
     return np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
 
 
-def _noise(seconds: float, seed: int) -> Signal:
+def noise(seconds: float, seed: int) -> Signal:
+    """White noise, the same for the same seed."""
     return np.random.default_rng(_NOISE_SEED + seed).standard_normal(round(seconds * SAMPLE_RATE_HZ))
 
 
-def _edges(sound: Signal, attack: float, release: float) -> Signal:
+def edges(sound: Signal, attack: float, release: float) -> Signal:
     """Fades the first `attack` and the last `release` seconds to avoid clicks."""
     sound = sound.copy()
     rise = min(len(sound), max(1, round(attack * SAMPLE_RATE_HZ)))
@@ -39,12 +42,14 @@ def _edges(sound: Signal, attack: float, release: float) -> Signal:
     return sound
 
 
-def _band(sound: Signal, low: float, high: float) -> Signal:
+def bandpass(sound: Signal, low: float, high: float) -> Signal:
+    """Keeps what lies between two frequencies."""
     return np.asarray(sosfilt(butter(2, (low, high), btype="bandpass", fs=SAMPLE_RATE_HZ, output="sos"), sound))
 
 
-def _peak(sound: Signal, peak: float = 0.5) -> Signal:
-    sound = sound * (peak / np.abs(sound).max())
+def peak(sound: Signal) -> Signal:
+    """Sets the peak to -6 dBFS, and makes the sound read-only."""
+    sound = sound * (0.5 / np.abs(sound).max())
     sound.setflags(write=False)
     return sound
 
@@ -52,48 +57,48 @@ def _peak(sound: Signal, peak: float = 0.5) -> Signal:
 @lru_cache
 def kick() -> Signal:
     """A bass drum: a sine that falls from 150 to 50 Hz, and the click of the beater."""
-    time = _time(0.32)
+    time = time_axis(0.32)
     pitch = 50.0 + 100.0 * np.exp(-time / 0.03)
     body = np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE_HZ) * np.exp(-time / 0.11)
-    click = _band(_noise(0.32, 1), 1500.0, 6000.0) * np.exp(-time / 0.004)
-    return _peak(_edges(body + 0.5 * click, 0.001, 0.05))
+    click = bandpass(noise(0.32, 1), 1500.0, 6000.0) * np.exp(-time / 0.004)
+    return peak(edges(body + 0.5 * click, 0.001, 0.05))
 
 
 @lru_cache
 def snare() -> Signal:
     """A snare drum: two modes of the skin and the rattle of the wires."""
-    time = _time(0.30)
+    time = time_axis(0.30)
     skin = (np.sin(2 * np.pi * 185.0 * time) + 0.6 * np.sin(2 * np.pi * 330.0 * time)) * np.exp(-time / 0.06)
-    wires = _band(_noise(0.30, 2), 1200.0, 9500.0) * np.exp(-time / 0.09)
-    return _peak(_edges(skin + 1.1 * wires, 0.001, 0.05))
+    wires = bandpass(noise(0.30, 2), 1200.0, 9500.0) * np.exp(-time / 0.09)
+    return peak(edges(skin + 1.1 * wires, 0.001, 0.05))
 
 
 @lru_cache
 def rim() -> Signal:
     """A stick across the rim of the snare."""
-    time = _time(0.08)
+    time = time_axis(0.08)
     tone = (np.sin(2 * np.pi * 1700.0 * time) + 0.7 * np.sin(2 * np.pi * 620.0 * time)) * np.exp(-time / 0.012)
-    return _peak(_edges(tone + 0.3 * _band(_noise(0.08, 3), 2000.0, 8000.0) * np.exp(-time / 0.008), 0.0005, 0.01))
+    return peak(edges(tone + 0.3 * bandpass(noise(0.08, 3), 2000.0, 8000.0) * np.exp(-time / 0.008), 0.0005, 0.01))
 
 
 @lru_cache
 def hat(seconds: float = 0.06) -> Signal:
     """A hi-hat; `seconds` is its decay time: 0.03 closed, 0.2 open."""
-    time = _time(5 * seconds)
+    time = time_axis(5 * seconds)
     metal = sum(np.sign(np.sin(2 * np.pi * hz * time)) for hz in (3217.0, 4109.0, 5413.0, 6211.0, 7541.0, 8693.0))
-    sound = _band(0.4 * metal + _noise(5 * seconds, 4)[: len(time)], 6500.0, 15000.0)
-    return _peak(_edges(sound * np.exp(-time / seconds), 0.0005, 0.02))
+    sound = bandpass(0.4 * metal + noise(5 * seconds, 4)[: len(time)], 6500.0, 15000.0)
+    return peak(edges(sound * np.exp(-time / seconds), 0.0005, 0.02))
 
 
 @lru_cache
 def crash() -> Signal:
     """A crash cymbal."""
-    time = _time(1.8)
-    sound = _band(_noise(1.8, 5), 2500.0, 14000.0) * np.exp(-time / 0.5)
-    return _peak(_edges(sound, 0.002, 0.2))
+    time = time_axis(1.8)
+    sound = bandpass(noise(1.8, 5), 2500.0, 14000.0) * np.exp(-time / 0.5)
+    return peak(edges(sound, 0.002, 0.2))
 
 
-def _partials(pitch: float, seconds: float, levels: Signal, decays: Signal, stretch: float = 0.0) -> Signal:
+def partials(pitch: float, seconds: float, levels: Signal, decays: Signal, stretch: float = 0.0) -> Signal:
     """Sum of decaying harmonics of `pitch`; `stretch` is the inharmonicity of a stiff string."""
     samples = round(seconds * SAMPLE_RATE_HZ)
     fundamental = hertz(pitch)
@@ -115,38 +120,45 @@ def _decaying_sine(frequency: float, decay: float, samples: int) -> Signal:
     return np.asarray(np.imag(outer[:, None] * inner[None, :]).reshape(-1)[:samples])
 
 
-@lru_cache(maxsize=256)
-def bass(pitch: int, seconds: float) -> Signal:
+@lru_cache(maxsize=NOTES_KEPT)
+def bass(pitch: float, seconds: float) -> Signal:
     """A fingered electric bass."""
     number = np.arange(1.0, 13.0)
-    sound = _partials(pitch, seconds, 1.0 / number**1.4, 1.6 / number**0.9)
-    return _peak(_edges(sound, 0.006, 0.04))
+    sound = partials(pitch, seconds, 1.0 / number**1.4, 1.6 / number**0.9)
+    return peak(edges(sound, 0.006, 0.04))
 
 
-@lru_cache(maxsize=256)
-def piano(pitch: int, seconds: float) -> Signal:
+@lru_cache(maxsize=NOTES_KEPT)
+def piano(pitch: float, seconds: float) -> Signal:
     """An electric piano: a bar with a strong fundamental and a short bell-like attack."""
     levels = np.array([1.0, 0.35, 0.16, 0.10, 0.03, 0.02, 0.06])
     decays = np.array([1.3, 0.9, 0.55, 0.40, 0.20, 0.15, 0.09])
-    return _peak(_edges(_partials(pitch, seconds, levels, decays), 0.004, 0.08))
+    return peak(edges(partials(pitch, seconds, levels, decays), 0.004, 0.08))
 
 
-@lru_cache(maxsize=256)
-def guitar(pitch: int, seconds: float) -> Signal:
+@lru_cache(maxsize=NOTES_KEPT)
+def guitar(pitch: float, seconds: float) -> Signal:
     """A plucked steel string, plucked at a fifth of its length."""
     number = np.arange(1.0, 25.0)
     levels = np.abs(np.sin(np.pi * number / 5.0)) / number
-    return _peak(_edges(_partials(pitch, seconds, levels, 1.2 / number**0.75, stretch=4e-5), 0.002, 0.05))
+    return peak(edges(partials(pitch, seconds, levels, 1.2 / number**0.75, stretch=4e-5), 0.002, 0.05))
 
 
-@lru_cache(maxsize=256)
-def strings(pitch: int, seconds: float) -> Signal:
+@lru_cache(maxsize=NOTES_KEPT)
+def strings(pitch: float, seconds: float) -> Signal:
     """A string section: detuned, slowly rising, softly filtered saws."""
     number = np.arange(1.0, 17.0)
     levels = 1.0 / number / (1.0 + (hertz(pitch) * number / 1800.0) ** 2)
     forever = np.full(len(number), 1e3)
-    sound = np.sum([_partials(pitch + cents / 100.0, seconds, levels, forever) for cents in (-8.0, 1.0, 9.0)], axis=0)
-    return _peak(_edges(sound, 0.12, 0.15))
+    sound = np.sum([partials(pitch + cents / 100.0, seconds, levels, forever) for cents in (-8.0, 1.0, 9.0)], axis=0)
+    return peak(edges(sound, 0.12, 0.15))
+
+
+@lru_cache(maxsize=NOTES_KEPT)
+def organ(pitch: float, seconds: float) -> Signal:
+    """An electric organ: steady partials, and the click of its key."""
+    levels = np.array([1.0, 0.8, 0.6, 0.5, 0.0, 0.3, 0.0, 0.35])
+    return peak(edges(partials(pitch, seconds, levels, np.full(8, 1e3)), 0.006, 0.03))
 
 
 def room(dry: Signal, amount: float, seconds: float, seed: int) -> Signal:
@@ -155,7 +167,7 @@ def room(dry: Signal, amount: float, seconds: float, seed: int) -> Signal:
     decay = np.exp(-6.9 * np.arange(length) / length)
     wet = []
     for channel in range(2):
-        tail = _band(_noise(seconds, seed + channel), 200.0, 7000.0) * decay
+        tail = bandpass(noise(seconds, seed + channel), 200.0, 7000.0) * decay
         tail[: round(0.012 * SAMPLE_RATE_HZ)] = 0.0
         tail /= np.sqrt((tail**2).sum())
         wet.append(oaconvolve(dry.mean(axis=0), tail)[: dry.shape[1]])

@@ -1,4 +1,4 @@
-"""Songs made from chords and scales, so that their keys are known exactly, for `bench.keys`.
+"""Songs made from chords and scales, so that their keys are known exactly, for tests.
 
 Each kind of song is a case in which keys are easily confused: modes, a relative major in the chorus, chords borrowed
 from other keys, changes of key. Chords are written as Roman numerals over the tonic; the instruments are those of the
@@ -13,20 +13,12 @@ import numpy as np
 
 from services.common.samples import Audio
 from songs import band
+from songs.harmony import MAJOR_SCALES, SCALES
 
 RATE_HZ = 44_100
 DEGREES = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 QUALITIES = {"7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "o": (0, 3, 6), "ø7": (0, 3, 6, 10), "sus4": (0, 5, 7)}
 NUMERAL = re.compile(r"([b#]?)([iv]+|[IV]+)(.*)")
-SCALES = {
-    "ionian": (0, 2, 4, 5, 7, 9, 11),
-    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
-    "lydian": (0, 2, 4, 6, 7, 9, 11),
-    "dorian": (0, 2, 3, 5, 7, 9, 10),
-    "aeolian": (0, 2, 3, 5, 7, 8, 10),
-    "phrygian": (0, 1, 3, 5, 7, 8, 10),
-}
-MAJOR_SCALES = ("ionian", "mixolydian", "lydian")
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,9 @@ def test_every_option_of_a_bench_exists(path: Path) -> None:
     for module, words in re.findall(r"python -m (bench[\w.]*\w)([^`\n]*)", text_of(path)):
         spec = importlib.util.find_spec(module)
         assert spec, module
+        if spec.submodule_search_locations:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+            assert spec, module
         options = set(re.findall(r"--[a-z][a-z-]*", words))
         assert options <= set(re.findall(r'add_argument\("(--[a-z-]+)"', Path(str(spec.origin)).read_text())), module
 

@@ -61,7 +61,7 @@ def _turn(among: Sequence[str], number: int) -> str:
 
 
 def _synthesiser(number: int) -> Instruments:
-    """Both songs of a pair, of which one is reported, have the same synthesiser."""
+    """Both songs of a pair, one of them reported, have the same synthesiser."""
     return _SYNTHESISERS[number // 2 % 2]
 
 

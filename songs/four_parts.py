@@ -15,7 +15,7 @@ class FourParts:
 
     Args:
         players: get the notes.
-        style: of which `four_part` is the instrument.
+        style: its `four_part` names the instrument.
         harmony: from which each line is drawn.
         rng: of chords and passing notes.
     """
@@ -29,7 +29,7 @@ class FourParts:
         self._soprano = float(SOPRANO)
 
     def play(self, tonic: int, scale: list[int], first: int, beats: int) -> list[tuple[float, str]]:
-        """Plays `beats` beats, the first of which is `first`; returns the start and the name of each chord."""
+        """Plays `beats` beats from `first` on; returns the start and the name of each chord."""
         upbeat = self._players.upbeat
         line = 2 * self._size
         held = line - upbeat - (6 if self._size == 4 else 3)  # the last chord is on a heavy beat

@@ -101,7 +101,7 @@ class Harmony:
     Args:
         mode: one of `SCALES`.
         moves: for each numeral those that may follow; repeated ones are more likely. The first is the tonic chord.
-        cadences: ends of phrases, of which the last chord is held.
+        cadences: ends of phrases; their last chords are held.
         begins: numerals that begin a phrase; the tonic chord if empty.
     """
 

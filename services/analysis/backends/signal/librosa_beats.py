@@ -33,7 +33,7 @@ LEVELS = {1 / 2: 0.0, 2 / 3: 1.0, 1.0: 0.0, 3 / 2: 1.0, 2.0: 0.0}
 # Weights of features for choosing the tempo: strength of onsets on beats and between them, difference in the bass
 # between odd and even beats (large if they are the quavers of a slow song), and distance from a usual tempo, which is
 # high, because strong onsets favour slow tempi. They are from a conditional logistic regression over 158 songs (the
-# recipes of `songs.beat_songs`, also with other tempi and seeds): F 0.81 and Acc1 0.83; at librosa's tempo 0.76 and
+# songs of an earlier generator, also with other tempi and seeds): F 0.81 and Acc1 0.83; at librosa's tempo 0.76 and
 # 0.65, with librosa itself 0.69 and 0.65. Of several equally good sets of features, this one is best on the reference
 # songs (Acc1 0.83 like librosa, F 0.71 against 0.62).
 ON_BEAT, BETWEEN, ALTERNATION, OCTAVES_OFF = 3.5, 0.35, 0.15, 1.85

@@ -81,7 +81,7 @@ function State({ row, again }: { row: Row; again: () => void }) {
         // The stream takes the access token as it is; a call has it renewed first.
         call("GET", "/me")
           .then(() => pull(row, setFraction))
-          .then(() => tell(`${row.name} is here.`))
+          .then(() => tell(`${row.name} is here.${row.license && ` Licence: ${row.license}`}`))
           .catch(fail)
           .finally(() => {
             setFraction(undefined);

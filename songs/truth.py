@@ -1,8 +1,9 @@
 """Compares the suite's results with the facts about the demo song."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
@@ -17,10 +18,17 @@ Span = tuple[float, float, str]
 BEAT_SECONDS = 0.07
 BOUNDARY_SECONDS = 3.0
 MINOR_THIRD = 3
+NO_STEMS: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
-def comparison(track: Json, truth: Truth) -> Table:
-    """Compares results with the truth, part by part."""
+def comparison(track: Json, truth: Truth, stems: Mapping[str, tuple[float, float]] = NO_STEMS) -> Table:
+    """Compares results with the truth, part by part.
+
+    Args:
+        track: the gateway's JSON.
+        truth: of the song.
+        stems: the SDR of each stem, and of the mix in its place, in dB (`songs.sdr`).
+    """
     table = Table(
         "", "found", "true", "agreement", title="Compared with what is known of this song", title_justify="left"
     )
@@ -43,6 +51,8 @@ def comparison(track: Json, truth: Truth) -> Table:
     words = _words(line["text"] for line in track.get("lyrics", {}).get("lines", []))
     sung = _words([truth.lyrics])
     table.add_row("words", str(len(words)), str(len(sung)), f"{_percent(found_share(words, sung))} of the sung ones")
+    for name, (found_sdr, mix_sdr) in stems.items():
+        table.add_row(name, "", "", f"SDR {found_sdr:.1f} dB (the mix: {mix_sdr:.1f} dB)")
     return table
 
 

@@ -43,7 +43,9 @@ FILES = sorted(_files())
 DOCUMENTS = [path for path in FILES if path.suffix == ".md" and not path.parts[0].startswith(".")]
 PROCESSES = (AuthSettings, DownloadSettings, SeparationSettings, AnalysisSettings, GatewaySettings)
 # Read outside the settings classes: by the loader of settings, and by the tests.
-OTHER_VARIABLES = {"STEMTUBE_SECRETS_DIR", "STEMTUBE_CONFIG", "STEMTUBE_TEST_DATABASE_URL", "STEMTUBE_TEST_BROWSER"}
+OTHER_VARIABLES = {"STEMTUBE_SECRETS_DIR", "STEMTUBE_CONFIG"} | {
+    f"STEMTUBE_TEST_{name}" for name in ("DATABASE_URL", "BROWSER", "MODELS")
+}
 # Made by a build, or by an operator.
 MADE = ("gateway/web", "protos/gen", "build/", "stemtube.toml", "backup.json")
 COMMAND: Any = typer.main.get_command(app)

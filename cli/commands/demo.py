@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import FileLock, Timeout
@@ -22,6 +22,9 @@ from cli.local.supervisor import Supervisor
 from cli.options import Out
 from cli.running import console, run
 from services.common.config import load
+
+if TYPE_CHECKING:
+    from songs.song import DemoSong
 
 PREFIX = "demo-"
 TITLE = "Morning Light"
@@ -80,9 +83,23 @@ async def _process_own_song(api: Api, out: Path, console: Console) -> Outcome:
         path = Path(folder) / f"{TITLE}.flac"
         await asyncio.to_thread(audio.encode, song.mix, SAMPLE_RATE_HZ, path, "flac")
         outcome = await process(api, str(path), out, console)
+    quality = await asyncio.to_thread(_quality, outcome, song)
     console.print()
-    console.print(comparison(outcome.track, song.truth))
+    console.print(comparison(outcome.track, song.truth, quality))
     return outcome
+
+
+def _quality(outcome: Outcome, song: "DemoSong") -> dict[str, tuple[float, float]]:
+    """The SDR of each saved stem, and of the mix in its place, in dB."""
+    from services.common import audio
+    from songs.sdr import comparable, sdr
+
+    stems = {}
+    for stem, path in zip(outcome.track.get("stems", []), outcome.stems, strict=True):
+        with path.open("rb") as file:
+            stems[stem["name"]] = audio.decode(file, audio.NO_LIMITS) / float(stem.get("gain") or 1)
+    pairs = comparable(song.stems, stems)
+    return {name: (sdr(true, estimate), sdr(true, song.mix)) for name, (true, estimate) in pairs.items()}
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,8 @@ import sys
 
 from services.analysis.backends import registry
 from services.common.config import Settings, load
-from services.common.weights.store import WeightStore, pull
+from services.common.weights.pull import pull
+from services.common.weights.store import WeightStore
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import sys
 
 from services.common.config import Settings, load
-from services.common.weights.store import WeightStore, pull
+from services.common.weights.pull import pull
+from services.common.weights.store import WeightStore
 from services.separation.models import registry
 
 

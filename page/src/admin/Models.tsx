@@ -81,7 +81,7 @@ function State({ row, again }: { row: Row; again: () => void }) {
         // The stream does not renew an expired access token, but a call does.
         call("GET", "/me")
           .then(() => pull(row, setFraction))
-          .then(() => tell(`${row.name} is here.`))
+          .then(() => tell(`${row.name} is here.${row.license && ` Licence: ${row.license}`}`))
           .catch(fail)
           .finally(() => {
             setFraction(undefined);

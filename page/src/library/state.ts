@@ -154,6 +154,12 @@ export async function retry(track: Track, failed: TrackJob): Promise<void> {
   await showTrack(job.trackId);
 }
 
+/** Makes a track's stems again with the best model that is available now; its other parts stay. */
+export async function separateAgain(track: Track): Promise<void> {
+  const body = { requestId: newId(), options: { separations: [{}] } };
+  keepJob((await call<{ job: TrackJob }>("POST", `/tracks/${track.id}/process`, body)).job);
+}
+
 export async function update(track: Track, change: Partial<Pick<Track, "title" | "artist" | "favourite" | "notes">>): Promise<void> {
   const answer = await call<{ track: Track }>("PATCH", `/tracks/${track.id}`, change);
   replace(answer.track);

@@ -1,6 +1,8 @@
 import type { Player } from "../audio/player.ts";
 import type { Strip } from "../audio/strip.ts";
+import { separateAgain } from "../library/state.ts";
 import { words } from "../parts/format.ts";
+import { fail } from "../parts/toasts.tsx";
 import { ChangeBars } from "./ChangeBars.tsx";
 import { Meter } from "./Meter.tsx";
 import type { Practice } from "./practice.ts";
@@ -19,6 +21,13 @@ export function Mixer({ practice }: { practice: Practice }) {
         {sound?.kind === "live" && <span class="faint">The stems are still being made; what is there can be heard.</span>}
         {sound?.kind === "mix" && <span class="faint">There are no stems yet; this is the mix.</span>}
       </div>
+      {sound?.substitution && (
+        <details class="faint">
+          <summary>{sound.model} made these stems in place of a better model</summary>
+          <p>{sound.substitution}. Then make the stems again.</p>
+          <button onClick={() => void separateAgain(practice.track.value!).catch(fail)}>Make the stems again</button>
+        </details>
+      )}
       <Timeline practice={practice}>
         <SectionBar practice={practice} />
         <ChangeBars practice={practice} />

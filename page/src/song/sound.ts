@@ -12,6 +12,8 @@ export interface Sound {
   kind: "stems" | "live" | "mix";
   /** The model that made the stems; empty while they are incomplete. */
   model: string;
+  /** Why another model than the preferred one made the stems, and what to do; empty if none did. */
+  substitution: string;
   sources: Source[];
   /** Paths of the waveforms, one per source; empty where one is missing. */
   peaks: string[];
@@ -35,6 +37,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
       key: `stems ${stems.map(({ audio }) => audio).join()}`,
       kind: "stems",
       model: stems[0]!.model,
+      substitution: stems[0]!.madeBy?.substitution ?? "",
       sources: stems.map(({ name, audio, gain }) => new FlacFile(name, audio, gain || 1)),
       peaks: stems.map(({ peaks }) => peaks),
       sampleRateHz: stems[0]!.sampleRateHz,
@@ -46,6 +49,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
       key: `live ${live.stems.map(({ playlist }) => playlist).join()}`,
       kind: "live",
       model: "",
+      substitution: "",
       sources: live.stems.map(({ name, playlist }) => new LiveStem(name, playlist, STEM_RATE_HZ)),
       peaks: live.stems.map(() => ""),
       sampleRateHz: STEM_RATE_HZ,
@@ -55,6 +59,7 @@ export function soundOf(track: Track, job: TrackJob | undefined, model: string):
     key: `mix ${track.audio}`,
     kind: "mix",
     model: "",
+    substitution: "",
     sources: [new WholeFile("mix", track.audio, track.sampleRateHz)],
     peaks: [track.peaks],
     sampleRateHz: track.sampleRateHz,

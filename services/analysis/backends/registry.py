@@ -125,7 +125,7 @@ def load(
     found = catalogue.availability(name, store, own_model)
     if not found.available:
         raise WeightsMissingError(found.reason, backend=name, part=part)
-    if weights := catalogue.model(known, own_model).weights or known.weights:
+    if weights := known.weights_of(catalogue.model(known, own_model)):
         store.fetch(weights, progress)
     return cast(Loader, _module(part, known).load)(store, model, device)
 

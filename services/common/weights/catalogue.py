@@ -7,7 +7,7 @@ ever leads to a substitute. Nothing here loads a model.
 
 import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Generic, Literal, TypeVar
 
@@ -60,6 +60,11 @@ class Entry:
     packages: tuple[tuple[str, str], ...] = ()
     models: tuple[Model, ...] = ()
     fault: str = ""
+
+    def weights_of(self, model: Model) -> Weights | None:
+        """The files of one of its models, with the licence; `NO_MODEL` if it has none to choose from."""
+        weights = model.weights or self.weights
+        return replace(weights, licence=self.licence) if weights else None
 
     def made_by(self, model: Model) -> dict[str, str]:
         """The provenance of results of one of its models; `NO_MODEL` if it has none to choose from."""
@@ -252,9 +257,8 @@ class Catalogue(Generic[E]):
         entry = self._entries.get(entry_name)
         if entry is None:
             return None
-        if not model_name:
-            return entry.weights
-        return next((model.weights for model in entry.models if model.name == model_name), None)
+        models = [NO_MODEL, *entry.models]
+        return next((entry.weights_of(model) for model in models if model.name == model_name), None)
 
     def fetchable(self) -> list[str]:
         """All names that `weights_named` accepts."""

@@ -42,7 +42,7 @@ class _HostError(FetchError):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A remembered check of a host or an address: why it cannot be used (empty: it can), and the time of the check."""
+    """A remembered check of a source: why it cannot be used (empty: it can), and the time of the check."""
 
     fault: str
     at: float
@@ -78,8 +78,8 @@ class Hubs:
             host_lock = self._host_locks.setdefault(host, threading.Lock())
         with host_lock:  # threads share one check
             for key in (url, host):
-                if known := self._recall(key):
-                    return known.fault
+                if (known := self.recall(key)) is not None:
+                    return known
             return self._ask(url, host)
 
     def download(self, url: str, target: Path, progress: Progress) -> str | None:
@@ -116,8 +116,21 @@ class Hubs:
                 raise
             raise _HostError(self.remember(host, _describe(error))) from error
 
+    def recall(self, key: str) -> str | None:
+        """Why `key` cannot be used, as it was remembered (empty: it can); None if nothing is remembered."""
+        with self._lock:
+            answer = self._answers.get(key)
+        if answer is None:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                stored = json.loads(self._file(key).read_text())
+                if stored["key"] == key:
+                    answer = _Answer(str(stored["fault"]), float(stored["at"]))
+        if answer and 0 <= time.time() - answer.at < self._memory_ttl:
+            return answer.fault
+        return None
+
     def remember(self, key: str, fault: str) -> str:
-        """Remembers why `key`, a host or an address, cannot be used (empty: it can); returns `fault`."""
+        """Remembers why `key`, a host or another source, cannot be used (empty: it can); returns `fault`."""
         answer = _Answer(fault, time.time())
         with self._lock:
             self._answers[key] = answer
@@ -184,18 +197,6 @@ class Hubs:
         context.load_verify_locations(certifi.where())  # some Pythons come without any authorities
         opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=context))
         return opener.open(request, timeout=timeout)
-
-    def _recall(self, key: str) -> _Answer | None:
-        with self._lock:
-            answer = self._answers.get(key)
-        if answer is None:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                stored = json.loads(self._file(key).read_text())
-                if stored["key"] == key:
-                    answer = _Answer(str(stored["fault"]), float(stored["at"]))
-        if answer and 0 <= time.time() - answer.at < self._memory_ttl:
-            return answer
-        return None
 
     def _file(self, key: str) -> Path:
         return self._memory / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"

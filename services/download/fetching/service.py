@@ -4,12 +4,12 @@ import asyncio
 from typing import Any
 
 from services.common.errors import InvalidInputError
+from services.common.javascript import deno_path
 from services.common.limits import DEFAULT_FOUND, MAX_FOUND, MAX_QUERY
 from services.common.rpc.auth import require_user
 from services.download.fetching.addresses import LinkChecker
 from services.download.fetching.cookies import CookieRules
 from services.download.fetching.lookups import Lookups
-from services.download.fetching.sites import deno_path
 from services.download.tracks.messages import fetching_message, song_message
 from stemtube.download.v1 import link_pb2 as pb
 from stemtube.download.v1 import link_pb2_grpc

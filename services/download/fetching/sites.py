@@ -4,7 +4,6 @@ Once a process has made a `Sites`, it can connect to public addresses only (see 
 """
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from services.common.errors import (
     StemTubeError,
     UnavailableError,
 )
+from services.common.javascript import deno_path
 from services.common.limits import MAX_LINK_ENTRIES
 from services.download.config import DownloadSettings
 from services.download.fetching.cookies import copy_cookies
@@ -267,18 +267,6 @@ class Sites:
         if any(isinstance(cause, TransportError) for cause in causes):
             return UnavailableError("The site does not answer.", "SITE_UNAVAILABLE")
         return FetchFailedError(text)
-
-
-def deno_path() -> str | None:
-    """Path of the JavaScript runtime, with which yt-dlp solves YouTube's challenges; None if there is none."""
-    try:
-        from deno import find_deno_bin
-    except ImportError:
-        return shutil.which("deno")
-    try:
-        return str(find_deno_bin())
-    except FileNotFoundError:
-        return shutil.which("deno")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

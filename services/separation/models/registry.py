@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import cast
 
 from services.common.errors import WeightsMissingError
-from services.common.weights.catalogue import AUTO, Catalogue, Choice
+from services.common.weights.catalogue import AUTO, NO_MODEL, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
@@ -42,7 +42,7 @@ def weights(name: str, store: WeightStore) -> Weights:
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
     """
-    return entry(name, store).weights or Weights(name, ())
+    return entry(name, store).weights_of(NO_MODEL) or Weights(name, ())
 
 
 def availability(name: str, store: WeightStore) -> Availability:
@@ -93,7 +93,8 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
     usable = catalogue.availability(name, store)
     if not usable.available:
         raise WeightsMissingError(usable.reason, model=name)
-    paths = store.fetch(model.weights, progress) if model.weights else ()
+    files = model.weights_of(NO_MODEL)
+    paths = store.fetch(files, progress) if files else ()
     family = importlib.import_module(f"{__package__}.{model.family}.separator")
     return cast(Separator, family.load(model, paths, hardware))
 

@@ -18,9 +18,10 @@ from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from services.common.compute.engine import Engine
 from services.common.errors import Code, StemTubeError
+from services.common.javascript import deno_path
 from services.download.config import DownloadSettings
 from services.download.fetching.fetcher import FetchWork
-from services.download.fetching.sites import MEMORY_BYTES, Sites, deno_path
+from services.download.fetching.sites import MEMORY_BYTES, Sites
 from tests.download.site import Site
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)

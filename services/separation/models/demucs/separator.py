@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 import torch
 from demucs.apply import BagOfModels
+from demucs.hf import load_safetensors_model
 from demucs.htdemucs import HTDemucs
 from demucs.pretrained import REMOTE_ROOT, get_model
 from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
@@ -96,15 +97,18 @@ def _batch(hardware: Hardware) -> int:
 def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> SegmentedSeparator:
     """Loads a published model, or a user's own, from the folder of `paths`.
 
-    Demucs packages are pickles, which may run code when they are loaded. Published ones are pinned by their checksums;
-    the operator must trust users' own ones.
+    Demucs packages are pickles, which may run code when they are loaded; safetensors files name the class to make.
+    Published ones are pinned by their checksums; the operator must trust users' own ones.
 
     Raises:
         PreconditionError: demucs cannot make a model of the files.
     """
     folder = paths[0].parent
+    model: Any
     try:
-        if (REMOTE_ROOT / f"{entry.name}.yaml").is_file():
+        if paths[0].suffix == ".safetensors":
+            model = load_safetensors_model(paths[0])
+        elif (REMOTE_ROOT / f"{entry.name}.yaml").is_file():
             packages = LocalRepo(folder)
             model = AnyModelRepo(packages, BagOnlyRepo(REMOTE_ROOT, packages)).get_model(entry.name)
         else:

@@ -16,7 +16,7 @@ from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.presets import PRESETS
+from services.separation.presets import PRESETS, of_quality
 from services.separation.stems import REST, Rest, wanted_stems
 from stemtube.common.v1 import provenance_pb2
 from stemtube.separation.v1 import separation_pb2 as pb
@@ -64,7 +64,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         choice = await asyncio.to_thread(registry.choose, request.model or registry.AUTO, self._weights, self._order)
         entry = choice.entry
         stems = _wanted(list(request.stems), entry.stems)
-        options = _options(request)
+        options = _options(request, entry.overlap)
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
@@ -130,9 +130,14 @@ def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
     return wanted_stems(asked, given)
 
 
-def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
-    """The options of the model: those of the request, else those of its quality."""
-    options = PRESETS[request.quality]
+def _options(request: pb.CreateSeparationRequest, overlap: float | None) -> dict[str, Any]:
+    """The options of the model: those of the request, else those of its quality.
+
+    Args:
+        request: the request.
+        overlap: the overlap that the model's authors recommend, if they do; see `of_quality`.
+    """
+    options = of_quality(request.quality, overlap)
     if request.HasField("shifts"):
         options = replace(options, shifts=request.shifts)
     if request.HasField("overlap"):

@@ -1,8 +1,13 @@
 """The separation models that can be chosen, from the `entries` module of each family's folder.
 
-A family's `entries` module has a function `entries()`, which returns its published models. It may also have
-`own(root)`, which returns the models that a user has put into the models directory. Importing this module loads no
-network.
+A family's `entries` module may have these functions:
+
+- `entries()` returns its published models;
+- `describe(folder)` says whether it can load the configuration and the checkpoint that a user has put into a folder of
+  `MODELS_DIR/separation` (`folders/folder.py`);
+- `own(root)` returns other models that a user has put into the models directory.
+
+Importing this module loads no network.
 """
 
 import importlib
@@ -17,6 +22,7 @@ from services.common.weights.catalogue import AUTO, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
+from services.separation.models.folders.folder import FolderModels
 
 CONVERTED = "converted"
 """The folder for networks that were converted for this machine, in the models directory."""
@@ -100,11 +106,13 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
 
 def _catalogue(store: WeightStore | None, order: Sequence[str] = ()) -> Catalogue[ModelEntry]:
     families = list(_families())
-    published = {model.name: model for family in families for model in family.entries()}
+    published = {model.name: model for family in families if hasattr(family, "entries") for model in family.entries()}
     own: dict[str, ModelEntry] = {}
-    for family in families:
-        if store and hasattr(family, "own"):
-            own |= family.own(store.root)
+    if store:
+        for family in families:
+            own |= family.own(store.root) if hasattr(family, "own") else {}
+        describers = [family.describe for family in families if hasattr(family, "describe")]
+        own |= {model.name: model for model in FolderModels(store.root, describers).entries(published)}
     # A user's model cannot take the name of a published one.
     every = published | {name: model for name, model in own.items() if name not in published}
     return Catalogue("separation model", list(every.values()), order or _order(every.values()))

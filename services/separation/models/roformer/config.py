@@ -1,12 +1,12 @@
 """The configuration of a RoFormer, in the form of the program Music-Source-Separation-Training."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from services.separation.models.folders.checks import check_keys
 from services.separation.models.folders.faults import FolderError
 from services.separation.models.folders.folder import ModelFolder
+from services.separation.models.folders.section import Section
 from services.separation.models.roformer.bands import mel_bands
 
 Kind = Literal["bs", "mel"]
@@ -77,53 +77,6 @@ class RoFormerConfig:
     shared_bias: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
-    """How a song is cut for the network.
-
-    Args:
-        chunk: samples of a segment.
-        overlap: overlap of neighbouring segments as a fraction of one.
-        normalize: whether the mix is brought to a mean of 0 and a deviation of 1.
-        sample_rate_hz: sample rate of mix and stems.
-    """
-
-    chunk: int
-    overlap: float
-    normalize: bool
-    sample_rate_hz: int
-
-
-class _Section:
-    """Reads the values of a section, with the defaults of the training program."""
-
-    def __init__(self, folder: ModelFolder, name: str) -> None:
-        self._values: Mapping[str, Any] = folder.section(name)
-        self._where = f"{folder.config_name}: `{name}.{{}}`"
-
-    def number(self, key: str, default: int | None = None, least: int = 1) -> int:
-        value = self._values.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 30:
-            shown = "missing" if value is None else f"{value!r}"
-            raise FolderError(f"{self._where.format(key)} must be a whole number from {least} on; it is {shown}")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._values.get(key)
-        value = default if value is None else value
-        if not isinstance(value, bool):
-            raise FolderError(f"{self._where.format(key)} must be true or false; it is {value!r}")
-        return value
-
-    def numbers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        value = self._values.get(key)
-        value = default if value is None else value
-        if not isinstance(value, list | tuple) or not all(type(each) is int and each > 0 for each in value):
-            raise FolderError(f"{self._where.format(key)} must be a list of whole numbers")
-        return tuple(value)
-
-
 def kind_of(folder: ModelFolder) -> Kind | None:
     """Whether a configuration and a checkpoint are of a RoFormer, and which; None if they are of something else.
 
@@ -147,7 +100,7 @@ def network_config(folder: ModelFolder, kind: Kind) -> RoFormerConfig:
         FolderError: a value is missing or wrong, or a key is not known.
     """
     check_keys(folder, "model", (*NETWORK_KEYS, *BAND_KEYS[kind], *UNUSED_KEYS))
-    model = _Section(folder, "model")
+    model = Section(folder, "model")
     n_fft = model.number("stft_n_fft", 2048)
     bins = n_fft // 2 + 1
     dim = model.number("dim")
@@ -179,14 +132,14 @@ def network_config(folder: ModelFolder, kind: Kind) -> RoFormerConfig:
     )
 
 
-def _bands(folder: ModelFolder, model: _Section, kind: Kind, n_fft: int) -> tuple[tuple[int, ...], ...]:
+def _bands(folder: ModelFolder, model: Section, kind: Kind, n_fft: int) -> tuple[tuple[int, ...], ...]:
     bins = n_fft // 2 + 1
     if kind == "mel":
         try:
             return mel_bands(model.number("sample_rate", 44_100), n_fft, model.number("num_bands", 60))
         except ValueError as error:
             raise FolderError(f"{folder.config_name}: `model.num_bands`: {error}") from error
-    sizes = model.numbers("freqs_per_bands", BANDS)
+    sizes = model.numbers("freqs_per_bands", default=BANDS)
     if sum(sizes) != bins:
         raise FolderError(
             f"{folder.config_name}: `model.freqs_per_bands` has {sum(sizes)} bins in all; {bins} are needed, because "
@@ -194,20 +147,3 @@ def _bands(folder: ModelFolder, model: _Section, kind: Kind, n_fft: int) -> tupl
         )
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
     return tuple(tuple(range(start, start + size)) for start, size in zip(starts, sizes, strict=True))
-
-
-def inference_config(folder: ModelFolder) -> Inference:
-    """Reads how a song is cut.
-
-    Raises:
-        FolderError: a value is missing or wrong.
-    """
-    audio, inference = _Section(folder, "audio"), _Section(folder, "inference")
-    chunk = folder.section("inference").get("chunk_size")
-    overlaps = inference.number("num_overlap", 2)
-    return Inference(
-        chunk=audio.number("chunk_size", least=4096) if chunk is None else inference.number("chunk_size", least=4096),
-        overlap=1 - 1 / overlaps,
-        normalize=inference.flag("normalize", False),
-        sample_rate_hz=audio.number("sample_rate", 44_100),
-    )

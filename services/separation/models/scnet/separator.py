@@ -39,8 +39,11 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
     config_file, checkpoint = paths
     folder = ModelFolder(checkpoint.parent, config_file, checkpoint)
     try:
-        if describe(folder) is None:
+        description = describe(folder)
+        if description is None:
             raise FolderError(f"{config_file.name} is not the configuration of an SCNet")
+        if len(description.stems) != len(entry.stems):
+            raise FolderError(f"{config_file.name} is of a network with the stems {', '.join(description.stems)}")
         sizes, inference = read(folder)
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault

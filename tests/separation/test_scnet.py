@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
@@ -71,6 +72,14 @@ def test_it_does_so_at_the_published_sizes(name: str) -> None:
 def test_the_sizes_say_which_tensors_a_checkpoint_has(case: str) -> None:
     sizes = Architecture(**SMALL | CASES[case])
     assert sizes.shapes() == {name: tuple(tensor.shape) for name, tensor in Network(sizes).state_dict().items()}
+
+
+def test_the_sizes_say_how_much_is_computed() -> None:
+    sizes = Architecture(**SMALL | {"num_dplayer": 0})  # torch does not count LSTMs
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        Network(sizes)(torch.zeros(1, 4, sizes.nfft // 2 + 1, 32))
+    assert sizes.gflop() == pytest.approx(counter.get_total_flops() / 32 / 1e9, rel=0.1)
+    assert Architecture(**SMALL).gflop() > sizes.gflop()
 
 
 @pytest.mark.parametrize(

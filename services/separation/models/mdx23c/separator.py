@@ -11,16 +11,22 @@ from services.separation.models.mdx23c.architecture import Architecture
 from services.separation.models.mdx23c.entries import describe, read
 from services.separation.models.mdx23c.network import Network
 from services.separation.models.segmented.cutting import FadedCutting
+from services.separation.models.segmented.openvino_core import core_of
 from services.separation.models.segmented.rest import WithRest
 from services.separation.models.segmented.separator import SegmentedSeparator
-from services.separation.models.segmented.spectral_network import Core, SpectralNetwork, batch_of, torch_core
+from services.separation.models.segmented.spectral_network import Core, SpectralNetwork, batch_of
 from services.separation.models.segmented.spectrogram import Spectrogram
 
 
 def network_of(core: Core, sizes: Architecture, segment_samples: int) -> SpectralNetwork:
     """Makes a `Network` of a core."""
     spectrogram = Spectrogram(sizes.n_fft, sizes.hop_length, sizes.dim_f)
-    return SpectralNetwork(core, spectrogram, segment_samples, segment_samples // sizes.hop_length + 1)
+    return SpectralNetwork(core, spectrogram, segment_samples, frames_of(sizes, segment_samples))
+
+
+def frames_of(sizes: Architecture, segment_samples: int) -> int:
+    """Number of frames that the network takes for a segment."""
+    return segment_samples // sizes.hop_length + 1
 
 
 def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Separator:
@@ -40,7 +46,8 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
         sizes, inference = read(folder)
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault
-    core = torch_core(load_module(lambda: Network(sizes), checkpoint), hardware)
+    module, frames = load_module(lambda: Network(sizes), checkpoint), frames_of(sizes, inference.chunk)
+    core = core_of(module, sizes.dim_f, frames, sizes.frame_multiple, hardware, entry.version)
     separator = SegmentedSeparator(
         entry.stems[: sizes.stems],
         entry.sample_rate_hz,

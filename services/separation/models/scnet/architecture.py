@@ -108,11 +108,16 @@ class Architecture:
             bins.append(sum(-(-height // stride) for height, stride in heights))
         total = 0.0
         for name, shape in self.shapes().items():
-            part, number, kind = name.split(".")[:3] if "." in name else (name, "", "")
-            level = {"encoder": 1 + int(number or 0), "decoder": -1 - int(number or 0)} if number.isdecimal() else {}
-            times = bins[level.get(part, -1 if part == "separation_net" else 0)]
-            share = 3 if kind in ("SDlayer", "conv_modules", "1") else 1
-            total += 2e-9 * prod(shape) * times / share if part != "pos_embed_f" and len(shape) > 1 else 0.0
+            match name.split("."):
+                case ["separation_net", _, number, *_]:
+                    times = bins[-1] / (1 + int(number) % 2)  # every other layer takes half of the frames
+                case ["encoder", level, kind, *_]:
+                    times = bins[1 + int(level)] / (1 if kind == "globalconv" else 3)
+                case ["decoder", level, kind, *_]:
+                    times = bins[-1 - int(level)] / (3 if kind == "1" else 1)
+                case _:
+                    times = 0 if name == "pos_embed_f" else bins[0]
+            total += 2e-9 * prod(shape) * times if len(shape) > 1 else 0.0
         return total
 
     def _convolutions(self, prefix: str, channels: int, depth: int) -> dict[str, Shape]:

@@ -72,13 +72,13 @@ def frequencies_of(x: Tensor) -> Tensor:
 
     The real parts come first.
     """
-    spectrum = torch.fft.rfft(x, norm="ortho")
+    spectrum = torch.fft.rfft(x.float(), norm="ortho")  # it takes no half precision
     return torch.cat([spectrum.real, spectrum.imag], dim=1)
 
 
 def frames_of(x: Tensor) -> Tensor:
     """The inverse of `frequencies_of`."""
-    frames: Tensor = torch.fft.irfft(torch.complex(*x.chunk(2, dim=1)), norm="ortho")
+    frames: Tensor = torch.fft.irfft(torch.complex(*x.float().chunk(2, dim=1)), norm="ortho")
     return frames
 
 

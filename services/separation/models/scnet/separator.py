@@ -13,10 +13,14 @@ from services.separation.models.scnet.architecture import Architecture
 from services.separation.models.scnet.entries import describe, read
 from services.separation.models.scnet.network import Network
 from services.separation.models.segmented.cutting import FadedCutting
+from services.separation.models.segmented.openvino_core import core_of
 from services.separation.models.segmented.rest import WithRest
 from services.separation.models.segmented.separator import SegmentedSeparator
-from services.separation.models.segmented.spectral_network import Core, SpectralNetwork, batch_of, torch_core
+from services.separation.models.segmented.spectral_network import Core, SpectralNetwork, batch_of
 from services.separation.models.segmented.spectrogram import Spectrogram
+
+TRACED_FRAMES = 8
+"""Frames with which a network is converted. All frames give the same graph, in more time."""
 
 
 def network_of(core: Core, sizes: Architecture, segment_samples: int) -> SpectralNetwork:
@@ -26,8 +30,13 @@ def network_of(core: Core, sizes: Architecture, segment_samples: int) -> Spectra
     """
     window = torch.hann_window(sizes.nfft) if sizes.masked else torch.ones(sizes.win_size)
     spectrogram = Spectrogram(sizes.nfft, sizes.hop_size, window=window, normalized=sizes.normalized)
+    return SpectralNetwork(core, spectrogram, segment_samples, frames_of(sizes, segment_samples))
+
+
+def frames_of(sizes: Architecture, segment_samples: int) -> int:
+    """Number of frames that the network takes for a segment: even, and with one that is mostly silence."""
     frames = segment_samples // sizes.hop_size + 2
-    return SpectralNetwork(core, spectrogram, segment_samples, frames + frames % 2)
+    return frames + frames % 2
 
 
 def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Separator:
@@ -47,7 +56,8 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
         sizes, inference = read(folder)
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault
-    core = torch_core(load_module(lambda: Network(sizes), checkpoint), hardware)
+    module, frames = load_module(lambda: Network(sizes), checkpoint), frames_of(sizes, inference.chunk)
+    core = core_of(module, sizes.nfft // 2 + 1, frames, TRACED_FRAMES, hardware, entry.version)
     separator = SegmentedSeparator(
         entry.stems[: sizes.stems],
         entry.sample_rate_hz,

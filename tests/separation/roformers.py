@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from bs_roformer import BSRoformer, MelBandRoformer
+
+from services.separation.models.segmented import openvino_runtime
 
 RATE = 8000
 CHUNK = 4096
@@ -57,3 +60,8 @@ def write_folder(
 
         save_file({key: tensor.clone() for key, tensor in tensors.items()}, folder / "model.safetensors")
     return folder
+
+
+def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs networks in torch, without conversions, which take longer than small networks save."""
+    monkeypatch.setattr(openvino_runtime, "why_not", lambda: "this test runs in torch")

@@ -17,7 +17,7 @@ from services.common.weights.store import WeightStore
 from services.separation.models import registry
 from services.separation.models.base import Options, join
 from services.separation.models.folders.published import published
-from tests.separation.roformers import BS, CHUNK, config_text, write_folder
+from tests.separation.roformers import BS, CHUNK, config_text, in_torch, write_folder
 
 ENTRY = """
 [[model]]
@@ -40,6 +40,11 @@ url = "{hub}/config.yaml"
 url = "{hub}/model.ckpt"
 sha256 = "{digest}"
 """
+
+
+@pytest.fixture(autouse=True)
+def _in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_torch(monkeypatch)
 
 
 @pytest.fixture

@@ -22,9 +22,14 @@ from services.separation.models.folders.config import read_config
 from services.separation.models.folders.faults import FolderError
 from services.separation.models.folders.shapes import read_shapes
 from services.separation.models.folders.tensors import load_tensors
-from tests.separation.roformers import BS, CHUNK, MEL, config_text, reference, write_folder
+from tests.separation.roformers import BS, CHUNK, MEL, config_text, in_torch, reference, write_folder
 
 FOUR = {"instruments": ["drums", "bass", "other", "vocals"], "target_instrument": None}
+
+
+@pytest.fixture(autouse=True)
+def _in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_torch(monkeypatch)
 
 
 def store(tmp_path: Path) -> WeightStore:

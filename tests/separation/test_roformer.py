@@ -24,7 +24,7 @@ from services.separation.models.roformer.network import RoFormer, Transforms
 from services.separation.models.roformer.parameters import parameters
 from services.separation.presets import of_quality
 from stemtube.separation.v1 import separation_pb2 as pb
-from tests.separation.roformers import BS, CHUNK, MEL, RATE, config_text, reference, write_folder
+from tests.separation.roformers import BS, CHUNK, MEL, RATE, config_text, in_torch, reference, write_folder
 
 OVERLAP = Options(overlap=0.5)
 VIPERX = {
@@ -36,6 +36,11 @@ VIPERX = {
 KIM = {key: value for key, value in VIPERX.items() if key != "freqs_per_bands"} | {
     "dim": 384, "depth": 6, "num_bands": 60, "sample_rate": 44_100,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_torch(monkeypatch)
 
 
 def noise(samples: int, seed: int = 0) -> Samples:

@@ -14,9 +14,12 @@ from services.separation.models.folders.tensors import load_tensors
 from services.separation.models.roformer.config import RoFormerConfig, kind_of, network_config
 from services.separation.models.roformer.entries import describe
 from services.separation.models.roformer.network import RoFormer
+from services.separation.models.roformer.openvino_network import OpenVinoNetwork
 from services.separation.models.roformer.parameters import is_copy
 from services.separation.models.roformer.torch_network import TorchNetwork
+from services.separation.models.segmented import openvino_runtime
 from services.separation.models.segmented.cutting import FadedCutting
+from services.separation.models.segmented.network import Network
 from services.separation.models.segmented.precision import precision_of
 from services.separation.models.segmented.rest import WithRest
 from services.separation.models.segmented.separator import SegmentedSeparator
@@ -47,14 +50,7 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
         config, inference = network_config(folder, kind), inference_config(folder)
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault
-    model = RoFormer(config)
-    tensors = load_tensors(checkpoint)
-    copies = is_copy if config.shared_bias else lambda _: False
-    model.load_state_dict({name: tensor for name, tensor in tensors.items() if not copies(name)})
-    device = torch.device(hardware.device)
-    precision = precision_of(device, hardware.precision)
-    log.info("network runs in torch", device=hardware.device, precision=precision, kind=kind)
-    network = TorchNetwork(model, config, inference.chunk, device, precision)
+    network = network_of(config, inference.chunk, checkpoint, hardware, entry.version)
     separator = SegmentedSeparator(
         stems[: config.stems],
         inference.sample_rate_hz,
@@ -63,6 +59,29 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
         cutting=FadedCutting(inference.normalize),
     )
     return WithRest(separator, stems[1]) if len(stems) > config.stems else separator
+
+
+def network_of(config: RoFormerConfig, chunk: int, checkpoint: Path, hardware: Hardware, version: str) -> Network:
+    """The fastest network on this hardware."""
+    device = torch.device(hardware.device)
+    precision = precision_of(device, hardware.precision)
+    why_not = openvino_runtime.why_not() if device.type == "cpu" else "it is for CPUs"
+    if why_not:
+        log.info("network runs in torch", device=hardware.device, precision=precision, why_not_openvino=why_not)
+        return TorchNetwork(load_network(config, checkpoint), config, chunk, device, precision)
+    log.info("network runs in OpenVINO", precision=precision)
+    return OpenVinoNetwork(lambda: load_network(config, checkpoint), config, chunk, precision, hardware.cache, version)
+
+
+def load_network(config: RoFormerConfig, checkpoint: Path) -> RoFormer:
+    """The network in torch with the weights of a checkpoint that fits it."""
+    with torch.device("meta"):
+        model = RoFormer(config)
+    tensors = load_tensors(checkpoint)
+    if config.shared_bias:
+        tensors = {name: tensor for name, tensor in tensors.items() if not is_copy(name)}
+    model.load_state_dict(tensors, assign=True)  # without a second copy of the weights
+    return model
 
 
 def _batch(config: RoFormerConfig, chunk: int, hardware: Hardware) -> int:

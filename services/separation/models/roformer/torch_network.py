@@ -22,8 +22,8 @@ class TorchNetwork:
     def __init__(
         self, model: RoFormer, config: RoFormerConfig, chunk: int, device: torch.device, precision: Precision
     ) -> None:
-        self._model = model.eval().requires_grad_(False).to(device)
-        self._channels = config.channels
+        self.model = model.eval().requires_grad_(False).to(device)
+        self._config = config
         self._transforms = Transforms(config, device)
         self._device = device
         self._type = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
@@ -41,12 +41,17 @@ class TorchNetwork:
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
         """See `Network.__call__`. The sources stay on the device."""
-        segments, _, samples = batch.shape
-        waves = batch.to(self._device)
-        if self._channels == 1:
-            waves = waves.flatten(0, 1).unsqueeze(1)
-        spectrum, values = self._transforms.split(waves)
+        spectrum, values = self._transforms.split(as_waves(batch, self._config).to(self._device))
         with torch.autocast(self._device.type, self._type, enabled=self._type != torch.float32):
-            masks = self._model(values)
-        stems = self._transforms.join(spectrum, masks.float(), samples)
-        return stems.view(segments, -1, *stems.shape[1:]).transpose(1, 2).flatten(2, 3)
+            masks = self.model(values)
+        return of_segments(self._transforms.join(spectrum, masks.float(), batch.shape[-1]), batch)
+
+
+def as_waves(batch: Tensor, config: RoFormerConfig) -> Tensor:
+    """Segments [segments, 2, samples] as the network takes them: of one channel, each channel by itself."""
+    return batch if config.channels == 2 else batch.flatten(0, 1).unsqueeze(1)
+
+
+def of_segments(stems: Tensor, batch: Tensor) -> Tensor:
+    """The stems [segments, stems, 2, samples] of `as_waves(batch)`, [waves, stems, channels, samples]."""
+    return stems.view(batch.shape[0], -1, *stems.shape[1:]).transpose(1, 2).flatten(2, 3)

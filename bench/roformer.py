@@ -2,8 +2,8 @@
 
 In one run, in turns, it measures one segment of noise with a network of a published size and random weights: by
 the package BS-RoFormer with its fused attention, by ours in torch, and by ours as it is used, in float32 and in the
-precision of `auto` if that is another. It prints seconds and CPU seconds, their shares of the package's, and the largest
-error. `--depth` takes fewer blocks, where memory or time is short.
+precision of `auto` if that is another. It prints seconds and CPU seconds, their shares of the package's, and the
+largest error. `--depth` takes fewer blocks, where memory or time is short.
 """
 
 import argparse

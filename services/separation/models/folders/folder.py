@@ -194,8 +194,8 @@ def find_files(path: Path) -> ModelFolder:
 def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes when a file of a folder changes: names, sizes and times."""
     files = []
-    for file in sorted(path.iterdir()):
-        with suppress(OSError):
+    with suppress(OSError):
+        for file in sorted(path.iterdir()):
             stat = file.stat()
             files.append((file.name, stat.st_size, stat.st_mtime_ns))
     return tuple(files)

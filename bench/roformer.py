@@ -1,8 +1,9 @@
-"""Measures RoFormers: `python -m bench.roformer [--model kim] [--repeats 3] [--device cpu]`.
+"""Measures RoFormers: `python -m bench.roformer [--model kim] [--depth 6] [--seconds 8] [--repeats 3]`.
 
-In one run, in turns, it measures one segment (8 s of noise) with a network of a published size and random weights: by
+In one run, in turns, it measures one segment of noise with a network of a published size and random weights: by
 the package BS-RoFormer with its fused attention, by ours in torch, and by ours as it is used, in float32 and in the
-precision of `auto` if that is another. It prints seconds, the share of the package's time, and the largest error.
+precision of `auto` if that is another. It prints seconds and CPU seconds, their shares of the package's, and the
+largest error. `--depth` takes fewer blocks, where memory or time is short.
 """
 
 import argparse
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from services.separation.models.base import Hardware
 from services.separation.models.folders.folder import ModelFolder
+from services.separation.models.folders.inference import inference_config
 from services.separation.models.roformer import separator
-from services.separation.models.roformer.config import inference_config, kind_of, network_config
+from services.separation.models.roformer.config import kind_of, network_config
 from services.separation.models.roformer.torch_network import TorchNetwork
 from services.separation.models.segmented.precision import precision_of
 
-CHUNK = 352_800
 COMMON: dict[str, Any] = {
     "depth": 12, "stereo": True, "time_transformer_depth": 1, "freq_transformer_depth": 1, "dim_head": 64, "heads": 8,
     "stft_hop_length": 441, "mask_estimator_depth": 2,
@@ -41,51 +42,58 @@ def main() -> None:
     """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=sorted(MODELS), default="kim")
+    parser.add_argument("--depth", type=int, help="number of blocks, if not that of the published size")
+    parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), arguments.model, arguments.repeats, arguments.device)
+        measure(Path(folder), arguments)
 
 
 @torch.inference_mode()
-def measure(folder: Path, name: str, repeats: int, device: str) -> None:
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """Measures all ways in turns."""
-    kind, model = MODELS[name]
+    device, samples = arguments.device, int(arguments.seconds * 100) * 441
+    kind, model = MODELS[arguments.model]
+    model = model | ({"depth": arguments.depth} if arguments.depth else {})
     torch.manual_seed(0)
     reference = kind(**model, flash_attn=True).eval()
-    wave = torch.randn(1, 2, CHUNK) * 0.1
+    wave = torch.randn(1, 2, samples) * 0.1
     torch.save(reference.state_dict(), folder / "model.ckpt")
     reference.to(device)
     ways: dict[str, Callable[[Tensor], Tensor]] = {"package BS-RoFormer": lambda batch: reference(batch.to(device))}
     ways |= {
-        "ours, torch": ours(folder, model, Hardware(device, "float32"), in_torch=True),
-        "ours, float32": ours(folder, model, Hardware(device, "float32")),
+        "ours, torch": ours(folder, model, samples, Hardware(device, "float32"), in_torch=True),
+        "ours, float32": ours(folder, model, samples, Hardware(device, "float32")),
     }
     if (precision := precision_of(torch.device(device), "auto")) != "float32":
-        ways[f"ours, {precision}"] = ours(folder, model, Hardware(device, "auto"))
+        ways[f"ours, {precision}"] = ours(folder, model, samples, Hardware(device, "auto"))
     outputs = {way: compute(wave).cpu().flatten() for way, compute in ways.items()}  # also warms them up
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(repeats):
+    wall: dict[str, list[float]] = {way: [] for way in ways}
+    busy: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(arguments.repeats):
         for way, compute in ways.items():
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             compute(wave).cpu()
-            seconds[way].append(time.perf_counter() - began)
-    expected = outputs["package BS-RoFormer"]
-    base = statistics.median(seconds["package BS-RoFormer"])
-    print(
-        f"{name}, {CHUNK / 44_100:g} s, {device}, {torch.get_num_threads()} threads; loudest {expected.abs().max():.2g}"
-    )
-    for way, took in seconds.items():
-        median, error = statistics.median(took), (outputs[way] - expected).abs().max()
-        print(f"{way:22}{median:8.2f} s{median / base:8.2f}   error {error:.1e}   {min(took):.2f} to {max(took):.2f} s")
+            wall[way].append(time.perf_counter() - began)
+            busy[way].append(time.process_time() - cpu)
+    first, *_ = ways
+    expected = outputs[first]
+    print(f"{arguments.model}, {model['depth']} blocks, {samples / 44_100:g} s, {device}")
+    print(f"{'':22}{'s':>8}{'share':>8}{'CPU s':>8}{'share':>8}   error, loudest {expected.abs().max():.2g}")
+    for way in ways:
+        took, used = statistics.median(wall[way]), statistics.median(busy[way])
+        shares = took / statistics.median(wall[first]), used / statistics.median(busy[first])
+        error = (outputs[way] - expected).abs().max()
+        print(f"{way:22}{took:8.2f}{shares[0]:8.2f}{used:8.2f}{shares[1]:8.2f}   {error:.1e}")
 
 
-def ours(folder: Path, model: dict[str, Any], hardware: Hardware, *, in_torch: bool = False) -> Any:
+def ours(folder: Path, model: dict[str, Any], samples: int, hardware: Hardware, *, in_torch: bool = False) -> Any:
     """Our network, as `load` chooses it, or in torch."""
     training = {"instruments": ["vocals"], "target_instrument": "vocals"}
-    sections = {"model": model | {"zero_dc": False}, "training": training, "inference": {"chunk_size": CHUNK}}
+    sections = {"model": model | {"zero_dc": False}, "training": training, "inference": {"chunk_size": samples}}
     (folder / "config.yaml").write_text(yaml.dump(sections))
     dropped = ModelFolder(folder, folder / "config.yaml", folder / "model.ckpt")
     kind = kind_of(dropped)

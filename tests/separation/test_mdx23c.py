@@ -142,11 +142,11 @@ def test_a_model_of_one_stem_also_gives_the_rest(tmp_path: Path) -> None:
     [
         ({"model": {"norm": "BatchNorm"}}, r"tensors that are missing, 132 of \d+: .*running_mean"),
         ({"model": {"num_channels": 32}}, r"of another shape, .*: first_conv.weight \(16x16x1x1 in place of 32x"),
-        ({"model": {"growth": 0.5}}, "`model.growth` must be a whole number from 0 on; it is 0.5"),
+        ({"model": {"growth": 0.5}}, "`model.growth` must be a whole number from 0 to 16777216; it is 0.5"),
         ({"model": {"scale": [2]}}, r"`model.scale` must be a list of 2 values; it is \[2\]"),
         ({"model": {"use_stht": True}}, "`model` has keys that are not known: use_stht"),
         ({"audio": {"num_channels": 1}}, r"the network takes 1 channel\(s\), not 2"),
-        ({"audio": {"dim_f": None}}, "`audio.dim_f` must be a whole number from 1 on; it is missing"),
+        ({"audio": {"dim_f": None}}, "`audio.dim_f` must be a whole number from 1 to 16777216; it is missing"),
         ({"audio": {"chunk_size": 2000}}, "`chunk_size` 2000 must be hop_length = 64 times one less than"),
         ({"audio": {"dim_f": 100}}, "dim_f must be a multiple of"),
         ({"training": {"instruments": ["Vocals"]}}, "tensors of another shape, 1 of .*: final_conv.2.weight"),

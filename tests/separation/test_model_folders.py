@@ -165,7 +165,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a missing value": (
         lambda folder: edit(folder, dim=None),
-        "config.yaml: `model.dim` must be a whole number from 1 on; it is missing",
+        "config.yaml: `model.dim` must be a whole number from 1 to 16777216; it is missing",
+    ),
+    "far too many blocks": (
+        lambda folder: edit(folder, depth=10**9),
+        "`model.depth` must be a whole number from 1 to 100; it is 1000000000",
     ),
     "a text for a number": (lambda folder: edit(folder, heads="8"), "`model.heads` must be a whole number .* is '8'"),
     "a number for a flag": (lambda folder: edit(folder, stereo=2), "`model.stereo` must be true or false; it is 2"),

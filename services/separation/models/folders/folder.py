@@ -6,10 +6,11 @@ The family of a model is found by its content: each family's `entries` module ma
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from services.common.weights.store import WeightFile, Weights
 from services.separation.models.base import ModelEntry
@@ -97,7 +98,7 @@ class Description:
 Describe = Callable[[ModelFolder], Description | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FolderModels:
     """The models in the folders of a models directory.
 
@@ -107,7 +108,10 @@ class FolderModels:
     """
 
     root: Path
-    families: Sequence[Describe] = field(default=())
+    families: Sequence[Describe]
+
+    _known: ClassVar[dict[tuple[Any, ...], ModelEntry]] = {}
+    """The entries that this process has made, by folder and state of its files: reading a checkpoint takes a while."""
 
     def entries(self, published: Mapping[str, ModelEntry]) -> Iterator[ModelEntry]:
         """The entries of all models, in the order of their names. A model that cannot be used has a `fault`.
@@ -120,7 +124,10 @@ class FolderModels:
             return
         for path in sorted(folder.iterdir()):
             if path.is_dir() and not path.name.startswith(".") and path.name not in published:
-                yield self._entry(path)
+                state = (path, tuple(self.families), _state(path))
+                if state not in self._known:
+                    self._known[state] = self._entry(path)
+                yield self._known[state]
 
     def _entry(self, path: Path) -> ModelEntry:
         try:
@@ -182,6 +189,16 @@ def find_files(path: Path) -> ModelFolder:
     if not configs and checkpoints[0].suffix != ".onnx":
         raise FolderError(f"there is no configuration: put the config.yaml of {checkpoints[0].name} beside it")
     return ModelFolder(path, configs[0] if configs else None, checkpoints[0])
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file of a folder changes: names, sizes and times."""
+    files = []
+    with suppress(OSError):
+        for file in sorted(path.iterdir()):
+            stat = file.stat()
+            files.append((file.name, stat.st_size, stat.st_mtime_ns))
+    return tuple(files)
 
 
 def _faulty(path: Path, fault: str) -> ModelEntry:

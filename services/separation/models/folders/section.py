@@ -6,7 +6,7 @@ from typing import Any
 from services.separation.models.folders.faults import FolderError
 from services.separation.models.folders.folder import ModelFolder
 
-LARGEST = 1 << 30
+LARGEST = 1 << 24
 
 
 class Section:
@@ -24,17 +24,17 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
 
-    def number(self, key: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number, at least `least`."""
+    def number(self, key: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+        """A whole number from `least` to `most`."""
         value = self._get(key, default)
-        if type(value) is not int or not least <= value < LARGEST:
-            raise self._fault(key, f"a whole number from {least} on", value)
+        if type(value) is not int or not least <= value <= most:
+            raise self._fault(key, f"a whole number from {least} to {most}", value)
         return value
 
     def decimal(self, key: str, default: float | None = None) -> float:
         """A number above 0."""
         value = self._get(key, default)
-        if type(value) not in (int, float) or not 0 < value < LARGEST:
+        if type(value) not in (int, float) or not 0 < value <= LARGEST:
             raise self._fault(key, "a number above 0", value)
         return float(value)
 
@@ -55,7 +55,7 @@ class Section:
     def numbers(self, key: str, count: int | None = None, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """A list of whole numbers above 0, `count` of them if it is given."""
         values = self._list(key, count, default)
-        if not all(type(value) is int and 0 < value < LARGEST for value in values):
+        if not all(type(value) is int and 0 < value <= LARGEST for value in values):
             raise self._fault(key, "a list of whole numbers above 0", values)
         return tuple(values)
 
@@ -64,7 +64,7 @@ class Section:
     ) -> tuple[float, ...]:
         """A list of numbers above 0, `count` of them if it is given."""
         values = self._list(key, count, default)
-        if not all(type(value) in (int, float) and 0 < value < LARGEST for value in values):
+        if not all(type(value) in (int, float) and 0 < value <= LARGEST for value in values):
             raise self._fault(key, "a list of numbers above 0", values)
         return tuple(float(value) for value in values)
 

@@ -57,7 +57,7 @@ def read(folder: ModelFolder) -> tuple[Architecture, Inference]:
             growth=model.number("growth", least=0),
             num_scales=model.number("num_scales"),
             scale=(height, width),
-            num_blocks_per_scale=model.number("num_blocks_per_scale"),
+            num_blocks_per_scale=model.number("num_blocks_per_scale", most=100),
             bottleneck_factor=model.number("bottleneck_factor"),
             num_subbands=model.number("num_subbands"),
             norm=model.text("norm") if "norm" in model else None,

@@ -20,6 +20,8 @@ def mel_bands(sample_rate_hz: int, n_fft: int, count: int) -> tuple[tuple[int, .
         ValueError: a bin is in no band, so there are too few bands, or a band is empty, so there are too many.
     """
     bins = np.fft.rfftfreq(n_fft, 1 / sample_rate_hz)
+    if count > len(bins):
+        raise ValueError(f"of {count} bands some are empty")
     corners = _hz(np.linspace(0, _mel(sample_rate_hz / 2), count + 2))
     ramps = corners[:, None] - bins[None]
     widths = np.diff(corners)[:, None]

@@ -26,6 +26,8 @@ UNUSED_KEYS = (
     "multi_stft_hop_size", "multi_stft_normalized",
 )  # fmt: skip
 """Keys that change training, or how the same numbers are computed."""
+MOST = 100
+"""More stems, blocks, layers or heads than this are a mistake, and listing their tensors would take long."""
 SHARED_BIASES = ("linear_62_bias_0", "linear_64_bias_0")
 """Names of the biases of queries, keys and values, and of outputs, if all attention layers share them."""
 
@@ -101,7 +103,7 @@ def network_config(folder: ModelFolder, kind: Kind) -> RoFormerConfig:
     """
     check_keys(folder, "model", (*NETWORK_KEYS, *BAND_KEYS[kind], *UNUSED_KEYS))
     model = Section(folder, "model")
-    n_fft = model.number("stft_n_fft", 2048)
+    n_fft = model.number("stft_n_fft", 2048, most=1 << 17)
     bins = n_fft // 2 + 1
     dim = model.number("dim")
     return RoFormerConfig(
@@ -109,18 +111,18 @@ def network_config(folder: ModelFolder, kind: Kind) -> RoFormerConfig:
         bands=_bands(folder, model, kind, n_fft),
         bins=bins,
         channels=2 if model.flag("stereo", False) else 1,
-        stems=model.number("num_stems", 1),
+        stems=model.number("num_stems", 1, most=MOST),
         dim=dim,
-        depth=model.number("depth"),
+        depth=model.number("depth", most=MOST),
         depths=(
-            model.number("linear_transformer_depth", 0, least=0),
-            model.number("time_transformer_depth", 2),
-            model.number("freq_transformer_depth", 2),
+            model.number("linear_transformer_depth", 0, least=0, most=MOST),
+            model.number("time_transformer_depth", 2, most=MOST),
+            model.number("freq_transformer_depth", 2, most=MOST),
         ),
-        heads=model.number("heads", 8),
+        heads=model.number("heads", 8, most=MOST),
         dim_head=model.number("dim_head", 64, least=2),
         # The training program counts the layers of a mask estimator in two ways.
-        mask_layers=model.number("mask_estimator_depth", 2 if kind == "bs" else 1) + (kind == "mel"),
+        mask_layers=model.number("mask_estimator_depth", 2 if kind == "bs" else 1, most=MOST) + (kind == "mel"),
         mask_dim=dim * model.number("mlp_expansion_factor", 4),
         n_fft=n_fft,
         hop=model.number("stft_hop_length", 512),

@@ -64,7 +64,7 @@ def read(folder: ModelFolder) -> tuple[Architecture, Inference]:
             conv_depths=(depths[0], depths[1], depths[2]),
             compress=model.decimal("compress", 4),
             conv_kernel=model.number("conv_kernel", 3),
-            num_dplayer=model.number("num_dplayer", 6),
+            num_dplayer=model.number("num_dplayer", 6, most=100),
             expand=model.number("expand", 1),
             nfft=nfft,
             hop_size=model.number("hop_size", 1024),

@@ -58,7 +58,7 @@ def load(entry: ModelEntry, paths: tuple[Path, ...], hardware: Hardware) -> Sepa
     except FolderError as fault:
         raise PreconditionError(f"{entry.name} cannot be loaded: {fault}", "WEIGHTS_UNUSABLE") from fault
     if hardware.precision == "auto" and torch.device(hardware.device).type == "cpu":
-        hardware = replace(hardware, precision="float32")  # what bfloat16 does to its LSTMs there is not measured
+        hardware = replace(hardware, precision="float32")  # what bfloat16 does to LSTMs of full size is not measured
     module, frames = load_module(lambda: Network(sizes), checkpoint), frames_of(sizes, inference.chunk)
     core = core_of(module, sizes.nfft // 2 + 1, frames, TRACED_FRAMES, hardware, entry.version)
     separator = SegmentedSeparator(

@@ -16,5 +16,5 @@ setup(
         *find_namespace_packages(str(ROOT / GENERATED), include=["stemtube*"]),
     ],
     package_dir={"": ".", "stemtube": f"{GENERATED}/stemtube"},
-    package_data={"": ["*.pyi", "py.typed", "*.binpb", "web/**"]},
+    package_data={"": ["*.pyi", "py.typed", "*.binpb", "*.json", "*.toml", "web/**"]},
 )

@@ -39,7 +39,9 @@ async def _run(settings: SeparationSettings, *, serves: bool, works: bool) -> No
         jobs.add_maintenance(lambda: sweep(objects, jobs))
     draining = Draining()
     weights = WeightStore(settings.weights_dir, offline=settings.offline)
-    servicer = SeparationService(jobs, objects, weights, draining, parse_order(section.auto))
+    servicer = SeparationService(
+        jobs, objects, weights, draining, parse_order(section.auto), parse_order(section.licences)
+    )
     await run_with_jobs(
         VerifiedCallers(settings, "separation"),
         jobs,

@@ -34,6 +34,11 @@ class SeparationSection(Section):
     auto: Annotated[str, AfterValidator(_is_order)] = Field(
         "", description="models that `auto` tries, best first, separated by commas; empty: the built-in order"
     )
+    licences: str = Field(
+        "",
+        description="licences that `auto` may take beside those that allow every use, separated by commas, such as "
+        "CC-BY-NC-SA-4.0, not stated",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of the networks; auto: bfloat16 if the device supports it, else its fastest"
     )

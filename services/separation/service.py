@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from services.common.rpc.draining import Draining
 from services.common.storage.objects import ObjectStore
 from services.common.weights.store import WeightStore
 from services.separation.models import registry
-from services.separation.presets import PRESETS
+from services.separation.presets import PRESETS, of_quality
 from services.separation.stems import REST, Rest, wanted_stems
 from stemtube.common.v1 import provenance_pb2
 from stemtube.separation.v1 import separation_pb2 as pb
@@ -24,6 +25,7 @@ from stemtube.separation.v1 import separation_pb2_grpc
 
 NAME = "stemtube.separation.v1.SeparationService"
 KIND = "separation"
+ASKING_THREADS = 8
 RESTS: "dict[pb.Rest.ValueType, Rest]" = {
     pb.REST_UNSPECIFIED: "sum",
     pb.REST_SUM: "sum",
@@ -40,6 +42,7 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         weights: shows which models are available.
         draining: ends watches when the server stops.
         order: the order of `auto`, as in the workers' settings.
+        licences: licences that `auto` may take beside those that allow every use, as in the workers' settings.
     """
 
     def __init__(
@@ -49,22 +52,26 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         weights: WeightStore,
         draining: Draining,
         order: Sequence[str] = (),
+        licences: Sequence[str] = (),
     ) -> None:
         self._jobs = jobs
         self._objects = objects
         self._weights = weights
         self._draining = draining
         self._order = order
+        self._licences = licences
 
     async def CreateSeparation(self, request: pb.CreateSeparationRequest, _context: Any) -> pb.CreateSeparationResponse:
         require_service()
         check_ids(request_id=request.request_id, on_behalf_of=request.on_behalf_of)
         if request.quality not in PRESETS:
             raise InvalidInputError("unknown quality", "BAD_REQUEST")
-        choice = await asyncio.to_thread(registry.choose, request.model or registry.AUTO, self._weights, self._order)
+        choice = await asyncio.to_thread(
+            registry.choose, request.model or registry.AUTO, self._weights, self._order, self._licences
+        )
         entry = choice.entry
         stems = _wanted(list(request.stems), entry.stems)
-        options = _options(request)
+        options = _options(request, entry.overlap)
         if not await self._objects.exists(request.audio_key):
             raise NotFoundError("There is no such audio object.", "NO_SUCH_OBJECT")
         auto = request.model in ("", registry.AUTO)
@@ -108,7 +115,8 @@ class SeparationService(separation_pb2_grpc.SeparationServiceServicer):
         return pb.CancelSeparationResponse(unneeded=[pb.Stem(**stem) for stem in stems])
 
     async def ListModels(self, _request: pb.ListModelsRequest, _context: Any) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=await asyncio.to_thread(_models, self._weights, self._order))
+        models = await asyncio.to_thread(_models, self._weights, self._order, self._licences)
+        return pb.ListModelsResponse(models=models)
 
     async def _is_good(self, record: JobRecord) -> bool:
         """Whether a kept separation used the wanted model, and all its stems are still stored."""
@@ -130,9 +138,14 @@ def _wanted(asked: list[str], given: tuple[str, ...]) -> list[str]:
     return wanted_stems(asked, given)
 
 
-def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
-    """The options of the model: those of the request, else those of its quality."""
-    options = PRESETS[request.quality]
+def _options(request: pb.CreateSeparationRequest, overlap: float | None) -> dict[str, Any]:
+    """The options of the model: those of the request, else those of its quality.
+
+    Args:
+        request: the request.
+        overlap: the overlap that the model's authors recommend, if they do; see `of_quality`.
+    """
+    options = of_quality(request.quality, overlap)
     if request.HasField("shifts"):
         options = replace(options, shifts=request.shifts)
     if request.HasField("overlap"):
@@ -147,12 +160,14 @@ def _options(request: pb.CreateSeparationRequest) -> dict[str, Any]:
     return {"shifts": options.shifts, "overlap": options.overlap, "rest": RESTS[request.rest]}
 
 
-def _models(weights: WeightStore, order: Sequence[str]) -> list[pb.Model]:
-    default = registry.choose(registry.AUTO, weights, order).entry.name
+def _models(weights: WeightStore, order: Sequence[str], licences: Sequence[str]) -> list[pb.Model]:
+    default = registry.choose(registry.AUTO, weights, order, licences).entry.name
     messages = []
-    for name in registry.names(weights):
+    names = registry.names(weights)
+    with ThreadPoolExecutor(ASKING_THREADS) as pool:  # hubs that do not answer take 5 s each
+        answers = list(pool.map(lambda name: registry.availability(name, weights), names))
+    for name, usable in zip(names, answers, strict=True):
         entry = registry.entry(name, weights)
-        usable = registry.availability(name, weights)
         messages.append(
             pb.Model(
                 name=name,

@@ -143,6 +143,7 @@ class SeparationWork:
             self._weights.root / registry.CONVERTED,
         )
         self._order = parse_order(section.auto)
+        self._licences = parse_order(section.licences)
         self._models: OrderedDict[str, Separator] = OrderedDict()
 
     def __call__(self, task: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class SeparationWork:
         except WeightsMissingError:
             if not task["auto"]:
                 raise
-        choice = registry.choose(registry.AUTO, self._weights, self._order)
+        choice = registry.choose(registry.AUTO, self._weights, self._order, self._licences)
         return choice.made_by, self._model(choice.entry.name, report)
 
     def _model(self, name: str, report: Report) -> Separator:

@@ -241,9 +241,12 @@ def test_triangles_are_highest_in_the_middle() -> None:
 @pytest.mark.parametrize("stride", [100, 75, 50, 13, 1])
 def test_segments_add_up_to_the_song_stride_by_stride(stride: int) -> None:
     whole = torch.rand(3, 2, 321)
-    overlap_add = OverlapAdd(100, stride)
+    overlap_add = OverlapAdd(stride)
     segments = segments_of(0, 321, 100, stride)
-    done = [overlap_add.add(whole[..., one.start : one.start + one.samples]) for one in segments]
+    done = [
+        overlap_add.add(whole[..., one.start : one.start + one.samples], triangle(100)[: one.samples])
+        for one in segments
+    ]
     assert all(block.shape[-1] == stride for block in done[:-1])
     torch.testing.assert_close(torch.cat(done, dim=-1), whole)
 

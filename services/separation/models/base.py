@@ -87,12 +87,16 @@ class ModelEntry(Entry):
         stems: names of its stems; empty if they are known only after loading.
         sample_rate_hz: sample rate of the mix and of the stems.
         rank: `auto` tries the lowest first; None: `auto` tries this model only if an operator lists it.
+        restriction: a licence that does not allow every use; `auto` takes it only if an operator permits it.
+        overlap: the overlap of segments that the model's authors recommend; None: that of the wanted quality.
     """
 
     family: str
     stems: tuple[str, ...]
     sample_rate_hz: int
     rank: int | None = None
+    overlap: float | None = None
+    restriction: str = ""
 
     def made_by(self, model: Model) -> dict[str, str]:
         """The provenance of its stems; the backend is the family."""

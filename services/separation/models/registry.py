@@ -1,8 +1,15 @@
 """The separation models that can be chosen, from the `entries` module of each family's folder.
 
-A family's `entries` module has a function `entries()`, which returns its published models. It may also have
-`own(root)`, which returns the models that a user has put into the models directory. Importing this module loads no
-network.
+A family's `entries` module may have these functions:
+
+- `entries()` returns its published models;
+- `describe(folder)` says whether it can load the configuration and the checkpoint that a user has put into a folder of
+  `MODELS_DIR/separation` (`folders/folder.py`);
+- `own(root)` returns other models that a user has put into the models directory.
+
+The catalogue (`catalogue.toml`) lists published models of all families that can be fetched.
+
+Importing this module loads no network.
 """
 
 import importlib
@@ -17,6 +24,9 @@ from services.common.weights.catalogue import AUTO, NO_MODEL, Catalogue, Choice
 from services.common.weights.store import Availability, Weights, WeightStore
 from services.separation import models
 from services.separation.models.base import CPU, Hardware, ModelEntry, Progress, Separator
+from services.separation.models.folders.first_downloads import check_first_downloads
+from services.separation.models.folders.folder import FolderModels
+from services.separation.models.folders.published import own_catalogue, published
 
 CONVERTED = "converted"
 """The folder for networks that were converted for this machine, in the models directory."""
@@ -50,19 +60,30 @@ def availability(name: str, store: WeightStore) -> Availability:
     return _catalogue(store).availability(name, store)
 
 
-def choose(name: str, store: WeightStore, order: Sequence[str] = ()) -> Choice[ModelEntry]:
+def choose(
+    name: str, store: WeightStore, order: Sequence[str] = (), licences: Sequence[str] = ()
+) -> Choice[ModelEntry]:
     """Chooses the model for a user's choice. Only `auto` may choose a substitute.
 
     Args:
         name: name of a model, or `auto`.
         store: the store of weights.
         order: the order of `auto`, best first; empty: by the models' ranks.
+        licences: licences that `auto` may take beside those that allow every use.
 
     Raises:
         InvalidInputError: there is no such model (reason UNKNOWN_MODEL).
         WeightsMissingError: the model is not available, or with `auto` no model is; the message says how to get it.
     """
-    return _catalogue(store, order).choose(name, store)
+    catalogue = _catalogue(store, order)
+    refused: dict[tuple[str, str], str] = {}
+    for each in map(catalogue.entry, catalogue.names() if name == AUTO else ()):
+        if each.restriction and each.restriction not in licences:
+            refused[each.name, ""] = (
+                f"auto does not take {each.name}, because its licence is {each.restriction!r}: choose it by name, or "
+                "list the licence in STEMTUBE_SEPARATION__LICENCES"
+            )
+    return catalogue.choose(name, store, failed=refused)
 
 
 def check_order(order: Sequence[str]) -> None:
@@ -95,19 +116,26 @@ def load(name: str, store: WeightStore, progress: Progress = lambda _: None, har
         raise WeightsMissingError(usable.reason, model=name)
     files = model.weights_of(NO_MODEL)
     paths = store.fetch(files, progress) if files else ()
+    if files:
+        check_first_downloads(store.root, files, paths)
     family = importlib.import_module(f"{__package__}.{model.family}.separator")
     return cast(Separator, family.load(model, paths, hardware))
 
 
 def _catalogue(store: WeightStore | None, order: Sequence[str] = ()) -> Catalogue[ModelEntry]:
     families = list(_families())
-    published = {model.name: model for family in families for model in family.entries()}
+    models_of_families = [model for family in families if hasattr(family, "entries") for model in family.entries()]
+    known = {model.name: model for model in (*models_of_families, *published())}
     own: dict[str, ModelEntry] = {}
-    for family in families:
-        if store and hasattr(family, "own"):
-            own |= family.own(store.root)
+    if store:
+        listed = {model.name: model for model in own_catalogue(store.root, known)}
+        for family in families:
+            own |= family.own(store.root) if hasattr(family, "own") else {}
+        describers = [family.describe for family in families if hasattr(family, "describe")]
+        own |= {model.name: model for model in FolderModels(store.root, describers).entries(known | listed)}
+        own |= listed
     # A user's model cannot take the name of a published one.
-    every = published | {name: model for name, model in own.items() if name not in published}
+    every = known | {name: model for name, model in own.items() if name not in known}
     return Catalogue("separation model", list(every.values()), order or _order(every.values()))
 
 

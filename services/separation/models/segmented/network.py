@@ -25,7 +25,8 @@ class Network(Protocol):
         """Separates segments.
 
         Args:
-            batch: float32 [segments, 2, samples] on the CPU, normalised. `samples` is a valid length.
+            batch: float32 [segments, 2, samples] on the CPU, at the level of the separator's `Cutting`. `samples` is a
+                valid length.
 
         Returns:
             float32 [segments, sources, 2, samples] on any device. It may have more samples than the batch, equally many

@@ -1,26 +1,16 @@
 """Passes of a network over a song, segment by segment."""
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
-from random import Random
+from itertools import count, takewhile
 
 import torch
 from torch import Tensor
 
 from services.common.samples import Samples
-from services.separation.models.base import Options, Progress
+from services.separation.models.base import Progress
 from services.separation.models.segmented.batches import Batches
-from services.separation.models.segmented.network import Network
-from services.separation.models.segmented.segments import (
-    Level,
-    OverlapAdd,
-    Segment,
-    centre,
-    segments_of,
-    skip,
-    stride_of,
-    window,
-)
+from services.separation.models.segmented.cutting import Cut
+from services.separation.models.segmented.segments import Level, OverlapAdd, Segment, skip, take
 
 
 class Tally:
@@ -45,25 +35,22 @@ class Tally:
 
 
 class Pass:
-    """One run of a network over a song, possibly shifted in time."""
+    """One run of a network over a song."""
 
-    def __init__(self, batches: Batches, mix: Samples, level: Level, overlap: float, lead: int = 0) -> None:
-        """Divides the song into segments.
+    def __init__(self, batches: Batches, mix: Samples, level: Level, cut: Cut) -> None:
+        """Prepares a run.
 
         Args:
             batches: the network.
             mix: float32 [2, samples].
             level: the mix's level.
-            overlap: overlap of neighbouring segments, as a fraction of a segment.
-            lead: number of samples by which the first segment starts before the mix.
+            cut: the segments of the song.
         """
-        network = batches.network
         self._batches = batches
         self._mix = mix
         self._level = level
-        self._lead = lead
-        self._stride = stride_of(network.segment_samples, overlap)
-        self.segments = segments_of(-lead, mix.shape[1], network.segment_samples, self._stride)
+        self._cut = cut
+        self.segments = cut.segments
 
     def run(self, tally: Tally, number: int) -> Iterator[Tensor]:
         """Computes the stems.
@@ -73,22 +60,24 @@ class Pass:
             number: index of this pass in the tally.
 
         Returns:
-            Consecutive blocks float32 [sources, 2, samples] of the normalised stems, together as long as the mix.
+            Consecutive blocks float32 [sources, 2, samples] of the stems at the network's level, together as long as
+            the mix.
         """
-        return skip(self._blocks(tally, number), self._lead)
+        return take(skip(self._blocks(tally, number), self._cut.lead), self._mix.shape[1])
 
     def _blocks(self, tally: Tally, number: int) -> Iterator[Tensor]:
-        overlap_add = OverlapAdd(self._batches.network.segment_samples, self._stride)
+        overlap_add, done = OverlapAdd(self._cut.stride), count()
         for group in self._groups():
             outputs = self._compute(group)
             tally.add(number, len(group))
             while outputs:  # each is freed before another pass computes
-                yield overlap_add.add(outputs.pop(0))
+                yield overlap_add.add(outputs.pop(0), self._cut.weights(next(done)))
 
     def _compute(self, group: Sequence[Segment]) -> list[Tensor]:
         samples = self._batches.network.valid_length(group[0].samples)
-        batch = torch.stack([window(self._mix, segment, samples, self._level) for segment in group])
-        return [centre(output, segment.samples) for segment, output in zip(group, self._batches(batch), strict=True)]
+        batch = torch.stack([self._cut.window(self._mix, segment, samples, self._level) for segment in group])
+        outputs = self._batches(batch)
+        return [self._cut.centre(output, segment) for segment, output in zip(group, outputs, strict=True)]
 
     def _groups(self) -> Iterator[list[Segment]]:
         """Yields batches of neighbouring segments with equal valid lengths. Only the end of a song is shorter."""
@@ -99,25 +88,3 @@ class Pass:
             group = list(takewhile(lambda segment: valid_length(segment.samples) == samples, candidates))  # noqa: B023
             yield group
             first += len(group)
-
-
-def passes_of(
-    network: Network, mix: Samples, level: Level, options: Options, sample_rate_hz: int, random: Random
-) -> list[Pass]:
-    """Makes the passes of a network over a song: one, or one for each time shift.
-
-    Each shift starts the song up to half a second earlier, which moves the borders of all segments. Like demucs, this
-    draws the difference to half a second.
-
-    Args:
-        network: computes the segments.
-        mix: float32 [2, samples].
-        level: the mix's level.
-        options: see `Options`.
-        sample_rate_hz: rate of the mix.
-        random: draws the shifts.
-    """
-    most = sample_rate_hz // 2
-    leads = [most - random.randint(0, most) for _ in range(options.shifts)] or [0]
-    batches = Batches(network, options.batch)
-    return [Pass(batches, mix, level, options.overlap, lead) for lead in leads]

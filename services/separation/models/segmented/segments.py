@@ -107,30 +107,28 @@ def triangle(segment_samples: int) -> Tensor:
 class OverlapAdd:
     """Cross-fades segments. Between two calls it holds only the overlap of neighbouring segments."""
 
-    def __init__(self, segment_samples: int, stride: int) -> None:
+    def __init__(self, stride: int) -> None:
         """Starts before the first segment.
 
         Args:
-            segment_samples: length of a full segment.
             stride: number of samples between the starts of neighbouring segments.
         """
         self._stride = stride
-        self._triangle = triangle(segment_samples)
         self._sum: Tensor | None = None
-        self._weights = self._triangle[:0]
+        self._weights = torch.empty(0)
 
-    def add(self, output: Tensor) -> Tensor:
+    def add(self, output: Tensor, weights: Tensor) -> Tensor:
         """Adds the next segment.
 
         Args:
             output: a segment's output [sources, 2, samples]; only at the end of the song it may be shorter.
+            weights: the weights [samples] of its samples; where segments overlap, their sum is above 0.
 
         Returns:
             [sources, 2, samples] that no later segment overlaps: one stride, or the rest at the end of the song.
         """
         samples = output.shape[-1]
-        self._triangle = self._triangle.to(output.device)
-        weights = self._triangle[:samples].clone()
+        weights = weights.to(output.device, copy=True)
         total = output * weights
         if self._sum is not None:
             shared = self._sum.shape[-1]
@@ -149,6 +147,16 @@ def skip(blocks: Iterator[Tensor], samples: int) -> Iterator[Tensor]:
         if dropped < block.shape[-1]:
             yield block[..., dropped:]
         del block  # frees the block while the next one is computed
+
+
+def take(blocks: Iterator[Tensor], samples: int) -> Iterator[Tensor]:
+    """Ends consecutive blocks [..., samples] after `samples`."""
+    for block in blocks:
+        taken = min(samples, block.shape[-1])
+        samples -= taken
+        if taken:
+            yield block[..., :taken]
+        del block  # see `skip`
 
 
 def mean_of(passes: Sequence[Iterator[Tensor]], weights: Sequence[Sequence[float]]) -> Iterator[Tensor]:

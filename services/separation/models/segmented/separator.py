@@ -11,9 +11,11 @@ from torch import Tensor
 from services.common.errors import PreconditionError
 from services.common.samples import Samples
 from services.separation.models.base import Chunk, Options, Progress, check_mix
+from services.separation.models.segmented.batches import Batches
+from services.separation.models.segmented.cutting import DEMUCS, Cutting
 from services.separation.models.segmented.network import Network
-from services.separation.models.segmented.passes import Pass, Tally, passes_of
-from services.separation.models.segmented.segments import level_of, mean_of
+from services.separation.models.segmented.passes import Pass, Tally
+from services.separation.models.segmented.segments import mean_of
 
 SEED = 0  # seed of the time shifts, so that the same mix gives the same stems
 
@@ -28,6 +30,7 @@ class SegmentedSeparator:
         networks: Sequence[Network],
         weights: Sequence[Sequence[float]] | None = None,
         batch: int = 1,
+        cutting: Cutting = DEMUCS,
     ) -> None:
         """Combines networks.
 
@@ -37,6 +40,7 @@ class SegmentedSeparator:
             networks: at least one network; their segments may differ in length.
             weights: [networks][stems], the weight of each network for each stem; None for equal weights.
             batch: segments in a batch, if the options do not ask for more.
+            cutting: how the networks take a song: its level, its segments and their joints.
 
         Raises:
             PreconditionError: the weights leave a stem without a network.
@@ -45,6 +49,7 @@ class SegmentedSeparator:
         self.sample_rate_hz = sample_rate_hz
         self._networks = tuple(networks)
         self._batch = batch
+        self._cutting = cutting
         self._weights = [[1.0] * len(self.stems)] * len(self._networks) if weights is None else weights
         for stem, *given in zip(self.stems, *self._weights, strict=True):
             if not sum(given):
@@ -53,13 +58,13 @@ class SegmentedSeparator:
     def separate(
         self, mix: Samples, options: Options, progress: Progress, random: Random | None = None
     ) -> Iterator[Chunk]:
-        """See `Separator.separate`. The mix is scaled as in the `Separator` of demucs.
+        """See `Separator.separate`.
 
         Args:
             mix: see `Separator.separate`.
             options: see `Separator.separate`.
             progress: see `Separator.separate`.
-            random: draws the time shifts, network by network, as demucs does; None for the same shifts in every call.
+            random: draws time shifts, network by network, as demucs does; None for the same shifts in every call.
         """
         check_mix(mix)
         return self._chunks(mix, options, progress, random or Random(SEED))
@@ -70,9 +75,13 @@ class SegmentedSeparator:
         if not mix.size:
             progress(1.0)
             return
-        level, start = level_of(mix), 0
+        level, start = self._cutting.level(mix), 0
         options = replace(options, batch=max(options.batch, self._batch))
-        passes = [passes_of(network, mix, level, options, self.sample_rate_hz, random) for network in self._networks]
+        passes = []
+        for network in self._networks:
+            cuts = self._cutting.cuts(network, mix.shape[1], options, self.sample_rate_hz, random)
+            batches = Batches(network, options.batch)
+            passes.append([Pass(batches, mix, level, cut) for cut in cuts])
         used = self._used(options.stems)
         for number in used:
             self._networks[number].prepare(sum(len(shift.segments) for shift in passes[number]))

@@ -1,6 +1,7 @@
 """MDX-Net: networks in ONNX files, with the parameters of Ultimate Vocal Remover's list."""
 
 import hashlib
+import os
 import re
 import shutil
 import warnings
@@ -188,6 +189,7 @@ def test_a_published_file_needs_no_configuration(folder: Path, monkeypatch: pyte
     assert f"small.onnx is not in the list of published models (MD5 of its last 10,000 KiB: {digest})" in fault
     assert "put a config.yaml with mdx_n_fft_scale_set, " in fault
     monkeypatch.setattr(parameters, "_published", lambda: {digest: CONFIG})
+    os.utime(folder / "small.onnx", ns=(1, 1))  # a folder is described again only if its files have changed
     assert registry.entry("mine", store(folder)).stems == ("vocals", "instrumental")
     stems = separated(folder, song(1000), Options())
     assert list(stems) == ["vocals", "instrumental"]

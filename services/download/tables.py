@@ -70,6 +70,8 @@ class Track(Base):
     create_time: Mapped[datetime]
     # Size of the original, its peaks and its picture; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    # Notes on the original, each with `reason` and `message`; null for none.
+    file_notes: Mapped[list[dict[str, str]] | None] = mapped_column(JSON)
 
     @property
     def url(self) -> str:

@@ -34,7 +34,7 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         (rb"<\?xml.{0,500}<(?:!DOCTYPE )?lmms-project", "a project of LMMS", _RENDER),
         (rb"<\?xml.{0,500}<(?:!DOCTYPE )?Session[^>]*", "a project of Ardour", _RENDER),
         (rb"\x03\xab\xcd\xabNCRYPTED|.{0,4}PTX|\x030010111100101011", "a project of Pro Tools", _RENDER),
-        (rb"\x18.FICHIER GUITAR PRO|BCF[SZ]", "a Guitar Pro file (notes without sound)", _RENDER),
+        (rb"\x18FICHIER GUITAR PRO|BCF[SZ]", "a Guitar Pro file (notes without sound)", _RENDER),
         (rb"<\?xml.{0,800}<(?:!DOCTYPE )?score-(?:partwise|timewise)", "a MusicXML file (notes without sound)", _PLAY),
         (rb"MSCZ|<\?xml.{0,300}<museScore", "a MuseScore file (notes without sound)", _RENDER),
         (

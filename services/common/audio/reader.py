@@ -34,7 +34,7 @@ _BY_SIZE = frozenset({"aiff", "au", "caf", "w64", "wav"})
 _MPEG_CODECS = frozenset({"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"})
 _FLOAT_CODECS = frozenset({"pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le", "wavpack"})
 _NOTED_SECONDS = 0.05
-_SHARE_TO_JUDGE_BY, _CLEARLY = 0.1, 1.2
+_SHARE_TO_JUDGE_BY, _CLEARLY = 0.03, 1.2
 """Share of a file after which its average bit rate is taken as known, and by how much it must be too long."""
 
 
@@ -359,6 +359,7 @@ class Reader:
             claimed_seconds=self._declared_seconds,
             seconds=self.decoded_seconds - self._timeline.late_seconds,
             end_seconds=self._end_time,
+            gap_seconds=self._timeline.gap_seconds,
             missing=self._file.ending.missing,
             packets=self._packets,
             failed=self._failed,
@@ -375,7 +376,7 @@ class Reader:
         late, gaps, others = self._timeline.late_seconds, self._timeline.gap_seconds, len(self._container.streams.audio)
         if late > _NOTED_SECONDS:
             yield Note("STARTS_LATE", f"the sound begins {late:.2f} s after the picture, with silence before it")
-        if gaps:
+        if gaps and self._timeline.has_pictures:
             yield Note("GAPS", f"{gaps:.2f} s without sound are silent, so that it stays in time with the picture")
         if self._scale != 1.0:
             how = f"the floats were {1 / self._scale:.6g} times too large; all were brought to full scale"

@@ -1,6 +1,5 @@
 """Reads the tags of a file: mutagen where it knows the format, FFmpeg elsewhere (Matroska, AVI, RIFF INFO …)."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -10,6 +9,7 @@ from av.audio.stream import AudioStream
 from mutagen.id3 import ID3, Encoding, Frame
 
 from services.common.audio.code_pages import decode_texts
+from services.common.one_line import one_line
 
 _MAX_LENGTH = 500
 _JOINT = "; "
@@ -25,8 +25,6 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """By name: the key of ID3, Vorbis comments, MP4, APE and ASF, in this order."""
 _OF_SEVERAL = frozenset({"artist", "album_artist", "genre", "composer"})
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""Marks that change the direction of writing, and the byte order mark."""
 
 Text = str | bytes
 """Bytes if the encoding is not known."""
@@ -54,17 +52,7 @@ def read_tags(file: BinaryIO, container: av.container.InputContainer, stream: Au
         name: one_line(_JOINT.join(dict.fromkeys(next(decoded) if isinstance(text, bytes) else text for text in texts)))
         for name, texts in found.items()
     }
-    return {name: text for name, text in tags.items() if text}
-
-
-def one_line(text: str) -> str:
-    """A text without controls, line breaks, half surrogates and marks of direction; at most 500 characters."""
-    shown = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
-        for character in text
-        if character not in _DIRECTIONS
-    )
-    return " ".join(shown.split())[:_MAX_LENGTH].rstrip()
+    return {name: text[:_MAX_LENGTH] for name, text in tags.items() if text}
 
 
 def _of_mutagen(file: BinaryIO) -> Iterable[dict[str, list[Text]]]:

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 _SHORTEST_GAP_SECONDS = 0.1
 _LONGEST_GAP_SECONDS = 60.0
 _LATEST_SECONDS = 600.0
-"""Longer ones are jumps of a clock: of joined recordings, or of a counter that began again."""
+"""More are jumps of a clock: of joined recordings, or of a counter that began again."""
 
 
 class Timeline:
@@ -27,7 +27,8 @@ class Timeline:
 
     Attributes:
         late_seconds: by how much the sound begins after the picture.
-        gap_seconds: silence in gaps.
+        gap_seconds: sum of the gaps, silent or not.
+        has_pictures: whether silence is added.
         streams: those to read, the sound first.
     """
 
@@ -43,8 +44,10 @@ class Timeline:
         for picture in self._pictures:
             picture.discard = Discard.default
         self.streams: list[Stream] = [stream, *self._pictures]
+        self.has_pictures = bool(self._pictures)
         self._seen_start: float | None = None
         self._next: float | None = None
+        self._has_jumped = False
 
     def see_picture(self, packet: "Packet[Any]") -> None:
         """Takes the start of the picture from packets that come before the sound."""
@@ -60,23 +63,27 @@ class Timeline:
             samples: of the frame.
             sample_rate_hz: of the frame.
         """
-        if not self._pictures or time is None:
-            self._advance(samples / sample_rate_hz)
+        seconds = samples / sample_rate_hz
+        if time is None:
+            self._advance(seconds)
             return 0
+        gap = 0.0
         if self._next is None:
-            late = time - self._picture_start(time)
-            gap = self.late_seconds = late if 0 < late <= _LATEST_SECONDS else 0.0
-            for picture in self._pictures:
-                picture.discard = Discard.all
-        else:
-            gap = time - self._next
-            if abs(gap) < _SHORTEST_GAP_SECONDS:
-                self._advance(samples / sample_rate_hz)
-                return 0
-            gap = gap if 0 < gap <= _LONGEST_GAP_SECONDS else 0.0
-            self.gap_seconds += gap
-        self._next = time + samples / sample_rate_hz
-        return round(gap * sample_rate_hz)
+            if self._pictures:
+                late = time - self._picture_start(time)
+                gap = self.late_seconds = late if 0 < late <= _LATEST_SECONDS else 0.0
+                for picture in self._pictures:
+                    picture.discard = Discard.all
+            self._next = time
+        elif abs(time - self._next) >= _SHORTEST_GAP_SECONDS:
+            if self._next < time <= self._next + _LONGEST_GAP_SECONDS:
+                gap = time - self._next
+                # The clock of a stream that was joined midway jumps once: it is known only after the first page.
+                self.gap_seconds += gap if self._pictures or self._has_jumped else 0.0
+                self._has_jumped = True
+            self._next = time
+        self._next += seconds
+        return round(gap * sample_rate_hz) if self._pictures else 0
 
     def skip(self, seconds: float) -> None:
         """Counts sound that could not be decoded, and was made silence."""

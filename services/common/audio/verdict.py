@@ -38,6 +38,7 @@ class Decoded:
         claimed_seconds: duration that the header states; 0 if none.
         seconds: duration that was decoded, without silence before sound that begins after the picture.
         end_seconds: time at which the last frame ends, by the file's time stamps; 0 if it has none.
+        gap_seconds: sum of the gaps between its time stamps.
         missing: see `Ending`.
         packets: how many were read.
         failed: how many could not be decoded.
@@ -48,6 +49,7 @@ class Decoded:
     claimed_seconds: float
     seconds: float
     end_seconds: float
+    gap_seconds: float
     missing: float | None
     packets: int
     failed: int
@@ -84,9 +86,11 @@ def _judge_end(decoded: Decoded, in_the_middle: int) -> list[Note]:
     if lacking > tolerance_seconds(claim):
         if decoded.ends_in_packet:
             raise cut_off()
-        has_gaps = decoded.container not in _WITH_PAUSES and decoded.end_seconds > claim - lacking / 2
-        if in_the_middle or has_gaps:
+        has_holes = decoded.gap_seconds > tolerance_seconds(claim) and decoded.container not in _WITH_PAUSES
+        if in_the_middle or has_holes:
             raise damaged()
+        if decoded.end_seconds > claim - tolerance_seconds(claim):
+            return []  # a stream that was joined midway, whose clock ran before
         return [Note("LENGTH_DIFFERS", f"the header announces {claim:.1f} s, but the file has {decoded.seconds:.1f} s")]
     if not decoded.ends_in_packet:
         return []

@@ -47,6 +47,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
             for stem in data.stems
         ],
         fault=_fault_message(data.faults.get(track.audio_key)),
+        file_notes=[track_pb2.FileNote(**note) for note in track.file_notes or ()],
     )
     if data.access is not None:
         _add_own(message, data, data.access)

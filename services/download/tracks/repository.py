@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.limits import MAX_TITLE
+from services.common.one_line import one_line
 from services.common.storage.database import Database
 from services.download.tables import MAX_SOURCE, Access, OutstandingRequests, OwnStem, Stem, Track, Upload
 from services.download.tracks.results import (
@@ -21,7 +22,6 @@ from services.download.tracks.results import (
     no_such_track,
     update_list_columns,
 )
-from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
 from services.download.upkeep.reservations import release_in
 
@@ -45,6 +45,8 @@ class AudioFacts:
     loudness_lufs: float
     # Size of the original, its peaks and its picture.
     size_bytes: int | None = None
+    # Notes on the file, each with `reason` and `message`.
+    file_notes: list[dict[str, str]] | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -265,7 +267,7 @@ def _new_track(*, source_url: str | None = None, private_url: str | None = None,
 
 def _set_song(track: Track, song: SongFacts) -> None:
     # Tags and sites may contain any text.
-    texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
+    texts = (one_line(text) for text in (song.title, song.artist, song.license, song.source))
     title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
     track.title = title or "Untitled"
     track.source = source[:MAX_SOURCE]

@@ -189,7 +189,7 @@ def with_sounds(path: Path, sounds: list[Samples], default: int) -> Path:
 def ffmpeg_seconds(data: bytes) -> float:
     """The length that FFmpeg decodes, whatever the header states; packets that it cannot decode count nothing."""
     seconds = 0.0
-    with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+    with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:
         stream = container.streams.best("audio")
         assert isinstance(stream, av.AudioStream)
         try:

@@ -18,6 +18,7 @@ _OTHERS = (
 _CODECS = {"windows-874": "cp874", "tis-620": "cp874", "big5": "big5hkscs", "shift_jis": "cp932", "euc-kr": "cp949"}
 _FEW_LETTERS = 2
 _PLAIN_LETTERS = 1.5
+_FEW_ACCENTS, _MUCH_PLAIN = 4, 1.5
 _RARE = frozenset("ŕĺŔĹ˙")
 """Western à, å and ÿ as windows-1250, rare even in Slovak. So are the ideographs of Unicode's extensions."""
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "THAI")
@@ -38,7 +39,7 @@ def _encoding(together: bytes) -> str:
         return "utf-8"
     western = _decoded(together, _WESTERN)
     western = western if western is not None and _makes_sense(western) else None
-    is_latin = _has_plain_letters(together)
+    is_latin = _has_plain_letters(together) or (western is not None and _has_few_accents(western))
     if is_latin and western is not None:
         foreign = {character for character in western if character > "\x7f" and character.isalpha()}
         if len(foreign) < _FEW_LETTERS:
@@ -48,6 +49,19 @@ def _encoding(together: bytes) -> str:
     texts = {guess: text for guess in guesses if (text := _decoded(together, guess)) and _makes_sense(text)}
     common = [guess for guess, text in texts.items() if not any(_is_rare(character) for character in text)]
     return next(iter([*common, *texts]), _WESTERN if western is not None else "latin-1")
+
+
+def _has_few_accents(western: str) -> bool:
+    """Whether much plain text has few other letters, each where a word of Western Europe may have it."""
+    words = [word for word in western.split() if not word.isascii()]
+    high = [character for word in words for character in word if character > "\x7f"]
+    plain = sum(character.isascii() and character.isalpha() for character in western)
+    return (
+        len(high) <= _FEW_ACCENTS
+        and plain >= _MUCH_PLAIN * len(high)
+        and all(character.isalpha() for character in high)
+        and all(word.istitle() or word.islower() for word in words)
+    )
 
 
 def _guesses(together: bytes, group: Iterable[str]) -> list[str]:

@@ -47,7 +47,8 @@ class Timeline:
         self.has_pictures = bool(self._pictures)
         self._seen_start: float | None = None
         self._next: float | None = None
-        self._has_jumped = False
+        # FFmpeg knows the time of an Ogg FLAC stream that was joined midway only after its first page.
+        self._knows_time = stream.codec_context.name != "flac"
 
     def see_picture(self, packet: "Packet[Any]") -> None:
         """Takes the start of the picture from packets that come before the sound."""
@@ -78,9 +79,8 @@ class Timeline:
         elif abs(time - self._next) >= _SHORTEST_GAP_SECONDS:
             if self._next < time <= self._next + _LONGEST_GAP_SECONDS:
                 gap = time - self._next
-                # The clock of a stream that was joined midway jumps once: it is known only after the first page.
-                self.gap_seconds += gap if self._pictures or self._has_jumped else 0.0
-                self._has_jumped = True
+                self.gap_seconds += gap if self._knows_time else 0.0
+                self._knows_time = True
             self._next = time
         self._next += seconds
         return round(gap * sample_rate_hz) if self._pictures else 0

@@ -44,7 +44,7 @@ class Ending:
         missing: share of the stated bytes that the file lacks, in [0, 1]; None if it states none that can be believed.
         in_a_page: whether the last page of an Ogg file is incomplete.
         in_fragments: whether an MP4 file states only the length of each fragment.
-        patches: by position, bytes to be read instead of the file's own: sizes that FFmpeg would not read past.
+        patches: by position, bytes to be read instead of the file's own, which FFmpeg would take for an error.
     """
 
     missing: float | None = None
@@ -105,6 +105,7 @@ def _missing(start: int, length: int, size: int) -> float | None:
 
 def _wav(file: Bytes, size: int) -> Ending:
     position, large_size = 12, 0
+    patches: dict[int, bytes] = {}
     for _ in range(_MAX_BOXES):
         chunk = _read_at(file, position, 24)
         if len(chunk) < 8:
@@ -115,9 +116,18 @@ def _wav(file: Bytes, size: int) -> Ending:
         if chunk[:4] == b"data":
             if large_size and length == 0xFFFFFFFF:
                 length = large_size
-            return Ending(_missing(position + 8, length, size))
+            return Ending(_missing(position + 8, length, size), patches=patches)
+        if chunk[:4] == b"fmt ":
+            patches = _container_bits(_read_at(file, position + 8, 40), position + 8)
         position += 8 + length + length % 2
     return _NO_SOUND
+
+
+def _container_bits(form: bytes, position: int) -> dict[int, bytes]:
+    """A patch for integers with fewer valid bits than they take, such as 24 in 32, which FFmpeg takes for floats."""
+    is_integer = form[:2] == b"\xfe\xff" and form[24:26] == b"\x01\x00"
+    bits, valid = form[14:16], form[18:20]
+    return {position + 18: bits} if is_integer and valid != bits else {}
 
 
 def _aiff(file: Bytes, size: int) -> Ending:

@@ -1,15 +1,22 @@
-"""Reads the tags of a file: mutagen where it knows the format, FFmpeg elsewhere (Matroska, AVI, RIFF INFO …)."""
+"""Reads the tags of a file: mutagen where it knows the format, FFmpeg elsewhere (Matroska, AVI, RIFF INFO …).
 
+Only the library's processes need tags and have mutagen. Elsewhere FFmpeg reads them all.
+"""
+
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import av
-import mutagen
 from av.audio.stream import AudioStream
-from mutagen.id3 import ID3, Encoding, Frame
 
 from services.common.audio.code_pages import decode_texts
 from services.common.one_line import one_line
+
+_HAS_MUTAGEN = importlib.util.find_spec("mutagen") is not None
+if _HAS_MUTAGEN:
+    import mutagen
+    from mutagen.id3 import ID3, Encoding, Frame
 
 _MAX_LENGTH = 500
 _JOINT = "; "
@@ -55,8 +62,10 @@ def read_tags(file: BinaryIO, container: av.container.InputContainer, stream: Au
     return {name: text[:_MAX_LENGTH] for name, text in tags.items() if text}
 
 
-def _of_mutagen(file: BinaryIO) -> Iterable[dict[str, list[Text]]]:
+def _of_mutagen(file: BinaryIO) -> Iterator[dict[str, list[Text]]]:
     """The tags of a file's own format, then ID3 tags around it."""
+    if not _HAS_MUTAGEN:
+        return
     own = _read(mutagen.File, file)
     tags = own.tags if own is not None else None
     yield _chosen(tags)

@@ -929,6 +929,12 @@ export interface components {
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
             /** @description Notes on the original: slight damage, and how it was read. */
             fileNotes: components["schemas"]["stemtube.download.v1.FileNote"][];
+            /**
+             * @description Title and artist of the tags with which the caller uploaded the same sound again; empty if none differ. UpdateTrack
+             *     with a title or an artist ends the offer.
+             */
+            offeredTitle: string;
+            offeredArtist: string;
         };
         /** @description A track has a new result. */
         "stemtube.download.v1.TrackChanged": {

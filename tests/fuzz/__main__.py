@@ -13,13 +13,24 @@ import time
 from pathlib import Path
 
 from tests.common.postgres import create_database
-from tests.fuzz import api, crowds, imports, media, messages, protocols, races, texts, uploads
+from tests.fuzz import api, containers, crowds, imports, media, messages, protocols, races, texts, uploads
 from tests.fuzz.findings import Tally
 from tests.fuzz.target import Target, running_target
 from tests.suite.running import SERVICES
 
 # Inputs of one round, which takes about a minute.
-FILES, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES, CROWDS = 1500, 500, 25, 15, 20, 150, 40, 4, 1
+FILES, CONTAINERS, IMPORTS, MESSAGES, TEXTS, REQUESTS, EXCHANGES, UPLOADS, RACES, CROWDS = (
+    1500,
+    300,
+    500,
+    25,
+    15,
+    20,
+    150,
+    40,
+    4,
+    1,
+)
 
 
 def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
@@ -45,6 +56,7 @@ def rounds(target: Target, seed: int, seconds: float, tally: Tally) -> None:
         for number in itertools.count(seed):
             print(f"  {tally}, next seed {number}", flush=True)
             media.fuzz(number, FILES, tally)
+            containers.fuzz(number, CONTAINERS, tally)
             imports.fuzz(number, IMPORTS, tally)
             for fuzzer, count in fuzzers:
                 fuzzer.run(number, count)

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.fuzz import imports, media
+from tests.fuzz import containers, imports, media
 from tests.fuzz.findings import Tally
 
 
@@ -21,6 +21,13 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
     # The inputs reach the decoders and cause every kind of refusal.
     assert verdicts["decoded"] > 100
     assert {"NOT_AUDIO", "NO_AUDIO_STREAM", "NO_SAMPLES", "TRUNCATED", "CORRUPT"} < set(verdicts)
+
+
+def test_damaged_containers_are_read_in_the_length_that_ffmpeg_decodes_or_refused_as_cut_off(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    verdicts = containers.fuzz(7, 200, tally)
+    assert tally.found == []
+    assert verdicts["decoded"] > 120
 
 
 def test_crashes_and_hangs_of_the_reading_process_are_counted(tmp_path: Path) -> None:

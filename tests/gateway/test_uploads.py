@@ -79,6 +79,29 @@ async def test_a_bare_body_and_its_name(
     assert (len(header.options.analyses), header.request_id) == (1, "id-2")
 
 
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (b'filename="He said %22hi%22.wav"', 'He said "hi".wav'),
+        (b'filename="He said \\"hi\\".wav"', 'He said "hi".wav'),
+        (b'filename="two%0D%0Alines.wav"', "two lines.wav"),
+        (b'filename="100%25 sure.wav"', "100%25 sure.wav"),
+        (b"filename=\"a.wav\"; filename*=UTF-8''%E2%82%AC%20rates.wav", "€ rates.wav"),
+        (b"filename*=iso-8859-1'en'%A3%20rates.wav", "£ rates.wav"),
+        ('filename="夜に駆ける.wav"'.encode(), "夜に駆ける.wav"),
+        (b'filename="Mr. Brightside"', "Mr. Brightside"),
+        (b'filename="a;b, c.wav"', "a;b, c.wav"),
+        (b'filename="' + b"x" * 251 + b'.wav"', "x" * 251 + ".wav"),
+    ],
+)
+async def test_the_name_of_a_form_arrives_as_the_user_has_it(client: Client, disposition: bytes, name: str) -> None:
+    """Browsers and curl escape quotes and line breaks, each in its own way; others follow RFC 5987 and RFC 8187."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; ' + disposition + b"\r\n\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    status, content = await client.json("POST", PATH, data=head + b"RIFF\r\n--b--\r\n", headers=headers)
+    assert (status, content["track"]["title"]) == (200, name)
+
+
 async def test_fifty_megabytes_arrive_complete_without_being_buffered(client: Client) -> None:
     expected = hashlib.sha256()
     async for piece in pieces(50):
@@ -282,9 +305,13 @@ async def test_malformed_uploads(client: Client, content_type: str) -> None:
         ("song.mp3", "song.mp3"),
         ("/etc/passwd", "passwd"),
         ("..\\..\\x.wav", "x.wav"),
-        ("a\x00b\nc\u202e.wav", "abc.wav"),
+        ("a\x00b\nc\u202e.wav", "ab c.wav"),
         ("e\u0301.wav", "é.wav"),
-        ("x" * 500, "x" * 200),
+        ("x" * 500, "x" * 255),
+        ("\u0645\u06cc\u200c\u062e.wav", "\u0645\u06cc\u200c\u062e.wav"),
+        ("👩\u200d👩\u200d👧.wav", "👩\u200d👩\u200d👧.wav"),
+        ("\u202eevil\u2066.wav", "evil.wav"),
+        ("100%22.wav", "100%22.wav"),
         ("\udcff.wav", ".wav"),
         ("..", "upload"),
         ("/", "upload"),

@@ -616,6 +616,18 @@ export interface components {
         "stemtube.download.v1.EditPartResponse": {
             track: components["schemas"]["stemtube.download.v1.Track"];
         };
+        /** @description Something about a file that was read nevertheless. */
+        "stemtube.download.v1.FileNote": {
+            /**
+             * @description END_DAMAGED, MAY_BE_CUT_OFF, LENGTH_DIFFERS, PACKETS_DAMAGED: damage, or a header that is wrong.
+             *     STARTS_LATE, GAPS: silence was added to keep the sound in time with the picture.
+             *     SCALED, ABSURD_SAMPLES: samples that are too large were divided, or made silent.
+             *     OTHER_SOUND: of several sound tracks, the default one was read.
+             */
+            reason: string;
+            /** @description A message for people. */
+            message: string;
+        };
         "stemtube.download.v1.GetCleanupResponse": {
             cleanup: components["schemas"]["stemtube.download.v1.Cleanup"];
         };
@@ -915,6 +927,14 @@ export interface components {
             ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
             /** @description A fault of the original's file; absent if there is none. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
+            /** @description Notes on the original: slight damage, and how it was read. */
+            fileNotes: components["schemas"]["stemtube.download.v1.FileNote"][];
+            /**
+             * @description Title and artist of the tags with which the caller uploaded the same sound again; empty if none differ. UpdateTrack
+             *     with a title or an artist ends the offer.
+             */
+            offeredTitle: string;
+            offeredArtist: string;
         };
         /** @description A track has a new result. */
         "stemtube.download.v1.TrackChanged": {

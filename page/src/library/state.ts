@@ -138,6 +138,13 @@ export async function addLink(url: string, options?: ProcessingOptions): Promise
 export async function showTrack(id: string): Promise<void> {
   const { track } = await call<{ track: Track }>("GET", `/tracks/${id}`);
   added({ track });
+  const { offeredTitle: title, offeredArtist: artist } = track;
+  if (title) {
+    tell(`“${track.title}” is here already. The file calls it “${title}”${artist && ` by ${artist}`}.`, {
+      label: "Use these names",
+      run: () => update(track, { title, artist }),
+    });
+  }
 }
 
 export function cancel(job: TrackJob): Promise<unknown> {

@@ -30,6 +30,11 @@ export function SongView({ id }: { id: string }) {
     <article class={practice.stand.value ? "song stand" : "song"} aria-label={track.title} onClick={giveFocusBack}>
       <Title practice={practice} />
       {job && <JobBars job={job} />}
+      {(track.fileNotes ?? []).map((note) => (
+        <p class="faint" role="note" key={note.reason}>
+          About the file: {note.message}.
+        </p>
+      ))}
       {practice.notice.value && (
         <p class="error" role="alert">
           {practice.notice}

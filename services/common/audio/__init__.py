@@ -18,6 +18,7 @@ from services.common.audio.types import (
     Destination,
     Format,
     Limits,
+    Note,
     Progress,
     Source,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Format",
     "Inspection",
     "Limits",
+    "Note",
     "PeakMeter",
     "Peaks",
     "Progress",

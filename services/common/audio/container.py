@@ -7,8 +7,7 @@ something else is refused.
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,8 +18,11 @@ from av.error import EOFError as FFmpegEOFError
 from av.error import FFmpegError, InvalidDataError
 from av.stream import Discard
 
-from services.common.audio.endings import is_cut_off
+from services.common.audio.endings import Ending, ending
+from services.common.audio.foreign_tags import bounds
+from services.common.audio.known_formats import HEAD_BYTES, known_format
 from services.common.audio.types import Limits, Source
+from services.common.audio.verdict import cut_off, damaged
 from services.common.errors import InvalidInputError, LimitExceededError, StemTubeError
 
 _DEMUXERS = (
@@ -38,26 +40,44 @@ _SUPPORTED = frozenset(_DECODERS.split(","))
 _OPTIONS = {"format_whitelist": _DEMUXERS, "codec_whitelist": _DECODERS, "protocol_whitelist": "none"}
 _SIGNATURES = (b"fLaC", b"FORM", b"caff", b"wvpk", b"MAC ", b"TTA1", b"tBaK")
 _NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
-_TAGS = ("title", "artist", "album", "album_artist", "date", "genre", "track", "composer")
-_MAX_TAG_LENGTH = 500
 _FARTHEST_BYTES = 1 << 40
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_CLEARLY_MISSING = 0.1
+"""Share of the bytes without which a file need not be decoded to know that it is cut off; see `verdict`."""
 
 
 class SourceFile:
-    """The file as FFmpeg sees it: bytes without a name. Records how far it was read."""
+    """The file as FFmpeg sees it: bytes without a name, and without foreign tags. Records how far it was read.
+
+    Args:
+        source: the file.
+
+    Attributes:
+        size: in bytes, with all tags.
+        ending: where its sound ends.
+    """
 
     def __init__(self, source: Source) -> None:
         self._owned = source.open("rb") if isinstance(source, Path) else None
         self.raw: BinaryIO = self._owned or source  # type: ignore[assignment]
         self.size = self.raw.seek(0, os.SEEK_END)
-        self.raw.seek(0)
         self.position = 0
+        self._start, self._end = 0, self.size
+        self.ending = Ending()
+
+    def look_around(self) -> None:
+        """Finds foreign tags, which are hidden from then on, and the ending."""
+        self._start, self._end = bounds(self.raw)
+        self.ending = ending(self)
+        self.seek(0)
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes."""
-        data = self.raw.read(size)
+        start = self.position
+        data = self.raw.read(max(min(size, self._end - self._start - start), 0))
         self.position += len(data)
+        for at, patch in self.ending.patches.items():
+            if start < at + len(patch) and at < self.position:
+                data = _patched(data, at - start, patch)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -65,10 +85,11 @@ class SourceFile:
 
         A damaged header can ask for any position. Systems and stores differ in which they allow and what they raise.
         """
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        end = self._end - self._start
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: end}[whence]
         if not 0 <= start + offset <= _FARTHEST_BYTES:
             return -1
-        self.position = self.raw.seek(offset, whence)
+        self.position = self.raw.seek(self._start + start + offset, os.SEEK_SET) - self._start
         return self.position
 
     def tell(self) -> int:
@@ -79,6 +100,15 @@ class SourceFile:
         """Closes the file if it was opened here, from a path."""
         if self._owned is not None:
             self._owned.close()
+
+
+def _patched(data: bytes, at: int, patch: bytes) -> bytes:
+    """Replaces the bytes from `at`, which may lie outside in part."""
+    changed = bytearray(data)
+    for number, byte in enumerate(patch, at):
+        if 0 <= number < len(changed):
+            changed[number] = byte
+    return bytes(changed)
 
 
 @contextlib.contextmanager
@@ -111,18 +141,21 @@ def open_stream(file: SourceFile, limits: Limits) -> Iterator[tuple[av.container
             DECODER_LIMIT.
         LimitExceededError: reason TOO_MANY_CHANNELS.
     """
-    is_cut = is_cut_off(file.raw)
-    if is_cut:
-        raise cut_off()
+    file.look_around()
+    known = known_format(file.read(HEAD_BYTES))
+    if known is not None:
+        raise known
     file.seek(0)
+    if (file.ending.missing or 0.0) > _CLEARLY_MISSING:
+        raise cut_off()
     try:
         container = av.open(
-            file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_errors="replace"
+            file, mode="r", container_options=_OPTIONS, io_open=_refuse_other_files, metadata_encoding="latin-1"
         )
     except MemoryError as error:
         raise InvalidInputError("the file needs more memory than a decoder has", "DECODER_LIMIT") from error
     except FFmpegError as error:
-        raise _unreadable(file, error, is_whole=is_cut is False) from error
+        raise _unreadable(file, error) from error
     with container:
         stream = container.streams.best("audio")
         if stream is None:
@@ -146,27 +179,6 @@ def container_name(container: av.container.InputContainer) -> str:
     return _NAMES.get(container.format.name, container.format.name)
 
 
-def read_tags(container: av.container.InputContainer, stream: AudioStream) -> Mapping[str, str]:
-    """The tags in `_TAGS`, cleaned; Ogg keeps them in the stream, other formats in the container."""
-    found: dict[str, str] = {}
-    for metadata in (container.metadata, stream.metadata):
-        for name, text in metadata.items():
-            clean = " ".join(_CONTROL.sub(" ", text).split())[:_MAX_TAG_LENGTH]
-            if name.lower() in _TAGS and clean:
-                found.setdefault(name.lower(), clean)
-    return found
-
-
-def cut_off() -> InvalidInputError:
-    """The error for a file whose end is missing."""
-    return InvalidInputError("the file is cut off: its end is missing", "TRUNCATED")
-
-
-def damaged() -> InvalidInputError:
-    """The error for a file that is damaged in the middle."""
-    return InvalidInputError("the file is damaged", "CORRUPT")
-
-
 def _refuse_other_files(url: str, flags: int, options: dict[str, str]) -> Any:
     raise InvalidInputError("the file refers to other files", "NOT_AUDIO")
 
@@ -176,13 +188,14 @@ def _can_decode(stream: AudioStream) -> bool:
     return context is not None and context.name in _SUPPORTED
 
 
-def _unreadable(file: SourceFile, error: FFmpegError, *, is_whole: bool) -> StemTubeError:
+def _unreadable(file: SourceFile, error: FFmpegError) -> StemTubeError:
+    file.seek(0)
+    head = file.read(4)
     not_audio = InvalidInputError("the file is neither audio nor video", "NOT_AUDIO")
     if not isinstance(error, InvalidDataError | FFmpegEOFError):
         return not_audio
-    if not is_whole:
-        file.raw.seek(0)
-        return damaged() if file.raw.read(4) in _SIGNATURES else not_audio
-    if isinstance(error, FFmpegEOFError):
+    if file.ending.in_a_page:
+        return cut_off()
+    if isinstance(error, FFmpegEOFError) and (file.ending.missing == 0.0 or head == b"OggS"):
         return InvalidInputError("there are no samples in the file", "NO_SAMPLES")
-    return damaged()
+    return damaged() if file.ending.missing == 0.0 or head in _SIGNATURES else not_audio

@@ -5,7 +5,9 @@ whether a file was cut off.
 """
 
 from dataclasses import dataclass
-from typing import BinaryIO
+
+from services.common.audio.endings import Bytes
+from services.common.audio.foreign_tags import id3v2_size
 
 _SEARCH_BYTES = 8192
 _KBPS = {
@@ -52,14 +54,10 @@ def is_partial_frame(packet: bytes) -> bool:
     return header is not None and len(packet) < header.length
 
 
-def tagged_seconds(file: BinaryIO) -> float:
+def tagged_seconds(file: Bytes) -> float:
     """The duration that the Xing, Info or VBRI tag of an MP3 declares, in seconds; 0 without such a tag."""
     file.seek(0)
-    id3 = file.read(10)
-    start = 0
-    if id3[:3] == b"ID3" and len(id3) == 10:
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(id3[6:], (21, 14, 7, 0), strict=True))
-        start = 10 + size + (10 if id3[5] & 0x10 else 0)
+    start = id3v2_size(file.read(10))
     file.seek(start)
     data = file.read(_SEARCH_BYTES)
     for offset in range(len(data) - 4):

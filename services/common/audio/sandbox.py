@@ -28,7 +28,7 @@ from services.common.audio import sandbox_child
 from services.common.audio.container import open_source
 from services.common.audio.reader import Reader
 from services.common.audio.sandbox_child import BLOCK, DONE, FAILED, FRAME, HEADER, HEARD, READ, READY, REFUSED, Wire
-from services.common.audio.types import AudioInfo, Limits, Progress, Source
+from services.common.audio.types import AudioInfo, Limits, Note, Progress, Source
 from services.common.errors import (
     Code,
     InvalidInputError,
@@ -362,7 +362,20 @@ def _info(facts: Any) -> AudioInfo:
         container=_text(facts.get("container")),
         bit_rate=_number(facts, "bit_rate", 0, _MAX_COUNT),
         tags={_text(name): _text(text) for name, text in facts["tags"].items()},
+        notes=tuple(_note(note) for note in _short_list(facts.get("notes"))),
     )
+
+
+def _note(facts: Any) -> Note:
+    if not isinstance(facts, dict):
+        raise _untrue()
+    return Note(_text(facts.get("reason")), _text(facts.get("message")))
+
+
+def _short_list(found: Any) -> list[Any]:
+    if not isinstance(found, list) or len(found) > _MAX_FACTS:
+        raise _untrue()
+    return found
 
 
 def _number(facts: dict[str, Any], name: str, least: _Number, most: _Number) -> _Number:

@@ -52,6 +52,19 @@ NO_LIMITS = Limits(max_seconds=float("inf"), max_bytes=2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something about a file that was read nevertheless.
+
+    Args:
+        reason: a stable name; `verdict` and `Reader` list them.
+        message: for people.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class AudioInfo:
     """Facts about a file.
 
@@ -65,6 +78,7 @@ class AudioInfo:
         bit_rate: bits per second over the whole file; 0 if unknown.
         tags: lower case name to text, those of `title`, `artist`, `album`, `album_artist`, `date`, `genre`, `track`,
             `composer` that the file has.
+        notes: on its faults, and on how it was read; known after a decode.
     """
 
     duration_seconds: float
@@ -75,3 +89,4 @@ class AudioInfo:
     container: str
     bit_rate: int
     tags: Mapping[str, str]
+    notes: tuple[Note, ...] = ()

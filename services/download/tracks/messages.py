@@ -47,6 +47,7 @@ def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
             for stem in data.stems
         ],
         fault=_fault_message(data.faults.get(track.audio_key)),
+        file_notes=[track_pb2.FileNote(**note) for note in track.file_notes or ()],
     )
     if data.access is not None:
         _add_own(message, data, data.access)
@@ -78,6 +79,8 @@ def _add_own(message: track_pb2.Track, data: TrackData, access: Access) -> None:
     """Adds a user's own fields of a track: original names, favourite, notes, edits and own parts."""
     message.original_title = data.track.title
     message.original_artist = data.track.artist
+    message.offered_title = access.offered_title or ""
+    message.offered_artist = access.offered_artist or ""
     message.favourite = access.favourite
     message.notes = access.notes
     for part, edit in sorted(data.edits.items()):

@@ -12,6 +12,7 @@ from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.common.limits import MAX_TITLE
+from services.common.one_line import one_line
 from services.common.storage.database import Database
 from services.download.tables import MAX_SOURCE, Access, OutstandingRequests, OwnStem, Stem, Track, Upload
 from services.download.tracks.results import (
@@ -22,7 +23,6 @@ from services.download.tracks.results import (
     no_such_track,
     update_list_columns,
 )
-from services.download.tracks.text import without_controls
 from services.download.upkeep.object_states import faults_of
 from services.download.upkeep.reservations import release_in
 
@@ -46,6 +46,8 @@ class AudioFacts:
     loudness_lufs: float
     # Size of the original, its peaks and its picture.
     size_bytes: int | None = None
+    # Notes on the file, each with `reason` and `message`.
+    file_notes: list[dict[str, str]] | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -111,9 +113,18 @@ class TrackRepository:
             return track, grant
 
     async def add_upload(
-        self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+        self, user_id: str, song: SongFacts, facts: AudioFacts, *, tagged: bool = False, reservation_id: str = ""
     ) -> tuple[Track, Grant]:
         """Adds a track with this content to those of a user, unless there is one. Releases the reservation, if given.
+
+        A track that is not new offers the names of `song`, if they are from tags and differ.
+
+        Args:
+            user_id: the user.
+            song: names of a new track.
+            facts: about the audio.
+            tagged: whether the names are from the file's tags, and not from its name.
+            reservation_id: the reservation of room for the track.
 
         Returns:
             The track, and what this changed for the user.
@@ -121,6 +132,7 @@ class TrackRepository:
         async with self._database.write(lock=f"upload {user_id}") as session:
             same = select(Track).where(Track.owner_id == user_id, Track.content_hash == facts.content_hash)
             track = await session.scalar(same.with_for_update())
+            is_known = track is not None
             if track is None:
                 track = _new_track(owner_id=user_id)
                 _set_song(track, song)
@@ -129,6 +141,8 @@ class TrackRepository:
                 _set_facts(track, facts)
                 await session.flush()
             grant = await _grant(session, user_id, track)
+            if tagged and is_known:
+                await _offer(session, user_id, track, song)
             await release_in(session, reservation_id)
             return track, grant
 
@@ -292,11 +306,25 @@ def _new_track(*, source_url: str | None = None, private_url: str | None = None,
 
 
 def _set_song(track: Track, song: SongFacts) -> None:
-    # Tags and sites may contain any text.
-    texts = (without_controls(text) for text in (song.title, song.artist, song.license, song.source))
-    title, track.artist, track.license, source = (text[:MAX_TITLE] for text in texts)
+    title, track.artist, track.license, source = map(_name, (song.title, song.artist, song.license, song.source))
     track.title = title or "Untitled"
     track.source = source[:MAX_SOURCE]
+
+
+def _name(text: str) -> str:
+    """A text for one line; tags and sites may contain any."""
+    return one_line(text)[:MAX_TITLE]
+
+
+async def _offer(session: AsyncSession, user_id: str, track: Track, song: SongFacts) -> None:
+    access = await session.get_one(Access, (user_id, track.id))
+    title, artist = _name(song.title), _name(song.artist)
+    shown = (
+        track.title if access.title is None else access.title,
+        track.artist if access.artist is None else access.artist,
+    )
+    differs = bool(title) and (title, artist or shown[1]) != shown
+    access.offered_title, access.offered_artist = (title, artist or shown[1]) if differs else (None, None)
 
 
 def _set_facts(track: Track, facts: AudioFacts) -> None:

@@ -20,7 +20,7 @@ from services.download.tracks.messages import track_job_message, track_message
 from services.download.tracks.paging import page_size
 from services.download.tracks.repository import TrackRepository
 from services.download.tracks.results import expect_audio
-from services.download.tracks.text import checked_notes, checked_text
+from services.download.tracks.text import checked_notes, checked_text, without_directions
 from services.download.tracks.user_tracks import UserTracks
 from services.download.upkeep.trash import Trash
 from stemtube.download.v1 import track_pb2 as pb
@@ -86,9 +86,9 @@ class TrackService(track_pb2_grpc.TrackServiceServicer):
     async def UpdateTrack(self, request: pb.UpdateTrackRequest, _context: Any) -> pb.UpdateTrackResponse:
         changes: dict[str, Any] = {}
         if request.HasField("title"):
-            changes["title"] = checked_text("title", request.title.strip(), MAX_TITLE)
+            changes["title"] = checked_text("title", without_directions(request.title), MAX_TITLE)
         if request.HasField("artist"):
-            changes["artist"] = checked_text("artist", request.artist.strip(), MAX_TITLE, may_be_empty=True)
+            changes["artist"] = checked_text("artist", without_directions(request.artist), MAX_TITLE, may_be_empty=True)
         if request.HasField("favourite"):
             changes["favourite"] = request.favourite
         if request.HasField("notes"):

@@ -1,23 +1,20 @@
 """Checks text from users, files and sites."""
 
-import unicodedata
-
 from services.common.errors import InvalidInputError
 from services.common.limits import MAX_NOTES
+from services.common.one_line import DIRECTIONS, is_control
 
 LINE_BREAKS = "\n\r\t\u2028\u2029"
-# Unicode categories: controls, surrogates, line separators and paragraph separators.
-CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def has_controls(text: str, allowed: str = "") -> bool:
     """Whether a text has control characters other than those `allowed`. Spaces and joined emoji are not controls."""
-    return any(unicodedata.category(character) in CONTROLS and character not in allowed for character in text)
+    return any(is_control(character) and character not in allowed for character in text)
 
 
-def without_controls(text: str) -> str:
-    """Replaces control characters by spaces, so that the text is one line."""
-    return " ".join("".join(" " if has_controls(character) else character for character in text).split())
+def without_directions(text: str) -> str:
+    """A title or name without marks that change the direction of writing, which could hide what it says."""
+    return "".join(character for character in text if character not in DIRECTIONS).strip()
 
 
 def checked_header(name: str, text: str, limit: int) -> str:

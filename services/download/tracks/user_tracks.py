@@ -54,6 +54,8 @@ class UserTracks:
             for name, value in changes.items():
                 is_own = name in ("title", "artist") and value == getattr(track, name)
                 setattr(access, name, None if is_own else value)
+            if "title" in changes or "artist" in changes:
+                access.offered_title = access.offered_artist = None
             await session.flush()
             await update_list_columns(session, track, user_id)
             found = {track_id: TrackData(track, access)}

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from services.common.storage.objects import ObjectStore
 from services.download.config import DownloadSettings
@@ -14,6 +13,7 @@ from services.download.tracks.repository import AudioFacts, Grant, SongFacts, Tr
 from services.download.uploads.drafts import Drafts
 from services.download.uploads.inspection import Inspector, ignore_progress
 from services.download.uploads.originals import Originals, copies_of, flac_of, peaks_of
+from services.download.uploads.titles import title_of
 
 ExpectRoom = Callable[[int], Awaitable[None]]
 
@@ -73,9 +73,11 @@ class Acquirer:
                 many of the user's files wait to be checked (reason TOO_MANY_WAITING).
         """
         async with self.checked(user_id, chunks, expect_room, stored=stored) as (facts, tags):
-            song = SongFacts(tags["title"] or Path(filename).stem or "Untitled", tags["artist"])
+            song = SongFacts(tags["title"] or title_of(filename), tags["artist"])
             # If the user has a track with the same sound from another file, it keeps its file.
-            return await self._tracks.add_upload(user_id, song, facts, reservation_id=reservation_id)
+            return await self._tracks.add_upload(
+                user_id, song, facts, tagged=bool(tags["title"]), reservation_id=reservation_id
+            )
 
     @asynccontextmanager
     async def checked(

@@ -1,6 +1,7 @@
 """Inspects and converts files in a child process."""
 
 import asyncio
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class FileWork:
             "title": info.tags.get("title", ""),
             "artist": info.tags.get("artist", ""),
             "cover": picture_name(picture) if picture else "",
+            "notes": [dataclasses.asdict(note) for note in info.notes],
         }
 
     def _transcode(self, task: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Inspector:
             channels=found["channels"],
             loudness_lufs=found["loudness_lufs"],
             size_bytes=sum([(await self._objects.head(key)).size for key in kept]),
+            file_notes=found["notes"] or None,
         )
         return facts, {"title": found["title"], "artist": found["artist"]}
 

@@ -35,6 +35,7 @@ INFO = {
     "container": "flac",
     "bit_rate": 1,
     "tags": {},
+    "notes": [],
 }
 
 

@@ -48,7 +48,13 @@ async def test_an_upload_keeps_a_file_that_another_track_removes_meanwhile(
         """Has another user delete the track after its objects were found and before this track is stored."""
 
         async def add_upload(
-            self, user_id: str, song: SongFacts, facts: AudioFacts, *, reservation_id: str = ""
+            self,
+            user_id: str,
+            song: SongFacts,
+            facts: AudioFacts,
+            *,
+            tagged: bool = False,
+            reservation_id: str = "",
         ) -> tuple[Track, Grant]:
             await library.user_tracks.remove("anna", first.id, for_good=True)
             assert await library.trash.empty() == 1

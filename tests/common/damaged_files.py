@@ -167,7 +167,7 @@ def video(
 
 
 def with_sounds(path: Path, sounds: list[Samples], default: int) -> Path:
-    """A file with several sound tracks, of which one is marked as the default."""
+    """A file with several sound tracks, one of them marked as the default."""
     with av.open(str(path), "w") as container:
         streams = []
         for number, _ in enumerate(sounds):

@@ -146,7 +146,7 @@ def test_a_stream_without_a_length_may_end_anywhere(tmp_path: Path, name: str) -
     data = whole.read_bytes()
     for share in (0.503, 0.93):
         info = check(written(tmp_path / f"cut-{name}", data[: int(len(data) * share)]), LIMITS)
-        # An Ogg page, of which FFmpeg's muxer makes one a second, is lost as a whole.
+        # An Ogg page is lost as a whole; FFmpeg's muxer makes one a second.
         assert 3 * share - 1.02 < info.duration_seconds < 3 * share + 0.1
         assert [note.reason for note in info.notes] == ["MAY_BE_CUT_OFF"]
 
@@ -252,7 +252,7 @@ def test_a_header_cannot_make_the_decoder_reserve_memory(tmp_path: Path) -> None
     assert decode(boast, LIMITS).shape == SONG.shape
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # numpy reserves the longest song, of which the system provides what is written.
+    # numpy reserves the longest song; the system provides only the parts that are written.
     assert peak_bytes < 2 * LIMITS.max_seconds * RATE * 2 * 4
 
 

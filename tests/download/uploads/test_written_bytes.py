@@ -126,7 +126,8 @@ class TestBucket:
         await WAYS[way](library, song, content)
         size = len(content)
         assert server.received_bytes / size == pytest.approx(put, abs=0.2)
-        assert server.sent_bytes / size == pytest.approx(got, abs=0.2)
+        # Its ends, where tags of other formats may be, are read apart, in pieces of 1 MiB.
+        assert got - 0.2 < server.sent_bytes / size < got + 0.35
         assert not server.uploads
         [original] = [key for key in await library.keys() if key.startswith("originals/")]
         assert await library.objects.get(original) == content

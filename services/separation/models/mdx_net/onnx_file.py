@@ -97,7 +97,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _varint(file: BinaryIO) -> int:
-    """A whole number, of which each byte has seven bits, the lowest first."""
+    """A whole number in bytes of seven bits each, the lowest first."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

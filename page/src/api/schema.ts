@@ -274,23 +274,23 @@ export interface components {
         "stemtube.analysis.v1.Tempo": {
             /**
              * Format: double
-             * @description Beats per minute; 0 if there is no pulse.
+             * @description Beats per minute; 0 if there is no pulse. If the tempo changes at once, that of the longest part.
              */
             bpm: number;
             /** Format: double */
             confidence: number;
-            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts or changes; empty if it is steady. */
             curve: components["schemas"]["stemtube.analysis.v1.TempoPoint"][];
         };
         "stemtube.analysis.v1.TempoInput": {
             /**
              * Format: double
-             * @description Beats per minute; 0 if there is no pulse.
+             * @description Beats per minute; 0 if there is no pulse. If the tempo changes at once, that of the longest part.
              */
             bpm?: number;
             /** Format: double */
             confidence?: number;
-            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts or changes; empty if it is steady. */
             curve?: components["schemas"]["stemtube.analysis.v1.TempoPointInput"][];
         };
         "stemtube.analysis.v1.TempoPoint": {

@@ -16,7 +16,7 @@ ENTRIES = (
     BackendEntry(
         name="librosa",
         module="librosa",
-        version=version("librosa", 3, LIBROSA),
+        version=version("librosa", 4, LIBROSA),
         packages=(LIBROSA,),
         licence="ISC",
         description="Beats and tempo from onsets; quick, without bars",

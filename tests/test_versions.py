@@ -32,9 +32,9 @@ BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
     ("chords", "btc"): "btc-2; librosa 0.11.0",
     ("structure", "llm"): "llm-2; librosa 0.11.0",
     ("structure", "barwise"): "barwise-3; librosa 0.11.0",
-    ("structure", "msaf"): "msaf-4; msaf 0.1.80; librosa 0.11.0",
+    ("structure", "msaf"): "msaf-5; msaf 0.1.80; librosa 0.11.0",
     ("tuning", "peaks"): "peaks-1; soxr 1.1.0",
-    ("lyrics", "whisper"): "whisper-3; faster-whisper 1.2.1",
+    ("lyrics", "whisper"): "whisper-4; faster-whisper 1.2.1",
 }
 
 

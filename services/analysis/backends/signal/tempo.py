@@ -81,10 +81,10 @@ def changes_of_tempo(times: Floats) -> list[int]:
         _SPAN_BEATS + int(start + np.argmax(differences[start:end]))
         for start, end in zip(edges[::2], edges[1::2], strict=True)
     ]
-    edges = _merged([0, *(beat for beat in found if _is_sudden(intervals, beat)), len(times)], times)
+    pieces = _merged([0, *(beat for beat in found if _is_sudden(intervals, beat)), len(times)], times)
     return [
         _border(intervals[first:stop], times[first:edge], times[edge:stop]) + first
-        for first, edge, stop in zip(edges[:-2], edges[1:-1], edges[2:], strict=True)
+        for first, edge, stop in zip(pieces[:-2], pieces[1:-1], pieces[2:], strict=True)
     ]
 
 

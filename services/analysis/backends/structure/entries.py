@@ -35,7 +35,7 @@ ENTRIES = (
     BackendEntry(
         name="msaf",
         module="msaf",
-        version=version("msaf", 4, MSAF, LIBROSA),
+        version=version("msaf", 5, MSAF, LIBROSA),
         packages=(MSAF, LIBROSA),
         licence="MIT",
         description="Sections by how the harmony repeats (structure features), named like those of barwise",

@@ -19,6 +19,7 @@ LINES_SHOWN = 16
 LEAST_SECONDS = 0.05
 BAR_WIDTH = 30
 NAME_WIDTH = 12
+STANDARD_HZ = 440.0
 
 
 class Bars:
@@ -145,6 +146,8 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
         yield "Key", f"{key['tonic']} {key['mode']}{_confidence(key)}" if key["tonic"] else "none"
         if len(regions := key.get("regions", [])) > 1:
             yield "", "  ".join(f"{clock(region['start'])} {region['tonic']} {region['mode']}" for region in regions)
+    if tuning := track.get("tuning"):
+        yield "Tuning", _tuning(tuning)
     if chords := track.get("chords"):
         more = f"  … {len(chords)} in all" if len(chords) > CHORDS_SHOWN else ""
         yield "Chords", "  ".join(chord["label"] for chord in chords[:CHORDS_SHOWN]) + more
@@ -156,6 +159,16 @@ def _findings(track: Json) -> Iterator[tuple[str, str]]:
             yield "", f"{clock(line['start'])}  {line['text']}"
         if len(lyrics["lines"]) > LINES_SHOWN:
             yield "", f"… and {len(lyrics['lines']) - LINES_SHOWN} more lines"
+
+
+def _tuning(tuning: Json) -> str:
+    if not tuning["confidence"]:
+        return "no notes"
+    cents = [point["cents"] for point in tuning.get("curve", [])]
+    drift = f", drifts from {min(cents):+.0f} to {max(cents):+.0f}" if cents else ""
+    between = "; between two semitones: names may be a semitone off" if tuning.get("ambiguous") else ""
+    hz = STANDARD_HZ * 2 ** (tuning["cents"] / 1200)
+    return f"A = {hz:.1f} Hz ({tuning['cents']:+.0f} cents{drift}{between}){_confidence(tuning)}"
 
 
 def _range(tempo: Json) -> str:
@@ -188,7 +201,7 @@ def makers_of(track: Json) -> dict[str, Json]:
         "separation" if number == 1 else f"separation:{number}": maker
         for number, maker in enumerate(separations, start=1)
     }
-    own = {part: track[part]["madeBy"] for part in ("key", "lyrics") if track.get(part)}
+    own = {part: track[part]["madeBy"] for part in ("key", "lyrics", "tuning") if track.get(part)}
     analyses = track.get("madeBy", {}) | own
     return makers | {part: analyses[part] for part in PARTS if analyses.get(part)}
 

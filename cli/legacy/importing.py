@@ -31,6 +31,7 @@ KINDS = {
     "chords": "chords",
     "structure": "sections",
     "lyrics": "lyrics",
+    "tuning": "tunings",
 }
 TAKEN, PRESENT, SKIPPED = "taken", "present", "skipped"
 
@@ -220,6 +221,7 @@ _PARTS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "chords": lambda row, duration: results.chords(parse_json(row.get("chords_data")), duration),
     "structure": lambda row, duration: results.structure(parse_json(row.get("structure_data")), duration),
     "lyrics": lambda row, duration: results.lyrics(parse_json(row.get("lyrics_data")), duration),
+    "tuning": lambda _row, _duration: None,  # the old StemTube did not find it
 }
 
 

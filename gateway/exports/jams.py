@@ -38,7 +38,7 @@ def make(track: Track, _options: Options) -> Document:
             "jams_version": VERSION,
         },
         "annotations": annotations,
-        "sandbox": {},
+        "sandbox": _tuning(track),
     }
     return Document(TYPE, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
@@ -69,6 +69,21 @@ def _tempo(track: Track) -> Iterator[Observation]:
 def _key(track: Track) -> Iterator[Observation]:
     if track.key.tonic:
         yield 0.0, track.duration_seconds, f"{track.key.tonic}:{track.key.mode}", track.key.confidence
+
+
+def _tuning(track: Track) -> dict[str, Any]:
+    """The tuning, for which JAMS has no namespace."""
+    if not track.HasField("tuning"):
+        return {}
+    points = [{"time": point.time, "cents": point.cents} for point in track.tuning.curve]
+    return {
+        "tuning": {
+            "cents": track.tuning.cents,
+            "confidence": track.tuning.confidence,
+            "ambiguous": track.tuning.ambiguous,
+            "curve": points,
+        }
+    }
 
 
 def _segments(segments: Iterable[Any]) -> Iterator[Observation]:

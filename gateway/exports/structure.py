@@ -1,4 +1,4 @@
-"""Beats and sections as JSON."""
+"""Tuning, beats and sections as JSON."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ TYPE = FileType(".json", "application/json")
 
 
 def make(track: Track, _options: Options) -> Document:
-    """Writes tempo, beats and sections; missing values are null or empty.
+    """Writes tuning, tempo, beats and sections; missing values are null or empty.
 
     Raises:
         NotFoundError: the track has neither beats nor sections (reason NO_BEATS).
@@ -21,6 +21,7 @@ def make(track: Track, _options: Options) -> Document:
         "title": track.title,
         "artist": track.artist,
         "durationSeconds": track.duration_seconds,
+        "tuningCents": track.tuning.cents if track.tuning.confidence else None,
         "tempoBpm": track.tempo.bpm or None,
         "beatsPerBar": track.beats_per_bar or None,
         "beats": [{"time": beat.time, "position": beat.position or None} for beat in track.beats],
@@ -31,4 +32,4 @@ def make(track: Track, _options: Options) -> Document:
     return Document(TYPE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-EXPORT = Export(name="json", summary="Beats and sections as JSON; times in seconds.", make=make)
+EXPORT = Export(name="json", summary="Tuning, beats and sections as JSON; times in seconds.", make=make)

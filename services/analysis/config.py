@@ -48,6 +48,7 @@ class AutoSettings(Section):
     chords: str = Field("", description=f"backends for chords, {ORDER_HELP}")
     structure: str = Field("", description=f"backends for sections, {ORDER_HELP}")
     lyrics: str = Field("", description=f"backends for lyrics, {ORDER_HELP}")
+    tuning: str = Field("", description=f"backends for the tuning, {ORDER_HELP}")
 
     @model_validator(mode="after")
     def _names_what_there_is(self) -> Self:

@@ -13,6 +13,7 @@ from services.analysis.backends.base import (
     Section,
     Structure,
     TempoPoint,
+    Tuning,
     Word,
 )
 from services.common.harte import triad
@@ -29,6 +30,8 @@ def content(result: Result, made_by: dict[str, str]) -> dict[str, Any]:
     if isinstance(result, Beats):
         fields["tempo"] = {name: fields.pop(name) for name in ("bpm", "confidence", "curve")}
         fields["first_downbeat"] = result.first_downbeat
+    if isinstance(result, Tuning):
+        fields["ambiguous"] = result.ambiguous
     if isinstance(result, Chords):
         for chord in fields["chords"]:
             chord["triad"] = triad(chord["label"])

@@ -221,7 +221,7 @@ class AnalysisWork:
         def decode() -> Audio:
             with open_job_audio(self._objects, choice["mix_key"]) as source:
                 samples = audio.decode(
-                    source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=1, sandbox=self._sandbox
+                    source, self._limits, sample_rate_hz=SPEECH_RATE_HZ, channels=2, sandbox=self._sandbox
                 )
             return Audio(samples, SPEECH_RATE_HZ)
 

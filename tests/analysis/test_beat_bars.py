@@ -1,11 +1,12 @@
 """Levels, bars and phases of beats, from made-up evidence."""
 
+import mir_eval
 import numpy as np
 import pytest
 
 from services.analysis.backends.beats.bars import find_bars
 from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence, Floats
-from services.analysis.backends.beats.grid import on_one_grid
+from services.analysis.backends.beats.grid import on_grids
 from services.analysis.backends.beats.levels import Level
 from services.analysis.backends.signal.spectra import Spectrum
 
@@ -73,6 +74,18 @@ def test_off_beats_are_left_alone_if_the_tempo_is_exact(drift: float) -> None:
     times = np.concatenate([beats, off_beats])
     song = heard(times, np.concatenate([np.repeat([0.7, 0.3], [35, 25]), np.repeat([0.1, 0.4], [35, 24])]), 40.0)
     tracked = np.concatenate([beats[:35], off_beats[35:]])
-    one = on_one_grid(tracked, song)
+    one = on_grids(tracked, song)
     np.testing.assert_allclose(one, tracked if drift else beats[: len(one)], atol=0.01)
     assert len(one) >= len(beats) - 1
+
+
+def test_each_of_two_exact_tempi_keeps_its_own_phase() -> None:
+    """The tracker follows the off-beats at the end of the first tempo and at the beginning of the second."""
+    slow, fast = 0.3 + 0.6 * np.arange(40), 24.3 + 60 / 140 * np.arange(56)
+    beats = np.concatenate([slow, fast])
+    off_beats = (beats[:-1] + beats[1:]) / 2
+    song = heard(np.concatenate([beats, off_beats]), np.repeat([0.7, 0.2], [len(beats), len(off_beats)]), 50.0)
+    tracked = np.concatenate([beats[:34], off_beats[34:46], beats[47:]])
+    moved = on_grids(tracked, song)
+    assert mir_eval.beat.f_measure(beats, moved) > 0.98
+    assert np.diff(moved).min() > 0.2

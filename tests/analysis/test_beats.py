@@ -15,7 +15,7 @@ from services.analysis.backends.beats.madmom import MadmomBeats
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.bar_decoder import BarDecoder
 from services.analysis.backends.signal.librosa_beats import best_level, periodicity
-from services.analysis.backends.signal.tempo import curve_of, in_range, tempo_of
+from services.analysis.backends.signal.tempo import changes_of_tempo, curve_of, in_range, tempo_of
 from services.analysis.contents import beats_of, content
 from songs.small_songs import RATE, Song, pop_song
 from stemtube.analysis.v1 import music_pb2
@@ -104,6 +104,26 @@ def test_a_curve_where_the_tempo_changes() -> None:
     inside = [point for point in curve if middles[8] < point.time < middles[-9]]
     for point in inside:
         assert point.bpm == pytest.approx(np.interp(point.time, middles, tempi), rel=0.005)
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 140), (120, 90), (60, 102), (100, 104)])
+def test_a_sudden_change_of_tempo(before: float, after: float) -> None:
+    times = np.concatenate([0.3 + 60 / before * np.arange(40), 0.3 + 60 / before * 40 + 60 / after * np.arange(70)])
+    times = np.round(times, 2)
+    assert [abs(beat - 40) <= 1 for beat in changes_of_tempo(times)] == [True]
+    assert tempo_of(times) == pytest.approx(after, rel=2e-3)
+    tempi = [point.bpm for point in curve_of(times)]
+    assert tempi[:9] == pytest.approx([before] * 9, rel=5e-3)
+    assert tempi[11:] == pytest.approx([after] * len(tempi[11:]), rel=5e-3)
+
+
+def test_no_sudden_change_in_steady_drifting_and_slipping_beats() -> None:
+    steady = 0.5 * np.arange(100)
+    assert changes_of_tempo(np.round(steady, 2)) == []
+    assert changes_of_tempo(np.round(steady * 43) / 43) == []
+    assert changes_of_tempo(np.where(np.arange(100) < 50, steady, steady + 0.25)) == []
+    assert changes_of_tempo(np.cumsum(0.5 * (1 + 0.08 * np.sin(2 * np.pi * np.arange(100) / 40)))) == []
+    assert changes_of_tempo(np.cumsum(np.random.default_rng(1).normal(0.5, 0.015, 100))) == []
 
 
 def test_beats_survive_storing() -> None:

@@ -10,7 +10,7 @@ from services.analysis.backends.base import Beats, Context
 from services.common.samples import Audio
 from songs.recipes import Pulse, Recipe
 from songs.rendering import MadeSong, render
-from songs.small_songs import RATE, click_track, silence, white_noise
+from songs.small_songs import RATE, click_track, pop_song, silence, white_noise
 from tests.analysis.conftest import LoadBackend
 
 
@@ -69,6 +69,21 @@ def test_the_tempo_of_a_song_that_drifts(load_backend: LoadBackend) -> None:
     assert len(followed) == -(-len(found.beats) // 4)
     assert np.median(np.abs(np.array(followed) - 1)) < 0.03
     assert np.ptp([point.bpm for point in found.curve]) > 0.08 * bpm
+
+
+def test_a_change_of_tempo(load_backend: LoadBackend) -> None:
+    chords = ["C:maj", "A:min", "F:maj", "G:maj"] * 2
+    slow, fast = pop_song(chords, bpm=96), pop_song([*chords, *chords[:4]], bpm=138, lead_in=0.0)
+    change = 0.5 + len(chords) * 4 * 60 / 96
+    first = slow.audio.samples[:, : round(change * RATE)]
+    song = Audio(np.concatenate([first, fast.audio.samples], axis=1), RATE)
+    beats = np.concatenate([slow.beats, change + fast.beats])
+    found = analyze(load_backend, song)
+    assert mir_eval.beat.f_measure(beats, times_of(found)) > 0.95
+    assert mir_eval.beat.f_measure(beats[::4], times_of(found, 1)) > 0.9
+    curve = [round(point.bpm) for point in found.curve]
+    assert curve[:7] == [96] * 7
+    assert curve[-10:] == [138] * 10
 
 
 @pytest.mark.parametrize("bpm", [80, 120, 175])

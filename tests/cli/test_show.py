@@ -69,6 +69,23 @@ def test_summary_of_a_whole_song() -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "A = 431.9 Hz (-32 cents) (confidence 0.80)"),
+        ({"ambiguous": True}, "A = 431.9 Hz (-32 cents; between two semitones: names may be a semitone off)"),
+        (
+            {"curve": [{"time": 1, "cents": -40}, {"time": 9, "cents": 5}]},
+            "A = 431.9 Hz (-32 cents, drifts from -40 to +5)",
+        ),
+        ({"confidence": 0}, "no notes"),
+    ],
+)
+def test_summary_of_a_tuning(changes: dict[str, Any], shown: str) -> None:
+    lines = printed(track(tuning={"cents": -32, "confidence": 0.8, "madeBy": MADMOM, **changes}), {})
+    assert any(line.startswith(f"Tuning      {shown}") for line in lines)
+
+
 def test_summary_of_a_song_that_changes_key() -> None:
     regions = [
         {"start": 0.0, "end": 150.0, "tonic": "E", "mode": "major"},
@@ -182,6 +199,7 @@ def test_options_with_wishes() -> None:
             {"part": "PART_CHORDS", "backend": "madmom", "model": ""},
             {"part": "PART_STRUCTURE"},
             {"part": "PART_LYRICS", "backend": "whisper", "model": "small", "language": "en"},
+            {"part": "PART_TUNING"},
         ],
     }
 

@@ -218,6 +218,18 @@ def test_jams_is_valid_and_has_every_part() -> None:
     assert [observation.value for observation in parts["lyrics"]][-1] == "[live]"
 
 
+def test_the_tuning_is_in_the_json_and_in_the_sandbox_of_jams() -> None:
+    track = full_track()
+    assert "tuning" not in json.loads(exported("jams", track))["sandbox"]
+    assert json.loads(exported("json", track))["tuningCents"] is None
+    point = music_pb2.TuningPoint(time=4.0, cents=-36.0)
+    track.tuning.CopyFrom(music_pb2.Tuning(cents=-32.0, confidence=0.8, curve=[point]))
+    sandbox = json.loads(read_jams(exported("jams", track)).dumps())["sandbox"]
+    curve = [{"time": 4.0, "cents": -36.0}]
+    assert sandbox["tuning"] == {"cents": -32.0, "confidence": 0.8, "ambiguous": False, "curve": curve}
+    assert json.loads(exported("json", track))["tuningCents"] == -32.0
+
+
 def test_jams_of_a_silent_track() -> None:
     """The analysis of silence: no beats, no key, one span without a chord."""
     track = track_pb2.Track(duration_seconds=3.0, chords=[music_pb2.Chord(start=0, end=3, label="N", confidence=1)])

@@ -1,6 +1,6 @@
 /** Generated from the contracts by `page/build.py types`: change those, not this file. */
 
-export const PARTS = ["PART_BEATS", "PART_KEY", "PART_CHORDS", "PART_STRUCTURE", "PART_LYRICS"] as const;
+export const PARTS = ["PART_BEATS", "PART_KEY", "PART_CHORDS", "PART_STRUCTURE", "PART_LYRICS", "PART_TUNING"] as const;
 
 export const MAX_USERNAME = 64;
 export const MIN_PASSWORD = 8;

@@ -225,7 +225,7 @@ export interface components {
             wordsFrom?: string;
         };
         /** @enum {string} */
-        "stemtube.analysis.v1.Part": "PART_UNSPECIFIED" | "PART_BEATS" | "PART_KEY" | "PART_CHORDS" | "PART_STRUCTURE" | "PART_LYRICS";
+        "stemtube.analysis.v1.Part": "PART_UNSPECIFIED" | "PART_BEATS" | "PART_KEY" | "PART_CHORDS" | "PART_STRUCTURE" | "PART_LYRICS" | "PART_TUNING";
         "stemtube.analysis.v1.Section": {
             /** Format: double */
             start: number;
@@ -274,23 +274,23 @@ export interface components {
         "stemtube.analysis.v1.Tempo": {
             /**
              * Format: double
-             * @description Beats per minute; 0 if there is no pulse.
+             * @description Beats per minute; 0 if there is no pulse. If the tempo changes at once, that of the longest part.
              */
             bpm: number;
             /** Format: double */
             confidence: number;
-            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts or changes; empty if it is steady. */
             curve: components["schemas"]["stemtube.analysis.v1.TempoPoint"][];
         };
         "stemtube.analysis.v1.TempoInput": {
             /**
              * Format: double
-             * @description Beats per minute; 0 if there is no pulse.
+             * @description Beats per minute; 0 if there is no pulse. If the tempo changes at once, that of the longest part.
              */
             bpm?: number;
             /** Format: double */
             confidence?: number;
-            /** @description The tempo around every fourth beat, if it drifts; empty if it is steady. */
+            /** @description The tempo around every fourth beat, if it drifts or changes; empty if it is steady. */
             curve?: components["schemas"]["stemtube.analysis.v1.TempoPointInput"][];
         };
         "stemtube.analysis.v1.TempoPoint": {
@@ -304,6 +304,60 @@ export interface components {
             time?: number;
             /** Format: double */
             bpm?: number;
+        };
+        /** @description How the notes of a song are tuned. All other parts are found in this tuning. */
+        "stemtube.analysis.v1.Tuning": {
+            /**
+             * Format: double
+             * @description Cents of the song's A above 440 Hz, in [-50, 50]; 0 if there are no notes. A = 440 * 2^(cents / 1200) Hz.
+             */
+            cents: number;
+            /** Format: double */
+            confidence: number;
+            /** @description The tuning around every fourth second, if it drifts (10 cents or more); empty if it is steady. */
+            curve: components["schemas"]["stemtube.analysis.v1.TuningPoint"][];
+            /**
+             * @description Whether the notes lie in the middle between two semitones. Then chords and keys could as well be named a semitone
+             *     higher if cents is negative, or lower if it is positive.
+             */
+            ambiguous: boolean;
+            madeBy?: components["schemas"]["stemtube.common.v1.Provenance"];
+        };
+        /** @description How the notes of a song are tuned. All other parts are found in this tuning. */
+        "stemtube.analysis.v1.TuningInput": {
+            /**
+             * Format: double
+             * @description Cents of the song's A above 440 Hz, in [-50, 50]; 0 if there are no notes. A = 440 * 2^(cents / 1200) Hz.
+             */
+            cents?: number;
+            /** Format: double */
+            confidence?: number;
+            /** @description The tuning around every fourth second, if it drifts (10 cents or more); empty if it is steady. */
+            curve?: components["schemas"]["stemtube.analysis.v1.TuningPointInput"][];
+            /**
+             * @description Whether the notes lie in the middle between two semitones. Then chords and keys could as well be named a semitone
+             *     higher if cents is negative, or lower if it is positive.
+             */
+            ambiguous?: boolean;
+            madeBy?: components["schemas"]["stemtube.common.v1.ProvenanceInput"];
+        };
+        "stemtube.analysis.v1.TuningPoint": {
+            /** Format: double */
+            time: number;
+            /**
+             * Format: double
+             * @description As in Tuning. A drift is continuous, so this can exceed 50 cents.
+             */
+            cents: number;
+        };
+        "stemtube.analysis.v1.TuningPointInput": {
+            /** Format: double */
+            time?: number;
+            /**
+             * Format: double
+             * @description As in Tuning. A drift is continuous, so this can exceed 50 cents.
+             */
+            cents?: number;
         };
         "stemtube.analysis.v1.Word": {
             /** Format: double */
@@ -897,7 +951,10 @@ export interface components {
             sections: components["schemas"]["stemtube.analysis.v1.Section"][];
             lyrics?: components["schemas"]["stemtube.analysis.v1.Lyrics"];
             stems: components["schemas"]["stemtube.download.v1.TrackStem"][];
-            /** @description By part, the backend and model that made it: beats, chords, structure. Key, lyrics and stems have their own field. */
+            /**
+             * @description By part, the backend and model that made it: beats, chords, structure. Key, lyrics, tuning and stems have their
+             *     own field.
+             */
             madeBy: {
                 [key: string]: components["schemas"]["stemtube.common.v1.Provenance"];
             };
@@ -925,6 +982,7 @@ export interface components {
             firstDownbeat: number;
             /** @description The parts for which the caller has an own version instead of the shared one (see TrackService). */
             ownParts: components["schemas"]["stemtube.analysis.v1.Part"][];
+            tuning?: components["schemas"]["stemtube.analysis.v1.Tuning"];
             /** @description A fault of the original's file; absent if there is none. */
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
             /** @description Notes on the original: slight damage, and how it was read. */

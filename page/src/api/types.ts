@@ -25,6 +25,7 @@ export type Playlist = Schemas["stemtube.download.v1.Playlist"];
 export type PartName = Schemas["stemtube.analysis.v1.Part"];
 export type Beat = Schemas["stemtube.analysis.v1.Beat"];
 export type TempoPoint = Schemas["stemtube.analysis.v1.TempoPoint"];
+export type Tuning = Schemas["stemtube.analysis.v1.Tuning"];
 export type Key = Schemas["stemtube.analysis.v1.Key"];
 export type KeyRegion = Schemas["stemtube.analysis.v1.KeyRegion"];
 export type Chord = Schemas["stemtube.analysis.v1.Chord"];

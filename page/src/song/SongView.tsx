@@ -3,6 +3,7 @@ import { useSignal } from "@preact/signals";
 import { JobBars } from "../library/JobBars.tsx";
 import { jobs } from "../library/state.ts";
 import { keyName } from "../music/keys.ts";
+import { tuningDetail, tuningName } from "../music/tuning.ts";
 import { ChordPanel } from "./ChordPanel.tsx";
 import { ExportMenu } from "./ExportMenu.tsx";
 import { LyricsPanel } from "./LyricsPanel.tsx";
@@ -76,6 +77,11 @@ function Title({ practice }: { practice: Practice }) {
           <button onClick={() => (dialog.value = "key")} aria-label={`Key: ${key}. Correct it`}>
             {key}
           </button>
+        )}
+        {tuningName(track.tuning) && (
+          <span class="faint" title={tuningDetail(track.tuning!)}>
+            {tuningName(track.tuning)}
+          </span>
         )}
         {track.beats.length > 0 && (
           <button onClick={() => (dialog.value = "beats")} aria-label={`Tempo: ${bpm} BPM. Correct the beats`}>

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from services.common.errors import PreconditionError
 from services.common.parts import Part
 from services.common.samples import Audio
@@ -94,6 +97,45 @@ class Beats:
     def first_downbeat(self) -> float:
         """Seconds; 0 if there are no bars."""
         return next((beat.time for beat in self.beats if beat.position == 1), 0.0)
+
+
+# Nearer to half a semitone than this, the estimate does not tell on which side the tuning is.
+_COIN_TOSS_CENTS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class TuningPoint:
+    """The tuning around a time, in cents above A = 440 Hz."""
+
+    time: float
+    cents: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The tuning of a song.
+
+    Args:
+        cents: above A = 440 Hz, in [-50, 50]; 0 without notes.
+        confidence: how well the song's partials agree; 0 without notes.
+        curve: the tuning over time if it drifts, continuous, so beyond 50 cents if it drifts there; empty if steady.
+    """
+
+    cents: float
+    confidence: float
+    curve: tuple[TuningPoint, ...] = ()
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether notes lie in the middle between two semitones, so that their names could be a semitone higher."""
+        return abs(self.cents) > 50 - _COIN_TOSS_CENTS
+
+    def at(self, times: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Cents at times in seconds, [times]."""
+        if not self.curve:
+            return np.full(np.shape(times), self.cents)
+        points = np.array([(point.time, point.cents) for point in self.curve])
+        return np.asarray(np.interp(times, points[:, 0], points[:, 1]))
 
 
 Mode = Literal["major", "minor", ""]
@@ -208,7 +250,7 @@ class Lyrics:
     words_from: Literal["heard", "given", "found"] = "heard"
 
 
-Result = Beats | Key | Chords | Structure | Lyrics
+Result = Beats | Key | Chords | Structure | Lyrics | Tuning
 
 
 @dataclass(frozen=True, slots=True)

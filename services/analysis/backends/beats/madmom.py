@@ -14,7 +14,7 @@ import numpy.typing as npt
 from services.analysis.backends.base import Beat, Beats, Context, Progress
 from services.analysis.backends.beats.bars import find_bars
 from services.analysis.backends.beats.evidence import FRAMES_PER_SECOND, Evidence
-from services.analysis.backends.beats.grid import on_one_grid
+from services.analysis.backends.beats.grid import on_grids
 from services.analysis.backends.beats.levels import Level, find_level
 from services.analysis.backends.madmom import stages
 from services.analysis.backends.madmom.bar_decoder import BarDecoder
@@ -104,7 +104,7 @@ def _beats(pulses: npt.NDArray[np.float64], places: npt.NDArray[np.int64], evide
     level, times = Level(), pulses
     if len(pulses) >= _FEWEST_BARS * places.max():
         per_bar = int(places.max())
-        pulses = on_one_grid(pulses, evidence)
+        pulses = on_grids(pulses, evidence)
         level = find_level(pulses, per_bar, evidence)
         times = level.beats(pulses)
         places = find_bars(evidence.downbeats(times), per_bar if level.step == 1 else 4, level.ternary)

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.analysis.backends.base import Chords, Context, Progress
+from services.analysis.backends.base import Chords, Context, Progress, Tuning
 from services.analysis.backends.chords import btc_weights
 from services.analysis.backends.chords.btc_network import BINS, BtcNetwork
 from services.analysis.backends.chords.segments import NO_CHORD, segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
+from services.analysis.backends.signal.tuning import STANDARD, tuning_of
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
@@ -31,6 +32,7 @@ UNKNOWN = 168
 LABELS = (*(f"{root}:{quality}" for root in ROOTS for quality in QUALITIES), "X", NO_CHORD)
 
 _WINDOWS_AT_ONCE = 8
+_BINS_PER_OCTAVE = 24
 
 
 class BtcChords:
@@ -58,7 +60,7 @@ class BtcChords:
         if not has_sound(audio):
             progress(1.0)
             return without_chords(audio.duration)
-        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ), lambda done: progress(0.6 * done))
+        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ), lambda done: progress(0.6 * done), tuning_of(audio))
         probabilities = self.probabilities(spectrum, lambda done: progress(0.6 + 0.4 * done))
         probabilities[:, UNKNOWN] = 0
         classes = probabilities.argmax(axis=1)
@@ -84,7 +86,7 @@ class BtcChords:
         return np.concatenate(found)[:frames]
 
 
-def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[np.float32]:
+def constant_q(mix: npt.NDArray[np.float32], progress: Progress, tuning: Tuning = STANDARD) -> npt.NDArray[np.float32]:
     """The network's input before normalisation: log magnitudes [frames, 144], 24 bins per octave from C1.
 
     Each piece of 10 s is transformed separately, as in training.
@@ -92,17 +94,28 @@ def constant_q(mix: npt.NDArray[np.float32], progress: Progress) -> npt.NDArray[
     Args:
         mix: mono [samples] at 22.05 kHz.
         progress: called after each piece.
+        tuning: of the song; bins are moved by it.
     """
     import librosa
 
     pieces = []
     for start in range(0, len(mix), PIECE_SAMPLES):
         piece = mix[start : start + PIECE_SAMPLES]
+        cents = float(tuning.at(np.array([(start + len(piece) / 2) / SAMPLE_RATE_HZ]))[0])
         # The last piece can be too short to be halved for each octave.
         piece = np.pad(piece, (0, max(0, HOP - len(piece))))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "n_fft=.* is too large")
-            pieces.append(librosa.cqt(piece, sr=SAMPLE_RATE_HZ, hop_length=HOP, n_bins=BINS, bins_per_octave=24))
+            pieces.append(
+                librosa.cqt(
+                    piece,
+                    sr=SAMPLE_RATE_HZ,
+                    hop_length=HOP,
+                    n_bins=BINS,
+                    bins_per_octave=_BINS_PER_OCTAVE,
+                    tuning=cents / 1200 * _BINS_PER_OCTAVE,
+                )
+            )
         progress(min(1.0, (start + PIECE_SAMPLES) / len(mix)))
     return np.asarray(np.log(np.abs(np.concatenate(pieces, axis=1)) + 1e-6).T, np.float32)
 

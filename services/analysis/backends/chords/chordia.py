@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Chords, Context, Progress
+from services.analysis.backends.base import Chords, Context, Progress, Tuning
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.madmom.stages import part
 from services.analysis.backends.signal.features import has_sound, mono
+from services.analysis.backends.signal.tuning import STANDARD, tuning_of
 from services.common.errors import WeightsMissingError
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
@@ -28,6 +29,10 @@ VOCABULARY = "submission"
 # so tracks of more than five minutes are cut into equal windows with a margin on both sides.
 _LONGEST_FRAMES = 13_000
 _MARGIN_FRAMES = 1000
+
+_BINS_PER_OCTAVE = 36
+# A song whose tuning drifts is transformed in pieces, each in its own tuning. The lowest filter takes 2.3 s.
+_PIECE_FRAMES, _PIECE_MARGIN = 430, 108
 
 Probabilities = list[npt.NDArray[np.float32]]
 
@@ -77,7 +82,7 @@ class ChordiaChords:
         if not has_sound(audio):
             progress(1.0)
             return without_chords(audio.duration)
-        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ))
+        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ), tuning_of(audio))
         progress(0.2)
         parts = self.probabilities(spectrum, progress)
         labels, posteriors = self._decode(parts)
@@ -146,22 +151,40 @@ def _use_one_core() -> None:
     threadpool_limits(1, user_api="openmp")
 
 
-def constant_q(mix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def constant_q(mix: npt.NDArray[np.float32], tuning: Tuning = STANDARD) -> npt.NDArray[np.float32]:
     """The networks' input: magnitudes [frames, 288] of a constant-Q transform, 36 bins per octave from F#0.
+
+    The package estimates the tuning itself, but only modulo a bin, a third of a semitone.
 
     Args:
         mix: mono [samples] at 22.05 kHz.
+        tuning: of the song; bins are moved by it.
     """
+    if not tuning.curve:
+        return _transformed(mix, tuning.cents)
+    count = 1 + len(mix) // HOP
+    pieces = []
+    for first in range(0, count, _PIECE_FRAMES):
+        stop = min(count, first + _PIECE_FRAMES)
+        start = max(0, first - _PIECE_MARGIN)
+        middle = (first + stop) / 2 * HOP / SAMPLE_RATE_HZ
+        piece = mix[start * HOP : (stop + _PIECE_MARGIN) * HOP]
+        found = _transformed(piece, float(tuning.at(np.array([middle]))[0]))
+        pieces.append(found[first - start : stop - start])
+    return np.concatenate(pieces)
+
+
+def _transformed(mix: npt.NDArray[np.float32], cents: float) -> npt.NDArray[np.float32]:
     import librosa
 
     transform: npt.NDArray[np.complex64] = librosa.hybrid_cqt(
         mix,
         sr=SAMPLE_RATE_HZ,
         hop_length=HOP,
-        bins_per_octave=36,
+        bins_per_octave=_BINS_PER_OCTAVE,
         fmin=librosa.note_to_hz("F#0"),
         n_bins=288,
-        tuning=None,
+        tuning=cents / 1200 * _BINS_PER_OCTAVE,
     )
     return np.asarray(np.abs(transform.T), np.float32)
 

@@ -20,7 +20,7 @@ ENTRIES = (
     BackendEntry(
         name="hybrid",
         module="hybrid",
-        version=version("hybrid", 2, CHORDIA, LIBROSA),
+        version=version("hybrid", 3, CHORDIA, LIBROSA),
         packages=(CHORDIA, LIBROSA),
         licence="MIT",
         description="The chords of chordia's networks, in time with beats and bars",
@@ -31,7 +31,7 @@ ENTRIES = (
     BackendEntry(
         name="chordia",
         module="chordia",
-        version=version("chordia", 1, CHORDIA, LIBROSA),
+        version=version("chordia", 2, CHORDIA, LIBROSA),
         packages=(CHORDIA, LIBROSA),
         licence="MIT",
         description="Sevenths, extensions and inversions by five networks and a Viterbi search",
@@ -41,7 +41,7 @@ ENTRIES = (
     BackendEntry(
         name="madmom",
         module="madmom",
-        version=version("madmom", 1, MADMOM),
+        version=version("madmom", 2, MADMOM),
         packages=(MADMOM,),
         licence=MADMOM_LICENCE,
         description="Major and minor triads by a convolutional network and a random field",
@@ -51,7 +51,7 @@ ENTRIES = (
     BackendEntry(
         name="btc",
         module="btc",
-        version=version("btc", 1, LIBROSA),
+        version=version("btc", 2, LIBROSA),
         packages=(LIBROSA,),
         licence="MIT",
         description="Triads, sixths, sevenths and suspended chords by a transformer; its weights have to be fetched",

@@ -21,6 +21,7 @@ from services.analysis.backends.chords.chordia import HOP, SAMPLE_RATE_HZ, Chord
 from services.analysis.backends.chords.segments import segments, without_chords
 from services.analysis.backends.signal.features import has_sound, mono
 from services.analysis.backends.signal.state_search import likeliest, prices_of_changes
+from services.analysis.backends.signal.tuning import tuning_of
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
@@ -48,7 +49,7 @@ class HybridChords:
         if not has_sound(audio):
             progress(1.0)
             return without_chords(audio.duration)
-        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ))
+        spectrum = constant_q(mono(audio, SAMPLE_RATE_HZ), tuning_of(audio))
         progress(0.2)
         names, scores = self._chordia.scores(self._chordia.probabilities(spectrum, progress))
         found = likeliest(scores, _prices(len(scores), context.beats))

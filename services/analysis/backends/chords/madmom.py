@@ -42,18 +42,19 @@ class MadmomChords:
         if not has_sound(audio):
             progress(1.0)
             return without_chords(audio.duration)
-        features = self.features(audio, stages.part(progress, 0.0, 0.98))
+        features, seconds_per_frame = self.features(audio, stages.part(progress, 0.0, 0.98))
         classes = self._field(features).astype(int)
         probabilities = marginals(self._field, features)[np.arange(len(classes)), classes]
         progress(1.0)
-        return segments([LABELS[c] for c in classes], probabilities, 1 / FRAMES_PER_SECOND, audio.duration)
+        return segments([LABELS[c] for c in classes], probabilities, seconds_per_frame, audio.duration)
 
-    def features(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float64]:
-        """The network's features [frames, 128], 10 frames per second.
+    def features(self, audio: Audio, progress: Progress) -> tuple[npt.NDArray[np.float64], float]:
+        """The network's features [frames, 128], and the seconds from frame to frame, 0.1 if the song is in tune.
 
         Computed 30 s at a time, with the network's receptive field on both sides; the result is the same.
         """
-        spectra = stages.spectrogram(self._framing, self._steps, stages.signal(audio))
+        signal, stretch = stages.in_tune(audio)
+        spectra = stages.spectrogram(self._framing, self._steps, signal)
         bands = np.concatenate([block for _, block in spectra])
         frames = len(bands)
         padded = np.pad(bands, ((_CONTEXT_FRAMES, _CONTEXT_FRAMES), (0, 0)))
@@ -63,7 +64,7 @@ class MadmomChords:
             maps = self._network(padded[start : stop + 2 * _CONTEXT_FRAMES], _ignored)
             blocks.append(self._average(self._superframes(maps)))
             progress(stop / frames)
-        return np.concatenate(blocks)
+        return np.concatenate(blocks), 1 / (FRAMES_PER_SECOND * stretch)
 
 
 def _ignored(_done: float) -> None:

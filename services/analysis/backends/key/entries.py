@@ -9,7 +9,7 @@ ENTRIES = (
     BackendEntry(
         name="blend",
         module="blend",
-        version=version("blend", 1, MADMOM),
+        version=version("blend", 2, MADMOM),
         packages=(MADMOM,),
         licence=MADMOM_LICENCE,
         description="The song's key and its changes, by madmom's network, key profiles, and how it begins and ends",
@@ -19,7 +19,7 @@ ENTRIES = (
     BackendEntry(
         name="madmom",
         module="madmom",
-        version=version("madmom", 2, MADMOM),
+        version=version("madmom", 3, MADMOM),
         packages=(MADMOM,),
         licence=MADMOM_LICENCE,
         description="The song's key by a convolutional network",
@@ -29,7 +29,7 @@ ENTRIES = (
     BackendEntry(
         name="librosa",
         module="librosa",
-        version=version("librosa", 2, LIBROSA),
+        version=version("librosa", 3, LIBROSA),
         packages=(LIBROSA,),
         licence="ISC",
         description="The song's key from its chroma and the Krumhansl profiles; quick",

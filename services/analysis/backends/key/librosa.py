@@ -9,11 +9,13 @@ import numpy.typing as npt
 from services.analysis.backends.base import Context, Key, Progress
 from services.analysis.backends.key.profiles import NO_KEY, correlations, unchanging
 from services.analysis.backends.signal.features import is_tonal, mono
+from services.analysis.backends.signal.tuning import tuning_of
 from services.common.samples import Audio
 from services.common.weights.store import WeightStore
 
 SAMPLE_RATE_HZ = 22_050
 _BLOCK_SECONDS = 120
+_BINS_PER_OCTAVE = 36
 
 
 class LibrosaKey:
@@ -29,13 +31,16 @@ class LibrosaKey:
         if not is_tonal(audio):
             progress(1.0)
             return NO_KEY
-        mix = mono(audio, SAMPLE_RATE_HZ)
+        mix, tuning = mono(audio, SAMPLE_RATE_HZ), tuning_of(audio)
         # In blocks, because the transform takes 2 MB for each second of its input.
         blocks = np.array_split(mix, max(1, mix.size // (_BLOCK_SECONDS * SAMPLE_RATE_HZ)))
         chroma = np.zeros(12)
         progress(0.0)
         for i, block in enumerate(blocks):
-            chroma += self._librosa.feature.chroma_cqt(y=block, sr=SAMPLE_RATE_HZ).sum(axis=1)
+            cents = float(tuning.at(np.array([(i + 0.5) * audio.duration / len(blocks)]))[0])
+            chroma += self._librosa.feature.chroma_cqt(
+                y=block, sr=SAMPLE_RATE_HZ, bins_per_octave=_BINS_PER_OCTAVE, tuning=cents / 1200 * _BINS_PER_OCTAVE
+            ).sum(axis=1)
             progress((i + 1) / len(blocks))
         return key_of(chroma, audio.duration)
 

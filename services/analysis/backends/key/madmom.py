@@ -62,7 +62,7 @@ class MadmomKey:
 
     def _scores(self, audio: Audio, progress: Progress) -> npt.NDArray[np.float32]:
         blocks = []
-        for done, block in stages.spectrogram(self._framing, self._steps, stages.signal(audio)):
+        for done, block in stages.spectrogram(self._framing, self._steps, stages.in_tune(audio)[0]):
             blocks.append(block)
             progress(0.1 * done)
         bands = np.concatenate(blocks)

@@ -10,7 +10,7 @@ ENTRIES = (
     BackendEntry(
         name="whisper",
         module="whisper",
-        version=version("whisper", 3, FASTER_WHISPER),
+        version=version("whisper", 4, FASTER_WHISPER),
         packages=(FASTER_WHISPER,),
         licence="MIT (faster-whisper, Whisper's models)",
         description="Word-timed lyrics from the vocals stem and the mix; times for words that are given",

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 
 from services.analysis.backends.base import Progress
 from services.analysis.backends.signal.features import mono
+from services.analysis.backends.signal.tuning import tuning_of
 from services.analysis.compat.madmom_metadata import import_madmom
 from services.analysis.compat.madmom_stft import replace_stft
 from services.common.samples import Audio
 
 SAMPLE_RATE_HZ = 44_100
 FRAMES_AT_ONCE = 1000
+# A band is half a semitone wide; songs that are in tune are left as they are.
+_IN_TUNE_CENTS = 5.0
 Floats = npt.NDArray[np.float32]
 
 
@@ -34,6 +38,25 @@ def signal(audio: Audio) -> Any:
     from madmom.audio.signal import Signal
 
     return Signal(mono(audio, SAMPLE_RATE_HZ), sample_rate=SAMPLE_RATE_HZ)
+
+
+def in_tune(audio: Audio) -> tuple[Any, float]:
+    """The track for madmom's networks of chords and keys, whose bands are tuned to A = 440 Hz.
+
+    A track in another tuning is played slower or faster, so that its notes are in tune. Of a drift only the mean
+    counts.
+
+    Returns:
+        A `Signal`, see `signal`, and its duration relative to the track's.
+    """
+    from madmom.audio.signal import Signal
+
+    cents = tuning_of(audio).cents
+    if abs(cents) < _IN_TUNE_CENTS:
+        return signal(audio), 1.0
+    stretch = 2 ** (cents / 1200)
+    mix = soxr.resample(mono(audio, SAMPLE_RATE_HZ), SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * stretch, quality="HQ")
+    return Signal(mix, sample_rate=SAMPLE_RATE_HZ), stretch
 
 
 def spectrogram(framing: Any, steps: Sequence[Any], signal_: Any, lead: int = 0) -> Iterator[tuple[float, Floats]]:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from services.analysis.backends.signal.downmix import downmix
 from services.common.samples import Audio, Samples
 
 _T = TypeVar("_T")
@@ -20,7 +21,7 @@ _cache: WeakKeyDictionary[Audio, tuple[threading.RLock, dict[str, Any]]] = WeakK
 
 
 def mono(audio: Audio, sample_rate_hz: int) -> Samples:
-    """The mean of the channels at `sample_rate_hz`: float32 [samples], finite, read-only.
+    """The track in mono (see `downmix`) at `sample_rate_hz`: float32 [samples], finite, read-only.
 
     It is resampled by soxr (high quality), like `librosa.load`, so that networks get the input they were trained with.
     """
@@ -58,8 +59,10 @@ def once(audio: Audio, name: str, compute: Callable[[], _T]) -> _T:
 def _mono(audio: Audio, sample_rate_hz: int) -> Samples:
     import soxr
 
-    mix: Samples = np.nan_to_num(audio.samples.mean(axis=0, dtype=np.float32), copy=False, posinf=0.0, neginf=0.0)
-    if sample_rate_hz != audio.sample_rate_hz:
+    if sample_rate_hz == audio.sample_rate_hz:
+        mix = downmix(audio.samples, sample_rate_hz)
+    else:
+        mix = mono(audio, audio.sample_rate_hz)
         length = int(np.ceil(mix.size * sample_rate_hz / audio.sample_rate_hz))
         mix = soxr.resample(mix, audio.sample_rate_hz, sample_rate_hz, quality="HQ")[:length]
         mix = np.pad(mix, (0, length - mix.size))

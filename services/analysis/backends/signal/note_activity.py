@@ -7,8 +7,9 @@ Unlike plain chroma, it does not count overtones as notes, which would confuse a
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Progress
+from services.analysis.backends.base import Progress, Tuning
 from services.analysis.backends.signal.features import mono
+from services.analysis.backends.signal.tuning import tuning_of
 from services.common.samples import Audio
 
 SAMPLE_RATE_HZ = 11_025
@@ -37,7 +38,7 @@ def note_activity(audio: Audio, progress: Progress) -> Floats:
         progress: called with the fraction done; may raise to stop.
     """
     spectrum = _semitone_spectrum(mono(audio, SAMPLE_RATE_HZ), progress)
-    spectrum = _above_background(_in_tune(spectrum))
+    spectrum = _above_background(_in_tune(spectrum, tuning_of(audio)))
     notes = _note_spectra()
     # Non-negative least squares by multiplicative updates (Lee and Seung 2001).
     wanted, mixing = spectrum @ notes.T + 1e-9, notes @ notes.T
@@ -83,15 +84,15 @@ def _filters() -> Floats:
     return np.asarray(filters / filters.sum(axis=0), np.float32)
 
 
-def _in_tune(spectrum: Floats) -> Floats:
-    """Shifts the spectrum along the pitches so that the energy is in the middle bins."""
+def _in_tune(spectrum: Floats, tuning: Tuning) -> Floats:
+    """Shifts the spectrum along the pitches so that notes in the song's tuning are in the middle bins."""
     bins = np.arange(spectrum.shape[1])
-    turn = np.exp(2j * np.pi * (1 - bins) / BINS_PER_SEMITONE)
-    semitones = -np.angle(spectrum.sum(axis=0) @ turn) / (2 * np.pi)
-    where = np.clip(bins + semitones * BINS_PER_SEMITONE, 0, bins[-1])
+    cents = tuning.at(np.arange(len(spectrum)) * SECONDS_PER_FRAME)
+    where = np.clip(bins + cents[:, None] / 100 * BINS_PER_SEMITONE, 0, bins[-1])
     below = np.minimum(where.astype(int), bins[-1] - 1)
     share = (where - below).astype(np.float32)
-    return np.asarray(spectrum[:, below] * (1 - share) + spectrum[:, below + 1] * share)
+    lower, upper = (np.take_along_axis(spectrum, places, axis=1) for places in (below, below + 1))
+    return np.asarray(lower * (1 - share) + upper * share)
 
 
 def _above_background(spectrum: Floats) -> Floats:

@@ -1,12 +1,14 @@
 """A track's short-time spectrum, reduced to the features for beats, bars and sections."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from services.analysis.backends.base import Progress
+from services.analysis.backends.base import Progress, Tuning
 from services.analysis.backends.signal.features import mono, once
+from services.analysis.backends.signal.tuning import STANDARD, tuning_of
 from services.common.samples import Audio, Samples
 
 SAMPLE_RATE_HZ = 22_050
@@ -37,27 +39,28 @@ class Spectrum:
 
 def spectrum_of(audio: Audio, progress: Progress) -> Spectrum:
     """The spectrum of a track, computed only once for beats and structure; see `spectrum`."""
-    return once(audio, "spectrum", lambda: spectrum(mono(audio, SAMPLE_RATE_HZ), progress))
+    return once(audio, "spectrum", lambda: spectrum(mono(audio, SAMPLE_RATE_HZ), progress, tuning_of(audio)))
 
 
-def spectrum(mix: Samples, progress: Progress) -> Spectrum:
+def spectrum(mix: Samples, progress: Progress, tuning: Tuning = STANDARD) -> Spectrum:
     """The spectrum of a song, computed in blocks, so that only the result grows with its length.
 
     Args:
         mix: mono [samples] at 22.05 kHz.
         progress: goes from 0 to 1.
+        tuning: of the song; chroma are in this tuning.
     """
     import librosa
     from scipy import fft
 
-    treble = librosa.filters.chroma(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, tuning=0.0, ctroct=5.0, octwidth=2.0).T
-    bass = librosa.filters.chroma(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, tuning=0.0, ctroct=2.5, octwidth=1.0).T
     mel = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, n_mels=_MEL_BANDS, fmin=30.0).T
     window = np.hanning(_FRAME).astype(np.float32)
     blocks: list[tuple[npt.NDArray[np.float32], ...]] = []
     count = 1 + mix.size // HOP
     for first in range(0, count, _BLOCK_FRAMES):
         number = min(_BLOCK_FRAMES, count - first)
+        middle = (first + number / 2) * HOP / SAMPLE_RATE_HZ
+        treble, bass = _filters(round(float(tuning.at(np.array([middle]))[0]), 1))
         start = first * HOP - _FRAME // 2
         end = start + (number - 1) * HOP + _FRAME
         piece = np.pad(mix[max(0, start) : end], (max(0, -start), max(0, end - mix.size)))
@@ -66,6 +69,18 @@ def spectrum(mix: Samples, progress: Progress) -> Spectrum:
         blocks.append((magnitudes @ treble, magnitudes @ bass, magnitudes**2 @ mel))
         progress((first + number) / count)
     return Spectrum(*(np.concatenate(parts).astype(np.float32) for parts in zip(*blocks, strict=True)))
+
+
+@lru_cache(maxsize=4)
+def _filters(cents: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """From a spectrum to treble and bass chroma, [bins, 12]."""
+    import librosa
+
+    treble, bass = (
+        librosa.filters.chroma(sr=SAMPLE_RATE_HZ, n_fft=_FRAME, tuning=cents / 100, ctroct=centre, octwidth=width).T
+        for centre, width in ((5.0, 2.0), (2.5, 1.0))
+    )
+    return treble, bass
 
 
 def means(rows: npt.NDArray[np.float32], times: Floats, end: float) -> Floats:

@@ -12,7 +12,7 @@ ENTRIES = (
     BackendEntry(
         name="llm",
         module="llm",
-        version=version("llm", 1, LIBROSA),
+        version=version("llm", 2, LIBROSA),
         packages=(LIBROSA,),
         licence="ISC; the language model's own",
         description="The sections of barwise, named by a language model that the operator chooses",
@@ -24,7 +24,7 @@ ENTRIES = (
     BackendEntry(
         name="barwise",
         module="barwise",
-        version=version("barwise", 2, LIBROSA),
+        version=version("barwise", 3, LIBROSA),
         packages=(LIBROSA,),
         licence="ISC",
         description="Sections by how bars repeat and change, named by repetition, level, singing and words; quick",
@@ -35,7 +35,7 @@ ENTRIES = (
     BackendEntry(
         name="msaf",
         module="msaf",
-        version=version("msaf", 4, MSAF, LIBROSA),
+        version=version("msaf", 5, MSAF, LIBROSA),
         packages=(MSAF, LIBROSA),
         licence="MIT",
         description="Sections by how the harmony repeats (structure features), named like those of barwise",

@@ -58,9 +58,16 @@ class Run:
         return self.suite.data / "objects"
 
     def query(self, database: str, query: str, *values: str) -> Rows:
-        """Asks a service's database."""
-        with sqlite3.connect(f"{self.suite.data}/databases/{database}.sqlite", timeout=30) as connection:
-            return connection.execute(query, values).fetchall()
+        """Asks a service's database, again for a minute if its disk is full."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                with sqlite3.connect(f"{self.suite.data}/databases/{database}.sqlite", timeout=30) as connection:
+                    return connection.execute(query, values).fetchall()
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def progress(self) -> tuple[int, Rows]:
         """How many jobs have not ended, and something that changes whenever one of them goes on."""

@@ -102,7 +102,10 @@ def test_an_rpc_comment_is_parsed() -> None:
 
 def test_every_message_and_field_comment_is_found() -> None:
     comments = read_comments()
-    assert comments["stemtube.analysis.v1.Tempo.bpm"] == "Beats per minute; 0 if there is no pulse."
+    assert (
+        comments["stemtube.analysis.v1.Tempo.bpm"]
+        == "Beats per minute; 0 if there is no pulse. If the tempo changes at once, that of the longest part."
+    )
     assert comments["stemtube.job.v1.Job"].startswith("A job. It survives")
     assert "stemtube.download.v1.TrackService.ListTracks" in comments
 

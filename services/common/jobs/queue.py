@@ -331,6 +331,10 @@ class JobQueue:
         if job_id is not None:
             await self.cancel(job_id, request_id)
 
+    async def kept_step(self, job_id: str, name: str) -> dict[str, Any] | None:
+        """The stored outcome of a step: its `result` or its `error`; None if there is none."""
+        return await self._call(self._leases.kept_step, job_id, name)
+
     async def give_up_result(self, request_id: str) -> JobRecord | None:
         """Discards the result of a withdrawn request's job if no other request wants it, and returns the job.
 

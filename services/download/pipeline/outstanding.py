@@ -51,7 +51,11 @@ class Outstanding:
         If a service does not answer, `withdraw_all` tries again later.
         """
         record = await jobs.get(job_id)
-        ended = parts_in(record, SUCCEEDED)
+        ended = {
+            part
+            for part in parts_in(record, SUCCEEDED)
+            if not ((await jobs.kept_step(job_id, part)) or {}).get("result", {}).get("unneeded")
+        }
         # Several parts may share a request. A request that has not been sent yet is refused when it arrives.
         requests = {
             request_name(name) for name in part_names(record.payload["plan"]) if name not in {"acquire", *ended}

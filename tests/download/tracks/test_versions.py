@@ -96,7 +96,7 @@ async def check_choice(link: Link, options: Options, order: str) -> None:
     assert not ben.own
     assert {stem.model for stem in ben.stems} == {"spleeter"}
     assert not any(isinstance(stem, OwnStem) for stem in ben.stems)
-    assert ben.analyses.keys() == {"beats", "key", "chords", "structure", "lyrics"}
+    assert ben.analyses.keys() == {"beats", "key", "chords", "structure", "lyrics", "tuning"}
     assert all(part["madeBy"]["backend"] == "auto" for part in ben.analyses.values())
     assert ben.analyses["lyrics"]["lines"][0]["text"] == "heard  auto"
     assert "own words" not in str(await link.message("ben"))

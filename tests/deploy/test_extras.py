@@ -32,18 +32,32 @@ def test_an_extra_installs_everything_that_its_process_imports(extra: str) -> No
 
 
 def imports_of(module: str) -> Iterator[str]:
-    """Top-level names that a module imports anywhere, also inside of functions."""
+    """Top-level names that a module imports anywhere, also inside of functions, unless it handles their absence."""
     spec = importlib.util.find_spec(module)
     assert spec is not None
     if spec.origin is None:
         return  # a folder without __init__.py
-    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+    module_tree = ast.parse(Path(spec.origin).read_text())
+    optional = {
+        id(node)
+        for attempt in ast.walk(module_tree)
+        if isinstance(attempt, ast.Try) and any(_handles_absence(handler) for handler in attempt.handlers)
+        for statement in attempt.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(module_tree):
+        if id(node) in optional:
+            continue
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module]
         yield from (top for top in (name.partition(".")[0] for name in names) if top not in OURS)
+
+
+def _handles_absence(handler: ast.ExceptHandler) -> bool:
+    return isinstance(handler.type, ast.Name) and handler.type.id in ("ImportError", "ModuleNotFoundError")
 
 
 def test_modules_outside_an_extra_are_not_found() -> None:

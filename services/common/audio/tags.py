@@ -3,7 +3,6 @@
 Only the library's processes need tags and have mutagen. Elsewhere FFmpeg reads them all.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -13,10 +12,13 @@ from av.audio.stream import AudioStream
 from services.common.audio.code_pages import decode_texts
 from services.common.one_line import one_line
 
-_HAS_MUTAGEN = importlib.util.find_spec("mutagen") is not None
-if _HAS_MUTAGEN:
+try:
     import mutagen
     from mutagen.id3 import ID3, Encoding, Frame
+
+    _HAS_MUTAGEN = True
+except ImportError:
+    _HAS_MUTAGEN = False
 
 _MAX_LENGTH = 500
 _JOINT = "; "

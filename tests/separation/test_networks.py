@@ -106,6 +106,7 @@ def test_a_model_with_other_layers_runs_in_torch(options: dict[str, Any]) -> Non
     assert isinstance(network_of(model, Hardware(), "v1"), HTDemucsTorchNetwork)
 
 
+@pytest.mark.long
 def test_bfloat16_in_torch_stays_close_enough(full: Any) -> None:
     batch = segments(full)
     assert error_decibel(HTDemucsTorchNetwork(full, CPU, "bfloat16")(batch), reference(full, batch)) < -36
@@ -118,6 +119,7 @@ def prepared(model: Any, precision: Precision, folder: Path | None) -> OpenVinoN
     return network
 
 
+@pytest.mark.long
 def test_bfloat16_in_openvino_stays_close_enough(full: Any, tmp_path: Path) -> None:
     batch = segments(full)
     assert error_decibel(prepared(full, "bfloat16", tmp_path)(batch), reference(full, batch)) < -36

@@ -16,9 +16,10 @@ from demucs.transformer import LayerScale
 
 from services.separation.models.base import Hardware
 from services.separation.models.demucs import htdemucs_layers
-from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision, Transforms
+from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Transforms
 from services.separation.models.demucs.openvino_network import WORTH_SEGMENTS, OpenVinoNetwork
 from services.separation.models.demucs.separator import network_of
+from services.separation.models.segmented.precision import Precision
 
 RATE = 44_100
 SOURCES = ["drums", "bass", "other", "vocals"]
@@ -184,7 +185,7 @@ def test_a_short_first_song_does_not_wait_for_the_conversion(tmp_path: Path) -> 
 def test_openvino_sends_no_telemetry() -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: networks run in torch")
     program = (
-        "from services.separation.models.demucs.openvino_network import import_openvino\n"
+        "from services.separation.models.segmented.openvino_runtime import import_openvino\n"
         "import_openvino()\n"
         "import sys, openvino.tools.ovc.telemetry_utils as used\n"
         "print(used.tm.__name__, [name for name in sys.modules if name.startswith('openvino_telemetry.')])"

@@ -4,14 +4,14 @@ The network runs the code of demucs (`HTDemucs.forward`); only its four transfor
 """
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.fft import irfft
 from torch import Tensor, nn
 
-Precision = Literal["float32", "bfloat16", "float16"]
+from services.separation.models.segmented.precision import Precision
 
 
 class Core(nn.Module):

@@ -17,11 +17,13 @@ from demucs.repo import AnyModelRepo, BagOnlyRepo, LocalRepo, ModelLoadingError
 
 from services.common.errors import PreconditionError
 from services.separation.models.base import CPU, Hardware, ModelEntry
-from services.separation.models.demucs import htdemucs_layers, openvino_network
-from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork, Precision
+from services.separation.models.demucs import htdemucs_layers
+from services.separation.models.demucs.htdemucs_network import HTDemucsTorchNetwork
 from services.separation.models.demucs.openvino_network import OpenVinoNetwork
 from services.separation.models.demucs.torch_network import TorchNetwork
+from services.separation.models.segmented import openvino_runtime
 from services.separation.models.segmented.network import Network
+from services.separation.models.segmented.precision import precision_of
 from services.separation.models.segmented.separator import SegmentedSeparator
 
 log = structlog.get_logger(__name__)
@@ -61,8 +63,8 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
     if not (isinstance(model, HTDemucs) and model.use_train_segment and model.cac):
         log.info("network runs in torch", device=hardware.device, precision="float32", kind=type(model).__name__)
         return TorchNetwork(model, device)
-    precision = _precision(device, hardware.precision)
-    why_not = openvino_network.why_not() if device.type == "cpu" else "it is for CPUs"
+    precision = precision_of(device, hardware.precision)
+    why_not = openvino_runtime.why_not() if device.type == "cpu" else "it is for CPUs"
     if not (why_not or htdemucs_layers.suits(model)):
         why_not = "the model has layers that the published ones do not have"
     if why_not:
@@ -70,19 +72,6 @@ def network_of(model: Any, hardware: Hardware, version: str) -> Network:
         return HTDemucsTorchNetwork(model, device, precision)
     log.info("network runs in OpenVINO", precision=precision)
     return OpenVinoNetwork(model, precision, hardware.cache, version)
-
-
-def _precision(device: torch.device, asked: str) -> Precision:
-    """bfloat16 if the device supports it (see docs/performance.md for its error), float16 on older GPUs."""
-    if asked == "float32":
-        return "float32"
-    if asked == "bfloat16":
-        return "bfloat16"
-    if device.type == "cuda":
-        modern = asked == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if modern else "float16"
-    modern = device.type == "cpu" and not openvino_network.why_not() and openvino_network.cpu_has_bfloat16()
-    return "bfloat16" if modern else "float32"
 
 
 def _batch(hardware: Hardware) -> int:

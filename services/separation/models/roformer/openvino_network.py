@@ -4,26 +4,18 @@ The network between the transforms is traced and converted once, and kept in a f
 network and do not load the checkpoint. Songs for which the conversion takes longer than it saves run in torch.
 """
 
-import hashlib
-import importlib.metadata
-import os
-import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 
 from services.separation.models.roformer.config import RoFormerConfig
 from services.separation.models.roformer.network import RoFormer, Transforms
 from services.separation.models.roformer.torch_network import TorchNetwork, as_waves, of_segments
-from services.separation.models.segmented.openvino_runtime import import_openvino
+from services.separation.models.segmented.openvino_conversion import Conversion, traced
 from services.separation.models.segmented.precision import Precision
-
-log = structlog.get_logger(__name__)
 
 WORTH_SEGMENTS = 3
 """Number of segments from which on a conversion pays: it takes about as long as one segment in torch."""
@@ -57,9 +49,7 @@ class OpenVinoNetwork:
         self._make = make
         self._config = config
         self._precision = precision
-        kind = f"roformer {version} {chunk} {FORM} openvino-{importlib.metadata.version('openvino')}"
-        name = f"{hashlib.sha256(kind.encode()).hexdigest()[:20]}.xml"
-        self._path = folder / name if folder else None
+        self._conversion = Conversion(f"roformer {version} {chunk} {FORM}", precision, folder)
         self._transforms = Transforms(config, torch.device("cpu"))
         self._compiled: Any = None
         self._eager: TorchNetwork | None = None
@@ -68,10 +58,9 @@ class OpenVinoNetwork:
 
     def prepare(self, segments: int) -> None:
         """Compiles the network if it is converted already, or if there are enough segments for a conversion to pay."""
-        kept = self._path is not None and self._path.with_suffix(".bin").exists()
         self._asked += segments
-        if self._compiled is None and (kept or self._asked >= WORTH_SEGMENTS):
-            self._compiled = self._compile()
+        if self._compiled is None and (self._conversion.is_kept or self._asked >= WORTH_SEGMENTS):
+            self._compiled = self._conversion.compile(self._convert)
             self._eager = None  # frees its weights
 
     def valid_length(self, _samples: int) -> int:
@@ -96,41 +85,7 @@ class OpenVinoNetwork:
             self._eager = TorchNetwork(self._make(), self._config, self.segment_samples, cpu, self._precision)
         return self._eager
 
-    def _compile(self) -> Any:
-        openvino = import_openvino()
-        core = openvino.Core()
-        hint = {"float32": "f32", "bfloat16": "bf16"}[self._precision]
-        settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-        if self._path is not None and self._path.exists():
-            try:
-                return core.compile_model(core.read_model(self._path), "CPU", settings)
-            except RuntimeError:
-                log.warning("the converted network is damaged and will be converted again")
-        return core.compile_model(self._convert(openvino), "CPU", settings)
-
-    def _convert(self, openvino: Any) -> Any:
-        log.info("converting the network; this is done once")
+    def _convert(self) -> Any:
         frames = self.segment_samples // self._config.hop + 1
         width = sum(2 * self._config.channels * len(band) for band in self._config.bands)
-        with torch.no_grad(), warnings.catch_warnings():
-            short = torch.zeros(1, TRACED_FRAMES, width)
-            warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            traced = torch.jit.trace(self._torch().model, short, check_trace=False)  # type: ignore[no-untyped-call]
-            converted = openvino.convert_model(traced, example_input=short)
-        converted.reshape(openvino.PartialShape([1, frames, width]))  # fixed shapes are faster
-        try:
-            if self._path is not None:
-                self._save(openvino, converted, self._path)
-        except OSError as error:
-            log.warning("the converted network cannot be kept and will be converted again", error=str(error))
-        return converted
-
-    def _save(self, openvino: Any, converted: Any, path: Path) -> None:
-        """Writes both files atomically. The weights come last, because `prepare` looks for them."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            openvino.save_model(converted, written, compress_to_fp16=False)
-            for suffix in (".xml", ".bin"):
-                os.replace(written.with_suffix(suffix), path.with_suffix(suffix))
+        return traced(self._torch().model, [torch.zeros(1, TRACED_FRAMES, width)], [(1, frames, width)])

@@ -1,10 +1,5 @@
 """Cores by OpenVINO on CPUs. They are converted once, and kept in a folder for later starts."""
 
-import hashlib
-import importlib.metadata
-import os
-import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from services.separation.models.base import Hardware
-from services.separation.models.segmented.openvino_runtime import import_openvino, why_not
+from services.separation.models.segmented.openvino_conversion import Conversion, traced
+from services.separation.models.segmented.openvino_runtime import why_not
 from services.separation.models.segmented.precision import Precision, precision_of
 from services.separation.models.segmented.spectral_network import Core, TorchCore, torch_core
 
@@ -51,10 +47,7 @@ class OpenVinoCore:
         self._module = module
         self._shape = (1, 4, bins, frames)
         self._traced_frames = min(frames, traced_frames)
-        self._precision = precision
-        kind = f"{version} {FORM} {self._shape} openvino-{importlib.metadata.version('openvino')}"
-        name = f"{hashlib.sha256(kind.encode()).hexdigest()[:20]}.xml"
-        self._path = folder / name if folder else None
+        self._conversion = Conversion(f"{version} {FORM} {self._shape}", precision, folder)
         self._eager: TorchCore | None = TorchCore(module, torch.device("cpu"), getattr(torch, precision))
         self._compiled: Any = None
         self._asked = 0
@@ -66,10 +59,9 @@ class OpenVinoCore:
 
     def prepare(self, segments: int) -> None:
         """Compiles the network if it is converted already, or if there are enough segments for a conversion to pay."""
-        kept = self._path is not None and self._path.with_suffix(".bin").exists()
         self._asked += segments
-        if self._compiled is None and (kept or self._asked >= WORTH_SEGMENTS):
-            self._compiled = self._compile()
+        if self._compiled is None and (self._conversion.is_kept or self._asked >= WORTH_SEGMENTS):
+            self._compiled = self._conversion.compile(self._convert)
             self._eager = None  # frees its weights
             del self._module
 
@@ -80,42 +72,9 @@ class OpenVinoCore:
             return self._eager(spectrum)
         return torch.cat([torch.from_numpy(self._compiled([part[None].numpy()])[0].copy()) for part in spectrum])
 
-    def _compile(self) -> Any:
-        openvino = import_openvino()
-        core = openvino.Core()
-        hint = {"float32": "f32", "bfloat16": "bf16"}[self._precision]
-        settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-        if self._path is not None and self._path.exists():
-            try:
-                return core.compile_model(core.read_model(self._path), "CPU", settings)
-            except RuntimeError:
-                log.warning("the converted network is damaged and will be converted again")
-        return core.compile_model(self._convert(openvino), "CPU", settings)
-
-    def _convert(self, openvino: Any) -> Any:
-        log.info("converting the network; this is done once")
+    def _convert(self) -> Any:
         example = torch.zeros(*self._shape[:3], self._traced_frames)
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            traced = torch.jit.trace(self._module, example, check_trace=False)  # type: ignore[no-untyped-call]
-            converted = openvino.convert_model(traced, example_input=example)
-        converted.reshape({converted.inputs[0]: openvino.PartialShape(list(self._shape))})  # fixed shapes are faster
-        try:
-            if self._path is not None:
-                self._save(openvino, converted, self._path)
-        except OSError as error:
-            log.warning("the converted network cannot be kept and will be converted again", error=str(error))
-        return converted
-
-    def _save(self, openvino: Any, converted: Any, path: Path) -> None:
-        """Writes both files atomically. The weights come last, because `prepare` looks for them."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            openvino.save_model(converted, written, compress_to_fp16=False)
-            for suffix in (".xml", ".bin"):
-                os.replace(written.with_suffix(suffix), path.with_suffix(suffix))
+        return traced(self._module, [example], [self._shape])
 
 
 def core_of(module: nn.Module, bins: int, frames: int, traced_frames: int, hardware: Hardware, version: str) -> Core:

@@ -675,8 +675,7 @@ export interface components {
             /**
              * @description END_DAMAGED, MAY_BE_CUT_OFF, LENGTH_DIFFERS, PACKETS_DAMAGED: damage, or a header that is wrong.
              *     STARTS_LATE, GAPS: silence was added to keep the sound in time with the picture.
-             *     SCALED, ABSURD_SAMPLES: samples that are too large were divided, or made silent.
-             *     OTHER_SOUND: of several sound tracks, the default one was read.
+             *     SCALED, ABSURD_SAMPLES: too large samples were divided, or made silent. OTHER_SOUND: the default track was read.
              */
             reason: string;
             /** @description A message for people. */
@@ -987,10 +986,7 @@ export interface components {
             fault?: components["schemas"]["stemtube.download.v1.ObjectFault"];
             /** @description Notes on the original: slight damage, and how it was read. */
             fileNotes: components["schemas"]["stemtube.download.v1.FileNote"][];
-            /**
-             * @description Title and artist of the tags with which the caller uploaded the same sound again; empty if none differ. UpdateTrack
-             *     with a title or an artist ends the offer.
-             */
+            /** @description The tags' names, if the caller uploaded the same sound again with others. UpdateTrack with a name ends the offer. */
             offeredTitle: string;
             offeredArtist: string;
         };

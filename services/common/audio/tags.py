@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import av
+import structlog
 from av.audio.stream import AudioStream
 
 from services.common.audio.code_pages import decode_texts
@@ -19,6 +20,8 @@ try:
     _HAS_MUTAGEN = True
 except ImportError:
     _HAS_MUTAGEN = False
+
+log = structlog.get_logger(__name__)
 
 _MAX_LENGTH = 500
 _JOINT = "; "
@@ -79,8 +82,9 @@ def _read(read: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
     file.seek(0)
     try:
         return read(file)
-    except Exception:
-        return None  # Tags can be damaged in any way; the sound counts.
+    except Exception as error:  # Tags can be damaged in any way; the sound counts.
+        log.info("tags cannot be read and are left out", error=type(error).__name__)
+        return None
 
 
 def _chosen(tags: Any) -> dict[str, list[Text]]:

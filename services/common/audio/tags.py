@@ -15,7 +15,7 @@ from services.common.one_line import one_line
 
 try:
     import mutagen
-    from mutagen.id3 import ID3, Encoding, Frame
+    from mutagen.id3 import ID3, Encoding, Frame, ID3NoHeaderError
 
     _HAS_MUTAGEN = True
 except ImportError:
@@ -82,6 +82,8 @@ def _read(read: Callable[[BinaryIO], Any], file: BinaryIO) -> Any:
     file.seek(0)
     try:
         return read(file)
+    except ID3NoHeaderError:
+        return None
     except Exception as error:  # Tags can be damaged in any way; the sound counts.
         log.info("tags cannot be read and are left out", error=type(error).__name__)
         return None
